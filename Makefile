@@ -1,0 +1,67 @@
+# make demo | test | test-slow | bench | format | clean. Each makes its virtual environment first, once.
+#   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/installed
+
+MODEL           ?= resnet18
+BITS            ?= 4
+WEIGHT_BITS     ?= $(BITS)
+ACTIVATION_BITS ?= $(BITS)
+OUT             ?= demo-out
+ARGS            ?=
+JOBS            ?= 2
+PYTEST_ARGS     ?=
+
+# JOBS test processes with one thread each: more only get in each other's way.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint test-slow bench format clean FORCE
+
+help:
+	@head -2 Makefile
+
+demo: $(STAMP)
+	$(BIN)/lsq-export demo --model $(MODEL) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --out $(OUT) --force $(ARGS)
+
+test: lint
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: there are no slow tests
+
+bench: $(STAMP)
+	@test -d $(OUT) || { echo "error: no bundle at $(OUT): run 'make demo' first, or give one with OUT=DIR" >&2; exit 2; }
+	$(BIN)/lsq-export bench $(OUT) $(ARGS)
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv: $(STAMP)
+
+# The stamp is written last and holds the path of the checkout: an environment without it is half-made (an interrupted install), one with
+# another path was copied together with its checkout and imports the code of that one. Both are made anew; a complete one is only updated.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: name an interpreter with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with PYTHON=..." >&2; exit 2; }
+	@test "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@rm -f $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@echo "$(CURDIR)" > $@

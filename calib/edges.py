@@ -1,0 +1,56 @@
+"""8-bit grids for edges: tensors between integer operators for which training learned no quantizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .grid import dequantize_linear, quantize_linear
+from .observers import Points
+
+CODES = 255
+SHRINK = np.array([1.0, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+
+
+@dataclass(frozen=True)
+class EdgeGrid:
+    """E2 on UINT8: values are scale * (c - zero_point); real zero is on it. error: mean squared error on the calibration data."""
+
+    scale: float
+    zero_point: int
+    error: float
+
+    @property
+    def offset(self) -> float:
+        return -self.scale * self.zero_point
+
+
+def edge_grid(points: Points, *, low: float = -np.inf, high: float = np.inf, keep_range: bool = False) -> EdgeGrid:
+    """The asymmetric 8-bit grid with the smallest squared error on the data, as LSQ+'s initialization chooses s and beta.
+
+    points: the calibration data as a weighted histogram. low, high: a clamp that the grid takes over: its range stays inside,
+    so that the container's saturation is the clamp. keep_range: never clip what calibration saw (outputs of the network).
+    """
+    bottom = max(min(float(points.values[0]), 0.0), low)
+    top = min(max(float(points.values[-1]), 0.0), high)
+    if top - bottom <= 0 or not np.isfinite(top - bottom):
+        return EdgeGrid(1.0, 0, 0.0)
+    best = _grid(points, bottom, top)
+    if keep_range:
+        return best
+    for down in SHRINK if bottom < 0 else [1.0]:
+        for up in SHRINK if top > 0 else [1.0]:
+            candidate = _grid(points, bottom * down, top * up)
+            if candidate.error < best.error:
+                best = candidate
+    return best
+
+
+def _grid(points: Points, bottom: float, top: float) -> EdgeGrid:
+    scale = np.float32((top - bottom) / CODES)
+    scale = max(scale, np.finfo(np.float32).tiny)
+    zero_point = int(np.clip(np.rint(-bottom / float(scale)), 0, CODES))
+    codes = quantize_linear(points.values, float(scale), zero_point, 0, CODES)
+    errors = dequantize_linear(codes, float(scale), zero_point) - points.values
+    return EdgeGrid(float(scale), zero_point, float(np.average(errors**2, weights=points.counts)))

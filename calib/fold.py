@@ -1,0 +1,118 @@
+"""Folding: from trained scales and real-valued offsets to numbers that integer hardware holds (design E3-E8).
+
+Only numbers are made here; `lsq_export.rewrite` places them in the graph. Arithmetic is float64; what a file or a kernel
+holds as float32 is rounded to float32 here, so that every later stage reads the number that the hardware reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import QuantizationError
+from .grid import Grid
+
+CONTAINER_MAX = 255  # codes of activations live in UINT8
+WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
+BIAS_LIMIT = 2**31 - 1
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StridedGrid:
+    """E5: the codes q = 0 … p of a trained grid spread over a UINT8 container, c = stride * q + origin.
+
+    scale: S = s / stride as float32 holds it. zero_point: Z, so that values are S * (c - Z).
+    offset: beta' = -S * (Z - origin), the offset that those values have. trained: the grid it was made from, unsigned.
+    """
+
+    trained: Grid
+    stride: int
+    origin: int
+    scale: float
+    zero_point: int
+
+    @property
+    def offset(self) -> float:
+        return -self.scale * (self.zero_point - self.origin)
+
+    @property
+    def remainder(self) -> float:
+        """beta - beta': what the consumers' biases have to carry (E4), in the units of the tensor."""
+        return self.trained.offset - self.offset
+
+    @property
+    def is_plain(self) -> bool:
+        """The producer's own saturation to 0 … 255 makes the codes: no table look-up is needed."""
+        return self.stride == 1 and self.origin == 0 and self.trained.qmax == CONTAINER_MAX
+
+
+def strided_grid(grid: Grid, *, padded: bool) -> StridedGrid:
+    """Place a trained grid in the container (E5).
+
+    padded: a consumer pads with Z, so that real zero must be on the grid: the stride with beta' nearest to beta is taken,
+    and an error says when there is none. Without padding (E4) the finest stride is taken and Z stays in the container,
+    wherever real zero is: the remainder belongs in the consumers' biases.
+    """
+    grid = grid.unsigned()
+    p = grid.qmax
+    best: StridedGrid | None = None
+    for stride in range(CONTAINER_MAX // p, 0, -1):
+        origin = CONTAINER_MAX - stride * p
+        scale = float(np.float32(grid.scale / stride))
+        zero_point = origin + int(np.rint(-stride * grid.offset / grid.scale))
+        if not padded:
+            return StridedGrid(grid, stride, origin, scale, int(np.clip(zero_point, 0, CONTAINER_MAX)))
+        candidate = StridedGrid(grid, stride, origin, scale, zero_point)
+        if 0 <= zero_point <= CONTAINER_MAX and (best is None or abs(candidate.remainder) < 0.999 * abs(best.remainder)):
+            best = candidate
+    if best is None:
+        raise QuantizationError(
+            f"real zero is off the grid (values {grid.values(0):.6g} … {grid.values(p):.6g}) and a padded consumer needs it: "
+            "train with an offset nearer to zero, or use padding=0"
+        )
+    return best
+
+
+def narrow(grid: Grid, low: float, high: float) -> Grid:
+    """E10: a clamp to low … high in front of a grid is a clamp of codes to code(low) … code(high)."""
+    qmin = int(grid.codes(np.float64(low))) if np.isfinite(low) else grid.qmin
+    qmax = int(grid.codes(np.float64(high))) if np.isfinite(high) else grid.qmax
+    if qmin >= qmax:
+        raise QuantizationError(
+            f"the clamp to {low:g} … {high:g} in front of it leaves one code of the grid {grid.values(grid.qmin):.6g} … {grid.values(grid.qmax):.6g}: "
+            "initialize or train the quantizer again"
+        )
+    return Grid(grid.scale, grid.offset, qmin, qmax)
+
+
+def fold_batch_norm(
+    codes: NDArray[np.int16], scale: FloatArray, bias: FloatArray, gamma: FloatArray, beta: FloatArray, mean: FloatArray, variance: FloatArray, epsilon: float
+) -> tuple[NDArray[np.int16], FloatArray, FloatArray]:
+    """E8: gamma * (conv + bias - mean) / sigma + beta, with unchanged codes but for the sign; all vectors are [C_out].
+
+    gamma < 0 flips the signs of a channel's codes; gamma = 0 leaves zero codes and the positive scale it had.
+    """
+    factor = gamma / np.sqrt(variance + epsilon)
+    sign = np.sign(factor).astype(np.int16).reshape(-1, *[1] * (codes.ndim - 1))
+    folded_scale = np.where(factor == 0, scale, scale * np.abs(factor))
+    return codes * sign, folded_scale, (bias - mean) * factor + beta
+
+
+def weight_gain(codes: NDArray[np.int16]) -> int:
+    """E6: the largest g with |g * q| <= 64; 1 where the codes are 8-bit (those go to UINT8 with zero point 128, E7)."""
+    largest = int(np.abs(codes).max(initial=0))
+    return max(1, WEIGHT_LIMIT // max(1, largest))
+
+
+def quantize_bias(bias: FloatArray, unit: FloatArray) -> NDArray[np.int32]:
+    """E6: the bias [C_out] in its int32 unit S * s_w, rounded half-to-even."""
+    codes = np.rint(bias / unit)
+    if not np.all(np.abs(codes) <= BIAS_LIMIT):
+        channel = int(np.argmax(np.abs(codes)))
+        raise QuantizationError(
+            f"the bias of channel {channel} is {codes[channel]:.6g} units of {unit[channel]:.6g}, beyond int32: its weights are negligible beside its bias; retrain or prune it"
+        )
+    return codes.astype(np.int32)

@@ -1,0 +1,79 @@
+"""Quantization grids: the only place that computes a code.
+
+E1 (LSQ+ eq. 1-2), the trained grid:   q = clamp(round((x - offset) / scale), qmin, qmax),   x_hat = scale * q + offset
+E2, the ONNX grid:                     c = saturate(round(x / scale) + zero_point),          x_hat = scale * (c - zero_point)
+
+`round` is half-to-even everywhere. The functions take numpy arrays and torch tensors alike; scale and offset are
+numbers or arrays that broadcast against x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import QuantizationError
+
+SIGNED, UNSIGNED = "signed", "unsigned"
+
+
+def code_range(bits: int, signed: bool) -> tuple[int, int]:
+    """(qmin, qmax) of a b-bit code: -2^(b-1) … 2^(b-1) - 1, or 0 … 2^b - 1."""
+    if not 2 <= bits <= 8:
+        raise QuantizationError(f"bits={bits}: use 2 to 8")
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def quantize(x: Any, scale: Any, offset: Any, qmin: int, qmax: int) -> Any:
+    """E1: codes of x, in the (floating) type and shape of x."""
+    return ((x - offset) / scale).round().clip(qmin, qmax)
+
+
+def dequantize(q: Any, scale: Any, offset: Any) -> Any:
+    """E1: values of codes."""
+    return q * scale + offset
+
+
+def quantize_linear(x: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
+    """E2: codes of x as ONNX's QuantizeLinear makes them, still in a floating type."""
+    return ((x / scale).round() + zero_point).clip(low, high)
+
+
+def dequantize_linear(c: Any, scale: Any, zero_point: Any) -> Any:
+    """E2: values of codes as ONNX's DequantizeLinear makes them."""
+    return (c - zero_point) * scale
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A trained grid of one tensor (E1).
+
+    Invariants, checked: scale finite and > 0, offset finite, qmin < qmax.
+    """
+
+    scale: float
+    offset: float
+    qmin: int
+    qmax: int
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise QuantizationError(f"scale is {self.scale}: it must be finite and positive; initialize or train the quantizer again")
+        if not np.isfinite(self.offset):
+            raise QuantizationError(f"offset is {self.offset}: it must be finite; initialize or train the quantizer again")
+        if self.qmin >= self.qmax:
+            raise QuantizationError(f"grid has the codes {self.qmin} … {self.qmax}: at least two are needed")
+
+    def codes(self, x: Any) -> Any:
+        """Codes of x (E1)."""
+        return quantize(x, self.scale, self.offset, self.qmin, self.qmax)
+
+    def values(self, q: Any) -> Any:
+        """Values of codes (E1)."""
+        return dequantize(q, self.scale, self.offset)
+
+    def unsigned(self) -> Grid:
+        """The same values with codes that start at 0: q - qmin, offset + qmin * scale."""
+        return Grid(self.scale, self.offset + self.qmin * self.scale, 0, self.qmax - self.qmin)

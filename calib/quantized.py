@@ -1,0 +1,133 @@
+"""What every quantizer module looks like to `calib`: state, switches, and the way to give it a grid.
+
+The training module with the paper's gradients is `lsq_export.quantizer.Quantizer`; `calib` only needs this base class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from .errors import QuantizationError
+
+Kind = Literal["weight", "activation"]
+MIN_SCALE_RATIO = 1e-3  # in training the scale never falls below this share of the scale that it was given
+
+
+class Quantized(nn.Module):
+    """State of one quantizer (E1).
+
+    name          "<layer>.input" or "<layer>.weight"
+    kind          "weight" or "activation"
+    bits          2 … 8, with codes qmin … qmax
+    axis          None (one grid per tensor) or 0 (one grid per output channel of a weight)
+    scale         Parameter, shape [] or [C], in units of the tensor; > 0
+    offset        Parameter, same shape, in units of the tensor; zero and frozen when `symmetric`
+    integer_offset  the offset in use is a multiple of the scale
+    floor         buffer, same shape: the smallest scale that training may reach
+    initialized   bool buffer, in the state_dict: a loaded quantizer is never initialized again
+    bypass        while True the module returns its input (see `bypassed`)
+    """
+
+    scale: nn.Parameter
+    offset: nn.Parameter
+    floor: torch.Tensor
+    initialized: torch.Tensor
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        bits: int,
+        qmin: int,
+        qmax: int,
+        *,
+        symmetric: bool,
+        channels: int | None = None,
+        integer_offset: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.kind, self.bits, self.qmin, self.qmax = name, kind, bits, qmin, qmax
+        self.symmetric, self.integer_offset = symmetric, integer_offset
+        self.axis: int | None = None if channels is None else 0
+        self.bypass = False
+        shape = () if channels is None else (channels,)
+        self.scale = nn.Parameter(torch.ones(shape, device=device))
+        self.offset = nn.Parameter(torch.zeros(shape, device=device), requires_grad=not symmetric)
+        self.register_buffer("floor", torch.full(shape, MIN_SCALE_RATIO, device=device))
+        self.register_buffer("initialized", torch.tensor(False, device=device))
+        self._ready = False  # mirror of `initialized` that forward may read without waiting for a GPU
+
+    @property
+    def effective_offset(self) -> torch.Tensor:
+        """The offset that forward uses, shape of `offset`."""
+        return self.offset
+
+    @torch.no_grad()
+    def set_grid(self, scale: Any, offset: Any = 0.0) -> None:
+        """Give the quantizer its grid, in place (optimizers keep their parameters), and mark it as initialized.
+
+        scale, offset: numbers or arrays that broadcast to [] or [C].
+        Errors: shape; a scale that is not finite and > 0; an offset that is not finite, or not zero on a symmetric grid.
+        """
+        new_scale = self._as_state("scale", scale)
+        new_offset = self._as_state("offset", offset)
+        if not bool((torch.isfinite(new_scale) & (new_scale > 0)).all()):
+            raise QuantizationError(f"{self.name}: scale is {_worst(new_scale, positive=True)}: it must be finite and positive")
+        if not bool(torch.isfinite(new_offset).all()):
+            raise QuantizationError(f"{self.name}: offset is {_worst(new_offset)}: it must be finite")
+        if self.symmetric and bool((new_offset != 0).any()):
+            raise QuantizationError(f"{self.name}: offset is {_worst(new_offset, nonzero=True)}: a symmetric grid has none, give 0")
+        self.scale.copy_(new_scale)
+        self.offset.copy_(new_offset)
+        self.floor.copy_(new_scale * MIN_SCALE_RATIO)
+        self.initialized.fill_(True)
+        self._ready = True
+
+    def _as_state(self, what: str, value: Any) -> torch.Tensor:
+        tensor = torch.as_tensor(value, dtype=self.scale.dtype, device=self.scale.device)
+        try:
+            return tensor.expand(self.scale.shape)
+        except RuntimeError:
+            raise QuantizationError(f"{self.name}: {what} has the shape {list(tensor.shape)}, expected {list(self.scale.shape)}") from None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._ready = bool(self.initialized)
+
+    def extra_repr(self) -> str:
+        offset = "none" if self.symmetric else "integer" if self.integer_offset else "real"
+        return f"{self.name}, bits={self.bits}, codes={self.qmin}…{self.qmax}, offset={offset}, axis={self.axis}, initialized={self._ready}"
+
+
+def _worst(values: torch.Tensor, positive: bool = False, nonzero: bool = False) -> float:
+    """The first value that breaks the rule, for a message."""
+    bad = ~torch.isfinite(values)
+    if positive:
+        bad = bad | (values <= 0)
+    if nonzero:
+        bad = bad | (values != 0)
+    return float(values[bad].flatten()[0])
+
+
+def quantized_modules(model: nn.Module) -> dict[str, Quantized]:
+    """{name: quantizer} of a prepared model, in the order of its layers; empty for a float model."""
+    return {module.name: module for module in model.modules() if isinstance(module, Quantized)}
+
+
+@contextmanager
+def bypassed(model: nn.Module) -> Iterator[None]:
+    """The network runs in float inside this block."""
+    before = {module: module.bypass for module in quantized_modules(model).values()}
+    try:
+        for module in before:
+            module.bypass = True
+        yield
+    finally:
+        for module, bypass in before.items():
+            module.bypass = bypass

@@ -1,0 +1,107 @@
+"""capture: a prepared PyTorch model -> an ONNX graph in which every use of a quantizer is one `lsq_export::FakeQuantize` node."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from calib.errors import QuantizationError
+
+from .prepare import quantizers
+
+CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The trained model as a graph. model: batch norms still separate, weights behind markers, dynamic batch. input_shape: without the batch."""
+
+    model: ir.Model
+    input_shape: tuple[int, ...]
+
+
+def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
+    """Capture a prepared model for inputs of the shape of `example_input`, [N, …]; the batch stays dynamic.
+
+    Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
+    or a model that torch's exporter cannot capture.
+    """
+    check_quantizers(model)
+    example = _check_example(model, example_input)
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            _try_forward(model, example)
+        with _quiet_exporter():
+            program = torch.onnx.export(
+                model, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), optimize=True, verbose=False, input_names=["input"]
+            )
+    except QuantizationError:
+        raise
+    except Exception as error:  # the exporter raises many types of its own
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise QuantizationError(f"the model cannot be captured by torch.onnx.export: {reason}") from error
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    assert program is not None
+    return Captured(program.model, tuple(example.shape[1:]))
+
+
+def check_quantizers(model: nn.Module) -> None:
+    """Every quantizer has a finite positive scale and a finite offset; the first that does not is named."""
+    found = quantizers(model)
+    if not found:
+        raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) and train it first")
+    for name, quantizer in found.items():
+        if not bool(quantizer.initialized):
+            raise QuantizationError(f"{name}: the quantizer has no grid yet; call calib.initialize(model, batches) first")
+        scale, offset = quantizer.scale.detach().flatten(), quantizer.effective_offset.detach().flatten()
+        bad = ~(torch.isfinite(scale) & (scale > 0))
+        if bad.any():
+            raise QuantizationError(f"{name}: scale is {float(scale[bad][0])}, but must be finite and positive; initialize or train this quantizer again")
+        if not torch.isfinite(offset).all():
+            raise QuantizationError(f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or train this quantizer again")
+
+
+def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
+    if not isinstance(example, torch.Tensor):
+        raise QuantizationError(f"example_input is a {type(example).__name__}: pass one float tensor [N, C, H, W] (or [N, C])")
+    if example.dim() < 2 or example.numel() == 0 or not example.is_floating_point():
+        raise QuantizationError(f"example_input has the shape {list(example.shape)} and type {example.dtype}: pass a float tensor [N, C, H, W] (or [N, C])")
+    device = next(model.parameters()).device
+    return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous().to(device)
+
+
+def _try_forward(model: nn.Module, example: torch.Tensor) -> None:
+    try:
+        model(example)
+    except QuantizationError:
+        raise
+    except Exception as error:  # a user's forward can raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise QuantizationError(f"the model does not take an input of shape {list(example.shape[1:])} (without the batch): {reason}") from error
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """torch's exporter warns of things that its user cannot change: a pytree class of its own, torchvision not being there."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*isinstance\\(treespec.*")
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,124 @@
+"""The group `lsq-export`: imports a command's module only when that command is asked for, and turns errors into one line and an exit code.
+
+| exit code | meaning                                                        |
+|-----------|----------------------------------------------------------------|
+| 0         | done and good                                                  |
+| 1         | the work found a failure (parity); the command says which      |
+| 2         | bad input: a QuantizationError or a wrong option               |
+| 70        | an error of the program itself (EX_SOFTWARE)                   |
+| 130       | Ctrl-C                                                         |
+| 141       | the reader of the output has gone (`lsq-export inspect | head`) |
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+DEBUG_VARIABLE = "LSQ_EXPORT_DEBUG"
+FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
+
+# One line each for `lsq-export --help`, which therefore imports no command.
+COMMANDS = {
+    "demo": "Run the main job on real digits: train, export, verify, time.",
+    "train": "Train a float model, then its low-bit form (LSQ+).",
+    "export": "Fold a trained checkpoint; write a bundle of integer ONNX files.",
+    "verify": "Check in ONNX Runtime that a bundle does what the model did.",
+    "inspect": "List every quantized tensor of ONNX files.",
+    "bench": "Time ONNX models against each other in one run.",
+    "report": "Write the HTML report of a bundle.",
+    "targets": "List the deployment targets.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own: `lsq_export.cli.<name>` holds the function `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order of the pipeline."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f".{cmd_name}", __package__).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, from COMMANDS alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the known commands where one is misspelled."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}: use one of {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A broken pipe is caught here, before click makes it exit 1, which means a parity failure."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes stdout at exit and would complain: give it somewhere to write.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        return result
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Parse the command line and run; every error becomes one line on stderr and an exit code (table above)."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(BAD_INPUT)
+        except click.UsageError as error:
+            hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+            _fail(error, f"{error.format_message()}{hint}", BAD_INPUT)
+        except click.ClickException as error:
+            _fail(error, error.format_message(), BAD_INPUT)
+        except click.Abort as error:
+            _fail(error, "interrupted", INTERRUPTED)
+        except Exception as error:
+            from calib.errors import QuantizationError  # calib may import torch, which `--help` must not wait for
+
+            if isinstance(error, QuantizationError):
+                _fail(error, str(error), BAD_INPUT)
+            _fail(error, f"{type(error).__name__}: {error} (an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback)", INTERNAL)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: BaseException, message: str, code: int) -> NoReturn:
+    """Print `error: <message>` as one line on stderr, behind the traceback if LSQ_EXPORT_DEBUG is set, and exit."""
+    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the version of the installed package (its one home is setup.cfg)."""
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"lsq-export {version('lsq-export')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit.")
+def cli() -> None:
+    """Train low-bit networks with learned step sizes and offsets (LSQ+) and export them to integer ONNX."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli.main(prog_name="lsq-export")

@@ -1,0 +1,126 @@
+"""lsq-export train: float pre-training, prepare, initialize, QAT; writes a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .output import console, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..job import Job
+
+
+def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    if value == "none":
+        return None
+    if value not in map(str, range(2, 9)):
+        raise click.BadParameter(f"{value!r}: use 2 to 8, or none")
+    return int(value)
+
+
+@click.command("train")
+@click.option("--model", "model_name", required=True, metavar="NAME", help="resnet18, tiny, or package.module:factory for your own.")
+@click.option("--data", "data_spec", required=True, metavar="SPEC", help="digits, imagefolder:DIR or npz:FILE.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The checkpoint to write (.safetensors).")
+@click.option("--force", is_flag=True, help="Overwrite --out.")
+@click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Width of weights.")
+@click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Width of activations.")
+@click.option(
+    "--first-last-bits", default="8", metavar="BITS", callback=_bits_or_none, help="Width of the first and last layer; none: like the rest."
+)
+@click.option(
+    "--grid",
+    type=click.Choice(["unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric"]),
+    default="unsigned-asymmetric",
+    help="Grid of activations: the LSQ+ configurations 1-4 (unsigned-symmetric is LSQ).",
+)
+@click.option("--granularity", type=click.Choice(["tensor", "channel"]), default="tensor", help="One weight scale per tensor or per channel.")
+@click.option("--offset", type=click.Choice(["real", "integer"]), default="real", help="Learned offsets: real, or multiples of the scale.")
+@click.option("--init-method", type=click.Choice(["minmax", "lsq", "mse"]), default="mse", help="How scales and offsets start.")
+@click.option("--init-batches", type=click.IntRange(1), default=4, help="Batches that they start from.")
+@click.option("--epochs", type=click.IntRange(0), help="Epochs of low-bit training; 0: only initialize.  [default: the recipe's]")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate of low-bit training.  [default: the recipe's]")
+@click.option(
+    "--float-epochs", type=click.IntRange(0), help="Epochs of float training before it; 0: start from fresh weights.  [default: the recipe's]"
+)
+@click.option("--float-lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate of float training.  [default: the recipe's]")
+@click.option("--float-checkpoint", type=click.Path(path_type=Path), help="Start from this float checkpoint instead of training one.")
+@click.option("--float-out", type=click.Path(path_type=Path, dir_okay=False), help="Write the float model there, for --float-checkpoint.")
+@click.option("--batch-size", type=click.IntRange(2), default=64, help="Samples per step.")
+@click.option("--image-size", type=click.IntRange(1), help="Height and width of images.  [default: 32 for digits, 224 for imagefolder]")
+@click.option("--seed", type=int, default=0, help="Of the weights and of the order of the data.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …  [default: cuda where there is one]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout, everything else on stderr.")
+def command(out: Path, force: bool, float_checkpoint: Path | None, float_out: Path | None, as_json: bool, **options: Any) -> None:
+    """Train a float model, then its low-bit form with learned scales and offsets (LSQ+).
+
+    Ctrl-C keeps the last completed epoch of low-bit training in --out.
+    """
+    _check_output("--out", out, force)
+    _check_output("--float-out", float_out, force)
+    from ..job import train_float, train_low_bit
+
+    show = console(stderr=as_json)
+    job = _job(**options)
+    data = job.load_data()
+    float_phase = train_float(job, data, start=float_checkpoint, out=float_out, console=show)
+    low_bit = train_low_bit(job, data, float_phase.model, out=out, console=show)
+    accuracy = {"float": float_phase.accuracy, "initialized": low_bit.initialized_accuracy, "trained": low_bit.accuracy}
+    if as_json:
+        history = {"float_epochs": [asdict(e) for e in float_phase.epochs], "epochs": [asdict(e) for e in low_bit.epochs]}
+        print_json({"checkpoint": str(out), "config": job.config.to_dict(), "accuracy": accuracy, "interrupted": low_bit.interrupted, **history})
+    else:
+        title = f"Top-1 accuracy of {job.model_name} on the test split of {job.data_spec}, W{job.config.weight_bits}A{job.config.activation_bits}"
+        print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
+        click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    if low_bit.interrupted:
+        raise click.Abort
+
+
+def _check_output(option: str, path: Path | None, force: bool) -> None:
+    """Before hours of training, not after."""
+    if path is None:
+        return
+    if path.exists() and not force:
+        raise click.UsageError(f"{option} {path} exists: give another name, or --force to overwrite it")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
+
+
+def _job(
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    first_last_bits: int | None,
+    grid: Any,
+    granularity: Any,
+    offset: Any,
+    epochs: int | None,
+    lr: float | None,
+    float_epochs: int | None,
+    float_lr: float | None,
+    batch_size: int,
+    **rest: Any,
+) -> Job:
+    """Options -> job. An option that was left out keeps the recipe's value."""
+    from ..job import Job
+    from ..prepare import QATConfig
+    from ..train import FINETUNE, PRETRAIN, Recipe
+
+    def recipe(base: Recipe, epochs: int | None, lr: float | None) -> Recipe:
+        given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+    config = QATConfig(
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        activation_grid=grid,
+        weight_granularity=granularity,
+        first_last_bits=first_last_bits,
+        offset=offset,
+    )
+    return Job(config=config, float_recipe=recipe(PRETRAIN, float_epochs, float_lr), recipe=recipe(FINETUNE, epochs, lr), **rest)

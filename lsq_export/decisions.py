@@ -1,0 +1,53 @@
+"""What the fold decided, tensor by tensor and layer by layer: the record that goes into manifest.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TensorDecision:
+    """One activation or edge on its container grid (E2-E5).
+
+    name: the quantizer, or the edge's tensor. kind: activation, edge. codes: the tensor in the exported graphs that holds the codes.
+    scale, offset: trained s and beta (of an edge: S and -S·Z). levels: codes in use, p + 1 (after clamps in front were absorbed, E10).
+    offset_carried: beta', what the container grid represents. error_steps: (beta' - beta)/s.
+    stride, origin, container_scale, zero_point: k, o, S, Z of E5. remainder: "none", "bias of <layers>" (E4), or "moved": the grid
+    itself lies at beta' (8-bit grids behind an operator without a bias).
+    border: the largest error that the remainder leaves along a padded border, in the units of the consumer's output; 0 if none.
+    """
+
+    name: str
+    kind: str
+    codes: str
+    scale: float
+    offset: float
+    levels: int
+    offset_carried: float
+    error_steps: float
+    stride: int
+    origin: int
+    container: str
+    container_scale: float
+    zero_point: int
+    remainder: str
+    border: float
+
+
+@dataclass(frozen=True)
+class LayerDecision:
+    """One Conv or Gemm on integers (E6-E9).
+
+    bits: of the trained weight. gain: g of E6. container: INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the largest rounding
+    of a bias in steps of the output's grid (0 if the output is the accumulator). accumulator: bound of |acc| over all inputs.
+    dead_channels: channels whose weights are stored as zero, because they are zero or negligible beside the bias.
+    """
+
+    name: str
+    operator: str
+    bits: int
+    gain: int
+    container: str
+    bias_error_steps: float
+    accumulator: int
+    dead_channels: int

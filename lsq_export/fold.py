@@ -1,0 +1,45 @@
+"""fold: the captured graph -> the folded graph, pass by pass. Every pass says on top what it turns into what, and why that is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import torch
+
+from .capture import Captured
+from .decisions import LayerDecision, TensorDecision
+from .graph import copy
+from .rewrite.batch_norm import fold_batch_norms
+from .rewrite.clamps import absorb_clamps
+from .rewrite.edges import place_edges
+from .rewrite.integers import place_integers
+from .rewrite.normalize import normalize
+from .rewrite.offsets import place_offsets
+from .rewrite.weights import freeze_weights
+
+
+@dataclass(frozen=True)
+class Folded:
+    """trained: the captured graph with frozen weight codes. model: the folded model as a QDQ graph in 8-bit containers, int32 biases."""
+
+    trained: ir.Model
+    model: ir.Model
+    tensors: tuple[TensorDecision, ...]
+    layers: tuple[LayerDecision, ...]
+    input_shape: tuple[int, ...]
+
+
+def fold(captured: Captured, batches: Iterable[torch.Tensor]) -> Folded:
+    """Fold a captured model; edges are calibrated on the batches of inputs, [N, …] each."""
+    model = copy(captured.model)
+    normalize(model)
+    freeze_weights(model)
+    trained = copy(model)
+    fold_batch_norms(model)
+    absorb_clamps(model)
+    place_edges(model, batches)
+    tensors = place_offsets(model)
+    layers = place_integers(model)
+    return Folded(trained, model, tuple(tensors), tuple(layers), captured.input_shape)

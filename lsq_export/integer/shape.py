@@ -1,0 +1,66 @@
+"""Operators that move, select or compare codes without arithmetic on values; onnx's ReferenceEvaluator runs them, exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx.reference import ReferenceEvaluator
+
+from .node import Array, Inputs, Node, operator, required
+
+MOVES = (
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Pad",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+
+
+@operator(*MOVES)
+def move(node: Node, x: Inputs) -> list[Array]:
+    """Any type: elements are moved, not changed."""
+    feeds = {name: value for name, value in zip(node.inputs, x, strict=True) if name}
+    evaluator = ReferenceEvaluator(node.proto, opsets={"": node.opset})
+    return [np.ascontiguousarray(y) if y.ndim else y for y in map(np.asarray, evaluator.run(None, feeds))]
+
+
+@operator("Clip", "Max", "Min")
+def compare(node: Node, x: Inputs) -> list[Array]:
+    """Integers only: on floats these are arithmetic of the float graph."""
+    _integers(node, x)
+    return move(node, x)
+
+
+@operator("Add", "Mul", "Sub")
+def integer_arithmetic(node: Node, x: Inputs) -> list[Array]:
+    """int32 and int64 only (shapes, accumulators)."""
+    a, b = required(node, x, 0), required(node, x, 1)
+    if a.dtype not in (np.int32, np.int64):
+        raise _float_error(node, a)
+    exact = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract}[node.op](a.astype(np.int64), b.astype(np.int64))
+    info = np.iinfo(a.dtype)
+    if exact.size and (exact.max() > info.max or exact.min() < info.min):
+        raise node.error(f"its result reaches {exact.min()} … {exact.max()}, which does not fit {a.dtype}")
+    return [np.asarray(exact).clip(info.min, info.max).astype(a.dtype)]
+
+
+def _integers(node: Node, x: Inputs) -> None:
+    values = required(node, x, 0)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise _float_error(node, values)
+
+
+def _float_error(node: Node, values: Array) -> Exception:
+    return node.error(f"{values.dtype} arithmetic on {node.inputs[0]} has no place in an integer graph; quantize its inputs and output")

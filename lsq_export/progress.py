@@ -1,0 +1,26 @@
+"""The progress bar of long loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@contextmanager
+def bar(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar of `total` steps on `console`; call the value after each step with the text to show beside it."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    texts = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[status]}")
+    columns = (*texts, TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total, status="")
+
+        def show(text: str) -> None:
+            progress.update(task, advance=1, status=text)
+
+        yield show

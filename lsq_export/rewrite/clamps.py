@@ -1,0 +1,88 @@
+"""clamps: a clamp in front of a grid becomes a clamp of codes, and grids move in front of operators that keep codes.
+
+    FakeQuantize(Relu(x); n … p)     =>  FakeQuantize(x; code(0) … p)                    (E10)
+    FakeQuantize(Clip(x, a, b); …)   =>  FakeQuantize(x; code(a) … code(b))              (E10)
+    FakeQuantize(MaxPool(x))         =>  MaxPool(FakeQuantize(x))                        (rounding and clamping are monotone)
+    FakeQuantize(Reshape(x))         =>  Reshape(FakeQuantize(x)), Flatten, Transpose alike
+
+All exact. Fires only where the marker is the one reader of the clamp or of the operator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from calib.fold import narrow
+from calib.grid import Grid
+
+from ..graph import array_of, attribute, clean, constant_of, insert, is_marker, is_op, make, replace, single_consumer
+from .normalize import CLAMPS, CODE_PRESERVING
+
+
+def absorb_clamps(model: ir.Model) -> None:
+    graph = model.graph
+    todo = [node for node in graph if is_marker(node)]
+    while todo:
+        marker = todo.pop()
+        x = marker.inputs[0]
+        assert x is not None
+        producer = x.producer()
+        if producer is None or not single_consumer(x):
+            continue
+        if is_op(producer, *CLAMPS):
+            _absorb(marker, producer)
+            todo.append(marker)
+        elif is_op(producer, *CODE_PRESERVING):
+            todo.append(_hoist(marker, producer))
+    clean(model)
+
+
+def grid_of(marker: ir.Node) -> Grid:
+    """The trained grid of a calibrated marker; errors name the quantizer."""
+    name = attribute(marker, "quantizer")
+    scale, offset = (float(constant_of(v, name).reshape(())) for v in marker.inputs[1:3])
+    try:
+        return Grid(scale, offset, attribute(marker, "qmin"), attribute(marker, "qmax"))
+    except QuantizationError as error:
+        raise QuantizationError(f"{name}: {error}") from error
+
+
+def clamp_bounds(clamp: ir.Node) -> tuple[float, float]:
+    """(low, high) of a Relu or Clip, infinite where there is no bound."""
+    if clamp.op_type == "Relu":
+        return 0.0, np.inf
+    bounds = [array_of(clamp.inputs[i]) if i < len(clamp.inputs) else None for i in (1, 2)]
+    low, high = (-np.inf if bounds[0] is None else float(bounds[0]), np.inf if bounds[1] is None else float(bounds[1]))
+    if np.isnan(low) or np.isnan(high) or low > high:
+        raise QuantizationError(f"{clamp.name}: a clamp to {low} … {high} is empty")
+    return low, high
+
+
+def _absorb(marker: ir.Node, clamp: ir.Node) -> None:
+    name = attribute(marker, "quantizer")
+    try:
+        grid = narrow(grid_of(marker), *clamp_bounds(clamp))
+    except QuantizationError as error:
+        raise error if str(error).startswith(name) else QuantizationError(f"{name}: {error}") from error
+    marker.attributes["qmin"] = ir.AttrInt64("qmin", grid.qmin)
+    marker.attributes["qmax"] = ir.AttrInt64("qmax", grid.qmax)
+    marker.replace_input_with(0, clamp.inputs[0])
+
+
+def _hoist(marker: ir.Node, mover: ir.Node) -> ir.Node:
+    """FakeQuantize(mover(x)) => mover(FakeQuantize(x)); returns the new marker."""
+    x = mover.inputs[0]
+    assert x is not None and mover.graph is not None
+    old_name = marker.outputs[0].name
+    hoisted = insert(mover, marker.op_type, [x, *marker.inputs[1:]], f"{old_name}_before", domain=marker.domain, shape=x.shape)
+    node = hoisted.producer()
+    assert node is not None
+    node.attributes.update(marker.attributes)
+    moved = make(mover.op_type, [hoisted, *mover.inputs[1:]], f"{old_name}_moved", shape=mover.outputs[0].shape)
+    moved.attributes.update(mover.attributes)
+    mover.graph.insert_before(mover, moved)
+    replace(marker.outputs[0], moved.outputs[0])
+    mover.graph.remove([marker, mover], safe=True)
+    return node

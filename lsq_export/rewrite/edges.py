@@ -1,0 +1,123 @@
+"""edges: every tensor that integer operators exchange gets a grid; where training learned none, an 8-bit one from calibration data.
+
+    x read by an arithmetic operator, by several readers, or by the outside   =>   FakeQuantize(x; 0 … 255, kind edge)
+    FakeQuantize(Add(…); low-bit grid)   =>   FakeQuantize(FakeQuantize(Add(…); edge); low-bit grid)
+
+A learned grid stays alone where its codes can be made in one step: behind a Conv or Gemm (whose bias carries the offset, E3), and, at 8 bits,
+behind anything, since moving the grid onto an integer zero point costs at most half a step of 1/255 there.
+A Gemm that is an output of the network needs no grid: its int32 accumulator is the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from calib.edges import edge_grid
+from calib.errors import QuantizationError
+from calib.fold import CONTAINER_MAX
+from calib.observers import Observer
+
+from ..evaluate import evaluate
+from ..graph import MARKER, MARKER_DOMAIN, attribute, clean, constant, insert_after, is_marker, is_op, single_consumer
+from .clamps import absorb_clamps, clamp_bounds, grid_of
+from .normalize import CLAMPS, CODE_PRESERVING, LINEAR
+
+
+def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> None:
+    """Insert edge markers, calibrate them on the batches ([N, …] each) in one pass of float evaluation, absorb clamps into them."""
+    graph = model.graph
+    edges = [_insert_edge(graph, value) for value in _values(graph) if _needs_edge(value)]
+    clean(model)
+    _calibrate(graph, edges, batches)
+    absorb_clamps(model)
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    return [*graph.inputs, *(v for node in graph for v in node.outputs)]
+
+
+def on_grid(value: ir.Value) -> bool:
+    """The value comes from a marker (or what became of it), perhaps through operators that keep codes."""
+    node = value.producer()
+    if node is not None and is_op(node, *CODE_PRESERVING):
+        return node.inputs[0] is not None and on_grid(node.inputs[0])
+    return is_marker(node) or is_op(node, "DequantizeLinear")
+
+
+def moves_to_integer_zero(marker: ir.Node) -> bool:
+    """An 8-bit learned grid whose offset may be rounded to a multiple of its scale: its Z lies in the container."""
+    grid = grid_of(marker).unsigned()
+    return grid.qmax == CONTAINER_MAX and 0 <= np.rint(-grid.offset / grid.scale) <= CONTAINER_MAX
+
+
+def _needs_edge(value: ir.Value) -> bool:
+    producer = value.producer()
+    if on_grid(value) or not (value.uses() or value.is_graph_output()):
+        return False
+    linear = producer is not None and is_op(producer, *LINEAR)
+    if value.is_graph_output() and not value.uses():
+        return not is_op(producer, "Gemm")
+    if not single_consumer(value):
+        return True
+    (reader,) = value.consumers()
+    if is_marker(reader):
+        return not linear and not moves_to_integer_zero(reader)
+    return not is_op(reader, *CLAMPS, *CODE_PRESERVING)
+
+
+def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
+    """value => FakeQuantize(value), without a grid yet: float evaluation passes it through."""
+    attributes = {"qmin": 0, "qmax": CONTAINER_MAX, "bits": 8, "kind": "edge", "axis": -1, "quantizer": str(value.name)}
+    marked = insert_after(value, graph, MARKER, [value], f"{value.name}_edge", domain=MARKER_DOMAIN, **attributes)
+    marker = marked.producer()
+    assert marker is not None
+    for reader, index in list(value.uses()):
+        if reader is not marker:
+            reader.replace_input_with(index, marked)
+    for index, output in enumerate(graph.outputs):
+        if output is value:
+            graph.outputs[index] = marked
+            marked.name, value.name = value.name, f"{value.name}_float"  # the outside keeps the name it knows
+    return marker
+
+
+def _calibrate(graph: ir.Graph, edges: list[ir.Node], batches: Iterable[torch.Tensor]) -> None:
+    observers = {edge.outputs[0].name: Observer(attribute(edge, "quantizer")) for edge in edges}
+    seen = 0
+
+    def observe(name: str, value: torch.Tensor) -> None:
+        if name in observers:
+            observers[name].update(value)
+
+    for batch in batches:
+        seen += len(batch)
+        evaluate(graph, batch, dtype=torch.float32, on_value=observe)
+    if not seen:
+        raise QuantizationError("calibration data is empty: pass at least one batch of inputs (calibration=…)")
+    for edge in edges:
+        observer = observers[edge.outputs[0].name]
+        low, high = _clamp_in_front(edge)
+        grid = edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
+        name = attribute(edge, "quantizer")
+        scale, offset = constant(graph, f"{name}.edge_scale", np.float32(grid.scale)), constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
+        edge.resize_inputs(3)
+        edge.replace_input_with(1, scale)
+        edge.replace_input_with(2, offset)
+
+
+def _clamp_in_front(edge: ir.Node) -> tuple[float, float]:
+    """Bounds of the clamps that absorb_clamps will put into this edge."""
+    low, high, value = -np.inf, np.inf, edge.inputs[0]
+    while value is not None and single_consumer(value):
+        node = value.producer()
+        if node is not None and is_op(node, *CLAMPS):
+            bounds = clamp_bounds(node)
+            low, high = max(low, bounds[0]), min(high, bounds[1])
+        elif node is None or not is_op(node, *CODE_PRESERVING):
+            break
+        value = node.inputs[0]
+    return low, high

@@ -1,0 +1,171 @@
+"""offsets: every marker becomes QuantizeLinear/DequantizeLinear with an integer zero point, and real offsets go into biases (E3-E5).
+
+Behind a Conv or Gemm, whose bias takes -β (E3):
+
+    FakeQuantize(Conv(x, w, b); s, β, 0 … p)
+        =>  t = Conv(x, w, b - β);  q = QuantizeLinear(t; s, 0);  c = QuantizeLinear(DequantizeLinear(q; s, 1); s/k, o + k);  DequantizeLinear(c; s/k, Z)
+
+q is exact; the second pair spreads q over the container, c = k·(q - 1) + o + k = k·q + o, and clips it to p (left out where p = 255 and o = 0). The
+detour over zero point 1 keeps optimizers away that merge two QuantizeLinear/DequantizeLinear pairs with equal parameters into one (ONNX Runtime's
+DoubleQDQPairsRemover does, and changes the codes). The values are
+s·q + β' with β' = (o - Z)·s/k; each consumer's bias takes (β - β')·Σw (E4), exact but for what a padded border leaves out, at most |β - β'|·Σ|w|.
+
+Behind an edge: Add(x, -β) takes the place of the bias. An 8-bit grid behind anything else, and an edge:  QuantizeLinear(x; s, Z).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from calib.fold import CONTAINER_MAX, StridedGrid, strided_grid
+from calib.grid import Grid
+
+from ..decisions import TensorDecision
+from ..graph import attribute, clean, constant, insert, is_marker, is_op, make, replace
+from .clamps import grid_of
+from .edges import moves_to_integer_zero, on_grid
+from .normalize import CODE_PRESERVING, LINEAR
+from .weights import bias_of, layer_of, set_bias, weight_codes
+
+
+def place_offsets(model: ir.Model) -> list[TensorDecision]:
+    graph = model.graph
+    decisions = [_place(graph, node) for node in list(graph) if is_marker(node)]
+    for node in list(graph):
+        if is_op(node, *CODE_PRESERVING):
+            _repeat_grid(node)
+    clean(model)
+    return decisions
+
+
+def _place(graph: ir.Graph, marker: ir.Node) -> TensorDecision:
+    name, x = attribute(marker, "quantizer"), marker.inputs[0]
+    assert x is not None
+    producer = x.producer()
+    linear = producer is not None and is_op(producer, *LINEAR)
+    if attribute(marker, "kind") == "edge" or (not linear and moves_to_integer_zero(marker)):
+        return _direct(graph, marker, name)
+    grid = grid_of(marker).unsigned()
+    if linear:
+        assert producer is not None
+        set_bias(producer, graph, bias_of(producer) - grid.offset)
+    elif on_grid(x):
+        x = _shift(graph, marker, x, -grid.offset, name)
+    else:
+        raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there
+    consumers = list(_linear_consumers(marker.outputs[0]))
+    try:
+        strided = strided_grid(grid, padded=any(_is_padded(c) for c in consumers) or not consumers)
+    except QuantizationError as error:
+        raise QuantizationError(f"{name}: {error}") from error
+    codes = _quantize(graph, marker, x, strided.trained.scale, 0, f"{name}.codes")
+    if not strided.is_plain:
+        values = _dequantize(graph, marker, codes, strided.trained.scale, 1, f"{name}.steps")
+        codes = _quantize(graph, marker, values, strided.scale, strided.origin + strided.stride, f"{name}.strided")
+    values = _dequantize(graph, marker, codes, strided.scale, strided.zero_point, f"{name}.values")
+    border = max([_carry_remainder(graph, c, strided.remainder) for c in consumers], default=0.0)
+    replace(marker.outputs[0], values)
+    graph.remove(marker, safe=True)
+    return _decision(name, codes, strided, consumers, border)
+
+
+def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
+    """QuantizeLinear with the grid's nearest integer zero point; for an edge it is exact. A narrowed edge is clipped on its codes."""
+    grid = grid_of(marker)
+    edge = attribute(marker, "kind") == "edge"
+    if not edge:
+        grid = grid.unsigned()
+    zero_point = int(np.rint(-grid.offset / grid.scale))
+    scale = float(np.float32(grid.scale))
+    x = marker.inputs[0]
+    assert x is not None
+    codes = _quantize(graph, marker, x, scale, zero_point, f"{name}.codes")
+    if (grid.qmin, grid.qmax) != (0, CONTAINER_MAX):
+        bounds = [constant(graph, f"{name}.{what}", np.uint8(value)) for what, value in (("low", grid.qmin), ("high", grid.qmax))]
+        codes = insert(marker, "Clip", [codes, *bounds], f"{name}.clipped", shape=codes.shape)
+    values = _dequantize(graph, marker, codes, scale, zero_point, f"{name}.values")
+    replace(marker.outputs[0], values)
+    graph.remove(marker, safe=True)
+    offset = -zero_point * scale
+    levels = grid.qmax - grid.qmin + 1
+    return TensorDecision(
+        name, "edge" if edge else "activation", str(codes.name), grid.scale, grid.offset, levels, offset, (offset - grid.offset) / grid.scale, 1, 0,
+        "UINT8", scale, zero_point, "none" if edge else "moved", 0.0,
+    )  # fmt: skip
+
+
+def _decision(name: str, codes: ir.Value, strided: StridedGrid, consumers: list[ir.Node], border: float) -> TensorDecision:
+    grid: Grid = strided.trained
+    remainder = "none" if strided.remainder == 0 else f"bias of {', '.join(layer_of(c) for c in consumers)}" if consumers else "lost"
+    return TensorDecision(
+        name, "activation", str(codes.name), grid.scale, grid.offset, grid.qmax + 1, strided.offset, -strided.remainder / grid.scale, strided.stride,
+        strided.origin, "UINT8", strided.scale, strided.zero_point, remainder, border,
+    )  # fmt: skip
+
+
+def _linear_consumers(value: ir.Value) -> list[ir.Node]:
+    """The Conv and Gemm nodes that read the value, perhaps through operators that keep codes."""
+    found: list[ir.Node] = []
+    for node in value.consumers():
+        if is_op(node, *LINEAR):
+            found.append(node)
+        elif is_op(node, *CODE_PRESERVING):
+            found.extend(_linear_consumers(node.outputs[0]))
+    return found
+
+
+def _is_padded(node: ir.Node) -> bool:
+    return node.op_type == "Conv" and any(attribute(node, "pads", []))
+
+
+def _carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float) -> float:
+    """E4: bias += δ·Σw. Returns the largest error along a padded border."""
+    codes, scale = weight_codes(node)
+    rows = codes.reshape(codes.shape[0], -1).astype(np.float64)  # [C_out, C_in/groups · kh · kw]
+    set_bias(node, graph, bias_of(node) + remainder * rows.sum(1) * scale)
+    return float(abs(remainder) * (np.abs(rows).sum(1) * scale).max()) if _is_padded(node) else 0.0
+
+
+def _shift(graph: ir.Graph, before: ir.Node, x: ir.Value, by: float, name: str) -> ir.Value:
+    """x + by, with the constant as one quantized element, so that Add is an integer operator too."""
+    if by == 0:
+        return x
+    code, zero_point = (1, 0) if by > 0 else (0, 1)
+    one = constant(graph, f"{name}.shift.code", np.array([code], np.uint8))
+    shift = _dequantize(graph, before, one, abs(by), zero_point, f"{name}.shift")
+    return insert(before, "Add", [x, shift], f"{name}.shifted", shape=x.shape)
+
+
+def _quantize(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: float, zero_point: int, name: str) -> ir.Value:
+    return insert(before, "QuantizeLinear", [x, *_parameters(graph, name, scale, zero_point)], name, shape=x.shape)
+
+
+def _dequantize(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: float, zero_point: int, name: str) -> ir.Value:
+    return insert(before, "DequantizeLinear", [x, *_parameters(graph, name, scale, zero_point)], name, shape=x.shape)
+
+
+def _parameters(graph: ir.Graph, name: str, scale: float, zero_point: int) -> list[ir.Value]:
+    return [constant(graph, f"{name}.scale", np.float32(scale)), constant(graph, f"{name}.zero_point", np.uint8(zero_point))]
+
+
+def _repeat_grid(node: ir.Node) -> None:
+    """DequantizeLinear(c) -> MaxPool  =>  … -> QuantizeLinear -> DequantizeLinear on the same grid behind it, as compilers expect."""
+    source = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if not is_op(source, "DequantizeLinear"):
+        raise QuantizationError(f"{node.name}: nothing in front of this {node.op_type} put its input onto a grid")
+    assert source is not None and node.graph is not None
+    parameters = source.inputs[1:]
+    y = node.outputs[0]
+    readers, is_output = list(y.uses()), y.is_graph_output()
+    quantize = make("QuantizeLinear", [y, *parameters], f"{y.name}.codes", shape=y.shape)
+    dequantize = make("DequantizeLinear", [quantize.outputs[0], *parameters], f"{y.name}.values", shape=y.shape)
+    node.graph.insert_after(node, [quantize, dequantize])
+    for reader, index in readers:
+        reader.replace_input_with(index, dequantize.outputs[0])
+    if is_output:
+        for index, output in enumerate(node.graph.outputs):
+            if output is y:
+                node.graph.outputs[index] = dequantize.outputs[0]
+                dequantize.outputs[0].name, y.name = y.name, f"{y.name}_moved"

@@ -1,0 +1,181 @@
+"""qoperator: the folded QDQ graph becomes integer operators, one for one.
+
+    Conv(DQ(x), DQ(w), DQ(b)) -> Q                  =>  QLinearConv
+    Gemm(DQ(x), DQ(w), DQ(b)) -> Q                  =>  com.microsoft::QGemm
+    Gemm(DQ(x), DQ(w), DQ(b)) -> output             =>  MatMulInteger, Add (int32), DequantizeLinear(int32; S·s_w): the accumulator, without a loss
+    Add | Concat | AveragePool | GlobalAveragePool  =>  com.microsoft::QLinear…
+    DQ(s, 0) -> Q(s/k, o)                           =>  com.microsoft::QLinearLeakyRelu(alpha = 1): a table look-up (E5)
+    MaxPool | Reshape | Flatten | Transpose         =>  the same on the codes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+
+from ..graph import attribute, clean, constant, constant_of, copy, insert, is_op, replace
+from .normalize import CODE_PRESERVING
+from .weights import layer_of
+
+CONTRIB = "com.microsoft"
+
+
+def to_qoperator(folded: ir.Model) -> ir.Model:
+    """A new model with integer operators between the input's QuantizeLinear and the outputs' DequantizeLinear."""
+    model = copy(folded)
+    graph = model.graph
+    for node in list(graph):
+        if is_op(node, "QuantizeLinear"):
+            _fuse(graph, node)
+    for output in list(graph.outputs):
+        node = output.producer()
+        if is_op(node, "Gemm"):
+            assert node is not None
+            _accumulator_output(graph, node)
+    clean(model)
+    graph.opset_imports[CONTRIB] = 1
+    _check_integer(graph)
+    return model
+
+
+def _fuse(graph: ir.Graph, quantize: ir.Node) -> None:
+    """Everything between the DequantizeLinears and this QuantizeLinear becomes one integer operator."""
+    x = quantize.inputs[0]
+    node = x.producer() if x is not None else None
+    if node is None:
+        return  # the graph input stays float
+    if is_op(node, "DequantizeLinear"):
+        codes = _table(node, quantize)
+    elif is_op(node, *CODE_PRESERVING):
+        codes = _on_codes(node, quantize)
+    elif node.op_type in FUSIONS and node.domain == "":
+        codes = FUSIONS[node.op_type](node, quantize)
+    else:
+        raise QuantizationError(f"{node.name}: the operator {node.op_type} has no integer kernel")
+    _take_over(quantize, codes)
+
+
+def _take_over(quantize: ir.Node, codes: ir.Value) -> None:
+    old = quantize.outputs[0]
+    name = old.name
+    replace(old, codes)
+    old.name, codes.name = f"{name}_unused", name  # every tensor of codes keeps the name it has in the folded graph
+
+
+def source(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """(codes, scale, zero point) of a dequantized value."""
+    node = value.producer() if value is not None else None
+    if node is None or not is_op(node, "DequantizeLinear"):
+        raise QuantizationError(f"{value.name if value else '?'}: this value is not on a grid")
+    codes, scale, zero_point = node.inputs[:3]
+    assert codes is not None and scale is not None and zero_point is not None
+    return codes, scale, zero_point
+
+
+def _target(quantize: ir.Node) -> tuple[ir.Value, ir.Value]:
+    _, scale, zero_point = quantize.inputs
+    assert scale is not None and zero_point is not None
+    return scale, zero_point
+
+
+def _emit(node: ir.Node, quantize: ir.Node, op_type: str, inputs: list[ir.Value | None], domain: str = CONTRIB, **attributes: object) -> ir.Value:
+    value = insert(quantize, op_type, inputs, f"{quantize.outputs[0].name}_codes", domain=domain, shape=node.outputs[0].shape, **attributes)
+    made = value.producer()
+    assert made is not None
+    made.name = layer_of(node) if "layer" in node.metadata_props else node.name
+    return value
+
+
+def _bias_codes(node: ir.Node) -> ir.Value:
+    bias = node.inputs[2].producer() if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    assert bias is not None and bias.inputs[0] is not None
+    return bias.inputs[0]
+
+
+def _conv(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    inputs = [*source(node.inputs[0]), *source(node.inputs[1]), *_target(quantize), _bias_codes(node)]
+    names = ("dilations", "group", "kernel_shape", "pads", "strides")
+    attributes = {name: attribute(node, name) for name in names if attribute(node, name) is not None}
+    return _emit(node, quantize, "QLinearConv", inputs, "", **attributes)
+
+
+def _gemm(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    inputs = [*source(node.inputs[0]), *source(node.inputs[1]), _bias_codes(node), *_target(quantize)]
+    return _emit(node, quantize, "QGemm", inputs, alpha=1.0, transA=0, transB=1)
+
+
+def _add(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    return _emit(node, quantize, "QLinearAdd", [*source(node.inputs[0]), *source(node.inputs[1]), *_target(quantize)])
+
+
+def _concat(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    inputs = [v for part in node.inputs for v in source(part)]
+    return _emit(node, quantize, "QLinearConcat", [*_target(quantize), *inputs], axis=attribute(node, "axis"))
+
+
+def _global_average(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    return _emit(node, quantize, "QLinearGlobalAveragePool", [*source(node.inputs[0]), *_target(quantize)], channels_last=0)
+
+
+def _average(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    names = ("ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
+    attributes = {name: attribute(node, name) for name in names if attribute(node, name) is not None}
+    return _emit(node, quantize, "QLinearAveragePool", [*source(node.inputs[0]), *_target(quantize)], channels_last=0, **attributes)
+
+
+def _table(dequantize: ir.Node, quantize: ir.Node) -> ir.Value:
+    value = _emit(quantize, quantize, "QLinearLeakyRelu", [*source(dequantize.outputs[0]), *_target(quantize)], alpha=1.0)
+    return value
+
+
+def _on_codes(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    codes, scale, zero_point = source(node.inputs[0])
+    for mine, theirs in zip((scale, zero_point), _target(quantize)):
+        if not np.array_equal(constant_of(mine, str(node.name)), constant_of(theirs, str(node.name))):
+            raise QuantizationError(f"{node.name}: {node.op_type} keeps codes, but its input and output have different grids")
+    attributes = {name: a.value for name, a in node.attributes.items()}
+    return _emit(node, quantize, node.op_type, [codes, *node.inputs[1:]], "", **attributes)
+
+
+FUSIONS: dict[str, Callable[[ir.Node, ir.Node], ir.Value]] = {
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "Add": _add,
+    "Concat": _concat,
+    "GlobalAveragePool": _global_average,
+    "AveragePool": _average,
+}
+
+
+def _accumulator_output(graph: ir.Graph, node: ir.Node) -> None:
+    """acc = Σ (x - Z)(w - Z_w) + b in int32; the output is acc · S·s_w in one float multiplication per element."""
+    layer = layer_of(node)
+    codes, _, zero_point = source(node.inputs[0])
+    weight, _, weight_zero = source(node.inputs[1])
+    bias = node.inputs[2].producer() if node.inputs[2] is not None else None
+    assert bias is not None
+    by_column = constant(graph, f"{layer}.weight.columns", constant_of(weight, layer).T)  # [C_in, C_out]
+    one_zero = constant(graph, f"{layer}.weight.zero_point", constant_of(weight_zero, layer).reshape(-1)[0])
+    product = insert(node, "MatMulInteger", [codes, by_column, zero_point, one_zero], f"{layer}.product", shape=node.outputs[0].shape)
+    accumulator = insert(node, "Add", [product, bias.inputs[0]], f"{layer}.accumulator", shape=node.outputs[0].shape)
+    output = node.outputs[0]
+    value = insert(node, "DequantizeLinear", [accumulator, bias.inputs[1]], f"{output.name}_values", shape=output.shape, axis=1)
+    value.type, name = output.type, output.name
+    replace(output, value)
+    output.name, value.name = f"{name}_unused", name
+
+
+def _check_integer(graph: ir.Graph) -> None:
+    """A rewrite that should have fired and did not is an error that says where."""
+    outputs = set(graph.outputs)
+    for node in graph:
+        if is_op(node, "QuantizeLinear") and node.inputs[0] in set(graph.inputs):
+            continue
+        if is_op(node, "DequantizeLinear") and node.outputs[0] in outputs:
+            continue
+        if is_op(node, "QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "AveragePool", "GlobalAveragePool"):
+            raise QuantizationError(f"{node.name}: a float {node.op_type} is left in the integer graph; please report this model")

@@ -1,0 +1,36 @@
+"""Deployment targets, one a file.
+
+targets.get("ort-cpu").formats      -> ("qdq", "qoperator")
+targets.names()                     -> ["ort-cpu"]
+"""
+
+from __future__ import annotations
+
+from .ort_cpu import TARGET as ORT_CPU
+from .target import Target
+
+__all__ = ["ORT_CPU", "Target", "everything", "get", "names"]
+
+_TARGETS = {target.name: target for target in (ORT_CPU,)}
+
+
+def names() -> list[str]:
+    """Names that `get` knows."""
+    return list(_TARGETS)
+
+
+def everything() -> list[Target]:
+    """All targets."""
+    return list(_TARGETS.values())
+
+
+def get(name: str) -> Target:
+    """The target of that name.
+
+    Errors (QuantizationError): an unknown name.
+    """
+    if name not in _TARGETS:
+        from calib.errors import QuantizationError
+
+        raise QuantizationError(f"target {name!r} is unknown: use {', '.join(_TARGETS)}")
+    return _TARGETS[name]

@@ -1,0 +1,102 @@
+"""Architectures, one a file, with the parameter names of the usual public checkpoints.
+
+    names()                                     -> ["resnet18", "tiny"]
+    build("resnet18", num_classes=10)           -> nn.Module
+    build("models.net:build", num_classes=10)   -> what `build` of *your* models/net.py returns (the current directory is searched first)
+
+Each architecture is imported when it is built: listing the names does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from calib.errors import QuantizationError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# name -> (module beside this file, factory in it); every factory takes num_classes and in_channels
+_REGISTRY = {
+    "resnet18": (".resnet18", "resnet18"),
+    "tiny": (".tiny", "Tiny"),
+}
+
+
+def names() -> list[str]:
+    """Names that `build` knows, sorted."""
+    return sorted(_REGISTRY)
+
+
+def build(name: str, num_classes: int = 1000, in_channels: int = 3, **kw: Any) -> nn.Module:
+    """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
+
+    `name` is one of `names()` or `package.module:factory`, imported from the current directory first. A factory of yours gets
+    num_classes and in_channels where its signature has them, and all of `kw`.
+
+    Errors (QuantizationError): unknown name, module or factory that cannot be found or fails, a factory that returns no nn.Module.
+    """
+    if ":" in name:
+        return _build_user(name, num_classes, in_channels, kw)
+    if name not in _REGISTRY:
+        raise QuantizationError(f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own")
+    module, factory = _REGISTRY[name]
+    return _call(name, getattr(importlib.import_module(module, __name__), factory), {"num_classes": num_classes, "in_channels": in_channels, **kw})
+
+
+def _build_user(name: str, num_classes: int, in_channels: int, kw: dict[str, Any]) -> nn.Module:
+    factory = _import_factory(name)
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # some callables written in C have no signature
+        parameters = {}.values()
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    accepted = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    offered = {"num_classes": num_classes, "in_channels": in_channels}
+    return _call(name, factory, {**{k: v for k, v in offered.items() if takes_any or k in accepted}, **kw})
+
+
+def _import_factory(name: str) -> Callable[..., Any]:
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")) or not attribute.isidentifier():
+        raise QuantizationError(f"model {name!r} cannot be read: write package.module:factory")
+    if sys.path[:1] != [os.getcwd()]:
+        sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if module_name == missing or module_name.startswith(missing + "."):
+            raise QuantizationError(f"model {name!r}: there is no module {missing!r} in {os.getcwd()} or among the installed packages") from error
+        raise QuantizationError(f"model {name!r}: {module_name} imports {missing!r}, which is not installed") from error
+    except Exception as error:
+        raise QuantizationError(f"model {name!r}: importing {module_name} failed: {_one_line(error)}") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        where = getattr(module, "__file__", None) or module_name
+        raise QuantizationError(f"model {name!r}: {where} has no function or class {attribute!r}")
+    return factory
+
+
+def _call(name: str, factory: Callable[..., Any], kw: dict[str, Any]) -> nn.Module:
+    from torch import nn
+
+    try:
+        model = factory(**kw)
+    except QuantizationError:
+        raise
+    except Exception as error:
+        raise QuantizationError(f"model {name!r}: building it with {kw} failed: {_one_line(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise QuantizationError(f"model {name!r}: the factory returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,144 @@
+"""models: the registry, resnet18 against the public reference, user factories."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from calib.errors import QuantizationError
+from lsq_export import models
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def _fill() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_fill", REFERENCE / "fill.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current directory; what is imported from it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_resnet18_has_the_public_names_and_shapes() -> None:
+    wanted = json.loads((REFERENCE / "resnet18.json").read_text())
+    state = models.build("resnet18").state_dict()
+    assert [(name, list(tensor.shape)) for name, tensor in state.items()] == list(wanted.items())
+
+
+def test_resnet18_gives_the_reference_logits() -> None:
+    fill = _fill()
+    model = models.build("resnet18").eval()
+    model.load_state_dict({name: torch.from_numpy(fill.tensor(name, tuple(t.shape))) for name, t in model.state_dict().items()})
+    with torch.no_grad():
+        logits = model(torch.from_numpy(fill.image())).numpy()  # [1, 1000]
+    wanted = np.load(REFERENCE / "resnet18.npz", allow_pickle=False)["logits"]
+    assert np.abs(logits - wanted).max() < 1e-4 * np.abs(wanted).max()  # float32 sums in another order
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("channels,size", [(1, 16), (3, 32), (3, 17)])
+def test_every_model_takes_channels_classes_and_any_size(name: str, channels: int, size: int) -> None:
+    model = models.build(name, num_classes=7, in_channels=channels).eval()
+    assert model(torch.zeros(2, channels, size, size)).shape == (2, 7)
+
+
+def test_tiny_is_small() -> None:
+    assert sum(p.numel() for p in models.build("tiny", num_classes=10).parameters()) < 12_000
+
+
+def test_listing_names_does_not_import_torch() -> None:
+    """With the packages' own __init__ replaced: this is about models/__init__.py alone."""
+    code = (
+        "import sys, types, importlib.util as u\n"
+        "for name in ('calib',):\n"
+        "    package = types.ModuleType(name); package.__path__ = [sys.argv[2]]; sys.modules[name] = package\n"
+        "spec = u.spec_from_file_location('m', sys.argv[1], submodule_search_locations=[])\n"
+        "m = u.module_from_spec(spec); sys.modules['m'] = m; spec.loader.exec_module(m)\n"
+        "assert m.names() == ['resnet18', 'tiny'] and 'torch' not in sys.modules\n"
+    )
+    calib = Path(sys.modules["calib"].__file__ or "").parent
+    subprocess.run([sys.executable, "-c", code, str(models.__file__), str(calib)], check=True)
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(QuantizationError, match=r"'resnet19' is unknown: use one of resnet18, tiny, or package.module:factory"):
+        models.build("resnet19")
+
+
+USER = """
+from torch import nn
+def build(num_classes, width=4):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(width), nn.Linear(width, num_classes))
+def plain():
+    return nn.Linear(3, 2)
+def anything(**kw):
+    assert kw == {"num_classes": 5, "in_channels": 1}
+    return nn.Identity()
+def wrong():
+    return "a string"
+def broken():
+    raise RuntimeError("two\\nlines")
+number = 3
+"""
+
+
+def test_user_factory_wins_over_our_package_name(project: Path) -> None:
+    """A package `models` in the current directory is the user's, ours is lsq_export.models."""
+    (project / "models").mkdir()
+    (project / "models" / "__init__.py").write_text("")
+    (project / "models" / "net.py").write_text(USER)
+    model = models.build("models.net:build", num_classes=5, width=6)
+    assert isinstance(model[2], torch.nn.Linear)  # type: ignore[index]
+    assert (model[2].in_features, model[2].out_features) == (6, 5)  # type: ignore[index]
+
+
+def test_user_factory_gets_only_what_its_signature_takes(project: Path) -> None:
+    (project / "usernet_a.py").write_text(USER)
+    assert isinstance(models.build("usernet_a:plain", num_classes=5), torch.nn.Linear)
+    assert isinstance(models.build("usernet_a:anything", num_classes=5, in_channels=1), torch.nn.Identity)
+
+
+@pytest.mark.parametrize(
+    "name,message",
+    [
+        ("nowhere_at_all:build", "no module 'nowhere_at_all'"),
+        ("usernet_b.deeper:build", "no module 'usernet_b.deeper'"),
+        ("usernet_b:missing", "has no function or class 'missing'"),
+        ("usernet_b:number", "has no function or class 'number'"),
+        ("usernet_b:wrong", "returned str, not a torch.nn.Module"),
+        ("usernet_b:broken", "RuntimeError: two lines"),
+        ("usernet_b:", "write package.module:factory"),
+        (":build", "write package.module:factory"),
+        ("usernet_b:a:b", "write package.module:factory"),
+        ("usernet_c:build", "usernet_c imports 'not_installed_here'"),
+        ("usernet_d:build", "importing usernet_d failed: SyntaxError"),
+    ],
+)
+def test_bad_user_factory_is_one_line(project: Path, name: str, message: str) -> None:
+    (project / "usernet_b.py").write_text(USER)
+    (project / "usernet_c.py").write_text("import not_installed_here")
+    (project / "usernet_d.py").write_text("def build(:")
+    with pytest.raises(QuantizationError) as caught:
+        models.build(name)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,167 @@
+"""train: it learns, it is seeded, it stops cleanly, it decays only weights."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from calib.errors import QuantizationError
+from calib.initialize import initialize
+from lsq_export import models
+from lsq_export.data import Dataset, TensorSplit, load
+from lsq_export.prepare import QATConfig, prepare, quantizers
+from lsq_export.train import FINETUNE, PRETRAIN, Epoch, Recipe, _optimizer, _rate, evaluate, finetune, predict, pretrain
+
+FAST = Recipe(epochs=3, lr=0.1, batch_size=32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The networks are too small for more, and threads that wait for each other on a busy machine take 20 times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """500 of the digits, in gray and small."""
+    data = load("digits", image_size=16, channels=1)
+    x, y = data.train.fetch(torch.arange(500))
+    return replace(data, train=TensorSplit(x, y))
+
+
+def _tiny(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.build("tiny", num_classes=10, in_channels=1)
+
+
+def _equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_float_and_qat_learn(digits: Dataset) -> None:
+    model = _tiny()
+    result = pretrain(model, digits, 8, recipe=FAST, device="cpu")
+    assert result.accuracy > 0.85 and len(result.epochs) == 8 and result.epochs[-1].loss < result.epochs[0].loss
+    assert result.accuracy == evaluate(model, digits.batches("test"))
+    assert not (result.interrupted or model.training)
+    qat = prepare(model, QATConfig(weight_bits=3, activation_bits=3))
+    initialize(qat, digits.batches("train", limit=2), method="minmax")
+    before = {name: q.scale.item() for name, q in quantizers(qat).items()}
+    started = evaluate(qat, digits.batches("test"))
+    tuned = finetune(qat, digits, 3, recipe=replace(FAST, lr=0.02))
+    assert tuned.accuracy > max(0.8, started - 0.02)
+    after = {name: q.scale.item() for name, q in quantizers(qat).items()}
+    assert all(after[name] > 0 and after[name] != before[name] for name in before)
+
+
+def test_the_same_seed_gives_the_same_model(digits: Dataset) -> None:
+    a, b, c = _tiny(), _tiny(), _tiny()
+    state = torch.random.get_rng_state()
+    for model, seed in ((a, 5), (b, 5), (c, 6)):
+        pretrain(model, digits, 1, recipe=FAST, seed=seed)
+    assert _equal(a, b) and not _equal(a, c)
+    assert torch.equal(state, torch.random.get_rng_state())  # the caller's random numbers are left alone
+
+
+def test_interrupt_keeps_the_last_completed_epoch(digits: Dataset) -> None:
+    reference, saved = _tiny(), {}
+
+    def keep(model: nn.Module, epoch: int, metrics: Epoch) -> None:
+        saved.update({"epoch": epoch, "state": {k: v.clone() for k, v in model.state_dict().items()}, "metrics": metrics})
+
+    class Interrupting(TensorSplit):
+        fetched = 0
+
+        def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            Interrupting.fetched += 1
+            if Interrupting.fetched == 16 + 16 + 5:  # in the third epoch of 16 batches
+                raise KeyboardInterrupt
+            return super().fetch(index)
+
+    assert isinstance(digits.train, TensorSplit)
+    data = replace(digits, train=Interrupting(digits.train.x, digits.train.y))
+    result = pretrain(reference, data, recipe=FAST, on_epoch=keep)
+    assert result.interrupted and len(result.epochs) == 2 and saved["epoch"] == 2
+    assert saved["metrics"] == result.epochs[-1]
+    assert all(torch.equal(saved["state"][name], tensor) for name, tensor in reference.state_dict().items())
+
+
+def test_interrupt_in_the_first_epoch_leaves_the_model_as_it_was(digits: Dataset) -> None:
+    class Interrupting(TensorSplit):
+        def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            if index[0] != first:
+                raise KeyboardInterrupt
+            return super().fetch(index)
+
+    assert isinstance(digits.train, TensorSplit)
+    first = torch.randperm(500, generator=torch.Generator().manual_seed(1))[0]
+    model = _tiny()
+    result = pretrain(model, replace(digits, train=Interrupting(digits.train.x, digits.train.y)), recipe=FAST)
+    assert result.interrupted and result.epochs == () and math.isnan(result.accuracy)
+    assert _equal(model, _tiny())
+
+
+def test_a_loss_that_is_not_finite_names_its_step(digits: Dataset) -> None:
+    model = _tiny()
+    with pytest.raises(QuantizationError, match=r"the loss is (nan|inf) in epoch 1, step \d+: lower the learning rate"):
+        pretrain(model, digits, recipe=replace(FAST, lr=1e20, warmup=0.0))
+    assert _equal(model, _tiny())
+
+
+def test_unusable_combinations(digits: Dataset) -> None:
+    with pytest.raises(QuantizationError, match=r"class 9, the model has 4 logits: build it with num_classes=10"):
+        pretrain(models.build("tiny", num_classes=4, in_channels=1), digits, recipe=FAST)
+    with pytest.raises(QuantizationError, match="0 epochs"):
+        pretrain(_tiny(), digits, 0)
+    with pytest.raises(QuantizationError, match="the data are empty"):
+        predict(_tiny(), [])
+    with pytest.raises(QuantizationError, match="inputs only"):
+        evaluate(_tiny(), [torch.zeros(2, 1, 16, 16)])
+
+
+def test_predict_takes_inputs_or_pairs_and_leaves_the_mode(digits: Dataset) -> None:
+    model = _tiny().train()
+    pairs = list(digits.batches("test", 100))
+    logits = predict(model, pairs)
+    assert logits.shape == (359, 10) and not logits.requires_grad and model.training
+    assert torch.equal(logits, predict(model, [x for x, _ in pairs]))
+    right = (logits.argmax(1) == torch.cat([y for _, y in pairs])).double().mean()
+    assert evaluate(model, pairs) == pytest.approx(float(right), abs=1e-12)
+
+
+def test_only_weights_decay() -> None:
+    model = prepare(_tiny(), QATConfig(weight_granularity="channel"))
+    decayed, kept = _optimizer(model, FINETUNE).param_groups
+    assert decayed["weight_decay"] == FINETUNE.weight_decay and kept["weight_decay"] == 0
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert all(names[id(p)].endswith("weight.original") for p in decayed["params"])
+    wanted = {id(p) for q in quantizers(model).values() for p in q.parameters() if p.requires_grad}
+    assert wanted <= {id(p) for p in kept["params"]}
+    assert len(decayed["params"]) + len(kept["params"]) == sum(p.requires_grad for p in model.parameters())
+
+
+def test_rate_warms_up_and_falls_to_zero() -> None:
+    recipe = replace(PRETRAIN, epochs=8, warmup=1.0)
+    assert [_rate(e, recipe) for e in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
+    assert _rate(4.5, recipe) == pytest.approx(0.5) and _rate(8.0, recipe) == pytest.approx(0.0, abs=1e-12)
+    assert max(_rate(e / 10, replace(recipe, warmup=0.0)) for e in range(81)) == 1.0
+
+
+def test_only_a_console_gets_output(digits: Dataset, capsys: Any) -> None:
+    from rich.console import Console
+
+    pretrain(_tiny(), digits, 1, recipe=FAST)
+    assert capsys.readouterr() == ("", "")
+    text = io.StringIO()
+    pretrain(_tiny(), digits, 1, recipe=FAST, console=Console(file=text, force_terminal=True, width=120))
+    assert "epoch 1/1" in text.getvalue() and "loss" in text.getvalue() and "accuracy" in text.getvalue()
