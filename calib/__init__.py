@@ -5,6 +5,6 @@ calib.initialize(model, batches, method="mse")
 
 from .errors import QuantizationError
 from .grid import Grid
-from .initialize import initialize
+from .initialize import initialize, inputs
 
-__all__ = ["Grid", "QuantizationError", "initialize"]
+__all__ = ["Grid", "QuantizationError", "initialize", "inputs"]

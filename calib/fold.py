@@ -17,6 +17,7 @@ from .grid import Grid
 CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
 BIAS_LIMIT = 2**31 - 1
+NEIGHBORS = 64
 FloatArray = NDArray[np.float64]
 
 
@@ -116,3 +117,22 @@ def quantize_bias(bias: FloatArray, unit: FloatArray) -> NDArray[np.int32]:
             f"the bias of channel {channel} is {codes[channel]:.6g} units of {unit[channel]:.6g}, beyond int32: its weights are negligible beside its bias; retrain or prune it"
         )
     return codes.astype(np.int32)
+
+
+def exact_scale(scale: FloatArray, input_scale: float, step: float | None) -> NDArray[np.float32]:
+    """Weight scales [C_out] in float32, moved by at most NEIGHBORS units in the last place (8e-6) so that E9 computes without rounding.
+
+    E9 multiplies by M = float32(float32(S·s_w)/s_y). For most s_w both roundings miss the real number by up to 6e-8, which flips ties and
+    makes a large bias, counted in float32(S·s_w), miss its place; among the neighbors of s_w one is nearly exact. step: s_y, None for no output grid.
+    """
+    base = scale.astype(np.float32)
+    with np.errstate(over="ignore"):
+        candidates = base[:, None] + np.spacing(base)[:, None] * np.arange(-NEIGHBORS, NEIGHBORS + 1, dtype=np.float32)  # [C_out, K]
+        unit = np.float32(input_scale) * candidates
+        product = np.float64(input_scale) * candidates.astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.abs(unit / product - 1)
+            if step is not None:
+                error += np.abs((unit / np.float32(step)) * np.float64(step) / product - 1)
+    best = np.argmin(np.where(np.isfinite(error) & (candidates > 0), error, np.inf), axis=1)
+    return candidates[np.arange(len(base)), best]

@@ -4,9 +4,10 @@ The codes of E1 cut the sorted points into intervals, one a code, so prefix sums
 O(codes · log points), and the least-squares (s, β) for fixed codes in closed form. The search takes the best of
 
     coarse      clipping ranges [lo, hi] on both sides of the mean, geometric steps
-    zoom        finer ranges around the best ones
-    refit       codes for (s, β), then (s, β) for the codes, until nothing changes (Lloyd's iteration on a uniform grid)
-    autograd    Adam on s and β with straight-through rounding, as in the paper, then zoom and refit again
+    settle      codes for (s, β), then least squares for the codes, until nothing improves (Lloyd's iteration), from the 200 best ranges:
+                the error has several valleys
+    autograd    Adam on s and β with straight-through rounding, as in the paper
+    zoom        finer ranges around the best few, then settle again
 
 Nothing random. Computed in float64.
 """
@@ -100,7 +101,7 @@ def best_grid(points: Points, qmin: int, qmax: int, rule: OffsetRule, starts: Se
     """(s, β) with the smallest mean squared error found. `starts`: (s, β) to try as well; the result is never worse than these."""
     objective = Objective(points, qmin, qmax, rule)
     found = objective.allowed(Candidates(*np.array(starts, dtype=np.float64).reshape(-1, 2).T)) + _coarse(objective)
-    found = _settle(objective, _zoom(objective, objective.best(found, 24)))
+    found = objective.best(_settle(objective, objective.best(found, 200)), 24)
     learned = objective.allowed(_adam(objective, objective.best(found, 1)))
     found = objective.best(_settle(objective, _zoom(objective, learned + found)), 1)
     return float(found.scale[0]), float(found.offset[0])

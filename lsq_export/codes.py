@@ -25,12 +25,14 @@ def used_codes(codes: np.ndarray, zero_point: np.ndarray | None, axis: int | Non
     bits: the width that holds the span of codes of every channel, in units of the gain, so that channels whose sign a negative
     batch norm flipped (E8) need no extra bit. The gain is the greatest common divisor of all codes, of each channel's for the bits.
     """
+    if codes.size == 0:
+        return 0, 1, 1
     centered = codes - _broadcast(zero_point, codes.ndim, axis)  # zero is 0
     channels = np.moveaxis(centered, axis or 0, 0).reshape(codes.shape[axis or 0], -1) if codes.ndim else centered.reshape(1, 1)
     gain = max(1, int(np.gcd.reduce(centered, axis=None)))
     gains = np.maximum(1, np.gcd.reduce(channels, axis=1)) if axis is not None else np.full(len(channels), gain)
     spans = (channels.max(axis=1) - channels.min(axis=1)) // gains
-    return len(np.unique(centered)), _bits(int(spans.max(initial=0)) + 1), gain
+    return len(np.unique(centered)), _bits(int(spans.max()) + 1), gain
 
 
 class ReachableCodes:

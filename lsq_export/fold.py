@@ -17,6 +17,7 @@ from .rewrite.edges import place_edges
 from .rewrite.integers import place_integers
 from .rewrite.normalize import normalize
 from .rewrite.offsets import place_offsets
+from .rewrite.ties import clear_ties
 from .rewrite.weights import freeze_weights
 
 
@@ -40,6 +41,6 @@ def fold(captured: Captured, batches: Iterable[torch.Tensor]) -> Folded:
     fold_batch_norms(model)
     absorb_clamps(model)
     place_edges(model, batches)
-    tensors = place_offsets(model)
+    tensors = clear_ties(model, place_offsets(model))
     layers = place_integers(model)
     return Folded(trained, model, tuple(tensors), tuple(layers), captured.input_shape)

@@ -26,7 +26,7 @@ from .onnx_read import Constants, attribute, load_model, operands, shapes_of
 class QuantizedTensor:
     """One quantized tensor.
 
-    kind        "weight", "bias" (int32) or "activation"
+    kind        "activation" (computed), "weight", "bias" (int32), or "constant": a single stored number, such as an offset
     type        the container: UINT8, INT8, INT4, …
     bits        the smallest width that holds the codes it uses; of a weight by its stored codes (per channel, in units of the gain), of an activation
                 by the clips and look-ups before it, else the container's
@@ -81,7 +81,7 @@ def inspect_model(model: onnx.ModelProto) -> list[QuantizedTensor]:
 def _rows(
     node: onnx.NodeProto, constants: Constants, shapes: dict[str, tuple[int | str, ...]], reachable: ReachableCodes
 ) -> Iterator[QuantizedTensor]:
-    """Rows of the tensors whose grid this operator carries: inputs, then the output, then the bias."""
+    """Rows of the tensors whose grid this operator carries."""
     scales: list[np.ndarray | None] = []
     for operand in operands(node):
         codes, scale, zero_point = constants.get(operand.tensor), constants.get(operand.scale), constants.get(operand.zero_point)
@@ -90,15 +90,14 @@ def _rows(
         elif not operand.is_output:
             scales.append(scale)
         container = constants.type(operand.tensor) or constants.type(operand.zero_point) or _output_type(node)
-        if container is None or (operand.is_output and not operand.scale):
-            continue  # QGemm without an output scale makes a float tensor
+        if container is None or "INT" not in container or (operand.is_output and not operand.scale):
+            continue  # 8-bit floats; QGemm without an output scale makes a float tensor
         per_channel = max(np.size(scale) if scale is not None else 1, np.size(zero_point) if zero_point is not None else 1) > 1
         shape = codes.shape if codes is not None else shapes.get(operand.tensor)
         axis = operand.axis % len(shape) if per_channel and shape else None
         levels, bits, gain = None, 32 if container == "INT32" else reachable.container_bits(container), None
-        kind = "activation" if codes is None else "bias" if container == "INT32" else "weight"
-        if kind == "weight":
-            assert codes is not None
+        kind = "activation" if codes is None else "bias" if container == "INT32" else "weight" if codes.size > 1 else "constant"
+        if codes is not None and kind != "bias":
             levels, bits, gain = used_codes(codes, zero_point, axis)
         elif kind == "activation":
             levels, bits = reachable.levels_and_bits(operand.tensor, container)

@@ -19,8 +19,9 @@ from torch import nn
 import calib
 from calib.errors import QuantizationError
 
-from . import checkpoint, models
+from . import checkpoint
 from .data import Dataset, load
+from .models import build
 from .prepare import QATConfig, prepare
 from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, finetune, pretrain
 
@@ -89,7 +90,7 @@ def train_float(job: Job, data: Dataset, *, start: Path | None = None, out: Path
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(job.seed)
-            model = models.build(**job.model_spec(data))
+            model = build(**job.model_spec(data))
         if job.float_recipe.epochs:
             result = pretrain(model, data, recipe=job.float_recipe, seed=job.seed, device=job.device, console=console)
             epochs = result.epochs

@@ -103,7 +103,7 @@ _POSITIONS: dict[str, tuple[list[tuple[int, int, int]], tuple[int, int] | None, 
 
 
 def operands(node: onnx.NodeProto) -> Iterator[Operand]:
-    """The quantized tensors of an operator, the bias last; none for operators that carry no grids."""
+    """The quantized tensors of an operator: inputs, bias, output; none for operators that carry no grids."""
 
     def name(index: int) -> str:
         return node.input[index] if 0 <= index < len(node.input) else ""
@@ -119,10 +119,10 @@ def operands(node: onnx.NodeProto) -> Iterator[Operand]:
     axis = _weight_axis(node)
     for tensor, scale, zero_point in inputs:
         yield Operand(name(tensor), name(scale), name(zero_point), axis)
-    if output is not None:
-        yield Operand(node.output[0], name(output[0]), name(output[1]), axis, is_output=True)
     if bias is not None and name(bias):
         yield Operand(name(bias), "", "", is_bias=True)
+    if output is not None:
+        yield Operand(node.output[0], name(output[0]), name(output[1]), axis, is_output=True)
 
 
 def _weight_axis(node: onnx.NodeProto) -> int:

@@ -95,12 +95,15 @@ def fit(
     """Minimize the cross entropy on data's train split; after each epoch test, then call on_epoch(model, epoch, metrics).
 
     device: CUDA where there is one, else the CPU; the model comes back on the CPU. Ctrl-C ends the training, see `TrainResult`.
-    Errors (QuantizationError): a loss that is not finite (the model is then as after the last good epoch), labels beyond the model's logits.
+    Errors (QuantizationError): a model that cannot run on the data's inputs or has fewer logits than the data classes; a loss that is not finite
+    (the model is then as after the last good epoch).
     """
-    if recipe.epochs < 1 or len(data.train) < 2:
-        raise QuantizationError(f"training needs at least 1 epoch and 2 samples: there are {recipe.epochs} epochs and {len(data.train)} samples")
+    for what, value, least in (("epochs", recipe.epochs, 1), ("batch size", recipe.batch_size, 2), ("number of samples", len(data.train), 2)):
+        if value < least:
+            raise QuantizationError(f"{what} is {value}: training needs {least} or more")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    optimizer = _optimizer(model.to(place), recipe)
+    _check_fit(model.to(place), data, place)
+    optimizer = _optimizer(model, recipe)
     steps = len(_train_batches(data, recipe, seed))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate((step + 1) / steps, recipe))
     history: list[Epoch] = []
@@ -177,9 +180,6 @@ def _epoch(
     for step, (x, y) in enumerate(_train_batches(data, recipe, seed * 100_003 + epoch), 1):
         x, y = x.to(device), y.to(device)
         logits = model(x)  # [N, classes]
-        if int(y.max()) >= logits.shape[1]:
-            wrong = f"the data have the class {int(y.max())}, the model has {logits.shape[1]} logits"
-            raise QuantizationError(f"{wrong}: build it with num_classes={data.num_classes}")
         loss = F.cross_entropy(logits, y)
         if not math.isfinite(loss.item()):
             wrong = f"the loss is {loss.item()} in epoch {epoch}, step {step}"
@@ -193,6 +193,20 @@ def _epoch(
         right += int((logits.detach().argmax(1) == y).sum())
         show(f"epoch {epoch}/{recipe.epochs}  loss {loss_sum / total:.4f}  accuracy {right / total:.1%}")
     return loss_sum / total, right / total
+
+
+def _check_fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
+    """One small batch through the model, so that what does not fit is said before the training."""
+    shape = [2, *data.input_shape]
+    try:
+        logits = predict(model, data.batches("train", 2, limit=1), device=device)
+    except QuantizationError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise QuantizationError(f"the model fails on an input of shape {shape}: {' '.join(str(error).split())}") from error
+    if logits.ndim != 2 or logits.shape[1] < data.num_classes:
+        found = f"the model gives {list(logits.shape)} for an input of shape {shape}"
+        raise QuantizationError(f"{found}, the data have {data.num_classes} classes: build it with num_classes={data.num_classes}")
 
 
 def _train_batches(data: Dataset, recipe: Recipe, seed: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,6 +49,20 @@ def _equal(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
+def _interrupting(data: Dataset, after: int) -> TensorSplit:
+    """data's train split that raises KeyboardInterrupt when it is asked for the batch after so many."""
+    calls = itertools.count(1)
+
+    class Interrupting(TensorSplit):
+        def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            if next(calls) > after:
+                raise KeyboardInterrupt
+            return super().fetch(index)
+
+    assert isinstance(data.train, TensorSplit)
+    return Interrupting(data.train.x, data.train.y)
+
+
 def test_float_and_qat_learn(digits: Dataset) -> None:
     model = _tiny()
     result = pretrain(model, digits, 8, recipe=FAST, device="cpu")
@@ -79,17 +94,7 @@ def test_interrupt_keeps_the_last_completed_epoch(digits: Dataset) -> None:
     def keep(model: nn.Module, epoch: int, metrics: Epoch) -> None:
         saved.update({"epoch": epoch, "state": {k: v.clone() for k, v in model.state_dict().items()}, "metrics": metrics})
 
-    class Interrupting(TensorSplit):
-        fetched = 0
-
-        def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            Interrupting.fetched += 1
-            if Interrupting.fetched == 16 + 16 + 5:  # in the third epoch of 16 batches
-                raise KeyboardInterrupt
-            return super().fetch(index)
-
-    assert isinstance(digits.train, TensorSplit)
-    data = replace(digits, train=Interrupting(digits.train.x, digits.train.y))
+    data = replace(digits, train=_interrupting(digits, after=1 + 16 + 16 + 5))  # a check, then epochs of 16 batches: in the third
     result = pretrain(reference, data, recipe=FAST, on_epoch=keep)
     assert result.interrupted and len(result.epochs) == 2 and saved["epoch"] == 2
     assert saved["metrics"] == result.epochs[-1]
@@ -97,16 +102,8 @@ def test_interrupt_keeps_the_last_completed_epoch(digits: Dataset) -> None:
 
 
 def test_interrupt_in_the_first_epoch_leaves_the_model_as_it_was(digits: Dataset) -> None:
-    class Interrupting(TensorSplit):
-        def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            if index[0] != first:
-                raise KeyboardInterrupt
-            return super().fetch(index)
-
-    assert isinstance(digits.train, TensorSplit)
-    first = torch.randperm(500, generator=torch.Generator().manual_seed(1))[0]
     model = _tiny()
-    result = pretrain(model, replace(digits, train=Interrupting(digits.train.x, digits.train.y)), recipe=FAST)
+    result = pretrain(model, replace(digits, train=_interrupting(digits, after=3)), recipe=FAST)
     assert result.interrupted and result.epochs == () and math.isnan(result.accuracy)
     assert _equal(model, _tiny())
 
@@ -119,10 +116,16 @@ def test_a_loss_that_is_not_finite_names_its_step(digits: Dataset) -> None:
 
 
 def test_unusable_combinations(digits: Dataset) -> None:
-    with pytest.raises(QuantizationError, match=r"class 9, the model has 4 logits: build it with num_classes=10"):
+    with pytest.raises(QuantizationError, match=r"gives \[2, 4\] .*, the data have 10 classes: build it with num_classes=10"):
         pretrain(models.build("tiny", num_classes=4, in_channels=1), digits, recipe=FAST)
-    with pytest.raises(QuantizationError, match="0 epochs"):
+    with pytest.raises(QuantizationError, match=r"fails on an input of shape \[2, 1, 16, 16\]: .*channels"):
+        pretrain(models.build("tiny", num_classes=10, in_channels=3), digits, recipe=FAST)
+    with pytest.raises(QuantizationError, match="has no grid yet"):
+        finetune(prepare(_tiny()), digits)
+    with pytest.raises(QuantizationError, match="epochs is 0: training needs 1 or more"):
         pretrain(_tiny(), digits, 0)
+    with pytest.raises(QuantizationError, match="batch size is 1"):
+        pretrain(_tiny(), digits, recipe=replace(FAST, batch_size=1))
     with pytest.raises(QuantizationError, match="the data are empty"):
         predict(_tiny(), [])
     with pytest.raises(QuantizationError, match="inputs only"):

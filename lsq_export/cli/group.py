@@ -105,11 +105,11 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print the version of the installed package (its one home is setup.cfg)."""
+    """Print the version of the installed package (setup.cfg is its home)."""
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from .. import __version__
 
-        click.echo(f"lsq-export {version('lsq-export')}")
+        click.echo(f"lsq-export {__version__}")
         ctx.exit()
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 240  # columns where stdout is no terminal: wide enough that no name is cut
 
@@ -26,13 +27,13 @@ def console(stderr: bool = False) -> Console:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout. A column whose name starts with ">" is aligned right."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """A table on stdout. A column whose name starts with ">" is aligned right; None is an empty cell."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell).replace("[", r"\[") for cell in row))
-    console().print(table)
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names may hold [brackets]
+    console().print(Text(title, style="bold"), table, "", sep="\n")
 
 
 def print_json(value: object) -> None:

@@ -112,7 +112,7 @@ def _job(
     from ..train import FINETUNE, PRETRAIN, Recipe
 
     def recipe(base: Recipe, epochs: int | None, lr: float | None) -> Recipe:
-        given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+        given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
         return replace(base, **{name: value for name, value in given.items() if value is not None})
 
     config = QATConfig(

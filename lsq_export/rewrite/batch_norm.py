@@ -16,7 +16,7 @@ from calib.fold import fold_batch_norm
 
 from ..graph import attribute, clean, constant, constant_of, insert, is_op, replace, single_consumer
 from .normalize import LINEAR
-from .weights import bias_of, layer_of, set_bias, set_weight, weight_codes
+from .weights import bias_of, set_bias, set_weight, weight_codes
 
 
 def fold_batch_norms(model: ir.Model) -> None:
@@ -61,10 +61,8 @@ def _identity_layer(graph: ir.Graph, node: ir.Node, channels: int) -> tuple[ir.N
     y = insert(node, "Conv", [x, weight], f"{name}.scaled", shape=x.shape, group=channels, kernel_shape=[1, 1], pads=[0, 0, 0, 0], strides=[1, 1], dilations=[1, 1])
     layer = y.producer()
     assert layer is not None
-    layer.metadata_props["layer"] = name
+    layer.name = name
     if rank == 2:
         y = insert(node, "Reshape", [y, constant(graph, f"{name}.shape2", np.array([-1, channels]))], f"{name}.out2", shape=node.outputs[0].shape)
     return layer, y
 
-
-__all__ = ["fold_batch_norms", "layer_of"]

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX, WEIGHT_LIMIT, quantize_bias, weight_gain
+from calib.fold import CONTAINER_MAX, WEIGHT_LIMIT, exact_scale, quantize_bias, weight_gain
 
 from ..decisions import LayerDecision
 from ..graph import clean, constant, constant_of, insert, is_op
@@ -40,7 +40,7 @@ def _place(graph: ir.Graph, node: ir.Node) -> LayerDecision:
     reach = np.abs(codes).sum(axis=axes).astype(np.float64) * CONTAINER_MAX * scale * input_scale  # [C_out], largest |Σ w·x|
     dead = _dead_channels(layer, bias, reach, scale * input_scale / gain, step)
     codes[dead], scale = 0, np.where(dead, _live_scale(bias, input_scale, gain), scale)
-    stored_scale = (scale / gain).astype(np.float32)
+    stored_scale = exact_scale(scale / gain, input_scale, step)
     unit = (np.float32(input_scale) * stored_scale).astype(np.float32)
     multiplier = unit if step is None else (unit / np.float32(step)).astype(np.float32)
     if not (stored_scale >= SMALLEST).all() or not (unit >= SMALLEST).all() or not (multiplier >= SMALLEST).all():

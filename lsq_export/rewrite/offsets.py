@@ -81,11 +81,12 @@ def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
     scale = float(np.float32(grid.scale))
     x = marker.inputs[0]
     assert x is not None
-    codes = _quantize(graph, marker, x, scale, zero_point, f"{name}.codes")
+    parameters = _parameters(graph, name, scale, zero_point)  # shared: `ties` may still move the scale
+    codes = insert(marker, "QuantizeLinear", [x, *parameters], f"{name}.codes", shape=x.shape)
     if (grid.qmin, grid.qmax) != (0, CONTAINER_MAX):
         bounds = [constant(graph, f"{name}.{what}", np.uint8(value)) for what, value in (("low", grid.qmin), ("high", grid.qmax))]
         codes = insert(marker, "Clip", [codes, *bounds], f"{name}.clipped", shape=codes.shape)
-    values = _dequantize(graph, marker, codes, scale, zero_point, f"{name}.values")
+    values = insert(marker, "DequantizeLinear", [codes, *parameters], f"{name}.values", shape=x.shape)
     replace(marker.outputs[0], values)
     graph.remove(marker, safe=True)
     offset = -zero_point * scale

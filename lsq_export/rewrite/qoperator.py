@@ -86,7 +86,7 @@ def _emit(node: ir.Node, quantize: ir.Node, op_type: str, inputs: list[ir.Value 
     value = insert(quantize, op_type, inputs, f"{quantize.outputs[0].name}_codes", domain=domain, shape=node.outputs[0].shape, **attributes)
     made = value.producer()
     assert made is not None
-    made.name = layer_of(node) if "layer" in node.metadata_props else node.name
+    made.name = node.name
     return value
 
 

@@ -49,7 +49,7 @@ def _name_layer(node: ir.Node) -> None:
         raise QuantizationError(f"{node.name}: this {node.op_type} has no weight quantizer (a functional convolution or product?): use torch.nn.Conv2d or Linear")
     assert weight is not None and weight.outputs[0].name is not None
     layer = weight.outputs[0].name.removesuffix(".values").split(".weight")[0]
-    node.metadata_props["layer"] = layer
+    node.name = layer
 
 
 def weight_of(node: ir.Node) -> ir.Node:
@@ -96,5 +96,5 @@ def set_bias(node: ir.Node, graph: ir.Graph, bias: np.ndarray) -> None:
 
 
 def layer_of(node: ir.Node) -> str:
-    """The layer's name in the PyTorch model."""
-    return node.metadata_props.get("layer") or str(node.name)
+    """The layer's name in the PyTorch model (with a number behind it where a module is used again)."""
+    return str(node.name)

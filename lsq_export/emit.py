@@ -1,0 +1,75 @@
+"""emit: the folded graph -> the ONNX file of one format, for one target."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+
+from . import __version__
+from .fold import Folded
+from .graph import copy
+from .rewrite.qoperator import to_qoperator
+from .targets import Target
+
+FORMATS = ("qdq", "qoperator")
+IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}  # of the ONNX release that brought the operator set
+SHARE_FROM = 64  # elements: equal constants from this size on are stored once (a module that is used twice)
+
+
+def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
+    """The checked file of `format_name`, "qdq" or "qoperator", from the folded QDQ graph."""
+    if format_name not in FORMATS:
+        raise QuantizationError(f"format {format_name!r} is unknown: use {', '.join(FORMATS)}")
+    model = to_qoperator(folded) if format_name == "qoperator" else copy(folded)
+    return serialize(model, target.opset, f"{format_name}")
+
+
+def serialize(model: ir.Model, opset: int, name: str) -> onnx.ModelProto:
+    """ONNX of the given operator set, without the exporter's notes, equal constants stored once."""
+    import onnx_ir.passes.common as passes
+
+    model = copy(model)
+    passes.ClearMetadataAndDocStringPass()(model)
+    _share_constants(model.graph)
+    model.graph.opset_imports[""] = opset
+    if all(node.domain != "lsq_export" for node in model.graph):
+        model.graph.opset_imports.pop("lsq_export", None)
+    model.ir_version = IR_VERSION[opset]
+    model.producer_name, model.producer_version, model.graph.name = "lsq-export", __version__, name
+    return ir.to_proto(model)
+
+
+def check(proto: onnx.ModelProto, what: str) -> None:
+    """onnx.checker; a file that fails it is never written."""
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise QuantizationError(f"{what}: the exported graph is not valid ONNX ({reason}); please report this model") from error
+
+
+def _share_constants(graph: ir.Graph) -> None:
+    first: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.size < SHARE_FROM:
+            continue
+        key = (str(tensor.dtype), tuple(tensor.shape.numpy()), tensor.tobytes())
+        kept = first.setdefault(key, value)
+        if kept is not value:
+            value.replace_all_uses_with(kept)
+            assert value.name is not None
+            graph.initializers.pop(value.name)
+
+
+def emit_all(folded: Folded, formats: tuple[str, ...], target: Target) -> dict[str, onnx.ModelProto]:
+    """{format: checked file}."""
+    files = {}
+    for name in formats:
+        if name in FORMATS and name not in target.formats:
+            raise QuantizationError(f"target {target.name} does not read the format {name}: use {', '.join(target.formats)}")
+        files[name] = emit(folded.model, name, target)
+        check(files[name], name)
+    return files

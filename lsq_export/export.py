@@ -1,0 +1,136 @@
+"""export: the main line, from a trained model to a bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+import calib
+from calib.errors import QuantizationError
+
+from . import __version__, integer
+from .bundle import FOLDED, MANIFEST, PARITY, REPORT, TRAINED, Bundle, new_directory, open_bundle, write_json, write_model, write_text
+from .capture import capture
+from .emit import FORMATS, emit, emit_all, serialize
+from .fold import Folded, fold
+from .parity import Parity
+from .report import render
+from .targets import Target, get
+from .verify import check
+
+VERIFIED_IMAGES = 64  # of the calibration data, that every export is verified on
+GOLDEN_IMAGES = 2
+
+
+def export(
+    model: nn.Module,
+    example_input: torch.Tensor,
+    out: str | os.PathLike[str],
+    *,
+    formats: Iterable[str] = FORMATS,
+    calibration: Iterable[object],
+    target: str = "ort-cpu",
+    force: bool = False,
+    preprocessing: dict[str, Any] | None = None,
+    source: dict[str, Any] | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Bundle:
+    """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
+
+    example_input: float [N, …], for its shape. calibration: batches of inputs or (input, target) pairs, one pass; they give the grids of edges,
+    the golden vectors, and the images on which the export is verified (parity.json; run `verify` on more). preprocessing, source: go into the
+    manifest. on_stage(name): called as each stage begins.
+    Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a layer that cannot be
+    quantized (named), empty calibration data. Nothing is written then. A broken promise does not stop the export: see parity.json.
+    """
+    goal, wanted = get(target), _check_formats(formats)
+    with new_directory(out, force=force) as directory:
+        seen: list[torch.Tensor] = []
+        on_stage("capture")
+        captured = capture(model, example_input)
+        on_stage("fold")
+        folded = fold(captured, _keep_first(_matching(calibration, captured.input_shape), seen))
+        on_stage("rewrite")
+        files = emit_all(folded, wanted, goal)
+        on_stage("verify")
+        images = torch.cat(seen)[:VERIFIED_IMAGES]
+        parity = check(model, folded.trained, folded.model, files, target, [images])
+        on_stage("bundle")
+        _write(directory, folded, files, goal, images[:GOLDEN_IMAGES].numpy(), parity, preprocessing, source)
+    return open_bundle(out)
+
+
+def _check_formats(formats: Iterable[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats))
+    if not wanted:
+        raise QuantizationError(f"formats is empty: use {' or '.join(FORMATS)}")
+    for name in wanted:
+        if name not in FORMATS:
+            raise QuantizationError(f"format {name!r} is unknown: use {', '.join(FORMATS)}")
+    return wanted
+
+
+def _matching(batches: Iterable[object], shape: tuple[int, ...]) -> Iterator[torch.Tensor]:
+    """Inputs [N, *shape] of the batches, float32 on the CPU."""
+    for index, x in enumerate(calib.inputs(batches, torch.device("cpu"))):
+        if tuple(x.shape[1:]) != shape:
+            raise QuantizationError(f"calibration batch {index} has inputs of shape {list(x.shape[1:])}, the example input has {list(shape)}: use one shape")
+        if not torch.isfinite(x).all():
+            raise QuantizationError(f"calibration batch {index} holds NaN or infinity: check the data")
+        yield x.float()
+
+
+def _keep_first(batches: Iterator[torch.Tensor], kept: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Pass the batches on and keep the first VERIFIED_IMAGES images."""
+    for x in batches:
+        missing = VERIFIED_IMAGES - sum(len(k) for k in kept)
+        if missing > 0:
+            kept.append(x[:missing].clone())
+        yield x
+
+
+def _write(
+    directory: Path, folded: Folded, files: dict[str, onnx.ModelProto], target: Target, golden: np.ndarray, parity: Parity,
+    preprocessing: dict[str, Any] | None, source: dict[str, Any] | None,
+) -> None:  # fmt: skip
+    reference = files.get("qoperator") or emit(folded.model, "qoperator", target)
+    names = [output.name for output in reference.graph.output]
+    outputs = integer.run(reference, {reference.graph.input[0].name: golden}, outputs=names)
+    for name, proto in files.items():
+        write_model(directory, name, proto, golden, outputs)
+    (directory / TRAINED).parent.mkdir()
+    for path, graph in ((TRAINED, folded.trained), (FOLDED, folded.model)):
+        onnx.save(serialize(graph, target.opset, path.stem), directory / path)
+    manifest = manifest_of(directory, folded, files, target, preprocessing, source)
+    write_json(directory / MANIFEST, manifest)
+    write_json(directory / PARITY, parity.to_dict())
+    write_text(directory / REPORT, render(manifest, parity.to_dict()))
+
+
+def manifest_of(
+    directory: Path, folded: Folded, files: dict[str, onnx.ModelProto], target: Target, preprocessing: dict[str, Any] | None, source: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What manifest.json holds: the files, how to feed them, and every decision of the fold."""
+    first = next(iter(files.values()))
+    return {
+        "lsq_export": __version__,
+        "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        "target": target.name,
+        "opset": target.opset,
+        "formats": {name: {"file": f"{name}/model.onnx", "bytes": (directory / name / "model.onnx").stat().st_size} for name in files},
+        "input": {"name": first.graph.input[0].name, "type": "float32", "shape": ["batch", *folded.input_shape]},
+        "outputs": [output.name for output in first.graph.output],
+        "preprocessing": preprocessing,
+        "source": source,
+        "tensors": [asdict(decision) for decision in folded.tensors],
+        "layers": [asdict(decision) for decision in folded.layers],
+    }

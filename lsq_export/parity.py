@@ -1,0 +1,124 @@
+"""What `verify` finds out, as data: the promises of the design (end of part 2), per format and per layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+TIES = 1e-5  # promise 2: fraction of a layer's codes that may differ from the folded model by ties of float rounding
+QDQ_TIES = 1e-3  # a qdq file runs in float32, whose sums round: more ties, each one code
+
+
+@dataclass(frozen=True)
+class LayerParity:
+    """One tensor of codes against the folded model, which computes in float64 from the same inputs.
+
+    name: the tensor. elements: how many were compared. differing: fraction of codes that differ. largest: biggest difference, in codes.
+    histogram: {difference in codes: elements}, without 0.
+    """
+
+    name: str
+    elements: int
+    differing: float
+    largest: int
+    histogram: dict[int, int]
+
+    def within(self, ties: float) -> bool:
+        """At most that fraction (or one element) differs, and by one code at the most."""
+        return self.largest <= 1 and sum(self.histogram.values()) <= max(1.0, ties * self.elements)
+
+
+@dataclass(frozen=True)
+class FormatParity:
+    """One exported file in ONNX Runtime.
+
+    top1_agreement: fraction of images with the trained model's class. sqnr_db: of the outputs against the trained model's (infinite if equal).
+    reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of every tensor, with graph optimization
+    on and off, for qoperator; of the outputs for qdq, where other runtimes may round otherwise.
+    first_mismatch: the first tensor with a mismatch. altered: constants and nodes in which the file is not what the fold prescribes.
+    accumulator_mismatch: accumulators of Conv and Gemm that differ from the folded model's, exactly computed, on the same inputs.
+    """
+
+    name: str
+    top1_agreement: float
+    sqnr_db: float
+    accuracy: float | None
+    reference_mismatch: int
+    first_mismatch: str | None
+    accumulator_mismatch: int
+    altered: tuple[str, ...]
+    layers: tuple[LayerParity, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures
+
+    @property
+    def failures(self) -> list[str]:
+        """Promises that this file breaks, one line each."""
+        found = [f"{self.name}: {line}" for line in self.altered[:3]]
+        exact = self.name == "qoperator"
+        if exact and self.reference_mismatch:
+            found.append(f"{self.name}: {self.reference_mismatch} elements differ from the integer reference, first in {self.first_mismatch}")
+        if self.accumulator_mismatch:
+            found.append(f"{self.name}: {self.accumulator_mismatch} accumulators differ from the folded model's")
+        bad = [layer for layer in self.layers if not layer.within(TIES if exact else QDQ_TIES)]
+        if bad:
+            worst = bad[0]
+            found.append(
+                f"{self.name}: {len(bad)} tensors differ from the folded model by more than ties, first {worst.name}: "
+                f"{worst.differing:.3%} of {worst.elements} codes, by up to {worst.largest}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Parity:
+    """All of it. folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3.
+
+    capture_error: median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given. damaged: files that
+    are not what SHA256SUMS says. Accuracies are None where the batches had no targets.
+    """
+
+    formats: dict[str, FormatParity]
+    images: int
+    trained_accuracy: float | None
+    folded_accuracy: float | None
+    folded_top1_agreement: float
+    folded_sqnr_db: float
+    capture_error: float | None
+    damaged: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """All promises hold."""
+        return not self.failures
+
+    @property
+    def failures(self) -> list[str]:
+        """Broken promises, one line each."""
+        found = [f"{name}: the file is not the one that was exported (SHA256SUMS)" for name in self.damaged]
+        if self.capture_error is not None and not self.capture_error <= CAPTURE_TOLERANCE:
+            found.append(f"the captured graph is not the trained model: its outputs differ by {self.capture_error:.2e} of their range on the median image")
+        return found + [line for parity in self.formats.values() for line in parity.failures]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for parity.json; an infinite SQNR (no noise at all) is null there."""
+        plain = asdict(self)
+        for name, parity in self.formats.items():
+            plain["formats"][name]["ok"] = parity.ok
+            for layer in plain["formats"][name]["layers"]:
+                layer["histogram"] = {str(k): v for k, v in sorted(layer["histogram"].items())}
+        return {"ok": self.ok, "failures": self.failures, **_finite(plain)}
+
+
+CAPTURE_TOLERANCE = 1e-3  # a flipped tie inside a low-bit network moves an output; the median over images is blind to single flips
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

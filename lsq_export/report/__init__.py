@@ -1,0 +1,26 @@
+"""report: a bundle's manifest and parity as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+__all__ = ["render"]
+
+
+def render(manifest: dict[str, Any], parity: dict[str, Any]) -> str:
+    """HTML, from what manifest.json and parity.json hold."""
+    template = resources.files(__name__).joinpath("bundle.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=_percent, number=_number)
+    return environment.from_string(template).render(manifest=manifest, parity=parity)
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}g}"

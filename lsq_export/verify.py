@@ -1,0 +1,154 @@
+"""verify: run a bundle in ONNX Runtime and hold it against every promise (end of design part 2).
+
+1. ONNX Runtime ≡ integer reference      every tensor of the qoperator file, graph optimization on and off
+2. integer graph ≡ folded model          layer by layer: the folded model (float64) gets the integer graph's codes as inputs, so that a flipped tie
+                                         neither hides nor multiplies; accumulators exactly, codes but for ties
+3. folded model against trained model    a number: agreement, SQNR, accuracy
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from calib.errors import QuantizationError
+
+from . import integer
+from .bundle import FOLDED, TRAINED, Bundle, changed_files, load_onnx, open_bundle
+from .emit import emit
+from .evaluate import evaluate
+from .parity import FormatParity, Parity
+from .runtime import Session, code_tensors, integer_tensors
+from .targets import get
+from .verify_tools import Agreement, Layers, altered_parts, capture_error, pairs
+
+Progress = Callable[[int], None]
+
+
+def verify(model: nn.Module | None, bundle: Bundle | str | os.PathLike[str], batches: Iterable[object], *, progress: Progress | None = None) -> Parity:
+    """Check a bundle on batches of inputs [N, …] or (input, target) pairs.
+
+    model: the prepared PyTorch model that was trained; None takes the bundle's own copy of it (reference/trained.onnx).
+    progress(images) is called after each batch. Errors: QuantizationError for a bundle that cannot be read or batches that are empty.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    damaged = tuple(changed_files(bundle))
+    trained, folded = (ir.from_proto(load_onnx(bundle.directory / path)) for path in (TRAINED, FOLDED))
+    files = {name: load_onnx(path) for name, path in bundle.models.items()}
+    return check(model, trained, folded, files, str(bundle.manifest["target"]), batches, damaged=damaged, progress=progress)
+
+
+def check(
+    model: nn.Module | None, trained: ir.Model, folded: ir.Model, files: dict[str, onnx.ModelProto], target: str, batches: Iterable[object], *,
+    damaged: tuple[str, ...] = (), progress: Progress | None = None,
+) -> Parity:  # fmt: skip
+    """`verify` on graphs in memory."""
+    prescribed = {name: emit(folded, name, get(target)) for name in {*files, "qoperator"}}
+    reference = files.get("qoperator", prescribed["qoperator"])
+    runs = [FormatRun(name, file, reference, prescribed[name], folded) for name, file in files.items()]
+    folded_agreement = Agreement()
+    errors: list[np.ndarray] = []
+    for x, target_classes in pairs(batches):
+        captured = evaluate(trained.graph, x, dtype=torch.float32)[0].numpy()
+        if model is None:
+            expected = captured
+        else:
+            expected = _forward(model, x)
+            errors.append(capture_error(captured, expected))
+        codes = integer.run(reference, {reference.graph.input[0].name: x.numpy()})
+        for run in runs:
+            run.add(x.numpy(), codes, expected, target_classes)
+        folded_agreement.add(evaluate(folded.graph, x)[0].numpy(), expected, target_classes)
+        if progress:
+            progress(len(x))
+    if not folded_agreement.images:
+        raise QuantizationError("there is nothing to verify on: the batches are empty")
+    return Parity(
+        formats={run.name: run.result() for run in runs},
+        images=folded_agreement.images,
+        trained_accuracy=folded_agreement.expected_accuracy,
+        folded_accuracy=folded_agreement.accuracy,
+        folded_top1_agreement=folded_agreement.top1,
+        folded_sqnr_db=folded_agreement.sqnr_db,
+        capture_error=float(np.median(np.concatenate(errors))) if errors else None,
+        damaged=damaged,
+    )
+
+
+def _forward(model: nn.Module, x: torch.Tensor) -> np.ndarray:
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            model.eval()
+            result = model(x.to(next(model.parameters()).device))
+    except QuantizationError:
+        raise
+    except Exception as error:  # a user's forward can raise anything
+        raise QuantizationError(f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {str(error).splitlines()[0]}") from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    first = result[0] if isinstance(result, (tuple, list)) else result
+    return first.detach().cpu().numpy()
+
+
+@dataclass
+class FormatRun:
+    """One file while the batches go by."""
+
+    name: str
+    file: onnx.ModelProto
+    reference: onnx.ModelProto
+    prescribed: onnx.ModelProto
+    folded: ir.Model
+    agreement: Agreement = field(default_factory=lambda: Agreement())
+    mismatches: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        exact = self.name == "qoperator"
+        self.plain = Session(self.file, "default", what=self.name)
+        tensors = integer_tensors(self.file) if exact else code_tensors(self.file)
+        levels = ("default", "disabled") if exact else ("disabled",)
+        self.wide = [Session(self.file, level, tensors, what=self.name) for level in levels]
+        self.layers = Layers(self.folded.graph, self.file if exact else None)
+
+    def add(self, x: np.ndarray, codes: dict[str, np.ndarray], expected: np.ndarray, classes: np.ndarray | None) -> None:
+        outputs = self.plain.run(x)
+        self._compare(outputs, codes)
+        seen = outputs
+        for session in self.wide:
+            seen = session.run(x)
+            if self.name == "qoperator":
+                self._compare(seen, codes)
+        self.layers.add(x, codes if self.name == "qoperator" else seen)
+        self.agreement.add(outputs[self.file.graph.output[0].name], expected, classes)
+
+    def _compare(self, found: dict[str, np.ndarray], codes: dict[str, np.ndarray]) -> None:
+        for name, value in found.items():
+            wanted = codes.get(name)
+            if wanted is None or value.shape != wanted.shape:
+                self.mismatches[name] += value.size
+            elif not np.array_equal(value, wanted):
+                self.mismatches[name] += int((value != wanted).sum())
+
+    def result(self) -> FormatParity:
+        return FormatParity(
+            name=self.name,
+            top1_agreement=self.agreement.top1,
+            sqnr_db=self.agreement.sqnr_db,
+            accuracy=self.agreement.accuracy,
+            reference_mismatch=sum(self.mismatches.values()),
+            first_mismatch=next((n for n in [*integer_tensors(self.reference), *self.mismatches] if self.mismatches.get(n)), None),
+            accumulator_mismatch=self.layers.accumulator_mismatch,
+            altered=altered_parts(self.file, self.prescribed),
+            layers=self.layers.result(),
+        )
+

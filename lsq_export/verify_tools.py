@@ -1,0 +1,161 @@
+"""The measuring tools of `verify`: agreement of outputs, difference of codes layer by layer, altered parts of a file."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx import numpy_helper
+
+from calib.errors import QuantizationError
+from calib.initialize import inputs
+
+from .evaluate import evaluate
+from .graph import constant_of, is_op
+from .integer.accumulators import accumulators
+from .parity import LayerParity
+from .rewrite.integers import input_scale_of
+from .rewrite.normalize import LINEAR
+from .rewrite.weights import weight_of
+
+NEAR_INTEGER = 0.05  # float64 sums of products of float32 numbers miss the accumulator's integer by far less
+
+
+def pairs(batches: Iterable[object]) -> Iterator[tuple[torch.Tensor, np.ndarray | None]]:
+    """(input [N, …] float32 on the CPU, classes [N] or None) of each batch; checked as `calib.initialize` does."""
+    for batch in batches:
+        target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+        for x in inputs([batch], torch.device("cpu")):
+            yield x.float(), None if target is None else np.asarray(target)
+
+
+def capture_error(captured: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Per image: |captured - trained| / max |trained|, [N]."""
+    if captured.shape != expected.shape:
+        raise QuantizationError(f"the bundle's network has outputs of shape {list(captured.shape)}, the model of {list(expected.shape)}: is it another model's bundle?")
+    axes = tuple(range(1, expected.ndim))
+    return np.abs(captured - expected).max(axis=axes) / max(float(np.abs(expected).max()), 1e-30)
+
+
+class Agreement:
+    """Outputs [N, classes, …] against the trained model's."""
+
+    def __init__(self) -> None:
+        self.images = self._same = self._places = self._labelled = self._right = self._expected_right = 0
+        self._signal = self._noise = 0.0
+
+    def add(self, found: np.ndarray, expected: np.ndarray, classes: np.ndarray | None) -> None:
+        if found.shape != expected.shape:
+            raise QuantizationError(f"the outputs have the shape {list(found.shape)}, the trained model's {list(expected.shape)}")
+        mine, theirs = found.argmax(axis=1), expected.argmax(axis=1)
+        self.images += len(found)
+        self._places += mine.size
+        self._same += int((mine == theirs).sum())
+        self._signal += float(np.square(expected, dtype=np.float64).sum())
+        self._noise += float(np.square(found.astype(np.float64) - expected).sum())
+        if classes is not None and classes.shape == mine.shape:
+            self._labelled += classes.size
+            self._right += int((mine == classes).sum())
+            self._expected_right += int((theirs == classes).sum())
+
+    @property
+    def top1(self) -> float:
+        return self._same / max(1, self._places)
+
+    @property
+    def accuracy(self) -> float | None:
+        return self._right / self._labelled if self._labelled else None
+
+    @property
+    def expected_accuracy(self) -> float | None:
+        """Of the trained model."""
+        return self._expected_right / self._labelled if self._labelled else None
+
+    @property
+    def sqnr_db(self) -> float:
+        if self._noise == 0:
+            return math.inf
+        return 10 * math.log10(self._signal / self._noise) if self._signal else -math.inf
+
+
+class Layers:
+    """Codes of every tensor against the folded model, which is given the same codes as inputs of each layer.
+
+    exact: the qoperator file, whose accumulators are compared as well; None for a file that runs in float32.
+    """
+
+    def __init__(self, folded: ir.Graph, exact: onnx.ModelProto | None) -> None:
+        self._folded, self._exact = folded, exact
+        self._elements: Counter[str] = Counter()
+        self._histograms: dict[str, Counter[int]] = {}
+        self._sums = {str(node.outputs[0].name): (_behind(node), _unit(node)) for node in folded if is_op(node, *LINEAR)}
+        self.accumulator_mismatch = 0
+
+    def add(self, x: np.ndarray, codes: dict[str, np.ndarray]) -> None:
+        """codes: {tensor: codes} of the file under test for the input x."""
+        sums = accumulators(self._exact, codes) if self._exact is not None else {}
+
+        def compare(name: str, value: torch.Tensor) -> torch.Tensor | None:
+            if name in self._sums and self._sums[name][0] in sums:
+                behind, unit = self._sums[name]
+                self._compare_sums(value, unit, sums[behind])
+            if name not in codes or codes[name].dtype == np.float32:
+                return None
+            found = torch.from_numpy(codes[name].astype(np.float64))
+            self._record(name, (found - value).numpy())
+            return found
+
+        evaluate(self._folded, x, on_value=compare)
+
+    def _compare_sums(self, value: torch.Tensor, unit: np.ndarray, found: np.ndarray) -> None:
+        exact = value.numpy() / unit.reshape(1, -1, *[1] * (value.dim() - 2))
+        self.accumulator_mismatch += int((np.abs(exact - found) > NEAR_INTEGER).sum())
+
+    def _record(self, name: str, difference: np.ndarray) -> None:
+        self._elements[name] += difference.size
+        steps, counts = np.unique(np.rint(difference[difference != 0]).astype(np.int64), return_counts=True)
+        self._histograms.setdefault(name, Counter()).update({int(s): int(c) for s, c in zip(steps, counts)})
+
+    def result(self) -> tuple[LayerParity, ...]:
+        found = []
+        for name, elements in self._elements.items():
+            histogram = dict(self._histograms[name])
+            largest = max((abs(step) for step in histogram), default=0)
+            found.append(LayerParity(name, elements, sum(histogram.values()) / elements, largest, histogram))
+        return tuple(found)
+
+
+def _unit(node: ir.Node) -> np.ndarray:
+    """S·s_w of a layer, float64 [C_out]: its accumulator is its output divided by that."""
+    return input_scale_of(node) * constant_of(weight_of(node).inputs[1], str(node.name)).astype(np.float64)
+
+
+def _behind(layer: ir.Node) -> str:
+    """The tensor of codes that is made from a layer's output; the output itself where its accumulator leaves the network."""
+    readers = list(layer.outputs[0].consumers())
+    return str((readers[0] if readers else layer).outputs[0].name)
+
+
+def altered_parts(file: onnx.ModelProto, prescribed: onnx.ModelProto) -> tuple[str, ...]:
+    """Nodes and constants in which a file is not what the folded graph prescribes, one line each."""
+    found = []
+    nodes, wanted = ([n.SerializeToString(deterministic=True) for n in proto.graph.node] for proto in (file, prescribed))
+    if len(nodes) != len(wanted):
+        found.append(f"the graph has {len(nodes)} nodes, the fold prescribes {len(wanted)}")
+    found += [f"node {n.name} ({n.op_type}) is not as the fold prescribes" for n, a, b in zip(file.graph.node, nodes, wanted) if a != b]
+    mine, theirs = ({t.name: t for t in proto.graph.initializer} for proto in (file, prescribed))
+    for name in [*theirs, *(n for n in mine if n not in theirs)]:
+        if name not in mine or name not in theirs:
+            found.append(f"constant {name} is {'missing' if name not in mine else 'not prescribed by the fold'}")
+            continue
+        a, b = numpy_helper.to_array(mine[name]), numpy_helper.to_array(theirs[name])
+        if a.shape != b.shape or a.dtype != b.dtype:
+            found.append(f"constant {name} is {a.dtype}{list(a.shape)}, the fold prescribes {b.dtype}{list(b.shape)}")
+        elif not np.array_equal(a, b):
+            found.append(f"constant {name} differs from the fold in {int((a != b).sum())} of {a.size} values")
+    return tuple(found)
