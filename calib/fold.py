@@ -83,14 +83,22 @@ def narrow(grid: Grid, low: float, high: float) -> Grid:
     qmax = int(grid.codes(np.float64(high))) if np.isfinite(high) else grid.qmax
     if qmin >= qmax:
         raise QuantizationError(
-            f"the clamp to {low:g} … {high:g} in front of it leaves one code of the grid {grid.values(grid.qmin):.6g} … {grid.values(grid.qmax):.6g}: "
+            f"the clamp to {low:g} … {high:g} in front of it leaves one code of the grid "
+            f"{grid.values(grid.qmin):.6g} … {grid.values(grid.qmax):.6g}: "
             "initialize or train the quantizer again"
         )
     return Grid(grid.scale, grid.offset, qmin, qmax)
 
 
 def fold_batch_norm(
-    codes: NDArray[np.int16], scale: FloatArray, bias: FloatArray, gamma: FloatArray, beta: FloatArray, mean: FloatArray, variance: FloatArray, epsilon: float
+    codes: NDArray[np.int16],
+    scale: FloatArray,
+    bias: FloatArray,
+    gamma: FloatArray,
+    beta: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    epsilon: float,
 ) -> tuple[NDArray[np.int16], FloatArray, FloatArray]:
     """E8: gamma * (conv + bias - mean) / sigma + beta, with unchanged codes but for the sign; all vectors are [C_out].
 
@@ -114,25 +122,62 @@ def quantize_bias(bias: FloatArray, unit: FloatArray) -> NDArray[np.int32]:
     if not np.all(np.abs(codes) <= BIAS_LIMIT):
         channel = int(np.argmax(np.abs(codes)))
         raise QuantizationError(
-            f"the bias of channel {channel} is {codes[channel]:.6g} units of {unit[channel]:.6g}, beyond int32: its weights are negligible beside its bias; retrain or prune it"
+            f"the bias of channel {channel} is {codes[channel]:.6g} units of {unit[channel]:.6g}, beyond int32: "
+            "its weights are negligible beside its bias; retrain or prune it"
         )
     return codes.astype(np.int32)
 
 
-def exact_scale(scale: FloatArray, input_scale: float, step: float | None) -> NDArray[np.float32]:
-    """Weight scales [C_out] in float32, moved by at most NEIGHBORS units in the last place (8e-6) so that E9 computes without rounding.
+@dataclass(frozen=True)
+class OutputGrid:
+    """The grid on which a layer's accumulators are rounded: codes 0 … 255 of scale * (c - zero_point)."""
 
-    E9 multiplies by M = float32(float32(S·s_w)/s_y). For most s_w both roundings miss the real number by up to 6e-8, which flips ties and
-    makes a large bias, counted in float32(S·s_w), miss its place; among the neighbors of s_w one is nearly exact. step: s_y, None for no output grid.
+    scale: float
+    zero_point: int
+
+
+def exact_scale(scale: FloatArray, input_scale: float, output: OutputGrid | None, reach: FloatArray) -> NDArray[np.float32]:
+    """Weight scales [C_out] in float32 with which E9 rounds every accumulator as real arithmetic does.
+
+    E9 computes float32(acc) * M with M = float32(float32(S·s_w)/s_y): three roundings, so that an accumulator next to a tie may get another code than
+    the real number S·s_w·acc/s_y does. Of the neighbors of s_w, at most NEIGHBORS units in the last place (8e-6) away, the nearest is taken with
+    which all accumulators up to `reach` [C_out] agree: only the two beside each of the 256 ties need a look. Where none does (accumulators
+    beyond 2^24), the one with the most exact M. output: None if the accumulator itself is the output; then S·s_w is made exact.
     """
     base = scale.astype(np.float32)
-    with np.errstate(over="ignore"):
-        candidates = base[:, None] + np.spacing(base)[:, None] * np.arange(-NEIGHBORS, NEIGHBORS + 1, dtype=np.float32)  # [C_out, K]
-        unit = np.float32(input_scale) * candidates
-        product = np.float64(input_scale) * candidates.astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
+    result, open_channels = base.copy(), np.arange(len(base))
+    least = np.full(len(base), np.inf)
+    for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
+        candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
+        error, agrees = _requantization(candidate, input_scale, output, reach[open_channels])
+        better = (candidate > 0) & (agrees | (error < least[open_channels]))
+        result[open_channels[better]] = candidate[better]
+        least[open_channels[better]] = error[better]
+        open_channels = open_channels[~(agrees & better)]
+        if not len(open_channels):
+            break
+    return result
+
+
+def _requantization(
+    scale: NDArray[np.float32], input_scale: float, output: OutputGrid | None, reach: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """(relative error of E9's multiplier, whether all accumulators get the code of real arithmetic), per channel."""
+    product = np.float64(input_scale) * scale.astype(np.float64)  # exact: 48 bits
+    unit = np.float32(input_scale) * scale
+    with np.errstate(all="ignore"):
+        if output is None:
             error = np.abs(unit / product - 1)
-            if step is not None:
-                error += np.abs((unit / np.float32(step)) * np.float64(step) / product - 1)
-    best = np.argmin(np.where(np.isfinite(error) & (candidates > 0), error, np.inf), axis=1)
-    return candidates[np.arange(len(base)), best]
+            return error, error < 2.0**-32
+        multiplier = unit / np.float32(output.scale)
+        real = product / output.scale
+        error = np.abs(multiplier / real - 1) + np.abs(unit / product - 1)
+        ties = np.arange(-output.zero_point - 1, CONTAINER_MAX - output.zero_point + 1) + 0.5
+        below = np.floor(ties / real[:, None])  # [C, 257] accumulators on both sides of each tie
+        agrees = np.ones(len(scale), bool)
+        for accumulator in (below, below + 1):
+            exact = accumulator * real[:, None]
+            rounded = np.rint(accumulator.astype(np.float32) * multiplier[:, None])
+            same = (rounded == np.rint(exact)) & (np.abs(exact - ties) > 1e-9)
+            agrees &= (same | (np.abs(accumulator) > reach[:, None])).all(axis=1)
+    return error, agrees

@@ -22,10 +22,12 @@ import onnxruntime as ort
 
 from calib.errors import QuantizationError
 
+from .bundle import TRAINED
+from .float_model import float_model_of
+
 Source = str | os.PathLike[str] | bytes
 BLOCKS = 5
 FLOAT = "float"
-FLOAT_FILE = Path("reference") / "float.onnx"
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,14 @@ def compare(
     return BenchResult(tuple(rows), baseline, batch, threads, ort.__version__)
 
 
-def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
-    """name -> file of ONNX files and bundles. A file is called by its path; of a bundle, the float model it may hold (reference/float.onnx) comes
-    first and is called "float", the others by their format; with several paths, behind the directory's name."""
-    found: dict[str, Path] = {}
+def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
+    """name -> ONNX file, or serialized model, of files and bundles. A file is called by its path; of a bundle, the float network (made from
+    reference/trained.onnx) comes first and is called "float", the others by their format; with several paths, behind the directory's name."""
+    found: dict[str, Source] = {}
     for path in map(Path, paths):
         if path.is_dir():
             prefix = f"{path}/" if len(paths) > 1 else ""
-            files = {f"{prefix}{FLOAT}": path / FLOAT_FILE} if (path / FLOAT_FILE).is_file() else {}
+            files: dict[str, Source] = {f"{prefix}{FLOAT}": float_model_of(path)} if (path / TRAINED).is_file() else {}
             files |= {f"{prefix}{file.parent.name}": file for file in sorted(path.glob("*/model.onnx"))}
         elif path.is_file():
             files = {str(path): path}

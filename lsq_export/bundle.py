@@ -1,8 +1,8 @@
 """bundle: the directory that is handed over. It appears whole or not at all, and nothing a user has is overwritten unasked.
 
-    <format>/model.onnx, <format>/test_data_set_0/{input,output}_0.pb     the networks and golden vectors (ONNX's own convention)
-    reference/trained.onnx, reference/folded.onnx                         what `verify` compares against, without PyTorch's model
-    manifest.json, parity.json, report.html, SHA256SUMS
+<format>/model.onnx, <format>/test_data_set_0/{input,output}_0.pb     the networks and golden vectors (ONNX's own convention)
+reference/trained.onnx, reference/folded.onnx                         what `verify` compares against, without PyTorch's model
+manifest.json, parity.json, report.html, SHA256SUMS
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def _check_target(target: Path, force: bool) -> None:
         if not force:
             raise QuantizationError(f"the output directory {target} is not empty: give another, or use --force (force=True) to replace it")
         if not (target / MANIFEST).is_file():
-            raise QuantizationError(f"the output directory {target} is not empty and holds no bundle, so it is not replaced: empty it yourself, or give another")
+            raise QuantizationError(
+                f"the output directory {target} is not empty and holds no bundle, so it is not replaced: empty it yourself, or give another"
+            )
 
 
 def write_model(directory: Path, name: str, proto: onnx.ModelProto, x: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:

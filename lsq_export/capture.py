@@ -67,16 +67,22 @@ def check_quantizers(model: nn.Module) -> None:
         scale, offset = quantizer.scale.detach().flatten(), quantizer.effective_offset.detach().flatten()
         bad = ~(torch.isfinite(scale) & (scale > 0))
         if bad.any():
-            raise QuantizationError(f"{name}: scale is {float(scale[bad][0])}, but must be finite and positive; initialize or train this quantizer again")
+            raise QuantizationError(
+                f"{name}: scale is {float(scale[bad][0])}, but must be finite and positive; initialize or train this quantizer again"
+            )
         if not torch.isfinite(offset).all():
-            raise QuantizationError(f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or train this quantizer again")
+            raise QuantizationError(
+                f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or train this quantizer again"
+            )
 
 
 def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
     if not isinstance(example, torch.Tensor):
         raise QuantizationError(f"example_input is a {type(example).__name__}: pass one float tensor [N, C, H, W] (or [N, C])")
     if example.dim() < 2 or example.numel() == 0 or not example.is_floating_point():
-        raise QuantizationError(f"example_input has the shape {list(example.shape)} and type {example.dtype}: pass a float tensor [N, C, H, W] (or [N, C])")
+        raise QuantizationError(
+            f"example_input has the shape {list(example.shape)} and type {example.dtype}: pass a float tensor [N, C, H, W] (or [N, C])"
+        )
     device = next(model.parameters()).device
     return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous().to(device)
 

@@ -1,8 +1,8 @@
 """Checkpoints: one safetensors file; its metadata holds model, config, input shape and preprocessing as JSON. Nothing is unpickled.
 
-    save("r18.safetensors", model, model_spec={"name": "resnet18", "num_classes": 10, "in_channels": 3},
-         config=config.to_dict(), input_shape=(3, 32, 32), preprocessing=data.preprocessing)
-    model, checkpoint = restore("r18.safetensors")
+save("r18.safetensors", model, model_spec={"name": "resnet18", "num_classes": 10, "in_channels": 3},
+     config=config.to_dict(), input_shape=(3, 32, 32), preprocessing=data.preprocessing)
+model, checkpoint = restore("r18.safetensors")
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def restore(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
     A `package.module:factory` in the checkpoint is imported and called, so restore only files whose model you trust as code.
     Errors (QuantizationError): those of `load`, of `models.build` and of `prepare`, and a state that does not fit the model.
     """
-    from lsq_export import models  # type: ignore[attr-defined]  # the folder models/, where mypy does not look for it
+    from lsq_export import models
 
     from .prepare import QATConfig, prepare
 

@@ -43,12 +43,13 @@ def export(
     preprocessing: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
+    on_parity: Callable[[Parity], None] = lambda parity: None,
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
 
     example_input: float [N, …], for its shape. calibration: batches of inputs or (input, target) pairs, one pass; they give the grids of edges,
     the golden vectors, and the images on which the export is verified (parity.json; run `verify` on more). preprocessing, source: go into the
-    manifest. on_stage(name): called as each stage begins.
+    manifest. on_stage(name): called as each stage begins; on_parity(parity): with what those images showed.
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a layer that cannot be
     quantized (named), empty calibration data. Nothing is written then. A broken promise does not stop the export: see parity.json.
     """
@@ -64,6 +65,7 @@ def export(
         on_stage("verify")
         images = torch.cat(seen)[:VERIFIED_IMAGES]
         parity = check(model, folded.trained, folded.model, files, target, [images])
+        on_parity(parity)
         on_stage("bundle")
         _write(directory, folded, files, goal, images[:GOLDEN_IMAGES].numpy(), parity, preprocessing, source)
     return open_bundle(out)
@@ -83,7 +85,9 @@ def _matching(batches: Iterable[object], shape: tuple[int, ...]) -> Iterator[tor
     """Inputs [N, *shape] of the batches, float32 on the CPU."""
     for index, x in enumerate(calib.inputs(batches, torch.device("cpu"))):
         if tuple(x.shape[1:]) != shape:
-            raise QuantizationError(f"calibration batch {index} has inputs of shape {list(x.shape[1:])}, the example input has {list(shape)}: use one shape")
+            raise QuantizationError(
+                f"calibration batch {index} has inputs of shape {list(x.shape[1:])}, the example input has {list(shape)}: use one shape"
+            )
         if not torch.isfinite(x).all():
             raise QuantizationError(f"calibration batch {index} holds NaN or infinity: check the data")
         yield x.float()
@@ -117,7 +121,12 @@ def _write(
 
 
 def manifest_of(
-    directory: Path, folded: Folded, files: dict[str, onnx.ModelProto], target: Target, preprocessing: dict[str, Any] | None, source: dict[str, Any] | None
+    directory: Path,
+    folded: Folded,
+    files: dict[str, onnx.ModelProto],
+    target: Target,
+    preprocessing: dict[str, Any] | None,
+    source: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """What manifest.json holds: the files, how to feed them, and every decision of the fold."""
     first = next(iter(files.values()))

@@ -13,6 +13,7 @@ from .decisions import LayerDecision, TensorDecision
 from .graph import copy
 from .rewrite.batch_norm import fold_batch_norms
 from .rewrite.clamps import absorb_clamps
+from .rewrite.depthwise import average_pools_to_convolutions
 from .rewrite.edges import place_edges
 from .rewrite.integers import place_integers
 from .rewrite.normalize import normalize
@@ -38,6 +39,7 @@ def fold(captured: Captured, batches: Iterable[torch.Tensor]) -> Folded:
     normalize(model)
     freeze_weights(model)
     trained = copy(model)
+    average_pools_to_convolutions(model)
     fold_batch_norms(model)
     absorb_clamps(model)
     place_edges(model, batches)

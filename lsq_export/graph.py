@@ -72,7 +72,9 @@ def insert(
     return node.outputs[0]
 
 
-def insert_after(value: ir.Value, graph: ir.Graph, op_type: str, inputs: Sequence[ir.Value | None], output: str, *, domain: str = "", **attributes: Any) -> ir.Value:
+def insert_after(
+    value: ir.Value, graph: ir.Graph, op_type: str, inputs: Sequence[ir.Value | None], output: str, *, domain: str = "", **attributes: Any
+) -> ir.Value:
     """A new node with one output of the shape of `value`, placed right behind the node that makes `value` (first, for a graph input)."""
     node = make(op_type, inputs, output, domain=domain, shape=value.shape, **attributes)
     producer = value.producer()

@@ -56,7 +56,7 @@ class ImageSplit:
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + self.crop, top + self.crop))
         values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, self.channels) / np.float32(255)  # [H, W, C]
         mean, std = _normalization(self.channels)
-        values = (values - np.float32(mean)) / np.float32(std)
+        values = (values - np.array(mean, np.float32)) / np.array(std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 

@@ -100,7 +100,9 @@ class Parity:
         """Broken promises, one line each."""
         found = [f"{name}: the file is not the one that was exported (SHA256SUMS)" for name in self.damaged]
         if self.capture_error is not None and not self.capture_error <= CAPTURE_TOLERANCE:
-            found.append(f"the captured graph is not the trained model: its outputs differ by {self.capture_error:.2e} of their range on the median image")
+            found.append(
+                f"the captured graph is not the trained model: its outputs differ by {self.capture_error:.2e} of their range on the median image"
+            )
         return found + [line for parity in self.formats.values() for line in parity.failures]
 
     def to_dict(self) -> dict[str, Any]:

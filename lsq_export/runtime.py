@@ -41,7 +41,7 @@ class Session:
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """x: float32 [N, …]."""
         try:
-            return dict(zip(self._names, self._session.run(None, {self._input: x})))
+            return dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))
         except Exception as error:
             raise QuantizationError(f"{self.what}: ONNX Runtime {ort.__version__} cannot run it ({' '.join(str(error).split())})") from error
 

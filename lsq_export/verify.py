@@ -22,10 +22,11 @@ from torch import nn
 from calib.errors import QuantizationError
 
 from . import integer
-from .bundle import FOLDED, TRAINED, Bundle, changed_files, load_onnx, open_bundle
+from .bundle import FOLDED, PARITY, REPORT, TRAINED, Bundle, changed_files, load_onnx, open_bundle, update_sums, write_json, write_text
 from .emit import emit
 from .evaluate import evaluate
 from .parity import FormatParity, Parity
+from .report import render
 from .runtime import Session, code_tensors, integer_tensors
 from .targets import get
 from .verify_tools import Agreement, Layers, altered_parts, capture_error, pairs
@@ -33,7 +34,9 @@ from .verify_tools import Agreement, Layers, altered_parts, capture_error, pairs
 Progress = Callable[[int], None]
 
 
-def verify(model: nn.Module | None, bundle: Bundle | str | os.PathLike[str], batches: Iterable[object], *, progress: Progress | None = None) -> Parity:
+def verify(
+    model: nn.Module | None, bundle: Bundle | str | os.PathLike[str], batches: Iterable[object], *, progress: Progress | None = None
+) -> Parity:
     """Check a bundle on batches of inputs [N, …] or (input, target) pairs.
 
     model: the prepared PyTorch model that was trained; None takes the bundle's own copy of it (reference/trained.onnx).
@@ -44,6 +47,13 @@ def verify(model: nn.Module | None, bundle: Bundle | str | os.PathLike[str], bat
     trained, folded = (ir.from_proto(load_onnx(bundle.directory / path)) for path in (TRAINED, FOLDED))
     files = {name: load_onnx(path) for name, path in bundle.models.items()}
     return check(model, trained, folded, files, str(bundle.manifest["target"]), batches, damaged=damaged, progress=progress)
+
+
+def record(bundle: Bundle, parity: Parity) -> None:
+    """Write parity.json and report.html into the bundle, and their sums; the sums of all other files stay."""
+    write_json(bundle.directory / PARITY, parity.to_dict())
+    write_text(bundle.directory / REPORT, render(bundle.manifest, parity.to_dict()))
+    update_sums(bundle.directory, PARITY, REPORT)
 
 
 def check(
@@ -92,7 +102,9 @@ def _forward(model: nn.Module, x: torch.Tensor) -> np.ndarray:
     except QuantizationError:
         raise
     except Exception as error:  # a user's forward can raise anything
-        raise QuantizationError(f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {str(error).splitlines()[0]}") from error
+        raise QuantizationError(
+            f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {str(error).splitlines()[0]}"
+        ) from error
     finally:
         for module, training in modes.items():
             module.training = training
@@ -151,4 +163,3 @@ class FormatRun:
             altered=altered_parts(self.file, self.prescribed),
             layers=self.layers.result(),
         )
-

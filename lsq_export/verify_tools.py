@@ -37,7 +37,9 @@ def pairs(batches: Iterable[object]) -> Iterator[tuple[torch.Tensor, np.ndarray 
 def capture_error(captured: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Per image: |captured - trained| / max |trained|, [N]."""
     if captured.shape != expected.shape:
-        raise QuantizationError(f"the bundle's network has outputs of shape {list(captured.shape)}, the model of {list(expected.shape)}: is it another model's bundle?")
+        raise QuantizationError(
+            f"the bundle's network has outputs of shape {list(captured.shape)}, the model of {list(expected.shape)}: is it another model's bundle?"
+        )
     axes = tuple(range(1, expected.ndim))
     return np.abs(captured - expected).max(axis=axes) / max(float(np.abs(expected).max()), 1e-30)
 
@@ -119,7 +121,7 @@ class Layers:
     def _record(self, name: str, difference: np.ndarray) -> None:
         self._elements[name] += difference.size
         steps, counts = np.unique(np.rint(difference[difference != 0]).astype(np.int64), return_counts=True)
-        self._histograms.setdefault(name, Counter()).update({int(s): int(c) for s, c in zip(steps, counts)})
+        self._histograms.setdefault(name, Counter()).update({int(s): int(c) for s, c in zip(steps, counts, strict=True)})
 
     def result(self) -> tuple[LayerParity, ...]:
         found = []
@@ -147,7 +149,8 @@ def altered_parts(file: onnx.ModelProto, prescribed: onnx.ModelProto) -> tuple[s
     nodes, wanted = ([n.SerializeToString(deterministic=True) for n in proto.graph.node] for proto in (file, prescribed))
     if len(nodes) != len(wanted):
         found.append(f"the graph has {len(nodes)} nodes, the fold prescribes {len(wanted)}")
-    found += [f"node {n.name} ({n.op_type}) is not as the fold prescribes" for n, a, b in zip(file.graph.node, nodes, wanted) if a != b]
+    altered = (n for n, a, b in zip(file.graph.node, nodes, wanted, strict=False) if a != b)  # strict=False: a difference in length is said above
+    found += [f"node {n.name} ({n.op_type}) is not as the fold prescribes" for n in altered]
     mine, theirs = ({t.name: t for t in proto.graph.initializer} for proto in (file, prescribed))
     for name in [*theirs, *(n for n in mine if n not in theirs)]:
         if name not in mine or name not in theirs:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from calib.errors import QuantizationError
+from .group import FAILED
+from .output import console, print_table
+from .parity_table import print_parity, print_verdict
 
 
 @click.command("export")
@@ -15,7 +18,56 @@ from calib.errors import QuantizationError
 @click.option("--format", "formats", multiple=True, metavar="FORMAT", default=("qdq", "qoperator"), help="qdq or qoperator; may be repeated.")
 @click.option("--target", default="ort-cpu", help="Where the files run: see `lsq-export targets`.")
 @click.option("--data", "data_spec", metavar="SPEC", help="Calibration data.  [default: what the checkpoint was trained on]")
-@click.option("--force", is_flag=True, help="Overwrite --out.")
-def command(**options: object) -> None:
-    """Fold a trained checkpoint and write a bundle: integer ONNX files, golden vectors, report."""
-    raise QuantizationError("export is not available in this version yet")
+@click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate edges on.")
+@click.option("--force", is_flag=True, help="Replace the bundle in --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
+def command(
+    checkpoint: Path, out: Path, formats: tuple[str, ...], target: str, data_spec: str | None, images: int, force: bool, as_json: bool
+) -> None:
+    """Fold a trained checkpoint and write a bundle: integer ONNX files, golden vectors, manifest, parity, report.
+
+    The export is verified on 64 calibration images before the bundle appears; exit code 1 if a promise does not hold.
+    """
+    import torch
+
+    from ..bundle import PARITY
+    from ..checkpoint import restore
+    from ..export import export
+    from ..parity import Parity
+    from .data_options import load_data, source_of
+
+    model, found = restore(checkpoint)
+    data = load_data(data_spec or found.extra.get("data"), found.input_shape, option="--data")
+    source = source_of(found, data_spec)
+    batches = data.batches("train", min(images, 64), shuffle=0, limit=-(-images // min(images, 64)))
+    show = console(stderr=True)
+    kept: list[Parity] = []
+    with show.status("capture") as status:
+        bundle = export(
+            model, torch.zeros(1, *found.input_shape), out, formats=formats, calibration=batches, target=target, force=force,
+            preprocessing=found.preprocessing, source=source, on_stage=status.update, on_parity=kept.append,
+        )  # fmt: skip
+    (parity,) = kept
+    if as_json:
+        click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
+    else:
+        _print_fold(bundle.manifest)
+        click.echo()
+        print_parity(parity, layers=False)
+        click.echo()
+        sizes = ", ".join(f"{name} {entry['bytes'] / 1e6:.2f} MB" for name, entry in bundle.manifest["formats"].items())
+        click.echo(f"wrote {bundle.directory} ({sizes})")
+        print_verdict(parity)
+    if not parity.ok:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _print_fold(manifest: dict[str, Any]) -> None:
+    """What the fold cost, tensor by tensor."""
+    rows = [
+        (t["name"], t["kind"], t["levels"], f"{t['scale']:.4g}", f"{t['offset']:.4g}", f"{t['offset_carried']:.4g}", f"{t['error_steps']:+.4f}",
+         t["stride"], t["origin"], t["zero_point"], f"{t['border']:.2g}", t["remainder"])
+        for t in manifest["tensors"]
+    ]  # fmt: skip
+    columns = ("tensor", "kind", ">levels", ">s", ">β", ">β′", ">(β′−β)/s", ">k", ">o", ">Z", ">border error", "remainder")
+    print_table("Grids after the fold (E2-E5)", columns, rows)

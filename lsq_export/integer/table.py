@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ LOGISTIC_P = (4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 
 LOGISTIC_Q = (6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01)
 
 
-def _table(dtype: np.dtype[np.generic], grid: tuple[np.float32, int], function: Callable[[Array], Array], out: tuple[np.float32, int]) -> Array:
+def _table(dtype: np.dtype[np.integer[Any]], grid: tuple[np.float32, int], function: Callable[[Array], Array], out: tuple[np.float32, int]) -> Array:
     """Codes of function(x) for the 256 codes of x, ordered by their bytes: dequantize, apply, quantize (E2), all in float32."""
     info = np.iinfo(dtype)
     every = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)

@@ -15,6 +15,7 @@ from calib.errors import QuantizationError
 from calib.fold import fold_batch_norm
 
 from ..graph import attribute, clean, constant, constant_of, insert, is_op, replace, single_consumer
+from .depthwise import uniform_depthwise
 from .normalize import LINEAR
 from .weights import bias_of, set_bias, set_weight, weight_codes
 
@@ -54,15 +55,13 @@ def _identity_layer(graph: ir.Graph, node: ir.Node, channels: int) -> tuple[ir.N
     if rank not in (2, 4):
         raise QuantizationError(f"{node.name}: a batch norm on a tensor of rank {rank} cannot be quantized")
     if rank == 2:
-        x = insert(node, "Reshape", [x, constant(graph, f"{name}.shape4", np.array([-1, channels, 1, 1]))], f"{name}.in4", shape=[None, channels, 1, 1])
-    inputs = [constant(graph, f"{name}.weight.codes", np.ones((channels, 1, 1, 1), np.int8)), constant(graph, f"{name}.weight.scale", np.ones(channels, np.float32))]
-    weight = insert(node, "DequantizeLinear", inputs, f"{name}.weight.values", shape=[channels, 1, 1, 1], axis=0)
-    weight.metadata_props["bits"] = "2"
-    y = insert(node, "Conv", [x, weight], f"{name}.scaled", shape=x.shape, group=channels, kernel_shape=[1, 1], pads=[0, 0, 0, 0], strides=[1, 1], dilations=[1, 1])
+        x = insert(
+            node, "Reshape", [x, constant(graph, f"{name}.shape4", np.array([-1, channels, 1, 1]))], f"{name}.in4", shape=[None, channels, 1, 1]
+        )
+    y = uniform_depthwise(graph, node, x, name, channels, [1, 1], 1.0, [1, 1], [0, 0, 0, 0])
+    y.shape = x.shape
     layer = y.producer()
     assert layer is not None
-    layer.name = name
     if rank == 2:
         y = insert(node, "Reshape", [y, constant(graph, f"{name}.shape2", np.array([-1, channels]))], f"{name}.out2", shape=node.outputs[0].shape)
     return layer, y
-

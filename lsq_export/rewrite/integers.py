@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX, WEIGHT_LIMIT, exact_scale, quantize_bias, weight_gain
+from calib.fold import CONTAINER_MAX, WEIGHT_LIMIT, OutputGrid, exact_scale, quantize_bias, weight_gain
 
 from ..decisions import LayerDecision
 from ..graph import clean, constant, constant_of, insert, is_op
@@ -34,28 +34,32 @@ def place_integers(model: ir.Model) -> list[LayerDecision]:
 def _place(graph: ir.Graph, node: ir.Node) -> LayerDecision:
     layer, bits = layer_of(node), int(weight_of(node).outputs[0].metadata_props["bits"])
     codes, scale = weight_codes(node)
-    bias, input_scale, step = bias_of(node), input_scale_of(node), output_scale_of(node)
+    bias, input_scale, output = bias_of(node), input_scale_of(node), output_grid_of(node)
+    step = output.scale if output else None
     gain = weight_gain(codes)
     axes = tuple(range(1, codes.ndim))
     reach = np.abs(codes).sum(axis=axes).astype(np.float64) * CONTAINER_MAX * scale * input_scale  # [C_out], largest |Σ w·x|
     dead = _dead_channels(layer, bias, reach, scale * input_scale / gain, step)
     codes[dead], scale = 0, np.where(dead, _live_scale(bias, input_scale, gain), scale)
-    stored_scale = exact_scale(scale / gain, input_scale, step)
+    largest = np.abs(codes).sum(axis=axes) * gain * float(CONTAINER_MAX) + np.abs(bias) / (scale / gain * input_scale)  # [C_out], |accumulator|
+    stored_scale = exact_scale(scale / gain, input_scale, output, largest + 2)
     unit = (np.float32(input_scale) * stored_scale).astype(np.float32)
     multiplier = unit if step is None else (unit / np.float32(step)).astype(np.float32)
     if not (stored_scale >= SMALLEST).all() or not (unit >= SMALLEST).all() or not (multiplier >= SMALLEST).all():
-        raise QuantizationError(f"{layer}: a scale underflows float32 (smallest multiplier {float(multiplier.min()):.3g}); train the layer's scales again")
+        raise QuantizationError(
+            f"{layer}: a scale underflows float32 (smallest multiplier {float(multiplier.min()):.3g}); train the layer's scales again"
+        )
     try:
         bias_codes = quantize_bias(bias, unit.astype(np.float64))
     except QuantizationError as error:
         raise QuantizationError(f"{layer}: {error}") from error
     container = _store_weight(graph, node, codes * gain, stored_scale)
     _store_bias(graph, node, layer, bias_codes, unit)
-    error = np.abs(bias_codes * unit.astype(np.float64) - bias).max() / step if step else 0.0
+    rounding = np.abs(bias_codes * unit.astype(np.float64) - bias).max() / step if step else 0.0
     bound = int((np.abs(codes.astype(np.int64) * gain).sum(axis=axes) * CONTAINER_MAX + np.abs(bias_codes.astype(np.int64))).max())
     if bound >= 2**31:
         raise QuantizationError(f"{layer}: its accumulator can reach {bound}, beyond int32: use fewer bits or fewer input channels")
-    return LayerDecision(layer, node.op_type, bits, gain, container, float(error), bound, int(dead.sum()))
+    return LayerDecision(layer, node.op_type, bits, gain, container, float(rounding), bound, int(dead.sum()))
 
 
 def _dead_channels(layer: str, bias: np.ndarray, reach: np.ndarray, unit: np.ndarray, step: float | None) -> np.ndarray:
@@ -66,7 +70,8 @@ def _dead_channels(layer: str, bias: np.ndarray, reach: np.ndarray, unit: np.nda
     if needed.any():
         channel = int(np.argmax(needed))
         raise QuantizationError(
-            f"{layer}: the bias of channel {channel} is {bias[channel]:.6g}, beyond int32 in units of {unit[channel]:.3g}, and its weights still matter; retrain it"
+            f"{layer}: the bias of channel {channel} is {bias[channel]:.6g}, beyond int32 in units of {unit[channel]:.3g}, "
+            "and its weights still matter; retrain it"
         )
     return overflow
 
@@ -104,9 +109,10 @@ def input_scale_of(node: ir.Node) -> float:
     return float(constant_of(source.inputs[1], layer_of(node)))
 
 
-def output_scale_of(node: ir.Node) -> float | None:
-    """s of the QuantizeLinear behind a Conv or Gemm; None where the accumulator is the output."""
+def output_grid_of(node: ir.Node) -> OutputGrid | None:
+    """Of the QuantizeLinear behind a Conv or Gemm; None where the accumulator is the output."""
     readers = list(node.outputs[0].consumers())
     if len(readers) != 1 or not is_op(readers[0], "QuantizeLinear"):
         return None
-    return float(constant_of(readers[0].inputs[1], layer_of(node)))
+    scale, zero_point = (constant_of(v, layer_of(node)) for v in readers[0].inputs[1:3])
+    return OutputGrid(float(scale), int(zero_point))

@@ -11,12 +11,11 @@ All of these are exact. Anything that no later stage knows is refused here, by n
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
 
-from ..graph import array_of, attribute, clean, constant, insert, is_marker, is_op, replace
+from ..graph import array_of, attribute, clean, constant_of, insert, is_marker, is_op, replace
 
 LINEAR = ("Conv", "Gemm")
 CODE_PRESERVING = ("MaxPool", "Reshape", "Flatten", "Transpose")  # they move codes or take the largest: any grid goes through unchanged
@@ -64,7 +63,9 @@ def _global_average(graph: ir.Graph, node: ir.Node) -> None:
     x, axes = node.inputs[0], array_of(node.inputs[1]) if len(node.inputs) > 1 else None
     rank = len(x.shape) if x is not None and x.shape is not None else 0
     if rank != 4 or axes is None or sorted(int(a) % rank for a in axes) != [2, 3]:
-        raise QuantizationError(f"{node.name}: a mean over the axes {None if axes is None else axes.tolist()} has no integer form here; only over H and W")
+        raise QuantizationError(
+            f"{node.name}: a mean over the axes {None if axes is None else axes.tolist()} has no integer form here; only over H and W"
+        )
     pooled = insert(node, "GlobalAveragePool", [x], f"{node.outputs[0].name}_pool")
     if not attribute(node, "keepdims", 1):
         pooled = insert(node, "Flatten", [pooled], f"{node.outputs[0].name}_flat", axis=1)
@@ -82,7 +83,7 @@ def _whole_average(node: ir.Node) -> None:
 def _clip(node: ir.Node) -> None:
     constants = [v for v in node.inputs if array_of(v) is not None]
     values = [v for v in node.inputs if array_of(v) is None]
-    if len(values) != 1 or len(constants) != 1 or np.size(array_of(constants[0])) != 1:
+    if len(values) != 1 or len(constants) != 1 or constant_of(constants[0], str(node.name)).size != 1:
         return  # refused below, by name
     inputs = [values[0], constants[0]] if node.op_type == "Max" else [values[0], None, constants[0]]
     _take_place(node, insert(node, "Clip", inputs, f"{node.outputs[0].name}_clip", shape=node.outputs[0].shape))

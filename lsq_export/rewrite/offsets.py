@@ -3,7 +3,8 @@
 Behind a Conv or Gemm, whose bias takes -β (E3):
 
     FakeQuantize(Conv(x, w, b); s, β, 0 … p)
-        =>  t = Conv(x, w, b - β);  q = QuantizeLinear(t; s, 0);  c = QuantizeLinear(DequantizeLinear(q; s, 1); s/k, o + k);  DequantizeLinear(c; s/k, Z)
+        =>  t = Conv(x, w, b - β);  q = QuantizeLinear(t; s, 0)
+            c = QuantizeLinear(DequantizeLinear(q; s, 1); s/k, o + k);  DequantizeLinear(c; s/k, Z)
 
 q is exact; the second pair spreads q over the container, c = k·(q - 1) + o + k = k·q + o, and clips it to p (left out where p = 255 and o = 0). The
 detour over zero point 1 keeps optimizers away that merge two QuantizeLinear/DequantizeLinear pairs with equal parameters into one (ONNX Runtime's

@@ -1,16 +1,16 @@
 """qoperator: the folded QDQ graph becomes integer operators, one for one.
 
-    Conv(DQ(x), DQ(w), DQ(b)) -> Q                  =>  QLinearConv
-    Gemm(DQ(x), DQ(w), DQ(b)) -> Q                  =>  com.microsoft::QGemm
-    Gemm(DQ(x), DQ(w), DQ(b)) -> output             =>  MatMulInteger, Add (int32), DequantizeLinear(int32; S·s_w): the accumulator, without a loss
-    Add | Concat | AveragePool | GlobalAveragePool  =>  com.microsoft::QLinear…
-    DQ(s, 0) -> Q(s/k, o)                           =>  com.microsoft::QLinearLeakyRelu(alpha = 1): a table look-up (E5)
-    MaxPool | Reshape | Flatten | Transpose         =>  the same on the codes
+Conv(DQ(x), DQ(w), DQ(b)) -> Q                  =>  QLinearConv
+Gemm(DQ(x), DQ(w), DQ(b)) -> Q                  =>  com.microsoft::QGemm
+Gemm(DQ(x), DQ(w), DQ(b)) -> output             =>  MatMulInteger, Add (int32), DequantizeLinear(int32; S·s_w): the accumulator, without a loss
+Add | Concat | AveragePool | GlobalAveragePool  =>  com.microsoft::QLinear…
+DQ(s, 0) -> Q(s/k, o)                           =>  com.microsoft::QLinearLeakyRelu(alpha = 1): a table look-up (E5)
+MaxPool | Reshape | Flatten | Transpose         =>  the same on the codes
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -32,10 +32,9 @@ def to_qoperator(folded: ir.Model) -> ir.Model:
         if is_op(node, "QuantizeLinear"):
             _fuse(graph, node)
     for output in list(graph.outputs):
-        node = output.producer()
-        if is_op(node, "Gemm"):
-            assert node is not None
-            _accumulator_output(graph, node)
+        producer = output.producer()
+        if producer is not None and is_op(producer, "Gemm"):
+            _accumulator_output(graph, producer)
     clean(model)
     graph.opset_imports[CONTRIB] = 1
     _check_integer(graph)
@@ -82,7 +81,7 @@ def _target(quantize: ir.Node) -> tuple[ir.Value, ir.Value]:
     return scale, zero_point
 
 
-def _emit(node: ir.Node, quantize: ir.Node, op_type: str, inputs: list[ir.Value | None], domain: str = CONTRIB, **attributes: object) -> ir.Value:
+def _emit(node: ir.Node, quantize: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], domain: str = CONTRIB, **attributes: object) -> ir.Value:
     value = insert(quantize, op_type, inputs, f"{quantize.outputs[0].name}_codes", domain=domain, shape=node.outputs[0].shape, **attributes)
     made = value.producer()
     assert made is not None
@@ -134,7 +133,7 @@ def _table(dequantize: ir.Node, quantize: ir.Node) -> ir.Value:
 
 def _on_codes(node: ir.Node, quantize: ir.Node) -> ir.Value:
     codes, scale, zero_point = source(node.inputs[0])
-    for mine, theirs in zip((scale, zero_point), _target(quantize)):
+    for mine, theirs in zip((scale, zero_point), _target(quantize), strict=True):
         if not np.array_equal(constant_of(mine, str(node.name)), constant_of(theirs, str(node.name))):
             raise QuantizationError(f"{node.name}: {node.op_type} keeps codes, but its input and output have different grids")
     attributes = {name: a.value for name, a in node.attributes.items()}

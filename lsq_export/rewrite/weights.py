@@ -46,7 +46,9 @@ def _name_layer(node: ir.Node) -> None:
     """A layer's node is called as in the PyTorch model; a layer without quantized weights is refused."""
     weight = node.inputs[1].producer() if node.inputs[1] is not None else None
     if not is_op(weight, "DequantizeLinear"):
-        raise QuantizationError(f"{node.name}: this {node.op_type} has no weight quantizer (a functional convolution or product?): use torch.nn.Conv2d or Linear")
+        raise QuantizationError(
+            f"{node.name}: this {node.op_type} has no weight quantizer (a functional convolution or product?): use torch.nn.Conv2d or Linear"
+        )
     assert weight is not None and weight.outputs[0].name is not None
     layer = weight.outputs[0].name.removesuffix(".values").split(".weight")[0]
     node.name = layer
