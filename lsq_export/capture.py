@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import warnings
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
         for module, training in was_training.items():
             module.training = training
     assert program is not None
+    _name_by_module(program.model.graph)
     return Captured(program.model, tuple(example.shape[1:]))
 
 
@@ -74,6 +76,16 @@ def check_quantizers(model: nn.Module) -> None:
             raise QuantizationError(
                 f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or train this quantizer again"
             )
+
+
+def _name_by_module(graph: ir.Graph) -> None:
+    """Nodes are called after the module that they come from and their operator, outputs "output" (or output_0, …)."""
+    for node in graph:
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+        module = ast.literal_eval(scopes)[-2:-1] if scopes else []
+        node.name = ".".join([*filter(None, module), node.op_type])
+    for index, output in enumerate(graph.outputs):
+        output.name = "output" if len(graph.outputs) == 1 else f"output_{index}"
 
 
 def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:

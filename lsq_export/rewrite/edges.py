@@ -71,7 +71,9 @@ def _needs_edge(value: ir.Value) -> bool:
 
 def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
     """value => FakeQuantize(value), without a grid yet: float evaluation passes it through."""
-    attributes = {"qmin": 0, "qmax": CONTAINER_MAX, "bits": 8, "kind": "edge", "axis": -1, "quantizer": str(value.name)}
+    producer = value.producer()
+    name = f"{producer.name}.output" if producer is not None else str(value.name)
+    attributes = {"qmin": 0, "qmax": CONTAINER_MAX, "bits": 8, "kind": "edge", "axis": -1, "quantizer": name}
     marked = insert_after(value, graph, MARKER, [value], f"{value.name}_edge", domain=MARKER_DOMAIN, **attributes)
     marker = marked.producer()
     assert marker is not None

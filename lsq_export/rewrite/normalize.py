@@ -100,4 +100,7 @@ def _plain_gemm(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _take_place(node: ir.Node, value: ir.Value) -> None:
+    made = value.producer()
+    assert made is not None
+    made.name = node.name
     replace(node.outputs[0], value)
