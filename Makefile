@@ -1,4 +1,4 @@
-# make demo | test | test-slow | bench | format | clean. Each makes its virtual environment first, once.
+# make demo | test | test-slow | test-isa | bench | format | clean. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -14,12 +14,13 @@ OUT             ?= demo-out
 ARGS            ?=
 JOBS            ?= 2
 PYTEST_ARGS     ?=
+ISA             ?=
 
 # JOBS test processes with one thread each: more only get in each other's way.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow bench format clean FORCE
+.PHONY: help venv demo test lint test-slow test-isa bench format clean FORCE
 
 help:
 	@head -2 Makefile
@@ -37,6 +38,11 @@ lint: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: there are no slow tests
+
+# Other instruction sets, emulated (ISA="avx2 arm64": only these); what they need is put into .cache/isa, once. For Debian on x86-64; root installs
+# qemu-user, nodejs and npm where they are missing.
+test-isa: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m isa $(ISA)
 
 bench: $(STAMP)
 	@test -d $(OUT) || { echo "error: no bundle at $(OUT): run 'make demo' first, or give one with OUT=DIR" >&2; exit 2; }

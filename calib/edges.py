@@ -32,19 +32,22 @@ def edge_grid(points: Points, *, low: float = -np.inf, high: float = np.inf, kee
     points: the calibration data as a weighted histogram. low, high: a clamp that the grid takes over: its range stays inside,
     so that the container's saturation is the clamp. keep_range: never clip what calibration saw (outputs of the network).
     """
-    bottom = max(min(float(points.values[0]), 0.0), low)
-    top = min(max(float(points.values[-1]), 0.0), high)
+    bottom = max(min(float(points.values[0]), 0.0), min(low, 0.0))
+    top = min(max(float(points.values[-1]), 0.0), max(high, 0.0))
     if top - bottom <= 0 or not np.isfinite(top - bottom):
         return EdgeGrid(1.0, 0, 0.0)
     best = _grid(points, bottom, top)
     if keep_range:
         return best
-    for down in SHRINK if bottom < 0 else [1.0]:
-        for up in SHRINK if top > 0 else [1.0]:
-            candidate = _grid(points, bottom * down, top * up)
-            if candidate.error < best.error:
-                best = candidate
-    return best
+    downs, ups = SHRINK if bottom < 0 else SHRINK[:1], SHRINK if top > 0 else SHRINK[:1]
+    while True:
+        tried = [(_grid(points, bottom * down, top * up), down, up) for down in downs for up in ups]
+        found, down, up = min(tried, key=lambda candidate: candidate[0].error)
+        if not found.error < best.error:
+            return best
+        best, bottom, top = found, bottom * down, top * up
+        if SHRINK[-1] not in (down, up):  # else an outlier, ten times beyond the rest: search on from there
+            return best
 
 
 def _grid(points: Points, bottom: float, top: float) -> EdgeGrid:

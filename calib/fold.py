@@ -18,6 +18,7 @@ CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
 BIAS_LIMIT = 2**31 - 1
 NEIGHBORS = 64
+CLEAR = 2e-5  # steps from a tie, out of reach of a float32 sum's rounding
 FloatArray = NDArray[np.float64]
 
 
@@ -136,48 +137,56 @@ class OutputGrid:
     zero_point: int
 
 
-def exact_scale(scale: FloatArray, input_scale: float, output: OutputGrid | None, reach: FloatArray) -> NDArray[np.float32]:
+def exact_scale(
+    scale: FloatArray, input_scale: float, output: OutputGrid | None, reach: FloatArray, *, bias: FloatArray | None = None, gain: int = 1
+) -> NDArray[np.float32]:
     """Weight scales [C_out] in float32 with which E9 rounds every accumulator as real arithmetic does.
 
     E9 computes float32(acc) * M with M = float32(float32(S·s_w)/s_y): three roundings, so that an accumulator next to a tie may get another code than
     the real number S·s_w·acc/s_y does. Of the neighbors of s_w, at most NEIGHBORS units in the last place (8e-6) away, the nearest is taken with
-    which all accumulators up to `reach` [C_out] agree: only the two beside each of the 256 ties need a look. Where none does (accumulators
-    beyond 2^24), the one with the most exact M. output: None if the accumulator itself is the output; then S·s_w is made exact.
+    which all accumulators up to `reach` [C_out] agree and keep CLEAR of ties: only the two beside each of the 256 ties need a look. Where there is
+    none, the nearest with which all agree; where there is none either (accumulators beyond 2^24), the one with the most exact M.
+    output: None if the accumulator itself is the output; then S·s_w is made exact. bias, gain: with the bias b [C_out], in the units of the output,
+    accumulators are round(b/(S·s_w)) plus multiples of the gain; the others do not occur.
     """
+    bias = np.zeros(len(scale)) if bias is None else bias
     base = scale.astype(np.float32)
     result, open_channels = base.copy(), np.arange(len(base))
-    least = np.full(len(base), np.inf)
+    least = np.full(len(base), np.inf)  # how bad the result is: below 0 where all accumulators agree
     for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
         candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
-        error, agrees = _requantization(candidate, input_scale, output, reach[open_channels])
-        better = (candidate > 0) & (agrees | (error < least[open_channels]))
+        error, agrees, clear = _requantization(candidate, input_scale, output, reach[open_channels], bias[open_channels], gain)
+        badness = np.where(agrees & clear, -2.0, np.where(agrees, -1.0, error))
+        better = (candidate > 0) & (badness < least[open_channels])
         result[open_channels[better]] = candidate[better]
-        least[open_channels[better]] = error[better]
-        open_channels = open_channels[~(agrees & better)]
+        least[open_channels[better]] = badness[better]
+        open_channels = open_channels[least[open_channels] > -2.0]
         if not len(open_channels):
             break
     return result
 
 
 def _requantization(
-    scale: NDArray[np.float32], input_scale: float, output: OutputGrid | None, reach: FloatArray
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """(relative error of E9's multiplier, whether all accumulators get the code of real arithmetic), per channel."""
+    scale: NDArray[np.float32], input_scale: float, output: OutputGrid | None, reach: FloatArray, bias: FloatArray, gain: int
+) -> tuple[FloatArray, NDArray[np.bool_], NDArray[np.bool_]]:
+    """(relative error of E9's multiplier, all accumulators get the code of real arithmetic, all keep clear of ties), per channel."""
     product = np.float64(input_scale) * scale.astype(np.float64)  # exact: 48 bits
     unit = np.float32(input_scale) * scale
     with np.errstate(all="ignore"):
         if output is None:
             error = np.abs(unit / product - 1)
-            return error, error < 2.0**-32
+            return error, error < 2.0**-32, error < 2.0**-32
         multiplier = unit / np.float32(output.scale)
         real = product / output.scale
         error = np.abs(multiplier / real - 1) + np.abs(unit / product - 1)
         ties = np.arange(-output.zero_point - 1, CONTAINER_MAX - output.zero_point + 1) + 0.5
-        below = np.floor(ties / real[:, None])  # [C, 257] accumulators on both sides of each tie
-        agrees = np.ones(len(scale), bool)
-        for accumulator in (below, below + 1):
+        start = np.rint(bias / unit.astype(np.float64))[:, None] if gain > 1 else np.zeros((len(scale), 1))
+        below = start + gain * np.floor((ties / real[:, None] - start) / gain)  # [C, 257] accumulators on both sides of each tie
+        agrees, clear = np.ones(len(scale), bool), np.ones(len(scale), bool)
+        for accumulator in (below, below + gain):
             exact = accumulator * real[:, None]
             rounded = np.rint(accumulator.astype(np.float32) * multiplier[:, None])
-            same = (rounded == np.rint(exact)) & (np.abs(exact - ties) > 1e-9)
-            agrees &= (same | (np.abs(accumulator) > reach[:, None])).all(axis=1)
-    return error, agrees
+            distance, beyond = np.abs(exact - ties), np.abs(accumulator) > reach[:, None]
+            agrees &= (((rounded == np.rint(exact)) & (distance > 1e-9)) | beyond).all(axis=1)
+            clear &= ((distance > CLEAR) | beyond).all(axis=1)
+    return error, agrees, clear

@@ -73,6 +73,8 @@ def inputs(batches: Iterable[Any], device: torch.device) -> Iterator[torch.Tenso
     """The input tensor of each batch, on the device."""
     if isinstance(batches, torch.Tensor):
         raise QuantizationError("batches is a tensor: give an iterable of batches, [tensor] for a single one")
+    if not isinstance(batches, Iterable):
+        raise QuantizationError(f"batches is {type(batches).__name__}: give an iterable of tensors or (input, target) pairs")
     count = 0
     for batch in batches:
         x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch

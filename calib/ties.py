@@ -1,14 +1,19 @@
 """Scales and shifts that keep sums of codes away from rounding ties.
 
-Sums of dequantized codes (residual adds, averages) take finitely many values. Kernels compute them in float32, each in an order of its own; where a
-value lies almost on a tie (k + 1/2 steps), they round differently from real arithmetic and from each other. The grids of edges are ours to choose:
-a scale moved by some millionths puts every value at least MARGIN steps from any tie, so that every order of float32 arithmetic gives one result.
+Sums of dequantized codes (residual adds, averages) take finitely many values. Kernels compute them in float32, each in an order of its own, or in
+fixed point (fixed_point.py); where a value lies almost on a tie (k + 1/2 steps), they round differently from real arithmetic and from each other. The
+grids of edges are ours to choose: with a scale moved by some millionths every value is at least MARGIN steps from any tie, so that every order of
+float32 arithmetic gives one result, and fixed point gives the same: one file, the same codes on every instruction set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 from numpy.typing import NDArray
+
+from .fixed_point import Addend, fixed_point_sums
 
 MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at most 3 * 2^-16 = 4.6e-5
 STRIDE = 2e-6  # relative change from one candidate to the next: half a thousandth of a step at code 255
@@ -21,27 +26,66 @@ def clear_scale(values: FloatArray, scale: float, low: int, high: int) -> float:
 
     values: every value that the sum can take. low, high: codes minus zero point; values beyond them saturate and do not matter.
     """
-    return _first_clear(np.unique(values), [(float(np.float32(scale * (1 + STRIDE * i))), 0.0) for i in range(CANDIDATES)], low, high)[0]
+    values = np.unique(values)
+    return _first(_from(scale, scale * STRIDE), lambda moved: _clearance(values, moved, low, high))
 
 
-def clear_shift(values: FloatArray, shift: float, scale: float, low: int, high: int) -> float:
-    """The first float32 shift, |shift| growing by STRIDE steps at a time, that keeps values + shift clear of ties."""
-    away = np.copysign(scale * 10 * STRIDE, shift)
-    return _first_clear(np.unique(values), [(scale, float(np.float32(shift + away * i))) for i in range(CANDIDATES)], low, high)[1]
+def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int) -> float:
+    """The same for the output scale of a + b, which fixed point must round alike."""
+    values = np.unique(_sums(a, b))
+    return _first(
+        _from(scale, scale * STRIDE), lambda moved: _clearance(values, moved, low, high), lambda moved: fixed_point_agrees(a, b, moved, low, high)
+    )
 
 
-def _first_clear(values: FloatArray, candidates: list[tuple[float, float]], low: int, high: int) -> tuple[float, float]:
-    best, widest = candidates[0], -1.0
-    for scale, shift in candidates:
-        clearance = tie_distance((values + shift) / scale, low, high)
-        if clearance > widest:
-            best, widest = (scale, shift), clearance
-        if clearance >= MARGIN:
-            break
-    return best
+def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> float:
+    """The same for the scale of `shift`, a constant, moved by STRIDE steps of the output at a time; the output's scale stays."""
+
+    def shifted(size: float) -> Addend:
+        return Addend(shift.steps, size)
+
+    return _first(
+        _from(shift.scale, scale * 10 * STRIDE),
+        lambda size: tie_distance(_sums(a, shifted(size)) / scale, low, high),
+        lambda size: fixed_point_agrees(a, shifted(size), scale, low, high),
+    )
 
 
 def tie_distance(steps: FloatArray, low: int, high: int) -> float:
     """The smallest distance of values (in steps) to a tie between codes low … high; 0.5 if there is none."""
     inside = steps[(steps > low - 1) & (steps < high + 1)]
     return float(np.abs(inside - np.floor(inside) - 0.5).min(initial=0.5))
+
+
+def _clearance(values: FloatArray, scale: float, low: int, high: int) -> float:
+    """tie_distance(values / scale, low, high) of sorted values, which may be millions: the ties are few."""
+    ties = (np.arange(low - 1, high + 1) + 0.5) * scale
+    above = np.searchsorted(values, ties)
+    neighbors = values[np.clip([above - 1, above], 0, len(values) - 1)]  # [2, ties]
+    return float(min(0.5, np.abs(neighbors - ties).min() / scale))
+
+
+def fixed_point_agrees(a: Addend, b: Addend, scale: float, low: int, high: int) -> bool:
+    """Whether fixed point rounds every a + b to the code that real arithmetic gives."""
+    fixed = fixed_point_sums(a, b, scale)
+    return fixed is None or np.array_equal(fixed.clip(low, high), np.rint(_sums(a, b) / scale).clip(low, high))
+
+
+def _sums(a: Addend, b: Addend) -> FloatArray:
+    return np.asarray(np.add.outer(a.values, b.values))
+
+
+def _from(start: float, step: float) -> Iterable[float]:
+    return (float(np.float32(start + step * i)) for i in range(CANDIDATES))
+
+
+def _first(candidates: Iterable[float], clearance: Callable[[float], float], agrees: Callable[[float], bool] = lambda candidate: True) -> float:
+    """The first candidate with a clearance of MARGIN for which kernels agree; the one with the widest clearance if there is none."""
+    best, widest = 0.0, -1.0
+    for candidate in candidates:
+        found = clearance(candidate)
+        if found >= MARGIN and agrees(candidate):
+            return candidate
+        if found > widest:
+            best, widest = candidate, found
+    return best

@@ -27,6 +27,8 @@ from calib.errors import QuantizationError
 MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
 TRAINED, FOLDED = Path("reference/trained.onnx"), Path("reference/folded.onnx")
 
+_MANIFEST_TYPES = {"lsq_export": str, "target": str, "opset": int, "formats": dict, "input": dict, "outputs": list, "tensors": list, "layers": list}
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -38,19 +40,23 @@ class Bundle:
 
 
 def open_bundle(directory: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle that `export` wrote; every file is compared with SHA256SUMS.
+    """Read a bundle that `export` wrote. (`verify` compares its files with SHA256SUMS.)
 
-    Errors (QuantizationError): no such directory, no manifest, a file that is missing or has changed (named).
+    Errors (QuantizationError): no such directory, no manifest, or one that lacks something (named).
     """
     path = Path(directory)
     if not path.is_dir():
         raise QuantizationError(f"bundle {path} is not a directory: give one that lsq-export export wrote")
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        models = {name: path / name / "model.onnx" for name in manifest["formats"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise QuantizationError(f"bundle {path} has no readable {MANIFEST}: give a directory that lsq-export export wrote") from error
-    return Bundle(path, models, manifest)
+    for key, kind in _MANIFEST_TYPES.items():
+        if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
+            raise QuantizationError(f"bundle {path}: {key} is missing in {MANIFEST}, or no {kind.__name__}; copy or export the bundle again")
+    if not manifest["formats"] or not isinstance(manifest["input"].get("shape"), list):
+        raise QuantizationError(f"bundle {path}: {MANIFEST} names no format or no input shape; copy or export the bundle again")
+    return Bundle(path, {name: path / name / "model.onnx" for name in manifest["formats"]}, manifest)
 
 
 def changed_files(bundle: Bundle) -> list[str]:
@@ -68,9 +74,12 @@ def changed_files(bundle: Bundle) -> list[str]:
 def load_onnx(path: Path) -> onnx.ModelProto:
     """One ONNX file of a bundle; damage is a one-line error."""
     try:
-        return onnx.load(path)
+        model = onnx.load(path)
     except Exception as error:  # protobuf's own error types
         raise QuantizationError(f"{path} is not a readable ONNX file ({type(error).__name__}); copy or export the bundle again") from error
+    if not model.graph.node or not model.graph.input:  # almost any few bytes parse as an empty protobuf message
+        raise QuantizationError(f"{path} is not a readable ONNX file (no graph in it); copy or export the bundle again")
+    return model
 
 
 @contextmanager
@@ -91,15 +100,32 @@ def new_directory(out: str | os.PathLike[str], *, force: bool) -> Iterator[Path]
         yield temporary
         write_sums(temporary)
         _check_target(target, force)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            os.replace(target, old / "bundle")
-            os.replace(temporary, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, target)
+        try:
+            _swap(temporary, target)
+        except OSError as error:
+            raise QuantizationError(f"the output directory {target} cannot be replaced: {error.strerror}; give another") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, target: Path) -> None:
+    """`new` takes the place of `target`; what was there comes back if that fails."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    try:
+        os.replace(target, old / "bundle")
+    except BaseException:
+        old.rmdir()
+        raise
+    try:
+        os.replace(new, target)
+    except BaseException:
+        os.replace(old / "bundle", target)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -124,6 +150,19 @@ def write_model(directory: Path, name: str, proto: onnx.ModelProto, x: np.ndarra
     (data / "input_0.pb").write_bytes(numpy_helper.from_array(x, proto.graph.input[0].name).SerializeToString())
     for index, (output, value) in enumerate(outputs.items()):
         (data / f"output_{index}.pb").write_bytes(numpy_helper.from_array(value, output).SerializeToString())
+
+
+def read_golden(directory: Path, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The golden vectors of a format: input, and outputs by name; damage is a one-line error."""
+    data = directory / name / "test_data_set_0"
+    tensors = []
+    try:
+        for path in (data / "input_0.pb", *sorted(data.glob("output_*.pb"))):
+            tensor = onnx.TensorProto.FromString(path.read_bytes())
+            tensors.append((tensor.name, numpy_helper.to_array(tensor)))
+    except Exception as error:  # protobuf's own error types
+        raise QuantizationError(f"{data} has no readable golden vectors ({type(error).__name__}); copy or export the bundle again") from error
+    return tensors[0][1], dict(tensors[1:])
 
 
 def write_json(path: Path, content: Any) -> None:

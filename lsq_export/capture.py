@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -48,8 +49,7 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     except QuantizationError:
         raise
     except Exception as error:  # the exporter raises many types of its own
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise QuantizationError(f"the model cannot be captured by torch.onnx.export: {reason}") from error
+        raise QuantizationError(f"the model cannot be captured by torch.onnx.export: {_first_line(_root(error))}") from error
     finally:
         for module, training in was_training.items():
             module.training = training
@@ -95,7 +95,11 @@ def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
         raise QuantizationError(
             f"example_input has the shape {list(example.shape)} and type {example.dtype}: pass a float tensor [N, C, H, W] (or [N, C])"
         )
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
+    for what, dtype in (("example_input", example.dtype), ("the model", weight.dtype)):
+        if dtype != torch.float32:
+            raise QuantizationError(f"{what} is {dtype}: use float32, {'example_input' if what == 'example_input' else 'model'}.float()")
+    device = weight.device
     return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous().to(device)
 
 
@@ -105,21 +109,33 @@ def _try_forward(model: nn.Module, example: torch.Tensor) -> None:
     except QuantizationError:
         raise
     except Exception as error:  # a user's forward can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise QuantizationError(f"the model does not take an input of shape {list(example.shape[1:])} (without the batch): {reason}") from error
+        raise QuantizationError(
+            f"the model does not take an input of shape {list(example.shape[1:])} (without the batch): {_first_line(error)}"
+        ) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """What the exporter's own errors, which are pages long, were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """torch's exporter warns of things that its user cannot change: a pytree class of its own, torchvision not being there."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """torch's exporter warns of things that its user cannot change (a pytree class of its own, torchvision not being there), and writes whole graphs
+    to stderr when it fails: what matters then is in the error."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*isinstance\\(treespec.*")
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)

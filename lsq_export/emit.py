@@ -10,11 +10,12 @@ from calib.errors import QuantizationError
 from . import __version__
 from .fold import Folded
 from .graph import copy
+from .rewrite.narrow import opset_of, to_narrow
 from .rewrite.qoperator import to_qoperator
 from .targets import Target
 
 FORMATS = ("qdq", "qoperator")
-IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}  # of the ONNX release that brought the operator set
+IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 25: 13}  # of the ONNX release that brought the operator set
 SHARE_FROM = 64  # elements: equal constants from this size on are stored once (a module that is used twice)
 
 
@@ -22,8 +23,10 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
     """The checked file of `format_name`, "qdq" or "qoperator", from the folded QDQ graph."""
     if format_name not in FORMATS:
         raise QuantizationError(f"format {format_name!r} is unknown: use {', '.join(FORMATS)}")
-    model = to_qoperator(folded) if format_name == "qoperator" else copy(folded)
-    return serialize(model, target.opset, f"{format_name}")
+    if format_name == "qoperator":
+        return serialize(to_qoperator(folded), target.opset, format_name)
+    model = to_narrow(folded) if target.narrow else copy(folded)
+    return serialize(model, opset_of(model, target.opset), format_name)
 
 
 def serialize(model: ir.Model, opset: int, name: str) -> onnx.ModelProto:
@@ -73,3 +76,16 @@ def emit_all(folded: Folded, formats: tuple[str, ...], target: Target) -> dict[s
         files[name] = emit(folded.model, name, target)
         check(files[name], name)
     return files
+
+
+def code_types(proto: onnx.ModelProto) -> dict[str, str]:
+    """{tensor of codes, or layer: container type} of a qdq file: what activations and weights really are stored in."""
+    constants = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in proto.graph.initializer}
+    made_by = {name: node for node in proto.graph.node for name in node.output}
+    found = {}
+    for node in proto.graph.node:
+        if node.op_type == "QuantizeLinear":
+            found[node.output[0]] = constants[node.input[2]]
+        elif node.op_type in ("Conv", "Gemm"):
+            found[node.name] = constants[made_by[node.input[1]].input[0]]
+    return found

@@ -80,6 +80,8 @@ def _fake_quantize(node: ir.Node, inputs: list[Any]) -> Tensor:
     if len(inputs) == 1:  # an edge that is not calibrated yet
         return inputs[0]
     x, scale, offset = inputs
+    if attribute(node, "axis", -1) == 0:  # one scale for each output channel of a weight
+        scale, offset = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in (scale, offset))
     return dequantize(quantize(x, scale, offset, attribute(node, "qmin"), attribute(node, "qmax")), scale, offset)
 
 
@@ -130,10 +132,12 @@ def _gemm(node: ir.Node, inputs: list[Any]) -> Tensor:
 
 
 def _max_pool(node: ir.Node, inputs: list[Any]) -> Tensor:
-    kernel = attribute(node, "kernel_shape")
-    x = _pad(inputs[0], attribute(node, "pads", [0, 0, 0, 0]), -torch.inf)
+    """With ceil_mode, a window that would begin in the padding behind the input is left out (ONNX and torch alike)."""
+    kernel, pads, ceil_mode = attribute(node, "kernel_shape"), attribute(node, "pads", [0, 0, 0, 0]), bool(attribute(node, "ceil_mode", 0))
     strides, dilations = attribute(node, "strides", [1, 1]), attribute(node, "dilations", [1, 1])
-    return F.max_pool2d(x, tuple(kernel), tuple(strides), 0, tuple(dilations), bool(attribute(node, "ceil_mode", 0)))
+    y = F.max_pool2d(_pad(inputs[0], pads, -torch.inf), tuple(kernel), tuple(strides), 0, tuple(dilations), ceil_mode)
+    rows, columns = (-(-(size + before) // stride) for size, before, stride in zip(inputs[0].shape[2:], pads[:2], strides, strict=True))
+    return y[:, :, :rows, :columns]
 
 
 def _average_pool(node: ir.Node, inputs: list[Any]) -> Tensor:
@@ -175,6 +179,7 @@ OPERATORS: Mapping[str, Callable[[ir.Node, list[Any]], Tensor]] = {
     "GlobalAveragePool": lambda node, i: i[0].mean((2, 3), keepdim=True),
     "Identity": lambda node, i: i[0],
     "MaxPool": _max_pool,
+    "Min": lambda node, i: torch.minimum(i[0], i[1]),
     "QuantizeLinear": _quantize_linear,
     "Relu": lambda node, i: i[0].clamp(min=0),
     "Reshape": _reshape,

@@ -20,8 +20,9 @@ from calib.errors import QuantizationError
 from . import __version__, integer
 from .bundle import FOLDED, MANIFEST, PARITY, REPORT, TRAINED, Bundle, new_directory, open_bundle, write_json, write_model, write_text
 from .capture import capture
-from .emit import FORMATS, emit, emit_all, serialize
-from .fold import Folded, fold
+from .emit import FORMATS, code_types, emit, emit_all, serialize
+from .fold import Folded
+from .fold import fold as fold_captured
 from .parity import Parity
 from .report import render
 from .targets import Target, get
@@ -36,9 +37,10 @@ def export(
     example_input: torch.Tensor,
     out: str | os.PathLike[str],
     *,
-    formats: Iterable[str] = FORMATS,
+    formats: Iterable[str] | None = None,
     calibration: Iterable[object],
     target: str = "ort-cpu",
+    fold: str | None = None,
     force: bool = False,
     preprocessing: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
@@ -47,19 +49,24 @@ def export(
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
 
-    example_input: float [N, …], for its shape. calibration: batches of inputs or (input, target) pairs, one pass; they give the grids of edges,
-    the golden vectors, and the images on which the export is verified (parity.json; run `verify` on more). preprocessing, source: go into the
-    manifest. on_stage(name): called as each stage begins; on_parity(parity): with what those images showed.
+    example_input: float [N, …], for its shape. formats: "qdq", "qoperator"; None: all that the target reads. calibration: batches of inputs or
+    (input, target) pairs, one pass; they give the grids of edges, the golden vectors, and the images on which the export is verified
+    (parity.json; run `verify` on more). fold: "strided" (real offsets on 8-bit containers) or "integer" (zero points among the 2^b codes), see
+    `lsq_export.fold`; None: the target's default. preprocessing, source: go into the manifest. on_stage(name): called as each stage begins;
+    on_parity(parity): with what those images showed.
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a layer that cannot be
     quantized (named), empty calibration data. Nothing is written then. A broken promise does not stop the export: see parity.json.
     """
-    goal, wanted = get(target), _check_formats(formats)
+    goal = get(target)
+    wanted, how = _check_formats(goal.formats if formats is None else formats), fold or goal.folds[0]
+    if how not in goal.folds:
+        raise QuantizationError(f"fold {how!r} is not for the target {goal.name}: use {', '.join(goal.folds)}")
     with new_directory(out, force=force) as directory:
         seen: list[torch.Tensor] = []
         on_stage("capture")
         captured = capture(model, example_input)
         on_stage("fold")
-        folded = fold(captured, _keep_first(_matching(calibration, captured.input_shape), seen))
+        folded = fold_captured(captured, _keep_first(_matching(calibration, captured.input_shape), seen), how)
         on_stage("rewrite")
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
@@ -67,7 +74,10 @@ def export(
         parity = check(model, folded.trained, folded.model, files, target, [images])
         on_parity(parity)
         on_stage("bundle")
-        _write(directory, folded, files, goal, images[:GOLDEN_IMAGES].numpy(), parity, preprocessing, source)
+        try:
+            _write(directory, folded, files, goal, images[:GOLDEN_IMAGES].numpy(), parity, preprocessing, source)
+        except OSError as error:
+            raise QuantizationError(f"the output directory {out} cannot be written: {error.strerror or error}") from error
     return open_bundle(out)
 
 
@@ -130,16 +140,21 @@ def manifest_of(
 ) -> dict[str, Any]:
     """What manifest.json holds: the files, how to feed them, and every decision of the fold."""
     first = next(iter(files.values()))
+    containers = {name: kind for proto in files.values() for name, kind in code_types(proto).items()}
+    opsets = {name: next(o.version for o in proto.opset_import if not o.domain) for name, proto in files.items()}
     return {
         "lsq_export": __version__,
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         "target": target.name,
-        "opset": target.opset,
-        "formats": {name: {"file": f"{name}/model.onnx", "bytes": (directory / name / "model.onnx").stat().st_size} for name in files},
+        "fold": folded.how,
+        "opset": max(opsets.values()),
+        "formats": {
+            name: {"file": f"{name}/model.onnx", "bytes": (directory / name / "model.onnx").stat().st_size, "opset": opsets[name]} for name in files
+        },
         "input": {"name": first.graph.input[0].name, "type": "float32", "shape": ["batch", *folded.input_shape]},
         "outputs": [output.name for output in first.graph.output],
         "preprocessing": preprocessing,
         "source": source,
-        "tensors": [asdict(decision) for decision in folded.tensors],
-        "layers": [asdict(decision) for decision in folded.layers],
+        "tensors": [{**asdict(d), "container": containers.get(d.codes, d.container)} for d in folded.tensors],
+        "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
     }

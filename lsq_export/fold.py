@@ -30,11 +30,15 @@ class Folded:
     model: ir.Model
     tensors: tuple[TensorDecision, ...]
     layers: tuple[LayerDecision, ...]
+    how: str
     input_shape: tuple[int, ...]
 
 
-def fold(captured: Captured, batches: Iterable[torch.Tensor]) -> Folded:
-    """Fold a captured model; edges are calibrated on the batches of inputs, [N, …] each."""
+def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "strided") -> Folded:
+    """Fold a captured model; edges are calibrated on the batches of inputs, [N, …] each.
+
+    how: "strided" (E5, 8-bit containers), "integer" (zero points among the 2^b codes, for INT4/INT2 hardware), "naive" (for comparison only).
+    """
     model = copy(captured.model)
     normalize(model)
     freeze_weights(model)
@@ -42,7 +46,7 @@ def fold(captured: Captured, batches: Iterable[torch.Tensor]) -> Folded:
     average_pools_to_convolutions(model)
     fold_batch_norms(model)
     absorb_clamps(model)
-    place_edges(model, batches)
-    tensors = clear_ties(model, place_offsets(model))
-    layers = place_integers(model)
-    return Folded(trained, model, tuple(tensors), tuple(layers), captured.input_shape)
+    statistics = place_edges(model, batches)
+    tensors = clear_ties(model, place_offsets(model, how, statistics))
+    layers = place_integers(model, gain=how == "strided")
+    return Folded(trained, model, tuple(tensors), tuple(layers), how, captured.input_shape)

@@ -103,8 +103,11 @@ def _type_of(inputs: Sequence[ir.Value | None], op_type: str) -> ir.DataType:
 
 
 def replace(old: ir.Value, new: ir.Value) -> None:
-    """All readers of `old`, the outside included, read `new`."""
+    """All readers of `old` read `new`. The outside too: it keeps the name that it knows."""
+    name = old.name if old.is_graph_output() else None
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    if name is not None:
+        old.name, new.name = f"{name}_replaced", name
 
 
 def remove(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:

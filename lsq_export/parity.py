@@ -38,6 +38,7 @@ class FormatParity:
     on and off, for qoperator; of the outputs for qdq, where other runtimes may round otherwise.
     first_mismatch: the first tensor with a mismatch. altered: constants and nodes in which the file is not what the fold prescribes.
     accumulator_mismatch: accumulators of Conv and Gemm that differ from the folded model's, exactly computed, on the same inputs.
+    output_mismatch: outputs (floats) that differ from the folded model's on the same inputs by more than float32 rounding.
     """
 
     name: str
@@ -47,6 +48,7 @@ class FormatParity:
     reference_mismatch: int
     first_mismatch: str | None
     accumulator_mismatch: int
+    output_mismatch: int
     altered: tuple[str, ...]
     layers: tuple[LayerParity, ...]
 
@@ -63,6 +65,8 @@ class FormatParity:
             found.append(f"{self.name}: {self.reference_mismatch} elements differ from the integer reference, first in {self.first_mismatch}")
         if self.accumulator_mismatch:
             found.append(f"{self.name}: {self.accumulator_mismatch} accumulators differ from the folded model's")
+        if self.output_mismatch:
+            found.append(f"{self.name}: {self.output_mismatch} outputs differ from the folded model's by more than float32 rounding")
         bad = [layer for layer in self.layers if not layer.within(TIES if exact else QDQ_TIES)]
         if bad:
             worst = bad[0]
@@ -78,7 +82,8 @@ class Parity:
     """All of it. folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3.
 
     capture_error: median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given. damaged: files that
-    are not what SHA256SUMS says. Accuracies are None where the batches had no targets.
+    are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer reference's. Accuracies are None where the batches
+    had no targets.
     """
 
     formats: dict[str, FormatParity]
@@ -89,6 +94,7 @@ class Parity:
     folded_sqnr_db: float
     capture_error: float | None
     damaged: tuple[str, ...] = field(default=())
+    golden: tuple[str, ...] = field(default=())
 
     @property
     def ok(self) -> bool:
@@ -99,6 +105,7 @@ class Parity:
     def failures(self) -> list[str]:
         """Broken promises, one line each."""
         found = [f"{name}: the file is not the one that was exported (SHA256SUMS)" for name in self.damaged]
+        found += [f"{name}: the golden vectors (test_data_set_0) are not what the integer reference computes" for name in self.golden]
         if self.capture_error is not None and not self.capture_error <= CAPTURE_TOLERANCE:
             found.append(
                 f"the captured graph is not the trained model: its outputs differ by {self.capture_error:.2e} of their range on the median image"

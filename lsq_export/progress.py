@@ -12,15 +12,23 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar of `total` steps on `console`; call the value after each step with the text to show beside it."""
+    """A bar of `total` steps on `console`; call the value after each step with the text to show beside it.
+
+    Where the console is no terminal: one line with the last text, when the loop has ended well. (An error is then the only line on stderr.)
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     texts = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[status]}")
     columns = (*texts, TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    last = ""
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=total, status="")
 
         def show(text: str) -> None:
+            nonlocal last
+            last = text
             progress.update(task, advance=1, status=text)
 
         yield show
+    if not console.is_terminal:
+        console.print(f"{title}  {last}", markup=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -22,7 +22,7 @@ from torch import nn
 from calib.errors import QuantizationError
 
 from . import integer
-from .bundle import FOLDED, PARITY, REPORT, TRAINED, Bundle, changed_files, load_onnx, open_bundle, update_sums, write_json, write_text
+from .bundle import FOLDED, PARITY, REPORT, TRAINED, Bundle, changed_files, load_onnx, open_bundle, read_golden, update_sums, write_json, write_text
 from .emit import emit
 from .evaluate import evaluate
 from .parity import FormatParity, Parity
@@ -46,7 +46,16 @@ def verify(
     damaged = tuple(changed_files(bundle))
     trained, folded = (ir.from_proto(load_onnx(bundle.directory / path)) for path in (TRAINED, FOLDED))
     files = {name: load_onnx(path) for name, path in bundle.models.items()}
-    return check(model, trained, folded, files, str(bundle.manifest["target"]), batches, damaged=damaged, progress=progress)
+    parity = check(model, trained, folded, files, str(bundle.manifest["target"]), batches, damaged=damaged, progress=progress)
+    reference = emit(folded, "qoperator", get(str(bundle.manifest["target"])))
+    return replace(parity, golden=tuple(name for name in files if not _golden_holds(bundle, name, reference)))
+
+
+def _golden_holds(bundle: Bundle, name: str, reference: onnx.ModelProto) -> bool:
+    """The golden outputs of a format are what the integer reference makes of the golden input."""
+    x, outputs = read_golden(bundle.directory, name)
+    made = integer.run(reference, {reference.graph.input[0].name: x}, outputs=[output.name for output in reference.graph.output])
+    return outputs.keys() == made.keys() and all(np.array_equal(outputs[n], made[n]) for n in made)
 
 
 def record(bundle: Bundle, parity: Parity) -> None:
@@ -66,7 +75,7 @@ def check(
     runs = [FormatRun(name, file, reference, prescribed[name], folded) for name, file in files.items()]
     folded_agreement = Agreement()
     errors: list[np.ndarray] = []
-    for x, target_classes in pairs(batches):
+    for x, target_classes in pairs(batches, folded.graph):
         captured = evaluate(trained.graph, x, dtype=torch.float32)[0].numpy()
         if model is None:
             expected = captured
@@ -160,6 +169,7 @@ class FormatRun:
             reference_mismatch=sum(self.mismatches.values()),
             first_mismatch=next((n for n in [*integer_tensors(self.reference), *self.mismatches] if self.mismatches.get(n)), None),
             accumulator_mismatch=self.layers.accumulator_mismatch,
+            output_mismatch=self.layers.output_mismatch,
             altered=altered_parts(self.file, self.prescribed),
             layers=self.layers.result(),
         )

@@ -23,14 +23,23 @@ from .rewrite.integers import input_scale_of
 from .rewrite.normalize import LINEAR
 from .rewrite.weights import weight_of
 
+FLOAT_ROUNDING = 1e-6  # relative: the last multiplication, and the accumulator as float32
+FLOAT_SUMS = 1e-4  # of the largest output: what the sums of a float32 kernel may miss
 NEAR_INTEGER = 0.05  # float64 sums of products of float32 numbers miss the accumulator's integer by far less
+NOT_A_CODE = 256.0  # the difference that counts for every element of a tensor of another shape
 
 
-def pairs(batches: Iterable[object]) -> Iterator[tuple[torch.Tensor, np.ndarray | None]]:
-    """(input [N, …] float32 on the CPU, classes [N] or None) of each batch; checked as `calib.initialize` does."""
-    for batch in batches:
+def pairs(batches: Iterable[object], graph: ir.Graph) -> Iterator[tuple[torch.Tensor, np.ndarray | None]]:
+    """(input [N, …] float32 on the CPU, classes [N] or None) of each batch; checked as `calib.initialize` does, and against the graph's input."""
+    expected = [size if isinstance(size, int) else None for size in graph.inputs[0].shape or ()][1:]
+    if isinstance(batches, torch.Tensor) or not isinstance(batches, Iterable):
+        raise QuantizationError(f"batches is {type(batches).__name__}: give an iterable of tensors or (input, target) pairs")
+    for index, batch in enumerate(batches):
         target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
         for x in inputs([batch], torch.device("cpu")):
+            if list(x.shape[1:]) != expected or not torch.isfinite(x).all():
+                what = "holds NaN or infinity" if list(x.shape[1:]) == expected else f"has inputs of shape {list(x.shape[1:])}"
+                raise QuantizationError(f"batch {index} {what}: the bundle takes finite numbers of shape {expected} (without the batch)")
             yield x.float(), None if target is None else np.asarray(target)
 
 
@@ -82,7 +91,7 @@ class Agreement:
     def sqnr_db(self) -> float:
         if self._noise == 0:
             return math.inf
-        return 10 * math.log10(self._signal / self._noise) if self._signal else -math.inf
+        return 10 * math.log10(self._signal / self._noise) if self._signal and not math.isinf(self._noise) else -math.inf
 
 
 class Layers:
@@ -95,8 +104,8 @@ class Layers:
         self._folded, self._exact = folded, exact
         self._elements: Counter[str] = Counter()
         self._histograms: dict[str, Counter[int]] = {}
-        self._sums = {str(node.outputs[0].name): (_behind(node), _unit(node)) for node in folded if is_op(node, *LINEAR)}
-        self.accumulator_mismatch = 0
+        self._sums = {str(node.outputs[0].name): (_behind(node), _unit(node), _bias_excess(node)) for node in folded if is_op(node, *LINEAR)}
+        self.accumulator_mismatch = self.output_mismatch = 0
 
     def add(self, x: np.ndarray, codes: dict[str, np.ndarray]) -> None:
         """codes: {tensor: codes} of the file under test for the input x."""
@@ -104,9 +113,15 @@ class Layers:
 
         def compare(name: str, value: torch.Tensor) -> torch.Tensor | None:
             if name in self._sums and self._sums[name][0] in sums:
-                behind, unit = self._sums[name]
-                self._compare_sums(value, unit, sums[behind])
-            if name not in codes or codes[name].dtype == np.float32:
+                behind, unit, excess = self._sums[name]
+                self._compare_sums(value, unit, excess, sums[behind])
+            if name not in codes:
+                return None
+            if codes[name].dtype == np.float32:
+                self._compare_output(name, value.numpy(), codes[name])
+                return None
+            if codes[name].shape != tuple(value.shape):
+                self._record(name, np.full(tuple(value.shape), NOT_A_CODE))
                 return None
             found = torch.from_numpy(codes[name].astype(np.float64))
             self._record(name, (found - value).numpy())
@@ -114,9 +129,23 @@ class Layers:
 
         evaluate(self._folded, x, on_value=compare)
 
-    def _compare_sums(self, value: torch.Tensor, unit: np.ndarray, found: np.ndarray) -> None:
-        exact = value.numpy() / unit.reshape(1, -1, *[1] * (value.dim() - 2))
-        self.accumulator_mismatch += int((np.abs(exact - found) > NEAR_INTEGER).sum())
+    def _compare_sums(self, value: torch.Tensor, unit: np.ndarray, excess: np.ndarray, found: np.ndarray) -> None:
+        by_channel = (1, -1, *[1] * (value.dim() - 2))
+        exact = value.numpy() / unit.reshape(by_channel) - excess.reshape(by_channel)
+        same_shape = exact.shape == found.shape
+        self.accumulator_mismatch += int((np.abs(exact - found) > NEAR_INTEGER).sum()) if same_shape else exact.size
+
+    def _compare_output(self, name: str, value: np.ndarray, found: np.ndarray) -> None:
+        """The float outputs, which are no codes: as the folded model computes them, but for float32 rounding."""
+        if found.shape != value.shape:
+            self.output_mismatch += value.size
+            return
+        if name in self._sums and self._exact is not None:
+            _, unit, excess = self._sums[name]
+            value = value - (unit * excess).reshape(1, -1, *[1] * (value.ndim - 2))
+        largest = np.abs(value).max(initial=0.0)
+        allowed = FLOAT_ROUNDING * (np.abs(value) + 1e-3 * largest) if self._exact is not None else FLOAT_SUMS * largest  # an output can cancel to 0
+        self.output_mismatch += int((~(np.abs(found - value) <= allowed)).sum())
 
     def _record(self, name: str, difference: np.ndarray) -> None:
         self._elements[name] += difference.size
@@ -135,6 +164,17 @@ class Layers:
 def _unit(node: ir.Node) -> np.ndarray:
     """S·s_w of a layer, float64 [C_out]: its accumulator is its output divided by that."""
     return input_scale_of(node) * constant_of(weight_of(node).inputs[1], str(node.name)).astype(np.float64)
+
+
+def _bias_excess(node: ir.Node) -> np.ndarray:
+    """The bias of a layer in units of S·s_w, less its codes, float64 [C_out].
+
+    A file holds that unit as float32, which shows where codes pass 10^5.
+    """
+    bias = node.inputs[2].producer() if node.inputs[2] is not None else None
+    assert bias is not None
+    codes, scale = (constant_of(v, str(node.name)).astype(np.float64) for v in bias.inputs[:2])
+    return codes * (scale / _unit(node) - 1)
 
 
 def _behind(layer: ir.Node) -> str:

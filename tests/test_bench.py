@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from conftest import Exported
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
 from lsq_export import bench
 from lsq_export.bench import collect, compare
 from lsq_export.cli import cli
+from lsq_export.float_model import float_model_of
 
 
 def model(shape: tuple[int | str, ...] = ("N", 4), element: int = TensorProto.FLOAT) -> bytes:
@@ -94,25 +96,34 @@ def test_bad_input_is_named(models: dict[str, object], options: dict[str, object
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    for name in ("qdq/model.onnx", "qoperator/model.onnx", "reference/float.onnx"):
-        (tmp_path / "out" / name).parent.mkdir(parents=True)
-        (tmp_path / "out" / name).write_bytes(model())
-    return tmp_path / "out"
+def bundle(exported: Exported) -> Path:
+    return exported.bundle.directory
 
 
 def test_collect(bundle: Path, tmp_path: Path) -> None:
-    assert list(collect([bundle])) == ["float", "qdq", "qoperator"]
+    """Of a bundle: the float network, made from the trained one, first; of several paths: with the name of each."""
+    found = collect([bundle])
+    assert list(found) == ["float", "qdq", "qoperator"] and found["qdq"] == bundle / "qdq" / "model.onnx"
+    assert found["float"] == float_model_of(bundle)
     file = bundle / "qdq" / "model.onnx"
-    assert collect([bundle, file]) == {
-        f"{bundle}/float": bundle / "reference" / "float.onnx",
-        f"{bundle}/qdq": file,
-        f"{bundle}/qoperator": bundle / "qoperator" / "model.onnx",
-        str(file): file,
-    }
+    several = collect([bundle, file])
+    assert several == {f"{bundle}/{name}": source for name, source in found.items()} | {str(file): file}
     (tmp_path / "empty").mkdir()
     with pytest.raises(QuantizationError, match="empty is no bundle"):
         collect([tmp_path / "empty"])
+
+
+def test_a_directory_without_references_has_no_float_model(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "qdq").mkdir()
+    (tmp_path / "qdq" / "model.onnx").write_bytes((bundle / "qdq" / "model.onnx").read_bytes())
+    assert list(collect([tmp_path])) == ["qdq"]
+
+
+def test_a_damaged_reference_is_named(exported: Exported, tmp_path: Path) -> None:
+    directory = exported.copy(tmp_path).directory
+    (directory / "reference" / "trained.onnx").write_bytes(b"junk")
+    result = CliRunner().invoke(cli, ["bench", str(directory)])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "trained.onnx is not a readable ONNX file" in result.stderr
 
 
 def test_command(bundle: Path, tmp_path: Path) -> None:
@@ -120,7 +131,9 @@ def test_command(bundle: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", str(tmp_path / "b.json")])
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("float", "qoperator", "time / baseline"))
-    assert [r["name"] for r in json.loads((tmp_path / "b.json").read_text())["rows"]] == ["float", "qdq", "qoperator"]
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [r["name"] for r in rows] == ["float", "qdq", "qoperator"]
+    assert rows[0]["file_bytes"] > rows[2]["file_bytes"] == (bundle / "qoperator" / "model.onnx").stat().st_size
     only = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", "-"])
     assert json.loads(only.stdout)["baseline"] == "float"
     nowhere = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", str(tmp_path / "no" / "b.json")])

@@ -134,5 +134,5 @@ def test_targets() -> None:
     rows = json.loads(run("targets", "--json").stdout)
     assert [row["name"] for row in rows] == targets.names()
     assert targets.get("ort-cpu").formats == ("qdq", "qoperator")
-    with pytest.raises(QuantizationError, match=r"target 'tpu' is unknown: use ort-cpu"):
+    with pytest.raises(QuantizationError, match=r"target 'tpu' is unknown: use ort-cpu, native-low-bit"):
         targets.get("tpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
@@ -21,9 +22,10 @@ class _Console(Console):
 
 
 def console(stderr: bool = False) -> Console:
-    """A console for the terminal as it is now (tests replace stdout)."""
-    found = _Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else _Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+    """A console for the terminal as it is now (tests replace stdout), and as long as it lives: a spinner goes on while `capture` silences stderr."""
+    file = sys.stderr if stderr else sys.stdout
+    found = _Console(file=file, highlight=False)
+    return found if found.is_terminal else _Console(file=file, highlight=False, width=PIPE_WIDTH)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

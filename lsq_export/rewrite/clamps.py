@@ -54,7 +54,7 @@ def clamp_bounds(clamp: ir.Node) -> tuple[float, float]:
     if clamp.op_type == "Relu":
         return 0.0, np.inf
     bounds = [array_of(clamp.inputs[i]) if i < len(clamp.inputs) else None for i in (1, 2)]
-    low, high = (-np.inf if bounds[0] is None else float(bounds[0]), np.inf if bounds[1] is None else float(bounds[1]))
+    low, high = (-np.inf if bounds[0] is None else bounds[0].item(), np.inf if bounds[1] is None else bounds[1].item())
     if np.isnan(low) or np.isnan(high) or low > high:
         raise QuantizationError(f"{clamp.name}: a clamp to {low} … {high} is empty")
     return low, high

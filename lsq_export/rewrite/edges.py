@@ -27,13 +27,18 @@ from .clamps import absorb_clamps, clamp_bounds, grid_of
 from .normalize import CLAMPS, CODE_PRESERVING, LINEAR
 
 
-def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> None:
-    """Insert edge markers, calibrate them on the batches ([N, …] each) in one pass of float evaluation, absorb clamps into them."""
+def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
+    """Insert edge markers, calibrate them on the batches ([N, …] each) in one pass of float evaluation, absorb clamps into them.
+
+    Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits.
+    """
     graph = model.graph
     edges = [_insert_edge(graph, value) for value in _values(graph) if _needs_edge(value)]
     clean(model)
-    _calibrate(graph, edges, batches)
+    learned = [node for node in graph if is_marker(node) and node not in edges and attribute(node, "bits") < 8]
+    seen = _calibrate(graph, edges, learned, batches)
     absorb_clamps(model)
+    return seen
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -87,13 +92,20 @@ def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
     return marker
 
 
-def _calibrate(graph: ir.Graph, edges: list[ir.Node], batches: Iterable[torch.Tensor]) -> None:
-    observers = {edge.outputs[0].name: Observer(attribute(edge, "quantizer")) for edge in edges}
+def _calibrate(graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
+    observers: dict[str | None, Observer] = {edge.outputs[0].name: Observer(attribute(edge, "quantizer")) for edge in edges}
+    inputs: dict[str | None, set[str]] = {}
+    for node in learned:
+        if node.inputs[0] is not None:
+            inputs.setdefault(node.inputs[0].name, set()).add(attribute(node, "quantizer"))
+    statistics = {name: Observer(name) for names in inputs.values() for name in names}
     seen = 0
 
     def observe(name: str, value: torch.Tensor) -> None:
         if name in observers:
             observers[name].update(value)
+        for quantizer in inputs.get(name, ()):
+            statistics[quantizer].update(value)
 
     for batch in batches:
         seen += len(batch)
@@ -109,6 +121,7 @@ def _calibrate(graph: ir.Graph, edges: list[ir.Node], batches: Iterable[torch.Te
         edge.resize_inputs(3)
         edge.replace_input_with(1, scale)
         edge.replace_input_with(2, offset)
+    return statistics
 
 
 def _clamp_in_front(edge: ir.Node) -> tuple[float, float]:

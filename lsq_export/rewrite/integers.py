@@ -24,25 +24,26 @@ NEGLIGIBLE_STEPS = 2.0**-10  # a channel that moves its output by less than this
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
-def place_integers(model: ir.Model) -> list[LayerDecision]:
+def place_integers(model: ir.Model, *, gain: bool = True) -> list[LayerDecision]:
+    """gain: use the head room of the 8-bit container (E6); without, the weights stay b-bit codes."""
     graph = model.graph
-    decisions = [_place(graph, node) for node in list(graph) if is_op(node, *LINEAR)]
+    decisions = [_place(graph, node, gain) for node in list(graph) if is_op(node, *LINEAR)]
     clean(model)
     return decisions
 
 
-def _place(graph: ir.Graph, node: ir.Node) -> LayerDecision:
+def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
     layer, bits = layer_of(node), int(weight_of(node).outputs[0].metadata_props["bits"])
     codes, scale = weight_codes(node)
     bias, input_scale, output = bias_of(node), input_scale_of(node), output_grid_of(node)
     step = output.scale if output else None
-    gain = weight_gain(codes)
+    gain = weight_gain(codes) if with_gain else 1
     axes = tuple(range(1, codes.ndim))
     reach = np.abs(codes).sum(axis=axes).astype(np.float64) * CONTAINER_MAX * scale * input_scale  # [C_out], largest |Σ w·x|
     dead = _dead_channels(layer, bias, reach, scale * input_scale / gain, step)
     codes[dead], scale = 0, np.where(dead, _live_scale(bias, input_scale, gain), scale)
     largest = np.abs(codes).sum(axis=axes) * gain * float(CONTAINER_MAX) + np.abs(bias) / (scale / gain * input_scale)  # [C_out], |accumulator|
-    stored_scale = exact_scale(scale / gain, input_scale, output, largest + 2)
+    stored_scale = exact_scale(scale / gain, input_scale, output, largest + 2, bias=bias, gain=gain)
     unit = (np.float32(input_scale) * stored_scale).astype(np.float32)
     multiplier = unit if step is None else (unit / np.float32(step)).astype(np.float32)
     if not (stored_scale >= SMALLEST).all() or not (unit >= SMALLEST).all() or not (multiplier >= SMALLEST).all():

@@ -3,8 +3,8 @@
     Identity(x), Dropout(x)                          =>  x
     ReduceMean(x, axes = H, W)                       =>  GlobalAveragePool(x)       (and Flatten where the axes are dropped)
     AveragePool(x), kernel = the whole of H × W      =>  GlobalAveragePool(x)
+    MaxPool(x), ceil_mode                            =>  MaxPool(x), more padding behind; AveragePool where all windows are whole
     Max(x, c), Min(x, c)                             =>  Clip(x, c), Clip(x, , c)
-    Gemm(x, W, b) with alpha, beta, transB = 0       =>  Gemm(x, W', b', transB = 1)
 
 All of these are exact. Anything that no later stage knows is refused here, by name.
 """
@@ -34,6 +34,9 @@ def normalize(model: ir.Model) -> None:
             _global_average(graph, node)
         elif is_op(node, "AveragePool"):
             _whole_average(node)
+            _plain_windows(node)
+        elif is_op(node, "MaxPool"):
+            _plain_windows(node)
         elif is_op(node, "Max", "Min"):
             _clip(node)
         elif is_op(node, "Gemm"):
@@ -53,6 +56,12 @@ def _check(node: ir.Node) -> None:
         raise QuantizationError(f"{node.name}: only two-dimensional convolutions can be quantized")
     if is_op(node, "Conv", "MaxPool", "AveragePool") and attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise QuantizationError(f"{node.name}: auto_pad={attribute(node, 'auto_pad')} is not supported; give the pads as numbers")
+    if is_op(node, "Add", "Concat") and any(array_of(v) is not None for v in node.inputs):
+        raise QuantizationError(f"{node.name}: this {node.op_type} has a constant operand, which has no grid; put it into the bias of a layer")
+    if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
+        raise QuantizationError(
+            f"{node.name}: an average pool whose last window is cut off (ceil_mode) has no exact integer kernel; use ceil_mode=False"
+        )
     if is_op(node, "Clip"):
         for bound in node.inputs[1:]:
             if bound is not None and array_of(bound) is None:
@@ -78,6 +87,24 @@ def _whole_average(node: ir.Node) -> None:
     if shape is not None and list(shape[2:]) == list(attribute(node, "kernel_shape")) and not any(attribute(node, "pads", [0])):
         pooled = insert(node, "GlobalAveragePool", [node.inputs[0]], f"{node.outputs[0].name}_pool", shape=node.outputs[0].shape)
         _take_place(node, pooled)
+
+
+def _plain_windows(node: ir.Node) -> None:
+    """ceil_mode keeps a last window that is cut off, unless it would begin behind the input. A MaxPool may read -∞ there, so it gets the padding;
+    an AveragePool needs no ceil_mode where all windows are whole, and is refused elsewhere: kernels disagree about the count to divide by."""
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    if shape is None or not attribute(node, "ceil_mode", 0) or not all(isinstance(size, int) for size in shape[2:]):
+        return
+    kernel, pads, ones = attribute(node, "kernel_shape"), list(attribute(node, "pads", [0, 0, 0, 0])), [1, 1]
+    strides, dilations = attribute(node, "strides", ones), attribute(node, "dilations", ones)
+    sizes = [size for size in shape[2:] if isinstance(size, int)]
+    for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+        window, reach = (kernel[axis] - 1) * dilations[axis] + 1, size + pads[axis]
+        last = min(-(-(reach + pads[axis + 2] - window) // stride), (reach - 1) // stride) * stride  # where the last window begins
+        pads[axis + 2] = max(0, last + window - reach)
+    changed = pads != list(attribute(node, "pads", [0, 0, 0, 0]))
+    if not changed or (node.op_type == "MaxPool" and all(pad < size for pad, size in zip(pads[2:], kernel, strict=True))):
+        node.attributes["ceil_mode"], node.attributes["pads"] = ir.AttrInt64("ceil_mode", 0), ir.AttrInt64s("pads", pads)
 
 
 def _clip(node: ir.Node) -> None:

@@ -16,24 +16,33 @@ Behind an edge: Add(x, -β) takes the place of the bias. An 8-bit grid behind an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from calib.fold import CONTAINER_MAX, StridedGrid, strided_grid
 from calib.grid import Grid
+from calib.observers import Observer
 
 from ..decisions import TensorDecision
-from ..graph import attribute, clean, constant, insert, is_marker, is_op, make, replace
+from ..graph import attribute, clean, insert, is_marker, is_op, make, replace
 from .clamps import grid_of
 from .edges import moves_to_integer_zero, on_grid
+from .integer_offsets import place_integer
 from .normalize import CODE_PRESERVING, LINEAR
-from .weights import bias_of, layer_of, set_bias, weight_codes
+from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, parameters, quantize, shift
+from .weights import bias_of, layer_of, set_bias
+
+FOLDS = ("strided", "integer")  # and "naive", for comparison only
+NARROW_MAX = 127  # the largest p that the fold "integer" places on a grid of its own; 8-bit grids have one fold
 
 
-def place_offsets(model: ir.Model) -> list[TensorDecision]:
+def place_offsets(model: ir.Model, fold: str = "strided", statistics: Mapping[str, Observer] | None = None) -> list[TensorDecision]:
+    """statistics: {quantizer: what its input looked like}, for the fold "integer"."""
     graph = model.graph
-    decisions = [_place(graph, node) for node in list(graph) if is_marker(node)]
+    decisions = [_place(graph, node, fold, statistics or {}) for node in list(graph) if is_marker(node)]
     for node in list(graph):
         if is_op(node, *CODE_PRESERVING):
             _repeat_grid(node)
@@ -41,7 +50,7 @@ def place_offsets(model: ir.Model) -> list[TensorDecision]:
     return decisions
 
 
-def _place(graph: ir.Graph, marker: ir.Node) -> TensorDecision:
+def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str, Observer]) -> TensorDecision:
     name, x = attribute(marker, "quantizer"), marker.inputs[0]
     assert x is not None
     producer = x.producer()
@@ -49,24 +58,26 @@ def _place(graph: ir.Graph, marker: ir.Node) -> TensorDecision:
     if attribute(marker, "kind") == "edge" or (not linear and moves_to_integer_zero(marker)):
         return _direct(graph, marker, name)
     grid = grid_of(marker).unsigned()
+    if fold != "strided" and grid.qmax <= NARROW_MAX:
+        return place_integer(graph, marker, grid, statistics.get(name), naive=fold == "naive")
     if linear:
         assert producer is not None
         set_bias(producer, graph, bias_of(producer) - grid.offset)
     elif on_grid(x):
-        x = _shift(graph, marker, x, -grid.offset, name)
+        x = shift(graph, marker, x, -grid.offset, name)
     else:
         raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there
-    consumers = list(_linear_consumers(marker.outputs[0]))
+    consumers = list(linear_consumers(marker.outputs[0]))
     try:
-        strided = strided_grid(grid, padded=any(_is_padded(c) for c in consumers) or not consumers)
+        strided = strided_grid(grid, padded=any(is_padded(c) for c in consumers) or not consumers)
     except QuantizationError as error:
         raise QuantizationError(f"{name}: {error}") from error
-    codes = _quantize(graph, marker, x, strided.trained.scale, 0, f"{name}.codes")
+    codes = quantize(graph, marker, x, strided.trained.scale, 0, f"{name}.codes")
     if not strided.is_plain:
-        values = _dequantize(graph, marker, codes, strided.trained.scale, 1, f"{name}.steps")
-        codes = _quantize(graph, marker, values, strided.scale, strided.origin + strided.stride, f"{name}.strided")
-    values = _dequantize(graph, marker, codes, strided.scale, strided.zero_point, f"{name}.values")
-    border = max([_carry_remainder(graph, c, strided.remainder) for c in consumers], default=0.0)
+        values = dequantize(graph, marker, codes, strided.trained.scale, 1, f"{name}.steps")
+        codes = quantize(graph, marker, values, strided.scale, strided.origin + strided.stride, f"{name}.strided")
+    values = dequantize(graph, marker, codes, strided.scale, strided.zero_point, f"{name}.values")
+    border = max([carry_remainder(graph, c, strided.remainder) for c in consumers], default=0.0)
     replace(marker.outputs[0], values)
     graph.remove(marker, safe=True)
     return _decision(name, codes, strided, consumers, border)
@@ -82,12 +93,11 @@ def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
     scale = float(np.float32(grid.scale))
     x = marker.inputs[0]
     assert x is not None
-    parameters = _parameters(graph, name, scale, zero_point)  # shared: `ties` may still move the scale
-    codes = insert(marker, "QuantizeLinear", [x, *parameters], f"{name}.codes", shape=x.shape)
+    shared = parameters(graph, name, scale, zero_point)  # shared: `ties` may still move the scale
+    codes = insert(marker, "QuantizeLinear", [x, *shared], f"{name}.codes", shape=x.shape)
     if (grid.qmin, grid.qmax) != (0, CONTAINER_MAX):
-        bounds = [constant(graph, f"{name}.{what}", np.uint8(value)) for what, value in (("low", grid.qmin), ("high", grid.qmax))]
-        codes = insert(marker, "Clip", [codes, *bounds], f"{name}.clipped", shape=codes.shape)
-    values = insert(marker, "DequantizeLinear", [codes, *parameters], f"{name}.values", shape=x.shape)
+        codes = clip_codes(graph, marker, codes, grid.qmin, grid.qmax, name)
+    values = insert(marker, "DequantizeLinear", [codes, *shared], f"{name}.values", shape=x.shape)
     replace(marker.outputs[0], values)
     graph.remove(marker, safe=True)
     offset = -zero_point * scale
@@ -105,51 +115,6 @@ def _decision(name: str, codes: ir.Value, strided: StridedGrid, consumers: list[
         name, "activation", str(codes.name), grid.scale, grid.offset, grid.qmax + 1, strided.offset, -strided.remainder / grid.scale, strided.stride,
         strided.origin, "UINT8", strided.scale, strided.zero_point, remainder, border,
     )  # fmt: skip
-
-
-def _linear_consumers(value: ir.Value) -> list[ir.Node]:
-    """The Conv and Gemm nodes that read the value, perhaps through operators that keep codes."""
-    found: list[ir.Node] = []
-    for node in value.consumers():
-        if is_op(node, *LINEAR):
-            found.append(node)
-        elif is_op(node, *CODE_PRESERVING):
-            found.extend(_linear_consumers(node.outputs[0]))
-    return found
-
-
-def _is_padded(node: ir.Node) -> bool:
-    return node.op_type == "Conv" and any(attribute(node, "pads", []))
-
-
-def _carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float) -> float:
-    """E4: bias += δ·Σw. Returns the largest error along a padded border."""
-    codes, scale = weight_codes(node)
-    rows = codes.reshape(codes.shape[0], -1).astype(np.float64)  # [C_out, C_in/groups · kh · kw]
-    set_bias(node, graph, bias_of(node) + remainder * rows.sum(1) * scale)
-    return float(abs(remainder) * (np.abs(rows).sum(1) * scale).max()) if _is_padded(node) else 0.0
-
-
-def _shift(graph: ir.Graph, before: ir.Node, x: ir.Value, by: float, name: str) -> ir.Value:
-    """x + by, with the constant as one quantized element, so that Add is an integer operator too."""
-    if by == 0:
-        return x
-    code, zero_point = (1, 0) if by > 0 else (0, 1)
-    one = constant(graph, f"{name}.shift.code", np.array([code], np.uint8))
-    shift = _dequantize(graph, before, one, abs(by), zero_point, f"{name}.shift")
-    return insert(before, "Add", [x, shift], f"{name}.shifted", shape=x.shape)
-
-
-def _quantize(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: float, zero_point: int, name: str) -> ir.Value:
-    return insert(before, "QuantizeLinear", [x, *_parameters(graph, name, scale, zero_point)], name, shape=x.shape)
-
-
-def _dequantize(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: float, zero_point: int, name: str) -> ir.Value:
-    return insert(before, "DequantizeLinear", [x, *_parameters(graph, name, scale, zero_point)], name, shape=x.shape)
-
-
-def _parameters(graph: ir.Graph, name: str, scale: float, zero_point: int) -> list[ir.Value]:
-    return [constant(graph, f"{name}.scale", np.float32(scale)), constant(graph, f"{name}.zero_point", np.uint8(zero_point))]
 
 
 def _repeat_grid(node: ir.Node) -> None:

@@ -158,8 +158,9 @@ def _accumulator_output(graph: ir.Graph, node: ir.Node) -> None:
     bias = node.inputs[2].producer() if node.inputs[2] is not None else None
     assert bias is not None
     by_column = constant(graph, f"{layer}.weight.columns", constant_of(weight, layer).T)  # [C_in, C_out]
-    one_zero = constant(graph, f"{layer}.weight.zero_point", constant_of(weight_zero, layer).reshape(-1)[0])
-    product = insert(node, "MatMulInteger", [codes, by_column, zero_point, one_zero], f"{layer}.product", shape=node.outputs[0].shape)
+    zeros = constant_of(weight_zero, layer).reshape(-1)  # [C_out]; 127 beside 128 where a batch norm flipped signs (E8)
+    column_zeros = constant(graph, f"{layer}.weight.zero_point", zeros[0] if (zeros == zeros[0]).all() else zeros)
+    product = insert(node, "MatMulInteger", [codes, by_column, zero_point, column_zeros], f"{layer}.product", shape=node.outputs[0].shape)
     accumulator = insert(node, "Add", [product, bias.inputs[0]], f"{layer}.accumulator", shape=node.outputs[0].shape)
     output = node.outputs[0]
     value = insert(node, "DequantizeLinear", [accumulator, bias.inputs[1]], f"{output.name}_values", shape=output.shape, axis=1)

@@ -14,12 +14,13 @@ from dataclasses import replace as with_changes
 import numpy as np
 import onnx_ir as ir
 
-from calib.ties import clear_scale, clear_shift
+from calib.fixed_point import Addend
+from calib.ties import clear_scale, clear_shift, clear_sum_scale
 
 from ..decisions import TensorDecision
 from ..graph import array_of, clean, constant, constant_of, is_op, replace
 
-CODES = np.arange(256.0)
+CODES = np.arange(256)
 
 
 def clear_ties(model: ir.Model, decisions: list[TensorDecision]) -> list[TensorDecision]:
@@ -34,11 +35,18 @@ def clear_ties(model: ir.Model, decisions: list[TensorDecision]) -> list[TensorD
         if shift is not None and array_of(shift.inputs[0]) is not None:
             _move_shift(graph, node, shift, quantize)
         else:
-            moved[str(quantize.outputs[0].name)] = _move_scale(graph, node, quantize)
+            moved[_codes_name(quantize)] = _move_scale(graph, node, quantize)
     clean(model)
     return [
         with_changes(d, container_scale=moved[d.codes], offset_carried=-moved[d.codes] * d.zero_point) if d.codes in moved else d for d in decisions
     ]
+
+
+def _codes_name(quantize: ir.Node) -> str:
+    """The tensor of codes that the graph hands on: behind the clip of a narrowed edge, if there is one."""
+    codes = quantize.outputs[0]
+    (reader, *others) = codes.consumers()
+    return str(reader.outputs[0].name if not others and is_op(reader, "Clip") else codes.name)
 
 
 def _grid(node: ir.Node) -> tuple[float, int]:
@@ -47,24 +55,27 @@ def _grid(node: ir.Node) -> tuple[float, int]:
     return float(scale), int(zero_point)
 
 
-def _values(node: ir.Node, index: int) -> np.ndarray:
-    """All values of one quantized input of a node, [256]."""
+def _addend(node: ir.Node, index: int) -> Addend:
+    """One quantized input of a node: all 256 codes, or those of a constant."""
     source = node.inputs[index].producer()  # type: ignore[union-attr]
     assert source is not None and is_op(source, "DequantizeLinear")
     scale, zero_point = _grid(source)
-    return (CODES - zero_point) * scale
+    codes = CODES if array_of(source.inputs[0]) is None else constant_of(source.inputs[0], str(source.name)).astype(np.int64).ravel()
+    return Addend(codes - zero_point, scale)
 
 
 def _move_scale(graph: ir.Graph, node: ir.Node, quantize: ir.Node) -> float:
-    if node.op_type == "Add":
-        values = np.add.outer(_values(node, 0), _values(node, 1)).ravel()
-    else:
-        x = node.inputs[0]
-        assert x is not None and x.shape is not None
-        pixels = int(np.prod([int(size) for size in x.shape[2:]]))  # type: ignore[arg-type]
-        values = np.interp(np.arange(255 * pixels + 1), [0, 255 * pixels], _values(node, 0)[[0, -1]])
     scale, zero_point = _grid(quantize)
-    moved = clear_scale(values, scale, -zero_point, 255 - zero_point)
+    low, high = -zero_point, 255 - zero_point
+    x = node.inputs[0]
+    assert x is not None
+    if node.op_type == "Add":
+        moved = clear_sum_scale(_addend(node, 0), _addend(node, 1), scale, low, high)
+    else:
+        assert x.shape is not None
+        pixels = int(np.prod([int(size) for size in x.shape[2:]]))  # type: ignore[arg-type]
+        values = np.interp(np.arange(255 * pixels + 1), [0, 255 * pixels], _addend(node, 0).values[[0, -1]])
+        moved = clear_scale(values, scale, low, high)
     old = quantize.inputs[1]
     assert old is not None
     if moved != scale:
@@ -73,10 +84,8 @@ def _move_scale(graph: ir.Graph, node: ir.Node, quantize: ir.Node) -> float:
 
 
 def _move_shift(graph: ir.Graph, node: ir.Node, shift: ir.Node, quantize: ir.Node) -> None:
-    size, zero_point = _grid(shift)
-    code = int(constant_of(shift.inputs[0], str(shift.name)).reshape(()))
-    scale, output_zero = _grid(quantize)
-    moved = clear_shift(_values(node, 0), (code - zero_point) * size, scale, -output_zero, 255 - output_zero)
+    scale, zero_point = _grid(quantize)
+    moved = clear_shift(_addend(node, 0), _addend(node, 1), scale, -zero_point, 255 - zero_point)
     old = shift.inputs[1]
     assert old is not None
-    replace(old, constant(graph, str(old.name), np.float32(abs(moved))))
+    replace(old, constant(graph, str(old.name), np.float32(moved)))

@@ -35,7 +35,8 @@ def _freeze(graph: ir.Graph, node: ir.Node) -> None:
     scale = np.broadcast_to(scale, weight.shape[:1]).copy()
     if not np.isfinite(weight).all():
         raise QuantizationError(f"{name}: the weight has {int((~np.isfinite(weight)).sum())} non-finite values; train the layer again")
-    codes = quantize(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)), np.float32(0), attribute(node, "qmin"), attribute(node, "qmax"))
+    with np.errstate(over="ignore"):  # a scale near zero: the codes saturate
+        codes = quantize(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)), np.float32(0), attribute(node, "qmin"), attribute(node, "qmax"))
     inputs = [constant(graph, f"{name}.codes", codes.astype(np.int8)), constant(graph, f"{name}.scale", scale)]
     value = insert(node, "DequantizeLinear", inputs, f"{name}.values", shape=node.outputs[0].shape, axis=0)
     value.metadata_props["bits"] = str(attribute(node, "bits"))

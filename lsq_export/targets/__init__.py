@@ -1,17 +1,18 @@
 """Deployment targets, one a file.
 
 targets.get("ort-cpu").formats      -> ("qdq", "qoperator")
-targets.names()                     -> ["ort-cpu"]
+targets.names()                     -> ["ort-cpu", "native-low-bit"]
 """
 
 from __future__ import annotations
 
+from .native_low_bit import TARGET as NATIVE_LOW_BIT
 from .ort_cpu import TARGET as ORT_CPU
 from .target import Target
 
-__all__ = ["ORT_CPU", "Target", "everything", "get", "names"]
+__all__ = ["NATIVE_LOW_BIT", "ORT_CPU", "Target", "everything", "get", "names"]
 
-_TARGETS = {target.name: target for target in (ORT_CPU,)}
+_TARGETS = {target.name: target for target in (ORT_CPU, NATIVE_LOW_BIT)}
 
 
 def names() -> list[str]:

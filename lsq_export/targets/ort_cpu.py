@@ -10,4 +10,6 @@ TARGET = Target(
     formats=("qdq", "qoperator"),
     opset=17,
     containers=("UINT8", "INT8"),
+    folds=("strided", "integer"),
+    optimization="default",
 )

@@ -12,8 +12,10 @@ class Target:
     name         of `--target`
     description  one line
     formats      of the files that it reads: "qdq", "qoperator"
-    opset        ONNX operator set of those files
+    opset        least ONNX operator set of those files (narrow types need a newer one)
     containers   integer types that carry codes there, activations first
+    folds        how real offsets get onto integer zero points there (`lsq_export.fold`), the default first
+    optimization ONNX Runtime's graph optimization that the files are verified with: "default", or "disabled" where its default cannot load them
     """
 
     name: str
@@ -21,3 +23,10 @@ class Target:
     formats: tuple[str, ...]
     opset: int
     containers: tuple[str, ...]
+    folds: tuple[str, ...]
+    optimization: str
+
+    @property
+    def narrow(self) -> bool:
+        """Codes of fewer than 8 bits have types of their own."""
+        return any(name.endswith(("4", "2")) for name in self.containers)

@@ -1,0 +1,105 @@
+"""What each fold costs on the same trained model and data: naive rounding, the integer fold, the strided fold.
+
+    for cost in compare_folds(model, example, calibration, test): print(cost.fold, cost.codes_differing, cost.sqnr_db, cost.accuracy)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from calib.errors import QuantizationError
+from calib.initialize import inputs
+
+from .capture import capture
+from .decisions import TensorDecision
+from .evaluate import evaluate
+from .fold import Folded, fold
+from .graph import attribute, is_marker
+from .rewrite.clamps import grid_of
+from .verify_tools import Agreement, pairs
+
+FOLDS = ("naive", "integer", "strided")
+
+
+@dataclass(frozen=True)
+class FoldCost:
+    """The folded model (float64) against the trained one, both running freely from the same images.
+
+    codes_differing: fraction of the codes of all learned activation quantizers. accuracy: None without targets.
+    """
+
+    fold: str
+    codes_differing: float
+    sqnr_db: float
+    top1_agreement: float
+    accuracy: float | None
+    trained_accuracy: float | None
+
+
+def compare_folds(model: nn.Module, example_input: torch.Tensor, calibration: Iterable[object], batches: Iterable[object]) -> list[FoldCost]:
+    """calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them."""
+    captured = capture(model, example_input)
+    images = [x.float() for x in inputs(calibration, torch.device("cpu"))]
+    test = list(pairs(batches, captured.model.graph))
+    if not test:
+        raise QuantizationError("there is nothing to compare on: the batches are empty")
+    return [_cost(fold(captured, images, how), test) for how in FOLDS]
+
+
+def _cost(folded: Folded, test: list[tuple[torch.Tensor, np.ndarray | None]]) -> FoldCost:
+    agreement, differing, compared = Agreement(), 0, 0
+    for x, classes in test:
+        expected, trained = _codes_of_trained(folded.trained.graph, x)
+        found, codes = _values_of(folded.model.graph, x, {d.codes for d in folded.tensors})
+        agreement.add(found, expected, classes)
+        learned = [d for d in folded.tensors if d.kind == "activation"]
+        for decision, (name, grid_offset, wanted) in zip(learned, trained, strict=True):
+            assert decision.name == name
+            mine = _trained_codes(decision, codes[decision.codes], grid_offset)
+            if mine.shape == wanted.shape:  # a grid that moved in front of a pool has another shape
+                first = _first_code(decision, grid_offset)
+                differing += int((mine != wanted.clip(first, first + decision.levels - 1)).sum())
+                compared += mine.size
+    return FoldCost(
+        folded.how, differing / max(1, compared), agreement.sqnr_db, agreement.top1, agreement.accuracy, agreement.expected_accuracy
+    )
+
+
+def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[np.ndarray, list[tuple[str, float, np.ndarray]]]:
+    """Outputs, and (quantizer, offset of code 0, codes counted from 0) of every use of an activation quantizer, in order."""
+    grids = {str(n.outputs[0].name): (attribute(n, "quantizer"), grid_of(n).unsigned()) for n in graph if is_marker(n)}
+    found: list[tuple[str, float, np.ndarray]] = []
+
+    def see(name: str, value: torch.Tensor) -> None:
+        if name in grids:
+            quantizer, grid = grids[name]
+            found.append((quantizer, grid.offset, grid.codes(value).numpy()))
+
+    outputs = evaluate(graph, x, on_value=see)
+    return outputs[0].numpy(), found
+
+
+def _values_of(graph: ir.Graph, x: torch.Tensor, names: set[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    kept: dict[str, np.ndarray] = {}
+
+    def see(name: str, value: torch.Tensor) -> None:
+        if name in names:
+            kept[name] = value.numpy()
+
+    outputs = evaluate(graph, x, on_value=see)
+    return outputs[0].numpy(), kept
+
+
+def _first_code(decision: TensorDecision, grid_offset: float) -> int:
+    """The trained code that a clamp in front made the lowest one (E10)."""
+    return 0 if decision.remainder in ("moved", "dropped") else round((decision.offset - grid_offset) / decision.scale)
+
+
+def _trained_codes(decision: TensorDecision, codes: np.ndarray, grid_offset: float) -> np.ndarray:
+    return (codes - decision.origin) / decision.stride + _first_code(decision, grid_offset)

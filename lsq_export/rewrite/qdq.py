@@ -1,0 +1,78 @@
+"""Building blocks of the passes that place QuantizeLinear/DequantizeLinear."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..graph import attribute, constant, insert, is_op
+from .normalize import CODE_PRESERVING, LINEAR
+from .weights import bias_of, set_bias, weight_codes
+
+
+def parameters(graph: ir.Graph, name: str, scale: float, zero_point: int) -> list[ir.Value]:
+    """The constants scale (float32) and zero point (UINT8) of one grid."""
+    return [constant(graph, f"{name}.scale", np.float32(scale)), constant(graph, f"{name}.zero_point", np.uint8(zero_point))]
+
+
+def quantize(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: float, zero_point: int, name: str) -> ir.Value:
+    return insert(before, "QuantizeLinear", [x, *parameters(graph, name, scale, zero_point)], name, shape=x.shape)
+
+
+def dequantize(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: float, zero_point: int, name: str) -> ir.Value:
+    return insert(before, "DequantizeLinear", [x, *parameters(graph, name, scale, zero_point)], name, shape=x.shape)
+
+
+def clip_codes(graph: ir.Graph, before: ir.Node, codes: ir.Value, low: int, high: int, name: str) -> ir.Value:
+    """Codes limited to low … high, where the container holds more."""
+    bounds = [constant(graph, f"{name}.{what}", np.uint8(value)) for what, value in (("low", low), ("high", high))]
+    return insert(before, "Clip", [codes, *bounds], f"{name}.clipped", shape=codes.shape)
+
+
+def shift(graph: ir.Graph, before: ir.Node, x: ir.Value, by: float, name: str) -> ir.Value:
+    """x + by, with the constant as one quantized element, so that Add is an integer operator too."""
+    if by == 0:
+        return x
+    code, zero_point = (1, 0) if by > 0 else (0, 1)
+    one = constant(graph, f"{name}.shift.code", np.array([code], np.uint8))
+    return insert(before, "Add", [x, dequantize(graph, before, one, abs(by), zero_point, f"{name}.shift")], f"{name}.shifted", shape=x.shape)
+
+
+def linear_consumers(value: ir.Value) -> list[ir.Node]:
+    """The Conv and Gemm nodes that read the value, perhaps through operators that keep codes."""
+    found: list[ir.Node] = []
+    for node in value.consumers():
+        if is_op(node, *LINEAR):
+            found.append(node)
+        elif is_op(node, *CODE_PRESERVING):
+            found.extend(linear_consumers(node.outputs[0]))
+    return found
+
+
+def is_padded(node: ir.Node) -> bool:
+    return node.op_type == "Conv" and any(attribute(node, "pads", []))
+
+
+def outside_share(node: ir.Node) -> float:
+    """φ: the share of a convolution's taps that read the padding, over all outputs."""
+    if not is_padded(node):
+        return 0.0
+    x = node.inputs[0]
+    assert x is not None and x.shape is not None
+    inside = 1.0
+    for axis in (0, 1):
+        size, pads = int(x.shape[2 + axis]), attribute(node, "pads")  # type: ignore[arg-type]
+        kernel, stride = attribute(node, "kernel_shape")[axis], attribute(node, "strides", [1, 1])[axis]
+        dilation = attribute(node, "dilations", [1, 1])[axis]
+        outputs = (size + pads[axis] + pads[2 + axis] - dilation * (kernel - 1) - 1) // stride + 1
+        taps = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - pads[axis]  # [outputs, kernel]
+        inside *= float(((taps >= 0) & (taps < size)).mean())
+    return 1 - inside
+
+
+def carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float) -> float:
+    """E4: bias += δ·Σw. Returns the largest error along a padded border, in the units of the output."""
+    codes, scale = weight_codes(node)
+    rows = codes.reshape(codes.shape[0], -1).astype(np.float64)  # [C_out, C_in/groups · kh · kw]
+    set_bias(node, graph, bias_of(node) + remainder * rows.sum(1) * scale)
+    return float(abs(remainder) * (np.abs(rows).sum(1) * scale).max()) if is_padded(node) else 0.0

@@ -1,0 +1,239 @@
+"""The models: whole exported networks, and single operators with every pair of codes that they can meet."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+from single_node import MICROSOFT, build, node
+
+import calib
+import lsq_export
+from calib.fixed_point import Addend
+from calib.fold import strided_grid
+from calib.grid import Grid
+from calib.ties import clear_scale, clear_sum_scale
+from lsq_export import integer, models
+
+from .machines import MACHINES
+
+F, U8, S8 = np.float32, np.uint8, np.int8
+EVERY = np.arange(256)
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """reference: what every machine must give, by tensor. differs_on: the machines on which it must not (sabotage)."""
+
+    kind: str
+    name: str
+    model: onnx.ModelProto
+    inputs: Tensors
+    reference: Tensors
+    differs_on: frozenset[str] = frozenset()
+
+
+def case(kind: str, name: object, model: onnx.ModelProto, inputs: Tensors, *differs_on: str, meant: onnx.ModelProto | None = None) -> Case:
+    """meant: the model that the reference evaluates, where it is not the one that runs."""
+    tensors = integer.run(model if meant is None else meant, inputs)
+    reference = {key: value for key, value in tensors.items() if key not in inputs}
+    return Case(kind, re.sub(r"\W+", "-", f"{kind} {name}").strip("-"), model, inputs, reference, frozenset(differs_on))
+
+
+def cases() -> list[Case]:
+    return [*networks(), *sums(), *tables(), *pools(), *clips(), *concatenations(), *convolutions(), *products(), *ends(), *sabotage()]
+
+
+def networks() -> Iterator[Case]:
+    """tiny, as after training: random batch norms, steps and offsets from data; first and last layers at 8 bits (UINT8 weights)."""
+    for bits, granularity in ((2, "tensor"), (2, "channel"), (4, "tensor"), (4, "channel"), (8, "tensor")):
+        torch.manual_seed(bits)
+        network = models.build("tiny", num_classes=10)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 2)
+                module.weight.data.normal_(1, 0.5)
+                module.bias.data.normal_(0, 0.3)
+        x = torch.randn(24, 3, 32, 32)
+        config = lsq_export.QATConfig(weight_bits=bits, activation_bits=bits, weight_granularity=granularity)
+        model = lsq_export.prepare(network.eval(), config)
+        calib.initialize(model, [x], method="mse")
+        with tempfile.TemporaryDirectory() as directory:
+            bundle = lsq_export.export(model, x[:1], Path(directory) / "out", formats=("qoperator",), calibration=[x])
+            proto = onnx.load(bundle.models["qoperator"])
+        images = torch.cat([x[:3], 4 * torch.randn(3, 3, 32, 32)]).numpy()
+        yield case(f"tiny W{bits}A{bits}", granularity, proto, {proto.graph.input[0].name: images})
+
+
+def sums() -> Iterator[Case]:
+    """QLinearAdd: all 65,536 pairs of codes, on grids as the export chooses them; the last three with operands that broadcast."""
+    rng = np.random.default_rng(1)
+    a, b = (v.astype(U8) for v in np.meshgrid(EVERY, EVERY, indexing="ij"))
+    for i in range(16):
+        scales = (10 ** rng.uniform(-2.5, -0.5) * np.array([1, 10 ** rng.uniform(-0.5, 0.5)])).astype(F)
+        zeros = [int(z) for z in rng.integers(0, 40 if i % 2 else 256, 2) * (i % 4 > 0)]
+        addends = [Addend(EVERY - z, float(s)) for s, z in zip(scales, zeros, strict=True)]
+        low, high = (rng.choice([1, 0.9, 0.6]) * sum(f(v.values) for v in addends) for f in (np.min, np.max))
+        low = 0.0 if i % 2 else low  # as behind a ReLU
+        step = float(F((high - low) / 255))
+        y_zero = int(np.clip(np.rint(-low / step), 0, 255))
+        y_scale = F(clear_sum_scale(*addends, step, -y_zero, 255 - y_zero))
+        inputs = {"a": a, "b": b}
+        if i >= 13:
+            inputs = {"a": EVERY.astype(U8).reshape(1, 256, 1), "b": np.array(rng.integers(0, 256, (1, 1, 1)), U8)}
+        constants = [scales[0], U8(zeros[0]), scales[1], U8(zeros[1]), y_scale, U8(y_zero)]
+        yield case("QLinearAdd", i, node("QLinearAdd", inputs, constants, domain=MICROSOFT, order="iccicccc"), inputs)
+
+
+def tables() -> Iterator[Case]:
+    """QLinearLeakyRelu with alpha = 1 as E5 uses it: all 256 codes, on the strided grids of random steps and offsets."""
+    rng = np.random.default_rng(2)
+    nodes, constants = [], {}
+    for i in range(60):
+        grid = strided_grid(Grid(float(10 ** rng.uniform(-3, 1)), float(rng.normal(0, 0.3)), 0, 2 ** int(rng.integers(2, 8)) - 1), padded=False)
+        values = [F(grid.trained.scale), U8(1), F(grid.scale), U8(grid.origin + grid.stride)]
+        names = [f"{i}.{what}" for what in ("s", "z", "S", "Z")]
+        constants.update(zip(names, values, strict=True))
+        nodes.append(helper.make_node("QLinearLeakyRelu", ["x", *names], [f"y{i}"], f"table{i}", domain=MICROSOFT, alpha=1.0))
+    inputs = {"x": EVERY.astype(U8).reshape(1, 256)}
+    yield case("QLinearLeakyRelu", "tables", build(nodes, inputs, {n.output[0]: U8 for n in nodes}, constants), inputs)
+
+
+def pools() -> Iterator[Case]:
+    rng = np.random.default_rng(3)
+    for side in (2, 3, 4, 7, 8):
+        pixels = side * side
+        totals = np.arange(255 * pixels + 1)  # one channel for each sum that can occur
+        x = (totals[:, None] // pixels + (np.arange(pixels) < totals[:, None] % pixels)).astype(U8).reshape(1, -1, side, side)
+        for zero, y_zero, shrink in ((0, 0, 1.0), (128, 128, 1.0), (17, 90, 0.7)):
+            s = float(F(rng.uniform(0.01, 0.1)))
+            values = (np.interp(totals, [0, 255 * pixels], [0, 255]) - zero) * s
+            y = F(clear_scale(values, s * shrink, -y_zero, 255 - y_zero))
+            constants = [F(s), U8(zero), y, U8(y_zero)]
+            model = node("QLinearGlobalAveragePool", {"x": x}, constants, domain=MICROSOFT, channels_last=0)
+            yield case("QLinearGlobalAveragePool", f"{side}x{side}-{zero}", model, {"x": x})
+    x = rng.integers(0, 256, (2, 190, 9, 11)).astype(U8)
+    for i, scales in enumerate([(0.25, 0.25), *rng.uniform(0.03, 0.06, (3, 2))]):
+        s, y = np.asarray(scales, F)
+        window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1], "count_include_pad": 0}
+        model = node("QLinearAveragePool", {"x": x}, [s, U8(9 * i), y, U8(40 * i)], domain=MICROSOFT, channels_last=0, **window)
+        yield case("QLinearAveragePool", i, model, {"x": x})
+    yield case("MaxPool", "3x3", node("MaxPool", {"x": x}, [], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), {"x": x})
+
+
+def clips() -> Iterator[Case]:
+    """Codes limited to fewer bits, as the integer fold does."""
+    x = EVERY.astype(U8)
+    yield case("Clip", "0-15", node("Clip", {"x": x}, [U8(0), U8(15)]), {"x": x})
+
+
+def concatenations() -> Iterator[Case]:
+    rng = np.random.default_rng(4)
+    inputs = {"a": EVERY.astype(U8).reshape(1, 256, 1), "b": EVERY[::-1].astype(U8).reshape(1, 256, 1)}
+    for i in range(4):
+        s = rng.uniform(0.01, 0.1, 3).astype(F)
+        z = rng.integers(0, 256, 3).astype(U8)
+        constants = [s[0], z[0], s[1], z[1], s[2], z[2]]
+        yield case("QLinearConcat", i, node("QLinearConcat", inputs, constants, domain=MICROSOFT, order="cciccicc", axis=1), inputs)
+
+
+def convolution(rng: np.random.Generator, x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: int, **attributes: Any) -> onnx.ModelProto:
+    """QLinearConv with a scale per channel, so that the outputs of each span the codes and a few saturate."""
+    zeros = np.full(len(w), w_zero, w.dtype)
+    accumulators = integer.run(node("ConvInteger", {"x": x}, [w, U8(x_zero), zeros], np.int32, **attributes), {"x": x})["y"]
+    largest = np.abs(accumulators).max((0, 2, 3))
+    bias = (largest * rng.uniform(-0.1, 0.1, len(w))).astype(np.int32)
+    w_scale = (140 / (0.02 * largest)).astype(F)
+    return node("QLinearConv", {"x": x}, [F(0.02), U8(x_zero), w, w_scale, zeros, F(1), U8(120), bias], **attributes)
+
+
+KINDS: dict[str, tuple[int, int, int, dict[str, Any]]] = {  # channels in and out, kernel, attributes
+    "dense3x3": (19, 21, 3, {"pads": [1, 1, 1, 1]}),
+    "dense3x3-stride2": (32, 32, 3, {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+    "dense5x5-dilation": (8, 16, 5, {"dilations": [2, 2], "pads": [1, 2, 3, 4]}),
+    "dense7x7-rgb": (3, 16, 7, {"pads": [3, 3, 3, 3], "strides": [2, 2]}),
+    "dense3x3-64": (64, 64, 3, {"pads": [1, 1, 1, 1]}),
+    "pointwise": (67, 33, 1, {}),
+    "depthwise3x3": (35, 35, 3, {"group": 35, "pads": [1, 1, 1, 1]}),
+    "depthwise5x5-stride2": (32, 32, 5, {"group": 32, "pads": [2, 2, 2, 2], "strides": [2, 2]}),
+    "grouped": (24, 32, 3, {"group": 4, "pads": [1, 1, 1, 1]}),
+}
+
+
+def convolutions() -> Iterator[Case]:
+    """Weights of ±64 on inputs of 255 (E7), and UINT8 weights with zero point 128."""
+    rng = np.random.default_rng(5)
+    for name, (channels, out, kernel, attributes) in KINDS.items():
+        x = rng.integers(0, 256, (3, channels, 11, 13)).astype(U8)
+        x[1] = 255
+        x[2] = rng.choice([0, 255], x[2].shape)
+        shape = (out, channels // attributes.get("group", 1), kernel, kernel)
+        w = rng.choice([-64, -63, 0, 5, 63, 64], shape).astype(S8)
+        w[: out // 3], w[out // 3 : out // 2] = 64, -64  # two products of 64 · 255 have the same sign
+        yield case("QLinearConv INT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 0, **attributes), {"x": x})
+        w = rng.integers(0, 256, shape).astype(U8)
+        w[: out // 3], w[out // 3 : out // 2] = 255, 0
+        yield case("QLinearConv UINT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 128, **attributes), {"x": x})
+
+
+def products() -> Iterator[Case]:
+    """QGemm, and the accumulator of a last layer."""
+    rng = np.random.default_rng(6)
+    x = rng.integers(0, 256, (5, 75)).astype(U8)
+    x[1] = 255
+    for kind, w in (("s8", rng.choice([-64, 64], (10, 75)).astype(S8)), ("u8", rng.integers(0, 256, (10, 75)).astype(U8))):
+        w_zero, w_scale = U8(128) if kind == "u8" else S8(0), rng.uniform(0.005, 0.02, 10).astype(F)
+        bias = rng.integers(-2000, 2000, 10).astype(np.int32)
+        zeros = np.full(10, w_zero)
+        constants = [F(0.02), U8(7), w, w_scale, zeros, bias, F(0.15), U8(120)]
+        yield case("QGemm", kind, node("QGemm", {"x": x}, constants, domain=MICROSOFT, alpha=1.0, transA=0, transB=1), {"x": x})
+        nodes = [
+            helper.make_node("MatMulInteger", ["x", "w", "zx", "zw"], ["product"], "product"),
+            helper.make_node("Add", ["product", "bias"], ["accumulator"], "add"),
+            helper.make_node("DequantizeLinear", ["accumulator", "scale"], ["y"], "y", axis=1),
+        ]
+        named = {"w": np.ascontiguousarray(w.T), "zx": U8(7), "zw": w_zero, "bias": bias, "scale": w_scale * F(0.02)}
+        yield case("MatMulInteger", kind, build(nodes, {"x": x}, {"y": F}, named), {"x": x})
+
+
+def ends() -> Iterator[Case]:
+    """QuantizeLinear at ties and beside them, DequantizeLinear of every code."""
+    rng = np.random.default_rng(7)
+    for i, scale in enumerate([F(0.25), *rng.uniform(0.001, 1, 3).astype(F)]):
+        ties = ((np.arange(-40, 300) + 0.5) * scale).astype(F)
+        x = np.concatenate([ties, np.nextafter(ties, F(np.inf)), np.nextafter(ties, F(-np.inf)), rng.normal(0, 200 * scale, 1001).astype(F)])
+        zero = U8(rng.integers(0, 256))
+        yield case("QuantizeLinear", i, node("QuantizeLinear", {"x": x}, [scale, zero]), {"x": x})
+        codes = EVERY.astype(U8)
+        yield case("DequantizeLinear", i, node("DequantizeLinear", {"x": codes}, [scale, zero], F), {"x": codes})
+
+
+def sabotage() -> Iterator[Case]:
+    """What must differ, or the comparison could not fail."""
+    rng = np.random.default_rng(8)
+    x = np.full((1, 16, 9, 9), 255, U8)
+    w = np.stack([np.full((16, 3, 3), 127, S8), np.full((16, 3, 3), -127, S8)])
+    model = node("QLinearConv", {"x": x}, [F(0.02), U8(0), w, F(0.01), S8(0), F(10), U8(100), np.zeros(2, np.int32)])
+    here = () if "vnni" in Path("/proc/cpuinfo").read_text() else ("host",)
+    yield case("sabotage: weights of 127 (E7)", "", model, {"x": x}, "avx2", *here)  # two products do not fit 16 bits there
+
+    a, b = (v.astype(U8) for v in np.meshgrid(EVERY, EVERY, indexing="ij"))
+    # Every sum is 5.9e-5 steps or more from a tie: float32 rounds them all alike, fixed point does not (calib/fixed_point.py).
+    constants = [F(0.006179411), U8(240), F(0.015882032), U8(11), F(0.008824789), U8(75)]
+    model = node("QLinearAdd", {"a": a, "b": b}, constants, domain=MICROSOFT, order="iccicccc")
+    yield case("sabotage: sum beside a tie", "", model, {"a": a, "b": b}, "arm64", "arm64-a72")
+
+    x = rng.integers(0, 256, (1, 8, 9, 9)).astype(U8)
+    w = rng.integers(-1, 2, (8, 8, 3, 3)).astype(S8)
+    models = [node("QLinearConv", {"x": x}, [F(0.02), U8(3), w, F(0.01), S8(0), F(0.002), U8(128), np.full(8, bias, np.int32)]) for bias in (0, 1)]
+    yield case("sabotage: bias off by one", "", models[0], {"x": x}, *MACHINES, meant=models[1])

@@ -1,0 +1,126 @@
+"""calib.ties: after the move, every order of float32 arithmetic rounds a sum as exact arithmetic does; before it, some do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from calib.fixed_point import Addend, fixed_point_sums
+from calib.ties import CANDIDATES, MARGIN, STRIDE, clear_scale, clear_shift, clear_sum_scale, tie_distance
+
+F = np.float32
+LARGEST_MOVE = CANDIDATES * STRIDE * 1.01
+# float32 orders in which kernels compute (a + b) / s, from the steps c - Z of both
+ORDERS: list[Callable[[np.ndarray, F, np.ndarray, F, F], np.ndarray]] = [
+    lambda a, sa, b, sb, s: (a * sa + b * sb) / s,
+    lambda a, sa, b, sb, s: (a * sa + b * sb) * F(1 / s),
+    lambda a, sa, b, sb, s: a * F(sa / s) + b * F(sb / s),
+    lambda a, sa, b, sb, s: b * sb / s + a * sa / s,
+]
+
+
+def addend(zero_point: int, scale: float) -> Addend:
+    return Addend(np.arange(256) - zero_point, float(F(scale)))
+
+
+def pairs(seed: int) -> tuple[Addend, Addend, float, int]:
+    """Two inputs of an Add on grids as calibration finds them, the output's scale and its zero point."""
+    rng = np.random.default_rng(seed)
+    a, b = (addend(int(rng.integers(0, 256)), np.exp(rng.uniform(-5, 0))) for _ in "ab")
+    return a, b, float(F((a.scale + b.scale) * rng.uniform(0.3, 1.1))), int(rng.integers(0, 256))
+
+
+def disagreements(a: Addend, b: Addend, scale: float, zero_point: int) -> int:
+    """Sums that some order of float32 arithmetic, or fixed point, gives another code than exact arithmetic."""
+    exact = exact_codes(a, b, scale, zero_point)
+    steps_a, steps_b = a.steps.astype(F)[:, None], b.steps.astype(F)[None, :]
+    found = [np.rint(order(steps_a, F(a.scale), steps_b, F(b.scale), F(scale))) for order in ORDERS]
+    fixed = fixed_point_sums(a, b, scale)
+    found += [] if fixed is None else [fixed]
+    return sum(int(((codes + zero_point).clip(0, 255) != exact).sum()) for codes in found)
+
+
+def exact_codes(a: Addend, b: Addend, scale: float, zero_point: int) -> np.ndarray:
+    """Every pair, in integers: all scales are multiples of 2^-k."""
+    unit = max(Fraction(s).denominator for s in (a.scale, b.scale, scale))
+    one, two, out = (int(Fraction(s) * unit) for s in (a.scale, b.scale, scale))
+    sums = a.steps.astype(object)[:, None] * one + b.steps.astype(object)[None, :] * two
+    floor = sums // out
+    twice = 2 * (sums - floor * out)
+    codes = floor + ((twice > out) | ((twice == out) & (floor % 2 == 1)))
+    return (codes.astype(np.int64) + zero_point).clip(0, 255)
+
+
+def test_tie_distance():
+    assert tie_distance(np.array([0.0, 1.0, -3.0]), -8, 7) == 0.5
+    assert tie_distance(np.array([0.25, 2.4]), -8, 7) == pytest.approx(0.1)
+    assert tie_distance(np.array([0.25, 2.5]), -8, 7) == 0
+    assert tie_distance(np.array([0.25, -2.6]), -8, 7) == pytest.approx(0.1)
+    assert tie_distance(np.array([9.5, -12.5]), -8, 7) == 0.5  # they saturate on both sides
+    assert tie_distance(np.array([7.5, -8.5]), -8, 7) == 0  # between the last code and what saturates to it: harmless, and kept clear as well
+    assert tie_distance(np.array([]), -8, 7) == 0.5
+
+
+def test_a_scale_without_ties_stays():
+    values = np.arange(-20, 20) * 0.25
+    assert clear_scale(values, 0.25, -100, 100) == 0.25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_first_clear_scale_is_taken(seed: int):
+    rng = np.random.default_rng(seed)
+    pixels, step = int(rng.integers(2, 50)), float(np.exp(rng.uniform(-5, 0)))
+    values = np.arange(-5 * pixels, 60 * pixels) * step / pixels  # averages
+    scale, low, high = float(F(step * rng.uniform(0.4, 1.5))), -10, 245
+    found = clear_scale(values, scale, low, high)
+    assert found == F(found) and 0 <= found / scale - 1 <= LARGEST_MOVE
+    assert tie_distance(values / found, low, high) >= MARGIN
+    tried = [float(F(scale * (1 + STRIDE * i))) for i in range(CANDIDATES)]
+    earlier = tried[: tried.index(found)] if found in tried else [c for c in tried if c < found * (1 - 1e-7)]
+    assert all(tie_distance(values / candidate, low, high) < MARGIN for candidate in earlier)
+
+
+def test_where_no_scale_is_clear_the_clearest_is_taken():
+    values = np.arange(0, 2, 1e-4)
+    found = clear_scale(values, 1.0, -10, 245)
+    assert 1 <= found <= 1 + LARGEST_MOVE and 0 < tie_distance(values / found, -10, 245) < MARGIN
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sums_round_exactly_in_every_order(seed: int):
+    a, b, scale, zero_point = pairs(seed)
+    moved = clear_sum_scale(a, b, scale, -zero_point, 255 - zero_point)
+    assert moved == F(moved) and 0 <= moved / scale - 1 <= LARGEST_MOVE
+    assert disagreements(a, b, moved, zero_point) == 0
+
+
+def test_equal_grids_are_all_ties_until_they_are_moved():
+    a = addend(3, 0.1)
+    scale = float(F(0.2))
+    assert disagreements(a, a, scale, 128) > 1000  # fixed point rounds ties away from zero
+    assert disagreements(a, a, clear_sum_scale(a, a, scale, -128, 127), 128) == 0
+
+
+def test_some_scales_that_were_not_moved_round_otherwise():
+    assert sum(disagreements(*pairs(seed)) > 0 for seed in range(6)) >= 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("seed", range(4))
+def test_shifts_round_exactly_in_every_order(seed: int, sign: int):
+    a, _, scale, zero_point = pairs(seed + 10)
+    shift = Addend(np.array([sign]), float(F(a.scale * np.random.default_rng(seed).uniform(0.5, 40))))
+    low, high = -zero_point, 255 - zero_point
+    moved = Addend(shift.steps, clear_shift(a, shift, scale, low, high))
+    assert moved.scale == F(moved.scale) and abs(moved.scale - shift.scale) <= CANDIDATES * 10 * STRIDE * max(shift.scale, scale) * 1.01
+    assert tie_distance(np.add.outer(a.values, moved.values) / scale, low, high) >= MARGIN
+    assert disagreements(a, moved, scale, zero_point) == 0
+
+
+def test_a_shift_by_half_a_step_is_all_ties_until_it_is_moved():
+    a, half = addend(0, 1.0), Addend(np.array([-1]), 0.5)
+    assert disagreements(a, half, 1.0, 0) > 100
+    assert disagreements(a, Addend(half.steps, clear_shift(a, half, 1.0, 0, 255)), 1.0, 0) == 0
