@@ -1,6 +1,6 @@
 """What each fold costs on the same trained model and data: naive rounding, the integer fold, the strided fold.
 
-    for cost in compare_folds(model, example, calibration, test): print(cost.fold, cost.codes_differing, cost.sqnr_db, cost.accuracy)
+for cost in compare_folds(model, example, calibration, test): print(cost.fold, cost.codes_differing, cost.sqnr_db, cost.accuracy)
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def _cost(folded: Folded, test: list[tuple[torch.Tensor, np.ndarray | None]]) ->
                 first = _first_code(decision, grid_offset)
                 differing += int((mine != wanted.clip(first, first + decision.levels - 1)).sum())
                 compared += mine.size
-    return FoldCost(
-        folded.how, differing / max(1, compared), agreement.sqnr_db, agreement.top1, agreement.accuracy, agreement.expected_accuracy
-    )
+    return FoldCost(folded.how, differing / max(1, compared), agreement.sqnr_db, agreement.top1, agreement.accuracy, agreement.expected_accuracy)
 
 
 def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[np.ndarray, list[tuple[str, float, np.ndarray]]]:

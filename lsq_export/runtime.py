@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 
 from calib.errors import QuantizationError
 
@@ -51,10 +53,33 @@ def integer_tensors(proto: onnx.ModelProto) -> list[str]:
     return [name for node in proto.graph.node for name in node.output if name]
 
 
+@dataclass(frozen=True)
+class Readable:
+    """A tensor of codes that ONNX Runtime shows as the values of a DequantizeLinear behind it: not every container can leave a session."""
+
+    values: str
+    scale: float
+    zero_point: int
+
+    def codes(self, values: np.ndarray) -> np.ndarray:
+        return np.rint(values / np.float32(self.scale)).astype(np.int32) + self.zero_point
+
+
 def code_tensors(proto: onnx.ModelProto) -> list[str]:
-    """The tensors of codes of a qdq file: outputs of QuantizeLinear and of operators on codes (Clip)."""
+    """The tensors of 8-bit codes of a qdq file: outputs of QuantizeLinear and of operators on codes (Clip)."""
     codes = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
     for node in proto.graph.node:
         if node.op_type == "Clip" and node.input[0] in codes:
             codes.add(node.output[0])
     return [name for node in proto.graph.node for name in node.output if name in codes]
+
+
+def readable_codes(proto: onnx.ModelProto) -> dict[str, Readable]:
+    """{tensor of codes: how to read it} of a qdq file: the activations, as far as a DequantizeLinear reads them."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    found = {}
+    for node in proto.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] not in constants and node.input[0] not in found:
+            scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
+            found[node.input[0]] = Readable(node.output[0], float(scale), int(zero_point))
+    return found

@@ -27,7 +27,7 @@ from .emit import emit
 from .evaluate import evaluate
 from .parity import FormatParity, Parity
 from .report import render
-from .runtime import Session, code_tensors, integer_tensors
+from .runtime import Session, integer_tensors, readable_codes
 from .targets import get
 from .verify_tools import Agreement, Layers, altered_parts, capture_error, pairs
 
@@ -40,7 +40,7 @@ def verify(
     """Check a bundle on batches of inputs [N, …] or (input, target) pairs.
 
     model: the prepared PyTorch model that was trained; None takes the bundle's own copy of it (reference/trained.onnx).
-    progress(images) is called after each batch. Errors: QuantizationError for a bundle that cannot be read or batches that are empty.
+    progress(images so far) is called after each batch. Errors: QuantizationError for a bundle that cannot be read or batches that are empty.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     damaged = tuple(changed_files(bundle))
@@ -72,7 +72,7 @@ def check(
     """`verify` on graphs in memory."""
     prescribed = {name: emit(folded, name, get(target)) for name in {*files, "qoperator"}}
     reference = files.get("qoperator", prescribed["qoperator"])
-    runs = [FormatRun(name, file, reference, prescribed[name], folded) for name, file in files.items()]
+    runs = [FormatRun(name, file, reference, prescribed[name], folded, get(target).optimization) for name, file in files.items()]
     folded_agreement = Agreement()
     errors: list[np.ndarray] = []
     for x, target_classes in pairs(batches, folded.graph):
@@ -87,7 +87,7 @@ def check(
             run.add(x.numpy(), codes, expected, target_classes)
         folded_agreement.add(evaluate(folded.graph, x)[0].numpy(), expected, target_classes)
         if progress:
-            progress(len(x))
+            progress(folded_agreement.images)
     if not folded_agreement.images:
         raise QuantizationError("there is nothing to verify on: the batches are empty")
     return Parity(
@@ -130,13 +130,15 @@ class FormatRun:
     reference: onnx.ModelProto
     prescribed: onnx.ModelProto
     folded: ir.Model
+    level: str
     agreement: Agreement = field(default_factory=lambda: Agreement())
     mismatches: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         exact = self.name == "qoperator"
-        self.plain = Session(self.file, "default", what=self.name)
-        tensors = integer_tensors(self.file) if exact else code_tensors(self.file)
+        self.plain = Session(self.file, self.level, what=self.name)
+        self.readable = {} if exact else readable_codes(self.file)
+        tensors = integer_tensors(self.file) if exact else [r.values for r in self.readable.values()]
         levels = ("default", "disabled") if exact else ("disabled",)
         self.wide = [Session(self.file, level, tensors, what=self.name) for level in levels]
         self.layers = Layers(self.folded.graph, self.file if exact else None)
@@ -149,7 +151,10 @@ class FormatRun:
             seen = session.run(x)
             if self.name == "qoperator":
                 self._compare(seen, codes)
-        self.layers.add(x, codes if self.name == "qoperator" else seen)
+        if self.name != "qoperator":
+            names = {output.name for output in self.file.graph.output}
+            codes = {n: v for n, v in seen.items() if n in names} | {n: r.codes(seen[r.values]) for n, r in self.readable.items()}
+        self.layers.add(x, codes)
         self.agreement.add(outputs[self.file.graph.output[0].name], expected, classes)
 
     def _compare(self, found: dict[str, np.ndarray], codes: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -25,7 +26,6 @@ import calib
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export import bundle as bundles
-from lsq_export import export as export_module
 from lsq_export.bundle import new_directory
 
 GOLDEN = ("test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb")
@@ -177,21 +177,13 @@ def test_an_exception_in_the_last_step_leaves_nothing_behind(
     def render(*args: Any) -> str:
         raise error
 
-    monkeypatch.setattr(export_module_of(), "render", render)
+    monkeypatch.setattr(importlib.import_module("lsq_export.export"), "render", render)
     exported.copy(tmp_path)
     before = content(tmp_path)
     with pytest.raises((KeyboardInterrupt, QuantizationError)) as caught:
         export(model, tmp_path / "bundle", force=True)
     assert content(tmp_path) == before
     assert isinstance(caught.value, KeyboardInterrupt) or "bundle cannot be written: No space left on device" in str(caught.value)
-
-
-def export_module_of() -> Any:
-    """lsq_export.export is the function; its module lies beneath."""
-    import importlib
-
-    assert callable(export_module)
-    return importlib.import_module("lsq_export.export")
 
 
 def fill(path: Path) -> None:

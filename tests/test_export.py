@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import math
@@ -25,6 +26,7 @@ import calib
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export import integer
+from lsq_export.capture import Captured, capture
 from lsq_export.cli import cli
 from lsq_export.runtime import Session, code_tensors, integer_tensors
 
@@ -255,6 +257,11 @@ def prepared_plain(net: nn.Module | None = None) -> nn.Module:
     return model
 
 
+@pytest.fixture(scope="module")
+def captured() -> Captured:
+    return capture(prepared_plain(), torch.zeros(1, *SHAPE))
+
+
 def refused(tmp_path: Path, model: nn.Module, *, x: Any = None, **options: Any) -> str:
     """The one line with which export refuses; nothing may be left on the disk."""
     out = tmp_path / "refused"
@@ -358,7 +365,8 @@ def test_a_wrong_example_input_is_named(example: Any, says: str, tmp_path: Path)
         (["digits"], "calibration batch 0 is str"),
     ],
 )
-def test_wrong_calibration_data_is_named(calibration: Any, says: str, tmp_path: Path) -> None:
+def test_wrong_calibration_data_is_named(calibration: Any, says: str, captured: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("lsq_export.export"), "capture", lambda model, example: captured)  # the same each time
     assert says in refused(tmp_path, prepared_plain(), calibration=calibration)
 
 

@@ -122,7 +122,7 @@ def test_the_model_keeps_its_modes(exported: Exported) -> None:
 def test_progress_counts_images(exported: Exported) -> None:
     seen: list[int] = []
     lsq_export.verify(None, exported.bundle, exported.batches, progress=seen.append)
-    assert seen == [16, 8]
+    assert seen == [16, 24]
 
 
 # Sabotage: constants

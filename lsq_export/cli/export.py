@@ -15,14 +15,23 @@ from .parity_table import print_parity, print_verdict
 @click.command("export")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the bundle to write.")
-@click.option("--format", "formats", multiple=True, metavar="FORMAT", default=("qdq", "qoperator"), help="qdq or qoperator; may be repeated.")
+@click.option("--format", "formats", multiple=True, metavar="FORMAT", help="qdq or qoperator; may be repeated.  [default: all that the target reads]")
 @click.option("--target", default="ort-cpu", help="Where the files run: see `lsq-export targets`.")
+@click.option("--fold", metavar="FOLD", help="strided or integer: how real offsets get onto zero points.  [default: the target's]")
 @click.option("--data", "data_spec", metavar="SPEC", help="Calibration data.  [default: what the checkpoint was trained on]")
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate edges on.")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
 def command(
-    checkpoint: Path, out: Path, formats: tuple[str, ...], target: str, data_spec: str | None, images: int, force: bool, as_json: bool
+    checkpoint: Path,
+    out: Path,
+    formats: tuple[str, ...],
+    target: str,
+    fold: str | None,
+    data_spec: str | None,
+    images: int,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Fold a trained checkpoint and write a bundle: integer ONNX files, golden vectors, manifest, parity, report.
 
@@ -44,7 +53,7 @@ def command(
     kept: list[Parity] = []
     with show.status("capture") as status:
         bundle = export(
-            model, torch.zeros(1, *found.input_shape), out, formats=formats, calibration=batches, target=target, force=force,
+            model, torch.zeros(1, *found.input_shape), out, formats=formats or None, calibration=batches, target=target, fold=fold, force=force,
             preprocessing=found.preprocessing, source=source, on_stage=status.update, on_parity=kept.append,
         )  # fmt: skip
     (parity,) = kept

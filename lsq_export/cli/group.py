@@ -31,6 +31,7 @@ COMMANDS = {
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
     "inspect": "List every quantized tensor of ONNX files.",
     "bench": "Time ONNX models against each other in one run.",
+    "folds": "Compare what each fold of real offsets costs.",
     "report": "Write the HTML report of a bundle.",
     "targets": "List the deployment targets.",
 }

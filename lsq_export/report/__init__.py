@@ -7,15 +7,23 @@ from typing import Any
 
 import jinja2
 
+from calib.errors import QuantizationError
+
 __all__ = ["render"]
 
 
 def render(manifest: dict[str, Any], parity: dict[str, Any]) -> str:
-    """HTML, from what manifest.json and parity.json hold."""
+    """HTML, from what manifest.json and parity.json hold.
+
+    Errors (QuantizationError): one of them lacks something that the report shows.
+    """
     template = resources.files(__name__).joinpath("bundle.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=_percent, number=_number)
-    return environment.from_string(template).render(manifest=manifest, parity=parity)
+    try:
+        return environment.from_string(template).render(manifest=manifest, parity=parity)
+    except (jinja2.UndefinedError, TypeError) as error:
+        raise QuantizationError(f"manifest.json or parity.json lacks what the report shows ({error}): run lsq-export verify on the bundle") from error
 
 
 def _percent(value: float | None, digits: int = 2) -> str:

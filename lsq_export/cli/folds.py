@@ -1,0 +1,58 @@
+"""lsq-export folds: what each way of folding real offsets costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from .output import console, print_json, print_table
+from .parity_table import decibel, percent
+
+COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreement", ">accuracy", ">trained")
+
+
+@click.command("folds")
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--data", "data_spec", metavar="SPEC", help="Data to calibrate (train split) and to compare on (test split).  [default: the checkpoint's]")
+@click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate on.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, as_json: bool) -> None:
+    """Compare naive rounding of offsets, the integer fold and the strided fold against the trained model.
+
+    "codes that differ" are those of the learned activation quantizers, end to end: rounding of residual sums to 8 bits is in it, too.
+    """
+    import torch
+
+    from ..checkpoint import restore
+    from ..folds import compare_folds
+    from .data_options import load_data
+
+    found = []
+    for path in checkpoints:
+        model, checkpoint = restore(path)
+        data = load_data(data_spec or checkpoint.extra.get("data"), checkpoint.input_shape, option="--data")
+        calibration = data.batches("train", min(images, 64), shuffle=0, limit=-(-images // min(images, 64)))
+        with console(stderr=True).status(f"{path}"):
+            costs = compare_folds(model, torch.zeros(1, *checkpoint.input_shape), calibration, data.batches("test", 64))
+        config = checkpoint.config or {}
+        bits = f"W{config.get('weight_bits')}A{config.get('activation_bits')}"
+        found += [{"checkpoint": str(path), "bits": bits, **asdict(cost)} for cost in costs]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            row["checkpoint"],
+            row["bits"],
+            row["fold"],
+            percent(row["codes_differing"]),
+            decibel(row["sqnr_db"]),
+            percent(row["top1_agreement"]),
+            percent(row["accuracy"]),
+            percent(row["trained_accuracy"]),
+        )
+        for row in found
+    ]
+    print_table("Folded (float64) against trained", COLUMNS, rows)
