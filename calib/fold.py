@@ -18,7 +18,7 @@ CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
 BIAS_LIMIT = 2**31 - 1
 NEIGHBORS = 64
-CLEAR = 2e-5  # steps from a tie, out of reach of a float32 sum's rounding
+CLEAR = 2e-4  # steps from a tie, out of reach of the rounding of a float32 sum
 FloatArray = NDArray[np.float64]
 
 
@@ -76,6 +76,30 @@ def strided_grid(grid: Grid, *, padded: bool) -> StridedGrid:
             "train with an offset nearer to zero, or use padding=0"
         )
     return best
+
+
+def widen_to_zero(grid: Grid) -> Grid:
+    """An 8-bit grid with real zero on it: moved to the nearest integer zero point, or, if zero lies outside, stretched until it is inside.
+
+    Either costs at most half a step, as E5 with k = 1 does; qmin … qmax keep to the trained range.
+    Errors (QuantizationError): a grid of fewer bits, or one so far from zero that its step would more than double.
+    """
+    grid = grid.unsigned()
+    zero_point = float(np.rint(-grid.offset / grid.scale))
+    if grid.qmax == CONTAINER_MAX and 0 <= zero_point <= CONTAINER_MAX:
+        scale = float(np.float32(grid.scale))
+        return Grid(scale, -scale * zero_point, 0, CONTAINER_MAX)
+    low, high = grid.values(0), grid.values(grid.qmax)
+    reach = max(high, 0.0) - min(low, 0.0)
+    if grid.qmax < 128 or reach > 2 * grid.scale * CONTAINER_MAX:
+        raise QuantizationError(
+            f"real zero is off the grid (values {low:.6g} … {high:.6g}) and a padded consumer needs it: "
+            "train with an offset nearer to zero, or use padding=0"
+        )
+    scale = float(np.float32(reach / CONTAINER_MAX))
+    offset = -scale * np.rint(-min(low, 0.0) / scale)
+    codes = np.rint((np.array([low, high]) - offset) / scale).clip(0, CONTAINER_MAX).astype(int)
+    return Grid(scale, float(offset), int(codes[0]), int(codes[1]))
 
 
 def narrow(grid: Grid, low: float, high: float) -> Grid:
@@ -145,7 +169,7 @@ def exact_scale(
     E9 computes float32(acc) * M with M = float32(float32(S·s_w)/s_y): three roundings, so that an accumulator next to a tie may get another code than
     the real number S·s_w·acc/s_y does. Of the neighbors of s_w, at most NEIGHBORS units in the last place (8e-6) away, the nearest is taken with
     which all accumulators up to `reach` [C_out] agree and keep CLEAR of ties: only the two beside each of the 256 ties need a look. Where there is
-    none, the nearest with which all agree; where there is none either (accumulators beyond 2^24), the one with the most exact M.
+    none, the one with which all agree and keep clearest; where there is none either (accumulators beyond 2^24), the one with the most exact M.
     output: None if the accumulator itself is the output; then S·s_w is made exact. bias, gain: with the bias b [C_out], in the units of the output,
     accumulators are round(b/(S·s_w)) plus multiples of the gain; the others do not occur.
     """
@@ -156,7 +180,7 @@ def exact_scale(
     for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
         candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
         error, agrees, clear = _requantization(candidate, input_scale, output, reach[open_channels], bias[open_channels], gain)
-        badness = np.where(agrees & clear, -2.0, np.where(agrees, -1.0, error))
+        badness = np.where(agrees, -1 - clear, error)
         better = (candidate > 0) & (badness < least[open_channels])
         result[open_channels[better]] = candidate[better]
         least[open_channels[better]] = badness[better]
@@ -168,25 +192,25 @@ def exact_scale(
 
 def _requantization(
     scale: NDArray[np.float32], input_scale: float, output: OutputGrid | None, reach: FloatArray, bias: FloatArray, gain: int
-) -> tuple[FloatArray, NDArray[np.bool_], NDArray[np.bool_]]:
-    """(relative error of E9's multiplier, all accumulators get the code of real arithmetic, all keep clear of ties), per channel."""
+) -> tuple[FloatArray, NDArray[np.bool_], FloatArray]:
+    """(relative error of E9's multiplier, all accumulators get the code of real arithmetic, how clear of ties they keep, 0 … 1), per channel."""
     product = np.float64(input_scale) * scale.astype(np.float64)  # exact: 48 bits
     unit = np.float32(input_scale) * scale
     with np.errstate(all="ignore"):
         if output is None:
             error = np.abs(unit / product - 1)
-            return error, error < 2.0**-32, error < 2.0**-32
+            return error, error < 2.0**-32, np.ones(len(scale))
         multiplier = unit / np.float32(output.scale)
         real = product / output.scale
         error = np.abs(multiplier / real - 1) + np.abs(unit / product - 1)
         ties = np.arange(-output.zero_point - 1, CONTAINER_MAX - output.zero_point + 1) + 0.5
         start = np.rint(bias / unit.astype(np.float64))[:, None] if gain > 1 else np.zeros((len(scale), 1))
         below = start + gain * np.floor((ties / real[:, None] - start) / gain)  # [C, 257] accumulators on both sides of each tie
-        agrees, clear = np.ones(len(scale), bool), np.ones(len(scale), bool)
+        agrees, clear = np.ones(len(scale), bool), np.ones(len(scale))
         for accumulator in (below, below + gain):
             exact = accumulator * real[:, None]
             rounded = np.rint(accumulator.astype(np.float32) * multiplier[:, None])
             distance, beyond = np.abs(exact - ties), np.abs(accumulator) > reach[:, None]
             agrees &= (((rounded == np.rint(exact)) & (distance > 1e-9)) | beyond).all(axis=1)
-            clear &= ((distance > CLEAR) | beyond).all(axis=1)
+            clear = np.minimum(clear, np.where(beyond, 1.0, distance / CLEAR).min(axis=1))
     return error, agrees, clear

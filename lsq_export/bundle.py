@@ -61,11 +61,7 @@ def open_bundle(directory: str | os.PathLike[str]) -> Bundle:
 
 def changed_files(bundle: Bundle) -> list[str]:
     """Files that differ from SHA256SUMS or are missing, relative to the bundle; empty if all is as exported."""
-    try:
-        lines = (bundle.directory / SUMS).read_text(encoding="utf-8").splitlines()
-        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines if line)}
-    except (OSError, ValueError) as error:
-        raise QuantizationError(f"bundle {bundle.directory} has no readable {SUMS}; export it again") from error
+    sums = _read_sums(bundle.directory)
     required = [MANIFEST, str(TRAINED), str(FOLDED), *(str(p.relative_to(bundle.directory)) for p in bundle.models.values())]
     unlisted = [name for name in required if name not in sums]
     return unlisted + [name for name, digest in sums.items() if not (bundle.directory / name).is_file() or _sha256(bundle.directory / name) != digest]
@@ -190,10 +186,17 @@ def write_sums(directory: Path) -> None:
 
 def update_sums(directory: Path, *names: str) -> None:
     """New sums for files that `verify` wrote anew; every other line stays, so that a change elsewhere still shows."""
-    lines = (directory / SUMS).read_text(encoding="utf-8").splitlines()
-    kept = {line.split("  ", 1)[1]: line for line in lines if line}
-    kept.update({name: f"{_sha256(directory / name)}  {name}" for name in names})
-    write_text(directory / SUMS, "".join(f"{kept[name]}\n" for name in sorted(kept)))
+    sums = _read_sums(directory) | {name: _sha256(directory / name) for name in names}
+    write_text(directory / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+
+
+def _read_sums(directory: Path) -> dict[str, str]:
+    """{file: digest}."""
+    try:
+        lines = (directory / SUMS).read_text(encoding="utf-8").splitlines()
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines if line)}
+    except (OSError, ValueError) as error:
+        raise QuantizationError(f"bundle {directory} has no readable {SUMS}; export it again") from error
 
 
 def _sha256(path: Path) -> str:

@@ -183,12 +183,24 @@ def _behind(layer: ir.Node) -> str:
     return str((readers[0] if readers else layer).outputs[0].name)
 
 
+def _frame(proto: onnx.ModelProto) -> dict[str, object]:
+    """What a file says beside its nodes and constants."""
+    graph = proto.graph
+    return {
+        "inputs": [v.SerializeToString(deterministic=True) for v in graph.input],
+        "outputs": [v.SerializeToString(deterministic=True) for v in graph.output],
+        "versions": (proto.ir_version, {o.domain: o.version for o in proto.opset_import}),
+        "functions": len(proto.functions) + len(graph.sparse_initializer),
+    }
+
+
 def altered_parts(file: onnx.ModelProto, prescribed: onnx.ModelProto) -> tuple[str, ...]:
     """Nodes and constants in which a file is not what the folded graph prescribes, one line each."""
     found = []
     nodes, wanted = ([n.SerializeToString(deterministic=True) for n in proto.graph.node] for proto in (file, prescribed))
     if len(nodes) != len(wanted):
         found.append(f"the graph has {len(nodes)} nodes, the fold prescribes {len(wanted)}")
+    found += [f"the file's {what} are not as the fold prescribes" for what, a in _frame(file).items() if a != _frame(prescribed)[what]]
     altered = (n for n, a, b in zip(file.graph.node, nodes, wanted, strict=False) if a != b)  # strict=False: a difference in length is said above
     found += [f"node {n.name} ({n.op_type}) is not as the fold prescribes" for n in altered]
     mine, theirs = ({t.name: t for t in proto.graph.initializer} for proto in (file, prescribed))

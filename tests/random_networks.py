@@ -138,7 +138,7 @@ def build(spec: Spec) -> tuple[nn.Module, torch.Tensor]:
     calib.initialize(model, [x], method="minmax")
     for quantizer in lsq_export.quantizers(model).values():
         if isinstance(quantizer, Quantizer) and quantizer.kind == "activation" and not quantizer.symmetric and spec.offsets != "learned":
-            scale, levels = float(quantizer.scale), quantizer.qmax - quantizer.qmin
+            scale, levels = float(quantizer.scale.detach()), quantizer.qmax - quantizer.qmin
             choices = {"negative": -rng.uniform(0, levels), "zero": 0.0, "positive": rng.uniform(0, 1.5), "beyond": -levels - rng.uniform(0, 3)}
             steps = choices[spec.offsets]
             quantizer.set_grid(scale, scale * (steps - quantizer.qmin))

@@ -6,7 +6,8 @@ import os
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from random_networks import Spec, build, specs
 
 from calib.errors import QuantizationError
 from lsq_export.capture import capture
@@ -15,13 +16,11 @@ from lsq_export.fold import fold
 from lsq_export.targets import get
 from lsq_export.verify import check
 
-from random_networks import Spec, build, specs
-
 EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))
 REASONS = ("real zero is off the grid", "leaves one code of the grid", "beyond int32", "underflows float32")
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 @given(specs())
 def test_promises_hold_or_export_refuses(spec: Spec) -> None:
     torch.set_num_threads(1)
@@ -29,7 +28,9 @@ def test_promises_hold_or_export_refuses(spec: Spec) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=10 * EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=10 * EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
 @given(specs())
 def test_many_networks(spec: Spec) -> None:
     holds_or_refuses(spec, "strided")

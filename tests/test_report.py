@@ -155,6 +155,12 @@ def test_a_bundle_without_parity_is_named(damage: str | None, says: str, exporte
     assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1 and result.stdout == ""
 
 
+def test_a_bundle_without_sums_is_named(exported: Exported, tmp_path: Path) -> None:
+    (exported.copy(tmp_path).directory / "SHA256SUMS").unlink()
+    result = report(tmp_path / "bundle")
+    assert result.exit_code == 2 and "no readable SHA256SUMS" in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_a_place_that_cannot_be_written_is_named(exported: Exported, tmp_path: Path) -> None:
     for bundle, out, says in ((exported.bundle.directory, tmp_path / "no" / "page.html", "cannot be written"), (tmp_path, None, "manifest.json")):
         result = report(bundle, *(["--out", out] if out else []))

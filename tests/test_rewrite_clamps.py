@@ -50,7 +50,7 @@ def test_grids_move_in_front_of_what_keeps_codes(name: str, quantizer: str, move
     assert was.inputs[0].producer().op_type == mover
     assert now.inputs[0].producer().op_type == "Conv"
     (reader,) = now.outputs[0].consumers()
-    assert reader.op_type in ("MaxPool", mover) and "_moved" in reader.outputs[0].name
+    assert reader.op_type in ("MaxPool", mover) and ".input." in reader.outputs[0].name
 
 
 def test_a_clamp_with_two_readers_stays():
@@ -123,3 +123,11 @@ def test_an_empty_clamp_is_refused():
     with pytest.raises(QuantizationError, match=r"clamp: a clamp to 2.0 … 1.0 is empty"):
         absorb_clamps(by_hand("Clip", (2.0, 1.0)))
     assert clamp_bounds(find(by_hand("Clip", (1.0, 1.0)), "Clip")[0]) == (1.0, 1.0)
+
+
+def test_a_bound_may_be_a_vector_of_one_element():
+    """torch.maximum(x, torch.zeros(1)) has one."""
+    model = by_hand("Clip", (0.25, None))
+    (clip,) = find(model, "Clip")
+    set_constant(clip.inputs[1], np.array([0.25]))
+    assert clamp_bounds(clip) == (0.25, np.inf)

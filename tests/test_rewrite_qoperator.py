@@ -13,7 +13,7 @@ from calib import QuantizationError
 from lsq_export import integer
 from lsq_export.emit import serialize
 from lsq_export.evaluate import evaluate
-from lsq_export.graph import array_of, copy, insert
+from lsq_export.graph import array_of, constant, copy, insert
 from lsq_export.rewrite.qoperator import to_qoperator
 
 TIES = 1e-5  # promise 2
@@ -95,17 +95,13 @@ def test_columns_with_flipped_signs_keep_zero_points_of_their_own():
     model = to_qoperator(folded("perceptron8").model)
     (product,) = find(model, "MatMulInteger")
     assert set(np.atleast_1d(array_of(product.inputs[3]))) <= {127, 128}
-    reference = folded("perceptron8").model
-    (weights,) = (node for node in find(reference, "DequantizeLinear") if node.outputs[0].name == "7.weight.values")
-    changed = copy(reference)
-    for graph in (changed,):
-        node = next(n for n in find(graph, "DequantizeLinear") if n.outputs[0].name == "7.weight.values")
-        zeros = array_of(weights.inputs[2]).copy()
-        zeros[0] = 255 - zeros[0]  # 127 <-> 128
-        set_constant(node.inputs[2], zeros)
+    changed = copy(folded("perceptron8").model)
+    weights = next(n for n in find(changed, "DequantizeLinear") if n.outputs[0].name == "7.weight.values")
+    zeros = array_of(weights.inputs[2]).copy()
+    zeros[0] = 255 - zeros[0]  # 127 <-> 128
+    set_constant(weights.inputs[2], zeros)
     (product,) = find(to_qoperator(changed), "MatMulInteger")
-    zero_points = array_of(product.inputs[3])
-    assert zero_points.shape == (6,) and np.array_equal(zero_points, zeros)
+    assert np.array_equal(array_of(product.inputs[3]), zeros) and zeros.shape == (6,)
 
 
 @pytest.mark.parametrize("what", ["scale", "zero point", "bias"])
@@ -131,7 +127,7 @@ def test_codes_kept_between_two_grids_are_refused():
     model = before("chain", "qoperator")
     (pool,) = find(model, "MaxPool")
     (quantize,) = pool.outputs[0].consumers()
-    quantize.replace_input_with(1, ir.val("other", const_value=ir.tensor(np.float32(0.123), name="other")))
+    quantize.replace_input_with(1, constant(model.graph, "other", np.float32(0.123)))
     with pytest.raises(QuantizationError, match="MaxPool keeps codes, but its input and output have different grids"):
         to_qoperator(model)
 

@@ -261,7 +261,16 @@ def test_a_missing_and_a_foreign_part_are_noticed(name: str, exported: Exported)
     extra.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "stowaway"))
     renamed = exported.file(name)
     renamed.graph.node[0].name = "impostor"
-    for file, says in ((extra, "constant stowaway is not prescribed"), (renamed, "node impostor (QuantizeLinear) is not as the fold prescribes")):
+    newer = exported.file(name)
+    newer.opset_import[0].version += 1
+    fixed = exported.file(name)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 12
+    for file, says in (
+        (extra, "constant stowaway is not prescribed"),
+        (renamed, "node impostor (QuantizeLinear) is not as the fold prescribes"),
+        (newer, "versions are not as the fold prescribes"),
+        (fixed, "inputs are not as the fold prescribes"),
+    ):
         found = run_check(exported, {name: file}).formats[name]
         assert broken(found) == {"altered"} and says in found.failures[0]
 
@@ -274,6 +283,24 @@ def test_files_of_another_model_are_noticed(exported: Exported, other: Folded) -
     parity = run_check(exported, files)
     assert {"altered", "layers", "accumulator_mismatch"} <= broken(parity.formats["qoperator"])
     assert {"altered", "layers"} <= broken(parity.formats["qdq"])
+
+
+def test_packed_codes_are_noticed_as_well(exported: Exported, tmp_path: Path) -> None:
+    """UINT4 and INT4, whose codes cannot leave a session: they are read from the values behind them."""
+    batches = [exported.batches[0]]
+    bundle = lsq_export.export(exported.model, torch.zeros(1, *SHAPE), tmp_path / "out", calibration=batches, target="native-low-bit")
+    assert lsq_export.verify(exported.model, bundle, batches).ok
+    packed = {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}
+    assert packed <= {t.data_type for t in onnx.load(bundle.models["qdq"]).graph.initializer}
+    for damage, promise in (
+        (partial(scale, "weight_scale", 2), "layers"),
+        (partial(scale, "input_scale", 2), "layers"),
+        (partial(bias, 1), "altered"),
+    ):
+        with_damage = lsq_export.open_bundle(bundle.directory)
+        resave(with_damage.models["qdq"], damage)
+        parity = lsq_export.verify(exported.model, with_damage, batches)
+        assert not parity.ok and promise in broken(parity.formats["qdq"])
 
 
 # Sabotage: references
@@ -314,7 +341,7 @@ def test_outputs_of_another_shape_are_an_error(exported: Exported) -> None:
 class Liar:
     """An ONNX Runtime that changes one element of one tensor, in the sessions that have it, if `where` (the number of the session) says so."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, tensor: str, step: int = 1, where: Callable[[int], bool] = lambda session: True) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tensor: str, step: float = 1, where: Callable[[int], bool] = lambda session: True) -> None:
         self.told = 0
         self._sessions: dict[int, int] = {}
         honest = onnxruntime.InferenceSession.run
@@ -371,9 +398,14 @@ def test_a_runtime_that_gives_nan_is_noticed(exported: Exported, monkeypatch: py
 
 
 def test_a_code_that_is_two_off_in_qdq_is_no_tie(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    tensor = next(node.output[0] for node in exported.file("qdq").graph.node if node.op_type == "QuantizeLinear")
-    Liar(monkeypatch, tensor, step=2)
-    assert broken(run_check(exported, {"qdq": exported.file("qdq")}).formats["qdq"]) == {"layers"}
+    """Codes of a qdq file are read from the values behind them."""
+    proto = exported.file("qdq")
+    made = {node.output[0]: node for node in proto.graph.node}
+    values = next(
+        n for n in proto.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in made and made[n.input[0]].op_type == "QuantizeLinear"
+    )
+    liar = Liar(monkeypatch, values.output[0], step=2 * float(sabotage.constants(proto)[values.input[1]]))
+    assert broken(run_check(exported, {"qdq": proto}).formats["qdq"]) == {"layers"} and liar.told == 1
 
 
 # Parity as data

@@ -15,7 +15,9 @@ COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreem
 
 @click.command("folds")
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--data", "data_spec", metavar="SPEC", help="Data to calibrate (train split) and to compare on (test split).  [default: the checkpoint's]")
+@click.option(
+    "--data", "data_spec", metavar="SPEC", help="Data to calibrate (train split) and to compare on (test split).  [default: the checkpoint's]"
+)
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, as_json: bool) -> None:

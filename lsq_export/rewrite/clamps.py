@@ -69,18 +69,20 @@ def _absorb(marker: ir.Node, clamp: ir.Node) -> None:
     marker.attributes["qmin"] = ir.AttrInt64("qmin", grid.qmin)
     marker.attributes["qmax"] = ir.AttrInt64("qmax", grid.qmax)
     marker.replace_input_with(0, clamp.inputs[0])
+    assert clamp.graph is not None
+    clamp.graph.remove(clamp, safe=True)  # its input has one reader less: the marker may move on
 
 
 def _hoist(marker: ir.Node, mover: ir.Node) -> ir.Node:
     """FakeQuantize(mover(x)) => mover(FakeQuantize(x)); returns the new marker."""
     x = mover.inputs[0]
     assert x is not None and mover.graph is not None
-    old_name = marker.outputs[0].name
-    hoisted = insert(mover, marker.op_type, [x, *marker.inputs[1:]], f"{old_name}_before", domain=marker.domain, shape=x.shape)
+    name = attribute(marker, "quantizer")
+    hoisted = insert(mover, marker.op_type, [x, *marker.inputs[1:]], f"{name}.before", domain=marker.domain, shape=x.shape)
     node = hoisted.producer()
     assert node is not None
     node.attributes.update(marker.attributes)
-    moved = make(mover.op_type, [hoisted, *mover.inputs[1:]], f"{old_name}_moved", shape=mover.outputs[0].shape)
+    moved = make(mover.op_type, [hoisted, *mover.inputs[1:]], f"{name}.{mover.op_type}", shape=mover.outputs[0].shape)
     moved.attributes.update(mover.attributes)
     mover.graph.insert_before(mover, moved)
     replace(marker.outputs[0], moved.outputs[0])

@@ -18,7 +18,7 @@ import torch
 
 from calib.edges import edge_grid
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX
+from calib.fold import CONTAINER_MAX, widen_to_zero
 from calib.observers import Observer
 
 from ..evaluate import evaluate
@@ -54,9 +54,12 @@ def on_grid(value: ir.Value) -> bool:
 
 
 def moves_to_integer_zero(marker: ir.Node) -> bool:
-    """An 8-bit learned grid whose offset may be rounded to a multiple of its scale: its Z lies in the container."""
-    grid = grid_of(marker).unsigned()
-    return grid.qmax == CONTAINER_MAX and 0 <= np.rint(-grid.offset / grid.scale) <= CONTAINER_MAX
+    """A learned grid of 8 bits, near enough to zero: its offset may be rounded to a multiple of its scale."""
+    try:
+        widen_to_zero(grid_of(marker))
+    except QuantizationError:
+        return False
+    return True
 
 
 def _needs_edge(value: ir.Value) -> bool:

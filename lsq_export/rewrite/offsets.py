@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX, StridedGrid, strided_grid
+from calib.fold import CONTAINER_MAX, StridedGrid, strided_grid, widen_to_zero
 from calib.grid import Grid
 from calib.observers import Observer
 
@@ -57,9 +57,17 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
     linear = producer is not None and is_op(producer, *LINEAR)
     if attribute(marker, "kind") == "edge" or (not linear and moves_to_integer_zero(marker)):
         return _direct(graph, marker, name)
+    consumers = linear_consumers(marker.outputs[0])
+    padded = any(is_padded(c) for c in consumers) or not consumers
     grid = grid_of(marker).unsigned()
     if fold != "strided" and grid.qmax <= NARROW_MAX:
         return place_integer(graph, marker, grid, statistics.get(name), naive=fold == "naive")
+    try:
+        strided = strided_grid(grid, padded=padded)
+    except QuantizationError as error:
+        if moves_to_integer_zero(marker):
+            return _direct(graph, marker, name)
+        raise QuantizationError(f"{name}: {error}") from error
     if linear:
         assert producer is not None
         set_bias(producer, graph, bias_of(producer) - grid.offset)
@@ -67,11 +75,6 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
         x = shift(graph, marker, x, -grid.offset, name)
     else:
         raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there
-    consumers = list(linear_consumers(marker.outputs[0]))
-    try:
-        strided = strided_grid(grid, padded=any(is_padded(c) for c in consumers) or not consumers)
-    except QuantizationError as error:
-        raise QuantizationError(f"{name}: {error}") from error
     codes = quantize(graph, marker, x, strided.trained.scale, 0, f"{name}.codes")
     if not strided.is_plain:
         values = dequantize(graph, marker, codes, strided.trained.scale, 1, f"{name}.steps")
@@ -84,11 +87,12 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
 
 
 def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
-    """QuantizeLinear with the grid's nearest integer zero point; for an edge it is exact. A narrowed edge is clipped on its codes."""
-    grid = grid_of(marker)
+    """QuantizeLinear with the grid's nearest integer zero point; for an edge it is exact. A narrowed grid is clipped on its codes."""
+    trained = grid_of(marker)
     edge = attribute(marker, "kind") == "edge"
     if not edge:
-        grid = grid.unsigned()
+        trained = trained.unsigned()
+    grid = trained if edge else widen_to_zero(trained)
     zero_point = int(np.rint(-grid.offset / grid.scale))
     scale = float(np.float32(grid.scale))
     x = marker.inputs[0]
@@ -103,8 +107,8 @@ def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
     offset = -zero_point * scale
     levels = grid.qmax - grid.qmin + 1
     return TensorDecision(
-        name, "edge" if edge else "activation", str(codes.name), grid.scale, grid.offset, levels, offset, (offset - grid.offset) / grid.scale, 1, 0,
-        "UINT8", scale, zero_point, "none" if edge else "moved", 0.0,
+        name, "edge" if edge else "activation", str(codes.name), trained.scale, trained.offset, levels, offset,
+        (offset - trained.offset) / trained.scale, 1, 0, "UINT8", scale, zero_point, "none" if edge else "moved", 0.0,
     )  # fmt: skip
 
 
