@@ -144,13 +144,14 @@ def test_predict_takes_inputs_or_pairs_and_leaves_the_mode(digits: Dataset) -> N
 
 def test_only_weights_decay() -> None:
     model = prepare(_tiny(), QATConfig(weight_granularity="channel"))
-    decayed, kept = _optimizer(model, FINETUNE).param_groups
-    assert decayed["weight_decay"] == FINETUNE.weight_decay and kept["weight_decay"] == 0
+    decayed, kept, grids = _optimizer(model, FINETUNE).param_groups
+    assert decayed["weight_decay"] == FINETUNE.weight_decay and kept["weight_decay"] == grids["weight_decay"] == 0
+    assert grids["lr"] == pytest.approx(FINETUNE.lr * FINETUNE.grid_lr * decayed["lr"] / FINETUNE.lr)
     names = {id(p): name for name, p in model.named_parameters()}
     assert all(names[id(p)].endswith("weight.original") for p in decayed["params"])
     wanted = {id(p) for q in quantizers(model).values() for p in q.parameters() if p.requires_grad}
-    assert wanted <= {id(p) for p in kept["params"]}
-    assert len(decayed["params"]) + len(kept["params"]) == sum(p.requires_grad for p in model.parameters())
+    assert wanted == {id(p) for p in grids["params"]}
+    assert len(decayed["params"]) + len(kept["params"]) + len(grids["params"]) == sum(p.requires_grad for p in model.parameters())
 
 
 def test_rate_warms_up_and_falls_to_zero() -> None:
