@@ -29,7 +29,7 @@ def test_promises_hold_or_export_refuses(spec: Spec) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=10 * EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+    max_examples=4 * EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
 )
 @given(specs())
 def test_many_networks(spec: Spec) -> None:

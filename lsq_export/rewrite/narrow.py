@@ -33,6 +33,8 @@ def to_narrow(folded: ir.Model) -> ir.Model:
     for node in list(graph):
         if is_op(node, *LINEAR):
             _narrow_weight(graph, node)
+        elif is_op(node, "QuantizeLinear") and node.inputs[2] is not None and node.inputs[2].dtype is not None:
+            node.outputs[0].type = ir.TensorType(node.inputs[2].dtype)  # also of the grids that are repeated behind a reshape or a pool
     clean(model)
     return model
 
@@ -67,7 +69,6 @@ def _narrow_activation(graph: ir.Graph, clip: ir.Node) -> None:
     replace(clip.outputs[0], codes)
     graph.remove(clip, safe=True)
     codes.name = name
-    codes.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(kind)))
 
 
 def _narrow_weight(graph: ir.Graph, node: ir.Node) -> None:
