@@ -105,13 +105,18 @@ def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
 
 def _try_forward(model: nn.Module, example: torch.Tensor) -> None:
     try:
-        model(example)
+        result = model(example)
     except QuantizationError:
         raise
     except Exception as error:  # a user's forward can raise anything
         raise QuantizationError(
             f"the model does not take an input of shape {list(example.shape[1:])} (without the batch): {_first_line(error)}"
         ) from error
+    outputs = result if isinstance(result, (tuple, list)) else [result]
+    if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
+        raise QuantizationError(
+            f"the model returns a {type(result).__name__}: it must return a tensor or a tuple of tensors; wrap it in a module that does"
+        )
 
 
 def _root(error: BaseException) -> BaseException:

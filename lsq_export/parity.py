@@ -110,6 +110,8 @@ class Parity:
             found.append(
                 f"the captured graph is not the trained model: its outputs differ by {self.capture_error:.2e} of their range on the median image"
             )
+        if not self.folded_sqnr_db > 0:
+            found.append(f"the folded model is not the trained one: its outputs' error is as large as they are (SQNR {self.folded_sqnr_db:.1f} dB)")
         return found + [line for parity in self.formats.values() for line in parity.failures]
 
     def to_dict(self) -> dict[str, Any]:

@@ -76,16 +76,18 @@ def check(
     folded_agreement = Agreement()
     errors: list[np.ndarray] = []
     for x, target_classes in pairs(batches, folded.graph):
-        captured = evaluate(trained.graph, x, dtype=torch.float32)[0].numpy()
+        captured, *captured_others = (v.numpy() for v in evaluate(trained.graph, x, dtype=torch.float32))
         if model is None:
-            expected = captured
+            expected, others = captured, captured_others
         else:
-            expected = _forward(model, x)
+            expected, *others = _forward(model, x)
             errors.append(capture_error(captured, expected))
         codes = integer.run(reference, {reference.graph.input[0].name: x.numpy()})
         for run in runs:
-            run.add(x.numpy(), codes, expected, target_classes)
-        folded_agreement.add(evaluate(folded.graph, x)[0].numpy(), expected, target_classes)
+            run.add(x.numpy(), codes, expected, target_classes, others)
+        found, *found_others = (v.numpy() for v in evaluate(folded.graph, x))
+        folded_agreement.add(found, expected, target_classes)
+        folded_agreement.add_others(found_others, others)
         if progress:
             progress(folded_agreement.images)
     if not folded_agreement.images:
@@ -102,7 +104,8 @@ def check(
     )
 
 
-def _forward(model: nn.Module, x: torch.Tensor) -> np.ndarray:
+def _forward(model: nn.Module, x: torch.Tensor) -> list[np.ndarray]:
+    """All outputs."""
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
@@ -117,8 +120,7 @@ def _forward(model: nn.Module, x: torch.Tensor) -> np.ndarray:
     finally:
         for module, training in modes.items():
             module.training = training
-    first = result[0] if isinstance(result, (tuple, list)) else result
-    return first.detach().cpu().numpy()
+    return [v.detach().cpu().numpy() for v in (result if isinstance(result, (tuple, list)) else [result])]
 
 
 @dataclass
@@ -143,7 +145,7 @@ class FormatRun:
         self.wide = [Session(self.file, level, tensors, what=self.name) for level in levels]
         self.layers = Layers(self.folded.graph, self.file if exact else None)
 
-    def add(self, x: np.ndarray, codes: dict[str, np.ndarray], expected: np.ndarray, classes: np.ndarray | None) -> None:
+    def add(self, x: np.ndarray, codes: dict[str, np.ndarray], expected: np.ndarray, classes: np.ndarray | None, others: list[np.ndarray]) -> None:
         outputs = self.plain.run(x)
         self._compare(outputs, codes)
         seen = outputs
@@ -155,7 +157,9 @@ class FormatRun:
             names = {output.name for output in self.file.graph.output}
             codes = {n: v for n, v in seen.items() if n in names} | {n: r.codes(seen[r.values]) for n, r in self.readable.items()}
         self.layers.add(x, codes)
-        self.agreement.add(outputs[self.file.graph.output[0].name], expected, classes)
+        first, *rest = (outputs[output.name] for output in self.file.graph.output)
+        self.agreement.add(first, expected, classes)
+        self.agreement.add_others(rest, others)
 
     def _compare(self, found: dict[str, np.ndarray], codes: dict[str, np.ndarray]) -> None:
         for name, value in found.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -54,9 +54,10 @@ def capture_error(captured: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 class Agreement:
-    """Outputs [N, classes, …] against the trained model's."""
+    """Outputs [N, classes, …] against the trained model's. Classes are those of the first output, the SQNR is that of the worst."""
 
     def __init__(self) -> None:
+        self._others: dict[int, list[float]] = {}
         self.images = self._same = self._places = self._labelled = self._right = self._expected_right = 0
         self._signal = self._noise = 0.0
 
@@ -74,6 +75,13 @@ class Agreement:
             self._right += int((mine == classes).sum())
             self._expected_right += int((theirs == classes).sum())
 
+    def add_others(self, found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
+        """The outputs behind the first one."""
+        for index, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+            powers = self._others.setdefault(index, [0.0, 0.0])
+            powers[0] += float(np.square(theirs, dtype=np.float64).sum())
+            powers[1] += float(np.square(mine.astype(np.float64) - theirs).sum())
+
     @property
     def top1(self) -> float:
         return self._same / max(1, self._places)
@@ -89,9 +97,13 @@ class Agreement:
 
     @property
     def sqnr_db(self) -> float:
-        if self._noise == 0:
-            return math.inf
-        return 10 * math.log10(self._signal / self._noise) if self._signal and not math.isinf(self._noise) else -math.inf
+        return min(_decibel(signal, noise) for signal, noise in [(self._signal, self._noise), *self._others.values()])
+
+
+def _decibel(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal and not math.isinf(noise) else -math.inf
 
 
 class Layers:

@@ -28,7 +28,10 @@ from calib.errors import QuantizationError
 from lsq_export import integer
 from lsq_export.capture import Captured, capture
 from lsq_export.cli import cli
+from lsq_export.evaluate import evaluate
+from lsq_export.fold import fold
 from lsq_export.runtime import Session, code_tensors, integer_tensors
+from lsq_export.verify_tools import Agreement
 
 FORMATS = ("qdq", "qoperator")
 INTEGER_KERNELS = {
@@ -508,3 +511,40 @@ def test_a_file_that_onnx_would_not_take_is_not_written(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(emit_module, "serialize", broken)
     assert "the exported graph is not valid ONNX" in refused(tmp_path, prepared_plain())
+
+
+def test_a_layer_without_weights_keeps_its_bias_whatever_its_scale() -> None:
+    """Codes that are all zero leave the scale free: the bias must not be rounded on a useless unit."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 5))
+    model = lsq_export.prepare(net, lsq_export.QATConfig())
+    x = torch.randn(8, 3, 8, 8)
+    calib.initialize(model, [x])
+    lsq_export.quantizers(model)["3.weight"].set_grid(1e6)
+    folded = fold(capture(model, x), [x])
+    outputs = evaluate(folded.model.graph, x)[0].numpy()
+    assert np.abs(outputs - net[3].bias.detach().numpy()).max() < 1e-6
+
+
+def test_the_worst_of_several_outputs_is_reported() -> None:
+    """A second output that is wrong must show: its SQNR is the one that counts."""
+    first, second = np.ones((4, 3)), np.ones((4, 2))
+    agreement = Agreement()
+    agreement.add(first, first, None)
+    agreement.add_others([0 * second], [second])
+    assert agreement.top1 == 1 and agreement.sqnr_db == 0
+
+
+def test_a_model_that_returns_a_dict_is_refused() -> None:
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": self.fc(x)}
+
+    model = lsq_export.prepare(Named(), lsq_export.QATConfig())
+    calib.initialize(model, [torch.randn(8, 4)])
+    with pytest.raises(QuantizationError, match="the model returns a dict"):
+        capture(model, torch.randn(1, 4))

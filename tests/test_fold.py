@@ -94,8 +94,9 @@ def test_every_code_of_every_layer_is_that_of_a_float64_simulation(bits: int):
         gain = 1 if index == 0 else 64 // np.abs(layer.codes_of_weights()).max()  # the first layer has 8 bits
         assert np.abs(stored * gain / np.abs(scale) - 1).max() < 1e-5  # E9 moves a scale by some float32 neighbors
         unit, less = input_scale * stored, skipped * layer.scale  # the bias carries -β of the codes that are left (E3)
-        rounded = np.rint((bias - less) / unit)
-        assert np.array_equal(rounded, constants[f"{name}.bias.codes"])  # E6
+        rounded = constants[f"{name}.bias.codes"].astype(np.float64)
+        # E6: half a unit, and what two float32 roundings of scales on the way move a bias by
+        assert (np.abs((bias - less) / unit - rounded) <= 0.5 + 2.0**-23 * np.abs(rounded)).all()
         found = simulation.folded_codes(layer, values, np.sign(scale) * stored * gain, rounded * unit + less)
         assert found.size >= 290_000 and len(np.unique(found)) > 2
         expected = decision.stride * (found - skipped) + decision.origin

@@ -18,7 +18,7 @@ def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) ->
     """The data set, in the shape that the network takes."""
     from ..data import load
 
-    if spec is None:
+    if not isinstance(spec, str):
         raise QuantizationError(f"no data is known for this model: give {option} digits, {option} imagefolder:DIR or {option} npz:FILE")
     channels, height, width = input_shape
     images = spec.partition(":")[0] != "npz"

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -66,7 +67,8 @@ class LazyGroup(click.Group):
         """Run the command. A broken pipe is caught here, before click makes it exit 1, which means a parity failure."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             # Python flushes stdout at exit and would complain: give it somewhere to write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,6 +93,8 @@ class LazyGroup(click.Group):
         except Exception as error:
             from calib.errors import QuantizationError  # calib may import torch, which `--help` must not wait for
 
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
             if isinstance(error, QuantizationError):
                 _fail(error, str(error), BAD_INPUT)
             _fail(error, f"{type(error).__name__}: {error} (an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback)", INTERNAL)

@@ -41,6 +41,7 @@ def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
     axes = tuple(range(1, codes.ndim))
     reach = np.abs(codes).sum(axis=axes).astype(np.float64) * CONTAINER_MAX * scale * input_scale  # [C_out], largest |Σ w·x|
     dead = _dead_channels(layer, bias, reach, scale * input_scale / gain, step)
+    dead |= ~codes.any(axis=axes) & (bias != 0)  # without weights any scale serves: take one that holds the bias
     codes[dead], scale = 0, np.where(dead, _live_scale(bias, input_scale, gain), scale)
     largest = np.abs(codes).sum(axis=axes) * gain * float(CONTAINER_MAX) + np.abs(bias) / (scale / gain * input_scale)  # [C_out], |accumulator|
     stored_scale = exact_scale(scale / gain, input_scale, output, largest + 2, bias=bias, gain=gain)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from calib.errors import QuantizationError
 from calib.grid import quantize
 
-from ..graph import attribute, clean, constant, constant_of, insert, is_marker, is_op, replace
+from ..graph import array_of, attribute, clean, constant, constant_of, insert, is_marker, is_op, replace
 from .normalize import LINEAR
 
 
@@ -51,6 +51,9 @@ def _name_layer(node: ir.Node) -> None:
             f"{node.name}: this {node.op_type} has no weight quantizer (a functional convolution or product?): use torch.nn.Conv2d or Linear"
         )
     assert weight is not None and weight.outputs[0].name is not None
+    bias = array_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is not None and not np.isfinite(bias).all():
+        raise QuantizationError(f"{node.name}: the bias has {int((~np.isfinite(bias)).sum())} non-finite values; train the layer again")
     layer = weight.outputs[0].name.removesuffix(".values").split(".weight")[0]
     node.name = layer
 
