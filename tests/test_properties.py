@@ -47,7 +47,7 @@ def holds_or_refuses(spec: Spec, how: str) -> None:
         return
     files = emit_all(folded, ("qdq", "qoperator"), get("ort-cpu"))
     parity = check(model, folded.trained, folded.model, files, "ort-cpu", [x])
-    assert parity.ok, parity.failures
+    assert all(found.ok for found in parity.formats.values()), parity.failures  # promises 1 and 2; 3 is a number, and these networks are not trained
     exact = parity.formats["qoperator"]
     assert exact.reference_mismatch == 0 and exact.accumulator_mismatch == 0
     assert all(abs(t.offset_carried - t.offset) <= 0.5 * t.scale / t.stride * 1.001 for t in folded.tensors if t.stride > 1 and t.border)
