@@ -17,6 +17,7 @@ from lsq_export.targets import get
 from lsq_export.verify import check
 
 EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")  # torch's, of what the networks do
 REASONS = ("real zero is off the grid", "leaves one code of the grid", "beyond int32", "underflows float32")
 
 
@@ -29,7 +30,7 @@ def test_promises_hold_or_export_refuses(spec: Spec) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=4 * EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+    max_examples=2 * EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
 )
 @given(specs())
 def test_many_networks(spec: Spec) -> None:
