@@ -71,11 +71,16 @@ def strided_grid(grid: Grid, *, padded: bool) -> StridedGrid:
         if 0 <= zero_point <= CONTAINER_MAX and (best is None or abs(candidate.remainder) < 0.999 * abs(best.remainder)):
             best = candidate
     if best is None:
-        raise QuantizationError(
-            f"real zero is off the grid (values {grid.values(0):.6g} … {grid.values(p):.6g}) and a padded consumer needs it: "
-            "train with an offset nearer to zero, or use padding=0"
-        )
+        raise _off_the_grid(grid)
     return best
+
+
+def _off_the_grid(grid: Grid) -> QuantizationError:
+    """grid: unsigned."""
+    return QuantizationError(
+        f"real zero is off the grid (values {grid.values(0):.6g} … {grid.values(grid.qmax):.6g}) and a padded consumer needs it: "
+        "train with an offset nearer to zero, or use padding=0"
+    )
 
 
 def widen_to_zero(grid: Grid) -> Grid:
@@ -92,10 +97,7 @@ def widen_to_zero(grid: Grid) -> Grid:
     low, high = grid.values(0), grid.values(grid.qmax)
     reach = max(high, 0.0) - min(low, 0.0)
     if grid.qmax < 128 or reach > 2 * grid.scale * CONTAINER_MAX:
-        raise QuantizationError(
-            f"real zero is off the grid (values {low:.6g} … {high:.6g}) and a padded consumer needs it: "
-            "train with an offset nearer to zero, or use padding=0"
-        )
+        raise _off_the_grid(grid)
     scale = float(np.float32(reach / CONTAINER_MAX))
     offset = -scale * np.rint(-min(low, 0.0) / scale)
     codes = np.rint((np.array([low, high]) - offset) / scale).clip(0, CONTAINER_MAX).astype(int)

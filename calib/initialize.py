@@ -60,7 +60,7 @@ def observe(model: nn.Module, batches: Iterable[Any]) -> dict[str, Observer | to
     seen: dict[str, Observer | torch.Tensor] = {}
     hooks = [quantizer.register_forward_pre_hook(partial(_record, seen)) for quantizer in quantized_modules(model).values()]
     try:
-        with torch.no_grad(), bypassed(model), _evaluating(model):
+        with torch.no_grad(), bypassed(model), evaluating(model):
             for x in inputs(batches, next(model.parameters()).device):
                 model(x)
     finally:
@@ -142,7 +142,7 @@ def _record(seen: dict[str, Observer | torch.Tensor], quantizer: nn.Module, args
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode; afterwards each module is in the mode in which it was."""
     training = {module: module.training for module in model.modules()}
     try:

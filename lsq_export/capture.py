@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
+from calib.initialize import evaluating
 
 from .prepare import quantizers
 
@@ -37,12 +38,9 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     """
     check_quantizers(model)
     example = _check_example(model, example_input)
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
+    forward(model, example)
     try:
-        with torch.no_grad():
-            _try_forward(model, example)
-        with _quiet_exporter():
+        with evaluating(model), _quiet_exporter():
             program = torch.onnx.export(
                 model, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), optimize=True, verbose=False, input_names=["input"]
             )
@@ -50,9 +48,6 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
         raise
     except Exception as error:  # the exporter raises many types of its own
         raise QuantizationError(f"the model cannot be captured by torch.onnx.export: {_first_line(_root(error))}") from error
-    finally:
-        for module, training in was_training.items():
-            module.training = training
     assert program is not None
     _name_by_module(program.model.graph)
     return Captured(program.model, tuple(example.shape[1:]))
@@ -103,20 +98,21 @@ def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
     return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous().to(device)
 
 
-def _try_forward(model: nn.Module, example: torch.Tensor) -> None:
+def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """All outputs of a user's model, in eval mode and without gradients; what its forward raises becomes one line."""
     try:
-        result = model(example)
+        with evaluating(model), torch.no_grad():
+            result = model(x)
     except QuantizationError:
         raise
     except Exception as error:  # a user's forward can raise anything
-        raise QuantizationError(
-            f"the model does not take an input of shape {list(example.shape[1:])} (without the batch): {_first_line(error)}"
-        ) from error
-    outputs = result if isinstance(result, (tuple, list)) else [result]
+        raise QuantizationError(f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {_first_line(error)}") from error
+    outputs = list(result) if isinstance(result, (tuple, list)) else [result]
     if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
         raise QuantizationError(
             f"the model returns a {type(result).__name__}: it must return a tensor or a tuple of tensors; wrap it in a module that does"
         )
+    return outputs
 
 
 def _root(error: BaseException) -> BaseException:

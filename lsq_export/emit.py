@@ -25,7 +25,7 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
         raise QuantizationError(f"format {format_name!r} is unknown: use {', '.join(FORMATS)}")
     if format_name == "qoperator":
         return serialize(to_qoperator(folded), target.opset, format_name)
-    model = to_narrow(folded) if target.narrow else copy(folded)
+    model = to_narrow(folded) if target.narrow else folded  # serialize works on a copy
     return serialize(model, opset_of(model, target.opset), format_name)
 
 

@@ -65,15 +65,6 @@ class Readable:
         return np.rint(values / np.float32(self.scale)).astype(np.int32) + self.zero_point
 
 
-def code_tensors(proto: onnx.ModelProto) -> list[str]:
-    """The tensors of 8-bit codes of a qdq file: outputs of QuantizeLinear and of operators on codes (Clip)."""
-    codes = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
-    for node in proto.graph.node:
-        if node.op_type == "Clip" and node.input[0] in codes:
-            codes.add(node.output[0])
-    return [name for node in proto.graph.node for name in node.output if name in codes]
-
-
 def readable_codes(proto: onnx.ModelProto) -> dict[str, Readable]:
     """{tensor of codes: how to read it} of a qdq file: the activations, as far as a DequantizeLinear reads them."""
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}

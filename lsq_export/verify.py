@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -23,6 +23,7 @@ from calib.errors import QuantizationError
 
 from . import integer
 from .bundle import FOLDED, PARITY, REPORT, TRAINED, Bundle, changed_files, load_onnx, open_bundle, read_golden, update_sums, write_json, write_text
+from .capture import forward
 from .emit import emit
 from .evaluate import evaluate
 from .parity import FormatParity, Parity
@@ -32,6 +33,7 @@ from .targets import get
 from .verify_tools import Agreement, Layers, altered_parts, capture_error, pairs
 
 Progress = Callable[[int], None]
+Golden = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
 def verify(
@@ -46,14 +48,14 @@ def verify(
     damaged = tuple(changed_files(bundle))
     trained, folded = (ir.from_proto(load_onnx(bundle.directory / path)) for path in (TRAINED, FOLDED))
     files = {name: load_onnx(path) for name, path in bundle.models.items()}
-    parity = check(model, trained, folded, files, str(bundle.manifest["target"]), batches, damaged=damaged, progress=progress)
-    reference = emit(folded, "qoperator", get(str(bundle.manifest["target"])))
-    return replace(parity, golden=tuple(name for name in files if not _golden_holds(bundle, name, reference)))
+    golden = {name: read_golden(bundle.directory, name) for name in files}
+    target = str(bundle.manifest["target"])
+    return check(model, trained, folded, files, target, batches, damaged=damaged, golden=golden, progress=progress)
 
 
-def _golden_holds(bundle: Bundle, name: str, reference: onnx.ModelProto) -> bool:
+def _golden_holds(golden: Golden, reference: onnx.ModelProto) -> bool:
     """The golden outputs of a format are what the integer reference makes of the golden input."""
-    x, outputs = read_golden(bundle.directory, name)
+    x, outputs = golden
     made = integer.run(reference, {reference.graph.input[0].name: x}, outputs=[output.name for output in reference.graph.output])
     return outputs.keys() == made.keys() and all(np.array_equal(outputs[n], made[n]) for n in made)
 
@@ -67,9 +69,9 @@ def record(bundle: Bundle, parity: Parity) -> None:
 
 def check(
     model: nn.Module | None, trained: ir.Model, folded: ir.Model, files: dict[str, onnx.ModelProto], target: str, batches: Iterable[object], *,
-    damaged: tuple[str, ...] = (), progress: Progress | None = None,
+    damaged: tuple[str, ...] = (), golden: Mapping[str, Golden] | None = None, progress: Progress | None = None,
 ) -> Parity:  # fmt: skip
-    """`verify` on graphs in memory."""
+    """`verify` on graphs in memory. golden: {format: (input, {output: value})} to hold against the integer reference."""
     prescribed = {name: emit(folded, name, get(target)) for name in {*files, "qoperator"}}
     reference = files.get("qoperator", prescribed["qoperator"])
     runs = [FormatRun(name, file, reference, prescribed[name], folded, get(target).optimization) for name, file in files.items()]
@@ -80,7 +82,7 @@ def check(
         if model is None:
             expected, others = captured, captured_others
         else:
-            expected, *others = _forward(model, x)
+            expected, *others = (v.cpu().numpy() for v in forward(model, x.to(next(model.parameters()).device)))
             errors.append(capture_error(captured, expected))
         codes = integer.run(reference, {reference.graph.input[0].name: x.numpy()})
         for run in runs:
@@ -101,26 +103,8 @@ def check(
         folded_sqnr_db=folded_agreement.sqnr_db,
         capture_error=float(np.median(np.concatenate(errors))) if errors else None,
         damaged=damaged,
+        golden=tuple(name for name, vectors in (golden or {}).items() if not _golden_holds(vectors, prescribed["qoperator"])),
     )
-
-
-def _forward(model: nn.Module, x: torch.Tensor) -> list[np.ndarray]:
-    """All outputs."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            model.eval()
-            result = model(x.to(next(model.parameters()).device))
-    except QuantizationError:
-        raise
-    except Exception as error:  # a user's forward can raise anything
-        raise QuantizationError(
-            f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {str(error).splitlines()[0]}"
-        ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return [v.detach().cpu().numpy() for v in (result if isinstance(result, (tuple, list)) else [result])]
 
 
 @dataclass
@@ -133,11 +117,11 @@ class FormatRun:
     prescribed: onnx.ModelProto
     folded: ir.Model
     level: str
-    agreement: Agreement = field(default_factory=lambda: Agreement())
+    agreement: Agreement = field(default_factory=Agreement)
     mismatches: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        exact = self.name == "qoperator"
+        self.exact = exact = self.name == "qoperator"
         self.plain = Session(self.file, self.level, what=self.name)
         self.readable = {} if exact else readable_codes(self.file)
         tensors = integer_tensors(self.file) if exact else [r.values for r in self.readable.values()]
@@ -151,9 +135,9 @@ class FormatRun:
         seen = outputs
         for session in self.wide:
             seen = session.run(x)
-            if self.name == "qoperator":
+            if self.exact:
                 self._compare(seen, codes)
-        if self.name != "qoperator":
+        if not self.exact:
             names = {output.name for output in self.file.graph.output}
             codes = {n: v for n, v in seen.items() if n in names} | {n: r.codes(seen[r.values]) for n, r in self.readable.items()}
         self.layers.add(x, codes)

@@ -118,3 +118,12 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 __all__ = ["CLASSES", "SHAPE", "TRAINED", "Exported", "images", "prepared"]
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """The networks are too small for more, and threads that wait for each other on a busy machine take 20 times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

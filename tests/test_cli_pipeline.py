@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from lsq_export.data import load
 from lsq_export.runtime import Session
 from lsq_export.train import predict
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 USERS_NET = """
 from torch import nn
 
@@ -41,14 +41,6 @@ def run(*arguments: object) -> Result:
     result = CliRunner().invoke(cli, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     return result
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,16 +19,8 @@ from lsq_export.data import Dataset, TensorSplit, load
 from lsq_export.prepare import QATConfig, prepare, quantizers
 from lsq_export.train import FINETUNE, PRETRAIN, Epoch, Recipe, _optimizer, _rate, evaluate, finetune, predict, pretrain
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAST = Recipe(epochs=3, lr=0.1, batch_size=32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The networks are too small for more, and threads that wait for each other on a busy machine take 20 times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
