@@ -1,6 +1,6 @@
 """How many codes a tensor of an ONNX file really uses: low-bit codes travel in 8-bit containers.
 
-Weights: counted. Activations: a clip, a look-up (QLinearLeakyRelu, or DequantizeLinear -> QuantizeLinear, E5) or a narrow container bounds them;
+Weights: counted. Activations: a clip, the spreading of E5 (QLinearAdd with 0, QLinearLeakyRelu, DequantizeLinear -> QuantizeLinear) or a narrow container bounds them;
 what any other integer operator makes may take every code of its container.
 """
 
@@ -67,6 +67,8 @@ class ReachableCodes:
             values = self._dequantized(source, *node.input[1:3])
             if values is not None:
                 self._quantized(target, np.where(values < 0, attribute(node, "alpha", 0.01) * values, values), *node.input[3:5])
+        elif node.op_type == "QLinearAdd":
+            self._add_constant(node)
         elif node.op_type == "DequantizeLinear":
             values = self._dequantized(source, *node.input[1:3])
             if values is not None:
@@ -86,6 +88,13 @@ class ReachableCodes:
             bound = self._constants.get(name)
             codes = codes if bound is None else function(codes, bound.item())
         self._codes[node.output[0]] = np.unique(codes)
+
+    def _add_constant(self, node: onnx.NodeProto) -> None:
+        """One element of one value moves every code alike."""
+        values = self._dequantized(*node.input[:3])
+        code, scale, zero = (self._constants.get(name) for name in node.input[3:6])
+        if values is not None and code is not None and scale is not None and zero is not None and code.size == 1:
+            self._quantized(node.output[0], values + dequantize_linear(int(code.item()), scale.item(), int(zero.item())), *node.input[6:8])
 
     def _dequantized(self, tensor: str, scale: str, zero_point: str = "") -> np.ndarray | None:
         """Values of an activation's codes; None where the grid is not one known number or the codes are a weight's."""

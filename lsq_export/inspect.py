@@ -84,6 +84,8 @@ def _rows(
     """Rows of the tensors whose grid this operator carries."""
     scales: list[np.ndarray | None] = []
     for operand in operands(node):
+        if operand.tensor == operand.zero_point:
+            continue  # the code of zero as an operand (E5's spreading)
         codes, scale, zero_point = constants.get(operand.tensor), constants.get(operand.scale), constants.get(operand.zero_point)
         if operand.is_bias:  # in units of input scale times weight scale
             scale = None if len(scales) < 2 or scales[0] is None or scales[1] is None else np.ravel(scales[0] * scales[1])

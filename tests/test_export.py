@@ -35,7 +35,7 @@ from lsq_export.verify_tools import Agreement
 
 FORMATS = ("qdq", "qoperator")
 INTEGER_KERNELS = {
-    *("QLinearConv", "QGemm", "MatMulInteger", "QLinearAdd", "QLinearConcat", "QLinearLeakyRelu", "QLinearAveragePool", "QLinearGlobalAveragePool"),
+    *("QLinearConv", "QGemm", "MatMulInteger", "QLinearAdd", "QLinearConcat", "QLinearAveragePool", "QLinearGlobalAveragePool"),
     *(
         "MaxPool",
         "NhwcMaxPool",

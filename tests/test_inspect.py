@@ -157,15 +157,17 @@ def test_a_tensor_read_with_two_grids_has_two_rows() -> None:
 # E5: k = 17, o = 255 - 17 * 15 = 0 at 4 bits; k = 80, o = 15 at 2 bits
 @pytest.mark.parametrize(("bits", "k"), [(4, 17), (4, 11), (2, 80), (3, 36)])
 def test_strided_codes_are_counted(bits: int, k: int) -> None:
-    """A look-up by QLinearLeakyRelu or by DequantizeLinear -> QuantizeLinear leaves 2^bits codes, and max pooling keeps them."""
+    """QLinearAdd of the code of zero, a look-up by QLinearLeakyRelu, DequantizeLinear -> QuantizeLinear: 2^bits codes; max pooling keeps them."""
     o = 255 - k * (2**bits - 1)
     grids = {"s": F32(0.3), "z": U8(0), "s2": F32(F32(0.3) / k), "z2": U8(o)}
     first = node("QuantizeLinear", "x s z", "q")
     leaky = rows_of(build([first, node("QLinearLeakyRelu", "q s z s2 z2", "c", alpha=1.0)], **grids))
+    added = rows_of(build([first, node("QLinearAdd", "q s z z s z s2 z2", "c")], **grids))
+    assert "z" not in added
     pair = [first, node("DequantizeLinear", "q s z", "f"), node("QuantizeLinear", "f s2 z2", "c")]
     pooled = [*pair, node("MaxPool", "c", "p", kernel_shape=[2, 2]), node("DequantizeLinear", "p s2 z2", "y")]
     rows = rows_of(build(pooled, **grids))
-    for row in (leaky["c"], rows["c"], rows["p"]):
+    for row in (leaky["c"], added["c"], rows["c"], rows["p"]):
         assert (row.type, row.bits, row.levels) == ("UINT8", bits, 2**bits)
     assert leaky["q"].levels == 256
 

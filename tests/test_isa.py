@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from isa.__main__ import main
-from isa.cases import Case, sabotage, sums, tables
+from isa.cases import Case, sabotage, sums, spreads
 from isa.compare import compare, count_different, prepare, sessions
 from isa.machines import MissingError, host, wasm, x86
 from isa.worker import read, write
@@ -18,7 +18,7 @@ from isa.worker import read, write
 
 @pytest.fixture(scope="module")
 def every() -> list[Case]:
-    return [next(sums()), *tables(), *sabotage()]
+    return [next(sums()), *spreads(), *sabotage()]
 
 
 @pytest.fixture(scope="module")

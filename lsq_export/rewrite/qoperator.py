@@ -4,7 +4,8 @@ Conv(DQ(x), DQ(w), DQ(b)) -> Q                  =>  QLinearConv
 Gemm(DQ(x), DQ(w), DQ(b)) -> Q                  =>  com.microsoft::QGemm
 Gemm(DQ(x), DQ(w), DQ(b)) -> output             =>  MatMulInteger, Add (int32), DequantizeLinear(int32; S·s_w): the accumulator, without a loss
 Add | Concat | AveragePool | GlobalAveragePool  =>  com.microsoft::QLinear…
-DQ(s, 0) -> Q(s/k, o)                           =>  com.microsoft::QLinearLeakyRelu(alpha = 1): a table look-up (E5)
+DQ(q; s, 1) -> Q(s/k, o + k)                    =>  com.microsoft::QLinearAdd(q, the code of zero): c = k·q + o, saturated (E5);
+                                                    a look-up, QLinearLeakyRelu(alpha = 1), gives the same and takes four times as long
 MaxPool | Reshape | Flatten | Transpose         =>  the same on the codes
 """
 
@@ -48,7 +49,7 @@ def _fuse(graph: ir.Graph, quantize: ir.Node) -> None:
     if node is None:
         return  # the graph input stays float
     if is_op(node, "DequantizeLinear"):
-        codes = _table(node, quantize)
+        codes = _spread(node, quantize)
     elif is_op(node, *CODE_PRESERVING):
         codes = _on_codes(node, quantize)
     elif node.op_type in FUSIONS and node.domain == "":
@@ -126,9 +127,9 @@ def _average(node: ir.Node, quantize: ir.Node) -> ir.Value:
     return _emit(node, quantize, "QLinearAveragePool", [*source(node.inputs[0]), *_target(quantize)], channels_last=0, **attributes)
 
 
-def _table(dequantize: ir.Node, quantize: ir.Node) -> ir.Value:
-    value = _emit(quantize, quantize, "QLinearLeakyRelu", [*source(dequantize.outputs[0]), *_target(quantize)], alpha=1.0)
-    return value
+def _spread(dequantize: ir.Node, quantize: ir.Node) -> ir.Value:
+    codes, scale, zero_point = source(dequantize.outputs[0])
+    return _emit(quantize, quantize, "QLinearAdd", [codes, scale, zero_point, zero_point, scale, zero_point, *_target(quantize)])  # + real zero
 
 
 def _on_codes(node: ir.Node, quantize: ir.Node) -> ir.Value:

@@ -50,7 +50,7 @@ def case(kind: str, name: object, model: onnx.ModelProto, inputs: Tensors, *diff
 
 
 def cases() -> list[Case]:
-    return [*networks(), *sums(), *tables(), *pools(), *clips(), *concatenations(), *convolutions(), *products(), *ends(), *sabotage()]
+    return [*networks(), *sums(), *spreads(), *pools(), *clips(), *concatenations(), *convolutions(), *products(), *ends(), *sabotage()]
 
 
 def networks() -> Iterator[Case]:
@@ -95,8 +95,8 @@ def sums() -> Iterator[Case]:
         yield case("QLinearAdd", i, node("QLinearAdd", inputs, constants, domain=MICROSOFT, order="iccicccc"), inputs)
 
 
-def tables() -> Iterator[Case]:
-    """QLinearLeakyRelu with alpha = 1 as E5 uses it: all 256 codes, on the strided grids of random steps and offsets."""
+def spreads() -> Iterator[Case]:
+    """QLinearAdd of the code of zero, as E5 uses it: all 256 codes, on the strided grids of random steps and offsets."""
     rng = np.random.default_rng(2)
     nodes, constants = [], {}
     for i in range(60):
@@ -104,9 +104,10 @@ def tables() -> Iterator[Case]:
         values = [F(grid.trained.scale), U8(1), F(grid.scale), U8(grid.origin + grid.stride)]
         names = [f"{i}.{what}" for what in ("s", "z", "S", "Z")]
         constants.update(zip(names, values, strict=True))
-        nodes.append(helper.make_node("QLinearLeakyRelu", ["x", *names], [f"y{i}"], f"table{i}", domain=MICROSOFT, alpha=1.0))
+        s, z, *out = names
+        nodes.append(helper.make_node("QLinearAdd", ["x", s, z, z, s, z, *out], [f"y{i}"], f"spread{i}", domain=MICROSOFT))
     inputs = {"x": EVERY.astype(U8).reshape(1, 256)}
-    yield case("QLinearLeakyRelu", "tables", build(nodes, inputs, {n.output[0]: U8 for n in nodes}, constants), inputs)
+    yield case("spread", "grids", build(nodes, inputs, {n.output[0]: U8 for n in nodes}, constants), inputs)
 
 
 def pools() -> Iterator[Case]:
