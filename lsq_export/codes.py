@@ -1,7 +1,7 @@
 """How many codes a tensor of an ONNX file really uses: low-bit codes travel in 8-bit containers.
 
-Weights: counted. Activations: a clip, the spreading of E5 (QLinearAdd with 0, QLinearLeakyRelu, DequantizeLinear -> QuantizeLinear) or a narrow container bounds them;
-what any other integer operator makes may take every code of its container.
+Weights: counted. Activations: a clip, the spreading of E5 (QLinearAdd of zero, QLinearLeakyRelu, DequantizeLinear -> QuantizeLinear) or a
+narrow container bounds them; what any other integer operator makes may take every code of its container.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from isa.__main__ import main
-from isa.cases import Case, sabotage, sums, spreads
+from isa.cases import Case, sabotage, spreads, sums
 from isa.compare import compare, count_different, prepare, sessions
 from isa.machines import MissingError, host, wasm, x86
 from isa.worker import read, write
