@@ -1,7 +1,8 @@
-"""Architectures, one a file, with the parameter names of the usual public checkpoints.
+"""Architectures, one a file, with the parameter names of the usual public checkpoints (blocks.py and inverted.py: what two of them share).
 
-    names()                                     -> ["resnet18", "tiny"]
+    names()                                     -> ["efficientnet_b0", "mixnet_s", "resnet18", "tiny"]
     build("resnet18", num_classes=10)           -> nn.Module
+    build("mixnet_s", width=0.5, stem_stride=1) -> nn.Module; these two keywords are those of efficientnet_b0 and mixnet_s
     build("models.net:build", num_classes=10)   -> what `build` of *your* models/net.py returns (the current directory is searched first)
 
 Each architecture is imported when it is built: listing the names does not import torch.
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # name -> (module beside this file, factory in it); every factory takes num_classes and in_channels
 _REGISTRY = {
+    "efficientnet_b0": (".efficientnet", "efficientnet_b0"),
+    "mixnet_s": (".mixnet", "mixnet_s"),
     "resnet18": (".resnet18", "resnet18"),
     "tiny": (".tiny", "Tiny"),
 }
@@ -37,7 +40,7 @@ def build(name: str, num_classes: int = 1000, in_channels: int = 3, **kw: Any) -
     """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
 
     `name` is one of `names()` or `package.module:factory`, imported from the current directory first. A factory of yours gets
-    num_classes and in_channels where its signature has them, and all of `kw`.
+    num_classes and in_channels where its signature has them, and all of `kw`; a factory of ours gets all of them.
 
     Errors (QuantizationError): unknown name, module or factory that cannot be found or fails, a factory that returns no nn.Module.
     """
