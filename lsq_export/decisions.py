@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from calib.errors import QuantizationError
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,22 @@ class LayerDecision:
     bias_error_steps: float
     accumulator: int
     dead_channels: int
+
+
+Decisions = tuple[tuple[TensorDecision, ...], tuple[LayerDecision, ...]]
+
+
+def decisions_of(manifest: Mapping[str, Any]) -> Decisions:
+    """The decisions that a manifest holds.
+
+    Errors (QuantizationError): one of them lacks something.
+    """
+    try:
+        tensors = tuple(TensorDecision(**_known(TensorDecision, entry)) for entry in manifest["tensors"])
+        return tensors, tuple(LayerDecision(**_known(LayerDecision, entry)) for entry in manifest["layers"])
+    except (KeyError, TypeError) as error:
+        raise QuantizationError(f"manifest.json holds no decisions of the fold ({error}): export the bundle again") from error
+
+
+def _known(kind: type[TensorDecision] | type[LayerDecision], entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {f.name: entry[f.name] for f in fields(kind)}

@@ -71,7 +71,7 @@ def export(
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
         images = torch.cat(seen)[:VERIFIED_IMAGES]
-        parity = check(model, folded.trained, folded.model, files, target, [images])
+        parity = check(model, folded.trained, folded.model, files, target, [images], decisions=(folded.tensors, folded.layers))
         on_parity(parity)
         on_stage("bundle")
         try:

@@ -5,7 +5,7 @@ for cost in compare_folds(model, example, calibration, test): print(cost.fold, c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,11 @@ from calib.errors import QuantizationError
 from calib.initialize import inputs
 
 from .capture import capture
-from .decisions import TensorDecision
 from .evaluate import evaluate
 from .fold import Folded, fold
 from .graph import attribute, is_marker
 from .rewrite.clamps import grid_of
+from .trained_layers import first_code, trained_codes
 from .verify_tools import Agreement, pairs
 
 FOLDS = ("naive", "integer", "strided")
@@ -42,17 +42,25 @@ class FoldCost:
     trained_accuracy: float | None
 
 
-def compare_folds(model: nn.Module, example_input: torch.Tensor, calibration: Iterable[object], batches: Iterable[object]) -> list[FoldCost]:
-    """calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them."""
+def compare_folds(
+    model: nn.Module,
+    example_input: torch.Tensor,
+    calibration: Iterable[object],
+    batches: Iterable[object],
+    *,
+    progress: Callable[[str], None] = lambda fold: None,
+) -> list[FoldCost]:
+    """calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them. progress(fold): after each batch of
+    each fold."""
     captured = capture(model, example_input)
     images = [x.float() for x in inputs(calibration, torch.device("cpu"))]
     test = list(pairs(batches, captured.model.graph))
     if not test:
         raise QuantizationError("there is nothing to compare on: the batches are empty")
-    return [_cost(fold(captured, images, how), test) for how in FOLDS]
+    return [_cost(fold(captured, images, how), test, progress) for how in FOLDS]
 
 
-def _cost(folded: Folded, test: list[tuple[torch.Tensor, np.ndarray | None]]) -> FoldCost:
+def _cost(folded: Folded, test: list[tuple[torch.Tensor, np.ndarray | None]], progress: Callable[[str], None]) -> FoldCost:
     agreement, differing, compared = Agreement(), 0, 0
     for x, classes in test:
         expected, trained = _codes_of_trained(folded.trained.graph, x)
@@ -61,11 +69,12 @@ def _cost(folded: Folded, test: list[tuple[torch.Tensor, np.ndarray | None]]) ->
         learned = [d for d in folded.tensors if d.kind == "activation"]
         for decision, (name, grid_offset, wanted) in zip(learned, trained, strict=True):
             assert decision.name == name
-            mine = _trained_codes(decision, codes[decision.codes], grid_offset)
+            mine = trained_codes(decision, codes[decision.codes], grid_offset)
             if mine.shape == wanted.shape:  # a grid that moved in front of a pool has another shape
-                first = _first_code(decision, grid_offset)
+                first = first_code(decision, grid_offset)
                 differing += int((mine != wanted.clip(first, first + decision.levels - 1)).sum())
                 compared += mine.size
+        progress(folded.how)
     return FoldCost(folded.how, differing / max(1, compared), agreement.sqnr_db, agreement.top1, agreement.accuracy, agreement.expected_accuracy)
 
 
@@ -92,12 +101,3 @@ def _values_of(graph: ir.Graph, x: torch.Tensor, names: set[str]) -> tuple[np.nd
 
     outputs = evaluate(graph, x, on_value=see)
     return outputs[0].numpy(), kept
-
-
-def _first_code(decision: TensorDecision, grid_offset: float) -> int:
-    """The trained code that a clamp in front made the lowest one (E10)."""
-    return 0 if decision.remainder in ("moved", "dropped") else round((decision.offset - grid_offset) / decision.scale)
-
-
-def _trained_codes(decision: TensorDecision, codes: np.ndarray, grid_offset: float) -> np.ndarray:
-    return (codes - decision.origin) / decision.stride + _first_code(decision, grid_offset)

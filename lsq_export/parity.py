@@ -15,7 +15,7 @@ class LayerParity:
     """One tensor of codes against the folded model, which computes in float64 from the same inputs.
 
     name: the tensor. elements: how many were compared. differing: fraction of codes that differ. largest: biggest difference, in codes.
-    histogram: {difference in codes: elements}, without 0.
+    histogram: {difference in codes: elements}, without 0. reasons: {reason: elements that differ for it}, see `reasons.py`.
     """
 
     name: str
@@ -23,10 +23,16 @@ class LayerParity:
     differing: float
     largest: int
     histogram: dict[int, int]
+    reasons: dict[str, int] = field(default_factory=dict)
 
     def within(self, ties: float) -> bool:
         """At most that fraction (or one element) differs, and by one code at the most."""
         return self.largest <= 1 and sum(self.histogram.values()) <= max(1.0, ties * self.elements)
+
+
+def first_differing(layers: tuple[LayerParity, ...]) -> LayerParity | None:
+    """Of layers in the order of the graph."""
+    return next((layer for layer in layers if layer.histogram), None)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class FormatParity:
     first_mismatch: the first tensor with a mismatch. altered: constants and nodes in which the file is not what the fold prescribes.
     accumulator_mismatch: accumulators of Conv and Gemm that differ from the folded model's, exactly computed, on the same inputs.
     output_mismatch: outputs (floats) that differ from the folded model's on the same inputs by more than float32 rounding.
+    first_differing: the first of `layers` with a code that differs.
     """
 
     name: str
@@ -55,6 +62,10 @@ class FormatParity:
     @property
     def ok(self) -> bool:
         return not self.failures
+
+    @property
+    def first_differing(self) -> LayerParity | None:
+        return first_differing(self.layers)
 
     @property
     def failures(self) -> list[str]:
@@ -83,7 +94,7 @@ class Parity:
 
     capture_error: median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given. damaged: files that
     are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer reference's. Accuracies are None where the batches
-    had no targets.
+    had no targets. trained_layers: codes of the learned quantizers, folded against trained on the same inputs (`trained_layers.py`).
     """
 
     formats: dict[str, FormatParity]
@@ -95,6 +106,7 @@ class Parity:
     capture_error: float | None
     damaged: tuple[str, ...] = field(default=())
     golden: tuple[str, ...] = field(default=())
+    trained_layers: tuple[LayerParity, ...] = field(default=())
 
     @property
     def ok(self) -> bool:
@@ -118,9 +130,10 @@ class Parity:
         """Plain values for parity.json; an infinite SQNR (no noise at all) is null there."""
         plain = asdict(self)
         for name, parity in self.formats.items():
-            plain["formats"][name]["ok"] = parity.ok
-            for layer in plain["formats"][name]["layers"]:
-                layer["histogram"] = {str(k): v for k, v in sorted(layer["histogram"].items())}
+            first = parity.first_differing
+            plain["formats"][name] |= {"ok": parity.ok, "first_differing": first.name if first else None}
+        for layer in [*plain["trained_layers"], *(layer for parity in plain["formats"].values() for layer in parity["layers"])]:
+            layer["histogram"] = {str(k): v for k, v in sorted(layer["histogram"].items())}
         return {"ok": self.ok, "failures": self.failures, **_finite(plain)}
 
 

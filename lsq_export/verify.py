@@ -3,7 +3,7 @@
 1. ONNX Runtime ≡ integer reference      every tensor of the qoperator file, graph optimization on and off
 2. integer graph ≡ folded model          layer by layer: the folded model (float64) gets the integer graph's codes as inputs, so that a flipped tie
                                          neither hides nor multiplies; accumulators exactly, codes but for ties
-3. folded model against trained model    a number: agreement, SQNR, accuracy
+3. folded model against trained model    a number: agreement, SQNR, accuracy; and layer by layer on the same inputs, with reasons
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from calib.errors import QuantizationError
 from . import integer
 from .bundle import FOLDED, PARITY, REPORT, TRAINED, Bundle, changed_files, load_onnx, open_bundle, read_golden, update_sums, write_json, write_text
 from .capture import forward
+from .decisions import Decisions, decisions_of
 from .emit import emit
 from .evaluate import evaluate
 from .parity import FormatParity, Parity
 from .report import render
 from .runtime import Session, integer_tensors, readable_codes
 from .targets import get
+from .trained_layers import TrainedLayers
 from .verify_tools import Agreement, Layers, altered_parts, capture_error, pairs
 
 Progress = Callable[[int], None]
@@ -50,7 +52,8 @@ def verify(
     files = {name: load_onnx(path) for name, path in bundle.models.items()}
     golden = {name: read_golden(bundle.directory, name) for name in files}
     target = str(bundle.manifest["target"])
-    return check(model, trained, folded, files, target, batches, damaged=damaged, golden=golden, progress=progress)
+    decisions = decisions_of(bundle.manifest)
+    return check(model, trained, folded, files, target, batches, decisions=decisions, damaged=damaged, golden=golden, progress=progress)
 
 
 def _golden_holds(golden: Golden, reference: onnx.ModelProto) -> bool:
@@ -69,13 +72,17 @@ def record(bundle: Bundle, parity: Parity) -> None:
 
 def check(
     model: nn.Module | None, trained: ir.Model, folded: ir.Model, files: dict[str, onnx.ModelProto], target: str, batches: Iterable[object], *,
-    damaged: tuple[str, ...] = (), golden: Mapping[str, Golden] | None = None, progress: Progress | None = None,
+    decisions: Decisions | None = None, damaged: tuple[str, ...] = (), golden: Mapping[str, Golden] | None = None, progress: Progress | None = None,
 ) -> Parity:  # fmt: skip
-    """`verify` on graphs in memory. golden: {format: (input, {output: value})} to hold against the integer reference."""
+    """`verify` on graphs in memory. decisions: of the fold; without, it is not held against the trained model layer by layer.
+
+    golden: {format: (input, {output: value})} to hold against the integer reference.
+    """
     prescribed = {name: emit(folded, name, get(target)) for name in {*files, "qoperator"}}
     reference = files.get("qoperator", prescribed["qoperator"])
     runs = [FormatRun(name, file, reference, prescribed[name], folded, get(target).optimization) for name, file in files.items()]
     folded_agreement = Agreement()
+    price = TrainedLayers(trained.graph, folded.graph, *decisions) if decisions else None
     errors: list[np.ndarray] = []
     for x, target_classes in pairs(batches, folded.graph):
         captured, *captured_others = (v.numpy() for v in evaluate(trained.graph, x, dtype=torch.float32))
@@ -87,6 +94,8 @@ def check(
         codes = integer.run(reference, {reference.graph.input[0].name: x.numpy()})
         for run in runs:
             run.add(x.numpy(), codes, expected, target_classes, others)
+        if price:
+            price.add(x, codes)
         found, *found_others = (v.numpy() for v in evaluate(folded.graph, x))
         folded_agreement.add(found, expected, target_classes)
         folded_agreement.add_others(found_others, others)
@@ -104,6 +113,7 @@ def check(
         capture_error=float(np.median(np.concatenate(errors))) if errors else None,
         damaged=damaged,
         golden=tuple(name for name, vectors in (golden or {}).items() if not _golden_holds(vectors, prescribed["qoperator"])),
+        trained_layers=price.result() if price else (),
     )
 
 

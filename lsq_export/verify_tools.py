@@ -19,6 +19,7 @@ from .evaluate import evaluate
 from .graph import constant_of, is_op
 from .integer.accumulators import accumulators
 from .parity import LayerParity
+from .reasons import TIE, UNKNOWN, near_tie
 from .rewrite.integers import input_scale_of
 from .rewrite.normalize import LINEAR
 from .rewrite.weights import weight_of
@@ -116,14 +117,18 @@ class Layers:
         self._folded, self._exact = folded, exact
         self._elements: Counter[str] = Counter()
         self._histograms: dict[str, Counter[int]] = {}
+        self._reasons: dict[str, Counter[str]] = {}
+        self._rounded = _rounded(folded)
         self._sums = {str(node.outputs[0].name): (_behind(node), _unit(node), _bias_excess(node)) for node in folded if is_op(node, *LINEAR)}
         self.accumulator_mismatch = self.output_mismatch = 0
 
     def add(self, x: np.ndarray, codes: dict[str, np.ndarray]) -> None:
         """codes: {tensor: codes} of the file under test for the input x."""
         sums = accumulators(self._exact, codes) if self._exact is not None else {}
+        steps: dict[str, torch.Tensor] = {}  # tensor of codes -> what was rounded to it
 
         def compare(name: str, value: torch.Tensor) -> torch.Tensor | None:
+            steps.update({codes: value / scale for codes, scale in self._rounded.get(name, ())})
             if name in self._sums and self._sums[name][0] in sums:
                 behind, unit, excess = self._sums[name]
                 self._compare_sums(value, unit, excess, sums[behind])
@@ -136,7 +141,11 @@ class Layers:
                 self._record(name, np.full(tuple(value.shape), NOT_A_CODE))
                 return None
             found = torch.from_numpy(codes[name].astype(np.float64))
-            self._record(name, (found - value).numpy())
+            difference = (found - value).numpy()
+            self._record(name, difference)
+            before = steps.pop(name, None)
+            if before is not None and difference.any():
+                self._explain(name, difference != 0, before.numpy())
             return found
 
         evaluate(self._folded, x, on_value=compare)
@@ -164,13 +173,29 @@ class Layers:
         steps, counts = np.unique(np.rint(difference[difference != 0]).astype(np.int64), return_counts=True)
         self._histograms.setdefault(name, Counter()).update({int(s): int(c) for s, c in zip(steps, counts, strict=True)})
 
+    def _explain(self, name: str, differs: np.ndarray, steps: np.ndarray) -> None:
+        tie = int((differs & near_tie(steps)).sum())
+        self._reasons.setdefault(name, Counter()).update({TIE: tie, UNKNOWN: int(differs.sum()) - tie})
+
     def result(self) -> tuple[LayerParity, ...]:
         found = []
         for name, elements in self._elements.items():
             histogram = dict(self._histograms[name])
             largest = max((abs(step) for step in histogram), default=0)
-            found.append(LayerParity(name, elements, sum(histogram.values()) / elements, largest, histogram))
+            reasons = {reason: count for reason, count in self._reasons.get(name, {}).items() if count}
+            found.append(LayerParity(name, elements, sum(histogram.values()) / elements, largest, histogram, reasons))
         return tuple(found)
+
+
+def _rounded(folded: ir.Graph) -> dict[str, list[tuple[str, float]]]:
+    """{value: (tensor of codes that it is rounded to, scale)}; with a clip of codes behind it, that tensor too: narrow types need no clip."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for node in folded:
+        if is_op(node, "QuantizeLinear") and node.inputs[0] is not None:
+            scale = float(constant_of(node.inputs[1], str(node.name)))
+            clips = [n for n in node.outputs[0].consumers() if is_op(n, "Clip")]
+            found.setdefault(str(node.inputs[0].name), []).extend((str(n.outputs[0].name), scale) for n in [node, *clips])
+    return found
 
 
 def _unit(node: ir.Node) -> np.ndarray:

@@ -459,7 +459,7 @@ def test_to_dict_is_strict_json() -> None:
     assert plain["ok"] is False and plain["failures"] == parity.failures and all("\n" not in line for line in parity.failures)
     assert plain["formats"]["qoperator"]["sqnr_db"] is plain["formats"]["qdq"]["sqnr_db"] is plain["folded_sqnr_db"] is plain["capture_error"] is None
     assert plain["formats"]["qoperator"]["layers"][0]["histogram"] == {"2": 3}
-    fields = {f.name for f in dataclasses.fields(FormatParity)} | {"ok"}
+    fields = {f.name for f in dataclasses.fields(FormatParity)} | {"ok", "first_differing"}
     assert set(plain["formats"]["qdq"]) == fields and plain["formats"]["qdq"]["ok"] is False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,28 +20,34 @@ COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreem
     "--data", "data_spec", metavar="SPEC", help="Data to calibrate (train split) and to compare on (test split).  [default: the checkpoint's]"
 )
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate on.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, as_json: bool) -> None:
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers there as JSON, beside the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
+def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, out: Path | None, as_json: bool) -> None:
     """Compare naive rounding of offsets, the integer fold and the strided fold against the trained model.
 
     "codes that differ" are those of the learned activation quantizers, end to end: rounding of residual sums to 8 bits is in it, too.
     """
     import torch
 
+    from ..bundle import write_json
     from ..checkpoint import restore
-    from ..folds import compare_folds
+    from ..folds import FOLDS, compare_folds
+    from ..progress import bar
     from .data_options import load_data
 
-    found = []
+    found: list[dict[str, Any]] = []
     for path in checkpoints:
         model, checkpoint = restore(path)
         data = load_data(data_spec or checkpoint.extra.get("data"), checkpoint.input_shape, option="--data")
         calibration = data.batches("train", min(images, 64), shuffle=0, limit=-(-images // min(images, 64)))
-        with console(stderr=True).status(f"{path}"):
-            costs = compare_folds(model, torch.zeros(1, *checkpoint.input_shape), calibration, data.batches("test", 64))
+        test = data.batches("test", 64)
+        with bar(console(stderr=True), str(path), len(FOLDS) * len(test)) as advance:
+            costs = compare_folds(model, torch.zeros(1, *checkpoint.input_shape), calibration, test, progress=advance)
         config = checkpoint.config or {}
         bits = f"W{config.get('weight_bits')}A{config.get('activation_bits')}"
         found += [{"checkpoint": str(path), "bits": bits, **asdict(cost)} for cost in costs]
+    if out is not None:
+        write_json(out, found)
     if as_json:
         print_json(found)
         return

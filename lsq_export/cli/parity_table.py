@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..parity import first_differing
 from .output import print_table
 
 if TYPE_CHECKING:
-    from ..parity import FormatParity, Parity
+    from ..parity import FormatParity, LayerParity, Parity
 
+SHOWN = 6  # entries of a histogram
 FORMAT_COLUMNS = ("model", ">top-1 agreement", ">SQNR", ">accuracy", ">≠ integer reference", ">codes ≠ folded")
 
 
@@ -38,10 +40,41 @@ def print_parity(parity: Parity, *, layers: bool) -> None:
         )
     print_table(f"Against the trained model, {parity.images} images", FORMAT_COLUMNS, rows)
     if layers:
+        _print_layers("Folded against trained: codes of learned quantizers, on the same inputs", parity.trained_layers)
         for name, f in parity.formats.items():
-            click.echo()
-            table = [(layer.name, layer.elements, f"{layer.differing:.1e}" if layer.differing else "0", layer.largest) for layer in f.layers]
-            print_table(f"{name}: codes against the folded model, on the same inputs", ("tensor", ">elements", ">differing", ">largest"), table)
+            _print_layers(f"{name} against folded: codes, on the same inputs", f.layers)
+
+
+def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
+    """Histograms of differences, layer by layer, and the first layer that has one."""
+    if not layers:
+        return
+    click.echo()
+    table = [
+        (
+            layer.name,
+            layer.elements,
+            f"{layer.differing:.1e}" if layer.differing else "0",
+            histogram(layer),
+            reasons(layer) if layer.histogram else "",
+        )
+        for layer in layers
+    ]
+    print_table(title, ("tensor", ">elements", ">differing", "difference: elements", "reason"), table)
+    first = first_differing(layers)
+    click.echo("no code differs" if first is None else f"first difference: {first.name} ({reasons(first)})")
+
+
+def histogram(layer: LayerParity) -> str:
+    """-1: 3, +1: 5; the largest in place of the middle where there are many."""
+    entries = [f"{step:+d}: {count}" for step, count in sorted(layer.histogram.items())]
+    return ", ".join(entries if len(entries) <= SHOWN else [*entries[: SHOWN // 2], "…", *entries[-SHOWN // 2 :]])
+
+
+def reasons(layer: LayerParity) -> str:
+    """tie; or, where there are several, tie 5, border 3."""
+    found = sorted(layer.reasons.items(), key=lambda entry: -entry[1])
+    return found[0][0] if len(found) == 1 else ", ".join(f"{reason} {count}" for reason, count in found) or "unknown"
 
 
 def print_verdict(parity: Parity) -> None:

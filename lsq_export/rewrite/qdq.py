@@ -53,21 +53,24 @@ def is_padded(node: ir.Node) -> bool:
     return node.op_type == "Conv" and any(attribute(node, "pads", []))
 
 
+def inside_taps(conv: ir.Node) -> list[np.ndarray]:
+    """For rows and for columns, bool [outputs, kernel]: whether a tap of a convolution reads the image, not the padding."""
+    x = conv.inputs[0]
+    assert x is not None and x.shape is not None
+    found = []
+    for axis in (0, 1):
+        size, pads = int(x.shape[2 + axis]), attribute(conv, "pads")  # type: ignore[arg-type]
+        kernel, stride = attribute(conv, "kernel_shape")[axis], attribute(conv, "strides", [1, 1])[axis]
+        dilation = attribute(conv, "dilations", [1, 1])[axis]
+        outputs = (size + pads[axis] + pads[2 + axis] - dilation * (kernel - 1) - 1) // stride + 1
+        taps = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - pads[axis]
+        found.append((taps >= 0) & (taps < size))
+    return found
+
+
 def outside_share(node: ir.Node) -> float:
     """φ: the share of a convolution's taps that read the padding, over all outputs."""
-    if not is_padded(node):
-        return 0.0
-    x = node.inputs[0]
-    assert x is not None and x.shape is not None
-    inside = 1.0
-    for axis in (0, 1):
-        size, pads = int(x.shape[2 + axis]), attribute(node, "pads")  # type: ignore[arg-type]
-        kernel, stride = attribute(node, "kernel_shape")[axis], attribute(node, "strides", [1, 1])[axis]
-        dilation = attribute(node, "dilations", [1, 1])[axis]
-        outputs = (size + pads[axis] + pads[2 + axis] - dilation * (kernel - 1) - 1) // stride + 1
-        taps = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - pads[axis]  # [outputs, kernel]
-        inside *= float(((taps >= 0) & (taps < size)).mean())
-    return 1 - inside
+    return 1 - float(np.prod([taps.mean() for taps in inside_taps(node)])) if is_padded(node) else 0.0
 
 
 def carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float) -> float:

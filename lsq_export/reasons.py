@@ -1,0 +1,102 @@
+"""Why codes differ, as far as it can be established.
+
+tie      the real value lies next to a rounding tie, nearer than float32 arithmetic (against the folded model) or the rounded bias (E6, against the
+         trained model) can move it
+border   a tap of the convolution reads the padding, for which its bias carries β - β' as well (E4, E5)
+edge     between the learned grid and the learned grids in front of it lies one that training did not learn: of a residual sum, say
+grid     the container's grid is not the trained one: an 8-bit grid that moved onto an integer zero point, an input stretched by the integer fold
+unknown  none of these
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from .decisions import LayerDecision, TensorDecision
+from .graph import is_op
+from .rewrite.normalize import CODE_PRESERVING, LINEAR
+from .rewrite.qdq import inside_taps, is_padded
+
+TIE, BORDER, EDGE, GRID, UNKNOWN = "tie", "border", "edge", "grid", "unknown"
+FLOAT_STEPS = 1e-3  # steps: what float32 sums, and scales moved by some float32 neighbors (E9), miss by is less
+
+
+def near_tie(steps: np.ndarray, within: float = FLOAT_STEPS) -> np.ndarray:
+    """Whether values, in steps of the grid, are at most that far from k + 1/2."""
+    return np.asarray(np.abs(steps - np.floor(steps) - 0.5) <= within)
+
+
+def on_border(conv: ir.Node) -> np.ndarray:
+    """Bool [H, W]: the outputs of a padded convolution of which a tap reads the padding."""
+    rows, columns = (np.asarray(taps.all(axis=1)) for taps in inside_taps(conv))
+    return ~(rows[:, None] & columns)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What can make a learned grid's codes differ between the folded and the trained model on the same inputs.
+
+    whole: the one reason for all of them, or None: then `border` (bool [H, W], or False) and ties within `tie` steps. Behind an operator that moved
+    or merged pixels, a border is where no tie is.
+    """
+
+    whole: str | None = None
+    border: np.ndarray | bool = False
+    tie: float = FLOAT_STEPS
+
+    def count(self, differs: np.ndarray, steps: np.ndarray) -> Mapping[str, int]:
+        """{reason: elements}. differs: bool, steps: the trained model's values before rounding; both [N, C, …]."""
+        if self.whole:
+            return {self.whole: int(differs.sum())}
+        tie = differs & near_tie(steps, self.tie)
+        border = differs & (self.border if np.shape(self.border) == differs.shape[2:] else np.any(self.border) & ~tie)
+        tie &= ~border
+        return {BORDER: int(border.sum()), TIE: int(tie.sum()), UNKNOWN: int((differs & ~border & ~tie).sum())}
+
+
+def causes(folded: ir.Graph, tensors: Sequence[TensorDecision], layers: Sequence[LayerDecision]) -> dict[str, Cause]:
+    """{tensor of codes: cause} of every learned activation grid."""
+    made = {str(v.name): v for node in folded for v in node.outputs}
+    decided = {d.codes: d for d in tensors}
+    rounding = {d.name: d.bias_error_steps for d in layers}
+    return {d.codes: _cause(d, made[d.codes], decided, rounding) for d in tensors if d.kind == "activation"}
+
+
+def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, TensorDecision], rounding: Mapping[str, float]) -> Cause:
+    if decision.remainder == "moved":
+        return Cause(GRID)
+    layer: ir.Node | None = None
+    for node in _upstream(codes):
+        if is_op(node, *LINEAR):
+            layer = layer or node
+        source = decided.get(str(node.outputs[0].name))
+        if source is None or source is decision:
+            continue
+        if source.kind == "edge":
+            return Cause(EDGE)
+        if abs(source.container_scale * source.stride / source.scale - 1) > 1e-5 and source.remainder != "moved":
+            return Cause(GRID)
+        border = on_border(layer) if layer is not None and source.border and is_padded(layer) else False
+        return Cause(None, border, FLOAT_STEPS + rounding.get(str(layer.name) if layer else "", 0.0))
+    return Cause()
+
+
+def _upstream(value: ir.Value) -> Iterator[ir.Node]:
+    """The node that makes a value, the one that makes that one's first input, and so on."""
+    node = value.producer()
+    while node is not None:
+        yield node
+        node = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+
+
+def repeated(codes: ir.Value) -> Iterator[str]:
+    """Names of the tensors that hold the same codes: this one, and those behind operators that keep codes."""
+    yield str(codes.name)
+    for dequantize in codes.consumers():
+        for node in dequantize.outputs[0].consumers() if is_op(dequantize, "DequantizeLinear") else ():
+            for quantize in node.outputs[0].consumers() if is_op(node, *CODE_PRESERVING) else ():
+                yield from repeated(quantize.outputs[0])

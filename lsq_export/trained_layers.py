@@ -1,0 +1,106 @@
+"""The price of the fold, layer by layer: codes of the folded model against those that the trained one makes of the same inputs, and why they differ.
+
+What a learned quantizer of the trained graph hands on is replaced by what the folded model's codes stand for, with what consumers' biases carry (E4),
+so that each difference is the doing of the layers since the last learned grid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from calib.grid import Grid
+
+from .decisions import LayerDecision, TensorDecision
+from .evaluate import evaluate
+from .graph import attribute, is_marker
+from .parity import LayerParity
+from .reasons import Cause, causes, repeated
+from .rewrite.clamps import grid_of
+
+
+def trained_codes(decision: TensorDecision, codes: np.ndarray, grid_offset: float) -> np.ndarray:
+    """Container codes as codes of the trained grid, counted from 0 (E5). grid_offset: the value of that 0."""
+    return np.asarray((codes - decision.origin) / decision.stride + first_code(decision, grid_offset))
+
+
+def first_code(decision: TensorDecision, grid_offset: float) -> int:
+    """The trained code that a clamp in front made the lowest one (E10)."""
+    return 0 if decision.remainder in ("moved", "dropped") else round((decision.offset - grid_offset) / decision.scale)
+
+
+@dataclass
+class _Use:
+    """One use of a learned quantizer, and what was found. grid: trained, unsigned. names: tensors that may hold its codes."""
+
+    decision: TensorDecision
+    grid: Grid
+    cause: Cause
+    names: tuple[str, ...]
+    elements: int = 0
+    histogram: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def compare(self, value: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """value: what the trained quantizer reads. Returns the values that the folded model's codes stand for."""
+        d = self.decision
+        if d.remainder == "moved":
+            values = (codes - d.zero_point) * d.container_scale
+            mine = self.grid.codes(values)
+        else:
+            mine = trained_codes(d, codes, self.grid.offset)
+            values = self.grid.values(mine)
+        difference = mine - self.grid.codes(value)  # a clamp in front (E10) has limited the value
+        steps, counts = np.unique(difference[difference != 0].astype(np.int64), return_counts=True)
+        self.elements += difference.size
+        self.histogram.update({int(s): int(c) for s, c in zip(steps, counts, strict=True)})
+        self.reasons.update(self.cause.count(difference != 0, (value - self.grid.offset) / self.grid.scale))
+        return np.asarray(values)
+
+
+class TrainedLayers:
+    """Codes of a folded model against the trained graph, batch by batch."""
+
+    def __init__(self, trained: ir.Graph, folded: ir.Graph, tensors: Sequence[TensorDecision], layers: Sequence[LayerDecision]) -> None:
+        self._trained = trained
+        made = {str(v.name): v for node in folded for v in node.outputs}
+        why = causes(folded, tensors, layers)
+        self._uses: dict[str, _Use] = {}  # by the marker's output
+        self._readers: dict[str, list[str]] = {}  # what a marker reads -> its outputs
+        waiting = [d for d in tensors if d.kind == "activation"]
+        for marker in (node for node in trained if is_marker(node) and waiting):
+            decision = next(d for d in waiting if d.name == attribute(marker, "quantizer"))
+            waiting.remove(decision)
+            assert marker.inputs[0] is not None
+            output = str(marker.outputs[0].name)
+            self._uses[output] = _Use(decision, grid_of(marker).unsigned(), why[decision.codes], tuple(repeated(made[decision.codes])))
+            self._readers.setdefault(str(marker.inputs[0].name), []).append(output)
+
+    def add(self, x: torch.Tensor, codes: dict[str, np.ndarray]) -> None:
+        """codes: {tensor: codes} of the integer graph for the input x [N, …]."""
+        read = dict.fromkeys(self._readers.get(str(self._trained.inputs[0].name), ()), x.double())
+
+        def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
+            read.update(dict.fromkeys(self._readers.get(name, ()), value))
+            if name not in self._uses:
+                return None
+            use, raw = self._uses[name], read.pop(name)
+            mine = next((codes[n] for n in use.names if n in codes and codes[n].shape == tuple(raw.shape)), None)
+            return None if mine is None else torch.from_numpy(use.compare(raw.numpy(), mine.astype(np.float64)))
+
+        evaluate(self._trained, x, on_value=see)
+
+    def result(self) -> tuple[LayerParity, ...]:
+        """One entry a use, named after the quantizer."""
+        found = []
+        for use in self._uses.values():
+            histogram = dict(use.histogram)
+            largest = max(map(abs, histogram), default=0)
+            reasons = {reason: count for reason, count in use.reasons.items() if count}
+            found.append(LayerParity(use.decision.name, use.elements, sum(histogram.values()) / max(1, use.elements), largest, histogram, reasons))
+        return tuple(found)

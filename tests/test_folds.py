@@ -1,0 +1,57 @@
+"""lsq_export/folds.py and `lsq-export folds`: what each fold costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import networks
+import pytest
+from click.testing import CliRunner
+from conftest import Exported
+from networks import inputs
+
+from calib import QuantizationError
+from lsq_export.cli.group import cli
+from lsq_export.folds import FOLDS, compare_folds
+
+assert networks  # the zoo caches the exporter's registry, which makes captures quick
+
+
+def test_the_strided_fold_is_nearest_and_naive_rounding_farthest() -> None:
+    seen: list[str] = []
+    batches = [inputs(16, 2), inputs(16, 3)]
+    costs = compare_folds(networks.trained("chain2"), inputs(2, 1), [inputs(16, 1)], batches, progress=seen.append)
+    naive, integer, strided = costs
+    assert tuple(cost.fold for cost in costs) == FOLDS and seen == [fold for fold in FOLDS for _ in batches]
+    assert strided.codes_differing < 0.02 < integer.codes_differing < naive.codes_differing
+    assert strided.sqnr_db > integer.sqnr_db > naive.sqnr_db
+    assert strided.accuracy is None and strided.trained_accuracy is None
+
+
+def test_with_integer_offsets_the_integer_fold_is_naive_rounding_and_only_biases_are_rounded() -> None:
+    naive, integer, strided = compare_folds(networks.trained("integer"), inputs(2, 1), [inputs(16, 1)], [inputs(16, 2)])
+    assert integer == replace(naive, fold="integer")
+    assert strided.codes_differing < integer.codes_differing < 0.1  # without a weight gain, the unit of a bias is coarse (E6)
+
+
+def test_no_batches_are_refused() -> None:
+    with pytest.raises(QuantizationError, match="nothing to compare on"):
+        compare_folds(networks.trained("chain2"), inputs(2, 1), [inputs(16, 1)], [])
+
+
+def test_command(exported: Exported, tmp_path: Path) -> None:
+    out = tmp_path / "folds.json"
+    arguments = ["folds", str(exported.checkpoint), str(exported.checkpoint), "--data", exported.data, "--out", str(out)]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text())
+    assert [row["fold"] for row in found] == [*FOLDS, *FOLDS] and {row["bits"] for row in found} == {"W4A4"}
+    for row in found:
+        assert f"{row['accuracy']:.2%}" in result.stdout and f"{row['codes_differing']:.2%}" in result.stdout
+    assert result.stderr.count(f"{exported.checkpoint}  strided") == 2  # the bar's last line, no terminal here
+    printed = CliRunner().invoke(cli, [*arguments[:2], "--data", exported.data, "--json"])
+    assert json.loads(printed.stdout) == found[:3]
+    refused = CliRunner().invoke(cli, [*arguments[:-1], str(tmp_path / "nowhere" / "folds.json")])
+    assert refused.exit_code == 2 and "nowhere" in refused.stderr.strip().splitlines()[-1]
