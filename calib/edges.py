@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .grid import dequantize_linear, quantize_linear
+from .grid import Grid, dequantize_linear, quantize_linear
 from .observers import Points
 
 CODES = 255
+THRESHOLD_MARGIN = 0.25  # steps of a trained grid: half of the way from its first code to its first threshold
 SHRINK = np.array([1.0, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 
 
@@ -48,6 +49,21 @@ def edge_grid(points: Points, *, low: float = -np.inf, high: float = np.inf, kee
         best, bottom, top = found, bottom * down, top * up
         if SHRINK[-1] not in (down, up):  # else an outlier, ten times beyond the rest: search on from there
             return best
+
+
+def aligned_grid(grid: Grid) -> EdgeGrid | None:
+    """For an edge that only this trained low-bit grid reads: 256 codes from below its first threshold β + s/2 to above its last, β + s·(p - 1/2).
+
+    No code is spent on values that the trained grid does not tell apart, and what saturates there would have saturated on it. Real zero is on the
+    grid, since kernels want a zero point in the container; None where that would make it coarser than twice.
+    """
+    grid = grid.unsigned()
+    low, high = grid.values(THRESHOLD_MARGIN), grid.values(grid.qmax - THRESHOLD_MARGIN)
+    reach = max(high, 0.0) - min(low, 0.0)
+    if reach > 2 * (high - low):
+        return None
+    scale = float(np.float32(reach / CODES))
+    return EdgeGrid(scale, int(np.rint(-min(low, 0.0) / scale)), 0.0)
 
 
 def _grid(points: Points, bottom: float, top: float) -> EdgeGrid:

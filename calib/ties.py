@@ -8,7 +8,7 @@ float32 arithmetic gives one result, and fixed point gives the same: one file, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +21,23 @@ CANDIDATES = 2000
 FloatArray = NDArray[np.float64]
 
 
-def clear_scale(values: FloatArray, scale: float, low: int, high: int) -> float:
+def clear_scale(values: FloatArray, scale: float, low: int, high: int, *, margin: float = MARGIN, readers: Sequence[float] = ()) -> float:
     """The first float32 scale from `scale` upward that keeps all values clear of ties; the clearest one if none does.
 
-    values: every value that the sum can take. low, high: codes minus zero point; values beyond them saturate and do not matter.
+    values: every value that the sum can take; none if only the readers matter. low, high: codes minus zero point; values beyond them saturate and do
+    not matter. readers: scales of grids that these codes are quantized to directly; that must be clear of ties as well.
     """
     values = np.unique(values)
-    return _first(_from(scale, scale * STRIDE), lambda moved: _clearance(values, moved, low, high))
+    return _first(_from(scale, scale * STRIDE), lambda moved: _clearances(values, moved, low, high, readers), margin=margin)
 
 
-def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int) -> float:
+def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int, *, readers: Sequence[float] = ()) -> float:
     """The same for the output scale of a + b, which fixed point must round alike."""
     values = np.unique(_sums(a, b))
     return _first(
-        _from(scale, scale * STRIDE), lambda moved: _clearance(values, moved, low, high), lambda moved: fixed_point_agrees(a, b, moved, low, high)
+        _from(scale, scale * STRIDE),
+        lambda moved: _clearances(values, moved, low, high, readers),
+        lambda moved: fixed_point_agrees(a, b, moved, low, high),
     )
 
 
@@ -55,6 +58,12 @@ def tie_distance(steps: FloatArray, low: int, high: int) -> float:
     """The smallest distance of values (in steps) to a tie between codes low … high; 0.5 if there is none."""
     inside = steps[(steps > low - 1) & (steps < high + 1)]
     return float(np.abs(inside - np.floor(inside) - 0.5).min(initial=0.5))
+
+
+def _clearances(values: FloatArray, scale: float, low: int, high: int, readers: Sequence[float]) -> float:
+    steps = np.arange(low, high + 1, dtype=np.float64) * scale
+    mine = _clearance(values, scale, low, high) if len(values) else 0.5
+    return min([mine, *(tie_distance(steps / reader, -255, 255) for reader in readers)])
 
 
 def _clearance(values: FloatArray, scale: float, low: int, high: int) -> float:
@@ -79,12 +88,17 @@ def _from(start: float, step: float) -> Iterable[float]:
     return (float(np.float32(start + step * i)) for i in range(CANDIDATES))
 
 
-def _first(candidates: Iterable[float], clearance: Callable[[float], float], agrees: Callable[[float], bool] = lambda candidate: True) -> float:
-    """The first candidate with a clearance of MARGIN for which kernels agree; the one with the widest clearance if there is none."""
+def _first(
+    candidates: Iterable[float],
+    clearance: Callable[[float], float],
+    agrees: Callable[[float], bool] = lambda candidate: True,
+    margin: float = MARGIN,
+) -> float:
+    """The first candidate with a clearance of `margin` for which kernels agree; the one with the widest clearance if there is none."""
     best, widest = 0.0, -1.0
     for candidate in candidates:
         found = clearance(candidate)
-        if found >= MARGIN and agrees(candidate):
+        if found >= margin and agrees(candidate):
             return candidate
         if found > widest:
             best, widest = candidate, found

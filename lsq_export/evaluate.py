@@ -179,9 +179,11 @@ OPERATORS: Mapping[str, Callable[[ir.Node, list[Any]], Tensor]] = {
     "GlobalAveragePool": lambda node, i: i[0].mean((2, 3), keepdim=True),
     "Identity": lambda node, i: i[0],
     "MaxPool": _max_pool,
+    "Mul": lambda node, i: i[0] * i[1],
     "Min": lambda node, i: torch.minimum(i[0], i[1]),
     "QuantizeLinear": _quantize_linear,
     "Relu": lambda node, i: i[0].clamp(min=0),
     "Reshape": _reshape,
+    "Sigmoid": lambda node, i: torch.sigmoid(i[0]),
     "Transpose": lambda node, i: i[0].permute(tuple(attribute(node, "perm", list(range(i[0].dim()))[::-1]))),
 }

@@ -3,6 +3,7 @@
     x read by an arithmetic operator, by several readers, or by the outside   =>   FakeQuantize(x; 0 … 255, kind edge)
     FakeQuantize(Add(…); low-bit grid)   =>   FakeQuantize(FakeQuantize(Add(…); edge); low-bit grid)
 
+An edge that one learned low-bit grid alone reads takes its grid from that: the same range, as fine as 256 codes allow (calib.edges.aligned_grid).
 A learned grid stays alone where its codes can be made in one step: behind a Conv or Gemm (whose bias carries the offset, E3), and, at 8 bits,
 behind anything, since moving the grid onto an integer zero point costs at most half a step of 1/255 there.
 A Gemm that is an output of the network needs no grid: its int32 accumulator is the output.
@@ -16,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from calib.edges import edge_grid
+from calib.edges import EdgeGrid, aligned_grid, edge_grid
 from calib.errors import QuantizationError
 from calib.fold import CONTAINER_MAX, widen_to_zero
 from calib.observers import Observer
@@ -116,15 +117,22 @@ def _calibrate(graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], ba
     if not seen:
         raise QuantizationError("calibration data is empty: pass at least one batch of inputs (calibration=…)")
     for edge in edges:
+        aligned = _aligned(edge)
         observer = observers[edge.outputs[0].name]
         low, high = _clamp_in_front(edge)
-        grid = edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
+        grid = aligned or edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
         name = attribute(edge, "quantizer")
         scale, offset = constant(graph, f"{name}.edge_scale", np.float32(grid.scale)), constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
         edge.resize_inputs(3)
         edge.replace_input_with(1, scale)
         edge.replace_input_with(2, offset)
     return statistics
+
+
+def _aligned(edge: ir.Node) -> EdgeGrid | None:
+    readers = list(edge.outputs[0].consumers())
+    alone = single_consumer(edge.outputs[0]) and is_marker(readers[0]) and attribute(readers[0], "bits") < 8
+    return aligned_grid(grid_of(readers[0])) if alone else None
 
 
 def _clamp_in_front(edge: ir.Node) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from ..graph import array_of, attribute, clean, constant_of, insert, is_marker, 
 LINEAR = ("Conv", "Gemm")
 CODE_PRESERVING = ("MaxPool", "Reshape", "Flatten", "Transpose")  # they move codes or take the largest: any grid goes through unchanged
 CLAMPS = ("Relu", "Clip")
-ARITHMETIC = ("Add", "AveragePool", "GlobalAveragePool", "Concat")
+ARITHMETIC = ("Add", "Mul", "Sigmoid", "AveragePool", "GlobalAveragePool", "Concat")
 KNOWN = (*LINEAR, *CODE_PRESERVING, *CLAMPS, *ARITHMETIC, "BatchNormalization")
 
 
@@ -56,7 +56,7 @@ def _check(node: ir.Node) -> None:
         raise QuantizationError(f"{node.name}: only two-dimensional convolutions can be quantized")
     if is_op(node, "Conv", "MaxPool", "AveragePool") and attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise QuantizationError(f"{node.name}: auto_pad={attribute(node, 'auto_pad')} is not supported; give the pads as numbers")
-    if is_op(node, "Add", "Concat") and any(array_of(v) is not None for v in node.inputs):
+    if is_op(node, "Add", "Mul", "Concat") and any(array_of(v) is not None for v in node.inputs):
         raise QuantizationError(f"{node.name}: this {node.op_type} has a constant operand, which has no grid; put it into the bias of a layer")
     if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
         raise QuantizationError(

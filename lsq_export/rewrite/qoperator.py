@@ -3,7 +3,7 @@
 Conv(DQ(x), DQ(w), DQ(b)) -> Q                  =>  QLinearConv
 Gemm(DQ(x), DQ(w), DQ(b)) -> Q                  =>  com.microsoft::QGemm
 Gemm(DQ(x), DQ(w), DQ(b)) -> output             =>  MatMulInteger, Add (int32), DequantizeLinear(int32; S·s_w): the accumulator, without a loss
-Add | Concat | AveragePool | GlobalAveragePool  =>  com.microsoft::QLinear…
+Add | Mul | Concat | Sigmoid | AveragePool | GlobalAveragePool  =>  com.microsoft::QLinear…
 DQ(q; s, 1) -> Q(s/k, o + k)                    =>  com.microsoft::QLinearAdd(q, the code of zero): c = k·q + o, saturated (E5);
                                                     a look-up, QLinearLeakyRelu(alpha = 1), gives the same and takes four times as long
 MaxPool | Reshape | Flatten | Transpose         =>  the same on the codes
@@ -108,8 +108,8 @@ def _gemm(node: ir.Node, quantize: ir.Node) -> ir.Value:
     return _emit(node, quantize, "QGemm", inputs, alpha=1.0, transA=0, transB=1)
 
 
-def _add(node: ir.Node, quantize: ir.Node) -> ir.Value:
-    return _emit(node, quantize, "QLinearAdd", [*source(node.inputs[0]), *source(node.inputs[1]), *_target(quantize)])
+def _elementwise(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    return _emit(node, quantize, f"QLinear{node.op_type}", [*(v for x in node.inputs for v in source(x)), *_target(quantize)])
 
 
 def _concat(node: ir.Node, quantize: ir.Node) -> ir.Value:
@@ -144,7 +144,9 @@ def _on_codes(node: ir.Node, quantize: ir.Node) -> ir.Value:
 FUSIONS: dict[str, Callable[[ir.Node, ir.Node], ir.Value]] = {
     "Conv": _conv,
     "Gemm": _gemm,
-    "Add": _add,
+    "Add": _elementwise,
+    "Mul": _elementwise,
+    "Sigmoid": _elementwise,
     "Concat": _concat,
     "GlobalAveragePool": _global_average,
     "AveragePool": _average,
@@ -178,5 +180,5 @@ def _check_integer(graph: ir.Graph) -> None:
             continue
         if is_op(node, "DequantizeLinear") and node.outputs[0] in outputs:
             continue
-        if is_op(node, "QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "AveragePool", "GlobalAveragePool"):
+        if is_op(node, "QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "Mul", "Sigmoid", "AveragePool", "GlobalAveragePool"):
             raise QuantizationError(f"{node.name}: a float {node.op_type} is left in the integer graph; please report this model")
