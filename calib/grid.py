@@ -36,6 +36,21 @@ def dequantize(q: Any, scale: Any, offset: Any) -> Any:
     return q * scale + offset
 
 
+# The same for torch tensors with one new tensor in place of six (in training, getting fresh memory costs more than the arithmetic).
+# Results are those of `quantize` and `dequantize` to the bit. offset None: 0.
+
+
+def position(x: Any, scale: Any, offset: Any | None) -> Any:
+    """E1: where x lies among the codes, (x - offset) / scale, not rounded and not clipped. A new tensor."""
+    return x / scale if offset is None else (x - offset).div_(scale)
+
+
+def snap_(v: Any, scale: Any, offset: Any | None, qmin: int, qmax: int) -> Any:
+    """E1: values on the grid, x_hat, of positions; v itself is overwritten."""
+    values = v.round_().clamp_(qmin, qmax).mul_(scale)
+    return values if offset is None else values.add_(offset)
+
+
 def quantize_linear(x: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
     """E2: codes of x as ONNX's QuantizeLinear makes them, still in a floating type."""
     return ((x / scale).round() + zero_point).clip(low, high)

@@ -1,13 +1,6 @@
-"""LSQ+ fake quantizer (arXiv:2004.09576): E1 forward, the paper's gradients backward, one marker node in ONNX.
+"""LSQ+ fake quantizer module (arXiv:2004.09576): the state and the projection around `fake_quantize`, and one marker node in ONNX.
 
-    v = (x - β) / s        x̂ = s · clamp(round(v), n, p) + β                     eq. 1-2
-
-                    v <= n     n < v < p       v >= p
-    ∂x̂/∂x             0            1             0                                straight-through
-    ∂x̂/∂s             n       round(v) - v       p                                eq. 3
-    ∂x̂/∂β             1            0             1                                eq. 4
-
-The gradients of s and β are multiplied by g = 1/√(N·p) (LSQ, arXiv:1902.08153, part 2.2), where N counts the features of one sample (activations:
+The factor g on the gradients of s and β is 1/√(N·p) (LSQ, arXiv:1902.08153, part 2.2), where N counts the features of one sample (activations:
 independent of the batch size) or the elements that share a scale (weights).
 """
 
@@ -19,40 +12,14 @@ from typing import Any, Literal
 import torch
 
 from calib.errors import QuantizationError
-from calib.grid import code_range, dequantize, quantize
+from calib.grid import code_range
 from calib.quantized import Kind, Quantized
+
+from .fake_quantize import fake_quantize
 
 ActivationGrid = Literal["unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric"]
 ACTIVATION_GRIDS: tuple[ActivationGrid, ...] = ("unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric")
 MARKER = "lsq_export::FakeQuantize"  # the custom ONNX operator that stands for one use of a quantizer
-
-
-class _FakeQuantize(torch.autograd.Function):
-    """E1 with the gradients in the table above. Saves x, s, β and computes v again.
-
-    x: any shape, float type; s, β: broadcast against x, in the type to compute in (float32, or float64 for float64 input).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, s: torch.Tensor, b: torch.Tensor, qmin: int, qmax: int, g: float) -> torch.Tensor:
-        ctx.save_for_backward(x, s, b)
-        ctx.qmin, ctx.qmax, ctx.g = qmin, qmax, g
-        return dequantize(quantize(x.to(s.dtype), s, b, qmin, qmax), s, b).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, s, b = ctx.saved_tensors
-        grad = grads[0].to(s.dtype)
-        v = (x.to(s.dtype) - b).div_(s).clamp_(ctx.qmin, ctx.qmax)  # outside: exactly n or p
-        inside = torch.ops.aten.hardtanh_backward(grad, v, ctx.qmin, ctx.qmax)  # grad where n < v < p, else 0; boolean masks are several times slower
-        outside = grad - inside
-        grad_x = inside.to(x.dtype) if ctx.needs_input_grad[0] else None
-        grad_s = grad_b = None
-        if ctx.needs_input_grad[1]:  # inside: round(v) - v; outside: round(v) - v is 0, and v is n or p
-            grad_s = v.round().sub_(v).mul_(grad).addcmul_(outside, v).sum_to_size(s.shape) * ctx.g
-        if ctx.needs_input_grad[2]:
-            grad_b = outside.sum_to_size(b.shape) * ctx.g
-        return grad_x, grad_s, grad_b, None, None, None
 
 
 class Quantizer(Quantized):
@@ -103,8 +70,8 @@ class Quantizer(Quantized):
                 self.scale.clamp_(min=self.floor)
         compute = torch.promote_types(x.dtype, torch.float32)
         scale = self.scale.clone() if self.training else self.scale  # autograd must not hold the tensor that the next call projects
-        s, b = scale.to(compute), self._offset_with(scale).to(compute)
-        return _FakeQuantize.apply(x, self._against(s, x), self._against(b, x), self.qmin, self.qmax, self.gradient_scale(x))
+        offset = None if self.symmetric else self._offset_with(scale).to(compute)
+        return fake_quantize(x, scale.to(compute), offset, self.qmin, self.qmax, self.gradient_scale(x))
 
     def gradient_scale(self, x: torch.Tensor) -> float:
         """g = 1/√(N·p). A one-dimensional activation is one sample; otherwise dimension 0 is the batch, for a per-channel weight the channel."""
@@ -115,9 +82,6 @@ class Quantizer(Quantized):
     def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
         """For torch.nn.utils.parametrize: `layer.weight = value` stores the float weight."""
         return value
-
-    def _against(self, state: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return state if self.axis is None else state.view(-1, *[1] * (x.dim() - 1))  # [C] -> [C, 1, …]
 
     def _offset_with(self, scale: torch.Tensor) -> torch.Tensor:
         if not self.integer_offset:

@@ -1,0 +1,149 @@
+"""Fake quantization as one autograd function: E1 forward, the gradients of LSQ+ (arXiv:2004.09576) backward, and no float copy in between.
+
+    v = (x - β) / s        x̂ = s · clamp(round(v), n, p) + β                     eq. 1-2
+
+                    v <= n     n < v < p       v >= p
+    ∂x̂/∂x             0            1             0                                straight-through
+    ∂x̂/∂s             n       round(v) - v       p                                eq. 3
+    ∂x̂/∂β             1            0             1                                eq. 4
+
+The gradients of s and β are multiplied by g (LSQ, arXiv:1902.08153, part 2.2). With v clamped to n … p, e = ∂L/∂x̂, and h = e where n < v < p, else 0,
+the table is ∂L/∂x = h, ∂L/∂s = g·Σ(e·round(v) - h·v), ∂L/∂β = g·Σ(e - h).
+
+Backward keeps x (the tensor itself, no copy) and computes v again. On the CPU both directions run in blocks that stay in the cache, for there a
+step is bound by memory, and most of all by getting new memory: the only large tensors made are the results. On other devices, for small tensors, and
+where torch.compile fuses the operators, the block is the whole tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+from calib.grid import position, snap_
+
+BLOCK = 1 << 17  # elements of a block: 0.5 MB a tensor in float32, of which four are in use at once
+Sums: TypeAlias = "tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]"
+
+
+def fake_quantize(x: torch.Tensor, s: torch.Tensor, b: torch.Tensor | None, qmin: int, qmax: int, g: float) -> torch.Tensor:
+    """x̂ in the shape, type and memory format of x.
+
+    x: any shape, float type. s, b: shape [] (one grid) or [C] (one for each index of axis 0 of x), in the type to compute in: float32, or float64
+    for float64 x. b None: no offset. g: factor on the gradients of s and b. That s > 0 is the caller's duty.
+    """
+    result: torch.Tensor = _FakeQuantize.apply(x, s, b, qmin, qmax, g)
+    return result
+
+
+class _FakeQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, s: torch.Tensor, b: torch.Tensor | None, qmin: int, qmax: int, g: float) -> torch.Tensor:
+        ctx.save_for_backward(x, s, b)
+        ctx.qmin, ctx.qmax, ctx.g = qmin, qmax, g
+        return values(x, s, b, qmin, qmax)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, s, b = ctx.saved_tensors
+        needs_x, *needs = ctx.needs_input_grad[:3]
+        grad_x, grad_s, grad_b = gradients(x, grads[0], s, b, ctx.qmin, ctx.qmax, needs)
+        return (
+            grad_x if needs_x else None,
+            None if grad_s is None else grad_s.reshape(s.shape) * ctx.g,
+            None if grad_b is None else grad_b.reshape(s.shape) * ctx.g,
+            *(None, None, None),
+        )
+
+
+def values(x: torch.Tensor, s: torch.Tensor, b: torch.Tensor | None, qmin: int, qmax: int) -> torch.Tensor:
+    """E1: x̂, without gradients. Arguments of `fake_quantize`."""
+    if not _in_blocks(x):
+        return _values(x, _along(s, x), None if b is None else _along(b, x), qmin, qmax).to(x.dtype)
+    y = torch.empty_like(x)
+    for (x_part, y_part), s_part, b_part in _blocks((x, y), s, b):
+        y_part.copy_(_values(x_part, s_part, b_part, qmin, qmax))
+    return y
+
+
+def gradients(
+    x: torch.Tensor, grad: torch.Tensor, s: torch.Tensor, b: torch.Tensor | None, qmin: int, qmax: int, needs: Sequence[bool] = (True, True)
+) -> Sums:
+    """∂L/∂x and, where needed, the sums over what shares a grid for s and b (one number a grid, shapes not those of s), without g.
+
+    grad: ∂L/∂x̂, in the shape of x. The other arguments are those of `fake_quantize`.
+    """
+    if not _in_blocks(x):
+        grad_x, sum_s, sum_b = _gradients(x, grad, _along(s, x), None if b is None else _along(b, x), qmin, qmax, needs)
+        return grad_x.to(x.dtype), sum_s, sum_b
+    if not _same_layout(grad, x):  # .sum() gives an expanded gradient, some operators one in another memory format
+        grad = torch.empty_like(x, dtype=grad.dtype).copy_(grad)
+    grad_x = torch.empty_like(x)
+    sums = []
+    for (x_part, grad_part, out), s_part, b_part in _blocks((x, grad, grad_x), s, b):
+        inside, *part = _gradients(x_part, grad_part, s_part, b_part, qmin, qmax, needs)
+        out.copy_(inside)
+        sums.append(part)
+    sum_s, sum_b = (_join(list(parts), s) for parts in zip(*sums, strict=True))
+    return grad_x, sum_s, sum_b
+
+
+def _values(x: torch.Tensor, s: torch.Tensor, b: torch.Tensor | None, qmin: int, qmax: int) -> torch.Tensor:
+    """x̂ in the type of s; s and b broadcast against x."""
+    result: torch.Tensor = snap_(position(x.to(s.dtype), s, b), s, b, qmin, qmax)
+    return result
+
+
+def _gradients(x: torch.Tensor, grad: torch.Tensor, s: torch.Tensor, b: torch.Tensor | None, qmin: int, qmax: int, needs: Sequence[bool]) -> Sums:
+    """The table above in the type of s; s and b broadcast against x."""
+    e = grad.to(s.dtype)
+    v = position(x.to(s.dtype), s, b).clamp_(qmin, qmax)  # outside: exactly n or p
+    h = torch.ops.aten.hardtanh_backward(e, v, qmin, qmax)  # e where n < v < p, else 0; boolean masks are several times slower
+    sum_s = v.round().mul_(e).addcmul_(h, v, value=-1).sum_to_size(s.shape) if needs[0] else None
+    sum_b = (e - h).sum_to_size(s.shape) if needs[1] else None
+    return h, sum_s, sum_b
+
+
+def _along(state: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """[C] -> [C, 1, …], so that it broadcasts along axis 0 of x."""
+    return state if state.dim() == 0 else state.view(-1, *[1] * (x.dim() - 1))
+
+
+def _in_blocks(x: torch.Tensor) -> bool:
+    """Whether blocks pay: not for small tensors, nor where torch.compile makes one kernel of it all. A layout with gaps has no blocks."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() <= BLOCK:
+        return False
+    return x.is_contiguous() or _channels_last(x)
+
+
+def _channels_last(x: torch.Tensor) -> bool:
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _same_layout(y: torch.Tensor, x: torch.Tensor) -> bool:
+    return y.is_contiguous() if x.is_contiguous() else _channels_last(y)
+
+
+def _blocks(
+    tensors: Sequence[torch.Tensor], s: torch.Tensor, b: torch.Tensor | None
+) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]]:
+    """(views of one block of each tensor, s, b of the block). One grid: [elements] and []; one a channel: [rows, elements of a row] and [rows, 1]."""
+    plain = all(t.is_contiguous() for t in tensors)
+    dense = [t if plain else t.permute(0, 2, 3, 1) for t in tensors]  # in the order of memory
+    if s.dim() == 0:
+        yield from ((parts, s, b) for parts in zip(*(t.view(-1).split(BLOCK) for t in dense), strict=True))
+        return
+    rows = [t.reshape(t.shape[0], -1) for t in dense]
+    size = max(1, BLOCK // max(1, rows[0].shape[1]))
+    offsets = [None] * len(rows[0]) if b is None else b.view(-1, 1).split(size)
+    yield from zip(zip(*(t.split(size) for t in rows), strict=True), s.view(-1, 1).split(size), offsets, strict=False)
+
+
+def _join(parts: list[torch.Tensor | None], s: torch.Tensor) -> torch.Tensor | None:
+    """The sums of all blocks: added for one grid, one behind the other for one a channel."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    return known[0] if len(known) == 1 else torch.stack(known).sum(0) if s.dim() == 0 else torch.cat(known)
