@@ -11,6 +11,10 @@ import onnx_ir as ir
 from calib.errors import QuantizationError
 
 MARKER_DOMAIN, MARKER = "lsq_export", "FakeQuantize"
+KEEPS_TYPE = (
+    *("Add", "Clip", "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice"),
+    *("SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze"),
+)
 
 
 def constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
@@ -61,6 +65,12 @@ def single_consumer(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
+def sole_producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The producer of a value that nobody else reads, if it is a standard operator of one of these types (of any type, if none is given)."""
+    node = value.producer() if value is not None and single_consumer(value) else None
+    return node if node is not None and (not op_types or is_op(node, *op_types)) else None
+
+
 def insert(
     before: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], output: str, *, domain: str = "", shape: Any = None, **attributes: Any
 ) -> ir.Value:
@@ -98,7 +108,7 @@ def make(op_type: str, inputs: Sequence[ir.Value | None], output: str, *, domain
 def _type_of(inputs: Sequence[ir.Value | None], op_type: str) -> ir.DataType:
     """Operators that move codes keep the type of their first input; the rest are float."""
     first = inputs[0] if inputs else None
-    keeps = op_type in ("Add", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Identity")
+    keeps = op_type in ("Add", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Slice", "Identity")
     return first.dtype if keeps and first is not None and first.dtype is not None else ir.DataType.FLOAT
 
 

@@ -3,9 +3,10 @@
     FakeQuantize(Relu(x); n … p)     =>  FakeQuantize(x; code(0) … p)                    (E10)
     FakeQuantize(Clip(x, a, b); …)   =>  FakeQuantize(x; code(a) … code(b))              (E10)
     FakeQuantize(MaxPool(x))         =>  MaxPool(FakeQuantize(x))                        (rounding and clamping are monotone)
-    FakeQuantize(Reshape(x))         =>  Reshape(FakeQuantize(x)), Flatten, Transpose alike
+    FakeQuantize(Reshape(x))         =>  Reshape(FakeQuantize(x)), Flatten, Transpose and the like
+    FakeQuantize(Mul(x, α))          =>  Mul(FakeQuantize(x), α)                         (edges, scaling.py)
 
-All exact. Fires only where the marker is the one reader of the clamp or of the operator.
+All exact. Fires only where the marker is the one reader of the clamp or of the operator, and, in front of a Slice, where nobody reads the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from calib.fold import narrow
 from calib.grid import Grid
 
 from ..graph import array_of, attribute, clean, constant_of, insert, is_marker, is_op, make, replace, single_consumer
-from .normalize import CLAMPS, CODE_PRESERVING
+from .normalize import CLAMPS, CODE_PRESERVING, PICKING
+from .pads import is_constant_pad, pad_value, pads_behind, quantized, set_pad_value
+from .scaling import factor_of, hoist_edge
 
 
 def absorb_clamps(model: ir.Model) -> None:
@@ -34,8 +37,10 @@ def absorb_clamps(model: ir.Model) -> None:
         if is_op(producer, *CLAMPS):
             _absorb(marker, producer)
             todo.append(marker)
-        elif is_op(producer, *CODE_PRESERVING):
+        elif is_op(producer, *CODE_PRESERVING) and not _has_siblings(producer):
             todo.append(_hoist(marker, producer))
+        elif factor_of(producer) is not None and attribute(marker, "kind") == "edge":
+            todo.append(hoist_edge(marker, producer))
     clean(model)
 
 
@@ -60,8 +65,18 @@ def clamp_bounds(clamp: ir.Node) -> tuple[float, float]:
     return low, high
 
 
+def _has_siblings(mover: ir.Node) -> bool:
+    """A slice whose source others read as well: they have grids of their own."""
+    x = mover.inputs[0]
+    return is_op(mover, *PICKING) and x is not None and not single_consumer(x)
+
+
 def _absorb(marker: ir.Node, clamp: ir.Node) -> None:
     name = attribute(marker, "quantizer")
+    low, high = clamp_bounds(clamp)
+    for pad in pads_behind(marker.outputs[0]):
+        if not low <= pad_value(pad) <= high:
+            raise QuantizationError(f"{pad.name}: a Pad with {pad_value(pad):g} behind a clamp to {low:g} … {high:g} has no exact form; pad first")
     try:
         grid = narrow(grid_of(marker), *clamp_bounds(clamp))
     except QuantizationError as error:
@@ -84,6 +99,8 @@ def _hoist(marker: ir.Node, mover: ir.Node) -> ir.Node:
     node.attributes.update(marker.attributes)
     moved = make(mover.op_type, [hoisted, *mover.inputs[1:]], f"{name}.{mover.op_type}", shape=mover.outputs[0].shape)
     moved.attributes.update(mover.attributes)
+    if is_constant_pad(moved):
+        set_pad_value(mover.graph, moved, quantized(grid_of(marker), pad_value(mover)))
     mover.graph.insert_before(mover, moved)
     replace(marker.outputs[0], moved.outputs[0])
     mover.graph.remove([marker, mover], safe=True)

@@ -1,0 +1,102 @@
+"""channel_offsets: a merged marker (mixed.py), whose channels have offsets of their own, becomes QuantizeLinear/DequantizeLinear (E3-E5).
+
+    FakeQuantize(Conv(x, w, b); s, β_c, 0 … p)
+        =>  t = Conv(x, w, b - β_c);  q = Clip(QuantizeLinear(t; s, 0), 0, p)                                              (E3, exact)
+            c = QuantizeLinear(Add(DequantizeLinear(q; s, 0), constant o_c·S); S, Z);  DequantizeLinear(c; S, Z)            padded consumer
+            c = QuantizeLinear(DequantizeLinear(q; s, 1); S, o + k);  DequantizeLinear(c; S, o)                            none
+
+The sum is one integer addition, c = k·q + o_c. The consumer's bias takes (β_c - β'_c)·Σw (E4).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.channel_grid import ChannelGrid, channel_grid
+from calib.errors import QuantizationError
+
+from ..decisions import TensorDecision
+from ..graph import attribute, constant, constant_of, insert, replace
+from .equalize import offsets_of
+from .qdq import clip_codes, dequantize, is_padded, linear_consumers, quantize
+from .weights import bias_of, layer_of, set_bias, weight_codes
+
+
+def place_channel_offsets(graph: ir.Graph, marker: ir.Node) -> list[TensorDecision]:
+    """One decision for each of the quantizers that were merged."""
+    name, x = attribute(marker, "quantizer"), marker.inputs[0]
+    assert x is not None
+    producer = x.producer()
+    assert producer is not None
+    scale = float(constant_of(marker.inputs[1], name))
+    offsets, qmax = offsets_of(marker) + attribute(marker, "qmin") * scale, attribute(marker, "qmax") - attribute(marker, "qmin")
+    consumers = linear_consumers(marker.outputs[0])
+    padded = any(is_padded(c) for c in consumers)
+    try:
+        grid = channel_grid(scale, offsets, qmax, padded=padded)
+    except QuantizationError as error:
+        raise QuantizationError(f"{name}: {error}") from error
+    set_bias(producer, graph, bias_of(producer) - offsets)
+    codes = quantize(graph, marker, x, scale, 0, f"{name}.codes")
+    if padded:
+        values = _spread_apart(graph, marker, clip_codes(graph, marker, codes, 0, qmax, name), scale, grid, name)
+        codes = quantize(graph, marker, values, grid.scale, grid.zero_point, f"{name}.strided")
+    else:
+        values = dequantize(graph, marker, codes, scale, 1, f"{name}.steps")
+        codes = quantize(graph, marker, values, grid.scale, grid.zero_point + grid.stride, f"{name}.strided")
+    values = dequantize(graph, marker, codes, grid.scale, grid.zero_point, f"{name}.values")
+    border = max((_carry(graph, c, grid.remainders) for c in consumers), default=0.0)
+    replace(marker.outputs[0], values)
+    graph.remove(marker, safe=True)
+    return _decisions(marker, str(codes.name), scale, offsets, qmax, grid, ", ".join(layer_of(c) for c in consumers), border, padded=padded)
+
+
+def _spread_apart(graph: ir.Graph, before: ir.Node, codes: ir.Value, scale: float, grid: ChannelGrid, name: str) -> ir.Value:
+    """DequantizeLinear(q; s, 0) + (o_c - Z)·S, the constant in codes of its own, [C, 1, 1]."""
+    steps = grid.origins - grid.zero_point
+    lowest = min(0, int(steps.min()))
+    apart = constant(graph, f"{name}.apart.codes", (steps - lowest).astype(np.uint8).reshape(-1, 1, 1))
+    constant_values = dequantize(graph, before, apart, grid.scale, -lowest, f"{name}.apart")
+    values = dequantize(graph, before, codes, scale, 0, f"{name}.steps")
+    return insert(before, "Add", [values, constant_values], f"{name}.sums", shape=codes.shape)
+
+
+def _carry(graph: ir.Graph, node: ir.Node, remainders: np.ndarray) -> float:
+    """E4 with a remainder for each input channel: bias += Σ δ_c·w. Returns the largest error along a padded border, in the units of the output."""
+    codes, scale = weight_codes(node)
+    rows = codes.reshape(*codes.shape[:2], -1).astype(np.float64)  # [C_out, C_in/groups, kh·kw]
+    groups = attribute(node, "group", 1)
+    of_output = np.repeat(remainders.reshape(groups, -1), len(rows) // groups, axis=0)  # [C_out, C_in/groups]
+    set_bias(node, graph, bias_of(node) + (rows.sum(2) * of_output).sum(1) * scale)
+    return float(((np.abs(rows).sum(2) * np.abs(of_output)).sum(1) * scale).max()) if is_padded(node) else 0.0
+
+
+def _decisions(
+    marker: ir.Node, codes: str, scale: float, offsets: np.ndarray, qmax: int, grid: ChannelGrid, consumers: str, border: float, *, padded: bool
+) -> list[TensorDecision]:
+    found, first = [], 0
+    for part in marker.metadata_props["parts"].split(" "):
+        quantizer, size, own_scale = part.rsplit(":", 2)
+        factor = float(own_scale) / scale
+        offset, remainder = float(offsets[first]), float(grid.remainders[first])
+        decision = TensorDecision(
+            name=quantizer,
+            kind="activation",
+            codes=codes,
+            scale=float(own_scale),
+            offset=offset * factor,
+            levels=qmax + 1,
+            offset_carried=(offset - remainder if padded else offset) * factor,  # without padding the biases carry all of it
+            error_steps=-remainder / scale if padded else 0.0,
+            stride=grid.stride,
+            origin=int(grid.origins[first]),
+            container="UINT8",
+            container_scale=grid.scale * factor,
+            zero_point=grid.zero_point,
+            remainder=f"bias of {consumers}" if remainder and consumers else "none",
+            border=border,
+        )
+        found.append(decision)
+        first += int(size)
+    return found
