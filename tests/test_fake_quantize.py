@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
+from calib import QuantizationError
 from calib.grid import dequantize, position, quantize, snap_
 from lsq_export import fake_quantize as module
 from lsq_export.fake_quantize import fake_quantize
@@ -152,6 +155,39 @@ def test_nothing_is_saved_but_the_tensors_themselves():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         fake_quantize(x, s, b, 0, 15, 1.0)
     assert {t.data_ptr() for t in saved} == {t.data_ptr() for t in (x, s, b)}
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler about torch
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("channels", [None, pytest.param(6, marks=pytest.mark.slow)])
+def test_fused_kernels_give_what_blocks_give(channels, dtype):
+    """Blocks are held against the oracle above."""
+    x = with_ties((6, 5, 7, 4), 0.25, -0.375, -8, 7).to(dtype).contiguous(memory_format=torch.channels_last)
+    e = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    s, b = (torch.tensor(v) if channels is None else torch.tensor(v) * torch.arange(1, channels + 1) for v in (0.25, -0.375))
+    expected = run(x, s, b, -8, 7, e), run(x, s, None, 0, 15, e)
+    torch.compiler.reset()
+    module.fuse()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "FUSED_FROM", 0)
+            found = run(x, s, b, -8, 7, e), run(x, s, None, 0, 15, e)
+    finally:
+        module.fuse(False)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1]) and ours[0].stride() == x.stride()
+        torch.testing.assert_close(ours[2:], theirs[2:])
+
+
+def test_fused_kernels_need_a_compiler(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: broken)
+    with pytest.raises(QuantizationError, match=r"C\+\+ compiler"):
+        module.fuse()
+
+
+def broken(*arguments):
+    raise RuntimeError("no compiler")
 
 
 def net() -> nn.Module:
