@@ -1,0 +1,155 @@
+"""mixed, equalize, channel_offsets: convolutions side by side become one, with the same values before rounding and the same codes after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networks
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Case, Conv, Wired, find, inputs, norm, operators, quick_capture, train, values
+from torch import nn
+
+from lsq_export.emit import emit_all
+from lsq_export.evaluate import evaluate
+from lsq_export.fold import Folded, fold
+from lsq_export.graph import attribute, copy, is_marker
+from lsq_export.rewrite.equalize import SCALING
+from lsq_export.rewrite.mixed import merge_mixed
+from lsq_export.rewrite.normalize import normalize
+from lsq_export.rewrite.slices import split_to_slices
+from lsq_export.rewrite.weights import freeze_weights, weight_codes
+from lsq_export.targets import get
+from lsq_export.verify import check
+
+FLOAT64 = 1e-6  # relative: the ratios of steps are kept as float32
+STEPS = {"d3.input": -0.3, "d5.input": -0.45, "p1.input": -1.2, "p2.input": 0.7, "fc.input": -0.1}
+
+
+def mixed(activation: Any = F.silu, kernels: tuple[int, int] = (3, 5), shares: tuple[int, int] = (5, 3), stride: int = 1) -> nn.Module:
+    """Depthwise kernels of two sizes, then two 1×1 convolutions."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        h = activation(s.bn(s.stem(x)))
+        a, b = torch.split(h, list(shares), 1)
+        h = activation(s.bn2(torch.cat([s.d3(a), s.d5(b)], 1)))
+        a, b = torch.split(h, [4, 4], 1)
+        return s.fc(F.relu(torch.cat([s.p1(a), s.p2(b)], 1)))
+
+    depthwise = [Conv(n, n, k, stride, padding=k // 2, groups=n) for n, k in zip(shares, kernels, strict=True)]
+    return Wired(
+        forward, stem=Conv(3, 8, 3, padding=1), bn=norm(8), d3=depthwise[0], d5=depthwise[1], bn2=norm(8), p1=Conv(4, 6, 1), p2=Conv(4, 6, 1),
+        fc=Conv(12, 4, 1),
+    )  # fmt: skip
+
+
+def case_of(activation: Any = F.silu, bits: int = 4, offsets: dict[str, float] | None = None, **keywords: Any) -> Case:
+    config = {**networks.LOW, "weight_bits": bits, "activation_bits": bits}
+    return Case(lambda: mixed(activation, **keywords), config, offsets=STEPS if offsets is None else offsets)
+
+
+def unmerged(case: Case) -> ir.Model:
+    model = quick_capture(train(case)).model
+    split_to_slices(model)
+    normalize(model)
+    freeze_weights(model)
+    return model
+
+
+def folded(case: Case) -> Folded:
+    return fold(quick_capture(train(case)), [inputs(16, 1)])
+
+
+def holds(case: Case) -> Folded:
+    """Promises 1 and 2."""
+    found = folded(case)
+    files = emit_all(found, ("qdq", "qoperator"), get("ort-cpu"))
+    parity = check(None, found.trained, found.model, files, "ort-cpu", [inputs(8, 2, spread=3.0)])
+    assert all(f.ok for f in parity.formats.values()), parity.failures
+    return found
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_merged_convolutions_compute_the_same(bits: int, stride: int) -> None:
+    was = unmerged(case_of(bits=bits, stride=stride))
+    now = copy(was)
+    merge_mixed(now)
+    assert operators(was).count("Conv") == 6 and operators(was).count("Concat") == 2 and operators(was).count("Slice") == 4
+    assert operators(now).count("Conv") == 4 + 2 and not {"Concat", "Slice"} & set(operators(now))
+    a, b = (evaluate(m.graph, inputs(6, 2, spread=3.0))[0].numpy() for m in (was, now))
+    assert np.abs(a - b).max() <= FLOAT64 * np.abs(a).max()
+
+
+def test_kernels_groups_and_names() -> None:
+    model = unmerged(case_of())
+    merge_mixed(model)
+    layers = {str(node.name): node for node in find(model, "Conv") if SCALING not in node.metadata_props}
+    depthwise, pointwise = (node for node in layers.values() if attribute(node, "group", 1) > 1)
+    codes, _ = weight_codes(depthwise)
+    assert codes.shape == (8, 1, 5, 5) and not codes[:5, :, 0].any() and not codes[:5, :, :, -1].any() and codes[5:, :, 0].any()
+    assert (attribute(depthwise, "group"), attribute(depthwise, "pads")) == (8, (2, 2, 2, 2))
+    assert attribute(pointwise, "group") == 2 and weight_codes(pointwise)[0].shape == (12, 4, 1, 1)
+
+
+@pytest.mark.parametrize("activation", [F.silu, F.relu])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_the_promises_hold(activation: Any, bits: int) -> None:
+    found = holds(case_of(activation, bits))
+    assert not {"Concat", "Slice"} & set(operators(found.model)) or bits == 8
+
+
+def test_a_relu_goes_into_the_codes_where_it_clamps_all_parts_alike() -> None:
+    """β of -0.3 and -0.45 steps: code 0 is the lowest for both. -0.3 and -2.2 steps: codes 0 and 2, so the Relu keeps a grid of its own."""
+    alike, apart = (holds(case_of(F.relu, offsets={**STEPS, "d5.input": beta})) for beta in (-0.45, -2.2))
+    assert sum(SCALING in node.metadata_props or "scaling" in str(node.name) for node in find(alike.model, "Conv")) < sum(
+        "scaling" in str(node.name) for node in find(apart.model, "Conv")
+    )
+
+
+def test_every_part_has_its_decision() -> None:
+    found = {d.name: d for d in folded(case_of()).tensors}
+    d3, d5 = found["d3.input"], found["d5.input"]
+    assert d3.codes == d5.codes and d3.scale != d5.scale and d3.zero_point == d5.zero_point
+    for decision, steps in ((d3, -0.3), (d5, -0.45)):
+        assert decision.offset == pytest.approx(
+            steps / 0.9 * decision.scale, rel=1e-5
+        )  # `train` counts in steps before their factor
+        assert abs(decision.error_steps) <= 0.5 / decision.stride
+    assert found["p1.input"].error_steps == 0 and "bias" in found["p1.input"].remainder
+
+
+def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:
+    def dilated() -> nn.Module:
+        def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+            a, b = torch.split(s.stem(x), [4, 4], 1)
+            return s.fc(torch.cat([s.d3(a), s.d5(b)], 1))
+
+        return Wired(forward, stem=Conv(3, 8, 1), d3=Conv(4, 4, 3, padding=1), d5=Conv(4, 4, 3, padding=2, dilation=2), fc=Conv(8, 4, 1))
+
+    model = unmerged(Case(dilated, networks.LOW))
+    merge_mixed(model)
+    assert operators(model).count("Concat") == 1 and operators(model).count("Slice") == 2
+    holds(Case(dilated, networks.LOW))
+
+
+def test_an_origin_off_by_one_is_seen() -> None:
+    found = folded(case_of())
+    files = emit_all(found, ("qoperator",), get("ort-cpu"))
+    name = next(t.name for t in files["qoperator"].graph.initializer if t.name.endswith("apart.codes"))
+    (tensor,) = (t for t in files["qoperator"].graph.initializer if t.name == name)
+    codes = np.frombuffer(tensor.raw_data, np.uint8).copy()
+    codes[0] += 1
+    tensor.raw_data = codes.tobytes()
+    parity = check(None, found.trained, found.model, files, "ort-cpu", [inputs(8, 2, spread=3.0)])
+    assert any("more than ties" in line for line in parity.failures)
+
+
+def test_markers_have_one_offset_a_channel() -> None:
+    model = unmerged(case_of())
+    merge_mixed(model)
+    merged = [node for node in model.graph if is_marker(node) and attribute(node, "axis") == 1]
+    assert len(merged) == 2 and all(values(model)[str(node.outputs[0].name)].shape[1] == 8 for node in merged)
