@@ -1,8 +1,9 @@
-"""The float network of a trained graph: what `bench` compares the integer files with."""
+"""The float network that `bench` compares the integer files with: as torch exports it, or, without a torch model, rebuilt from a trained graph."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -12,10 +13,14 @@ from .bundle import TRAINED, load_onnx
 from .emit import serialize
 from .graph import clean, constant, constant_of, is_marker, is_op, replace
 
+if TYPE_CHECKING:
+    import torch
+
 
 def float_model(trained: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without its quantizers: the operators and shapes of the float model as torch exports it, weights as values.
+    """The graph without its quantizers: the shapes of the float model, weights as values.
 
+    The operators are those of a normalized graph (GlobalAveragePool for ReduceMean, say), which ONNX Runtime can run faster than what torch exports.
     The weights are the trained low-bit values; latency does not depend on them.
     """
     model = ir.from_proto(trained)
@@ -35,3 +40,31 @@ def float_model(trained: onnx.ModelProto) -> onnx.ModelProto:
 def float_model_of(bundle: Path) -> bytes:
     """Of a bundle directory, serialized."""
     return float_model(load_onnx(bundle / TRAINED)).SerializeToString()
+
+
+def exported_float_model(model: torch.nn.Module, example: torch.Tensor) -> bytes:
+    """What a user of torch would deploy: torch.onnx.export(dynamo=True) of the model without its quantizers (if it has any), untouched, serialized.
+
+    example: float32 [N, …]; the batch stays dynamic. Errors (QuantizationError): the model does not take the example, or torch cannot export it.
+    """
+    import torch
+
+    from calib.errors import QuantizationError
+    from calib.initialize import evaluating
+    from calib.quantized import bypassed
+
+    from .capture import CAPTURE_BATCH, _quiet_exporter, forward
+
+    example = example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous()
+    with bypassed(model), evaluating(model):
+        forward(model, example)
+        try:
+            with _quiet_exporter():
+                program = torch.onnx.export(
+                    model, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False, input_names=["input"]
+                )
+        except Exception as error:  # the exporter raises many types of its own
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise QuantizationError(f"torch.onnx.export cannot export the float network: {reason}") from error
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())

@@ -13,8 +13,7 @@ from conftest import Exported
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
-from lsq_export import bench
-from lsq_export.bench import collect, compare
+from lsq_export.bench import BenchResult, collect, compare, timing
 from lsq_export.cli import cli
 from lsq_export.float_model import float_model_of
 
@@ -26,7 +25,7 @@ def model(shape: tuple[int | str, ...] = ("N", 4), element: int = TensorProto.FL
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
-def fast(models: dict[str, object], **options: object) -> bench.BenchResult:
+def fast(models: dict[str, object], **options: object) -> BenchResult:
     return compare(models, **{"runs": 7, "threads": 1, "warmup": 1, "pause": 0.0, **options})  # type: ignore[arg-type]
 
 
@@ -54,7 +53,7 @@ def test_blocks_alternate_and_begin_with_pause_and_warmup(monkeypatch: pytest.Mo
         blocks.append((name, runs))
         return [float(len(blocks))] * runs
 
-    monkeypatch.setattr(bench, "_block", fake)
+    monkeypatch.setattr(timing, "_block", fake)
     compare({"a": model(), "b": model()}, runs=12, warmup=2, pause=0.5)
     assert blocks == [(name, runs) for runs in (3, 3, 2, 2, 2) for name in "ab"]
 
@@ -66,14 +65,14 @@ def test_a_block_pauses_and_counts_only_timed_runs(monkeypatch: pytest.MonkeyPat
         def run(self, outputs: object, feed: object) -> None:
             log.append("run")
 
-    monkeypatch.setattr(bench.time, "sleep", log.append)
-    assert len(bench._block("a", Session(), {}, runs=3, warmup=2, pause=0.25)) == 3  # type: ignore[arg-type]
+    monkeypatch.setattr(timing.time, "sleep", log.append)
+    assert len(timing._block("a", Session(), {}, runs=3, warmup=2, pause=0.25)) == 3  # type: ignore[arg-type]
     assert log == [0.25, *["run"] * 5]
 
 
 def test_inputs_are_the_same_for_every_model_and_cover_both_signs() -> None:
-    session = bench._session("a", model(("N", 50)), 1)
-    one, two = (bench.random_inputs("a", session, 4, 0)["x"] for _ in range(2))
+    session = timing.open_session("a", model(("N", 50)), 1)
+    one, two = (timing.random_inputs("a", session, 4, 0)["x"] for _ in range(2))
     assert one.shape == (4, 50) and one.dtype == np.float32 and np.array_equal(one, two) and one.min() < 0 < one.max()
 
 
@@ -130,7 +129,7 @@ def test_command(bundle: Path, tmp_path: Path) -> None:
     options = ["--runs", "3", "--pause", "0", "--threads", "1"]
     result = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", str(tmp_path / "b.json")])
     assert result.exit_code == 0, result.output
-    assert all(word in result.stdout for word in ("float", "qoperator", "time / baseline"))
+    assert all(word in result.stdout for word in ("float", "qoperator", "baseline / it", "QLinearConv", "peak memory", "int8 peak"))
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert [r["name"] for r in rows] == ["float", "qdq", "qoperator"]
     assert rows[0]["file_bytes"] > rows[2]["file_bytes"] == (bundle / "qoperator" / "model.onnx").stat().st_size
@@ -151,5 +150,5 @@ def test_8_bit_inputs_get_every_code() -> None:
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(proto)
-    x = bench.random_inputs("q", bench._session("q", proto.SerializeToString(), 1), 1, 0)["x"]
+    x = timing.random_inputs("q", timing.open_session("q", proto.SerializeToString(), 1), 1, 0)["x"]
     assert x.dtype == np.uint8 and len(np.unique(x)) == 256

@@ -1,8 +1,5 @@
 """Latency of several ONNX models against each other, in one run of ONNX Runtime.
 
-    result = compare({"float": "float.onnx", "qoperator": "out/qoperator/model.onnx"}, batch=1, threads=2)
-    result.rows[1].ratio        # median time of qoperator / median time of float
-
 The models take turns in blocks of runs, so that what else the machine does falls on all of them. The threads of a session spin for a while after
 its last run and would take the cores from the next one (two sessions timed run by run slowed each other down three times); so each block begins
 with a pause in which they go to sleep, and with runs that are not counted.
@@ -12,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,8 @@ import onnxruntime as ort
 
 from calib.errors import QuantizationError
 
-from .bundle import TRAINED
-from .float_model import float_model_of
-
 Source = str | os.PathLike[str] | bytes
 BLOCKS = 5
-FLOAT = "float"
 
 
 @dataclass(frozen=True)
@@ -68,11 +61,13 @@ def compare(
     warmup: int = 5,
     pause: float = 0.1,
     seed: int = 0,
+    on_block: Callable[[str], None] = lambda name: None,
 ) -> BenchResult:
     """Time each model `runs` times on the same random inputs, in BLOCKS alternating blocks.
 
     models: name -> file or serialized model. batch: takes the place of a dynamic first dimension. baseline: name of the model that ratios refer to,
-    by default the first. warmup: uncounted runs at the start of each block. pause: seconds of rest before each block.
+    by default the first. warmup: uncounted runs at the start of each block. pause: seconds of rest before each block. on_block(name): called after
+    each block.
     Errors (QuantizationError): no models, unknown baseline, a model that cannot be loaded, run, or fed.
     """
     if not models:
@@ -83,40 +78,20 @@ def compare(
     for option, value in (("batch", batch), ("runs", runs), ("threads", threads)):
         if value < 1:
             raise QuantizationError(f"{option} is {value}: use 1 or more")
-    sessions = {name: _session(name, source, threads) for name, source in models.items()}
+    sessions = {name: open_session(name, source, threads) for name, source in models.items()}
     feeds = {name: random_inputs(name, session, batch, seed) for name, session in sessions.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for block in range(min(BLOCKS, runs)):
         count = len(range(block, runs, min(BLOCKS, runs)))  # the blocks share out the runs
         for name, session in sessions.items():
             times[name] += _block(name, session, feeds[name], count, warmup, pause)
+            on_block(name)
     base = float(np.median(times[baseline]))
     rows = []
     for name, source in models.items():
         low, median, high = (float(q) for q in np.quantile(times[name], (0.25, 0.5, 0.75)))
         rows.append(Latency(name, median, low, high, median / base, len(times[name]), _size(source)))
     return BenchResult(tuple(rows), baseline, batch, threads, ort.__version__)
-
-
-def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
-    """name -> ONNX file, or serialized model, of files and bundles. A file is called by its path; of a bundle, the float network (made from
-    reference/trained.onnx) comes first and is called "float", the others by their format; with several paths, behind the directory's name."""
-    found: dict[str, Source] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            prefix = f"{path}/" if len(paths) > 1 else ""
-            files: dict[str, Source] = {f"{prefix}{FLOAT}": float_model_of(path)} if (path / TRAINED).is_file() else {}
-            files |= {f"{prefix}{file.parent.name}": file for file in sorted(path.glob("*/model.onnx"))}
-        elif path.is_file():
-            files = {str(path): path}
-        else:
-            raise QuantizationError(f"{path} does not exist: give ONNX files or a bundle")
-        if not files:
-            raise QuantizationError(
-                f"{path} is no bundle: it has no <format>/model.onnx; give ONNX files or a directory that lsq-export export wrote"
-            )
-        found |= files
-    return found
 
 
 def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: int) -> dict[str, np.ndarray]:
@@ -142,8 +117,14 @@ def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: in
     return feed
 
 
-def _session(name: str, source: Source, threads: int) -> ort.InferenceSession:
+def open_session(name: str, source: Source, threads: int, profile: str | None = None) -> ort.InferenceSession:
+    """A session with `threads` threads and everything else by default. profile: prefix of the file that ONNX Runtime's profiler writes.
+
+    Errors (QuantizationError): no such file, a model that cannot be loaded.
+    """
     options = ort.SessionOptions()
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised
     if not isinstance(source, bytes) and not Path(source).is_file():

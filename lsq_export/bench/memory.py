@@ -1,0 +1,36 @@
+"""Peak memory of a model: of a process that only loads and runs it, minus that of a process that does neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from calib.errors import QuantizationError
+
+from .children import as_file, run_child
+from .timing import Source
+
+RUNS = 3  # the second run is the first with ONNX Runtime's memory pattern
+
+
+def peak_memory(name: str, source: Source, feed: Mapping[str, np.ndarray], *, threads: int = 2) -> int:
+    """Bytes that loading the file and running it on `feed` add to a process with numpy and ONNX Runtime at its peak: the file as it is parsed,
+    weights and their packed copies, activations.
+
+    Errors (QuantizationError): the model cannot be loaded or run there.
+    """
+    with TemporaryDirectory(prefix="lsq-export-bench.") as directory, as_file(source) as path:
+        inputs = Path(directory) / "inputs.npz"
+        np.savez(inputs, allow_pickle=False, **dict(feed))
+        peaks = []
+        for model in (None, str(path)):
+            request = {"model": model, "inputs": str(inputs), "threads": threads, "runs": RUNS}
+            try:
+                peaks.append(int(run_child("peak_memory", request, Path(directory))["peak_bytes"]))
+            except QuantizationError as error:
+                raise QuantizationError(f"model {name}: its memory cannot be measured: {error}") from error
+    empty, full = peaks
+    return max(0, full - empty)

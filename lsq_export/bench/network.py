@@ -1,0 +1,124 @@
+"""A network by its name or checkpoint -> what `bench` compares: torch's float export, our two formats, and the peer. Needs torch.
+
+To time a network nobody has to train it: latency depends on its shapes. A network by name gets random weights, batch norms with the statistics of
+random images, and quantizers initialized on those; it is folded and written as `export` does it, without the verification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import calib
+
+from ..capture import capture, forward
+from ..checkpoint import restore
+from ..emit import emit_all
+from ..float_model import exported_float_model
+from ..fold import fold
+from ..models import build
+from ..prepare import QATConfig, prepare
+from ..targets import get
+from .peer import peer_models
+from .sources import EXPORTED, FLOAT, Subject
+
+FORMATS = ("qdq", "qoperator")
+IMAGES, SEED = 8, 0
+SIZE = 224  # pixels, for a network by name
+RANDOM = "random weights, batch norms and quantizers initialized on random images: for timing only"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A prepared model with grids. title: of its record. x: float32 [IMAGES, C, H, W], what grids are calibrated on. notes: as in Subject."""
+
+    title: str
+    model: nn.Module
+    x: torch.Tensor
+    notes: tuple[str, ...]
+
+
+def named_network(name: str, size: int | None = None, *, weight_bits: int = 4, activation_bits: int = 4) -> Network:
+    """A network of `lsq_export.models.build` with random weights, for images of size × size pixels.
+
+    Errors (QuantizationError): an unknown model, one that cannot be quantized or does not take such images.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = build(name)
+        x = torch.randn(IMAGES, 3, size or SIZE, size or SIZE)
+        randomize_batch_norms(model, x)
+    config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits)
+    return Network(title_of(name, config, x), _initialized(model, config, x), x, (RANDOM,))
+
+
+def network_of_checkpoint(path: Path, size: int | None = None, *, weight_bits: int = 4, activation_bits: int = 4) -> Network:
+    """The network of a checkpoint. The widths are for a float one; a low-bit one has its own. size: None is that of its images.
+
+    Errors (QuantizationError): as `restore`; a network that cannot be quantized or does not take such images.
+    """
+    model, found = restore(path)
+    channels, height, width = found.input_shape
+    x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
+    if found.config is not None:
+        return Network(title_of(str(path), QATConfig.from_dict(found.config), x), model, x, ())
+    config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits)
+    return Network(title_of(str(path), config, x), _initialized(model, config, x), x, ("float checkpoint: quantizers initialized on random images",))
+
+
+def title_of(name: str, config: QATConfig, x: torch.Tensor) -> str:
+    """resnet18 W4A4 3×224×224."""
+    return f"{name} W{config.weight_bits}A{config.activation_bits} {'×'.join(map(str, x.shape[1:]))}"
+
+
+def subject_of_network(network: Network, *, peer: bool = True, on_stage: Callable[[str], None] = lambda stage: None) -> Subject:
+    """Its float form as torch exports it, our formats for ort-cpu, and ONNX Runtime's quantization of that float form.
+
+    on_stage(name): called as each stage begins. Errors (QuantizationError): as `export` without verification, and as `peer_models`.
+    """
+    on_stage("float")
+    float_model = exported_float_model(network.model, network.x)
+    target = get("ort-cpu")
+    on_stage("capture")
+    captured = capture(network.model, network.x[:1])
+    on_stage("fold")
+    folded = fold(captured, [network.x], target.folds[0])
+    on_stage("rewrite")
+    ours = {name: proto.SerializeToString() for name, proto in emit_all(folded, FORMATS, target).items()}
+    theirs: dict[str, Any] = {}
+    notes = network.notes
+    if peer:
+        on_stage("quantize_static")
+        theirs, more = peer_models(float_model, network.x.numpy())
+        notes += more
+    return Subject(network.title, {FLOAT: float_model, **ours, **theirs}, EXPORTED, notes)
+
+
+@torch.no_grad()
+def randomize_batch_norms(model: nn.Module, x: torch.Tensor) -> None:
+    """γ uniform in 0.5 … 1.5, β normal with σ = 0.3, running statistics those of the images x; the model is in eval mode afterwards."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        if norm.affine:
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, 0.0, 0.3)
+        norm.momentum = None  # the average of all batches, of which there is one
+        norm.reset_running_stats()
+    forward(model, x)  # a model that does not take x is one line here; in training mode torch's own error comes through
+    model.train()
+    model(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+def _initialized(model: nn.Module, config: QATConfig, x: torch.Tensor) -> nn.Module:
+    prepared = prepare(model.eval(), config)
+    calib.initialize(prepared, [x], method="mse")
+    return prepared

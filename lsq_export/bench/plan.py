@@ -1,0 +1,109 @@
+"""Which networks `bench` measures, how often, and which of those runs a journal has already."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from calib.errors import QuantizationError
+
+from .. import __version__
+from .journal import Journal
+from .record import Record, machine, measure
+from .sources import Subject, subject_of_bundle
+
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt")  # all but the first are refused by name when they are read
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One network. make(on_stage): its subject, minutes of work for a large one. settings: what, beside those of `measure`, decides the numbers."""
+
+    name: str
+    settings: dict[str, Any]
+    make: Callable[[Callable[[str], None]], Subject]
+
+
+def plan(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    *,
+    size: int | None = None,
+    weight_bits: int | None = None,
+    activation_bits: int | None = None,
+    peer: bool | None = None,
+) -> list[Planned]:
+    """Checkpoints and networks by name: one plan each. Anything else are files and bundles: one plan that compares all of them.
+
+    size, weight_bits, activation_bits: None is 224 (or the checkpoint's size) and 4. peer: None is yes for networks, no for files and bundles.
+    Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one.
+    """
+    checkpoints = [path for path in paths if path.suffix in CHECKPOINTS]
+    files = [path for path in paths if path not in checkpoints]
+    networks = bool(checkpoints or names)
+    if not (networks or files):
+        raise QuantizationError("there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME")
+    if networks and files:
+        raise QuantizationError(f"{files[0]} is a file or bundle, the others are networks to export first: give either, in two calls")
+    given = {"--size": size, "--weight-bits": weight_bits, "--activation-bits": activation_bits}
+    unused = [option for option, value in given.items() if value is not None]
+    if files and unused:
+        raise QuantizationError(f"{unused[0]} is for checkpoints and --model: an ONNX file is timed as it is")
+    for path in paths:
+        if not path.exists():
+            raise QuantizationError(f"{path} does not exist: give ONNX files, a bundle, a checkpoint, or --model NAME")
+    if files:
+        title, peer = ", ".join(map(str, files)), bool(peer)
+        return [Planned(title, {"network": title, "peer": peer}, lambda on_stage: subject_of_bundle(*files, peer=peer))]
+    bits = {key: value for key, value in (("weight_bits", weight_bits), ("activation_bits", activation_bits)) if value is not None}
+    common = {"size": size, "peer": peer is not False, **bits}
+    return [_network(name, named, common, bits) for named, found in ((False, checkpoints), (True, names)) for name in map(str, found)]
+
+
+def _network(name: str, named: bool, common: dict[str, Any], bits: dict[str, int]) -> Planned:
+    def make(on_stage: Callable[[str], None]) -> Subject:
+        from .network import named_network, network_of_checkpoint, subject_of_network  # torch, only where it is needed
+
+        on_stage("model")
+        size = common["size"]
+        network = named_network(name, size, **bits) if named else network_of_checkpoint(Path(name), size, **bits)
+        return subject_of_network(network, peer=common["peer"], on_stage=on_stage)
+
+    return Planned(name, {"network": name, **common}, make)
+
+
+def run(
+    planned: Sequence[Planned],
+    *,
+    repeat: int = 1,
+    journal: Journal | None = None,
+    on_stage: Callable[[str, str], None] = lambda network, stage: None,
+    on_subject: Callable[[Subject, int], Callable[[str], None]] = lambda subject, number: lambda step: None,
+    **options: Any,
+) -> Iterator[Record]:
+    """Records, `repeat` of each network. journal: those that it has are not measured again, the others go into it. options: those of `measure`.
+
+    on_stage(network, stage): called while a network is exported. on_subject(subject, number): gives the on_step of run `number`, 1 … repeat.
+    """
+    for entry in planned:
+        settings = {**entry.settings, **options, **environment()}
+        done = journal.records(settings)[:repeat] if journal else []
+        yield from done
+        if len(done) == repeat:
+            continue
+        subject = entry.make(lambda stage, name=entry.name: on_stage(name, stage))  # type: ignore[misc]
+        for number in range(len(done) + 1, repeat + 1):
+            record = measure(subject, on_step=on_subject(subject, number), **options)
+            if journal:
+                journal.append(settings, record)
+            yield record
+
+
+def environment() -> dict[str, str]:
+    """Runs of another machine or of other versions are other runs."""
+    return {"machine": machine(), "lsq_export": __version__, "onnxruntime": ort.__version__, "python": platform.python_version()}
