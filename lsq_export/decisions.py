@@ -42,14 +42,16 @@ class TensorDecision:
 class LayerDecision:
     """One Conv or Gemm on integers (E6-E9).
 
-    bits: of the trained weight. gain: g of E6. container: INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the largest rounding
-    of a bias in steps of the output's grid (0 if the output is the accumulator). accumulator: bound of |acc| over all inputs.
-    dead_channels: channels whose weights are stored as zero, because they are zero or negligible beside the bias.
+    bits: of the trained weight. scale: smallest and largest s_w of its channels as the file holds them, s_w·|γ|/σ/g. gain: g of E6. container:
+    INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the largest rounding of a bias in steps of the output's grid (0 if the output is the
+    accumulator). accumulator: bound of |acc| over all inputs. dead_channels: channels whose weights are stored as zero, because they are zero or
+    negligible beside the bias.
     """
 
     name: str
     operator: str
     bits: int
+    scale: tuple[float, float]
     gain: int
     container: str
     bias_error_steps: float

@@ -21,8 +21,8 @@ from . import __version__, integer
 from .bundle import FOLDED, MANIFEST, PARITY, REPORT, TRAINED, Bundle, new_directory, open_bundle, write_json, write_model, write_text
 from .capture import capture
 from .emit import FORMATS, code_types, emit, emit_all, serialize
-from .fold import Folded
-from .fold import fold as fold_captured
+from .fold import Folded, prepare_fold
+from .folds import fold_cost
 from .parity import Parity
 from .report import render
 from .targets import Target, get
@@ -66,16 +66,17 @@ def export(
         on_stage("capture")
         captured = capture(model, example_input)
         on_stage("fold")
-        folded = fold_captured(captured, _keep_first(_matching(calibration, captured.input_shape), seen), how)
+        place = prepare_fold(captured, _keep_first(_matching(calibration, captured.input_shape), seen))
+        folded, images = place(how), torch.cat(seen)[:VERIFIED_IMAGES]
         on_stage("rewrite")
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
-        images = torch.cat(seen)[:VERIFIED_IMAGES]
+        costs = [_cost_of(name, images, lambda name: folded if name == how else place(name)) for name in goal.folds]
         parity = check(model, folded.trained, folded.model, files, target, [images], decisions=(folded.tensors, folded.layers))
         on_parity(parity)
         on_stage("bundle")
         try:
-            _write(directory, folded, files, goal, images[:GOLDEN_IMAGES].numpy(), parity, preprocessing, source)
+            _write(directory, folded, files, goal, images[:GOLDEN_IMAGES].numpy(), parity, costs, preprocessing, source)
         except OSError as error:
             raise QuantizationError(f"the output directory {out} cannot be written: {error.strerror or error}") from error
     return open_bundle(out)
@@ -112,9 +113,18 @@ def _keep_first(batches: Iterator[torch.Tensor], kept: list[torch.Tensor]) -> It
         yield x
 
 
+def _cost_of(name: str, images: torch.Tensor, place: Callable[[str], Folded]) -> dict[str, Any]:
+    """For the manifest: a fold against the trained model on these images, or why it is refused."""
+    try:
+        cost = fold_cost(place(name), [(images, None)])
+    except QuantizationError as error:
+        return {"fold": name, "refused": str(error)}
+    return {"fold": name, "images": len(images), **{key: cost.to_dict()[key] for key in ("codes_differing", "sqnr_db", "top1_agreement")}}
+
+
 def _write(
     directory: Path, folded: Folded, files: dict[str, onnx.ModelProto], target: Target, golden: np.ndarray, parity: Parity,
-    preprocessing: dict[str, Any] | None, source: dict[str, Any] | None,
+    costs: list[dict[str, Any]], preprocessing: dict[str, Any] | None, source: dict[str, Any] | None,
 ) -> None:  # fmt: skip
     reference = files.get("qoperator") or emit(folded.model, "qoperator", target)
     names = [output.name for output in reference.graph.output]
@@ -124,7 +134,7 @@ def _write(
     (directory / TRAINED).parent.mkdir()
     for path, graph in ((TRAINED, folded.trained), (FOLDED, folded.model)):
         onnx.save(serialize(graph, target.opset, path.stem), directory / path)
-    manifest = manifest_of(directory, folded, files, target, preprocessing, source)
+    manifest = manifest_of(directory, folded, files, target, preprocessing, source) | {"folds": costs}
     write_json(directory / MANIFEST, manifest)
     write_json(directory / PARITY, parity.to_dict())
     write_text(directory / REPORT, render(manifest, parity.to_dict()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
+
+from calib.observers import Observer
 
 from .capture import Captured
 from .decisions import LayerDecision, TensorDecision
@@ -39,6 +41,11 @@ def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "stride
 
     how: "strided" (E5, 8-bit containers), "integer" (zero points among the 2^b codes, for INT4/INT2 hardware), "naive" (for comparison only).
     """
+    return prepare_fold(captured, batches)(how)
+
+
+def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor]) -> Callable[[str], Folded]:
+    """What all folds share, the calibrated edges above all; call the result with the name of a fold, as often as you like."""
     model = copy(captured.model)
     normalize(model)
     freeze_weights(model)
@@ -47,6 +54,10 @@ def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "stride
     fold_batch_norms(model)
     absorb_clamps(model)
     statistics = place_edges(model, batches)
+    return lambda how: _place(captured, trained, copy(model), how, statistics)
+
+
+def _place(captured: Captured, trained: ir.Model, model: ir.Model, how: str, statistics: dict[str, Observer]) -> Folded:
     tensors = clear_ties(model, place_offsets(model, how, statistics))
     layers = place_integers(model, gain=how == "strided")
     return Folded(trained, model, tuple(tensors), tuple(layers), how, captured.input_shape)

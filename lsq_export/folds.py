@@ -6,7 +6,8 @@ for cost in compare_folds(model, example, calibration, test): print(cost.fold, c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -18,8 +19,9 @@ from calib.initialize import inputs
 
 from .capture import capture
 from .evaluate import evaluate
-from .fold import Folded, fold
+from .fold import Folded, prepare_fold
 from .graph import attribute, is_marker
+from .parity import finite
 from .rewrite.clamps import grid_of
 from .trained_layers import first_code, trained_codes
 from .verify_tools import Agreement, pairs
@@ -41,6 +43,11 @@ class FoldCost:
     accuracy: float | None
     trained_accuracy: float | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; an infinite SQNR is None."""
+        found: dict[str, Any] = finite(asdict(self))
+        return found
+
 
 def compare_folds(
     model: nn.Module,
@@ -57,10 +64,13 @@ def compare_folds(
     test = list(pairs(batches, captured.model.graph))
     if not test:
         raise QuantizationError("there is nothing to compare on: the batches are empty")
-    return [_cost(fold(captured, images, how), test, progress) for how in FOLDS]
+    return [fold_cost(folded, test, progress) for folded in map(prepare_fold(captured, images), FOLDS)]
 
 
-def _cost(folded: Folded, test: list[tuple[torch.Tensor, np.ndarray | None]], progress: Callable[[str], None]) -> FoldCost:
+def fold_cost(
+    folded: Folded, test: Iterable[tuple[torch.Tensor, np.ndarray | None]], progress: Callable[[str], None] = lambda fold: None
+) -> FoldCost:
+    """test: (inputs [N, …], classes [N] or None)."""
     agreement, differing, compared = Agreement(), 0, 0
     for x, classes in test:
         expected, trained = _codes_of_trained(folded.trained.graph, x)

@@ -134,15 +134,16 @@ class Parity:
             plain["formats"][name] |= {"ok": parity.ok, "first_differing": first.name if first else None}
         for layer in [*plain["trained_layers"], *(layer for parity in plain["formats"].values() for layer in parity["layers"])]:
             layer["histogram"] = {str(k): v for k, v in sorted(layer["histogram"].items())}
-        return {"ok": self.ok, "failures": self.failures, **_finite(plain)}
+        return {"ok": self.ok, "failures": self.failures, **finite(plain)}
 
 
 CAPTURE_TOLERANCE = 1e-3  # a flipped tie inside a low-bit network moves an output; the median over images is blind to single flips
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain values for JSON: None for what is not a number, or infinite."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -73,6 +73,10 @@ def test_export(bundle: tuple[Path, Result]) -> None:
     assert manifest["source"]["model"] == {"name": "tiny", "num_classes": 10, "in_channels": 3}
     assert manifest["source"]["config"]["weight_bits"] == 3 and manifest["preprocessing"]["data"] == "digits"
     assert manifest["input"]["shape"] == ["batch", 3, 16, 16]
+    assert [cost["fold"] for cost in manifest["folds"]] == ["strided", "integer"] and "strided (chosen)" in result.stdout
+    for cost in manifest["folds"]:
+        assert cost["images"] == 64 and f"{cost['codes_differing']:.2%}" in result.stdout and f"{cost['sqnr_db']:.1f} dB" in result.stdout
+    assert all(f" {layer['accumulator']} " in result.stdout for layer in manifest["layers"])
 
 
 def test_export_as_json(trained: Path, directory: Path) -> None:

@@ -130,6 +130,21 @@ def test_stages_are_told(tmp_path: Path) -> None:
     assert parity.to_dict() == json.loads((tmp_path / "out" / "parity.json").read_text())
 
 
+def test_a_fold_that_is_refused_does_not_stop_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest says what each fold of the target costs; of one that cannot be made, why."""
+
+    def place(graph: Any, marker: Any, *rest: Any, **options: Any) -> None:
+        raise QuantizationError("block.conv.input: no")
+
+    monkeypatch.setattr("lsq_export.rewrite.offsets.place_integer", place)
+    bundle = lsq_export.export(prepared_plain(), torch.zeros(1, *SHAPE), tmp_path / "out", calibration=[images(0)[0]])
+    strided, integer = bundle.manifest["folds"]
+    assert integer == {"fold": "integer", "refused": "block.conv.input: no"}
+    assert strided["fold"] == "strided" and strided["images"] == 24 and strided["sqnr_db"] > 10 and 0 < strided["codes_differing"] < 0.5
+    with pytest.raises(QuantizationError, match=r"block\.conv\.input: no"):
+        lsq_export.export(prepared_plain(), torch.zeros(1, *SHAPE), tmp_path / "other", calibration=[images(0)[0]], fold="integer")
+
+
 # The files
 
 

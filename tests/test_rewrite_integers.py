@@ -131,6 +131,7 @@ def test_by_hand():
     (node,) = find(model, "Gemm")
     assert (stored(node)[0] == 10 * CODES).all()
     assert array_of(node.inputs[2].producer().inputs[0]).tolist() == [200, -400]  # in units of 0.5 · 0.1 / 10
+    assert decision.scale == pytest.approx((0.01, 0.01), rel=1e-5)
     assert decision.accumulator == max(10 * 6 * 255 + 200, 10 * 15 * 255 + 400)
 
 

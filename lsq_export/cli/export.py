@@ -9,7 +9,7 @@ import click
 
 from .group import FAILED
 from .output import console, print_table
-from .parity_table import print_parity, print_verdict
+from .parity_table import decibel, percent, print_parity, print_verdict
 
 
 @click.command("export")
@@ -62,6 +62,10 @@ def command(
     else:
         _print_fold(bundle.manifest)
         click.echo()
+        _print_layers(bundle.manifest)
+        click.echo()
+        _print_costs(bundle.manifest)
+        click.echo()
         print_parity(parity, layers=False)
         click.echo()
         sizes = ", ".join(f"{name} {entry['bytes'] / 1e6:.2f} MB" for name, entry in bundle.manifest["formats"].items())
@@ -69,6 +73,28 @@ def command(
         print_verdict(parity)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
+
+
+def _print_costs(manifest: dict[str, Any]) -> None:
+    """What each fold of the target costs."""
+    rows = [
+        (f"{c['fold']}{' (chosen)' if c['fold'] == manifest['fold'] else ''}",
+         *((c["refused"], "", "") if "refused" in c else (percent(c["codes_differing"]), decibel(c["sqnr_db"]), percent(c["top1_agreement"]))))
+        for c in manifest["folds"]
+    ]  # fmt: skip
+    images = max((c.get("images", 0) for c in manifest["folds"]), default=0)
+    title = f"What each fold costs against the trained model, end to end on {images} calibration images"
+    print_table(title, ("fold", ">codes that differ", ">SQNR", ">top-1 agreement"), rows)
+
+
+def _print_layers(manifest: dict[str, Any]) -> None:
+    """Weights and biases on integers."""
+    rows = [
+        (e["name"], e["bits"], e["container"], e["gain"], f"{e['bias_error_steps']:.2g}", e["accumulator"], e["dead_channels"])
+        for e in manifest["layers"]
+    ]
+    columns = ("layer", ">bits", "container", ">gain", ">bias rounding, steps", ">|accumulator| <=", ">dead channels")
+    print_table("Layers after the fold (E6-E9)", columns, rows)
 
 
 def _print_fold(manifest: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, o
             costs = compare_folds(model, torch.zeros(1, *checkpoint.input_shape), calibration, test, progress=advance)
         config = checkpoint.config or {}
         bits = f"W{config.get('weight_bits')}A{config.get('activation_bits')}"
-        found += [{"checkpoint": str(path), "bits": bits, **asdict(cost)} for cost in costs]
+        found += [{"checkpoint": str(path), "bits": bits, **cost.to_dict()} for cost in costs]
     if out is not None:
         write_json(out, found)
     if as_json:

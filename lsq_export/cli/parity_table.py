@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -20,8 +21,9 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
 
 
-def decibel(value: float) -> str:
-    return f"{value:.1f} dB"
+def decibel(value: float | None) -> str:
+    """None: what JSON says for infinity."""
+    return f"{math.inf if value is None else value:.1f} dB"
 
 
 def codes(parity: FormatParity) -> str:

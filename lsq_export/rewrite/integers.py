@@ -61,7 +61,8 @@ def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
     bound = int((np.abs(codes.astype(np.int64) * gain).sum(axis=axes) * CONTAINER_MAX + np.abs(bias_codes.astype(np.int64))).max())
     if bound >= 2**31:
         raise QuantizationError(f"{layer}: its accumulator can reach {bound}, beyond int32: use fewer bits or fewer input channels")
-    return LayerDecision(layer, node.op_type, bits, gain, container, float(rounding), bound, int(dead.sum()))
+    scales = float(stored_scale.min()), float(stored_scale.max())
+    return LayerDecision(layer, node.op_type, bits, scales, gain, container, float(rounding), bound, int(dead.sum()))
 
 
 def _dead_channels(layer: str, bias: np.ndarray, reach: np.ndarray, unit: np.ndarray, step: float | None) -> np.ndarray:
