@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import calib
+from calib.errors import QuantizationError
 
 from ..capture import capture, forward
 from ..checkpoint import restore
@@ -57,17 +58,20 @@ def named_network(name: str, size: int | None = None, *, weight_bits: int = 4, a
     return Network(title_of(name, config, x), _initialized(model, config, x), x, (RANDOM,))
 
 
-def network_of_checkpoint(path: Path, size: int | None = None, *, weight_bits: int = 4, activation_bits: int = 4) -> Network:
-    """The network of a checkpoint. The widths are for a float one; a low-bit one has its own. size: None is that of its images.
+def network_of_checkpoint(path: Path, size: int | None = None, **widths: int) -> Network:
+    """The network of a checkpoint. widths: weight_bits, activation_bits of a float one; a low-bit one has its own. size: None is that of its images.
 
-    Errors (QuantizationError): as `restore`; a network that cannot be quantized or does not take such images.
+    Errors (QuantizationError): as `restore`; widths for a low-bit checkpoint; a network that cannot be quantized or does not take such images.
     """
     model, found = restore(path)
     channels, height, width = found.input_shape
     x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
+    config = QATConfig(**widths) if found.config is None else QATConfig.from_dict(found.config)
     if found.config is not None:
-        return Network(title_of(str(path), QATConfig.from_dict(found.config), x), model, x, ())
-    config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits)
+        if widths:
+            own = f"W{config.weight_bits}A{config.activation_bits}"
+            raise QuantizationError(f"checkpoint {path} has widths of its own ({own}): leave out --weight-bits and --activation-bits")
+        return Network(title_of(str(path), config, x), model, x, ())
     return Network(title_of(str(path), config, x), _initialized(model, config, x), x, ("float checkpoint: quantizers initialized on random images",))
 
 
