@@ -171,14 +171,16 @@ def exact_scale(
     E9 computes float32(acc) * M with M = float32(float32(S·s_w)/s_y): three roundings, so that an accumulator next to a tie may get another code than
     the real number S·s_w·acc/s_y does. Of the neighbors of s_w, at most NEIGHBORS units in the last place (8e-6) away, the nearest is taken with
     which all accumulators up to `reach` [C_out] agree and keep CLEAR of ties: only the two beside each of the 256 ties need a look. Where there is
-    none, the one with which all agree and keep clearest; where there is none either (accumulators beyond 2^24), the one with the most exact M.
+    none, the one with which all agree and keep clearest (where accumulators are too dense for any to be clear, the nearest with which all agree);
+    where there is none either (accumulators beyond 2^24), the one with the most exact M.
     output: None if the accumulator itself is the output; then S·s_w is made exact. bias, gain: with the bias b [C_out], in the units of the output,
     accumulators are round(b/(S·s_w)) plus multiples of the gain; the others do not occur.
     """
     bias = np.zeros(len(scale)) if bias is None else bias
     base = scale.astype(np.float32)
     result, open_channels = base.copy(), np.arange(len(base))
-    least = np.full(len(base), np.inf)  # how bad the result is: below 0 where all accumulators agree
+    least = np.full(len(base), np.inf)  # how bad the result is: below 0 where all accumulators agree, -2 where they are clear of ties as well
+    enough = np.where(_hopeless(scale, input_scale, output, gain), -1.0, -2.0)
     for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
         candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
         error, agrees, clear = _requantization(candidate, input_scale, output, reach[open_channels], bias[open_channels], gain)
@@ -186,10 +188,19 @@ def exact_scale(
         better = (candidate > 0) & (badness < least[open_channels])
         result[open_channels[better]] = candidate[better]
         least[open_channels[better]] = badness[better]
-        open_channels = open_channels[least[open_channels] > -2.0]
+        open_channels = open_channels[least[open_channels] > enough[open_channels]]
         if not len(open_channels):
             break
     return result
+
+
+def _hopeless(scale: FloatArray, input_scale: float, output: OutputGrid | None, gain: int) -> NDArray[np.bool_]:
+    """Channels whose accumulators lie so dense that one in a thousand candidates would keep all 257 pairs beside ties clear of them."""
+    if output is None:
+        return np.zeros(len(scale), bool)
+    spacing = gain * scale * input_scale / output.scale  # of accumulators, in steps
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.clip(1 - 2 * CLEAR / spacing, 0, 1) ** (CONTAINER_MAX + 2) < 1e-3)
 
 
 def _requantization(
