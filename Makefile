@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-isa | bench | format | clean. Each makes its virtual environment first, once.
+# make demo | test | test-slow | test-isa | bench | bench-qat | format | clean. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -20,7 +20,7 @@ ISA             ?=
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow test-isa bench format clean FORCE
+.PHONY: help venv demo test lint test-slow test-isa bench bench-qat format clean FORCE
 
 help:
 	@head -2 Makefile
@@ -47,6 +47,10 @@ test-isa: $(STAMP)
 bench: $(STAMP)
 	@test -d $(OUT) || { echo "error: no bundle at $(OUT): run 'make demo' first, or give one with OUT=DIR" >&2; exit 2; }
 	$(BIN)/lsq-export bench $(OUT) $(ARGS)
+
+# A training step, quantized against float: some minutes on an idle machine. With a GPU: make bench-qat ARGS="--device cuda"
+bench-qat: $(STAMP)
+	$(BIN)/lsq-export qat-speed --json qat-speed.json $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -17,6 +17,7 @@ one loop of each direction, three to four times faster than blocks; it needs a C
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -78,9 +79,11 @@ def fuse(on: bool = True) -> None:
     Errors (QuantizationError): there is no working compiler.
     """
     global _fused
-    _fused = None
-    if not on:
-        return
+    _fused = _compiled() if on else None
+
+
+@functools.cache
+def _compiled() -> tuple[Any, Any]:
     kernels = torch.compile(_values, dynamic=True), torch.compile(_gradients, dynamic=True)
     x, s = torch.zeros(64), torch.ones(())
     try:
@@ -91,7 +94,7 @@ def fuse(on: bool = True) -> None:
         raise QuantizationError(
             f"fused kernels need a C++ compiler that torch.compile can use: {type(error).__name__}; train without them"
         ) from error
-    _fused = kernels
+    return kernels
 
 
 def values(x: torch.Tensor, s: torch.Tensor, b: torch.Tensor | None, qmin: int, qmax: int) -> torch.Tensor:

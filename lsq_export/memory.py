@@ -47,7 +47,7 @@ def _leave(layer: nn.Module, args: Any, output: Any) -> None:
 
 def _pack(tensor: torch.Tensor) -> Any:
     """How to make a tensor that `fake_quantize` made, or a view of one (Linear keeps its weight transposed); any other tensor itself."""
-    recipe = recipe_of(tensor if tensor._base is None else tensor._base)
+    recipe = recipe_of(tensor) or (None if tensor._base is None else recipe_of(tensor._base))
     return tensor if recipe is None else (recipe, tensor.shape, tensor.stride(), tensor.storage_offset())
 
 

@@ -168,6 +168,7 @@ def test_fused_kernels_give_what_blocks_give(channels, dtype):
     s, b = (torch.tensor(v) if channels is None else torch.tensor(v) * torch.arange(1, channels + 1) for v in (0.25, -0.375))
     expected = run(x, s, b, -8, 7, e), run(x, s, None, 0, 15, e)
     torch.compiler.reset()
+    module._compiled.cache_clear()
     module.fuse()
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -181,6 +182,7 @@ def test_fused_kernels_give_what_blocks_give(channels, dtype):
 
 
 def test_fused_kernels_need_a_compiler(monkeypatch):
+    module._compiled.cache_clear()
     monkeypatch.setattr(torch, "compile", lambda function, **options: broken)
     with pytest.raises(QuantizationError, match=r"C\+\+ compiler"):
         module.fuse()

@@ -32,6 +32,7 @@ COMMANDS = {
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
     "inspect": "List every quantized tensor of ONNX files.",
     "bench": "Time ONNX models against each other in one run.",
+    "qat-speed": "Time a training step of QAT against float, and its memory.",
     "folds": "Compare what each fold of real offsets costs.",
     "report": "Write the HTML report of a bundle.",
     "targets": "List the deployment targets.",
@@ -49,7 +50,7 @@ class LazyGroup(click.Group):
         """Import the module of the command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f".{cmd_name}", __package__).command
+        command: click.Command = importlib.import_module(f".{cmd_name.replace('-', '_')}", __package__).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
