@@ -54,6 +54,23 @@ def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> 
     )
 
 
+def exact_product_scale(a: float, b: float, scale: float, low: int, high: int, *, readers: Sequence[float] = ()) -> float:
+    """For a sum of products of codes on scales a and b (E9, as QLinearMatMul requantizes): the output scale with the most exact multiplier.
+
+    M = float32(float32(a·b)/S) is rounded twice; the first S from `scale` upward for which M·S misses a·b by less than 2^-30 is taken, the best one
+    if there is none: accumulators then round as real numbers do, but for those that the float32 product itself rounds across a tie.
+    """
+
+    def exactness(moved: float) -> float:
+        multiplier = np.float32(np.float32(a) * np.float32(b)) / np.float32(moved)
+        error = abs(float(multiplier) * moved / (a * b) - 1)
+        steps = np.arange(low, high + 1, dtype=np.float64) * moved
+        clear = min([0.5, *(tie_distance(steps / reader, -255, 255) for reader in readers)])
+        return -error if clear >= MARGIN else -1.0
+
+    return _first(_from(scale, scale * STRIDE), exactness, margin=-(2.0**-30))
+
+
 def tie_distance(steps: FloatArray, low: int, high: int) -> float:
     """The smallest distance of values (in steps) to a tie between codes low … high; 0.5 if there is none."""
     inside = steps[(steps > low - 1) & (steps < high + 1)]
@@ -95,7 +112,7 @@ def _first(
     margin: float = MARGIN,
 ) -> float:
     """The first candidate with a clearance of `margin` for which kernels agree; the one with the widest clearance if there is none."""
-    best, widest = 0.0, -1.0
+    best, widest = 0.0, -np.inf
     for candidate in candidates:
         found = clearance(candidate)
         if found >= margin and agrees(candidate):

@@ -25,15 +25,15 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
         raise QuantizationError(f"format {format_name!r} is unknown: use {', '.join(FORMATS)}")
     if format_name == "qoperator":
         return serialize(to_qoperator(folded), target.opset, format_name)
-    model = to_narrow(folded) if target.narrow else folded  # serialize works on a copy
-    return serialize(model, opset_of(model, target.opset), format_name)
+    return serialize(to_narrow(folded) if target.narrow else folded, target.opset, format_name)  # serialize works on a copy
 
 
 def serialize(model: ir.Model, opset: int, name: str) -> onnx.ModelProto:
-    """ONNX of the given operator set, without the exporter's notes, equal constants stored once."""
+    """ONNX of the given operator set, or the one that its contents need, without the exporter's notes, equal constants stored once."""
     import onnx_ir.passes.common as passes
 
     model = copy(model)
+    opset = opset_of(model, opset)
     passes.ClearMetadataAndDocStringPass()(model)
     _share_constants(model.graph)
     model.graph.opset_imports[""] = opset

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from calib.errors import QuantizationError
 from calib.grid import dequantize, dequantize_linear, quantize, quantize_linear
 
+from .float_operators import FUNCTIONS, MOVES
 from .graph import array_of, attribute, is_marker
 
 Tensor = torch.Tensor
@@ -80,8 +81,9 @@ def _fake_quantize(node: ir.Node, inputs: list[Any]) -> Tensor:
     if len(inputs) == 1:  # an edge that is not calibrated yet
         return inputs[0]
     x, scale, offset = inputs
-    if attribute(node, "axis", -1) == 0:  # one scale for each output channel of a weight
-        scale, offset = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in (scale, offset))
+    axis = attribute(node, "axis", -1)
+    if axis >= 0:  # one scale for each output channel of a weight; one offset for each channel of merged convolutions
+        scale, offset = (v if v.dim() == 0 else v.reshape([-1 if i == axis else 1 for i in range(x.dim())]) for v in (scale, offset))
     return dequantize(quantize(x, scale, offset, attribute(node, "qmin"), attribute(node, "qmax")), scale, offset)
 
 
@@ -186,4 +188,6 @@ OPERATORS: Mapping[str, Callable[[ir.Node, list[Any]], Tensor]] = {
     "Reshape": _reshape,
     "Sigmoid": lambda node, i: torch.sigmoid(i[0]),
     "Transpose": lambda node, i: i[0].permute(tuple(attribute(node, "perm", list(range(i[0].dim()))[::-1]))),
+    **MOVES,
+    **FUNCTIONS,
 }

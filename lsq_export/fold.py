@@ -13,13 +13,17 @@ from calib.observers import Observer
 from .capture import Captured
 from .decisions import LayerDecision, TensorDecision
 from .graph import copy
+from .rewrite.affine import place_constants
 from .rewrite.batch_norm import fold_batch_norms
 from .rewrite.clamps import absorb_clamps
 from .rewrite.depthwise import average_pools_to_convolutions
 from .rewrite.edges import place_edges
+from .rewrite.equalize import absorb_scalings
 from .rewrite.integers import place_integers
+from .rewrite.mixed import merge_mixed
 from .rewrite.normalize import normalize
 from .rewrite.offsets import place_offsets
+from .rewrite.slices import split_to_slices
 from .rewrite.ties import clear_ties
 from .rewrite.weights import freeze_weights
 
@@ -41,17 +45,25 @@ def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "stride
 
     how: "strided" (E5, 8-bit containers), "integer" (zero points among the 2^b codes, for INT4/INT2 hardware), "naive" (for comparison only).
     """
-    return prepare_fold(captured, batches)(how)
+    return prepare_fold(captured, batches, merge=how == "strided")(how)
 
 
-def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor]) -> Callable[[str], Folded]:
-    """What all folds share, the calibrated edges above all; call the result with the name of a fold, as often as you like."""
+def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: bool = False) -> Callable[[str], Folded]:
+    """What all folds share, the calibrated edges above all; call the result with the name of a fold, as often as you like.
+
+    merge: convolutions side by side become one, for "strided": an integer zero point has no room for their offsets.
+    """
     model = copy(captured.model)
+    split_to_slices(model)
     normalize(model)
     freeze_weights(model)
     trained = copy(model)
     average_pools_to_convolutions(model)
+    if merge:
+        merge_mixed(model)
+    place_constants(model)
     fold_batch_norms(model)
+    absorb_scalings(model)
     absorb_clamps(model)
     statistics = place_edges(model, batches)
     return lambda how: _place(captured, trained, copy(model), how, statistics)

@@ -108,7 +108,7 @@ def make(op_type: str, inputs: Sequence[ir.Value | None], output: str, *, domain
 def _type_of(inputs: Sequence[ir.Value | None], op_type: str) -> ir.DataType:
     """Operators that move codes keep the type of their first input; the rest are float."""
     first = inputs[0] if inputs else None
-    keeps = op_type in ("Add", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Slice", "Identity")
+    keeps = op_type in KEEPS_TYPE
     return first.dtype if keeps and first is not None and first.dtype is not None else ir.DataType.FLOAT
 
 

@@ -123,8 +123,8 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "padding": (Case(lambda: three(1), networks.LOW, offsets={"2.input": 300.0}), r"^2\.input: real zero is off the grid"),
     "eight bits": (Case(lambda: three(1), {}, offsets={"0.input": 300.0}), r"^0\.input: real zero is off the grid"),
     "dead clamp": (Case(lambda: three(0), networks.LOW, offsets={"4.input": -30.0}), r"^4\.input: the clamp to 0 … inf .* leaves one code"),
-    "constant": (Case(lambda: networks.Wired(lambda s, x: s.b(s.a(x) + 0.5), a=Conv(3, 4, 1), b=Conv(4, 4, 1))), "constant operand"),
-    "functional": (Case(lambda: networks.Wired(lambda s, x: s.b(torch.sin(s.a(x))), a=Conv(3, 4, 1), b=Conv(4, 4, 1))), "the operator"),
+    "constant": (Case(lambda: networks.Wired(lambda s, x: s.b(s.a(x) @ torch.ones(9, 9)), a=Conv(3, 4, 1), b=Conv(4, 4, 1))), "constant operand"),
+    "functional": (Case(lambda: networks.Wired(lambda s, x: s.b(torch.cumsum(s.a(x), 1)), a=Conv(3, 4, 1), b=Conv(4, 4, 1))), "the operator CumSum"),
 }  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def test_a_max_pool_with_ceil_mode_becomes_one_with_padding(size: int, kernel: i
 
 
 REFUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], tuple[Any, ...], str]] = {
-    "operator": ([node("Sigmoid", "x")], {}, X, "layer.node: the operator Sigmoid has no integer form here; supported are Add,"),
+    "operator": ([node("Ceil", "x")], {}, X, "layer.node: the operator Ceil has no integer form here; supported are Add,"),
     "domain": ([node("Gelu", "x", domain="lsq_export")], {}, X, "layer.node: the operator lsq_export::Gelu has no integer form"),
     "mean over channels": ([node("ReduceMean", "x", "c")], {"c": np.array([1])}, X, r"layer.node: a mean over the axes \[1\]"),
     "mean over everything": ([node("ReduceMean", "x")], {}, X, "layer.node: a mean over the axes None"),
@@ -100,7 +100,11 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], tuple[Any,
     "max with a vector": ([node("Max", "x", "c")], {"c": np.zeros(5, np.float32)}, X, "layer.node: the operator Max has no integer form"),
     "min of three": ([node("Min", "x", "c", "c")], {"c": np.float32(0)}, X, "layer.node: the operator Min has no integer form"),
     "computed bound": ([node("ReduceMax", "x", output="a", keepdims=0), node("Clip", "x", "a")], {}, X, "the operator ReduceMax"),
-    "add a constant": ([node("Add", "x", "c")], {"c": np.float32(1)}, X, "layer.node: this Add has a constant operand"),
+    "multiply by a matrix": ([node("MatMul", "x", "c")], {"c": np.ones((5, 2), np.float32)}, X, "this MatMul has a constant"),
+    "wrap": ([node("Pad", "x", "c", mode="wrap")], {"c": np.array([0, 0, 1, 1, 0, 0, 1, 1])}, X, "a Pad of mode wrap"),
+    "computed pads": ([node("Shape", "x", output="a", name="s"), node("Pad", "x", "a")], {}, X, "layer.node: the pads and the value"),
+    "bilinear": ([node("Resize", "x", "", "c", mode="linear")], {"c": np.array([1, 1, 2, 2], np.float32)}, X, "a Resize of mode linear, half"),
+    "computed slice": ([node("Shape", "x", output="a", name="s"), node("Slice", "x", "a", "a")], {}, X, "s: the operator Shape has no integer form"),
     "concat a constant": ([node("Concat", "x", "c", axis=1)], {"c": np.ones((2, 1, 6, 5), np.float32)}, (2, 4, 6, 5), "this Concat has a constant"),
     "transposed input": ([node("Gemm", "x", "c", transA=1)], {"c": np.ones((3, 5), np.float32)}, (3, 5), "a Gemm with a transposed input"),
     "alpha": ([node("Gemm", "x", "c", transB=1, alpha=0.5)], {"c": np.ones((5, 3), np.float32)}, (5, 3), "layer.node: a Gemm with alpha=0.5"),

@@ -9,7 +9,7 @@ import numpy as np
 from calib.errors import QuantizationError
 
 # The operators register themselves.
-from . import conv, elementwise, gemm, linear, pool, shape, table  # noqa: F401
+from . import conv, elementwise, float_island, gemm, linear, pool, shape, table  # noqa: F401
 from .graph import Graph, Model, load, needed
 from .node import OPERATORS, Array, Node
 

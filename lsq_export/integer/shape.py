@@ -36,6 +36,19 @@ def move(node: Node, x: Inputs) -> list[Array]:
     return [np.ascontiguousarray(y) if y.ndim else y for y in map(np.asarray, evaluator.run(None, feeds))]
 
 
+@operator("Resize")
+def resize(node: Node, x: Inputs) -> list[Array]:
+    """Mode nearest with scales, as torch has it: along each axis, output i reads input floor(i / scale), in float32."""
+    values, scales = required(node, x, 0), required(node, x, 2)
+    how = tuple(node.attributes.get(name, b"").decode() for name in ("mode", "coordinate_transformation_mode", "nearest_mode"))
+    if how != ("nearest", "asymmetric", "floor"):
+        raise node.error(f"Resize by {', '.join(how)} is not supported")
+    for axis, scale in enumerate(scales):
+        places = np.arange(int(np.float32(values.shape[axis]) * scale), dtype=np.float32)
+        values = values.take(np.floor(places / scale).clip(0, values.shape[axis] - 1).astype(np.int64), axis=axis)
+    return [np.ascontiguousarray(values)]
+
+
 @operator("Clip", "Max", "Min")
 def compare(node: Node, x: Inputs) -> list[Array]:
     """Integers only: on floats these are arithmetic of the float graph."""

@@ -45,6 +45,7 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
     set_bias(layer, graph, folded[2])
     result.shape = node.outputs[0].shape
     replace(node.outputs[0], result)
+    graph.remove(node, safe=True)  # its input has one reader less: the next batch norm may go into the same layer
 
 
 def _identity_layer(graph: ir.Graph, node: ir.Node, channels: int) -> tuple[ir.Node, ir.Value]:

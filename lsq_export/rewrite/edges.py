@@ -25,7 +25,10 @@ from calib.observers import Observer
 from ..evaluate import evaluate
 from ..graph import MARKER, MARKER_DOMAIN, attribute, clean, constant, insert_after, is_marker, is_op, single_consumer
 from .clamps import absorb_clamps, clamp_bounds, grid_of
+from .islands import inside_island
 from .normalize import CLAMPS, CODE_PRESERVING, LINEAR
+from .scaling import factor_of, scalar_operand
+from .tanh import GRID, is_tanh
 
 
 def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
@@ -51,6 +54,9 @@ def on_grid(value: ir.Value) -> bool:
     node = value.producer()
     if node is not None and is_op(node, *CODE_PRESERVING):
         return node.inputs[0] is not None and on_grid(node.inputs[0])
+    scaled = scalar_operand(node) if factor_of(node) is not None else None
+    if scaled is not None:
+        return on_grid(scaled[0])
     return is_marker(node) or is_op(node, "DequantizeLinear")
 
 
@@ -70,12 +76,14 @@ def _needs_edge(value: ir.Value) -> bool:
     linear = producer is not None and is_op(producer, *LINEAR)
     if value.is_graph_output() and not value.uses():
         return not is_op(producer, "Gemm")
-    if not single_consumer(value):
+    if inside_island(value):
+        return False
+    if not single_consumer(value) or is_tanh(value):
         return True
     (reader,) = value.consumers()
     if is_marker(reader):
-        return not linear and not moves_to_integer_zero(reader)
-    return not is_op(reader, *CLAMPS, *CODE_PRESERVING)
+        return not linear and (factor_of(producer) is not None or not moves_to_integer_zero(reader))
+    return not is_op(reader, *CLAMPS, *CODE_PRESERVING) and factor_of(reader) is None
 
 
 def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
@@ -121,6 +129,7 @@ def _calibrate(graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], ba
         observer = observers[edge.outputs[0].name]
         low, high = _clamp_in_front(edge)
         grid = aligned or edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
+        grid = GRID if is_tanh(edge.inputs[0]) else grid
         name = attribute(edge, "quantizer")
         scale, offset = constant(graph, f"{name}.edge_scale", np.float32(grid.scale)), constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
         edge.resize_inputs(3)

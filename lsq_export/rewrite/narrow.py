@@ -20,6 +20,7 @@ from .weights import weight_of
 
 UNSIGNED = ((3, ml_dtypes.uint2), (15, ml_dtypes.uint4))  # largest code, type
 SIGNED = ((2, ml_dtypes.int2), (8, ml_dtypes.int4))  # codes -n … n - 1, type
+NEWER = {"Mish": 18, "Gelu": 20}
 OPSET = {"UINT4": 21, "INT4": 21, "UINT2": 25, "INT2": 25}
 
 
@@ -40,9 +41,10 @@ def to_narrow(folded: ir.Model) -> ir.Model:
 
 
 def opset_of(model: ir.Model, least: int) -> int:
-    """The operator set that the narrowest type in the model needs."""
+    """The operator set that the narrowest type in the model needs, and its newest operator."""
     types = {v.dtype.name for v in model.graph.initializers.values() if v.dtype is not None}
-    return max([least, *(OPSET[name] for name in types if name in OPSET)])
+    newest = [NEWER[node.op_type] for node in model.graph if not node.domain and node.op_type in NEWER]
+    return max([least, *newest, *(OPSET[name] for name in types if name in OPSET)])
 
 
 def _narrow_activation(graph: ir.Graph, clip: ir.Node) -> None:

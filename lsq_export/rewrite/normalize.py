@@ -5,6 +5,7 @@
     AveragePool(x), kernel = the whole of H × W      =>  GlobalAveragePool(x)
     MaxPool(x), ceil_mode                            =>  MaxPool(x), more padding behind; AveragePool where all windows are whole
     Max(x, c), Min(x, c)                             =>  Clip(x, c), Clip(x, , c)
+    HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
 
 All of these are exact. Anything that no later stage knows is refused here, by name.
 """
@@ -15,13 +16,21 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 
+from ..float_operators import MOVES
 from ..graph import array_of, attribute, clean, constant_of, insert, is_marker, is_op, replace
+from .decompose import decompose
+from .islands import ISLANDS
 
 LINEAR = ("Conv", "Gemm")
-CODE_PRESERVING = ("MaxPool", "Reshape", "Flatten", "Transpose")  # they move codes or take the largest: any grid goes through unchanged
+# They move codes, add that of a constant, or take the largest: any grid goes through unchanged.
+CODE_PRESERVING = (
+    *("DepthToSpace", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Resize"),
+    *("Slice", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze"),
+)
+PICKING = ("Slice", "Gather")  # of those: they leave codes out
 CLAMPS = ("Relu", "Clip")
-ARITHMETIC = ("Add", "Mul", "Sigmoid", "AveragePool", "GlobalAveragePool", "Concat")
-KNOWN = (*LINEAR, *CODE_PRESERVING, *CLAMPS, *ARITHMETIC, "BatchNormalization")
+ARITHMETIC = ("Add", "Mul", "Sigmoid", "Tanh", "LeakyRelu", "MatMul", "AveragePool", "GlobalAveragePool", "Concat")
+KNOWN = (*LINEAR, *CODE_PRESERVING, *CLAMPS, *ARITHMETIC, "BatchNormalization", *ISLANDS)
 
 
 def normalize(model: ir.Model) -> None:
@@ -41,6 +50,8 @@ def normalize(model: ir.Model) -> None:
             _clip(node)
         elif is_op(node, "Gemm"):
             _plain_gemm(graph, node)
+        else:
+            decompose(node)
     clean(model)
     for node in graph:
         _check(node)
@@ -56,8 +67,10 @@ def _check(node: ir.Node) -> None:
         raise QuantizationError(f"{node.name}: only two-dimensional convolutions can be quantized")
     if is_op(node, "Conv", "MaxPool", "AveragePool") and attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise QuantizationError(f"{node.name}: auto_pad={attribute(node, 'auto_pad')} is not supported; give the pads as numbers")
-    if is_op(node, "Add", "Mul", "Concat") and any(array_of(v) is not None for v in node.inputs):
+    if is_op(node, "Concat", "MatMul") and any(array_of(v) is not None for v in node.inputs):
         raise QuantizationError(f"{node.name}: this {node.op_type} has a constant operand, which has no grid; put it into the bias of a layer")
+    if is_op(node, *MOVES) and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
+        raise QuantizationError(f"{node.name}: only the first input of a {node.op_type} can be computed; the others must be constants")
     if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
         raise QuantizationError(
             f"{node.name}: an average pool whose last window is cut off (ceil_mode) has no exact integer kernel; use ceil_mode=False"

@@ -28,11 +28,15 @@ from calib.observers import Observer
 
 from ..decisions import TensorDecision
 from ..graph import attribute, clean, insert, is_marker, is_op, make, replace
+from .channel_offsets import place_channel_offsets
 from .clamps import grid_of
 from .edges import moves_to_integer_zero, on_grid
 from .integer_offsets import place_integer
 from .normalize import CODE_PRESERVING, LINEAR
+from .pads import pads_behind, place_pad
 from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, parameters, quantize, shift
+from .scaling import FACTOR, factor_of, relabel
+from .tanh import is_tanh, logistic_of
 from .weights import bias_of, layer_of, set_bias
 
 FOLDS = ("strided", "integer")  # and "naive", for comparison only
@@ -42,12 +46,27 @@ NARROW_MAX = 127  # the largest p that the fold "integer" places on a grid of it
 def place_offsets(model: ir.Model, fold: str = "strided", statistics: Mapping[str, Observer] | None = None) -> list[TensorDecision]:
     """statistics: {quantizer: what its input looked like}, for the fold "integer"."""
     graph = model.graph
-    decisions = [_place(graph, node, fold, statistics or {}) for node in list(graph) if is_marker(node)]
+    decisions = [d for node in list(graph) if is_marker(node) for d in _place_any(graph, node, fold, statistics or {})]
     for node in list(graph):
         if is_op(node, *CODE_PRESERVING):
             _repeat_grid(node)
+        elif factor_of(node) is not None:
+            relabel(graph, node)
     clean(model)
     return decisions
+
+
+def _place_any(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str, Observer]) -> list[TensorDecision]:
+    if attribute(marker, "axis") != 1:
+        pads = pads_behind(marker.outputs[0])
+        decision = _place(graph, marker, fold, statistics)
+        for pad in pads:
+            place_pad(graph, pad, decision)
+        return [decision]
+    if fold != "strided":
+        name = attribute(marker, "quantizer")
+        raise QuantizationError(f"{name}: convolutions side by side were merged for the strided fold; `lsq-export folds` compares it with others")
+    return place_channel_offsets(graph, marker)
 
 
 def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str, Observer]) -> TensorDecision:
@@ -98,10 +117,16 @@ def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
     x = marker.inputs[0]
     assert x is not None
     shared = parameters(graph, name, scale, zero_point)  # shared: `ties` may still move the scale
-    codes = insert(marker, "QuantizeLinear", [x, *shared], f"{name}.codes", shape=x.shape)
+    made, factor = shared, 1.0
+    if is_tanh(x):
+        x, made, factor = logistic_of(graph, marker), parameters(graph, f"{name}.logistic", scale / 2, 0), 2.0
+    codes = insert(marker, "QuantizeLinear", [x, *made], f"{name}.codes", shape=x.shape)
     if (grid.qmin, grid.qmax) != (0, CONTAINER_MAX):
         codes = clip_codes(graph, marker, codes, grid.qmin, grid.qmax, name)
     values = insert(marker, "DequantizeLinear", [codes, *shared], f"{name}.values", shape=x.shape)
+    if factor != 1:
+        codes.producer().metadata_props[FACTOR] = repr(factor)  # type: ignore[union-attr]
+        values.producer().metadata_props[FACTOR] = repr(factor)  # type: ignore[union-attr]
     replace(marker.outputs[0], values)
     graph.remove(marker, safe=True)
     offset = -zero_point * scale

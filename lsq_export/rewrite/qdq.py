@@ -33,9 +33,14 @@ def shift(graph: ir.Graph, before: ir.Node, x: ir.Value, by: float, name: str) -
     """x + by, with the constant as one quantized element, so that Add is an integer operator too."""
     if by == 0:
         return x
-    code, zero_point = (1, 0) if by > 0 else (0, 1)
-    one = constant(graph, f"{name}.shift.code", np.array([code], np.uint8))
-    return insert(before, "Add", [x, dequantize(graph, before, one, abs(by), zero_point, f"{name}.shift")], f"{name}.shifted", shape=x.shape)
+    return insert(before, "Add", [x, one_element(graph, before, by, f"{name}.shift")], f"{name}.shifted", shape=x.shape)
+
+
+def one_element(graph: ir.Graph, before: ir.Node, value: float, name: str) -> ir.Value:
+    """A constant that is not 0, as one quantized element."""
+    code, zero_point = (1, 0) if value > 0 else (0, 1)
+    one = constant(graph, f"{name}.code", np.array([code], np.uint8))
+    return dequantize(graph, before, one, abs(value), zero_point, name)
 
 
 def linear_consumers(value: ir.Value) -> list[ir.Node]:

@@ -6,7 +6,10 @@ Gemm(DQ(x), DQ(w), DQ(b)) -> output             =>  MatMulInteger, Add (int32), 
 Add | Mul | Concat | Sigmoid | AveragePool | GlobalAveragePool  =>  com.microsoft::QLinear…
 DQ(q; s, 1) -> Q(s/k, o + k)                    =>  com.microsoft::QLinearAdd(q, the code of zero): c = k·q + o, saturated (E5);
                                                     a look-up, QLinearLeakyRelu(alpha = 1), gives the same and takes four times as long
-MaxPool | Reshape | Flatten | Transpose         =>  the same on the codes
+MatMul(DQ(x), DQ(y)) -> Q                       =>  QLinearMatMul
+LeakyRelu(DQ(x)) -> Q                           =>  com.microsoft::QLinearLeakyRelu
+MaxPool | Reshape | Pad | Resize | …            =>  the same on the codes
+Gelu | Erf | … (islands.py)                     stay float between DequantizeLinear and QuantizeLinear
 """
 
 from __future__ import annotations
@@ -17,9 +20,13 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
+from calib.fold import CONTAINER_MAX
 
 from ..graph import attribute, clean, constant, constant_of, copy, insert, is_op, replace
+from .islands import is_island
 from .normalize import CODE_PRESERVING
+from .pads import is_constant_pad, pad_code
+from .stem import blocks_as_channels
 from .weights import layer_of
 
 CONTRIB = "com.microsoft"
@@ -36,6 +43,7 @@ def to_qoperator(folded: ir.Model) -> ir.Model:
         producer = output.producer()
         if producer is not None and is_op(producer, "Gemm"):
             _accumulator_output(graph, producer)
+    blocks_as_channels(graph)
     clean(model)
     graph.opset_imports[CONTRIB] = 1
     _check_integer(graph)
@@ -48,6 +56,8 @@ def _fuse(graph: ir.Graph, quantize: ir.Node) -> None:
     node = x.producer() if x is not None else None
     if node is None:
         return  # the graph input stays float
+    if is_island(node):
+        return
     if is_op(node, "DequantizeLinear"):
         codes = _spread(node, quantize)
     elif is_op(node, *CODE_PRESERVING):
@@ -112,6 +122,19 @@ def _elementwise(node: ir.Node, quantize: ir.Node) -> ir.Value:
     return _emit(node, quantize, f"QLinear{node.op_type}", [*(v for x in node.inputs for v in source(x)), *_target(quantize)])
 
 
+def _leaky_relu(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    return _emit(node, quantize, "QLinearLeakyRelu", [*source(node.inputs[0]), *_target(quantize)], alpha=attribute(node, "alpha", 0.01))
+
+
+def _matmul(node: ir.Node, quantize: ir.Node) -> ir.Value:
+    depth = node.inputs[0].shape[-1] if node.inputs[0] is not None and node.inputs[0].shape is not None else None
+    if not isinstance(depth, int) or depth * CONTAINER_MAX**2 >= 2**31:
+        raise QuantizationError(
+            f"{node.name}: a product of activations sums {depth} of them; a fixed number below {2**31 // CONTAINER_MAX**2} fits int32"
+        )
+    return _emit(node, quantize, "QLinearMatMul", [*(v for x in node.inputs for v in source(x)), *_target(quantize)], "")
+
+
 def _concat(node: ir.Node, quantize: ir.Node) -> ir.Value:
     inputs = [v for part in node.inputs for v in source(part)]
     return _emit(node, quantize, "QLinearConcat", [*_target(quantize), *inputs], axis=attribute(node, "axis"))
@@ -138,7 +161,12 @@ def _on_codes(node: ir.Node, quantize: ir.Node) -> ir.Value:
         if not np.array_equal(constant_of(mine, str(node.name)), constant_of(theirs, str(node.name))):
             raise QuantizationError(f"{node.name}: {node.op_type} keeps codes, but its input and output have different grids")
     attributes = {name: a.value for name, a in node.attributes.items()}
-    return _emit(node, quantize, node.op_type, [codes, *node.inputs[1:]], "", **attributes)
+    others = list(node.inputs[1:])
+    if is_constant_pad(node):
+        grid = (constant_of(v, str(node.name)).item() for v in (scale, zero_point))
+        assert isinstance(node.graph, ir.Graph)
+        others[1] = constant(node.graph, f"{quantize.outputs[0].name}.pad", pad_code(node, *grid))
+    return _emit(node, quantize, node.op_type, [codes, *others], "", **attributes)
 
 
 FUSIONS: dict[str, Callable[[ir.Node, ir.Node], ir.Value]] = {
@@ -148,6 +176,8 @@ FUSIONS: dict[str, Callable[[ir.Node, ir.Node], ir.Value]] = {
     "Mul": _elementwise,
     "Sigmoid": _elementwise,
     "Concat": _concat,
+    "LeakyRelu": _leaky_relu,
+    "MatMul": _matmul,
     "GlobalAveragePool": _global_average,
     "AveragePool": _average,
 }
@@ -174,11 +204,12 @@ def _accumulator_output(graph: ir.Graph, node: ir.Node) -> None:
 
 def _check_integer(graph: ir.Graph) -> None:
     """A rewrite that should have fired and did not is an error that says where."""
-    outputs = set(graph.outputs)
+    outputs, inputs = set(graph.outputs), set(graph.inputs)
     for node in graph:
-        if is_op(node, "QuantizeLinear") and node.inputs[0] in set(graph.inputs):
+        x = node.inputs[0] if node.inputs else None
+        if is_op(node, "QuantizeLinear") and x is not None and (x in inputs or is_island(x.producer())):
             continue
-        if is_op(node, "DequantizeLinear") and node.outputs[0] in outputs:
+        if is_op(node, "DequantizeLinear") and (node.outputs[0] in outputs or all(map(is_island, node.outputs[0].consumers()))):
             continue
-        if is_op(node, "QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "Mul", "Sigmoid", "AveragePool", "GlobalAveragePool"):
+        if is_op(node, "QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "Mul", "MatMul", "Sigmoid", "Tanh", "AveragePool", "GlobalAveragePool"):
             raise QuantizationError(f"{node.name}: a float {node.op_type} is left in the integer graph; please report this model")

@@ -1,0 +1,47 @@
+"""Float islands: the one place where a `qoperator` file computes in floating point, between DequantizeLinear and QuantizeLinear.
+
+Their meaning here is the operator in float64, rounded once to float32; a runtime's float32 function may miss it by a few units in the last place.
+onnx's ReferenceEvaluator computes it, with error functions and products of torch's instead of its loops.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from onnx.reference import ReferenceEvaluator
+
+from .node import Array, Inputs, Node, operator, required
+
+ISLANDS = (
+    *("Celu", "Cos", "Div", "Elu", "Exp", "LayerNormalization", "Log", "LogSoftmax", "Mish", "PRelu", "Pow"),
+    *("Reciprocal", "Selu", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt"),
+)
+
+
+@operator(*ISLANDS)
+def island(node: Node, x: Inputs) -> list[Array]:
+    """Float32 in and out."""
+    values = {name: _float64(node, x, i) for i, name in enumerate(node.inputs) if name}
+    evaluator = ReferenceEvaluator(node.proto, opsets={"": node.opset})
+    with np.errstate(all="ignore"):  # infinities saturate
+        return [np.asarray(y).astype(np.float32) for y in list(evaluator.run(None, values))[:1]]
+
+
+@operator("Erf")
+def erf(node: Node, x: Inputs) -> list[Array]:
+    """The error function."""
+    return [torch.from_numpy(_float64(node, x, 0)).erf().numpy().astype(np.float32)]
+
+
+@operator("Gelu")
+def gelu(node: Node, x: Inputs) -> list[Array]:
+    """x·Φ(x), or its approximation by tanh."""
+    approximate = node.attributes.get("approximate", b"none").decode()
+    return [torch.nn.functional.gelu(torch.from_numpy(_float64(node, x, 0)), approximate=approximate).numpy().astype(np.float32)]
+
+
+def _float64(node: Node, x: Inputs, index: int) -> Array:
+    value = required(node, x, index)
+    if value.dtype != np.float32:
+        raise node.error(f"its input {node.inputs[index]} is {value.dtype}: a float island computes in float32")
+    return value.astype(np.float64)
