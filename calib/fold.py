@@ -22,6 +22,14 @@ CLEAR = 2e-4  # steps from a tie, out of reach of the rounding of a float32 sum
 FloatArray = NDArray[np.float64]
 
 
+def container_steps(levels: int) -> int:
+    """The k of E5 for offsets that training keeps on multiples of s/k: β' = β for β/s from -p to 1, with padding too.
+
+    255 codes hold k·p and one step more, so that real zero may lie up to a step below the codes. 1 at 8 bits, where β is a multiple of s.
+    """
+    return max(1, CONTAINER_MAX // levels)
+
+
 @dataclass(frozen=True)
 class StridedGrid:
     """E5: the codes q = 0 … p of a trained grid spread over a UINT8 container, c = stride * q + origin.

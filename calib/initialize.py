@@ -105,7 +105,7 @@ def activation_grid(quantizer: Quantized, seen: Observer, method: Method) -> tup
         return rule(quantizer, seen)
     if seen.max - seen.min <= RESOLUTION * seen.max_abs:
         return _minmax(quantizer, seen)
-    offset: OffsetRule = "none" if quantizer.symmetric else "integer" if quantizer.integer_offset else "real"
+    offset: OffsetRule = "none" if quantizer.symmetric else "integer" if quantizer.integer_offset and quantizer.offset_steps == 1 else "real"
     starts = [_minmax(quantizer, seen), _lsq(quantizer, seen)]
     return best_grid(seen.points(), quantizer.qmin, quantizer.qmax, offset, starts)
 

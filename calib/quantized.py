@@ -27,7 +27,7 @@ class Quantized(nn.Module):
     axis          None (one grid per tensor) or 0 (one grid per output channel of a weight)
     scale         Parameter, shape [] or [C], in units of the tensor; > 0
     offset        Parameter, same shape, in units of the tensor; zero and frozen when `symmetric`
-    integer_offset  the offset in use is a multiple of the scale
+    integer_offset  the offset in use is a multiple of scale / offset_steps
     floor         buffer, same shape: the smallest scale that training may reach
     initialized   bool buffer, in the state_dict: a loaded quantizer is never initialized again
     bypass        while True the module returns its input (see `bypassed`)
@@ -49,11 +49,12 @@ class Quantized(nn.Module):
         symmetric: bool,
         channels: int | None = None,
         integer_offset: bool = False,
+        offset_steps: int = 1,
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.name, self.kind, self.bits, self.qmin, self.qmax = name, kind, bits, qmin, qmax
-        self.symmetric, self.integer_offset = symmetric, integer_offset
+        self.symmetric, self.integer_offset, self.offset_steps = symmetric, integer_offset, offset_steps
         self.axis: int | None = None if channels is None else 0
         self.bypass = False
         shape = () if channels is None else (channels,)
@@ -101,7 +102,7 @@ class Quantized(nn.Module):
         self._ready = bool(self.initialized)
 
     def extra_repr(self) -> str:
-        offset = "none" if self.symmetric else "integer" if self.integer_offset else "real"
+        offset = "none" if self.symmetric else f"multiples of s/{self.offset_steps}" if self.integer_offset else "real"
         return f"{self.name}, bits={self.bits}, codes={self.qmin}…{self.qmax}, offset={offset}, axis={self.axis}, initialized={self._ready}"
 
 

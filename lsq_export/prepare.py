@@ -21,12 +21,15 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from calib.errors import QuantizationError
+from calib.fold import container_steps
 from calib.quantized import Quantized, quantized_modules
 
 from .quantizer import ACTIVATION_GRIDS, ActivationGrid, Quantizer
+from .trained_edges import insert_edges
 
 Granularity = Literal["tensor", "channel"]
-Offset = Literal["real", "integer"]
+Offset = Literal["real", "integer", "container"]
+Edges = Literal["calibrated", "trained"]
 QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
 # Layers with weights that no integer operator of ours computes. Norms, activations, pooling and dropout are fine.
 REFUSED_LAYERS = (_ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
@@ -41,7 +44,10 @@ class QATConfig:
     weight_granularity             "tensor", or "channel": one scale per output channel
     first_last_bits                bits of input and weight of the first and of the last layer; None: like the rest. First and last in the
                                    order in which the model registers its layers (the order of execution is not known without an input).
-    offset                         "real", or "integer": the offset is trained on multiples of the scale
+    offset                         "real"; "integer": the offset is trained on multiples of the scale; "container": on multiples of s/k (E5), which
+                                   8-bit containers hold exactly, borders of padded layers included
+    edges                          "calibrated": sums and what else has no quantizer get an 8-bit grid at export; "trained": training has 8-bit
+                                   quantizers there already, so that it sees their rounding (needs a model that torch.fx can trace)
     """
 
     weight_bits: int = 4
@@ -50,6 +56,7 @@ class QATConfig:
     weight_granularity: Granularity = "tensor"
     first_last_bits: int | None = 8
     offset: Offset = "real"
+    edges: Edges = "calibrated"
 
     def __post_init__(self) -> None:
         for option in ("weight_bits", "activation_bits", "first_last_bits"):
@@ -58,7 +65,12 @@ class QATConfig:
                 continue
             if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 8:
                 raise QuantizationError(f"{option}={bits!r}: use 2 to 8{', or None' if option == 'first_last_bits' else ''}")
-        choices = {"activation_grid": ACTIVATION_GRIDS, "weight_granularity": get_args(Granularity), "offset": get_args(Offset)}
+        choices = {
+            "activation_grid": ACTIVATION_GRIDS,
+            "weight_granularity": get_args(Granularity),
+            "offset": get_args(Offset),
+            "edges": get_args(Edges),
+        }
         for option, allowed in choices.items():
             if getattr(self, option) not in allowed:
                 raise QuantizationError(f"{option}={getattr(self, option)!r}: use one of {', '.join(allowed)}")
@@ -87,9 +99,13 @@ def prepare(float_model: nn.Module, config: QATConfig | None = None) -> nn.Modul
         raise QuantizationError("the model is prepared already: prepare the float model")
     layers = _layers(float_model)
     model = copy.deepcopy(float_model)
-    for index, name in enumerate(layers):
-        edge = config.first_last_bits if index in (0, len(layers) - 1) else None
-        _quantize_layer(name, model.get_submodule(name), config, edge)
+    outer = dict.fromkeys((layers[0], layers[-1]), config.first_last_bits)
+    if config.edges == "trained":
+        device = next(model.parameters()).device
+        bits = {name: outer.get(name) or config.activation_bits for name in layers}
+        model = insert_edges(model, bits, lambda name: Quantizer.activation(name, 8, integer_offset=True, device=device).train(model.training))
+    for name in layers:
+        _quantize_layer(name, model.get_submodule(name), config, outer.get(name))
     return model
 
 
@@ -132,7 +148,8 @@ def _quantize_layer(name: str, layer: nn.Module, config: QATConfig, edge_bits: i
         f"{prefix}input",
         edge_bits or config.activation_bits,
         grid=config.activation_grid,
-        integer_offset=config.offset == "integer",
+        integer_offset=config.offset != "real",
+        offset_steps=container_steps(2 ** (edge_bits or config.activation_bits)) if config.offset == "container" else 1,
         device=weight.device,
     )
     channels = weight.shape[0] if config.weight_granularity == "channel" else None

@@ -41,20 +41,28 @@ class Quantizer(Quantized):
 
     @classmethod
     def activation(
-        cls, name: str, bits: int, *, grid: ActivationGrid = "unsigned-asymmetric", integer_offset: bool = False, device: torch.device | None = None
+        cls,
+        name: str,
+        bits: int,
+        *,
+        grid: ActivationGrid = "unsigned-asymmetric",
+        integer_offset: bool = False,
+        offset_steps: int = 1,
+        device: torch.device | None = None,
     ) -> Quantizer:
-        """One of the paper's four configurations, per tensor."""
+        """One of the paper's four configurations, per tensor. integer_offset: β on multiples of s / offset_steps."""
         if grid not in ACTIVATION_GRIDS:
             raise QuantizationError(f"activation_grid={grid!r}: use one of {', '.join(ACTIVATION_GRIDS)}")
         symmetric = grid.endswith("-symmetric")
         limits = code_range(bits, signed=grid.startswith("signed-"))
-        return cls(name, "activation", bits, *limits, symmetric=symmetric, integer_offset=integer_offset and not symmetric, device=device)
+        on_steps = integer_offset and not symmetric
+        return cls(name, "activation", bits, *limits, symmetric=symmetric, integer_offset=on_steps, offset_steps=offset_steps, device=device)
 
     @property
     def effective_offset(self) -> torch.Tensor:
-        """β as forward uses it: the parameter, or s·round(β/s) with `integer_offset`. Export uses this one.
+        """β as forward uses it: the parameter, or s/k·round(k·β/s) with `integer_offset` and k = `offset_steps`. Export uses this one.
 
-        The rounding is straight-through, as in E1: ∂/∂β = 1, ∂/∂s = round(β/s) - β/s.
+        The rounding is straight-through, as in E1: ∂/∂β = 1, ∂/∂s = (round(k·β/s) - k·β/s) / k.
         """
         return self._offset_with(self.scale)
 
@@ -86,8 +94,9 @@ class Quantizer(Quantized):
     def _offset_with(self, scale: torch.Tensor) -> torch.Tensor:
         if not self.integer_offset:
             return self.offset
-        ratio = self.offset / scale
-        return scale * (ratio + (ratio.round() - ratio).detach())
+        unit = scale / self.offset_steps
+        ratio = self.offset / unit
+        return unit * (ratio + (ratio.round() - ratio).detach())
 
     def _marker(self, x: torch.Tensor) -> torch.Tensor:
         attributes: dict[str, Any] = {

@@ -224,7 +224,7 @@ def test_a_single_layer_is_a_model():
         ("first_last_bits", 16, "2 to 8, or None"),
         ("activation_grid", "asymmetric", "unsigned-symmetric, signed-symmetric, signed-asymmetric, unsigned-asymmetric"),
         ("weight_granularity", "layer", "tensor, channel"),
-        ("offset", "float", "real, integer"),
+        ("offset", "float", "real, integer, container"),
     ],
 )
 def test_config_refuses(option, value, choices):

@@ -39,7 +39,18 @@ def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int
     help="Grid of activations: the LSQ+ configurations 1-4 (unsigned-symmetric is LSQ).",
 )
 @click.option("--granularity", type=click.Choice(["tensor", "channel"]), default="tensor", help="One weight scale per tensor or per channel.")
-@click.option("--offset", type=click.Choice(["real", "integer"]), default="real", help="Learned offsets: real, or multiples of the scale.")
+@click.option(
+    "--offset",
+    type=click.Choice(["real", "integer", "container"]),
+    default="real",
+    help="Learned offsets: real, multiples of the scale, or of the steps of 8-bit containers.",
+)
+@click.option(
+    "--edges",
+    type=click.Choice(["calibrated", "trained"]),
+    default="calibrated",
+    help="8-bit grids of sums: made at export, or part of the training.",
+)
 @click.option("--init-method", type=click.Choice(["minmax", "lsq", "mse"]), default="mse", help="How scales and offsets start.")
 @click.option("--init-batches", type=click.IntRange(1), default=4, help="Batches that they start from.")
 @click.option("--epochs", type=click.IntRange(0), help="Epochs of low-bit training; 0: only initialize.  [default: the recipe's]")
@@ -99,6 +110,7 @@ def _job(
     grid: Any,
     granularity: Any,
     offset: Any,
+    edges: Any,
     epochs: int | None,
     lr: float | None,
     float_epochs: int | None,
@@ -122,5 +134,6 @@ def _job(
         weight_granularity=granularity,
         first_last_bits=first_last_bits,
         offset=offset,
+        edges=edges,
     )
     return Job(config=config, float_recipe=recipe(PRETRAIN, float_epochs, float_lr), recipe=recipe(FINETUNE, epochs, lr), **rest)

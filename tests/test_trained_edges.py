@@ -1,0 +1,134 @@
+"""lsq_export/trained_edges.py: 8-bit grids of sums in training, and offsets on the steps of containers. The fold has then nothing to round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import networks
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Conv, Wired, inputs
+from torch import nn
+
+import calib
+import lsq_export
+from calib import QuantizationError
+from calib.fold import container_steps, strided_grid
+from calib.grid import Grid
+from calib.quantized import bypassed
+from lsq_export import integer
+from lsq_export.emit import emit_all
+from lsq_export.fold import Folded, fold
+from lsq_export.quantizer import Quantizer
+from lsq_export.targets import ORT_CPU
+from lsq_export.trained_layers import TrainedLayers
+from lsq_export.verify import check
+
+CONFIG = {"weight_bits": 3, "activation_bits": 3}
+
+
+def prepared(build: Callable[[], nn.Module], **options: Any) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(7)
+    net = build().eval()
+    return net, lsq_export.prepare(net, lsq_export.QATConfig(**{**CONFIG, "edges": "trained", "offset": "container", **options}))
+
+
+def test_a_quantizer_stands_where_the_fold_would_calibrate_a_grid() -> None:
+    net, model = prepared(networks.residual)
+    names = [name for name in lsq_export.quantizers(model) if name.startswith("edges.")]
+    assert sorted(names) == [f"edges.{name}" for name in ("b", "c", "down", "mean", "relu", "relu_2", "relu_3")]
+    assert set(net.state_dict()) <= {name.replace("parametrizations.weight.original", "weight") for name in model.state_dict()}
+    x = inputs(4, 2)
+    with torch.no_grad(), bypassed(model):
+        assert torch.equal(model(x), net(x))
+
+
+@pytest.mark.parametrize("name", ["residual", "preactivation", "concat", "pools", "clamped_sum", "two_readers"])
+def test_nothing_is_left_to_calibrate_but_inputs_and_outputs(name: str) -> None:
+    _, model = prepared(networks.ZOO[name].build)
+    calib.initialize(model, [inputs(16, 1)], "minmax")
+    made = fold(networks.quick_capture(model), [inputs(16, 1)])
+    ends = {d.name for d in made.tensors if d.kind == "edge"} - {"x", "input"}
+    outputs = {str(v.producer().inputs[0].producer().outputs[0].name) for v in made.model.graph.outputs if v.producer()}  # type: ignore[union-attr]
+    assert all(d.codes in outputs for d in made.tensors if d.name in ends), ends
+    files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
+    parity = check(model, made.trained, made.model, files, ORT_CPU.name, [inputs(8, 2)], decisions=(made.tensors, made.layers))
+    assert parity.ok, parity.failures
+
+
+def folded(**options: Any) -> tuple[Folded, dict[str, float]]:
+    """The residual network, its offsets moved as by training, and {quantizer: share of codes that the fold changes on the same inputs}."""
+    _, model = prepared(networks.residual, first_last_bits=None, **options)
+    calib.initialize(model, [inputs(16, 1)], "minmax")
+    for quantizer in lsq_export.quantizers(model).values():
+        if quantizer.kind == "activation" and quantizer.bits < 8:
+            quantizer.set_grid(quantizer.scale.detach(), quantizer.offset.detach() - 0.137 * quantizer.scale.detach())
+    made = fold(networks.quick_capture(model), [inputs(16, 1)])
+    (file,) = emit_all(made, ("qoperator",), ORT_CPU).values()
+    tool = TrainedLayers(made.trained.graph, made.model.graph, made.tensors, made.layers)
+    x = inputs(64, 2)
+    tool.add(x, integer.run(file, {"input": x.numpy()}))
+    return made, {layer.name: layer.differing for layer in tool.result()}
+
+
+def test_the_fold_changes_almost_no_code_and_no_border() -> None:
+    """What is left: ties of rounded biases (E6), and scales of sums that move by millionths to keep clear of ties. Without the options it is more."""
+    made, differing = folded()
+    assert all(d.border < 1e-5 for d in made.tensors)
+    low = [share for name, share in differing.items() if not name.startswith("edges.")]
+    assert max(low) < 2e-3
+    made, plain = folded(edges="calibrated", offset="real")
+    assert max(plain.values()) > 5e-3 and max(d.border for d in made.tensors) > 1e-3
+
+
+@pytest.mark.parametrize("levels", [2, 4, 5, 8, 16, 32, 64, 128, 256])
+def test_container_steps_are_exact_for_offsets_from_the_last_code_to_a_step_above_zero(levels: int) -> None:
+    k, p = container_steps(levels), levels - 1
+    for steps in np.arange(-k * p, (k if levels < 256 else 0) + 1, max(1, k * p // 50)) / k:
+        strided = strided_grid(Grid(0.25, 0.25 * steps, 0, p), padded=True)
+        assert abs(strided.remainder) < 1e-7 * (1 + abs(strided.trained.offset))  # S as float32
+
+
+def test_offsets_are_multiples_of_a_container_step_and_train_straight_through() -> None:
+    quantizer = Quantizer.activation("a.input", 3, integer_offset=True, offset_steps=container_steps(8)).double()
+    quantizer.set_grid(0.5, -0.2337)
+    steps = quantizer.effective_offset.item() / 0.5 * 31
+    assert steps == pytest.approx(round(-0.2337 / 0.5 * 31), abs=1e-9)
+    quantizer.effective_offset.backward()
+    assert quantizer.offset.grad == 1 and quantizer.scale.grad.item() == pytest.approx(steps / 31 + 0.2337 / 0.5)
+
+
+def test_the_options_survive_a_config_and_a_state_dict() -> None:
+    config = lsq_export.QATConfig(**CONFIG, edges="trained", offset="container")
+    assert lsq_export.QATConfig.from_dict(config.to_dict()) == config
+    _, model = prepared(networks.residual)
+    calib.initialize(model, [inputs(16, 1)], "minmax")
+    _, other = prepared(networks.residual)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(inputs(2, 3)), other(inputs(2, 3)))
+    with pytest.raises(QuantizationError, match="edges"):
+        lsq_export.QATConfig(edges="guessed")  # type: ignore[arg-type]
+
+
+def branching() -> nn.Module:
+    return Wired(lambda s, x: s.a(x) if x.sum() > 0 else s.a(-x), a=Conv(3, 4, 1))
+
+
+def dropping() -> nn.Module:
+    return Wired(lambda s, x: s.b(F.dropout(s.a(x))), a=Conv(3, 4, 1), b=Conv(4, 4, 1))
+
+
+def unused() -> nn.Module:
+    return Wired(lambda s, x: s.a(x), a=Conv(3, 4, 1), b=Conv(4, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "says"), [(branching, "needs a model that torch.fx can trace"), (dropping, r"use torch\.nn\.Dropout"), (unused, "layer b is not used")]
+)
+def test_what_cannot_be_traced_is_refused_in_one_line(build: Callable[[], nn.Module], says: str) -> None:
+    with pytest.raises(QuantizationError, match=says) as error:
+        prepared(build)
+    assert "\n" not in str(error.value)
