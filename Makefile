@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-isa | bench | bench-qat | format | clean. Each makes its virtual environment first, once.
+# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | format | clean. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -12,6 +12,9 @@ WEIGHT_BITS     ?= $(BITS)
 ACTIVATION_BITS ?= $(BITS)
 OUT             ?= demo-out
 ARGS            ?=
+SIZE            ?= 224
+NETWORKS        ?= resnet18 efficientnet_b0 mixnet_s
+RECORD          ?= out-bench
 JOBS            ?= 2
 PYTEST_ARGS     ?=
 ISA             ?=
@@ -20,7 +23,7 @@ ISA             ?=
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow test-isa bench bench-qat format clean FORCE
+.PHONY: help venv demo test lint test-slow test-isa bench bench-record bench-qat format clean FORCE
 
 help:
 	@head -2 Makefile
@@ -44,9 +47,20 @@ test-slow: $(STAMP)
 test-isa: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m isa $(ISA)
 
+# make bench MODEL=efficientnet_b0: a network by name, against float and quantize_static. make bench OUT=DIR: the bundle in DIR.
 bench: $(STAMP)
-	@test -d $(OUT) || { echo "error: no bundle at $(OUT): run 'make demo' first, or give one with OUT=DIR" >&2; exit 2; }
+ifeq ($(origin OUT),file)
+	$(BIN)/lsq-export bench --model $(MODEL) --size $(SIZE) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) $(ARGS)
+else
+	@test -d $(OUT) || { echo "error: no bundle at $(OUT): export one, or leave OUT out to time a network by name" >&2; exit 2; }
 	$(BIN)/lsq-export bench $(OUT) $(ARGS)
+endif
+
+# The figures of the README: each network three times, on a machine that does nothing else. What $(RECORD)/bench.jsonl has is not measured again.
+bench-record: $(STAMP)
+	@mkdir -p $(RECORD)
+	$(BIN)/lsq-export bench $(NETWORKS:%=--model %) --size $(SIZE) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --repeat 3 \
+	  --record $(RECORD)/bench.jsonl --html $(RECORD)/bench.html --json $(RECORD)/bench.json $(ARGS)
 
 # A training step, quantized against float: some minutes on an idle machine. With a GPU: make bench-qat ARGS="--device cuda"
 bench-qat: $(STAMP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,19 +19,22 @@ RUNS = 3  # the second run is the first with ONNX Runtime's memory pattern
 
 def peak_memory(name: str, source: Source, feed: Mapping[str, np.ndarray], *, threads: int = 2) -> int:
     """Bytes that loading the file and running it on `feed` add to a process with numpy and ONNX Runtime at its peak: the file as it is parsed,
-    weights and their packed copies, activations.
+    weights and their packed copies, inputs, activations.
 
     Errors (QuantizationError): the model cannot be loaded or run there.
     """
     with TemporaryDirectory(prefix="lsq-export-bench.") as directory, as_file(source) as path:
         inputs = Path(directory) / "inputs.npz"
         np.savez(inputs, allow_pickle=False, **dict(feed))
-        peaks = []
-        for model in (None, str(path)):
-            request = {"model": model, "inputs": str(inputs), "threads": threads, "runs": RUNS}
-            try:
-                peaks.append(int(run_child("peak_memory", request, Path(directory))["peak_bytes"]))
-            except QuantizationError as error:
-                raise QuantizationError(f"model {name}: its memory cannot be measured: {error}") from error
-    empty, full = peaks
-    return max(0, full - empty)
+        request = {"model": str(path), "inputs": str(inputs), "threads": threads, "runs": RUNS}
+        try:
+            return max(0, int(run_child("peak_memory", request, Path(directory))["peak_bytes"]) - _empty())
+        except QuantizationError as error:
+            raise QuantizationError(f"model {name}: its memory cannot be measured: {error}") from error
+
+
+@cache
+def _empty() -> int:
+    """Peak of a process that only imports numpy and ONNX Runtime, bytes."""
+    with TemporaryDirectory(prefix="lsq-export-bench.") as directory:
+        return int(run_child("peak_memory", {"model": None}, Path(directory))["peak_bytes"])

@@ -25,10 +25,9 @@ from ..fold import fold
 from ..models import build
 from ..prepare import QATConfig, prepare
 from ..targets import get
-from .peer import peer_models
+from .peer import FORMATS, peer_models
 from .sources import EXPORTED, FLOAT, Subject
 
-FORMATS = ("qdq", "qoperator")
 IMAGES, SEED = 8, 0
 SIZE = 224  # pixels, for a network by name
 RANDOM = "random weights, batch norms and quantizers initialized on random images: for timing only"
@@ -66,7 +65,7 @@ def network_of_checkpoint(path: Path, size: int | None = None, **widths: int) ->
     model, found = restore(path)
     channels, height, width = found.input_shape
     x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
-    config = QATConfig(**widths) if found.config is None else QATConfig.from_dict(found.config)
+    config = QATConfig.from_dict(dict(widths) if found.config is None else found.config)
     if found.config is not None:
         if widths:
             own = f"W{config.weight_bits}A{config.activation_bits}"

@@ -18,7 +18,7 @@ from .children import as_file, run_child
 from .timing import Source
 
 PEER = "quantize_static"
-FORMATS = ("qdq", "qoperator")
+FORMATS = ("qdq", "qoperator")  # its and ours
 
 
 def peer_models(float_source: Source, x: np.ndarray) -> tuple[dict[str, Source], tuple[str, ...]]:

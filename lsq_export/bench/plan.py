@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from typing import Any
 
 import onnxruntime as ort
 
+import calib
+import lsq_export
 from calib.errors import QuantizationError
 
 from .. import __version__
 from .journal import Journal
+from .peer import FORMATS, PEER
 from .record import Record, machine, measure
-from .sources import Subject, subject_of_bundle
+from .sources import FLOAT, Subject, subject_of_bundle
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt")  # all but the first are refused by name when they are read
 
@@ -37,11 +41,13 @@ def plan(
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     peer: bool | None = None,
+    baseline: str | None = None,
 ) -> list[Planned]:
     """Checkpoints and networks by name: one plan each. Anything else are files and bundles: one plan that compares all of them.
 
     size, weight_bits, activation_bits: None is 224 (or the checkpoint's size) and 4. peer: None is yes for networks, no for files and bundles.
-    Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one.
+    baseline: checked here for networks, whose models are known before they are made.
+    Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one, an unknown baseline.
     """
     checkpoints = [path for path in paths if path.suffix in CHECKPOINTS]
     files = [path for path in paths if path not in checkpoints]
@@ -60,6 +66,9 @@ def plan(
     if files:
         title, peer = ", ".join(map(str, files)), bool(peer)
         return [Planned(title, {"network": title, "peer": peer}, lambda on_stage: subject_of_bundle(*files, peer=peer))]
+    models = (FLOAT, *FORMATS, *(f"{PEER} {kind}" for kind in FORMATS if peer is not False))
+    if baseline is not None and baseline not in models:
+        raise QuantizationError(f"baseline {baseline!r} is none of the models: use one of {', '.join(models)}")
     bits = {key: value for key, value in (("weight_bits", weight_bits), ("activation_bits", activation_bits)) if value is not None}
     common = {"size": size, "peer": peer is not False, **bits}
     return [_network(name, named, common, bits) for named, found in ((False, checkpoints), (True, names)) for name in map(str, found)]
@@ -105,5 +114,20 @@ def run(
 
 
 def environment() -> dict[str, str]:
-    """Runs of another machine or of other versions are other runs."""
-    return {"machine": machine(), "lsq_export": __version__, "onnxruntime": ort.__version__, "python": platform.python_version()}
+    """Runs of another machine, of other versions, or of other code are other runs."""
+    versions = {"lsq_export": __version__, "onnxruntime": ort.__version__, "python": platform.python_version()}
+    return {"machine": machine(), **versions, "code": _code()}
+
+
+def _code() -> str:
+    """Digest of the sources that decide what is measured: all but those that only print."""
+    from .. import models
+
+    digest = hashlib.sha256()
+    for module in (calib, lsq_export, models):
+        root = Path(module.__file__ or "").parent
+        for path in sorted(root.rglob("*.py")):
+            name = path.relative_to(root)
+            if module is not lsq_export or name.parts[0] not in ("cli", "report"):
+                digest.update(f"{name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -61,7 +61,7 @@ def command(
     for option, file in (("--html", html_file), ("--json", json_file), ("--record", journal_file)):
         if file is not None and not file.parent.is_dir():  # before minutes of work, not after
             raise click.BadParameter(f"{file} cannot be written (there is no directory {file.parent})", param_hint=option)
-    planned = plan(paths, names, size=size, weight_bits=weight_bits, activation_bits=activation_bits, peer=peer)
+    planned = plan(paths, names, size=size, weight_bits=weight_bits, activation_bits=activation_bits, peer=peer, baseline=options["baseline"])
     journal = Journal(journal_file) if journal_file is not None else None
     records = []
     with _Progress(repeat, **options) as progress:

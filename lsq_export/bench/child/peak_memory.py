@@ -1,6 +1,7 @@
 """Load a model, run it, and tell how much memory this process needed at most. Without a model: what the process needs anyway.
 
-{"model": path or null, "inputs": npz file, "threads": 2, "runs": 3} -> {"peak_bytes": …}
+{"model": path, "inputs": npz file, "threads": 2, "runs": 3} -> {"peak_bytes": …}
+{"model": null} -> {"peak_bytes": …}
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def main() -> None:
     """One request."""
     request = json.load(sys.stdin)
     try:
-        with np.load(request["inputs"]) as file:
-            feed = dict(file)
         if request["model"] is not None:
+            with np.load(request["inputs"]) as file:
+                feed = dict(file)
             options = ort.SessionOptions()
             options.intra_op_num_threads, options.log_severity_level = request["threads"], 4
             session = ort.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
