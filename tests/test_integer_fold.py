@@ -137,3 +137,24 @@ def test_a_doubled_scale_in_the_narrow_file_fails() -> None:
     tensor.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(tensor), tensor.name))
     parity = check(model, made.trained, made.model, {"qdq": broken}, "native-low-bit", [x])
     assert not parity.ok and not replace(parity.formats["qdq"], altered=()).ok
+
+
+def test_a_packed_file_is_not_much_larger_than_its_numbers() -> None:
+    """At most 1.1 times what weights, biases and scales take: names, shapes and nodes are the rest."""
+    torch.manual_seed(0)
+    layers: list[torch.nn.Module] = [torch.nn.Conv2d(3, 128, 3, padding=1), torch.nn.ReLU()]
+    for _ in range(3):
+        layers += [torch.nn.Conv2d(128, 128, 3, padding=1), torch.nn.BatchNorm2d(128), torch.nn.ReLU()]
+    net = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(128, 10)).eval()
+    for bits in (2, 4):
+        model = lsq_export.prepare(net, lsq_export.QATConfig(weight_bits=bits, activation_bits=bits))
+        x = torch.randn(4, 3, 8, 8)
+        calib.initialize(model, [x])
+        proto = emit_all(fold(capture(model, x), [x], "integer"), ("qdq",), get("native-low-bit"))["qdq"]
+        weights = sum(
+            layer.weight.numel() * (8 if layer in (net[0], net[-1]) else bits) / 8
+            for layer in net
+            if hasattr(layer, "weight") and layer.weight.ndim > 1
+        )
+        channels = 4 * 128 + 10
+        assert proto.ByteSize() <= 1.1 * (weights + 4 * channels + 4 * channels), bits
