@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .verify import check
 
 VERIFIED_IMAGES = 64  # of the calibration data, that every export is verified on
 GOLDEN_IMAGES = 2
+PORTION = 2**19  # input numbers that are verified at once: 170 images of 3×32×32, 3 of 3×224×224, whose every layer is held in float64
 
 
 def export(
@@ -66,13 +67,14 @@ def export(
         on_stage("capture")
         captured = capture(model, example_input)
         on_stage("fold")
-        place = prepare_fold(captured, _keep_first(_matching(calibration, captured.input_shape), seen))
+        place = prepare_fold(captured, _keep_first(_matching(calibration, captured.input_shape), seen), merge=how == "strided")
         folded, images = place(how), torch.cat(seen)[:VERIFIED_IMAGES]
         on_stage("rewrite")
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
-        costs = [_cost_of(name, images, lambda name: folded if name == how else place(name)) for name in goal.folds]
-        parity = check(model, folded.trained, folded.model, files, target, [images], decisions=(folded.tensors, folded.layers))
+        portions = images.split(max(1, PORTION // max(1, images[0].numel())))
+        costs = [_cost_of(name, portions, lambda name: folded if name == how else place(name)) for name in goal.folds]
+        parity = check(model, folded.trained, folded.model, files, target, portions, decisions=(folded.tensors, folded.layers))
         on_parity(parity)
         on_stage("bundle")
         try:
@@ -113,13 +115,17 @@ def _keep_first(batches: Iterator[torch.Tensor], kept: list[torch.Tensor]) -> It
         yield x
 
 
-def _cost_of(name: str, images: torch.Tensor, place: Callable[[str], Folded]) -> dict[str, Any]:
+def _cost_of(name: str, portions: Sequence[torch.Tensor], place: Callable[[str], Folded]) -> dict[str, Any]:
     """For the manifest: a fold against the trained model on these images, or why it is refused."""
     try:
-        cost = fold_cost(place(name), [(images, None)])
+        cost = fold_cost(place(name), [(images, None) for images in portions])
     except QuantizationError as error:
         return {"fold": name, "refused": str(error)}
-    return {"fold": name, "images": len(images), **{key: cost.to_dict()[key] for key in ("codes_differing", "sqnr_db", "top1_agreement")}}
+    return {
+        "fold": name,
+        "images": sum(len(images) for images in portions),
+        **{key: cost.to_dict()[key] for key in ("codes_differing", "sqnr_db", "top1_agreement")},
+    }
 
 
 def _write(

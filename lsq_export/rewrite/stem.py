@@ -63,6 +63,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     codes = np.ascontiguousarray(split.transpose(0, 3, 5, 1, 2, 4)).reshape(c_out, BLOCK**2 * channels, height // BLOCK, width_ // BLOCK)
     shape = [x.shape[0], BLOCK**2 * channels, *(size // BLOCK for size in sizes)]
     blocks = insert(node, "SpaceToDepth", [x], f"{x.name}.blocks", shape=shape, blocksize=BLOCK)
+    assert x.dtype is not None
     blocks.dtype = x.dtype
     node.replace_input_with(0, blocks)
     node.replace_input_with(3, constant(graph, f"{name}.weight.blocks", codes))
