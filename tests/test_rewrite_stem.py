@@ -20,7 +20,8 @@ def convolution(kernel: tuple[int, int], pads: list[int], *, channels: int = 3, 
     low, high = (-64, 65) if container is S8 else (0, 256)
     zeros = np.zeros(5, S8) if container is S8 else np.array([128, 127, 128, 128, 127], U8)
     constants = {
-        "s": F(0.02), "z": U8(117), "w": rng.integers(low, high, (5, channels, *kernel)).astype(container), "sw": rng.uniform(0.005, 0.02, 5).astype(F),
+        "s": F(0.02), "z": U8(117), "w": rng.integers(low, high, (5, channels, *kernel)).astype(container),
+        "sw": rng.uniform(0.005, 0.02, 5).astype(F),
         "zw": zeros, "t": F(0.4), "o": U8(99), "b": rng.integers(-300, 300, 5).astype(np.int32),
     }  # fmt: skip
     options = {"kernel_shape": list(kernel), "pads": pads, "strides": [2, 2]} | attributes

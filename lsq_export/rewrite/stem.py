@@ -2,8 +2,8 @@
 
     QLinearConv(x; w [C_out, C, K, K], stride 2)  =>  QLinearConv(SpaceToDepth(x; 2); w' [C_out, 4·C, K', K'], stride 1)
 
-Row 2·i - t + j of x is row i + ⌊(j - t)/2⌋ of the blocks, the upper or the lower one as j - t is even or odd; taps that K' has more than K are zero, and
-a block outside is padding as a whole, since H and W are even. The sums are the same integers. An image of 3 channels takes half of the time.
+Row 2·i - t + j of x is row i + ⌊(j - t)/2⌋ of the blocks, the upper or the lower one as j - t is even or odd; taps that K' has more than K are zero,
+and a block outside is padding as a whole, since H and W are even. The sums are the same integers. An image of 3 channels takes half of the time.
 """
 
 from __future__ import annotations
