@@ -228,6 +228,21 @@ def test_command(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert made == ["tiny"] * 2 and len(json.loads(third.stdout)["records"]) == 3 and len((tmp_path / "b.jsonl").read_text().splitlines()) == 3
 
 
+def test_a_changed_file_is_another_run(exported: Exported, tmp_path: Path) -> None:
+    """Or a record would show the times of what was there before."""
+    copy = exported.copy(tmp_path).directory
+
+    def settings() -> dict[str, Any]:
+        (entry,) = plan.plan([copy], [])
+        return entry.settings
+
+    before = settings()
+    assert settings() == before
+    file = copy / "qdq" / "model.onnx"
+    file.write_bytes(file.read_bytes() + b"\0")
+    assert settings() != before
+
+
 def test_peer_is_on_for_networks_and_off_for_files(exported: Exported) -> None:
     (named,) = plan.plan([], ["tiny"])
     (low_bit,) = plan.plan([exported.checkpoint], [])

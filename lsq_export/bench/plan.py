@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def plan(
             raise QuantizationError(f"{path} does not exist: give ONNX files, a bundle, a checkpoint, or --model NAME")
     if files:
         title, peer = ", ".join(map(str, files)), bool(peer)
-        return [Planned(title, {"network": title, "peer": peer}, lambda on_stage: subject_of_bundle(*files, peer=peer))]
+        settings = {"network": title, "peer": peer, "content": _content(*files)}
+        return [Planned(title, settings, lambda on_stage: subject_of_bundle(*files, peer=peer))]
     models = (FLOAT, *FORMATS, *(f"{PEER} {kind}" for kind in FORMATS if peer is not False))
     if baseline is not None and baseline not in models:
         raise QuantizationError(f"baseline {baseline!r} is none of the models: use one of {', '.join(models)}")
@@ -83,7 +84,7 @@ def _network(name: str, named: bool, common: dict[str, Any], bits: dict[str, int
         network = named_network(name, size, **bits) if named else network_of_checkpoint(Path(name), size, **bits)
         return subject_of_network(network, peer=common["peer"], on_stage=on_stage)
 
-    return Planned(name, {"network": name, **common}, make)
+    return Planned(name, {"network": name, **common, "content": None if named else _content(Path(name))}, make)
 
 
 def run(
@@ -123,11 +124,21 @@ def _code() -> str:
     """Digest of the sources that decide what is measured: all but those that only print."""
     from .. import models
 
+    roots = [Path(module.__file__ or "").parent for module in (calib, lsq_export, models)]
+    printing = {roots[1] / name for name in ("cli", "report")}
+    return _digest(path for root in roots for path in sorted(root.rglob("*.py")) if not printing.intersection(path.parents))
+
+
+def _content(*paths: Path) -> str:
+    """Digest of ONNX files, checkpoints, and the ONNX files of bundles."""
+    return _digest(file for path in paths for file in (sorted(path.rglob("*.onnx")) if path.is_dir() else [path]))
+
+
+def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for module in (calib, lsq_export, models):
-        root = Path(module.__file__ or "").parent
-        for path in sorted(root.rglob("*.py")):
-            name = path.relative_to(root)
-            if module is not lsq_export or name.parts[0] not in ("cli", "report"):
-                digest.update(f"{name}\n".encode() + path.read_bytes())
+    try:
+        for file in files:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    except OSError as error:
+        raise QuantizationError(f"{error.filename} cannot be read: {error.strerror}") from error
     return digest.hexdigest()[:16]

@@ -34,13 +34,13 @@ def print_record(record: Record) -> None:
     ]
     runs = timing.rows[0].runs
     title = (
-        f"{record.network}: batch {timing.batch}, {timing.threads} threads, median of {runs}, "
+        f"{record.network}: batch {timing.batch}, {threads(timing.threads)}, median of {runs}, "
         f"ONNX Runtime {timing.onnxruntime}; baseline {timing.baseline}"
     )
     print_table(title, COLUMNS, rows)
     print_operators(record)
     if record.int8_peak is not None:
-        click.echo(f"int8 peak of this machine: {record.int8_peak:.0f} GOP/s (a large MatMulInteger, {timing.threads} threads); {record.machine}")
+        click.echo(f"int8 peak of this machine: {record.int8_peak:.0f} GOP/s (a large MatMulInteger, {threads(timing.threads)}); {record.machine}")
     if record.float_origin:
         click.echo(f"float: {record.float_origin}")
     for note in record.notes:
@@ -90,6 +90,11 @@ def cell(names: Sequence[str], shares: Mapping[str, OperatorShare]) -> str | Non
     """41.2% (20), of these operator types together; None where a model has none of them."""
     found = [shares[name] for name in names if name in shares]
     return f"{sum(f.share for f in found):.1%} ({sum(f.nodes for f in found)})" if found else None
+
+
+def threads(count: int) -> str:
+    """1 thread, 2 threads."""
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def megabytes(count: int | None) -> str | None:
