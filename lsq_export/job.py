@@ -21,7 +21,7 @@ from calib.errors import QuantizationError
 
 from . import checkpoint
 from .data import Dataset, load
-from .models import build
+from .models import build, keywords
 from .prepare import QATConfig, prepare
 from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, finetune, pretrain
 
@@ -56,7 +56,8 @@ class Job:
 
     def model_spec(self, data: Dataset) -> dict[str, Any]:
         """Keywords of `models.build`."""
-        return {"name": self.model_name, "num_classes": data.num_classes, "in_channels": data.input_shape[0]}
+        adapted = keywords(self.model_name, min(data.input_shape[1:]))
+        return {"name": self.model_name, "num_classes": data.num_classes, "in_channels": data.input_shape[0], **adapted}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,15 @@ _REGISTRY = {
     "tiny": (".tiny", "Tiny"),
 }
 
+# For images of fewer pixels a side than these networks were made for: half as wide, and no resolution is given away in the stem.
+SMALL_IMAGE = 64
+_SMALL = {name: {"width": 0.5, "stem_stride": 1} for name in ("efficientnet_b0", "mixnet_s")}
+
+
+def keywords(name: str, size: int) -> dict[str, Any]:
+    """What `build` should get besides classes and channels, for images of size × size pixels: smaller variants below SMALL_IMAGE, else nothing."""
+    return dict(_SMALL.get(name, {})) if size < SMALL_IMAGE else {}
+
 
 def names() -> list[str]:
     """Names that `build` knows, sorted."""

@@ -114,3 +114,10 @@ def test_bad_user_factory_is_one_line(project: Path, name: str, message: str) ->
     with pytest.raises(QuantizationError) as caught:
         models.build(name)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_small_images_get_smaller_variants(name: str) -> None:
+    small, large = models.keywords(name, 32), models.keywords(name, 224)
+    assert large == {} and small == ({"width": 0.5, "stem_stride": 1} if name in ("efficientnet_b0", "mixnet_s") else {})
+    assert models.build(name, num_classes=3, **small)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)

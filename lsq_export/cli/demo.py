@@ -25,7 +25,13 @@ COLUMNS = ("model", ">accuracy", ">top-1 agreement", ">SQNR", ">≠ integer refe
 
 
 @click.command("demo")
-@click.option("--model", "model_name", default="resnet18", metavar="NAME", help="resnet18, tiny, or package.module:factory for your own.")
+@click.option(
+    "--model",
+    "model_name",
+    default="resnet18",
+    metavar="NAME",
+    help="resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
+)
 @click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Width of weights.")
 @click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Width of activations.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="demo-out", help="Directory for checkpoints, bundle and demo.json.")

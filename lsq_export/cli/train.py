@@ -23,7 +23,9 @@ def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int
 
 
 @click.command("train")
-@click.option("--model", "model_name", required=True, metavar="NAME", help="resnet18, tiny, or package.module:factory for your own.")
+@click.option(
+    "--model", "model_name", required=True, metavar="NAME", help="resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own."
+)
 @click.option("--data", "data_spec", required=True, metavar="SPEC", help="digits, imagefolder:DIR or npz:FILE.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The checkpoint to write (.safetensors).")
 @click.option("--force", is_flag=True, help="Overwrite --out.")
