@@ -24,6 +24,7 @@ from lsq_export.bench import Record, Subject, network, peer, plan, subject_of_bu
 from lsq_export.bench.network import named_network, network_of_checkpoint, randomize_batch_norms, subject_of_network
 from lsq_export.bench.peer import peer_models
 from lsq_export.bench.sources import EXPORTED, REBUILT
+from lsq_export.bench.work import operations
 from lsq_export.cli import cli
 from lsq_export.float_model import exported_float_model
 
@@ -80,6 +81,7 @@ def test_batch_norms_have_the_statistics_of_the_images() -> None:
 
 
 def test_the_subject_has_all_five_models(subject: Subject) -> None:
+    assert operations(subject.models["float"]) == operations(subject.models["float"], 2) // 2 > 1e5
     assert list(subject.models) == MODELS and subject.float_origin == EXPORTED and subject.network == "tiny W3A4 3×32×32"
     assert "QLinearConv" in operators(loaded(subject, "qoperator")) and "QuantizeLinear" in operators(loaded(subject, "qdq"))
     assert any("random weights" in note for note in subject.notes)

@@ -16,6 +16,7 @@ from lsq_export.bench.memory import peak_memory
 from lsq_export.bench.operators import operator_shares
 from lsq_export.bench.peak import int8_peak
 from lsq_export.bench.record import speedups_of, steps
+from lsq_export.bench.work import operations
 from lsq_export.report.bench import render_bench
 
 SETTINGS = {"network": "a", "runs": 5}
@@ -99,6 +100,25 @@ def test_a_child_works_in_its_directory_and_says_nothing(tmp_path: Path, monkeyp
     monkeypatch.setattr(children, "PROGRAMS", tmp_path)
     assert children.run_child("good", {"n": 1}, tmp_path) == {"at": str(tmp_path), "temporary": str(tmp_path), "asked": {"n": 1}}
     assert capfd.readouterr() == ("", "")
+
+
+def test_operations_are_counted_by_hand() -> None:
+    """A grouped convolution with stride and padding, then a product: 2 × elements × products each."""
+    weights = [("c", (6, 2, 3, 3)), ("f", (5, 6 * 4 * 4)), ("shape", None)]
+    constants = [numpy_helper.from_array(np.array([0, -1]) if dims is None else np.zeros(dims, np.float32), name) for name, dims in weights]
+    nodes = [
+        helper.make_node("Conv", ["x", "c"], ["y"], group=2, strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["y", "shape"], ["r"]),
+        helper.make_node("Gemm", ["r", "f"], ["z"], transB=1),
+    ]
+    info = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 8, 8]), helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 5])]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for batch in (1, 3):
+        assert operations(proto.SerializeToString(), batch) == 2 * batch * (6 * 4 * 4 * 2 * 9 + 5 * 96)
+    proto.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    assert operations(proto.SerializeToString()) is None
+    assert operations(model(7), 2) == 2 * 2 * 7 * 7
 
 
 def test_int8_peak() -> None:

@@ -10,7 +10,7 @@
 |---|---|
 | latency in alternating blocks | timing.py |
 | what is compared: files and bundles; networks by name or checkpoint; ONNX Runtime's own quantization | sources.py, network.py, peer.py |
-| share of each operator type, peak memory, int8 peak | operators.py, memory.py, peak.py |
+| share of each operator type, peak memory, int8 peak, arithmetic of a network | operators.py, memory.py, peak.py, work.py |
 | all of it as one record; records as JSON lines, and medians of their ratios | record.py, journal.py |
 | programs that run in processes of their own | children.py, child/ |
 """

@@ -20,15 +20,17 @@ from .peak import SIZES, int8_peak
 from .peer import PEER
 from .sources import FLOAT, Subject
 from .timing import BLOCKS, BenchResult, Latency, compare, open_session, random_inputs
+from .work import operations
 
 OURS = "qoperator"
 
 
 @dataclass(frozen=True)
 class Record:
-    """timing: latencies. operators: {model: {operator type: share}}. peak_bytes: {model: bytes}, see `memory`. int8_peak: GOP/s, see `peak`.
+    """timing: latencies. operations: of the float network, see `work`. operators: {model: {operator type: share}}. peak_bytes: {model: bytes}, see
+    `memory`. int8_peak: GOP/s, see `peak`.
 
-    The last three are empty or None where `measure` was told to leave out details. speedups: see `speedups_of`. float_origin, notes: as in Subject.
+    These four are empty or None where `measure` was told to leave out details. speedups: see `speedups_of`. float_origin, notes: as in Subject.
     """
 
     network: str
@@ -39,6 +41,7 @@ class Record:
     operators: dict[str, dict[str, OperatorShare]]
     peak_bytes: dict[str, int]
     int8_peak: float | None
+    operations: int | None
     machine: str
     lsq_export: str
 
@@ -54,7 +57,9 @@ class Record:
             tuple(Latency(**row) for row in values["rows"]), values["baseline"], values["batch"], values["threads"], values["onnxruntime"]
         )
         operators = {name: {op: OperatorShare(**share) for op, share in shares.items()} for name, shares in values["operators"].items()}
-        plain = {name: values[name] for name in ("network", "speedups", "float_origin", "peak_bytes", "int8_peak", "machine", "lsq_export")}
+        plain = {
+            name: values[name] for name in ("network", "speedups", "float_origin", "peak_bytes", "int8_peak", "operations", "machine", "lsq_export")
+        }
         return cls(timing=timing, operators=operators, notes=tuple(values["notes"]), **plain)
 
 
@@ -78,7 +83,7 @@ def measure(
     result = compare(models, batch=batch, threads=threads, runs=runs, on_block=lambda name: on_step(f"time {name}"), **timing)
     operators: dict[str, dict[str, OperatorShare]] = {}
     peaks: dict[str, int] = {}
-    gops = None
+    gops = work = None
     if details:
         for name, source in models.items():
             feed = random_inputs(name, open_session(name, source, 1), batch, 0)
@@ -86,10 +91,11 @@ def measure(
             on_step(f"profile {name}")
             peaks[name] = peak_memory(name, source, feed, threads=threads)
             on_step(f"memory of {name}")
+        work = operations(models[FLOAT], batch) if FLOAT in models else None
         gops = int8_peak(threads, sizes=peak_sizes)
         on_step("int8 peak")
     return Record(
-        subject.network, result, speedups_of(result), subject.float_origin, subject.notes, operators, peaks, gops, machine(), __version__
+        subject.network, result, speedups_of(result), subject.float_origin, subject.notes, operators, peaks, gops, work, machine(), __version__
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..bench.journal import Summary
     from ..bench.operators import OperatorShare
 
-COLUMNS = ("model", ">median ms", ">quartiles ms", ">baseline / it", ">size", ">peak memory")
+COLUMNS = ("model", ">median ms", ">quartiles ms", ">baseline / it", ">GOP/s", ">size", ">peak memory")
 OPERATORS = 12  # rows of the table of operators; the rest is one row
 
 
@@ -27,6 +27,7 @@ def print_record(record: Record) -> None:
             f"{row.median_ms:.2f}",
             f"{row.low_quartile_ms:.2f} … {row.high_quartile_ms:.2f}",
             f"{1 / row.ratio:.2f}",
+            None if record.operations is None else f"{record.operations / row.median_ms / 1e6:.0f}",
             megabytes(row.file_bytes),
             megabytes(record.peak_bytes.get(row.name)),
         )
