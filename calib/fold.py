@@ -225,11 +225,15 @@ def _requantization(
         real = product / output.scale
         error = np.abs(multiplier / real - 1) + np.abs(unit / product - 1)
         ties = np.arange(-output.zero_point - 1, CONTAINER_MAX - output.zero_point + 1) + 0.5
-        start = np.rint(bias / unit.astype(np.float64))[:, None] if gain > 1 else np.zeros((len(scale), 1))
+        bias_codes = np.rint(bias / unit.astype(np.float64))[:, None]
+        excess = (
+            bias_codes * (unit - product)[:, None] / output.scale
+        )  # steps: the folded model's bias is in units of float32(S·s_w), its sums are not
+        start = bias_codes if gain > 1 else np.zeros((len(scale), 1))
         below = start + gain * np.floor((ties / real[:, None] - start) / gain)  # [C, 257] accumulators on both sides of each tie
         agrees, clear = np.ones(len(scale), bool), np.ones(len(scale))
         for accumulator in (below, below + gain):
-            exact = accumulator * real[:, None]
+            exact = accumulator * real[:, None] + excess
             rounded = np.rint(accumulator.astype(np.float32) * multiplier[:, None])
             distance, beyond = np.abs(exact - ties), np.abs(accumulator) > reach[:, None]
             agrees &= (((rounded == np.rint(exact)) & (distance > 1e-9)) | beyond).all(axis=1)

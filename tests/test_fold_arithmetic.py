@@ -208,6 +208,35 @@ def test_e9_rounds_every_accumulator_as_real_arithmetic_does():
         assert wrong(chosen, input_scale, output, reach) == 0
 
 
+def wrong_beside_bias(scale: np.ndarray, input_scale: float, output: OutputGrid, reach: np.ndarray, bias: np.ndarray, gain: int) -> int:
+    """Accumulators that E9 rounds other than the folded model: (acc - b)·S·s_w + b·float32(S·s_w), b the bias in its int32 unit (E6)."""
+    count = 0
+    for channel, s in enumerate(scale):
+        unit = np.float32(input_scale) * s
+        code = round(float(bias[channel]) / float(unit))
+        accumulators = np.arange(code % gain - gain * (int(reach[channel]) // gain), int(reach[channel]), gain)
+        float_steps = accumulators * (input_scale * float(s) / output.scale)
+        accumulators = accumulators[np.abs(float_steps - np.floor(float_steps) - 0.5) < 1e-3]  # the others are not in doubt
+        product = Fraction(float(np.float32(input_scale))) * Fraction(float(s))
+        values = [(int(a) - code) * product + code * Fraction(float(unit)) for a in accumulators]
+        steps = [round(v / Fraction(float(np.float32(output.scale)))) + output.zero_point for v in values]
+        count += int((e9(accumulators, s, input_scale, output) != np.array(steps, np.float64).clip(0, 255)).sum())
+    return count
+
+
+def test_e9_agrees_with_the_folded_model_beside_a_large_bias():
+    """Float32 holds the unit of a bias 6e-8 off: 300,000 units of it move a sum by enough to cross a tie."""
+    rng, missed = np.random.default_rng(11), 0
+    for _ in range(4):
+        input_scale, gain = float(np.float32(np.exp(rng.uniform(-6, -3)))), 8
+        scale = np.exp(rng.uniform(-7, -6, 4))
+        output = OutputGrid(float(np.float32(scale.mean() * input_scale * 2100)), 128)
+        bias, reach = rng.choice([-1, 1], 4) * 300_000 * scale * input_scale, np.full(4, 600_000.0)
+        missed += wrong_beside_bias(scale.astype(np.float32), input_scale, output, reach, bias, gain)
+        assert wrong_beside_bias(exact_scale(scale, input_scale, output, reach, bias=bias, gain=gain), input_scale, output, reach, bias, gain) == 0
+    assert missed > 0
+
+
 def test_a_scale_that_was_not_chosen_rounds_otherwise():
     """M = 1.5 / 2^k puts accumulators on ties of real arithmetic, and float32 scales next to it put them beside: E9 cannot tell."""
     rng, missed, repaired = np.random.default_rng(5), 0, 0
