@@ -12,6 +12,7 @@ it from the building of the model to the end of the third step; oneDNN's own scr
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -153,6 +154,7 @@ def trainer(model: str, variant: Variant, device: str, batch: int, size: int) ->
 def peak_bytes(model: str, variant: Variant, device: str, batch: int, size: int, steps: int = 3) -> int:
     """Largest number of bytes in use at once, from the building of the model to the end of the last step."""
     fake_quantize.fuse(variant.fused)  # so that what compiling needs is not counted
+    gc.collect()  # the variant before is garbage in cycles: freeing it later would be counted against this one
     if device == "cuda":
         torch.cuda.empty_cache()
         start = torch.cuda.memory_allocated()
