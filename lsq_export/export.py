@@ -25,6 +25,7 @@ from .fold import Folded, prepare_fold
 from .folds import fold_cost
 from .parity import Parity
 from .report import render
+from .rewrite.islands import islands, refuse
 from .targets import Target, get
 from .verify import check
 
@@ -43,6 +44,7 @@ def export(
     target: str = "ort-cpu",
     fold: str | None = None,
     force: bool = False,
+    strict_integer: bool = False,
     preprocessing: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
@@ -54,7 +56,7 @@ def export(
     (input, target) pairs, one pass; they give the grids of edges, the golden vectors, and the images on which the export is verified
     (parity.json; run `verify` on more). fold: "strided" (real offsets on 8-bit containers) or "integer" (zero points among the 2^b codes), see
     `lsq_export.fold`; None: the target's default. preprocessing, source: go into the manifest. on_stage(name): called as each stage begins;
-    on_parity(parity): with what those images showed.
+    on_parity(parity): with what those images showed. strict_integer: an operator that stays float (an island, named in the manifest) is an error.
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a layer that cannot be
     quantized (named), empty calibration data. Nothing is written then. A broken promise does not stop the export: see parity.json.
     """
@@ -69,6 +71,8 @@ def export(
         on_stage("fold")
         place = prepare_fold(captured, _keep_first(_matching(calibration, captured.input_shape), seen), merge=how == "strided")
         folded, images = place(how), torch.cat(seen)[:VERIFIED_IMAGES]
+        if strict_integer:
+            refuse(islands(folded.model.graph))
         on_stage("rewrite")
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
@@ -171,6 +175,7 @@ def manifest_of(
         "outputs": [output.name for output in first.graph.output],
         "preprocessing": preprocessing,
         "source": source,
+        "islands": [asdict(island) for island in islands(folded.model.graph)],
         "tensors": [{**asdict(d), "container": containers.get(d.codes, d.container)} for d in folded.tensors],
         "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
     }

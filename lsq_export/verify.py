@@ -1,6 +1,7 @@
 """verify: run a bundle in ONNX Runtime and hold it against every promise (end of design part 2).
 
 1. ONNX Runtime ≡ integer reference      every tensor of the qoperator file, graph optimization on and off
+                                         (behind a float island: given the codes that ONNX Runtime's float32 made of it, island_check.py)
 2. integer graph ≡ folded model          layer by layer: the folded model (float64) gets the integer graph's codes as inputs, so that a flipped tie
                                          neither hides nor multiplies; accumulators exactly, codes but for ties
 3. folded model against trained model    a number: agreement, SQNR, accuracy; and layer by layer on the same inputs, with reasons
@@ -27,6 +28,7 @@ from .capture import forward
 from .decisions import Decisions, decisions_of
 from .emit import emit
 from .evaluate import evaluate
+from .island_check import IslandCheck
 from .parity import FormatParity, Parity
 from .report import render
 from .runtime import Session, integer_tensors, readable_codes
@@ -132,7 +134,8 @@ class FormatRun:
 
     def __post_init__(self) -> None:
         self.exact = exact = self.name == "qoperator"
-        self.plain = Session(self.file, self.level, what=self.name)
+        self.islands = IslandCheck(self.folded.graph, self.reference)
+        self.plain = Session(self.file, self.level, self.islands.codes if exact else None, what=self.name)
         self.readable = {} if exact else readable_codes(self.file)
         tensors = integer_tensors(self.file) if exact else [r.values for r in self.readable.values()]
         levels = ("default", "disabled") if exact else ("disabled",)
@@ -141,12 +144,15 @@ class FormatRun:
 
     def add(self, x: np.ndarray, codes: dict[str, np.ndarray], expected: np.ndarray, classes: np.ndarray | None, others: list[np.ndarray]) -> None:
         outputs = self.plain.run(x)
-        self._compare(outputs, codes)
+        expected_codes = self.islands.expected(x, codes, outputs) if self.exact else codes
+        self._compare(outputs, expected_codes)
         seen = outputs
         for session in self.wide:
             seen = session.run(x)
             if self.exact:
-                self._compare(seen, codes)
+                expected_codes = self.islands.expected(x, codes, seen)
+                self._compare(self.islands.outside(seen), expected_codes)
+        codes = expected_codes
         if not self.exact:
             names = {output.name for output in self.file.graph.output}
             codes = {n: v for n, v in seen.items() if n in names} | {n: r.codes(seen[r.values]) for n, r in self.readable.items()}
@@ -175,4 +181,5 @@ class FormatRun:
             output_mismatch=self.layers.output_mismatch,
             altered=altered_parts(self.file, self.prescribed),
             layers=self.layers.result(),
+            islands=self.islands.result() if self.exact else (),
         )

@@ -9,7 +9,7 @@ import click
 
 from .group import FAILED
 from .output import console, print_table
-from .parity_table import decibel, percent, print_parity, print_verdict
+from .parity_table import decibel, percent, print_islands, print_parity, print_verdict
 
 
 @click.command("export")
@@ -21,6 +21,7 @@ from .parity_table import decibel, percent, print_parity, print_verdict
 @click.option("--data", "data_spec", metavar="SPEC", help="Calibration data.  [default: what the checkpoint was trained on]")
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate edges on.")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
+@click.option("--strict-integer", is_flag=True, help="Refuse operators that would stay float between integers (islands).")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
 def command(
     checkpoint: Path,
@@ -31,6 +32,7 @@ def command(
     data_spec: str | None,
     images: int,
     force: bool,
+    strict_integer: bool,
     as_json: bool,
 ) -> None:
     """Fold a trained checkpoint and write a bundle: integer ONNX files, golden vectors, manifest, parity, report.
@@ -54,7 +56,7 @@ def command(
     with show.status("capture") as status:
         bundle = export(
             model, torch.zeros(1, *found.input_shape), out, formats=formats or None, calibration=batches, target=target, fold=fold, force=force,
-            preprocessing=found.preprocessing, source=source, on_stage=status.update, on_parity=kept.append,
+            strict_integer=strict_integer, preprocessing=found.preprocessing, source=source, on_stage=status.update, on_parity=kept.append,
         )  # fmt: skip
     (parity,) = kept
     if as_json:
@@ -67,6 +69,7 @@ def command(
         _print_costs(bundle.manifest)
         click.echo()
         print_parity(parity, layers=False)
+        print_islands(parity)
         click.echo()
         sizes = ", ".join(f"{name} {entry['bytes'] / 1e6:.2f} MB" for name, entry in bundle.manifest["formats"].items())
         click.echo(f"wrote {bundle.directory} ({sizes})")

@@ -47,6 +47,20 @@ def print_parity(parity: Parity, *, layers: bool) -> None:
             _print_layers(f"{name} against folded: codes, on the same inputs", f.layers)
 
 
+def print_islands(parity: Parity) -> None:
+    """The operators that stay float in qoperator, and what that does to the first promise."""
+    exact = parity.formats.get("qoperator")
+    if exact is None or not exact.islands:
+        return
+    click.echo()
+    rows = [(", ".join(i.operators), i.codes, i.elements, i.differing, i.largest) for i in exact.islands]
+    columns = ("operators", "codes behind them", ">compared", ">≠ float64", ">largest difference")
+    names = {name for island in exact.islands for name in island.operators}
+    print_table(f"Float islands: {len(names)} operators have no integer form", columns, rows)
+    click.echo("Everything else is held to the integer reference on the codes of these islands as ONNX Runtime made them here. Those are float32")
+    click.echo("functions: another machine or runtime may round a tie the other way, by one code, and what follows differs accordingly.")
+
+
 def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
     """Histograms of differences, layer by layer, and the first layer that has one."""
     if not layers:

@@ -8,7 +8,7 @@ import click
 
 from .group import FAILED
 from .output import console, print_json
-from .parity_table import print_parity, print_verdict
+from .parity_table import print_islands, print_parity, print_verdict
 
 
 @click.command("verify")
@@ -40,6 +40,7 @@ def command(bundle: Path, data_spec: str | None, images: int | None, batch_size:
         print_json(parity.to_dict())
     else:
         print_parity(parity, layers=True)
+        print_islands(parity)
         click.echo()
         print_verdict(parity)
     if not parity.ok:

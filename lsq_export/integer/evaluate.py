@@ -20,12 +20,14 @@ def run(
     *,
     on_tensor: Callable[[str, Array], None] | None = None,
     outputs: Sequence[str] | None = None,
+    given: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """Evaluate a `qoperator` model: {name: tensor in its ONNX type} of every input and every node's output.
 
     outputs: only these tensors; everything else is freed as soon as its last reader has run, and without `on_tensor`
     nodes that they do not need are not run.
     on_tensor(name, tensor): called for each node's output as it is made.
+    given: {tensor: value that takes its place}, for what readers get; on_tensor still sees what the node made.
 
     Raises QuantizationError: an operator that is not integer arithmetic or not known (named with its node), an
     accumulator that does not fit 32 bits (E9), an input that is missing, unknown or of the wrong type.
@@ -41,7 +43,7 @@ def run(
     tensors.update((name, np.asarray(value)) for name, value in inputs.items())
     for i, node in enumerate(nodes):
         for name, value in zip(node.outputs, _evaluate(node, tensors), strict=True):
-            tensors[name] = value
+            tensors[name] = value if given is None else given.get(name, value)
             if on_tensor is not None:
                 on_tensor(name, value)
         if wanted is not None:

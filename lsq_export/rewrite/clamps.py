@@ -73,14 +73,14 @@ def _has_siblings(mover: ir.Node) -> bool:
 
 def _absorb(marker: ir.Node, clamp: ir.Node) -> None:
     name = attribute(marker, "quantizer")
-    low, high = clamp_bounds(clamp)
-    for pad in pads_behind(marker.outputs[0]):
-        if not low <= pad_value(pad) <= high:
-            raise QuantizationError(f"{pad.name}: a Pad with {pad_value(pad):g} behind a clamp to {low:g} … {high:g} has no exact form; pad first")
     try:
         grid = narrow(grid_of(marker), *clamp_bounds(clamp))
     except QuantizationError as error:
         raise error if str(error).startswith(name) else QuantizationError(f"{name}: {error}") from error
+    low, high = clamp_bounds(clamp)
+    for pad in pads_behind(marker.outputs[0]):
+        if not grid.qmin <= int(grid_of(marker).codes(np.float64(pad_value(pad)))) <= grid.qmax:
+            raise QuantizationError(f"{pad.name}: a Pad with {pad_value(pad):g} behind a clamp to {low:g} … {high:g} has no exact form; pad first")
     marker.attributes["qmin"] = ir.AttrInt64("qmin", grid.qmin)
     marker.attributes["qmax"] = ir.AttrInt64("qmax", grid.qmax)
     marker.replace_input_with(0, clamp.inputs[0])

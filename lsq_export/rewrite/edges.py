@@ -28,6 +28,7 @@ from .clamps import absorb_clamps, clamp_bounds, grid_of
 from .islands import inside_island
 from .normalize import CLAMPS, CODE_PRESERVING, LINEAR
 from .scaling import factor_of, scalar_operand
+from .softmax import is_softmax, softmax_grid
 from .tanh import GRID, is_tanh
 
 
@@ -78,7 +79,7 @@ def _needs_edge(value: ir.Value) -> bool:
         return not is_op(producer, "Gemm")
     if inside_island(value):
         return False
-    if not single_consumer(value) or is_tanh(value):
+    if not single_consumer(value) or is_tanh(value) or is_softmax(value):
         return True
     (reader,) = value.consumers()
     if is_marker(reader):
@@ -129,7 +130,7 @@ def _calibrate(graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], ba
         observer = observers[edge.outputs[0].name]
         low, high = _clamp_in_front(edge)
         grid = aligned or edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
-        grid = GRID if is_tanh(edge.inputs[0]) else grid
+        grid = GRID if is_tanh(edge.inputs[0]) else softmax_grid(grid) if is_softmax(edge.inputs[0]) else grid
         name = attribute(edge, "quantizer")
         scale, offset = constant(graph, f"{name}.edge_scale", np.float32(grid.scale)), constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
         edge.resize_inputs(3)

@@ -1,6 +1,6 @@
 """islands: operators that have no integer form stay float operators between grids, and are named.
 
-    Gelu(DequantizeLinear(x)) -> QuantizeLinear        stays as it is in `qoperator`; operators in a row need no grid in between
+    Gelu(DequantizeLinear(x)) -> QuantizeLinear      stays as it is in `qoperator`; operators in a row need no grid in between
 
 Every input is a value of a grid and every output is rounded to one, so that the integers around an island stay exact. What an island computes depends
 on the runtime's float32 functions: the codes behind it can differ by one where two of them round a tie differently.
@@ -18,7 +18,7 @@ from ..graph import is_op
 
 ISLANDS = (
     *("Celu", "Cos", "Div", "Elu", "Erf", "Exp", "Gelu", "LayerNormalization", "Log", "LogSoftmax", "Mish", "PRelu", "Pow"),
-    *("Reciprocal", "Selu", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt"),
+    *("Reciprocal", "Selu", "Sin", "Softplus", "Softsign", "Sqrt"),
 )
 
 

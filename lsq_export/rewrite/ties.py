@@ -24,9 +24,10 @@ from .affine import OPERAND
 from .islands import is_island
 from .normalize import CODE_PRESERVING
 from .scaling import FACTOR, follow
+from .softmax import reciprocal_scale
 from .tie_values import VALUES, addend, grid_of_codes
 
-SUMS = ("Add", "MatMul", *VALUES)
+SUMS = ("Add", "MatMul", "Softmax", *VALUES)
 
 
 def clear_ties(model: ir.Model, decisions: list[TensorDecision]) -> list[TensorDecision]:
@@ -93,6 +94,8 @@ def _move_scale(graph: ir.Graph, node: ir.Node | None, quantize: ir.Node) -> flo
         moved = clear_scale(np.empty(0), scale, low, high, readers=readers)
     elif node.op_type == "Add":
         moved = clear_sum_scale(addend(node, 0), addend(node, 1), scale, low, high, readers=readers)
+    elif node.op_type == "Softmax":
+        moved = reciprocal_scale(scale, readers)
     elif node.op_type == "MatMul":
         moved = exact_product_scale(addend(node, 0).scale, addend(node, 1).scale, scale, low, high, readers=readers)
     else:
