@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | format | clean. Each makes its virtual environment first, once.
+# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | folds | format | clean. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -11,6 +11,7 @@ BITS            ?= 4
 WEIGHT_BITS     ?= $(BITS)
 ACTIVATION_BITS ?= $(BITS)
 OUT             ?= demo-out
+FOLDS           ?= out-folds
 ARGS            ?=
 SIZE            ?= 224
 NETWORKS        ?= resnet18 efficientnet_b0 mixnet_s
@@ -21,9 +22,10 @@ ISA             ?=
 
 # JOBS test processes with one thread each: more only get in each other's way.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow test-isa bench bench-record bench-qat format clean FORCE
+.PHONY: help venv demo test lint test-slow test-isa bench folds bench-record bench-qat format clean FORCE
 
 help:
 	@head -2 Makefile
@@ -65,6 +67,14 @@ bench-record: $(STAMP)
 # A training step, quantized against float: some minutes on an idle machine. With a GPU: make bench-qat ARGS="--device cuda"
 bench-qat: $(STAMP)
 	$(BIN)/lsq-export qat-speed --json qat-speed.json $(ARGS)
+
+# The README's table: ResNet-18 on digits at four widths, from one float model.
+folds: $(STAMP)
+	@mkdir -p $(FOLDS)
+	@test -f $(FOLDS)/w8a8.safetensors || $(TRAIN_FOLDS) --weight-bits 8 --activation-bits 8 --float-out $(FOLDS)/float.safetensors --out $(FOLDS)/w8a8.safetensors
+	@for b in 2 3 4; do test -f $(FOLDS)/w$${b}a$$b.safetensors || $(TRAIN_FOLDS) --weight-bits $$b --activation-bits $$b \
+	  --float-checkpoint $(FOLDS)/float.safetensors --out $(FOLDS)/w$${b}a$$b.safetensors || exit; done
+	$(BIN)/lsq-export folds $(foreach b,2 3 4 8,$(FOLDS)/w$(b)a$(b).safetensors) --out $(FOLDS)/folds.json
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
