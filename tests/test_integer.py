@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -219,6 +220,18 @@ def test_qlinear_matmul() -> None:
     same(node("QLinearMatMul", {"a": a}, [F(0.03), U8(11), b, F(0.02), np.int8(0), F(0.9), U8(99)]), {"a": a})
 
 
+@pytest.mark.parametrize("shapes", [((2, 3, 9, 40), (2, 3, 40, 11)), ((9, 40), (40, 11)), ((2, 1, 9, 40), (3, 40, 5)), ((1, 5, 700), (1, 700, 6))])
+def test_qlinear_matmul_of_activations(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    rng = np.random.default_rng(24)
+    for i in range(6):
+        x = {"a": codes(rng, shapes[0]), "b": codes(rng, shapes[1])}
+        (sa, za), (sb, zb), (sy, zy) = grids(rng, i)
+        total = (x["a"].astype(np.int64) - za) @ (x["b"].astype(np.int64) - zb)
+        sy = F(sa * sb * np.abs(total).max() / 128)
+        y = same(node("QLinearMatMul", x, [sa, za, sb, zb, sy, zy], order="iccicccc"), x)["y"]
+        assert len(np.unique(y)) > 5
+
+
 # ---- tables of two operands: all 65,536 pairs
 
 
@@ -291,7 +304,9 @@ def test_a_broadcast_first_operand_swaps_the_order_of_the_sum() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
-@pytest.mark.parametrize("op", ["QLinearLeakyRelu alpha=1", "QLinearLeakyRelu alpha=0", "QLinearLeakyRelu alpha=0.1", "QLinearSigmoid"])
+@pytest.mark.parametrize(
+    "op", ["QLinearLeakyRelu alpha=1", "QLinearLeakyRelu alpha=0", "QLinearLeakyRelu alpha=0.1", "QLinearLeakyRelu alpha=-1", "QLinearSigmoid"]
+)
 def test_tables_on_all_codes(op: str, dtype: Any) -> None:
     rng = np.random.default_rng(12)
     x = EVERY.view(dtype).reshape(1, 256)
@@ -390,6 +405,12 @@ MOVES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "Clip": ("Clip", [U8(3), U8(15)], {}),
     "Clip from above": ("Clip", [None, U8(15)], {}),
     "Pad": ("Pad", [np.array([0, 0, 1, 2, 0, 0, 3, 0]), U8(7)], {}),
+    "Pad of channels": ("Pad", [np.array([0, 2, -1, 0, 0, 1, 0, 0]), U8(7)], {}),
+    "Pad reflect": ("Pad", [np.array([0, 0, 1, 2, 0, 0, 3, 0])], {"mode": "reflect"}),
+    "Pad edge": ("Pad", [np.array([0, 0, 1, 2, 0, 0, 3, 0])], {"mode": "edge"}),
+    "DepthToSpace": ("DepthToSpace", [], {"blocksize": 2, "mode": "CRD"}),
+    "Flip": ("Slice", [np.array([-1]), np.array([np.iinfo(np.int64).min]), np.array([3]), np.array([-1])], {}),
+    "Gather one": ("Gather", [np.array(1)], {"axis": 1}),
     "Slice": ("Slice", [np.array([1, 0]), np.array([3, 4]), np.array([1, 3]), np.array([1, 2])], {}),
     "Squeeze": ("Squeeze", [np.array([0])], {}),
     "Unsqueeze": ("Unsqueeze", [np.array([1, 3])], {}),
@@ -403,6 +424,16 @@ def test_moves(name: str) -> None:
     op, constants, attributes = MOVES[name]
     x = codes(np.random.default_rng(17), (1 if name == "Squeeze" else 2, 4, 5, 6))
     same(node(op, {"x": x}, constants, **attributes), {"x": x})
+
+
+@pytest.mark.parametrize("scale", [(2, 2), (3, 1), (1.5, 2.5), (13 / 5, 17 / 6), (0.5, 0.75), (7 / 5, 11 / 6)])
+def test_resize(scale: tuple[float, float]) -> None:
+    x = {"x": codes(np.random.default_rng(25), (2, 3, 5, 6))}
+    constants = [None, np.array([1, 1, *scale], F)]
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    same(node("Resize", x, constants, **how), x)
+    with pytest.raises(QuantizationError, match=r"Resize by nearest, half_pixel, floor is not supported"):
+        run(node("Resize", x, constants, **{**how, "coordinate_transformation_mode": "half_pixel"}), x)
 
 
 def test_split_concat_and_int32_add() -> None:
@@ -484,6 +515,55 @@ def test_a_sabotaged_constant_shows(broken: str) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.asarray(value * 2 if value.dtype == F else value + value.dtype.type(1)), broken))
     bad = run(model, x)
     assert any(np.any(good[name] != bad[name]) for name in good)
+
+
+# ---- float islands: float64, rounded once
+
+FUNCTIONS: dict[str, Any] = {
+    "Celu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "Cos": np.cos,
+    "Elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "Erf": np.vectorize(math.erf),
+    "Exp": np.exp,
+    "Gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "Log": np.log,
+    "LogSoftmax": lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True)),
+    "Mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "Reciprocal": lambda x: 1 / x,
+    "Selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)),
+    "Sin": np.sin,
+    "Softmax": lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True),
+    "Softplus": lambda x: np.log1p(np.exp(x)),
+    "Softsign": lambda x: x / (1 + np.abs(x)),
+    "Sqrt": np.sqrt,
+}
+
+
+@pytest.mark.parametrize("op", FUNCTIONS)
+def test_islands(op: str) -> None:
+    """Beside the correctly rounded value by at most one unit in the last place; ONNX Runtime's float32 within some more."""
+    x = np.random.default_rng(26).normal(0, 2, (1, 5000)).astype(F)
+    x = np.abs(x) + F(0.01) if op in ("Log", "Sqrt") else x
+    model = node(op, {"x": x}, [], F)
+    model.opset_import[0].version = 20 if op == "Gelu" else 21
+    ours, exact = run(model, {"x": x})["y"], FUNCTIONS[op](x.astype(np.float64))
+    assert ours.dtype == F and np.all(np.abs(ours - exact) <= 1.01 * np.spacing(np.abs(exact).astype(F)) + 1e-7 * (op in ("LogSoftmax", "Selu")))
+    assert np.abs(onnx_runtime(model, {"x": x}, "plain")["y"] - exact).max() <= 4e-6 * max(1.0, np.abs(exact).max())
+
+
+def test_given_tensors_take_the_place_of_computed_ones() -> None:
+    model, x = network()
+    computed: dict[str, np.ndarray] = {}
+    given = {"c2": np.zeros_like(run(model, x)["c2"])}
+    found = run(model, x, given=given, on_tensor=computed.__setitem__)
+    plain = run(model, x)
+    assert np.array_equal(computed["c2"], plain["c2"]) and np.array_equal(found["c2"], given["c2"])
+    assert np.array_equal(found["c1"], plain["c1"]) and not np.array_equal(found["c3"], plain["c3"])
+
+
+def test_islands_of_codes_are_refused() -> None:
+    with pytest.raises(QuantizationError, match=r"node node \(Sin\): its input x is uint8: a float island computes in float32"):
+        run(node("Sin", {"x": EVERY}, []), {"x": EVERY})
 
 
 # ---- refusals: one line that names the node and its operator

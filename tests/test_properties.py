@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
-from random_networks import Spec, build, specs
+from random_networks import BLOCKS, ISLANDS, OPERATORS, Spec, build, specs
 
 from calib.errors import QuantizationError
 from lsq_export.capture import capture
@@ -26,6 +26,23 @@ REASONS = ("real zero is off the grid", "leaves one code of the grid", "beyond i
 def test_promises_hold_or_export_refuses(spec: Spec) -> None:
     torch.set_num_threads(1)
     holds_or_refuses(spec, "strided")
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+@given(specs(("conv", "residual", "se", *OPERATORS, *ISLANDS)))
+def test_promises_hold_with_operators(spec: Spec) -> None:
+    torch.set_num_threads(1)
+    holds_or_refuses(spec, "strided")
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=4 * EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
+@given(specs((*BLOCKS, "se", *OPERATORS, *ISLANDS)))
+def test_many_networks_with_operators(spec: Spec) -> None:
+    holds_or_refuses(spec, "strided")
+    holds_or_refuses(spec, "integer")
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from .node import Array, Inputs, Node, operator, required
 
 ISLANDS = (
     *("Celu", "Cos", "Div", "Elu", "Exp", "LayerNormalization", "Log", "LogSoftmax", "Mish", "PRelu", "Pow"),
-    *("Reciprocal", "Selu", "Sin", "Softplus", "Softsign", "Sqrt"),
+    *("Reciprocal", "Selu", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt"),
 )
 
 

@@ -16,7 +16,6 @@ MOVES = (
     "Flatten",
     "Gather",
     "Identity",
-    "Pad",
     "Reshape",
     "Shape",
     "Slice",
@@ -47,6 +46,18 @@ def resize(node: Node, x: Inputs) -> list[Array]:
         places = np.arange(int(np.float32(values.shape[axis]) * scale), dtype=np.float32)
         values = values.take(np.floor(places / scale).clip(0, values.shape[axis] - 1).astype(np.int64), axis=axis)
     return [np.ascontiguousarray(values)]
+
+
+@operator("Pad")
+def pad(node: Node, x: Inputs) -> list[Array]:
+    """Codes around a tensor; a negative count takes as many away (mode constant)."""
+    values, counts = required(node, x, 0), required(node, x, 1).reshape(2, -1).T
+    mode = node.attributes.get("mode", b"constant").decode()
+    if mode not in ("constant", "reflect", "edge") or len(counts) != values.ndim or (mode != "constant" and counts.min() < 0):
+        raise node.error(f"a Pad of mode {mode} by {counts.tolist()} is not supported")
+    inside = values[tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(counts, values.shape, strict=True))]
+    value = {"constant_values": required(node, x, 2)} if mode == "constant" else {}
+    return [np.pad(inside, counts.clip(0, None), mode, **value)]
 
 
 @operator("Clip", "Max", "Min")

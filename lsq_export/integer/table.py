@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime runs as 256-entry tables (E5, E10): QLinearLeakyRelu, QLinearSigmoid, QLinearSoftmax, QLinearConcat."""
+"""Operators that ONNX Runtime runs as 256-entry tables (E5, E10): QLinearLeakyRelu, QLinearSigmoid, QLinearConcat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from calib.grid import dequantize_linear, quantize_linear
 
 from .node import MICROSOFT, Array, Inputs, Node, codes, operator, required, scale_of, zero_point_of
-from .numeric import fma32, saturate
+from .numeric import fma32
 
 # The rational approximation of the logistic function that ONNX Runtime shares with Eigen: x * P(x^2) / Q(x^2) + 1/2 on [-18, 18].
 LOGISTIC_P = (4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01)
@@ -55,25 +55,6 @@ def logistic(v: Array) -> Array:
     for coefficient in LOGISTIC_Q[1:]:
         q = fma32(q, square, np.float32(coefficient))
     return np.maximum(np.float32(0), v * p / q + np.float32(0.5))
-
-
-@operator(f"{MICROSOFT}.QLinearSoftmax")
-def softmax(node: Node, x: Inputs) -> list[Array]:
-    """exp from a table that puts the largest code of each row at e^shift, summed in order, in float32 (ONNX Runtime qlinear_softmax).
-
-    round half to even of float32(e · floor(1/S_y)) / Σe, + Z_y, at most 255; shift = log(largest float32 / D) - 5 keeps the sum of D of them finite.
-    """
-    values = codes(node, x, 0)
-    if values.dtype != np.uint8 or int(node.attributes.get("opset", 0)) < 13:
-        raise node.error("only uint8 and opset 13 are supported")
-    last = np.moveaxis(values, int(node.attributes.get("axis", -1)), -1)
-    step = float(scale_of(node, x, 1))
-    shift = max(0.0, np.log(np.float32(np.finfo(np.float32).max) / np.float32(last.shape[-1])) - 5) / step
-    table = np.exp((np.arange(256) - 255.0 + shift) * step).astype(np.float32)
-    e = table[last.astype(np.int64) + 255 - last.max(axis=-1, keepdims=True)]
-    total = np.cumsum(e, axis=-1, dtype=np.float32)[..., -1:]
-    y = np.rint(e * np.floor(np.float32(1) / scale_of(node, x, 3)) / total) + np.float32(zero_point_of(node, x, 4))
-    return [np.ascontiguousarray(np.moveaxis(saturate(y, np.uint8), -1, int(node.attributes.get("axis", -1))))]
 
 
 @operator(f"{MICROSOFT}.QLinearConcat")

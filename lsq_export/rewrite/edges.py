@@ -130,7 +130,8 @@ def _calibrate(graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], ba
         observer = observers[edge.outputs[0].name]
         low, high = _clamp_in_front(edge)
         grid = aligned or edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
-        grid = GRID if is_tanh(edge.inputs[0]) else softmax_grid(grid) if is_softmax(edge.inputs[0]) else grid
+        x = edge.inputs[0]
+        grid = GRID if is_tanh(x) else softmax_grid(grid, x) if x is not None and is_softmax(x) else grid
         name = attribute(edge, "quantizer")
         scale, offset = constant(graph, f"{name}.edge_scale", np.float32(grid.scale)), constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
         edge.resize_inputs(3)

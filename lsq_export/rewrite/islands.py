@@ -18,7 +18,7 @@ from ..graph import is_op
 
 ISLANDS = (
     *("Celu", "Cos", "Div", "Elu", "Erf", "Exp", "Gelu", "LayerNormalization", "Log", "LogSoftmax", "Mish", "PRelu", "Pow"),
-    *("Reciprocal", "Selu", "Sin", "Softplus", "Softsign", "Sqrt"),
+    *("Reciprocal", "Selu", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt"),
 )
 
 

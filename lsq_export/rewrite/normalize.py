@@ -29,7 +29,7 @@ CODE_PRESERVING = (
 )
 PICKING = ("Slice", "Gather")  # of those: they leave codes out
 CLAMPS = ("Relu", "Clip")
-ARITHMETIC = ("Add", "Mul", "Sigmoid", "Tanh", "LeakyRelu", "Softmax", "MatMul", "AveragePool", "GlobalAveragePool", "Concat")
+ARITHMETIC = ("Add", "Mul", "Sigmoid", "Tanh", "LeakyRelu", "MatMul", "AveragePool", "GlobalAveragePool", "Concat")
 KNOWN = (*LINEAR, *CODE_PRESERVING, *CLAMPS, *ARITHMETIC, "BatchNormalization", *ISLANDS)
 
 

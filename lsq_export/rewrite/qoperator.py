@@ -7,7 +7,7 @@ Add | Mul | Concat | Sigmoid | AveragePool | GlobalAveragePool  =>  com.microsof
 DQ(q; s, 1) -> Q(s/k, o + k)                    =>  com.microsoft::QLinearAdd(q, the code of zero): c = k·q + o, saturated (E5);
                                                     a look-up, QLinearLeakyRelu(alpha = 1), gives the same and takes four times as long
 MatMul(DQ(x), DQ(y)) -> Q                       =>  QLinearMatMul
-LeakyRelu(DQ(x)) -> Q, Softmax(DQ(x)) -> Q      =>  com.microsoft::QLinearLeakyRelu, QLinearSoftmax
+LeakyRelu(DQ(x)) -> Q                           =>  com.microsoft::QLinearLeakyRelu
 MaxPool | Reshape | Pad | Resize | …            =>  the same on the codes
 Gelu | Erf | … (islands.py)                     stay float between DequantizeLinear and QuantizeLinear
 """
@@ -126,11 +126,6 @@ def _leaky_relu(node: ir.Node, quantize: ir.Node) -> ir.Value:
     return _emit(node, quantize, "QLinearLeakyRelu", [*source(node.inputs[0]), *_target(quantize)], alpha=attribute(node, "alpha", 0.01))
 
 
-def _softmax(node: ir.Node, quantize: ir.Node) -> ir.Value:
-    inputs = [*source(node.inputs[0]), *_target(quantize)]
-    return _emit(node, quantize, "QLinearSoftmax", inputs, axis=attribute(node, "axis", -1), opset=13)
-
-
 def _matmul(node: ir.Node, quantize: ir.Node) -> ir.Value:
     depth = node.inputs[0].shape[-1] if node.inputs[0] is not None and node.inputs[0].shape is not None else None
     if not isinstance(depth, int) or depth * CONTAINER_MAX**2 >= 2**31:
@@ -183,7 +178,6 @@ FUSIONS: dict[str, Callable[[ir.Node, ir.Node], ir.Value]] = {
     "Concat": _concat,
     "LeakyRelu": _leaky_relu,
     "MatMul": _matmul,
-    "Softmax": _softmax,
     "GlobalAveragePool": _global_average,
     "AveragePool": _average,
 }

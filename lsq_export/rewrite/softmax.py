@@ -1,8 +1,10 @@
-"""softmax: the grid on which ONNX Runtime's QLinearSoftmax is exact.
+"""softmax: an island (islands.py) on a grid on which ONNX Runtime may fuse it.
 
-The kernel multiplies by floor(1/S), so that S must be 1/n with a whole n, as float32 divides; its zero point is 0.
+    FakeQuantize(Softmax(x); edge of scale s)  =>  QuantizeLinear(Softmax(x); 1/n, 0)      n = floor(1/s), at most 100 for each element of the sum
 
-    FakeQuantize(Softmax(x); edge of scale s)  =>  QuantizeLinear(Softmax(x); 1/n, 0)      n = floor(1/s)
+With graph optimization on, ONNX Runtime makes QLinearSoftmax of DequantizeLinear, Softmax and QuantizeLinear. That multiplies by floor(1/S): it
+agrees with the float operator only where S is 1/n with a whole n, as float32 divides, and a large n overflows. The order of its sums depends on the
+instruction set, so that some elements of a million differ between machines: it is no integer form.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import onnx_ir as ir
 from calib.edges import EdgeGrid
 from calib.ties import MARGIN, tie_distance
 
-from ..graph import is_op
+from ..graph import attribute, is_op
 
 ONE = np.float32(1)
+LARGEST = 100  # the kernel puts exp of the largest code at e^-5 = 1/148 of the largest float32 divided by the number of elements
 
 
 def is_softmax(value: ir.Value | None) -> bool:
@@ -36,5 +39,8 @@ def reciprocal_scale(scale: float, readers: Sequence[float] = ()) -> float:
     return float(ONE / np.float32(next(clear, whole[0])))
 
 
-def softmax_grid(grid: EdgeGrid) -> EdgeGrid:
-    return EdgeGrid(reciprocal_scale(grid.scale), 0, grid.error)
+def softmax_grid(grid: EdgeGrid, softmax: ir.Value) -> EdgeGrid:
+    node = softmax.producer()
+    size = softmax.shape[attribute(node, "axis", -1)] if node is not None and softmax.shape is not None else None
+    most = LARGEST * (size if isinstance(size, int) else 2)
+    return EdgeGrid(reciprocal_scale(max(grid.scale, 1 / most)), 0, grid.error)

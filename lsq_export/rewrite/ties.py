@@ -27,7 +27,7 @@ from .scaling import FACTOR, follow
 from .softmax import reciprocal_scale
 from .tie_values import VALUES, addend, grid_of_codes
 
-SUMS = ("Add", "MatMul", "Softmax", *VALUES)
+SUMS = ("Add", "MatMul", *VALUES)
 
 
 def clear_ties(model: ir.Model, decisions: list[TensorDecision]) -> list[TensorDecision]:
@@ -90,12 +90,12 @@ def _move_scale(graph: ir.Graph, node: ir.Node | None, quantize: ir.Node) -> flo
     """Returns the scale of the values: a Tanh's are twice its codes' (tanh.py)."""
     scale, zero_point = grid_of_codes(quantize)
     low, high, readers = -zero_point, 255 - zero_point, _readers(quantize)
-    if node is None or not is_op(node, *SUMS) or is_island(node):
+    if is_op(node, "Softmax"):
+        moved = reciprocal_scale(scale, readers)
+    elif node is None or not is_op(node, *SUMS) or is_island(node):
         moved = clear_scale(np.empty(0), scale, low, high, readers=readers)
     elif node.op_type == "Add":
         moved = clear_sum_scale(addend(node, 0), addend(node, 1), scale, low, high, readers=readers)
-    elif node.op_type == "Softmax":
-        moved = reciprocal_scale(scale, readers)
     elif node.op_type == "MatMul":
         moved = exact_product_scale(addend(node, 0).scale, addend(node, 1).scale, scale, low, high, readers=readers)
     else:

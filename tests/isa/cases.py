@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F_
 from onnx import helper
 from single_node import MICROSOFT, build, node
 
@@ -22,6 +23,7 @@ from calib.fold import strided_grid
 from calib.grid import Grid
 from calib.ties import clear_scale, clear_sum_scale
 from lsq_export import integer, models
+from lsq_export.rewrite.tie_values import PRODUCT_MARGIN, TABLE_MARGIN
 
 from .machines import MACHINES
 
@@ -50,7 +52,21 @@ def case(kind: str, name: object, model: onnx.ModelProto, inputs: Tensors, *diff
 
 
 def cases() -> list[Case]:
-    return [*networks(), *sums(), *spreads(), *pools(), *clips(), *concatenations(), *convolutions(), *products(), *ends(), *sabotage()]
+    return [
+        *networks(),
+        *operators(),
+        *sums(),
+        *multiplications(),
+        *tables(),
+        *spreads(),
+        *pools(),
+        *clips(),
+        *concatenations(),
+        *convolutions(),
+        *products(),
+        *ends(),
+        *sabotage(),
+    ]
 
 
 def networks() -> Iterator[Case]:
@@ -73,6 +89,71 @@ def networks() -> Iterator[Case]:
             proto = onnx.load(bundle.models["qoperator"])
         images = torch.cat([x[:3], 4 * torch.randn(3, 3, 32, 32)]).numpy()
         yield case(f"tiny W{bits}A{bits}", granularity, proto, {proto.graph.input[0].name: images})
+
+
+def operators() -> Iterator[Case]:
+    """One network with every operator that has an integer form, as exported."""
+    functions = [F_.hardswish, F_.silu, torch.tanh, torch.abs, lambda x: F_.leaky_relu(x, 0.1), lambda x: x @ x.transpose(2, 3)]
+    functions += [lambda x: 0.4 - x / 3, lambda x: F_.pad(x, (1, 0, 0, 1), value=0.2), lambda x: F_.interpolate(x, scale_factor=2)[:, :, 1:9, ::2]]
+    functions += [lambda x: x * torch.sigmoid(x.mean((2, 3), True))]
+    for index, function in enumerate(functions):
+        torch.manual_seed(index)
+        channels = 6
+        modules = {"a": torch.nn.Conv2d(3, channels, 3), "b": torch.nn.Conv2d(channels, 5, 1)}
+        model = lsq_export.prepare(Between(function, modules).eval(), lsq_export.QATConfig(weight_bits=4, activation_bits=4, first_last_bits=None))
+        x = torch.randn(24, 3, 12, 12)
+        calib.initialize(model, [x], method="mse")
+        with tempfile.TemporaryDirectory() as directory:
+            bundle = lsq_export.export(model, x[:1], Path(directory) / "out", formats=("qoperator",), calibration=[x], strict_integer=True)
+            proto = onnx.load(bundle.models["qoperator"])
+        yield case("operators", index, proto, {proto.graph.input[0].name: torch.cat([x[:6], 3 * x[6:12]]).numpy()})
+
+
+class Between(torch.nn.Module):
+    """conv, function, conv."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], modules: dict[str, torch.nn.Module]) -> None:
+        super().__init__()
+        self.function, self.layers = function, torch.nn.ModuleDict(modules)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers["b"](self.function(self.layers["a"](x)))
+
+
+def multiplications() -> Iterator[Case]:
+    """QLinearMul: all 65,536 pairs of codes, at the scales that `ties` chooses."""
+    rng = np.random.default_rng(11)
+    a, b = (v.astype(U8) for v in np.meshgrid(EVERY, EVERY, indexing="ij"))
+    for i in range(12):
+        scales = (10 ** rng.uniform(-2.5, -0.5, 2)).astype(F)
+        zeros = [int(z) for z in rng.integers(0, 256, 2) * (i % 3 > 0)]
+        values = np.multiply.outer(*((EVERY - z) * float(s) for s, z in zip(scales, zeros, strict=True)))
+        low, high = min(values.min(), 0), max(values.max(), 0)
+        step = rng.choice([1, 0.6]) * (high - low) / 255
+        y_zero = int(np.clip(np.rint(-low / step), 0, 255))
+        y_scale = F(clear_scale(values, float(F(step)), -y_zero, 255 - y_zero, margin=PRODUCT_MARGIN))
+        constants = [scales[0], U8(zeros[0]), scales[1], U8(zeros[1]), y_scale, U8(y_zero)]
+        yield case("QLinearMul", i, node("QLinearMul", {"a": a, "b": b}, constants, domain=MICROSOFT, order="iccicccc"), {"a": a, "b": b})
+
+
+def tables() -> Iterator[Case]:
+    """QLinearSigmoid (Tanh's grid among them) and QLinearLeakyRelu: all 256 codes, at the scales that `ties` chooses."""
+    rng = np.random.default_rng(12)
+    x = EVERY.astype(U8).reshape(1, 256)
+    for i in range(24):
+        s, z = F(10 ** rng.uniform(-2.5, -0.5)), int(rng.integers(0, 256))
+        values = (EVERY - z) * float(s)
+        logistic = 1 / (1 + np.exp(-values))
+        y_scale = F(clear_scale(logistic, float(F(1 / 254 if i % 2 else logistic.max() / 255)), 0, 255, margin=TABLE_MARGIN))
+        yield case("QLinearSigmoid", i, node("QLinearSigmoid", {"x": x}, [s, U8(z), y_scale, U8(0)], domain=MICROSOFT), {"x": x})
+        alpha = float(F([0.01, 0.1, 0.3, -1.0][i % 4]))
+        leaky = np.where(values >= 0, values, alpha * values)
+        step = (max(leaky.max(), 0) - min(leaky.min(), 0)) / 255
+        y_zero = int(np.rint(-min(leaky.min(), 0) / step))
+        y_scale = F(clear_scale(leaky, float(F(step)), -y_zero, 255 - y_zero, margin=PRODUCT_MARGIN))
+        yield case(
+            "QLinearLeakyRelu", i, node("QLinearLeakyRelu", {"x": x}, [s, U8(z), y_scale, U8(y_zero)], domain=MICROSOFT, alpha=alpha), {"x": x}
+        )
 
 
 def sums() -> Iterator[Case]:
