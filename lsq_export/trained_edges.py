@@ -22,6 +22,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
 FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool2d)
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
@@ -49,7 +50,7 @@ def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str],
     if unused:
         raise QuantizationError(f"layer {unused[0]} is not used by the model's forward: remove it, or use edges='calibrated'")
     for node in list(graph.nodes):
-        if node.op not in ("output", "get_attr") and _needs_edge(traced, node, layers):
+        if node.op not in ("output", "get_attr") and not _asks(node) and _needs_edge(traced, node, layers):
             name = f"edges.{node.name}"
             traced.add_submodule(name, make(name))
             with graph.inserting_after(node):
@@ -61,7 +62,7 @@ def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str],
 
 
 def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:
-    readers = list(node.users)
+    readers = [reader for reader in node.users if not _asks(reader)]
     if not readers or any(reader.op == "output" for reader in readers):
         return False
     if len(readers) > 1:
@@ -72,6 +73,14 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) ->
     if _is_norm(model, reader):
         return not (node.op == "call_module" and str(node.target) in layers)  # alone, it becomes a layer of its own
     return not _passes(model, reader)
+
+
+def _asks(node: fx.Node) -> bool:
+    """About the shape, or the result of such a question: a number, which has no grid."""
+    if node.target in SHAPES:
+        return True
+    sources = node.all_input_nodes
+    return node.op == "call_function" and bool(sources) and all(_asks(source) for source in sources)
 
 
 def _from_layer(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:

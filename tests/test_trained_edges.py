@@ -46,6 +46,14 @@ def test_a_quantizer_stands_where_the_fold_would_calibrate_a_grid() -> None:
         assert torch.equal(model(x), net(x))
 
 
+def test_questions_about_a_shape_get_no_grid() -> None:
+    net = Wired(lambda s, x: s.b(F.relu(s.a(x)).view(x.size(0), 4, x.shape[2] * 9)), a=Conv(3, 4, 1), b=nn.Linear(81, 5))
+    _, model = prepared(lambda: net)
+    assert [name for name in lsq_export.quantizers(model) if name.startswith("edges.")] == []
+    with bypassed(model):
+        assert model(inputs(2, 1)).shape == (2, 4, 5)
+
+
 @pytest.mark.parametrize("name", ["residual", "preactivation", "concat", "pools", "clamped_sum", "two_readers"])
 def test_nothing_is_left_to_calibrate_but_inputs_and_outputs(name: str) -> None:
     _, model = prepared(networks.ZOO[name].build)
