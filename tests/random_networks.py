@@ -13,6 +13,7 @@ from torch import nn
 
 import calib
 import lsq_export
+from calib.grid import code_range
 from lsq_export.quantizer import Quantizer
 
 BLOCKS = ("conv", "conv", "norm_relu", "residual", "concat", "twice", "fork", "pool", "average", "preact", "relu6")
@@ -40,15 +41,17 @@ ISLANDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Spec:
-    """blocks: kinds of BLOCKS, "se", or names of OPERATORS or ISLANDS; bits: one for all layers but the first and the last; seed: of every number."""
+    """blocks: kinds of BLOCKS, "se", or names of OPERATORS or ISLANDS; bits: one for all layers but the first and the last, or "mixed": 2 to 8, by
+    chance, for each input and weight; seed: of every number."""
 
     blocks: tuple[str, ...]
-    bits: int
+    bits: int | str
     first_last_bits: int | None
     granularity: str
     grid: str
     offset: str
     offsets: str
+    edges: str
     seed: int
 
 
@@ -56,12 +59,13 @@ def specs(blocks: tuple[str, ...] = BLOCKS) -> st.SearchStrategy[Spec]:
     return st.builds(
         Spec,
         blocks=st.lists(st.sampled_from(blocks), min_size=1, max_size=6).map(tuple),
-        bits=st.sampled_from([2, 3, 4, 8]),
+        bits=st.sampled_from([2, 3, 4, 8, "mixed", "mixed"]),
         first_last_bits=st.sampled_from([8, None]),
         granularity=st.sampled_from(["tensor", "channel"]),
         grid=st.sampled_from(["unsigned-asymmetric", "unsigned-asymmetric", "signed-asymmetric", "signed-symmetric", "unsigned-symmetric"]),
-        offset=st.sampled_from(["real", "real", "integer"]),
+        offset=st.sampled_from(["real", "real", "integer", "container"]),
         offsets=st.sampled_from(["learned", "negative", "zero", "positive", "beyond"]),
+        edges=st.sampled_from(["calibrated", "calibrated", "trained"]),
         seed=st.integers(0, 2**31),
     )
 
@@ -116,17 +120,22 @@ class Block(nn.Module):
 
 
 def _conv(channels: int, wide: int, rng: np.random.Generator) -> nn.Conv2d:
-    kernel, dilation = int(rng.choice([1, 2, 3, 5, 7])), int(rng.choice([1, 1, 2]))
-    padding: int | str = "same" if rng.integers(3) == 0 else dilation * (kernel // 2)  # "same" pads an even kernel on one side more
+    """Kernels of 1 to 7, not always square; "same" pads an even kernel on one side more."""
+    rows, columns = (int(k) for k in (rng.integers(1, 8, 2) if rng.integers(3) == 0 else rng.integers(1, 8, 1).repeat(2)))
+    dilation = int(rng.choice([1, 1, 2]))
+    stride = int(rng.choice([1, 1, 1, 2]))
+    padding: tuple[int, int] | str = (dilation * (rows // 2), dilation * (columns // 2))
+    if stride == 1 and rng.integers(3) == 0:
+        padding = "same"
     groups = int(rng.choice([1, 1, 4])) if channels % 4 == 0 else 1
-    return nn.Conv2d(channels, wide, kernel, padding=padding, dilation=dilation, groups=groups, bias=bool(rng.integers(2)))
+    return nn.Conv2d(channels, wide, (rows, columns), stride, padding, dilation, groups, bias=bool(rng.integers(2)))
 
 
 def _norm(channels: int, rng: np.random.Generator) -> nn.BatchNorm2d:
     """Statistics of a trained network: γ of both signs, zero and tiny."""
     norm = nn.BatchNorm2d(channels)
     gamma = rng.normal(1, 0.7, channels)
-    gamma[rng.integers(channels)] = rng.choice([0.0, 1e-12, -0.8])
+    gamma[rng.integers(channels)] = rng.choice([0.0, 1e-12, -1e-12, -1e-6, -0.8])
     values = {"weight": gamma, "running_var": rng.uniform(0.3, 2, channels)}
     values |= {name: rng.normal(0, 0.3, channels) for name in ("bias", "running_mean")}
     with torch.no_grad():
@@ -155,20 +164,32 @@ def build(spec: Spec) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(spec.seed)
     rng = np.random.default_rng(spec.seed + 1)
     config = lsq_export.QATConfig(
-        weight_bits=spec.bits,
-        activation_bits=spec.bits,
+        weight_bits=4 if isinstance(spec.bits, str) else spec.bits,
+        activation_bits=4 if isinstance(spec.bits, str) else spec.bits,
         activation_grid=spec.grid,  # type: ignore[arg-type]
         weight_granularity=spec.granularity,  # type: ignore[arg-type]
         first_last_bits=spec.first_last_bits,
         offset=spec.offset,  # type: ignore[arg-type]
+        edges=spec.edges,  # type: ignore[arg-type]
     )
     model = lsq_export.prepare(Network(spec).eval(), config)
     x = torch.from_numpy(rng.normal(0, 1.5, (16, 3, 12, 12)).astype(np.float32))
+    if spec.bits == "mixed":
+        _mix_bits(model, rng)
     calib.initialize(model, [x], method="minmax")
     for quantizer in lsq_export.quantizers(model).values():
-        if isinstance(quantizer, Quantizer) and quantizer.kind == "activation" and not quantizer.symmetric and spec.offsets != "learned":
+        learned = isinstance(quantizer, Quantizer) and quantizer.kind == "activation" and not quantizer.name.startswith("edges.")
+        if learned and not quantizer.symmetric and spec.offsets != "learned":
             scale, levels = float(quantizer.scale.detach()), quantizer.qmax - quantizer.qmin
             choices = {"negative": -rng.uniform(0, levels), "zero": 0.0, "positive": rng.uniform(0, 1.5), "beyond": -levels - rng.uniform(0, 3)}
             steps = choices[spec.offsets]
             quantizer.set_grid(scale, scale * (steps - quantizer.qmin))
     return model, x
+
+
+def _mix_bits(model: nn.Module, rng: np.random.Generator) -> None:
+    """2 to 8 bits for each input and each weight by itself."""
+    for quantizer in lsq_export.quantizers(model).values():
+        if not quantizer.name.startswith("edges."):
+            quantizer.bits = int(rng.integers(2, 9))
+            quantizer.qmin, quantizer.qmax = code_range(quantizer.bits, signed=quantizer.qmin < 0)

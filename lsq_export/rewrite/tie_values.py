@@ -46,7 +46,7 @@ def _averages(node: ir.Node) -> tuple[np.ndarray, float]:
 
 
 def _logistic(node: ir.Node) -> tuple[np.ndarray, float]:
-    return 1 / (1 + np.exp(-addend(node, 0).values)), TABLE_MARGIN
+    return np.exp(-np.logaddexp(0, -addend(node, 0).values)), TABLE_MARGIN  # 1 / (1 + exp(-x)) without an overflow
 
 
 def _leaky_relu(node: ir.Node) -> tuple[np.ndarray, float]:
