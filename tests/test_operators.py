@@ -115,6 +115,39 @@ def test_integer_forms(name: str):
     assert parity.folded_sqnr_db > 12  # 4 bits
 
 
+class Tokens(nn.Module):
+    """An image as tokens, one attention block with GELU, a head: the operators of a vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(3, 8, 3, stride=3), nn.Linear(8, 5)
+        self.q, self.k, self.v, self.up, self.down = (nn.Linear(*size, bias=bias) for size, bias in TOKENS)
+        self.position = nn.Parameter(torch.randn(1, 9, 8) * 0.1)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t = self.patch(x).flatten(2).transpose(1, 2) + self.position
+        weights = F.softmax(self.q(t) @ self.k(t).transpose(1, 2) / 8**0.5, -1)
+        t = t + weights @ self.v(t)
+        t = t + self.down(F.gelu(self.up(self.norm(t))))
+        return self.head(t[:, 0])
+
+
+TOKENS = [((8, 8), True), ((8, 8), False), ((8, 8), True), ((8, 16), True), ((16, 8), True)]
+
+
+def test_a_transformer_block():
+    torch.manual_seed(5)
+    model = networks.train(networks.Case(Tokens, {"weight_bits": 8, "activation_bits": 8}, shift=0.0))
+    made = fold(networks.quick_capture(model), [inputs(16, 1)])
+    parity, file = verified(model, made)
+    assert parity.ok, parity.failures
+    assert sorted(i.operator for i in islands(made.model.graph)) == ["Gelu", "LayerNormalization", "Softmax"]
+    ops = [node.op_type for node in file.graph.node]
+    assert ops.count("QGemm") == 5 and ops.count("QLinearMatMul") == 2 and ops.count("MatMulInteger") == 1
+    assert parity.capture_error is not None and parity.capture_error < 1e-5 and parity.folded_sqnr_db > 20
+
+
 SUMS = ["hardswish", "leaky_relu", "tanh", "constants", "constants a channel", "difference", "pad", "resize", "slices", "matmul", "square"]
 
 

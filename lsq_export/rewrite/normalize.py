@@ -5,6 +5,7 @@
     AveragePool(x), kernel = the whole of H × W      =>  GlobalAveragePool(x)
     MaxPool(x), ceil_mode                            =>  MaxPool(x), more padding behind; AveragePool where all windows are whole
     Max(x, c), Min(x, c)                             =>  Clip(x, c), Clip(x, , c)
+    MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (tokens.py)
     HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
 
 All of these are exact. Anything that no later stage knows is refused here, by name.
@@ -20,6 +21,7 @@ from ..float_operators import MOVES
 from ..graph import array_of, attribute, clean, constant_of, insert, is_marker, is_op, replace
 from .decompose import decompose
 from .islands import ISLANDS
+from .tokens import flatten_tokens
 
 LINEAR = ("Conv", "Gemm")
 # They move codes, add that of a constant, or take the largest: any grid goes through unchanged.
@@ -50,6 +52,8 @@ def normalize(model: ir.Model) -> None:
             _clip(node)
         elif is_op(node, "Gemm"):
             _plain_gemm(graph, node)
+        elif is_op(node, "MatMul"):
+            flatten_tokens(graph, node)
         else:
             decompose(node)
     clean(model)
