@@ -58,7 +58,8 @@ def exact_product_scale(a: float, b: float, scale: float, low: int, high: int, *
     """For a sum of products of codes on scales a and b (E9, as QLinearMatMul requantizes): the output scale with the most exact multiplier.
 
     M = float32(float32(a·b)/S) is rounded twice; the first S from `scale` upward for which M·S misses a·b by less than 2^-30 is taken, the best one
-    if there is none, since the roundings do not always make up for each other: accumulators then round as real numbers do, but for those that the float32 product itself rounds across a tie.
+    if there is none, since the two roundings do not always make up for each other: accumulators then round as real numbers do, but for those that the
+    float32 product itself rounds across a tie.
     """
 
     def exactness(moved: float) -> float:
