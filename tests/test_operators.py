@@ -325,3 +325,13 @@ def test_the_folded_graph_means_what_torch_means():
             expected = model(x).numpy()
         found = evaluate(made.model.graph, x)[0].numpy()
         assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max(), name
+
+
+def test_the_command_line_names_islands_and_says_what_they_cost(capsys: pytest.CaptureFixture[str]):
+    from lsq_export.cli.parity_table import print_islands
+
+    print_islands(verified(*folded(torch.sin))[0])
+    printed = capsys.readouterr().out
+    assert "Float islands: 1 operators" in printed and "Sin (Sin)" in printed and "another machine or runtime may round a tie the other way" in printed
+    print_islands(verified(*folded(F.leaky_relu))[0])
+    assert capsys.readouterr().out == ""
