@@ -100,6 +100,15 @@ def weight_scale(quantizer: Quantized, weight: torch.Tensor) -> torch.Tensor:
 
 def activation_grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:
     """(s, β) by one of the methods."""
+    if quantizer.holds_zero:
+        seen.update(torch.zeros(1))
+        scale, offset = _grid(quantizer, seen, method)
+        holds = scale * quantizer.qmin + offset <= 0 <= scale * quantizer.qmax + offset
+        return (scale, offset) if holds else _minmax(quantizer, seen)
+    return _grid(quantizer, seen, method)
+
+
+def _grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:
     if method != "mse":
         rule: Callable[[Quantized, Observer], tuple[float, float]] = _minmax if method == "minmax" else _lsq
         return rule(quantizer, seen)

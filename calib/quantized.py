@@ -28,6 +28,7 @@ class Quantized(nn.Module):
     scale         Parameter, shape [] or [C], in units of the tensor; > 0
     offset        Parameter, same shape, in units of the tensor; zero and frozen when `symmetric`
     integer_offset  the offset in use is a multiple of scale / offset_steps
+    holds_zero      real zero is one of the codes: the offset in use keeps it between qmin and qmax (with integer_offset)
     floor         buffer, same shape: the smallest scale that training may reach
     initialized   bool buffer, in the state_dict: a loaded quantizer is never initialized again
     bypass        while True the module returns its input (see `bypassed`)
@@ -55,6 +56,7 @@ class Quantized(nn.Module):
         super().__init__()
         self.name, self.kind, self.bits, self.qmin, self.qmax = name, kind, bits, qmin, qmax
         self.symmetric, self.integer_offset, self.offset_steps = symmetric, integer_offset, offset_steps
+        self.holds_zero = False
         self.axis: int | None = None if channels is None else 0
         self.bypass = False
         shape = () if channels is None else (channels,)

@@ -103,7 +103,11 @@ def prepare(float_model: nn.Module, config: QATConfig | None = None) -> nn.Modul
     if config.edges == "trained":
         device = next(model.parameters()).device
         bits = {name: outer.get(name) or config.activation_bits for name in layers}
-        model = insert_edges(model, bits, lambda name: Quantizer.activation(name, 8, integer_offset=True, device=device).train(model.training))
+
+        def edge(name: str) -> Quantizer:
+            return Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=device).train(model.training)
+
+        model = insert_edges(model, bits, edge)
     for name in layers:
         _quantize_layer(name, model.get_submodule(name), config, outer.get(name))
     return model

@@ -48,15 +48,18 @@ class Quantizer(Quantized):
         grid: ActivationGrid = "unsigned-asymmetric",
         integer_offset: bool = False,
         offset_steps: int = 1,
+        holds_zero: bool = False,
         device: torch.device | None = None,
     ) -> Quantizer:
-        """One of the paper's four configurations, per tensor. integer_offset: β on multiples of s / offset_steps."""
+        """One of the paper's four configurations, per tensor. integer_offset: β on multiples of s / offset_steps; holds_zero: see `Quantized`."""
         if grid not in ACTIVATION_GRIDS:
             raise QuantizationError(f"activation_grid={grid!r}: use one of {', '.join(ACTIVATION_GRIDS)}")
         symmetric = grid.endswith("-symmetric")
         limits = code_range(bits, signed=grid.startswith("signed-"))
         on_steps = integer_offset and not symmetric
-        return cls(name, "activation", bits, *limits, symmetric=symmetric, integer_offset=on_steps, offset_steps=offset_steps, device=device)
+        made = cls(name, "activation", bits, *limits, symmetric=symmetric, integer_offset=on_steps, offset_steps=offset_steps, device=device)
+        made.holds_zero = holds_zero
+        return made
 
     @property
     def effective_offset(self) -> torch.Tensor:
@@ -96,7 +99,10 @@ class Quantizer(Quantized):
             return self.offset
         unit = scale / self.offset_steps
         ratio = self.offset / unit
-        return unit * (ratio + (ratio.round() - ratio).detach())
+        steps = ratio.round()
+        if self.holds_zero:
+            steps = steps.clamp(-self.qmax * self.offset_steps, -self.qmin * self.offset_steps)
+        return unit * (ratio + (steps - ratio).detach())
 
     def _marker(self, x: torch.Tensor) -> torch.Tensor:
         attributes: dict[str, Any] = {

@@ -8,6 +8,7 @@ Clamps, batch norms and pools between a layer and the grid stay in front of the 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import torch
@@ -23,6 +24,7 @@ MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d, nn.Flatten, nn.Dropout,
 FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool2d)
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
+SPLITS = (torch.split, torch.chunk, "split", "chunk")  # their parts have the grid of the whole
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
@@ -62,12 +64,16 @@ def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str],
 
 
 def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:
+    if _is_part(node):
+        return False
     readers = [reader for reader in node.users if not _asks(reader)]
     if not readers or any(reader.op == "output" for reader in readers):
         return False
     if len(readers) > 1:
         return True
     (reader,) = readers
+    if reader.target in SPLITS:
+        return not _from_layer(model, node, layers)
     if reader.op == "call_module" and str(reader.target) in layers:
         return layers[str(reader.target)] < 8 and not _from_layer(model, node, layers)
     if _is_norm(model, reader):
@@ -90,6 +96,11 @@ def _from_layer(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) ->
             return False
         node = node.all_input_nodes[0]
     return True
+
+
+def _is_part(node: fx.Node) -> bool:
+    """The tuple that a split makes, or one of its parts."""
+    return node.target in SPLITS or (node.target is operator.getitem and node.all_input_nodes[0].target in SPLITS)
 
 
 def _is_norm(model: fx.GraphModule, node: fx.Node) -> bool:

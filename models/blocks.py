@@ -61,7 +61,7 @@ class MixedConv2d(nn.ModuleList):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = torch.split(x, self.splits, 1)
-        return torch.cat([conv(part) for conv, part in zip(self, parts, strict=True)], 1)
+        return torch.cat([conv(parts[index]) for index, conv in enumerate(self)], 1)
 
 
 class DepthwiseSeparable(nn.Module):

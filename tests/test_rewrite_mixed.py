@@ -115,9 +115,7 @@ def test_every_part_has_its_decision() -> None:
     d3, d5 = found["d3.input"], found["d5.input"]
     assert d3.codes == d5.codes and d3.scale != d5.scale and d3.zero_point == d5.zero_point
     for decision, steps in ((d3, -0.3), (d5, -0.45)):
-        assert decision.offset == pytest.approx(
-            steps / 0.9 * decision.scale, rel=1e-5
-        )  # `train` counts in steps before their factor
+        assert decision.offset == pytest.approx(steps / 0.9 * decision.scale, rel=1e-5)  # `train` counts in steps before their factor
         assert abs(decision.error_steps) <= 0.5 / decision.stride
     assert found["p1.input"].error_steps == 0 and "bias" in found["p1.input"].remainder
 

@@ -140,3 +140,33 @@ def test_what_cannot_be_traced_is_refused_in_one_line(build: Callable[[], nn.Mod
     with pytest.raises(QuantizationError, match=says) as error:
         prepared(build)
     assert "\n" not in str(error.value)
+
+
+class Parts(nn.Module):
+    """A gate far from zero, and a split whose parts have one grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x)
+        h = h * torch.sigmoid(0.1 * h)
+        parts = torch.split(h, [4, 4], 1)
+        return torch.cat([self.b(parts[0]), self.c(parts[1])], 1)
+
+
+def test_edges_hold_real_zero() -> None:
+    """The gate's values lie around 1/2, in a range a tenth as wide: kernels need a zero point in the container all the same."""
+    torch.manual_seed(0)
+    model = lsq_export.prepare(Parts().eval(), lsq_export.QATConfig(first_last_bits=None, edges="trained"))
+    calib.initialize(model, [torch.randn(8, 3, 6, 6)], method="mse")
+    edges = {name: q for name, q in lsq_export.quantizers(model).items() if name.startswith("edges.")}
+    assert edges and not any("split" in name or "getitem" in name for name in edges)
+    for quantizer in edges.values():
+        zero_point = -float(quantizer.effective_offset.detach() / quantizer.scale.detach())
+        assert zero_point == pytest.approx(round(zero_point), abs=1e-3) and -1e-3 <= zero_point <= 255 + 1e-3
+    quantizer = edges["edges.sigmoid"]
+    with torch.no_grad():
+        quantizer.offset.fill_(0.4)  # training may push the parameter anywhere
+    assert quantizer.effective_offset.item() == 0

@@ -69,7 +69,8 @@ def command(
     from ..verify import record, verify
 
     show = console(stderr=True)
-    config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits)
+    # offset and edges: training sees what the fold rounds
+    config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits, offset="container", edges="trained")
     recipes = (replace(PRETRAIN, epochs=float_epochs or PRETRAIN.epochs), replace(FINETUNE, epochs=epochs or FINETUNE.epochs))
     job = Job(model_name, "digits", config, float_recipe=recipes[0], recipe=recipes[1], seed=seed)
     data = job.load_data()
