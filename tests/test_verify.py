@@ -475,7 +475,7 @@ def test_command(exported: Exported, tmp_path: Path) -> None:
     before = {name: (bundle.directory / name).read_bytes() for name in ("manifest.json", "qdq/model.onnx", "SHA256SUMS")}
     result = verify(bundle.directory, "--images", "10", "--batch-size", "4")
     assert result.exit_code == 0, result.output
-    assert "all promises hold" in result.stdout and "qoperator: codes against the folded model" in result.stdout and "10 images" in result.stdout
+    assert "all promises hold" in result.stdout and "against folded: codes" in result.stdout and "10 images" in result.stdout
     written = json.loads((bundle.directory / "parity.json").read_text())
     assert written["ok"] is True and written["images"] == 10
     assert (
