@@ -41,24 +41,24 @@ def plain() -> nn.Module:
     return Net(lambda self, x: F.relu(self.norm(self.conv(x))), conv=nn.Conv2d(4, 4, 3, padding=1, bias=False), norm=nn.BatchNorm2d(4))
 
 
-def softmax() -> nn.Module:
-    return Net(lambda self, x: x.softmax(1))
-
-
-def sigmoid() -> nn.Module:
-    return Net(lambda self, x: x.sigmoid())
+def cumulated() -> nn.Module:
+    return Net(lambda self, x: x.cumsum(2))
 
 
 def interpolate() -> nn.Module:
     return Net(lambda self, x: F.interpolate(x[:, :, ::2, ::2], scale_factor=2.0))
 
 
-def resize() -> nn.Module:
-    return Net(lambda self, x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2.0))
+def bilinear() -> nn.Module:
+    return Net(lambda self, x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2.0, mode="bilinear"))
 
 
-def matmul() -> nn.Module:
-    return Net(lambda self, x: x @ x)
+def channel_mean() -> nn.Module:
+    return Net(lambda self, x: x - x.mean(1, keepdim=True))
+
+
+def compared() -> nn.Module:
+    return Net(lambda self, x: torch.where(x > 0, x, x * x))
 
 
 def functional_conv() -> nn.Module:
@@ -66,10 +66,6 @@ def functional_conv() -> nn.Module:
     filters = nn.Conv2d(4, 4, 3, padding=1)
     own = nn.ParameterDict({"filters": nn.Parameter(filters.weight.detach().clone())})
     return Net(lambda self, x: F.conv2d(x, self.own["filters"], padding=1), own=own)
-
-
-def constant_operand() -> nn.Module:
-    return Net(lambda self, x: x + 1)
 
 
 def branch_on_values() -> nn.Module:

@@ -104,7 +104,8 @@ def test_every_code_of_every_layer_is_that_of_a_float64_simulation(bits: int):
         rounded = constants[f"{name}.bias.codes"].astype(np.float64)
         # E6: half a unit, and what two float32 roundings of scales on the way move a bias by
         assert (np.abs((bias - less) / unit - rounded) <= 0.5 + 2.0**-23 * np.abs(rounded)).all()
-        found = simulation.folded_codes(layer, values, np.sign(scale) * stored * gain, rounded * unit + less)
+        carried = rounded * (np.float32(input_scale) * stored.astype(np.float32)).astype(np.float64)  # files hold the bias's unit as float32
+        found = simulation.folded_codes(layer, values, np.sign(scale) * stored * gain, carried + less)
         assert found.size >= 2**19 and len(np.unique(found)) > 2
         expected = decision.stride * (found - skipped) + decision.origin
         assert int((expected != codes[decision.codes]).sum()) == 0, f"layer {index}"
