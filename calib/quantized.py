@@ -51,12 +51,13 @@ class Quantized(nn.Module):
         channels: int | None = None,
         integer_offset: bool = False,
         offset_steps: int = 1,
+        holds_zero: bool = False,
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.name, self.kind, self.bits, self.qmin, self.qmax = name, kind, bits, qmin, qmax
         self.symmetric, self.integer_offset, self.offset_steps = symmetric, integer_offset, offset_steps
-        self.holds_zero = False
+        self.holds_zero = holds_zero
         self.axis: int | None = None if channels is None else 0
         self.bypass = False
         shape = () if channels is None else (channels,)

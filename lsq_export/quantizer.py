@@ -57,9 +57,10 @@ class Quantizer(Quantized):
         symmetric = grid.endswith("-symmetric")
         limits = code_range(bits, signed=grid.startswith("signed-"))
         on_steps = integer_offset and not symmetric
-        made = cls(name, "activation", bits, *limits, symmetric=symmetric, integer_offset=on_steps, offset_steps=offset_steps, device=device)
-        made.holds_zero = holds_zero
-        return made
+        return cls(
+            name, "activation", bits, *limits, symmetric=symmetric, integer_offset=on_steps, offset_steps=offset_steps, holds_zero=holds_zero,
+            device=device,
+        )  # fmt: skip
 
     @property
     def effective_offset(self) -> torch.Tensor:

@@ -134,6 +134,20 @@ def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:
     holds(Case(dilated, networks.LOW))
 
 
+def test_kernels_whose_outputs_only_happen_to_have_one_size_stay_apart() -> None:
+    """Stride 2 on 8 pixels: kernels of 3 and of 4 with pads of 1 both give 4."""
+
+    def even() -> nn.Module:
+        def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+            a, b = torch.split(s.stem(x), [4, 4], 1)
+            return s.fc(torch.cat([s.d3(a), s.d4(b)], 1))
+
+        convs = {"d3": Conv(4, 4, 3, 2, padding=1, groups=4), "d4": Conv(4, 4, 4, 2, padding=1, groups=4)}
+        return Wired(forward, stem=Conv(3, 8, 2), fc=Conv(8, 4, 1), **convs)
+
+    assert operators(holds(Case(even, networks.LOW)).model).count("Concat") == 1
+
+
 def test_an_origin_off_by_one_is_seen() -> None:
     found = folded(case_of())
     files = emit_all(found, ("qoperator",), get("ort-cpu"))

@@ -19,8 +19,8 @@ from calib.errors import QuantizationError
 from ..decisions import TensorDecision
 from ..graph import attribute, constant, constant_of, insert, replace
 from .equalize import offsets_of
-from .qdq import clip_codes, dequantize, is_padded, linear_consumers, quantize
-from .weights import bias_of, layer_of, set_bias, weight_codes
+from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, quantize, spread
+from .weights import bias_of, layer_of, set_bias
 
 
 def place_channel_offsets(graph: ir.Graph, marker: ir.Node) -> list[TensorDecision]:
@@ -43,10 +43,9 @@ def place_channel_offsets(graph: ir.Graph, marker: ir.Node) -> list[TensorDecisi
         values = _spread_apart(graph, marker, clip_codes(graph, marker, codes, 0, qmax, name), scale, grid, name)
         codes = quantize(graph, marker, values, grid.scale, grid.zero_point, f"{name}.strided")
     else:
-        values = dequantize(graph, marker, codes, scale, 1, f"{name}.steps")
-        codes = quantize(graph, marker, values, grid.scale, grid.zero_point + grid.stride, f"{name}.strided")
+        codes = spread(graph, marker, codes, scale, grid.scale, grid.zero_point + grid.stride, name)
     values = dequantize(graph, marker, codes, grid.scale, grid.zero_point, f"{name}.values")
-    border = max((_carry(graph, c, grid.remainders) for c in consumers), default=0.0)
+    border = max((carry_remainder(graph, c, grid.remainders) for c in consumers), default=0.0)
     replace(marker.outputs[0], values)
     graph.remove(marker, safe=True)
     return _decisions(marker, str(codes.name), scale, offsets, qmax, grid, ", ".join(layer_of(c) for c in consumers), border, padded=padded)
@@ -60,16 +59,6 @@ def _spread_apart(graph: ir.Graph, before: ir.Node, codes: ir.Value, scale: floa
     constant_values = dequantize(graph, before, apart, grid.scale, -lowest, f"{name}.apart")
     values = dequantize(graph, before, codes, scale, 0, f"{name}.steps")
     return insert(before, "Add", [values, constant_values], f"{name}.sums", shape=codes.shape)
-
-
-def _carry(graph: ir.Graph, node: ir.Node, remainders: np.ndarray) -> float:
-    """E4 with a remainder for each input channel: bias += Σ δ_c·w. Returns the largest error along a padded border, in the units of the output."""
-    codes, scale = weight_codes(node)
-    rows = codes.reshape(*codes.shape[:2], -1).astype(np.float64)  # [C_out, C_in/groups, kh·kw]
-    groups = attribute(node, "group", 1)
-    of_output = np.repeat(remainders.reshape(groups, -1), len(rows) // groups, axis=0)  # [C_out, C_in/groups]
-    set_bias(node, graph, bias_of(node) + (rows.sum(2) * of_output).sum(1) * scale)
-    return float(((np.abs(rows).sum(2) * np.abs(of_output)).sum(1) * scale).max()) if is_padded(node) else 0.0
 
 
 def _decisions(

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
-
 from ..graph import MARKER, MARKER_DOMAIN, attribute, clean, constant, constant_of, insert, is_marker, is_op, replace, sole_producer
 from .clamps import grid_of
 from .depthwise import uniform_depthwise
@@ -65,12 +63,18 @@ def _parts(concat: ir.Node) -> list[Part]:
 
 
 def _mergeable(parts: list[Part]) -> bool:
-    """Equal strides and code ranges, no dilation; all depthwise or all dense."""
-    same = {(tuple(attribute(p.conv, "strides", [1, 1])), attribute(p.marker, "qmin"), attribute(p.marker, "qmax")) for p in parts}
+    """Equal strides and code ranges, no dilation, kernels that reach as far beyond their pads; all depthwise or all dense."""
+    same = {(tuple(attribute(p.conv, "strides", [1, 1])), attribute(p.marker, "qmin"), attribute(p.marker, "qmax"), _reach(p.conv)) for p in parts}
     plain = all(tuple(attribute(p.conv, "dilations", [1, 1])) == (1, 1) for p in parts)
     groups = [attribute(p.conv, "group", 1) for p in parts]
     depthwise = all(group == p.last - p.first for group, p in zip(groups, parts, strict=True))
     return len(same) == 1 and plain and (depthwise or set(groups) == {1}) and len({attribute(p.marker, "bits") for p in parts}) == 1
+
+
+def _reach(conv: ir.Node) -> tuple[int, ...]:
+    """Kernel less pads, by axis: equal ones become one kernel when zeros take the place of pads."""
+    pads = attribute(conv, "pads", [0, 0, 0, 0])
+    return tuple(size - pads[axis] - pads[axis + 2] for axis, size in enumerate(weight_codes(conv)[0].shape[2:]))
 
 
 def _merge(graph: ir.Graph, concat: ir.Node, parts: list[Part]) -> None:
@@ -106,8 +110,6 @@ def _merged_conv(graph: ir.Graph, before: ir.Node, layer: str, x: ir.Value, part
     pads = np.array([attribute(p.conv, "pads", [0, 0, 0, 0]) for p in parts])  # [parts, (top, left, bottom, right)]
     widest = pads.max(axis=0)
     codes = [np.pad(c, ((0, 0), (0, 0), *zip(*np.split(widest - own, 2), strict=True))) for (c, _), own in zip(weights, pads, strict=True)]
-    if len({c.shape[2:] for c in codes}) > 1:
-        raise QuantizationError(f"{layer}: convolutions side by side have outputs of different sizes")  # torch.cat would have failed
     equal = len({c.shape for c in codes}) == 1
     if depthwise:
         group = parts[-1].last

@@ -34,7 +34,7 @@ from .edges import moves_to_integer_zero, on_grid
 from .integer_offsets import place_integer
 from .normalize import CODE_PRESERVING, LINEAR
 from .pads import pads_behind, place_pad
-from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, parameters, quantize, shift
+from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, parameters, quantize, shift, spread
 from .scaling import FACTOR, factor_of, relabel
 from .tanh import is_tanh, logistic_of
 from .weights import bias_of, layer_of, set_bias
@@ -96,8 +96,7 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
         raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there
     codes = quantize(graph, marker, x, strided.trained.scale, 0, f"{name}.codes")
     if not strided.is_plain:
-        values = dequantize(graph, marker, codes, strided.trained.scale, 1, f"{name}.steps")
-        codes = quantize(graph, marker, values, strided.scale, strided.origin + strided.stride, f"{name}.strided")
+        codes = spread(graph, marker, codes, strided.trained.scale, strided.scale, strided.origin + strided.stride, name)
     values = dequantize(graph, marker, codes, strided.scale, strided.zero_point, f"{name}.values")
     border = max([carry_remainder(graph, c, strided.remainder) for c in consumers], default=0.0)
     replace(marker.outputs[0], values)

@@ -78,9 +78,17 @@ def outside_share(node: ir.Node) -> float:
     return 1 - float(np.prod([taps.mean() for taps in inside_taps(node)])) if is_padded(node) else 0.0
 
 
-def carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float) -> float:
-    """E4: bias += δ·Σw. Returns the largest error along a padded border, in the units of the output."""
+def spread(graph: ir.Graph, before: ir.Node, codes: ir.Value, steps: float, scale: float, zero_point: int, name: str) -> ir.Value:
+    """E5: c = k·q + o of codes q on the scale `steps`, clipped at the container's top. scale: S = s/k. zero_point: o + k, as q is read with 1."""
+    return quantize(graph, before, dequantize(graph, before, codes, steps, 1, f"{name}.steps"), scale, zero_point, f"{name}.strided")
+
+
+def carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float | np.ndarray) -> float:
+    """E4: bias += δ·Σw, where δ is one number, or one for each input channel. Returns the largest error along a padded border, in output units."""
     codes, scale = weight_codes(node)
-    rows = codes.reshape(codes.shape[0], -1).astype(np.float64)  # [C_out, C_in/groups · kh · kw]
-    set_bias(node, graph, bias_of(node) + remainder * rows.sum(1) * scale)
-    return float(abs(remainder) * (np.abs(rows).sum(1) * scale).max()) if is_padded(node) else 0.0
+    taps = codes.reshape(*codes.shape[:2], -1).astype(np.float64)  # [C_out, C_in/groups, kh·kw]
+    groups = attribute(node, "group", 1)
+    by_input = np.broadcast_to(remainder, (groups * codes.shape[1],)).reshape(groups, -1)
+    delta = np.repeat(by_input, len(codes) // groups, axis=0)  # [C_out, C_in/groups]
+    set_bias(node, graph, bias_of(node) + (taps.sum(2) * delta).sum(1) * scale)
+    return float(((np.abs(taps).sum(2) * np.abs(delta)).sum(1) * scale).max()) if is_padded(node) else 0.0
