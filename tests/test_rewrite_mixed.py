@@ -148,6 +148,35 @@ def test_kernels_whose_outputs_only_happen_to_have_one_size_stay_apart() -> None
     assert operators(holds(Case(even, networks.LOW)).model).count("Concat") == 1
 
 
+@pytest.mark.parametrize(
+    ("shares", "sizes", "depthwise", "outputs", "merges"),
+    [
+        ((4, 4), (3, 3), True, (4, 12), False),  # outputs would land in other groups
+        ((4, 4), (3, 5), True, (8, 4), False),
+        ((4, 4), (3, 5), True, (8, 8), True),
+        ((1, 7), (1, 1), False, (4, 4), True),  # one channel: dense and depthwise at once
+        ((1, 1), (1, 1), False, (2, 4), True),
+    ],
+)
+def test_shares_and_multipliers(shares: tuple[int, int], sizes: tuple[int, int], depthwise: bool, outputs: tuple[int, int], merges: bool) -> None:
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.split(F.relu(s.stem(x)), list(shares), 1)
+        return s.fc(torch.cat([s.first(a), s.second(b)], 1))
+
+    def build() -> nn.Module:
+        first, second = (Conv(i, o, k, padding=k // 2, groups=i if depthwise else 1) for i, o, k in zip(shares, outputs, sizes, strict=True))
+        return Wired(forward, stem=Conv(3, sum(shares), 1), first=first, second=second, fc=Conv(sum(outputs), 4, 1))
+
+    case = Case(build, networks.LOW)
+    was = unmerged(case)
+    now = copy(was)
+    merge_mixed(now)
+    assert operators(now).count("Concat") == (0 if merges else 1)
+    a, b = (evaluate(m.graph, inputs(6, 2, spread=3.0))[0].numpy() for m in (was, now))
+    assert np.abs(a - b).max() <= FLOAT64 * np.abs(a).max()
+    holds(case)
+
+
 def test_an_origin_off_by_one_is_seen() -> None:
     found = folded(case_of())
     files = emit_all(found, ("qoperator",), get("ort-cpu"))

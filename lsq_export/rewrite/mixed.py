@@ -66,9 +66,14 @@ def _mergeable(parts: list[Part]) -> bool:
     """Equal strides and code ranges, no dilation, kernels that reach as far beyond their pads; all depthwise or all dense."""
     same = {(tuple(attribute(p.conv, "strides", [1, 1])), attribute(p.marker, "qmin"), attribute(p.marker, "qmax"), _reach(p.conv)) for p in parts}
     plain = all(tuple(attribute(p.conv, "dilations", [1, 1])) == (1, 1) for p in parts)
-    groups = [attribute(p.conv, "group", 1) for p in parts]
-    depthwise = all(group == p.last - p.first for group, p in zip(groups, parts, strict=True))
-    return len(same) == 1 and plain and (depthwise or set(groups) == {1}) and len({attribute(p.marker, "bits") for p in parts}) == 1
+    dense = all(attribute(p.conv, "group", 1) == 1 for p in parts)
+    return len(same) == 1 and plain and (_depthwise(parts) or dense) and len({attribute(p.marker, "bits") for p in parts}) == 1
+
+
+def _depthwise(parts: list[Part]) -> bool:
+    """Every channel of every part has a group of its own, with the same number of outputs."""
+    multipliers = {len(weight_codes(p.conv)[0]) / (p.last - p.first) for p in parts}
+    return all(attribute(p.conv, "group", 1) == p.last - p.first for p in parts) and len(multipliers) == 1
 
 
 def _reach(conv: ir.Node) -> tuple[int, ...]:
@@ -106,12 +111,11 @@ def _merge(graph: ir.Graph, concat: ir.Node, parts: list[Part]) -> None:
 
 def _merged_conv(graph: ir.Graph, before: ir.Node, layer: str, x: ir.Value, parts: list[Part], factors: list[float]) -> ir.Value:
     weights = [weight_codes(p.conv) for p in parts]
-    depthwise = weights[0][0].shape[1] == 1 and attribute(parts[0].conv, "group", 1) == parts[0].last - parts[0].first
     pads = np.array([attribute(p.conv, "pads", [0, 0, 0, 0]) for p in parts])  # [parts, (top, left, bottom, right)]
     widest = pads.max(axis=0)
     codes = [np.pad(c, ((0, 0), (0, 0), *zip(*np.split(widest - own, 2), strict=True))) for (c, _), own in zip(weights, pads, strict=True)]
     equal = len({c.shape for c in codes}) == 1
-    if depthwise:
+    if _depthwise(parts):
         group = parts[-1].last
     elif equal:
         group = len(parts)
