@@ -23,6 +23,7 @@ from .rewrite.integers import place_integers
 from .rewrite.mixed import merge_mixed
 from .rewrite.normalize import normalize
 from .rewrite.offsets import place_offsets
+from .rewrite.same import Watch, probe
 from .rewrite.slices import split_to_slices
 from .rewrite.ties import clear_ties
 from .rewrite.weights import freeze_weights
@@ -58,13 +59,21 @@ def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: 
     normalize(model)
     freeze_weights(model)
     trained = copy(model)
+    x, batches = probe(batches)
+    watch = Watch(x)
+    watch.start(model, "smooth")
     average_pools_to_convolutions(model)
     if merge:
         merge_mixed(model)
+    watch.unchanged(model, "average pools and of convolutions side by side")
     place_constants(model)
+    watch.start(model, "smooth")
     fold_batch_norms(model)
+    watch.unchanged(model, "batch norms")
+    watch.start(model, "rounded")
     absorb_scalings(model)
     absorb_clamps(model)
+    watch.unchanged(model, "clamps")
     statistics = place_edges(model, batches)
     return lambda how: _place(captured, trained, copy(model), how, statistics)
 
