@@ -107,8 +107,10 @@ def best_grid(points: Points, qmin: int, qmax: int, rule: OffsetRule, starts: Se
     Errors: ValueError where there is nothing to try (all points at or below zero, β = 0, codes from 0, no starts).
     """
     if rule == "none":
-        scales = [best_scale(points, qmin, qmax), *((s, np.inf) for s, _ in starts)]
-        return next(found[0] for found in scales if found is not None), 0.0
+        best = best_scale(points, qmin, qmax)
+        if best is None and not starts:
+            raise ValueError("no positive scale is better than zero, and there is no start to fall back on")
+        return (best or starts[0])[0], 0.0
     objective = Objective(points, qmin, qmax, rule)
     found = objective.allowed(Candidates(*np.array(starts, dtype=np.float64).reshape(-1, 2).T)) + _coarse(objective) + _few_values(objective)
     found = objective.best(_settle(objective, objective.best(found, 200)), 24)

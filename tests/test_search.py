@@ -151,4 +151,8 @@ def test_best_scale_is_the_optimum_over_s(low: int, high: int) -> None:
 
 @pytest.mark.parametrize(("x", "low", "high"), [([0.0], -8, 7), ([-3.0, -1.0], 0, 15), ([-1.0, 0.0], 2, 5), ([2.0], -7, -3)])
 def test_no_positive_scale_is_better_than_zero(x: list[float], low: int, high: int) -> None:
-    assert best_scale(Points(np.array(x), np.ones(len(x))), low, high) is None
+    points = Points(np.array(x), np.ones(len(x)))
+    assert best_scale(points, low, high) is None
+    assert best_grid(points, low, high, "none", [(0.5, 0.0)]) == (0.5, 0.0)
+    with pytest.raises(ValueError, match="no start"):
+        best_grid(points, low, high, "none")
