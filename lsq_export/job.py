@@ -39,6 +39,7 @@ class Job:
     float_recipe: Recipe = PRETRAIN
     recipe: Recipe = FINETUNE
     init_method: Any = "mse"
+    weight_init: Any = "lsq+"
     init_batches: int = 4
     image_size: int | None = None
     seed: int = 0
@@ -110,7 +111,8 @@ def train_low_bit(job: Job, data: Dataset, float_model: nn.Module, *, out: Path 
     Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then), QuantizationError.
     """
     model = prepare(float_model, job.config)
-    calib.initialize(model, data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches), method=job.init_method)
+    batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches)
+    calib.initialize(model, batches, method=job.init_method, weights=job.weight_init)
     initialized = evaluate(model.eval(), data.batches("test", 256))
     done: list[Epoch] = []
 
