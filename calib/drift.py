@@ -26,7 +26,7 @@ from .errors import QuantizationError
 from .initialize import Method, activation_grid, evaluating, inputs
 from .observers import Observer
 from .quantized import Quantized, bypassed, quantized_modules
-from .range_use import RangeCounter, RangeUse
+from .range_use import TAIL, RangeCounter, RangeUse
 
 RECORD = "range_use"  # the key of the record in a checkpoint's `extra`
 NEGLIGIBLE = 0.01  # noise below this share of s²/12 counts as this much: an error of float rounding may grow a thousandfold and still be none
@@ -38,7 +38,8 @@ class Thresholds:
 
     clipped   the share clipped on one side has grown by more than this (0-1) and by more than half
     codes     the codes in use are at most this share of those in calibration: at 0.5 a bit lies idle
-    error     the relative error (mse / variance of the signal) is more than so many times that of calibration: 4 are 6 dB, a bit
+    error     the relative error (mse / variance of the signal) is more than so many times that of calibration: 4 are 6 dB, a bit.
+              Clipped elements count where they are more than TAIL (0.1 %) of all: at 8 bits, else, a few outliers would be a drift
     """
 
     clipped: float = 0.01
@@ -53,7 +54,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Drift:
-    """One quantizer, in calibration and now. error: the relative error now, times that of calibration; None where a signal is constant.
+    """One quantizer, in calibration and now. error: times that of calibration, see `Thresholds`; None where a signal is constant.
 
     reasons: why it has left its range; empty if it has not.
     """
@@ -97,7 +98,8 @@ def _compare(before: RangeUse, now: RangeUse, limits: Thresholds) -> Drift:
     error = None
     if before.relative_error is not None and now.relative_error is not None:
         least = NEGLIGIBLE * before.scale**2 / 12
-        error = max(now.mse, least) / now.std**2 / (max(before.mse, least) / before.std**2)
+        outliers = sum(mse for share, mse in ((now.below, now.mse_below), (now.above, now.mse_above)) if share <= TAIL)
+        error = max(now.mse - outliers, least) / now.std**2 / (max(before.mse, least) / before.std**2)
         if error > limits.error:
             reasons.append(f"error {error:.1f} × that of calibration")
     return Drift(now.name, before, now, error, tuple(reasons))

@@ -18,7 +18,7 @@ from .grid import position, snap_
 from .quantized import Quantized
 
 BLOCK = 1 << 17  # elements that are copied at a time
-TAIL = 1e-3  # share of the elements on either side that does not count for "codes in use": one outlier uses no code
+TAIL = 1e-3  # share of the elements on either side that does not count: one outlier uses no code, and a clipped one is no drift
 
 
 _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}  # by annotation; JSON writes 1.0 as 1.0 or 1
@@ -33,7 +33,8 @@ class RangeUse:
     codes          width, in codes, of the range between the TAIL and the 1 - TAIL quantile of the codes; 1 … 2^bits
     min, max, mean, std   of the tensor, in its units; std of the population
     mse            mean of (x̂ - x)², in squared units of the tensor
-    noise          the same in units of s²/12, which a uniformly distributed, unclipped value would give
+    mse_below, mse_above  what the clipped elements add to mse
+    noise          mse in units of s²/12, which a uniformly distributed, unclipped value would give
     """
 
     name: str
@@ -49,6 +50,8 @@ class RangeUse:
     mean: float
     std: float
     mse: float
+    mse_below: float
+    mse_above: float
     noise: float
 
     @property
@@ -80,9 +83,10 @@ class RangeCounter:
     def __init__(self, quantizer: Quantized) -> None:
         self.quantizer = quantizer
         self._bins = torch.zeros(quantizer.qmax - quantizer.qmin + 3, dtype=torch.int64)  # below, code n … p, above
+        self._errors = torch.zeros(len(self._bins), dtype=torch.float64)  # Σ (x̂ - x)² of the same
         self._min, self._max = math.inf, -math.inf
         self._center = math.nan  # the sums are of x - center: exact also where the mean is far from zero
-        self._sum = self._square = self._error = self._noise = 0.0
+        self._sum = self._square = self._noise = 0.0
 
     @torch.no_grad()
     def update(self, x: torch.Tensor) -> None:
@@ -109,12 +113,12 @@ class RangeCounter:
         v = position(x, scale, offset)
         bins = v.round().clamp_(n - 1, p + 1).sub_(n - 1).long()
         self._bins += torch.bincount(bins, minlength=p - n + 3).cpu()
-        error = float((snap_(v, scale, offset, n, p).double() - x).square_().sum())
+        errors = torch.bincount(bins, weights=(snap_(v, scale, offset, n, p).double() - x).square_(), minlength=p - n + 3).cpu()
         centered = x.double() - self._center
         self._sum += float(centered.sum())
         self._square += float(centered.square_().sum())
-        self._error += error
-        self._noise += error / (float(scale) ** 2 / 12)
+        self._errors += errors
+        self._noise += float(errors.sum()) / (float(scale) ** 2 / 12)
 
     def result(self) -> RangeUse:
         """Errors (QuantizationError): nothing was counted."""
@@ -136,7 +140,9 @@ class RangeCounter:
             max=self._max,
             mean=mean + self._center,
             std=math.sqrt(max(0.0, self._square / count - mean**2)),
-            mse=self._error / count,
+            mse=float(self._errors.sum()) / count,
+            mse_below=float(self._errors[0]) / count,
+            mse_above=float(self._errors[-1]) / count,
             noise=self._noise / count,
         )
 
