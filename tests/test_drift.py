@@ -420,6 +420,25 @@ def test_reinitialization_lowers_the_error_and_touches_no_other(trained: Any, di
     assert not model.training and not any(q._forward_pre_hooks or q.bypass for q in quantizers(model).values())
 
 
+def test_reinitialization_brings_a_network_back_whose_float_function_did_not_change(trained: Any, digits: data.Dataset) -> None:
+    """Eight times as much in front of a grid and an eighth behind it is the same float network (a ReLU lies between); only the grid does not fit."""
+    model, record = trained
+    test = digits.batches("test", 256)
+    good = train.evaluate(model, test)
+    with torch.no_grad():
+        for tensor in (model.bn5.weight, model.bn5.bias):
+            tensor.mul_(8)
+        for tensor in (model.grouped.parametrizations.weight.original, quantizers(model)["grouped.weight"].scale):
+            tensor.div_(8)
+    names = left(compare(record, measure(model, test)))
+    assert names[0] == "grouped.input" and set(names) <= {"grouped.input", LAST}
+    spoiled = train.evaluate(model, test)
+    reinitialize(model, test, names[:1])
+    after = measure(model, test)
+    assert left(compare({**record, names[0]: after[names[0]]}, after)) == []
+    assert train.evaluate(model, test) > good - 0.02 > spoiled
+
+
 def test_reinitialization_is_that_of_calib_initialize_when_nothing_stands_before(trained: Any, digits: data.Dataset) -> None:
     """The first quantizer sees the images themselves: the grid must be the one that a fresh model gets."""
     model, _ = trained
