@@ -450,6 +450,20 @@ def test_reinitialization_is_that_of_calib_initialize_when_nothing_stands_before
     assert float(q.offset.detach()) == pytest.approx(x.min().item(), rel=1e-6)
 
 
+def test_several_are_reinitialized_as_if_those_in_front_lost_nothing(trained: Any, digits: data.Dataset) -> None:
+    from calib.quantized import bypassed
+
+    model, _ = trained
+    batches = changed(digits, lambda x: 2 * x)
+    clipped = quantizer_inputs(model, batches)["conv2.input"]
+    with bypassed(quantizers(model)[FIRST]):
+        x = quantizer_inputs(model, batches)["conv2.input"].astype(np.float64)
+    reinitialize(model, batches, ["conv2.input", FIRST], "minmax")
+    scale = float(quantizers(model)["conv2.input"].scale.detach())
+    assert scale == pytest.approx((x.max() - x.min()) / 15, rel=1e-6)
+    assert scale > 1.05 * (clipped.max() - clipped.min()) / 15  # behind the old grid it would be another one
+
+
 def test_bad_calls(trained: Any, digits: data.Dataset) -> None:
     model, record = trained
     x = changed(digits, lambda x: x)[:1]
