@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import calib
+from calib import drift
 from calib.errors import QuantizationError
 
 from . import checkpoint
@@ -27,6 +28,8 @@ from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, fin
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+RECORDED = 4  # batches of the train split that the record of `calib.drift` is made from, after every epoch
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,10 @@ def _restore_float(job: Job, data: Dataset, path: Path) -> nn.Module:
 
 
 def _save(path: Path, job: Job, data: Dataset, model: nn.Module, config: QATConfig | None, epochs: tuple[Epoch, ...]) -> None:
-    extra = {"data": job.data_spec, "seed": job.seed, "epochs": len(epochs), "test_accuracy": epochs[-1].test_accuracy if epochs else None}
+    accuracy = epochs[-1].test_accuracy if epochs else None
+    extra: dict[str, Any] = {"data": job.data_spec, "seed": job.seed, "epochs": len(epochs), "test_accuracy": accuracy}
+    if config is not None:  # what the grids of this very state see: `lsq-export drift` compares other data with it
+        extra[drift.RECORD] = drift.to_record(drift.measure(model, data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=RECORDED)))
     checkpoint.save(
         path,
         model,
