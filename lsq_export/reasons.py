@@ -1,7 +1,7 @@
 """Why codes differ, as far as it can be established.
 
-tie      the real value lies next to a rounding tie, nearer than float32 arithmetic (against the folded model) or the rounded bias (E6, against the
-         trained model) can move it
+tie      the real value lies next to a rounding tie, nearer than float32 arithmetic (against the folded model) or the rounded bias (E6) and a shift
+         that keeps sums clear of ties (both against the trained model) can move it
 border   a tap of the convolution reads the padding, for which its bias carries β - β' as well (E4, E5)
 edge     between the learned grid and the learned grids in front of it lies one that training did not learn: of a residual sum, say
 grid     the container's grid is not the trained one: an 8-bit grid that moved onto an integer zero point, an input stretched by the integer fold
@@ -16,12 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from calib.fold import CONTAINER_MAX
+
 from .decisions import LayerDecision, TensorDecision
-from .graph import is_op
+from .graph import array_of, is_op
 from .rewrite.normalize import CODE_PRESERVING, LINEAR
 from .rewrite.qdq import inside_taps, is_padded
 
 TIE, BORDER, EDGE, GRID, UNKNOWN = "tie", "border", "edge", "grid", "unknown"
+MOVED = 0.01  # steps: a grid that moved by less, to an integer zero point or to keep clear of ties, is the trained one
 FLOAT_STEPS = 1e-3  # steps: what float32 sums, and scales moved by some float32 neighbors (E9), miss by is less
 
 
@@ -67,12 +70,17 @@ def causes(folded: ir.Graph, tensors: Sequence[TensorDecision], layers: Sequence
 
 
 def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, TensorDecision], rounding: Mapping[str, float]) -> Cause:
-    if decision.remainder == "moved":
+    if decision.remainder == "moved" and max(abs(decision.error_steps), abs(decision.container_scale / decision.scale - 1) * CONTAINER_MAX) > MOVED:
         return Cause(GRID)
     layer: ir.Node | None = None
+    moved = 0.0
     for node in _upstream(codes):
         if is_op(node, *LINEAR):
             layer = layer or node
+        if is_op(node, "Add") and layer is None:
+            moved = moved or _moved_shift(node, decision)
+        if any(_nearest(other, decided) == "edge" for other in node.inputs[1:] if is_op(node, "Add", "Mul", "Concat", "MatMul")):
+            return Cause(EDGE)
         source = decided.get(str(node.outputs[0].name))
         if source is None or source is decision:
             continue
@@ -81,8 +89,25 @@ def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, Tens
         if abs(source.container_scale * source.stride / source.scale - 1) > 1e-5 and source.remainder != "moved":
             return Cause(GRID)
         border = on_border(layer) if layer is not None and source.border and is_padded(layer) else False
-        return Cause(None, border, FLOAT_STEPS + rounding.get(str(layer.name) if layer else "", 0.0))
+        return Cause(
+            None, border, FLOAT_STEPS + MOVED * (decision.remainder == "moved") + moved + rounding.get(str(layer.name) if layer else "", 0.0)
+        )
     return Cause()
+
+
+def _nearest(value: ir.Value | None, decided: Mapping[str, TensorDecision]) -> str | None:
+    """The kind of the first decided grid upstream; None behind a constant."""
+    nodes = _upstream(value) if value is not None else iter(())
+    return next((decided[name].kind for node in nodes for name in [str(node.outputs[0].name)] if name in decided), None)
+
+
+def _moved_shift(add: ir.Node, decision: TensorDecision) -> float:
+    """Steps by which the constant that stands for -β behind an edge was moved to keep sums clear of ties (rewrite/ties.py)."""
+    shift = add.inputs[1].producer() if add.inputs[1] is not None else None
+    codes, scale, zero_point = (array_of(v) for v in shift.inputs) if is_op(shift, "DequantizeLinear") and shift is not None else (None,) * 3
+    if codes is None or scale is None or zero_point is None or codes.size != 1:
+        return 0.0
+    return abs((float(codes.item()) - float(zero_point.item())) * float(scale.item()) + decision.offset) / decision.scale
 
 
 def _upstream(value: ir.Value) -> Iterator[ir.Node]:

@@ -85,13 +85,17 @@ class TrainedLayers:
         """codes: {tensor: codes} of the integer graph for the input x [N, …]."""
         read = dict.fromkeys(self._readers.get(str(self._trained.inputs[0].name), ()), x.double())
 
-        def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
-            read.update(dict.fromkeys(self._readers.get(name, ()), value))
+        def replaced(name: str) -> torch.Tensor | None:
             if name not in self._uses:
                 return None
             use, raw = self._uses[name], read.pop(name)
             mine = next((codes[n] for n in use.names if n in codes and codes[n].shape == tuple(raw.shape)), None)
             return None if mine is None else torch.from_numpy(use.compare(raw.numpy(), mine.astype(np.float64)))
+
+        def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
+            handed_on = replaced(name)
+            read.update(dict.fromkeys(self._readers.get(name, ()), value if handed_on is None else handed_on))
+            return handed_on
 
         evaluate(self._trained, x, on_value=see)
 

@@ -73,6 +73,8 @@ def test_a_gate_has_a_grid_of_its_own_and_the_fold_changes_almost_no_code(activa
         tool = TrainedLayers(made.trained.graph, made.model.graph, made.tensors, made.layers)
         tool.add(inputs(32, 2), integer.run(file, {"input": inputs(32, 2).numpy()}))
         shares[case] = {layer.name: layer.differing for layer in tool.result()}
+        assert not any(layer.reasons.get("unknown") for layer in tool.result()), tool.result()
+        assert any(layer.reasons.get("edge") for layer in tool.result()) == (case == "in float")
     product = next(name for name in shares["trained"] if name.endswith("_product"))
     assert shares["trained"][product] < 1e-3 < 1e-2 < shares["in float"][product], shares
 
