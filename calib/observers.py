@@ -58,16 +58,28 @@ class Observer:
     @torch.no_grad()
     def update(self, x: torch.Tensor) -> None:
         """Add every element of x (any shape, a float type). Not-finite values are an error."""
-        if x.numel() == 0:
-            return
         flat = x.detach().flatten()
-        low, high = (float(v) for v in torch.aminmax(flat))
+        low, high = self._range(flat)
+        if low > high:
+            return
         if not (math.isfinite(low) and math.isfinite(high)):
             raise QuantizationError(f"{self.name}: values are not finite (NaN or infinity); check the model and the calibration batches")
         self._cover(low, high, flat.device)
         self.min, self.max = min(self.min, low), max(self.max, high)
-        for chunk in flat.split(CHUNK):
-            self._add(chunk.double())
+        if flat.numel():
+            for chunk in flat.split(CHUNK):
+                self._add(chunk.double())
+
+    def merged(self) -> Observer:
+        """The statistics of everything that was seen: by this process, or by all that share the data (`SharedObserver`)."""
+        return self
+
+    def _range(self, x: torch.Tensor) -> tuple[float, float]:
+        """Smallest and largest value of x [n]; (inf, -inf) if there is none."""
+        if x.numel() == 0:
+            return math.inf, -math.inf
+        low, high = torch.aminmax(x)
+        return float(low), float(high)
 
     def _add(self, x: torch.Tensor) -> None:  # [n] float64
         n = x.numel()
@@ -84,7 +96,7 @@ class Observer:
     def _cover(self, low: float, high: float, device: torch.device) -> None:
         """Make the bins reach from low to high."""
         self._counts, self._sums = self._counts.to(device), self._sums.to(device)
-        if not self.count:
+        if not self._width:
             smallest = max(abs(low), abs(high), 1e-30) * 1e-9  # a constant needs a width as well
             self._low, self._width = low, max(high - low, smallest) / BINS
         while low < self._low or high > self._low + BINS * self._width:

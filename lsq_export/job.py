@@ -23,6 +23,7 @@ from calib.errors import QuantizationError
 
 from . import checkpoint
 from .data import Dataset, load
+from .distributed import SINGLE, Processes
 from .models import build, keywords
 from .prepare import QATConfig, prepare
 from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, finetune, pretrain
@@ -61,11 +62,12 @@ class Job:
         """The data set of `data_spec`."""
         return load(self.data_spec, image_size=self.image_size)
 
-    def identity(self, data: Dataset, start: Path | None = None) -> dict[str, Any]:
+    def identity(self, data: Dataset, start: Path | None = None, processes: Processes = SINGLE) -> dict[str, Any]:
         """What a run must have in common with the one that it resumes, as plain values. start: the float checkpoint that it starts from."""
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         samples = {"train": len(data.train), "test": len(data.test), "input_shape": list(data.input_shape), "classes": data.num_classes}
-        return {**asdict(self), "device": str(torch.device(device)), "float_checkpoint": start and str(start), "data": samples}
+        place = str(torch.device(device)) if processes.world == 1 else str(processes.device).partition(":")[0]
+        return {**asdict(self), "device": place, "float_checkpoint": start and str(start), "nproc_per_node": processes.world, "data": samples}
 
     def model_spec(self, data: Dataset) -> dict[str, Any]:
         """Keywords of `models.build`."""
@@ -94,9 +96,17 @@ class LowBitPhase:
 
 
 def train_float(
-    job: Job, data: Dataset, *, start: Path | None = None, out: Path | None = None, console: Console | None = None, run: Run | None = None
+    job: Job,
+    data: Dataset,
+    *,
+    start: Path | None = None,
+    out: Path | None = None,
+    console: Console | None = None,
+    run: Run | None = None,
+    processes: Processes = SINGLE,
 ) -> FloatPhase:
     """Train a float model, or read it from the checkpoint `start`. out: checkpoint to write. run: keeps states and resumes from them.
+    processes: all of them call this; out and console are for the first.
 
     Errors: KeyboardInterrupt (after writing the last completed epoch to `out`), QuantizationError.
     """
@@ -108,7 +118,7 @@ def train_float(
     else:
         model = _fresh(job, data)
         if job.float_recipe.epochs:
-            options = _options(job, run, FLOAT)
+            options = _options(job, run, FLOAT, processes)
             result = pretrain(model, data, recipe=job.float_recipe, console=console, **options)
             epochs = result.epochs
             if result.interrupted:
@@ -117,16 +127,24 @@ def train_float(
                 raise KeyboardInterrupt
     if out is not None:
         _save(out, job, data, model, None, epochs)
-    phase = FloatPhase(model, evaluate(model.eval(), data.batches("test", 256)), epochs)
+    phase = FloatPhase(model, _test(model, data, processes), epochs)
     if run is not None:
         run.results["float_accuracy"] = phase.accuracy
     return phase
 
 
 def train_low_bit(
-    job: Job, data: Dataset, float_model: nn.Module, *, out: Path | None = None, console: Console | None = None, run: Run | None = None
+    job: Job,
+    data: Dataset,
+    float_model: nn.Module,
+    *,
+    out: Path | None = None,
+    console: Console | None = None,
+    run: Run | None = None,
+    processes: Processes = SINGLE,
 ) -> LowBitPhase:
-    """Prepare, initialize and train. out: checkpoint, written after every epoch, so that it always holds the last good one. run: see `train_float`.
+    """Prepare, initialize and train. out: checkpoint, written after every epoch, so that it always holds the last good one.
+    run, processes: see `train_float`.
 
     Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then), QuantizationError.
     """
@@ -134,8 +152,10 @@ def train_low_bit(
     if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
         initialized = run.results["initialized_accuracy"]
     else:
-        calib.initialize(model, data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches), method=job.init_method)
-        initialized = evaluate(model.eval(), data.batches("test", 256))
+        batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches, share=processes.share)
+        calib.initialize(model, batches, method=job.init_method, observer=processes.observer)
+        processes.check_same(model)
+        initialized = _test(model, data, processes)
     before = run.histories.get(LOW_BIT, ()) if run is not None else ()
     done = list(before)
     if run is not None:
@@ -149,7 +169,7 @@ def train_low_bit(
     result: TrainResult | None = None
     if job.recipe.epochs:
         teacher = float_model if job.recipe.distill else None
-        options = _options(job, run, LOW_BIT, teacher)
+        options = _options(job, run, LOW_BIT, processes, teacher)
         result = finetune(model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
@@ -158,10 +178,14 @@ def train_low_bit(
     return LowBitPhase(model, initialized, result.accuracy if result else initialized, tuple(done), bool(result and result.interrupted))
 
 
-def _options(job: Job, run: Run | None, phase: str, teacher: nn.Module | None = None) -> dict[str, Any]:
+def _options(job: Job, run: Run | None, phase: str, processes: Processes, teacher: nn.Module | None = None) -> dict[str, Any]:
     """Of `fit`, the same in both phases."""
-    options: dict[str, Any] = {"seed": job.seed, "device": job.device}
+    options: dict[str, Any] = {"seed": job.seed, "device": job.device, "processes": processes}
     return options if run is None else {**options, "state": run.state(phase), "keep": run.keep(phase, teacher), "keep_every": run.every}
+
+
+def _test(model: nn.Module, data: Dataset, processes: Processes) -> float:
+    return evaluate(model.eval(), data.batches("test", 256, share=processes.share), processes=processes)
 
 
 def _fresh(job: Job, data: Dataset) -> nn.Module:

@@ -20,6 +20,8 @@ from torch import nn
 from calib.errors import QuantizationError
 
 from .data import Dataset
+from .distributed import SINGLE, Processes
+from .training.batch_norm import synchronized
 from .training.loop import Loop
 from .training.predict import check_fit, evaluate, predict
 from .training.recipe import FINETUNE, FINETUNE_ADAM, PRETRAIN, PRETRAIN_ADAM, Epoch, Recipe, TrainResult
@@ -68,6 +70,7 @@ def fit(
     state: State | None = None,
     keep: Callable[[State], None] | None = None,
     keep_every: int = 0,
+    processes: Processes = SINGLE,
 ) -> TrainResult:
     """Minimize the loss of the recipe on data's train split; after each epoch test, then call on_epoch(model, epoch, metrics).
 
@@ -75,14 +78,15 @@ def fit(
     teacher: a float model, for a recipe with `distill`.
     keep: called with the state before the first step, after each epoch and after each `keep_every` steps of one; its tensors are the living ones.
     state: go on from there (same model, data, recipe, seed and device) to the same bits.
+    processes: those of `distributed.launch`, all of which call this; each trains on its share of the same batches, on its own device.
     Errors (QuantizationError): a model that cannot run on the data's inputs or has fewer logits than the data classes; a loss that is not finite
     (the model is then as after the last good epoch).
     """
     for what, value, least in (("epochs", recipe.epochs, 1), ("batch size", recipe.batch_size, 2), ("number of samples", len(data.train), 2)):
         if value < least:
             raise QuantizationError(f"{what} is {value}: training needs {least} or more")
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    loop = Loop(model.to(place), data, recipe, seed=seed, device=place, teacher=teacher)
+    place = torch.device(processes.device or device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loop = Loop(model.to(place), data, recipe, seed=seed, device=place, teacher=teacher, processes=processes)
     if state is not None:
         loop.restore(state)
     check_fit(model, data, place)
@@ -95,9 +99,14 @@ def fit(
     interrupted = False
     remaining = recipe.epochs * loop.steps - loop.epoch * loop.steps - loop.step
     try:
-        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), _repeatable(place), _progress(console, title, remaining) as show:
+        with (
+            torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+            _repeatable(place),
+            synchronized(model, processes),
+            _progress(console, title, remaining) as show,
+        ):
             if state is None:
-                torch.manual_seed(seed)  # for dropout; the batches have a generator of their own
+                torch.manual_seed(seed + processes.rank)  # for dropout; the batches have a generator of their own
                 keep(loop.state())
             else:
                 loop.restore_random(state)

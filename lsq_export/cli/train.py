@@ -12,6 +12,7 @@ from .output import console, print_json, print_table
 from .train_options import Files, keeping_options, recipe_options, recipes
 
 if TYPE_CHECKING:
+    from ..distributed import Processes
     from ..job import FloatPhase, Job, LowBitPhase
 
 
@@ -75,28 +76,40 @@ def command(float_checkpoint: Path | None, float_out: Path | None, as_json: bool
     """Train a float model, then its low-bit form with learned scales and offsets (LSQ+).
 
     Ctrl-C keeps the last completed epoch of low-bit training in --out. --resume continues a run that was interrupted or killed, to the same bits.
+    `torchrun --nproc-per-node N -m lsq_export train …` trains with N processes, on N GPUs where there are any.
     """
     files = Files.take(options)
+    from ..distributed import launch
+
+    with launch(options["device"]) as processes:
+        _train(files, processes, float_checkpoint, float_out, as_json, options)
+
+
+def _train(files: Files, processes: Processes, float_checkpoint: Path | None, float_out: Path | None, as_json: bool, options: dict[str, Any]) -> None:
+    """On every rank; the first one prints and writes."""
     files.check(float_out)
+    processes.sums(0.0)  # all have looked before the first one writes
     from ..job import train_float, train_low_bit
 
-    show = console(stderr=as_json)
     job = _job(**options)
     data = job.load_data()
-    run = files.run(job.identity(data, float_checkpoint))
+    run = files.run(job.identity(data, float_checkpoint, processes), processes)
+    show: dict[str, Any] = {"console": console(stderr=as_json) if processes.first else None, "run": run, "processes": processes}
     try:
-        float_phase = train_float(job, data, start=float_checkpoint, out=float_out, console=show, run=run)
-        low_bit = train_low_bit(job, data, float_phase.model, out=files.out, console=show, run=run)
+        float_phase = train_float(job, data, start=float_checkpoint, out=float_out if processes.first else None, **show)
+        low_bit = train_low_bit(job, data, float_phase.model, out=files.out if processes.first else None, **show)
     except KeyboardInterrupt:
-        files.say_resume()
+        files.say_resume(processes)
         raise
     if not low_bit.interrupted:
         run.finish()
-        files.draw(run.histories, f"{job.model_name} on {job.data_spec}, W{job.config.weight_bits}A{job.config.activation_bits}")
-    _print(job, files.out, float_phase, low_bit, as_json)
+    if processes.first:
+        if not low_bit.interrupted:
+            files.draw(run.histories, f"{job.model_name} on {job.data_spec}, W{job.config.weight_bits}A{job.config.activation_bits}")
+        _print(job, files.out, float_phase, low_bit, as_json)
     if low_bit.interrupted:
-        files.say_resume()
-        raise click.Abort
+        files.say_resume(processes)
+        raise KeyboardInterrupt
 
 
 def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, as_json: bool) -> None:

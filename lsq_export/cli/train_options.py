@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from ..distributed import Processes
     from ..train import Recipe
     from ..training.log import Histories
     from ..training.run import Run
@@ -128,7 +129,7 @@ class Files:
             raise click.UsageError(f"{self.state} exists: {what}, --force starts anew")
         self._check_curve()
 
-    def run(self, identity: dict[str, Any]) -> Run:
+    def run(self, identity: dict[str, Any], processes: Processes) -> Run:
         """States and log of this run; with --resume, of the one that was interrupted."""
         from .. import tensor_file
         from ..training.log import Log
@@ -136,10 +137,12 @@ class Files:
         from ..training.state import StateFile
 
         file = StateFile(self.state, identity)
-        found = Run(file, Log(self.log), every=self.every, resume=self.resume)
-        if not self.resume:
-            file.remove()  # asked for with --force
-        tensor_file.sweep(self.out)
+        found = Run(file, Log(self.log), every=self.every, resume=self.resume, writes=processes.first)
+        processes.sums(0.0)  # all have read it
+        if processes.first:
+            if not self.resume:
+                file.remove()  # asked for with --force
+            tensor_file.sweep(self.out)
         return found
 
     def draw(self, histories: Histories, title: str) -> None:
@@ -153,9 +156,9 @@ class Files:
         else:
             click.echo(f"no curve without matplotlib: {curve.EXTRA}", err=True)
 
-    def say_resume(self) -> None:
+    def say_resume(self, processes: Processes) -> None:
         """After Ctrl-C."""
-        if self.state.exists():
+        if processes.first and self.state.exists():
             click.echo(f"{self.state} holds the state: the same command with --resume continues", err=True)
 
     def _interrupted(self) -> bool:

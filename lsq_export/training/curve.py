@@ -37,7 +37,8 @@ def draw(histories: Histories, path: Path, title: str) -> None:
         below.plot(x, [epoch.train_accuracy for epoch in epochs], ".--", color=color, label=f"{phase}, training")
         below.plot(x, [epoch.test_accuracy for epoch in epochs], ".-", color=color, label=f"{phase}, test")
         start += len(epochs)
-    above.set(title=title, ylabel="loss", yscale="log")
+    above.set_title(title, parse_math=False)  # a path may hold a $
+    above.set(ylabel="loss", yscale="log")
     below.set(xlabel="epoch", ylabel="top-1 accuracy")
     for axes in (above, below):
         axes.grid(alpha=0.3)

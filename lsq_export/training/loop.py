@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from calib.errors import QuantizationError
 from calib.quantized import quantized_modules
 
 from ..data import Batches, Dataset
+from ..distributed import SINGLE, Processes
 from .loss import loss_sum
 from .optimizer import make_optimizer, make_schedule, optimizer_state, restore_optimizer
 from .predict import evaluate
@@ -27,15 +29,26 @@ TEST_BATCH = 256
 class Loop:
     """Training of one model. epoch: those completed; step: done in the next one; sums: loss, right answers, samples of these steps."""
 
-    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int, device: torch.device, teacher: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: torch.device,
+        teacher: nn.Module | None = None,
+        processes: Processes = SINGLE,
+    ) -> None:
         if recipe.distill and teacher is None:
             raise QuantizationError(f"distill is {recipe.distill} and there is no teacher: give a float model")
-        self.model, self.data, self.recipe, self.seed, self.device = model, data, recipe, seed, device
+        self.model, self.data, self.recipe, self.seed, self.device, self.processes = model, data, recipe, seed, device, processes
         self.teacher = teacher.to(device).eval() if teacher is not None and recipe.distill else None
         self.steps = len(self._batches(0))
         self.optimizer = make_optimizer(model, recipe)
         self.schedule = make_schedule(self.optimizer, recipe, self.steps)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
+        self.parallel = processes.parallel(model)
         self.quantizers = list(quantized_modules(model).values())
         self.epoch = self.step = 0
         self.sums = (0.0, 0.0, 0.0)
@@ -62,7 +75,9 @@ class Loop:
             if self.step < self.steps:
                 after_step()
         loss, right, count = self.sums
-        tested = evaluate(self.result, self.data.batches("test", TEST_BATCH), device=self.device)
+        self.processes.check_same(self.model)
+        test = self.data.batches("test", TEST_BATCH, share=self.processes.share)
+        tested = evaluate(self.result, test, device=self.device, processes=self.processes)
         done = Epoch(self.epoch + 1, loss / count, right / count, tested, time.perf_counter() - begin, lr)
         self.history = (*self.history, done)
         self.epoch, self.step, self.sums, self.seconds = self.epoch + 1, 0, (0.0, 0.0, 0.0), 0.0
@@ -74,13 +89,15 @@ class Loop:
         if self.teacher is not None:
             with torch.no_grad():
                 taught = self.teacher(x)
-        logits = self.model(x)  # [N, classes]
-        loss = loss_sum(logits, y, self.recipe, taught) / len(y)
-        if not math.isfinite(loss.item()):
-            wrong = f"the loss is {loss.item()} in epoch {self.epoch + 1}, step {self.step + 1}"
+        logits = self.parallel(x)  # [N, classes]
+        loss = loss_sum(logits, y, self.recipe, taught)
+        right = int((logits.detach().argmax(1) == y).sum())
+        total, right_of_all, count = self.processes.sums(loss.item(), right, len(y))
+        if not math.isfinite(total):
+            wrong = f"the loss is {total} in epoch {self.epoch + 1}, step {self.step + 1}"
             raise QuantizationError(f"{wrong}: lower the learning rate (now {self.recipe.lr}) or check the data")
         self.optimizer.zero_grad()
-        loss.backward()
+        (loss / (count / self.processes.world)).backward()
         if self.recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
@@ -90,8 +107,7 @@ class Loop:
                 quantizer.scale.clamp_(min=quantizer.floor)
         if self.average is not None:
             self.average.update_parameters(self.model)
-        right = int((logits.detach().argmax(1) == y).sum())
-        self.sums = (self.sums[0] + loss.item() * len(y), self.sums[1] + right, self.sums[2] + len(y))
+        self.sums = (self.sums[0] + total, self.sums[1] + right_of_all, self.sums[2] + count)
         self.step += 1
 
     def state(self) -> State:
@@ -132,19 +148,23 @@ class Loop:
 
     def restore_random(self, state: State) -> None:
         """The generators that dropout draws from."""
-        kept = state.part("random")
-        torch.set_rng_state(kept["cpu"])
+        kept, rank = state.part("random"), self.processes.rank
+        torch.set_rng_state(kept[f"cpu.{rank}"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(kept["cuda"], self.device)
+            torch.cuda.set_rng_state(kept[f"cuda.{rank}"], self.device)
 
     def _random(self) -> dict[str, torch.Tensor]:
-        cuda = {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
-        return {"cpu": torch.get_rng_state(), **cuda}
+        """Of all ranks: {"<device>.<rank>": state}."""
+        found = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            found["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {f"{kind}.{rank}": state for kind, mine in found.items() for rank, state in enumerate(self.processes.gather(mine))}
 
     def _batches(self, epoch: int, skip: int = 0) -> Batches:
-        """The same seed gives the same batches. skip: leave out that many."""
+        """The same seed gives the same batches, of which this rank has its share. skip: leave out that many."""
         order = self.seed * 100_003 + epoch
-        return self.data.batches("train", self.recipe.batch_size, shuffle=order, augment=self.recipe.augment, drop_single=True, skip=skip)
+        how: dict[str, Any] = {"augment": self.recipe.augment, "drop_single": True, "share": self.processes.share}
+        return self.data.batches("train", self.recipe.batch_size, shuffle=order, skip=skip, **how)
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from calib.errors import QuantizationError
 
+from .. import distributed
 from ..data import Dataset
 
 
@@ -18,14 +19,17 @@ def predict(model: nn.Module, batches: Iterable[Any], *, device: str | torch.dev
     return torch.cat([logits for logits, _ in _forward(model, batches, device)])
 
 
-def evaluate(model: nn.Module, batches: Iterable[Any], *, device: str | torch.device | None = None) -> float:
-    """Top-1 accuracy, 0-1, in eval mode. batches: (input, target) pairs."""
-    right = total = 0
-    for logits, target in _forward(model, batches, device):
+def evaluate(
+    model: nn.Module, batches: Iterable[Any], *, device: str | torch.device | None = None, processes: distributed.Processes = distributed.SINGLE
+) -> float:
+    """Top-1 accuracy, 0-1, in eval mode. batches: (input, target) pairs. processes: each has its share of the batches, the result is that of all."""
+    right = total = 0.0
+    for logits, target in _forward(model, batches, device, some=processes.world == 1):
         if target is None:
             raise QuantizationError("accuracy needs (input, target) pairs: the batches hold inputs only")
         right += int((logits.argmax(1) == target).sum())
         total += len(target)
+    right, total = processes.sums(right, total)
     return right / total
 
 
@@ -43,7 +47,10 @@ def check_fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
         raise QuantizationError(f"{found}, the data have {data.num_classes} classes: build it with num_classes={data.num_classes}")
 
 
-def _forward(model: nn.Module, batches: Iterable[Any], device: str | torch.device | None) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+def _forward(
+    model: nn.Module, batches: Iterable[Any], device: str | torch.device | None, some: bool = True
+) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """some: no batch at all is an error."""
     first = next(iter(model.parameters()), None)
     device = device or (first.device if first is not None else "cpu")
     training, results = model.training, []
@@ -52,9 +59,10 @@ def _forward(model: nn.Module, batches: Iterable[Any], device: str | torch.devic
         with torch.no_grad():
             for batch in batches:
                 x, target = (batch[0], batch[1]) if isinstance(batch, (tuple, list)) else (batch, None)
-                results.append((model(x.to(device)).cpu(), target))
+                if some or len(x):  # a share may be empty
+                    results.append((model(x.to(device)).cpu(), target))
     finally:
         model.train(training)
-    if not results:
+    if some and not results:
         raise QuantizationError("there is no batch to run the model on: the data are empty")
     return results

@@ -22,9 +22,11 @@ from .state import State, StateFile
 class Run:
     """One run of a job through its phases. results: plain values that the rest of the run needs; histories: the completed epochs of each phase."""
 
-    def __init__(self, file: StateFile, log: Log, *, every: int = 0, resume: bool = False) -> None:
-        """every: steps between states within an epoch; 0: only between epochs. resume: go on where the file says; errors: `StateFile.read`."""
-        self.file, self.log, self.every = file, log, every
+    def __init__(self, file: StateFile, log: Log, *, every: int = 0, resume: bool = False, writes: bool = True) -> None:
+        """every: steps between states within an epoch; 0: only between epochs. resume: go on where the file says; errors: `StateFile.read`.
+        writes: not on all of several processes.
+        """
+        self.file, self.log, self.every, self.writes = file, log, every, writes
         self.saved = file.read() if resume else None
         self.results: dict[str, Any] = {}
         self.histories: Histories = {}
@@ -43,18 +45,20 @@ class Run:
         more = {} if teacher is None else {f"teacher.{name}": tensor for name, tensor in teacher.state_dict().items()}
 
         def write(state: State) -> None:
-            whole = State(state.values, {**state.tensors, **more})
-            self.file.write(phase, whole, {"results": self.results, "histories": before})
             self.histories[phase] = _epochs(state.values["history"])
-            self.log.update(self.histories)
+            if self.writes:
+                whole = State(state.values, {**state.tensors, **more})
+                self.file.write(phase, whole, {"results": self.results, "histories": before})
+                self.log.update(self.histories)
 
         return write
 
     def finish(self) -> None:
         """The run is complete: nothing is left to resume."""
-        if self.histories:
-            self.log.update(self.histories)
-        self.file.remove()
+        if self.writes:
+            if self.histories:
+                self.log.update(self.histories)
+            self.file.remove()
 
 
 def _epochs(found: list[dict[str, Any]]) -> tuple[Epoch, ...]:
