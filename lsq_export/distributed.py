@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,7 +118,10 @@ def launch(device: str | None = None, *, timeout: datetime.timedelta = TIMEOUT) 
         reason = " ".join(str(error).split())[:300]
         raise QuantizationError(f"rank {processes.rank} does not find the other processes of torchrun ({reason})") from error
     try:
-        yield processes
+        with warnings.catch_warnings():
+            # A convolution of one input channel has two descriptions of the same strides.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
+            yield processes
         processes.sums(0.0)  # all have come this far: nobody leaves while others still need it
     except BaseException as error:
         _leave(error, store, processes)

@@ -27,40 +27,43 @@ from calib.shared_observer import SharedObserver
 from lsq_export import distributed, models, train
 from lsq_export.data import Dataset, TensorSplit, load
 from lsq_export.distributed import SINGLE, Processes, launch
-from lsq_export.prepare import QATConfig, prepare, quantizers
+from lsq_export.prepare import QATConfig, prepare
 from lsq_export.train import Recipe, evaluate, fit
 from lsq_export.training.loop import Loop
+from lsq_export.training.state import State, StateFile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-RECIPE = Recipe(epochs=2, lr=0.02, batch_size=50, clip_norm=1.0, grid_lr=0.1, ema=0.5, distill=0.5, label_smoothing=0.1)
-SAMPLES = 152  # batches of 50, 50, 50 and 2: of the last one the third rank has nothing
-# float32 adds in another order, which moves a parameter by up to 2e-6 in 8 steps (measured); a flipped code would move it by 1e-3 or more.
-TOLERANCE = 2e-5
-State = dict[str, np.ndarray]
+RECIPE = Recipe(epochs=2, lr=0.02, batch_size=49, clip_norm=1.0, grid_lr=0.1, ema=0.5, distill=0.5, label_smoothing=0.1)
+SAMPLES = 149  # batches of 49, 49, 49, not even for two ranks, and 2, of which the third of three has nothing
+# In float64, where sums in another order move a parameter by 2e-15 in 8 steps (measured). In float32 they flip a code that is a tie up to rounding
+# now and then, and the two runs part: by up to 3e-2 in 8 steps (measured), without one being better than the other.
+TOLERANCE = 1e-13
+Arrays = dict[str, np.ndarray]
 
 
 def _data() -> Dataset:
     data = load("digits", image_size=16, channels=1)
     x, y = data.train.fetch(torch.arange(SAMPLES))
-    return replace(data, train=TensorSplit(x, y))
+    test = data.test.fetch(torch.arange(len(data.test)))
+    return replace(data, train=TensorSplit(x.double(), y), test=TensorSplit(test[0].double(), test[1]))
 
 
 def _tiny() -> nn.Module:
     torch.manual_seed(0)
-    return models.build("tiny", num_classes=10, in_channels=1)
+    return models.build("tiny", num_classes=10, in_channels=1).double()
 
 
-def _state(model: nn.Module) -> State:
+def _state(model: nn.Module) -> Arrays:
     return {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
 
 
-def _train(processes: Processes, bits: int = 4) -> tuple[State, State, list[float]]:
+def _train(processes: Processes, bits: int = 4) -> tuple[Arrays, Arrays, list[float]]:
     """State after initialization and after training; loss, accuracies of the epochs."""
     data = _data()
     model = prepare(_tiny(), QATConfig(weight_bits=bits, activation_bits=bits))
-    batches = data.batches("train", 50, limit=4, share=processes.share)
+    batches = data.batches("train", 49, limit=4, share=processes.share)
     initialize(model, batches, method="mse", observer=processes.observer)
-    processes.check_same(model)
+    processes.check_same(model.double())
     first = _state(model)
     result = fit(model, data, RECIPE, device="cpu", teacher=_tiny(), processes=processes)
     tested = evaluate(model, data.batches("test", 100, share=processes.share), processes=processes)
@@ -79,39 +82,40 @@ def train_rank(sabotage: str = "") -> Any:
         return _train(processes)
 
 
-def _distance(a: State, b: State) -> float:
+def _distance(a: Arrays, b: Arrays) -> float:
     return max(float(np.abs(a[name].astype(np.float64) - b[name]).max()) for name in a)
 
 
 @pytest.fixture(scope="module")
-def alone() -> tuple[State, State, list[float]]:
+def alone() -> tuple[Arrays, Arrays, list[float]]:
     return _train(SINGLE)
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_learn_what_one_process_learns(world: int, alone: tuple[State, State, list[float]]) -> None:
+def test_ranks_learn_what_one_process_learns(world: int, alone: tuple[Arrays, Arrays, list[float]]) -> None:
     first, after, metrics = alone
     found = ranks.run(train_rank, world=world)
     for start, end, numbers in found:
-        assert _distance(start, first) < 1e-7  # grids from the same histogram; float64 sums in another order
+        assert _distance(start, first) < 1e-7  # grids from the same histogram, in float32
         assert _distance(end, after) < TOLERANCE, _distance(end, after)
-        assert numbers == pytest.approx(metrics, abs=1e-5)
+        assert numbers == pytest.approx(metrics, abs=TOLERANCE)
         assert all(np.array_equal(end[name], found[0][1][name]) for name in end) and numbers == found[0][2]  # bitwise, scales and offsets included
     assert _distance(first, after) > 1e-2  # there was something to learn
 
 
 @pytest.mark.parametrize("sabotage", ["batch norms of a rank's own", "the mean of the ranks' means", "every rank the same samples"])
-def test_the_comparison_can_fail(sabotage: str, alone: tuple[State, State, list[float]]) -> None:
+def test_the_comparison_can_fail(sabotage: str, alone: tuple[Arrays, Arrays, list[float]]) -> None:
     found = ranks.run(train_rank, sabotage)
     assert len(found[0]) == 3 and all(isinstance(part, dict) for part in found[0][:2]), found[0]
-    assert max(_distance(end, alone[1]) for _, end, _ in found) > 20 * TOLERANCE
+    assert max(_distance(end, alone[1]) for _, end, _ in found) > 1e8 * TOLERANCE
 
 
 def drift(what: str) -> Any:
     """One rank changes something by the smallest step there is, after the second training step."""
     with launch("cpu") as processes:
         model = prepare(_tiny(), QATConfig())
-        initialize(model, _data().batches("train", 50, limit=1), method="minmax")
+        initialize(model, _data().batches("train", 49, limit=1), method="minmax")
+        model.double()
         tensors = model.state_dict()
         step = Loop._step
 
@@ -130,7 +134,7 @@ def test_ranks_that_drift_apart_are_found(what: str) -> None:
     found = ranks.run(drift, what)
     assert sorted(kind for kind, _, _ in found) == ["QuantizationError", "SystemExit"]
     (message,) = (message for kind, message, loud in found if loud)
-    assert f"{what} is not the same on all ranks" in message or "is not the same on all ranks" in message
+    assert "is not the same on all ranks: keep randomness and data of your own out of the model's forward" in message
 
 
 def observe_rank(parts: list[list[np.ndarray]]) -> Any:
@@ -219,6 +223,36 @@ def test_unused_parameters_are_no_error() -> None:
     assert kind == ["trained", "trained"]
 
 
+class Dropping(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(_tiny(), nn.Dropout(0.3))
+
+
+def resume(path: Path) -> Any:
+    """The model after training, and after training that went on from a file in the second epoch."""
+    with launch("cpu") as processes:
+        file, kept = StateFile(path, {}), []
+
+        def keep(state: State) -> None:
+            if (state.values["epoch"], state.values["step"]) == (1, 2):
+                if processes.first:
+                    file.write("float", state, {})
+                processes.sums(0.0)
+                kept.append(file.read().state)
+
+        whole, rest = Dropping(), Dropping()
+        recipe = replace(RECIPE, distill=0.0, optimizer="adam", schedule="one-cycle", lr=1e-3)
+        fit(whole, _data(), recipe, device="cpu", processes=processes, keep=keep, keep_every=1)
+        fit(rest, _data(), recipe, device="cpu", processes=processes, state=kept[0])
+        return _state(whole), _state(rest), sorted(kept[0].part("random"))
+
+
+def test_ranks_resume_to_the_same_bits(tmp_path: Path) -> None:
+    """Each draws its own dropout and goes on with it."""
+    for whole, rest, random in ranks.run(resume, tmp_path / "s.safetensors"):
+        assert all(np.array_equal(whole[name], rest[name]) for name in whole) and random == ["cpu.0", "cpu.1"]
+
+
 class Unused(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +264,7 @@ class Unused(nn.Module):
 
 def unused() -> str:
     with launch("cpu") as processes:
-        fit(Unused(), _data(), replace(RECIPE, distill=0.0), device="cpu", processes=processes)
+        fit(Unused().double(), _data(), replace(RECIPE, distill=0.0), device="cpu", processes=processes)
         return "trained"
 
 
@@ -249,28 +283,22 @@ def _torchrun(directory: Path, *arguments: str) -> subprocess.CompletedProcess[s
 @pytest.mark.slow
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
-    arguments = [*COMMAND, "--out", "t.safetensors", "--device", "cpu", "--json"]
+    arguments = [*COMMAND, "--out", "t.safetensors", "--float-out", "f.safetensors", "--device", "cpu", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
     subprocess.run([sys.executable, "-m", "lsq_export", *arguments], cwd=tmp_path / "one", env=environment, check=True, capture_output=True)
     done = _torchrun(tmp_path / "two", *arguments)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)  # one document: only the first rank prints
-    assert {p.name for p in (tmp_path / "two").iterdir()} == {"t.safetensors", "t.jsonl", "t.svg"} and len(summary["epochs"]) == 2
-    one, two = (load_file(tmp_path / name / "t.safetensors") for name in ("one", "two"))
-    assert _distance({k: v.numpy() for k, v in one.items()}, {k: v.numpy() for k, v in two.items()}) < 1e-3  # three epochs and 18 steps
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {"t.safetensors", "f.safetensors", "t.jsonl", "t.svg"} and len(summary["epochs"]) == 2
+    one, two = ({k: v.numpy() for k, v in load_file(tmp_path / name / "f.safetensors").items()} for name in ("one", "two"))
+    assert one.keys() == two.keys() and _distance(one, two) < 1e-4  # the float phase, in float32: no codes that could flip
+    one, two = (json.loads((tmp_path / name / "t.jsonl").read_text().splitlines()[0]) for name in ("one", "two"))
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5) and one["train_accuracy"] == two["train_accuracy"]
     again = _torchrun(tmp_path / "two", *arguments)
-    assert (
-        again.returncode != 0 and again.stderr.count("error: --out t.safetensors exists") == 1 and "Traceback" not in again.stderr.split("error: ")[0]
-    )
+    assert again.returncode != 0 and again.stderr.count("error: --out t.safetensors exists") == 1
     assert len(_torchrun(tmp_path, "targets").stdout.split("ort-cpu")) == len(_plain("targets").split("ort-cpu"))  # the first rank does it alone
 
 
 def _plain(command: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     return subprocess.run([sys.executable, "-m", "lsq_export", command], env=environment, capture_output=True, text=True, check=True).stdout
-
-
-def test_quantizers_start_alike() -> None:
-    """The names that the test above compares include every scale and offset."""
-    names = [name for name in _train(SINGLE)[0] if name.endswith(("scale", "offset"))]
-    assert len(names) == 2 * len(quantizers(prepare(_tiny())))
