@@ -137,7 +137,9 @@ def _leave(error: BaseException, store: dist.Store, processes: Processes) -> NoR
         earlier = True
     if not earlier:
         if isinstance(error, RuntimeError):
-            raise _loud(QuantizationError(f"rank {processes.rank} of {processes.world}: {' '.join(str(error).split())[:300]}")) from error
+            reason = " ".join(str(error).split())[:200]
+            where = f"rank {processes.rank} of {processes.world}"
+            raise _loud(QuantizationError(f"{where}: {reason} (where another process has ended or hangs, that is the cause)")) from error
         raise _loud(error)
     code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else BAD_INPUT if isinstance(error, QuantizationError) else FAILED
     raise SystemExit(code) from error

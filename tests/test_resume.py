@@ -297,7 +297,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--lr", "0.2"], "the interrupted run had --lr 0.0003, this one has 0.2"),
+        (["--lr", "0.2"], "the interrupted run had --lr 0.001, this one has 0.2"),
         (["--float-lr", "0.2"], "had --float-lr 0.001, this one has 0.2"),
         (["--seed", "1"], "had --seed 0, this one has 1"),
         (["--weight-bits", "4"], "had --weight-bits 3, this one has 4"),
