@@ -15,7 +15,9 @@ from typing import Any
 import torch
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["lsq_export.job", "lsq_export.models.tiny", "sklearn.datasets", "torch.distributed.rpc", "torch._dynamo"])
+_MODULES = ("job", "cli.train", "cli.train_options", "training.curve", "models.tiny")
+_LIBRARIES = ("sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_svg", "torch._dynamo", "rich.table")
+PROCESSES.set_forkserver_preload([*(f"lsq_export.{name}" for name in _MODULES), *_LIBRARIES])
 
 
 def environment(rank: int, world: int, port: int) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from ranks import PROCESSES
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -162,10 +162,6 @@ def test_a_state_of_another_model_is_refused(digits: Dataset, tmp_path: Path) ->
 # The command, killed.
 COMMAND = ["--model", "tiny", "--data", "digits", "--image-size", "16", "--batch-size", "256", "--device", "cpu", "--distill", "--ema", "0.5"]
 COMMAND += ["--float-epochs", "2", "--epochs", "2", "--weight-bits", "3", "--save-every", "2", "--optimizer", "adam"]
-PROCESSES = multiprocessing.get_context("forkserver")  # forks with everything imported
-PROCESSES.set_forkserver_preload(
-    ["lsq_export.cli.train", "lsq_export.job", "sklearn.datasets", "lsq_export.training.run", "lsq_export.training.curve"]
-)
 
 
 def _child(arguments: list[str], kill_at: int, kind: str, in_place: bool, events: Any) -> None:
