@@ -7,7 +7,11 @@ Activations, n and p the smallest and the largest code:
     lsq      s = 2·mean|x| / √p, β = 0                    LSQ part 2.1; LSQ has no offset, so asymmetric grids start at β = 0 too
     mse      argmin over s, β of ‖x̂ - x‖²                 LSQ+, see `calib.search`
 
-Weights, always: s = max|μ ± 3σ| / 2^(b-1), per tensor or per channel (LSQ+).
+Weights, per tensor or per channel:
+
+    lsq+     s = max|μ ± 3σ| / 2^(b-1)                    LSQ+
+    mse      argmin over s of ‖ŵ - w‖²                    exact, see `calib.scale`
+
 A tensor for which a rule gives no usable scale (constant, all zeros, all below zero) still gets a positive one.
 """
 
@@ -23,17 +27,26 @@ import torch
 from torch import nn
 
 from .errors import QuantizationError
-from .observers import Observer
+from .observers import POINTS, Observer
 from .quantized import Quantized, bypassed, quantized_modules
+from .scale import best_scale
 from .search import OffsetRule, best_grid
 
 Method = Literal["minmax", "lsq", "mse"]
+WeightMethod = Literal["lsq+", "mse"]
 RESOLUTION = 2.0**-20  # a range below this share of max|x| counts as a constant: float32 could not tell its codes apart
+CHANNEL_POINTS = 1024  # of the weights of one channel, of which there are thousands
 TINY = 1e-30  # a scale below this is no scale
 
 
-def initialize(model: nn.Module, batches: Iterable[Any], method: Method = "mse", observer: Callable[[str], Observer] = Observer) -> None:
-    """Give every quantizer of a prepared model its first grid.
+def initialize(
+    model: nn.Module,
+    batches: Iterable[Any],
+    method: Method = "mse",
+    weights: WeightMethod = "lsq+",
+    observer: Callable[[str], Observer] = Observer,
+) -> None:
+    """Give every quantizer of a prepared model its first grid: activations by `method`, weights by `weights`.
 
     batches: any iterable of input tensors or (input, target) pairs, read once. The model runs on them in float, in eval mode, on its
     own device; its training mode comes back afterwards. Grids are set only when all of them were found.
@@ -42,6 +55,8 @@ def initialize(model: nn.Module, batches: Iterable[Any], method: Method = "mse",
     """
     if method not in get_args(Method):
         raise QuantizationError(f"method={method!r}: use one of {', '.join(get_args(Method))}")
+    if weights not in get_args(WeightMethod):
+        raise QuantizationError(f"weights={weights!r}: use one of {', '.join(get_args(WeightMethod))}")
     quantizers = quantized_modules(model)
     if not quantizers:
         raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) first")
@@ -51,7 +66,7 @@ def initialize(model: nn.Module, batches: Iterable[Any], method: Method = "mse",
         data = seen.get(name)
         if data is None or (isinstance(data, Observer) and data.count == 0):
             raise QuantizationError(f"{name}: no data: the calibration batches never reach this layer; remove it, or give batches that do")
-        grids[name] = (weight_scale(quantizer, data), 0.0) if isinstance(data, torch.Tensor) else activation_grid(quantizer, data, method)
+        grids[name] = (weight_scale(quantizer, data, weights), 0.0) if isinstance(data, torch.Tensor) else activation_grid(quantizer, data, method)
     for name, (scale, offset) in grids.items():
         quantizers[name].set_grid(scale, offset)
 
@@ -67,7 +82,7 @@ def observe(model: nn.Module, batches: Iterable[Any], observer: Callable[[str], 
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: data.merged() if isinstance(data, Observer) else data for name, data in seen.items()}
+    return seen
 
 
 def inputs(batches: Iterable[Any], device: torch.device) -> Iterator[torch.Tensor]:
@@ -87,16 +102,27 @@ def inputs(batches: Iterable[Any], device: torch.device) -> Iterator[torch.Tenso
         raise QuantizationError("no calibration batches: the iterable is empty")
 
 
-def weight_scale(quantizer: Quantized, weight: torch.Tensor) -> torch.Tensor:
-    """s = max|μ ± 3σ| / 2^(b-1), shape [] or [C]; σ of the population. A channel of zeros gets the mean scale of the others."""
-    rows = weight.detach().double()
-    rows = rows.flatten(1) if quantizer.axis == 0 else rows.reshape(1, -1)  # [C or 1, elements]
+def weight_scale(quantizer: Quantized, weight: torch.Tensor, method: WeightMethod) -> torch.Tensor:
+    """s by one of the methods, shape [] or [C]; σ of the population. A channel of zeros gets the mean scale of the others."""
+    rows = weight.detach().flatten(1) if quantizer.axis == 0 else weight.detach().reshape(1, -1)  # [C or 1, elements]
     if not bool(torch.isfinite(rows).all()):
         raise QuantizationError(f"{quantizer.name}: values are not finite (NaN or infinity); check the weights of the model")
-    scale = (rows.mean(1).abs() + 3 * rows.std(1, correction=0)) / 2 ** (quantizer.bits - 1)  # max|μ ± 3σ| = |μ| + 3σ
+    if method == "mse":
+        scale = torch.tensor([_mse_scale(quantizer, row) for row in rows], dtype=torch.float64, device=rows.device)
+    else:
+        wide = rows.double()
+        scale = (wide.mean(1).abs() + 3 * wide.std(1, correction=0)) / 2 ** (quantizer.bits - 1)  # max|μ ± 3σ| = |μ| + 3σ
     usable = scale > TINY
     fallback = scale[usable].mean() if bool(usable.any()) else scale.new_tensor(2.0 ** -(quantizer.bits - 1))
     return torch.where(usable, scale, fallback).reshape(quantizer.scale.shape)
+
+
+def _mse_scale(quantizer: Quantized, row: torch.Tensor) -> float:
+    """The best s of a row; 0 where there is none (zeros)."""
+    seen = Observer(quantizer.name, POINTS if quantizer.axis is None else CHANNEL_POINTS)
+    seen.update(row)
+    found = best_scale(seen.points(), quantizer.qmin, quantizer.qmax) if seen.max_abs > TINY else None
+    return found[0] if found else 0.0
 
 
 def activation_grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:

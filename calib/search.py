@@ -3,11 +3,13 @@
 The codes of E1 cut the sorted points into intervals, one a code, so prefix sums of the points give the error of a grid in
 O(codes · log points), and the least-squares (s, β) for fixed codes in closed form. The search takes the best of
 
-    coarse      clipping ranges [lo, hi] on both sides of the mean, geometric steps
+    coarse      clipping ranges [lo, hi] on both sides of the mean, geometric steps; for data that have few values also grids through
+                two of them, or of fractions of their gaps
     settle      codes for (s, β), then least squares for the codes, until nothing improves (Lloyd's iteration), from the 200 best ranges:
                 the error has several valleys
     autograd    Adam on s and β with straight-through rounding, as in the paper
     zoom        finer ranges around the best few, then settle again
+    best scale  with β = s·z, z an integer: the exact optimum over s for the best few z (`calib.scale`); with β = 0 nothing else is needed
 
 Nothing random. Computed in float64.
 """
@@ -23,9 +25,11 @@ import torch
 
 from .grid import dequantize, quantize
 from .observers import Points
+from .scale import best_scale
 
 OffsetRule = Literal["none", "integer", "real"]  # β = 0, β on a multiple of s, any β
 STEPS, LEARNING_RATE = 60, 0.01  # of Adam; the rate is in shares of s
+FEW = 16  # codes, or values: with so few, every z that keeps zero among the codes, every pair of values on every pair of codes is tried
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Objective:
         c = Candidates(c.scale[c.scale > 0], c.offset[c.scale > 0])
         if self.rule == "real":
             return c
-        return Candidates(c.scale, c.scale * np.round(c.offset / c.scale) if self.rule == "integer" else np.zeros_like(c.offset))
+        return Candidates(c.scale, c.scale * np.round(c.offset / c.scale))
 
     def ranges(self, low: np.ndarray, high: np.ndarray) -> Candidates:
         """Grids whose codes qmin and qmax have the values low and high."""
@@ -98,23 +102,58 @@ class Objective:
 
 
 def best_grid(points: Points, qmin: int, qmax: int, rule: OffsetRule, starts: Sequence[tuple[float, float]] = ()) -> tuple[float, float]:
-    """(s, β) with the smallest mean squared error found. `starts`: (s, β) to try as well; the result is never worse than these."""
+    """(s, β) with the smallest mean squared error found. `starts`: (s, β) to try as well; the result is never worse than these.
+
+    Errors: ValueError where there is nothing to try (all points at or below zero, β = 0, codes from 0, no starts).
+    """
+    if rule == "none":
+        best = best_scale(points, qmin, qmax)
+        if best is None and not starts:
+            raise ValueError("no positive scale is better than zero, and there is no start to fall back on")
+        return (best or starts[0])[0], 0.0
     objective = Objective(points, qmin, qmax, rule)
-    found = objective.allowed(Candidates(*np.array(starts, dtype=np.float64).reshape(-1, 2).T)) + _coarse(objective)
+    found = objective.allowed(Candidates(*np.array(starts, dtype=np.float64).reshape(-1, 2).T)) + _coarse(objective) + _few_values(objective)
     found = objective.best(_settle(objective, objective.best(found, 200)), 24)
     learned = objective.allowed(_adam(objective, objective.best(found, 1)))
-    found = objective.best(_settle(objective, _zoom(objective, learned + found)), 1)
+    found = objective.best(_settle(objective, _zoom(objective, learned + found)), 8)
+    if rule == "integer":
+        found = objective.best(found + _whole(objective, found), 1)
     return float(found.scale[0]), float(found.offset[0])
 
 
 def _coarse(o: Objective) -> Candidates:
     shares = np.geomspace(2e-3, 1.0, 40)
     low, high = float(o.points.values[0]), float(o.points.values[-1])
-    if o.rule == "none":
-        steps = max(abs(low), abs(high)) / o.qmax * np.geomspace(1e-3, 1.0, 200)
-        return Candidates(steps, np.zeros_like(steps))
     lows, highs = np.meshgrid(o.mean - (o.mean - low) * shares, o.mean + (high - o.mean) * shares)
     return o.ranges(lows.ravel(), highs.ravel())
+
+
+def _few_values(o: Objective) -> Candidates:
+    """Such data (pixels, counts, codes of a network in front) may lie on a grid exactly: two values on two codes, or a gap a multiple of s."""
+    values, codes = o.points.values, o._codes
+    none = Candidates(np.empty(0), np.empty(0))
+    if not 1 < len(values) <= 4 * len(codes):
+        return none
+    if max(len(values), len(codes)) <= FEW:
+        lower, upper = np.triu_indices(len(values), 1)
+        first, last = np.triu_indices(len(codes), 1)
+        scale = (values[upper] - values[lower])[:, None] / (codes[last] - codes[first])  # [pairs of values, pairs of codes]
+        return o.allowed(Candidates(scale.ravel(), (values[lower][:, None] - scale * codes[first]).ravel()))
+    gaps = np.unique(np.quantile(np.diff(values), np.linspace(0, 1, 9)))
+    scale = (gaps[:, None] / np.arange(1, 9)).ravel()  # [gaps · 8]
+    heaviest = values[o.points.counts.argmax()]
+    middle = heaviest - scale * np.round((heaviest - values[0]) / scale + o.qmin)
+    offsets = (values[0] - scale * o.qmin, values[-1] - scale * o.qmax, middle)
+    return sum((o.allowed(Candidates(scale, offset)) for offset in offsets), none)
+
+
+def _whole(o: Objective, c: Candidates) -> Candidates:
+    """The best scales for the z = β/s of c; with few codes, for every z that keeps zero among them."""
+    few = len(o._codes) <= FEW
+    nearest = list(dict.fromkeys(np.round(c.offset / c.scale).tolist()))[: 8 if few else 2]
+    tried = sorted({*nearest, *(range(-o.qmax, -o.qmin + 1) if few else ())})
+    found = [(best[0], best[0] * z) for z in tried if (best := best_scale(o.points, int(o.qmin + z), int(o.qmax + z))) is not None]
+    return Candidates(*np.array(found, dtype=np.float64).reshape(-1, 2).T)
 
 
 def _zoom(o: Objective, c: Candidates) -> Candidates:
@@ -150,7 +189,7 @@ def _adam(o: Objective, start: Candidates) -> Candidates:
     with torch.enable_grad():
         for _ in range(STEPS):
             s = s0 * change[0].exp()
-            b = b0 + s0 * change[1] if o.rule != "none" else torch.zeros_like(s)
+            b = b0 + s0 * change[1]
             if o.rule == "integer":
                 b = s * (b / s + ((b / s).round() - b / s).detach())
             path.append((float(s.detach()), float(b.detach())))

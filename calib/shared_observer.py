@@ -1,47 +1,38 @@
-"""Statistics of data that several processes share: those of one process that sees all of it.
+"""Statistics of data that several processes share: those of one process that sees all of it, for every process gets all of it.
 
-Each `update` agrees on the range first, so that all processes have the bins that one process would have; counts then add up exactly, sums but for the
-order of their float64 additions.
+Each runs the network on its share of a batch; what a quantizer sees there is gathered. Initialization looks at a few batches only.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.distributed as dist
 
-from .observers import Observer
+from .observers import POINTS, Observer
 
 
 class SharedObserver(Observer):
-    """Every process of the default group calls `update` equally often, with its share of the same tensor (which may be empty), then `merged`."""
+    """Every process of the default group calls `update` equally often, with its share of the same tensor."""
 
-    def __init__(self, name: str = "tensor", device: torch.device | str = "cpu") -> None:
+    def __init__(self, name: str = "tensor", limit: int = POINTS, *, device: torch.device | str = "cpu") -> None:
         """device: that the group's backend can reach."""
-        super().__init__(name)
+        super().__init__(name, limit)
         self._reach = device
 
-    def merged(self) -> Observer:
-        whole = Observer(self.name)
-        whole.min, whole.max, whole._low, whole._width = self.min, self.max, self._low, self._width
-        whole._counts, whole._sums = self._total(self._counts), self._total(self._sums)
-        count, whole._sum, whole._abs_sum = self._total(torch.tensor([self.count, self._sum, self._abs_sum], dtype=torch.float64)).tolist()
-        whole.count = int(count)
-        if whole.count:
-            between = self.count * (self.mean - whole.mean) ** 2 if self.count else 0.0  # Σ (x - mean)² around another mean
-            whole._deviation = float(self._total(torch.tensor([self._deviation + between], dtype=torch.float64)))
-        return whole
+    def update(self, x: torch.Tensor) -> None:
+        """x [n, …]: of rank r of R, the rows r, r + R, … of the whole, so that n may differ by one and be 0."""
+        super().update(gather_rows(x.detach(), self._reach).to(x.device))
 
-    def _range(self, x: torch.Tensor) -> tuple[float, float]:
-        low, high = super()._range(x)
-        if math.isnan(low) or math.isnan(high):  # an infinity on all ranks is an error on all ranks
-            low, high = -math.inf, math.inf
-        limits = torch.tensor([low, -high], dtype=torch.float64, device=self._reach)
-        dist.all_reduce(limits, dist.ReduceOp.MIN)
-        return float(limits[0]), -float(limits[1])
 
-    def _total(self, x: torch.Tensor) -> torch.Tensor:
-        total = x.to(self._reach, copy=True)
-        dist.all_reduce(total)
-        return total.cpu()
+def gather_rows(x: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The rows of all ranks, x [n, …] with a number n of its own on each: the first of each rank, then the second, …"""
+    rows = x[:, None] if x.dim() == 1 else x.flatten(1)  # [n, elements]
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=device))
+    sizes = [int(count) for count in counts]
+    padded = torch.zeros((max(sizes), rows.shape[1]), dtype=rows.dtype, device=device)
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    there = torch.stack([torch.arange(max(sizes)) < size for size in sizes], 1)  # [n, ranks]
+    return torch.stack(parts, 1)[there.to(device)]  # [rows of all, elements]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,8 +44,8 @@ class LayerDecision:
 
     bits: of the trained weight. scale: smallest and largest s_w of its channels as the file holds them, s_w·|γ|/σ/g. gain: g of E6. container:
     INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the largest rounding of a bias in steps of the output's grid (0 if the output is the
-    accumulator). accumulator: bound of |acc| over all inputs. dead_channels: channels whose weights are stored as zero, because they are zero or
-    negligible beside the bias.
+    accumulator), and what bias correction moved one by. accumulator: bound of |acc| over all inputs. dead_channels: channels whose weights are stored
+    as zero, because they are zero or negligible beside the bias.
     """
 
     name: str
@@ -57,6 +57,37 @@ class LayerDecision:
     bias_error_steps: float
     accumulator: int
     dead_channels: int
+
+
+@dataclass(frozen=True)
+class BiasCorrection:
+    """What bias correction did to one Conv or Gemm.
+
+    images: that it was measured on. channels: of the layer. moved: those whose bias moved. largest_steps: the largest move, in steps of the output's
+    grid (0 if the output is the accumulator). error_before, error_after: mean squared error of the layer's outputs, of what is rounded since the
+    layers in front, divided by their mean square.
+    """
+
+    name: str
+    images: int
+    channels: int
+    moved: int
+    largest_steps: float
+    error_before: float
+    error_after: float
+
+
+def summary(corrections: Sequence[BiasCorrection]) -> str:
+    """One line. The errors are means over the layers."""
+    moved, channels = sum(c.moved for c in corrections), sum(c.channels for c in corrections)
+    before, after = (
+        sum(errors) / max(1, len(corrections)) for errors in ([c.error_before for c in corrections], [c.error_after for c in corrections])
+    )
+    images = max((c.images for c in corrections), default=0)
+    return (
+        f"bias correction on {images} images: moved {moved} of {channels} channels, "
+        f"mean squared error of layer outputs, of their square, from {before:.3g} to {after:.3g}"
+    )
 
 
 Decisions = tuple[tuple[TensorDecision, ...], tuple[LayerDecision, ...]]

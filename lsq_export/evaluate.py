@@ -23,6 +23,7 @@ from .graph import array_of, attribute, is_marker
 
 Tensor = torch.Tensor
 OnValue = Callable[[str, Tensor], "Tensor | None"]
+PORTION = 2**19  # input numbers evaluated at once where every layer is held in float64: 170 images of 3×32×32, 3 of 3×224×224
 CODE_LIMITS = {"UINT8": (0, 255), "INT8": (-128, 127), "UINT4": (0, 15), "INT4": (-8, 7), "UINT2": (0, 3), "INT2": (-2, 1)}
 
 
@@ -47,6 +48,11 @@ def evaluate(graph: ir.Graph, x: Tensor | np.ndarray, *, dtype: torch.dtype = to
                 if v not in outputs:
                     values.pop(v, None)
     return [values[v] for v in graph.outputs]
+
+
+def portions_of(images: Tensor) -> tuple[Tensor, ...]:
+    """images [N, …] in parts of at most PORTION numbers, or of one image."""
+    return images.split(max(1, PORTION // max(1, images[0].numel())))
 
 
 def _last_uses(graph: ir.Graph) -> dict[int, list[ir.Value]]:

@@ -20,7 +20,9 @@ from calib.errors import QuantizationError
 from . import __version__, integer
 from .bundle import FOLDED, MANIFEST, PARITY, REPORT, TRAINED, Bundle, new_directory, open_bundle, write_json, write_model, write_text
 from .capture import capture
+from .decisions import summary
 from .emit import FORMATS, code_types, emit, emit_all, serialize
+from .evaluate import portions_of
 from .fold import Folded, prepare_fold
 from .folds import fold_cost
 from .parity import Parity
@@ -31,7 +33,6 @@ from .verify import check
 
 VERIFIED_IMAGES = 64  # of the calibration data, that every export is verified on
 GOLDEN_IMAGES = 2
-PORTION = 2**19  # input numbers that are verified at once: 170 images of 3×32×32, 3 of 3×224×224, whose every layer is held in float64
 
 
 def export(
@@ -45,6 +46,7 @@ def export(
     fold: str | None = None,
     force: bool = False,
     strict_integer: bool = False,
+    bias_correction: bool = False,
     preprocessing: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
@@ -57,6 +59,8 @@ def export(
     (parity.json; run `verify` on more). fold: "strided" (real offsets on 8-bit containers) or "integer" (zero points among the 2^b codes), see
     `lsq_export.fold`; None: the target's default. preprocessing, source: go into the manifest. on_stage(name): called as each stage begins;
     on_parity(parity): with what those images showed. strict_integer: an operator that stays float (an island, named in the manifest) is an error.
+    bias_correction: biases take back the mean errors of their channels, as far as those images show them (README, "What the fold costs": it pays in
+    few networks, so compare with `lsq-export folds --bias-correction`). The folded model has the corrected biases.
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a layer that cannot be
     quantized (named), empty calibration data. Nothing is written then. A broken promise does not stop the export: see parity.json.
     """
@@ -70,14 +74,16 @@ def export(
         captured = capture(model, example_input)
         on_stage("fold")
         place = prepare_fold(captured, _keep_first(_matching(calibration, captured.input_shape), seen), merge=how == "strided")
-        folded, images = place(how), torch.cat(seen)[:VERIFIED_IMAGES]
+        images = torch.cat(seen)[:VERIFIED_IMAGES]
+        correct_on = (images,) if bias_correction else ()
+        folded = place(how, correct_on)
         if strict_integer:
             refuse(islands(folded.model.graph))
         on_stage("rewrite")
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
-        portions = images.split(max(1, PORTION // max(1, images[0].numel())))
-        costs = [_cost_of(name, portions, lambda name: folded if name == how else place(name)) for name in goal.folds]
+        portions = list(portions_of(images))
+        costs = [_cost_of(name, portions, lambda name: folded if name == how else place(name, correct_on)) for name in goal.folds]
         parity = check(model, folded.trained, folded.model, files, target, portions, decisions=(folded.tensors, folded.layers))
         on_parity(parity)
         on_stage("bundle")
@@ -178,4 +184,7 @@ def manifest_of(
         "islands": [asdict(island) for island in islands(folded.model.graph)],
         "tensors": [{**asdict(d), "container": containers.get(d.codes, d.container)} for d in folded.tensors],
         "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
+        "bias_correction": {"summary": summary(folded.corrections), "layers": [asdict(c) for c in folded.corrections]}
+        if folded.corrections
+        else None,
     }

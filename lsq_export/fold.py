@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_changes
+from typing import Protocol
 
 import onnx_ir as ir
 import torch
@@ -11,10 +13,11 @@ import torch
 from calib.observers import Observer
 
 from .capture import Captured
-from .decisions import LayerDecision, TensorDecision
+from .decisions import BiasCorrection, LayerDecision, TensorDecision
 from .graph import copy
 from .rewrite.affine import place_constants
 from .rewrite.batch_norm import fold_batch_norms
+from .rewrite.bias_correction import correct_biases, learned_grids
 from .rewrite.clamps import absorb_clamps
 from .rewrite.depthwise import average_pools_to_convolutions
 from .rewrite.edges import place_edges
@@ -23,6 +26,7 @@ from .rewrite.integers import place_integers
 from .rewrite.mixed import merge_mixed
 from .rewrite.normalize import normalize
 from .rewrite.offsets import place_offsets
+from .rewrite.same import Watch, probe
 from .rewrite.slices import split_to_slices
 from .rewrite.ties import clear_ties
 from .rewrite.weights import freeze_weights
@@ -30,7 +34,10 @@ from .rewrite.weights import freeze_weights
 
 @dataclass(frozen=True)
 class Folded:
-    """trained: the captured graph with frozen weight codes. model: the folded model as a QDQ graph in 8-bit containers, int32 biases."""
+    """trained: the captured graph with frozen weight codes. model: the folded model as a QDQ graph in 8-bit containers, int32 biases.
+
+    corrections: of biases, one for each layer; none if they were not asked for.
+    """
 
     trained: ir.Model
     model: ir.Model
@@ -38,6 +45,13 @@ class Folded:
     layers: tuple[LayerDecision, ...]
     how: str
     input_shape: tuple[int, ...]
+    corrections: tuple[BiasCorrection, ...] = ()
+
+
+class Place(Protocol):
+    """Folds what is prepared in one way. correct_on: batches of images [N, …], on which biases are corrected; none: they stay."""
+
+    def __call__(self, how: str, correct_on: Sequence[torch.Tensor] = ()) -> Folded: ...
 
 
 def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "strided") -> Folded:
@@ -48,7 +62,7 @@ def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "stride
     return prepare_fold(captured, batches, merge=how == "strided")(how)
 
 
-def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: bool = False) -> Callable[[str], Folded]:
+def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: bool = False) -> Place:
     """What all folds share, the calibrated edges above all; call the result with the name of a fold, as often as you like.
 
     merge: convolutions side by side become one, for "strided": an integer zero point has no room for their offsets.
@@ -58,18 +72,37 @@ def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: 
     normalize(model)
     freeze_weights(model)
     trained = copy(model)
+    x, batches = probe(batches)
+    watch = Watch(x)
+    watch.start(model, "smooth")
     average_pools_to_convolutions(model)
     if merge:
         merge_mixed(model)
+    watch.unchanged(model, "average pools and of convolutions side by side")
     place_constants(model)
+    watch.start(model, "smooth")
     fold_batch_norms(model)
+    watch.unchanged(model, "batch norms")
+    watch.start(model, "rounded")
     absorb_scalings(model)
     absorb_clamps(model)
+    watch.unchanged(model, "clamps")
+    without_edges = copy(model)
     statistics = place_edges(model, batches)
-    return lambda how: _place(captured, trained, copy(model), how, statistics)
+
+    def place(how: str, correct_on: Sequence[torch.Tensor] = ()) -> Folded:
+        return _place(captured, trained, without_edges, copy(model), how, statistics, correct_on)
+
+    return place
 
 
-def _place(captured: Captured, trained: ir.Model, model: ir.Model, how: str, statistics: dict[str, Observer]) -> Folded:
+def _place(
+    captured: Captured, trained: ir.Model, without_edges: ir.Model, model: ir.Model, how: str, statistics: dict[str, Observer],
+    correct_on: Sequence[torch.Tensor],
+) -> Folded:  # fmt: skip
+    grids = learned_grids(model)
     tensors = clear_ties(model, place_offsets(model, how, statistics))
-    layers = place_integers(model, gain=how == "strided")
-    return Folded(trained, model, tuple(tensors), tuple(layers), how, captured.input_shape)
+    corrections = correct_biases(model, without_edges, grids, tensors, correct_on) if len(correct_on) else ()
+    moves = {c.name: c.largest_steps for c in corrections}
+    layers = [with_changes(d, bias_error_steps=d.bias_error_steps + moves.get(d.name, 0.0)) for d in place_integers(model, gain=how == "strided")]
+    return Folded(trained, model, tuple(tensors), tuple(layers), how, captured.input_shape, corrections)

@@ -6,7 +6,7 @@ for cost in compare_folds(model, example, calibration, test): print(cost.fold, c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class FoldCost:
     top1_agreement: float
     accuracy: float | None
     trained_accuracy: float | None
+    bias_correction: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; an infinite SQNR is None."""
@@ -55,16 +56,22 @@ def compare_folds(
     calibration: Iterable[object],
     batches: Iterable[object],
     *,
+    bias_correction: bool = False,
     progress: Callable[[str], None] = lambda fold: None,
 ) -> list[FoldCost]:
-    """calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them. progress(fold): after each batch of
-    each fold."""
+    """calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them. bias_correction: every fold also with
+    biases corrected on all calibration images. progress(fold): after each batch of each fold."""
     captured = capture(model, example_input)
     images = [x.float() for x in inputs(calibration, torch.device("cpu"))]
     test = list(pairs(batches, captured.model.graph))
     if not test:
         raise QuantizationError("there is nothing to compare on: the batches are empty")
-    return [fold_cost(folded, test, progress) for folded in map(prepare_fold(captured, images), FOLDS)]
+    place, found = prepare_fold(captured, images), []
+    for how in FOLDS:
+        found.append(fold_cost(place(how), test, progress))
+        if bias_correction:
+            found.append(replace(fold_cost(place(how, images), test, progress), bias_correction=True))
+    return found
 
 
 def fold_cost(

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import calib
+from calib import drift
 from calib.errors import QuantizationError
 
 from . import checkpoint
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FLOAT, LOW_BIT = "float", "low-bit"  # the phases
+RECORDED = 4  # batches of the train split that the record of `calib.drift` is made from, after every epoch
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Job:
     float_recipe: Recipe = PRETRAIN
     recipe: Recipe = FINETUNE
     init_method: Any = "mse"
+    weight_init: Any = "lsq+"
     init_batches: int = 4
     image_size: int | None = None
     seed: int = 0
@@ -153,7 +156,7 @@ def train_low_bit(
         initialized = run.results["initialized_accuracy"]
     else:
         batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches, share=processes.share)
-        calib.initialize(model, batches, method=job.init_method, observer=processes.observer)
+        calib.initialize(model, batches, method=job.init_method, weights=job.weight_init, observer=processes.observer)
         processes.check_same(model)
         initialized = _test(model, data, processes)
     before = run.histories.get(LOW_BIT, ()) if run is not None else ()
@@ -222,7 +225,10 @@ def _restore_float(job: Job, data: Dataset, path: Path) -> nn.Module:
 
 
 def _save(path: Path, job: Job, data: Dataset, model: nn.Module, config: QATConfig | None, epochs: tuple[Epoch, ...]) -> None:
-    extra = {"data": job.data_spec, "seed": job.seed, "epochs": len(epochs), "test_accuracy": epochs[-1].test_accuracy if epochs else None}
+    accuracy = epochs[-1].test_accuracy if epochs else None
+    extra: dict[str, Any] = {"data": job.data_spec, "seed": job.seed, "epochs": len(epochs), "test_accuracy": accuracy}
+    if config is not None:  # what the grids of this very state see: `lsq-export drift` compares other data with it
+        extra[drift.RECORD] = drift.to_record(drift.measure(model, data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=RECORDED)))
     checkpoint.save(
         path,
         model,

@@ -1,6 +1,7 @@
 """trained_edges: 8-bit quantizers where the fold will need a grid that no layer's input has: training then sees what the fold will do.
 
     y = f(x), read by a sum or by several readers   =>   y = f(x);  y = edges.<name>(y)
+    y = silu(x)                                     =>   y = x · edges.<name>_sigmoid(sigmoid(x)), as integer kernels compute it; likewise hardswish
 
 The rule is that of `rewrite/edges.py`, on torch.fx's graph instead of ONNX's: a value that has a quantizer needs no grid from calibration at export.
 Clamps, batch norms and pools between a layer and the grid stay in front of the grid, as the fold leaves them.
@@ -25,6 +26,7 @@ FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
 SPLITS = (torch.split, torch.chunk, "split", "chunk")  # their parts have the grid of the whole
+GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, and σ of x·σ(x)
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
@@ -52,6 +54,8 @@ def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str],
     if unused:
         raise QuantizationError(f"layer {unused[0]} is not used by the model's forward: remove it, or use edges='calibrated'")
     for node in list(graph.nodes):
+        _open_gate(traced, node)
+    for node in list(graph.nodes):
         if node.op not in ("output", "get_attr") and not _asks(node) and _needs_edge(traced, node, layers):
             name = f"edges.{node.name}"
             traced.add_submodule(name, make(name))
@@ -61,6 +65,21 @@ def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str],
                 reader.replace_input_with(node, edge)
     traced.recompile()
     return traced
+
+
+def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
+    """x·σ(x) becomes two operators, so that σ(x) gets a grid of its own."""
+    graph = node.graph
+    for module, function, gate in GATES:
+        called = isinstance(model.get_submodule(str(node.target)), module) if node.op == "call_module" else node.target is function
+        if called:
+            (x,) = node.all_input_nodes
+            with graph.inserting_before(node):
+                opened = graph.create_node("call_function", gate, (x,), name=f"{node.name}_{gate.__name__}")
+                product = graph.create_node("call_function", torch.mul, (x, opened), name=f"{node.name}_product")
+            node.replace_all_uses_with(product)
+            graph.erase_node(node)
+            return
 
 
 def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:

@@ -137,32 +137,30 @@ def test_ranks_that_drift_apart_are_found(what: str) -> None:
     assert "is not the same on all ranks: keep randomness and data of your own out of the model's forward" in message
 
 
-def observe_rank(parts: list[list[np.ndarray]]) -> Any:
+def observe_rank(batches: list[np.ndarray]) -> Any:
     with launch("cpu") as processes:
         seen = SharedObserver("x")
-        for batch in parts:
-            seen.update(torch.from_numpy(batch[processes.rank]))
-        whole = seen.merged()
-        return whole.min, whole.max, whole.mean, whole.std, whole.mean_abs, whole.count, whole.points()
+        for batch in batches:
+            seen.update(torch.from_numpy(batch[processes.rank :: processes.world]))
+        return _statistics(seen)
+
+
+def _statistics(seen: Observer) -> tuple[Any, ...]:
+    points = seen.points()
+    return seen.min, seen.max, seen.mean, seen.std, seen.mean_abs, seen.count, seen.loss, points.values.tolist(), points.counts.tolist()
 
 
 def test_shared_statistics_are_those_of_one_process() -> None:
-    """Ranges that grow both ways, a rank without samples, a first batch that only the other rank has."""
+    """To the bit; ranges that grow, more elements than a chunk, one row for three ranks."""
     rng = np.random.default_rng(0)
-    parts = [[(scale * rng.standard_normal(n) + at).astype(np.float32) for n in sizes] for scale, at, sizes in _BATCHES]
+    shapes = ((7, 3, 50), (1, 3, 50), (300, 60, 60), (4,))
+    batches = [(scale * rng.standard_normal(shape)).astype(np.float32) for scale, shape in zip((1, 0.1, 8, 40), shapes, strict=True)]
     alone = Observer("x")
-    for batch in parts:
-        alone.update(torch.from_numpy(np.concatenate(batch)))
-    for low, high, mean, std, mean_abs, count, points in ranks.run(observe_rank, parts):
-        assert (low, high, count) == (alone.min, alone.max, alone.count)
-        assert (mean, std, mean_abs) == pytest.approx((alone.mean, alone.std, alone.mean_abs), rel=1e-12)
-        assert np.array_equal(points.counts, alone.points().counts)
-        np.testing.assert_allclose(points.values, alone.points().values, rtol=1e-12, atol=1e-15)
-    (kind, message, _), _ = sorted(ranks.run(observe_rank, [[np.float32([1.0]), np.float32([np.nan])]]), key=lambda found: found[0])
+    for batch in batches:
+        alone.update(torch.from_numpy(batch))
+    assert ranks.run(observe_rank, batches, world=3) == [_statistics(alone)] * 3
+    (kind, message, _), _ = sorted(ranks.run(observe_rank, [np.float32([1.0, np.nan])]), key=lambda found: found[0])
     assert kind == "QuantizationError" and "values are not finite" in message
-
-
-_BATCHES = ((1.0, 0.0, (0, 500)), (0.1, 5.0, (300, 301)), (8.0, -3.0, (1000, 7)), (1.0, 40.0, (5, 0)))
 
 
 def leave(how: str) -> None:

@@ -1,4 +1,4 @@
-"""calib.initialize: the closed forms, the search against brute force, and bad input."""
+"""calib.initialize: the closed forms, weights against brute force, and bad input (the search over activation grids: test_search)."""
 
 from __future__ import annotations
 
@@ -7,53 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from brute_force import smallest_error, squared_error
 from torch import nn
 
 import calib
 from calib import QuantizationError
-from calib.initialize import activation_grid
-from calib.observers import Observer, Points
-from calib.search import best_grid
+from calib.initialize import activation_grid, weight_scale
+from calib.observers import Observer
 from lsq_export.prepare import QATConfig, prepare, quantizers
 from lsq_export.quantizer import ACTIVATION_GRIDS, Quantizer
-
-
-def normal(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=count)
-
-
-SAMPLES = {
-    "gaussian": normal(4000) * 1.3 + 0.4,
-    "relu": np.maximum(normal(4000), 0),
-    "silu": (lambda x: x / (1 + np.exp(-x)))(2 * normal(4000)),
-    "heavy tail": np.random.default_rng(1).standard_t(2.5, size=4000),
-    "two scales": np.where(normal(4000) > 0.5, 10.0, 0.1) * normal(4000),  # several valleys: the widest is not the deepest
-    "one-sided": np.random.default_rng(2).uniform(2, 3, size=4000),
-}
-
-
-def mean_squared_error(x: np.ndarray, s: float, b: float, n: int, p: int) -> float:
-    return float(((np.clip(np.round((x - b) / s), n, p) * s + b - x) ** 2).mean())
-
-
-def brute_force(x: np.ndarray, n: int, p: int, symmetric: bool) -> float:
-    """Smallest error over a dense grid of clipping ranges, refined four times around the three best."""
-    if symmetric:
-        top = np.abs(x).max() / p
-        return min(mean_squared_error(x, s, 0.0, n, p) for s in np.linspace(top / 300, top, 900))
-
-    def error(low: float, high: float) -> float:
-        s = (high - low) / (p - n)
-        return mean_squared_error(x, s, low - n * s, n, p)
-
-    lows, highs = np.linspace(x.min(), np.quantile(x, 0.45), 24), np.linspace(np.quantile(x, 0.55), x.max(), 32)
-    best = sorted((error(a, h), a, h) for a in lows for h in highs if h > a)[:3]
-    reach = (x.max() - x.min()) / 24
-    for _ in range(4):
-        steps = np.linspace(-reach, reach, 7)
-        around = [(error(a + i, h + j), a + i, h + j) for _, a, h in best for i in steps for j in steps if h + j > a + i]
-        best, reach = sorted(best + around)[:3], reach / 3
-    return best[0][0]
 
 
 def observed(x: np.ndarray, batches: int = 4) -> Observer:
@@ -61,49 +23,6 @@ def observed(x: np.ndarray, batches: int = 4) -> Observer:
     for part in np.array_split(x.astype(np.float32), batches):
         observer.update(torch.from_numpy(part))
     return observer
-
-
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("kind", SAMPLES)
-@pytest.mark.parametrize("grid", ["unsigned-asymmetric", "signed-symmetric"])
-def test_mse_reaches_brute_force(kind, bits, grid):
-    x = SAMPLES[kind].astype(np.float32).astype(np.float64)
-    quantizer = Quantizer.activation("a.input", bits, grid=grid)
-    s, b = activation_grid(quantizer, observed(x), "mse")
-    found = mean_squared_error(x, s, b, quantizer.qmin, quantizer.qmax)
-    assert found <= 1.01 * brute_force(x, quantizer.qmin, quantizer.qmax, quantizer.symmetric)
-
-
-def test_mse_searches_more_than_one_valley():
-    """Heavy tails: Adam from the best clipping range alone ends 9 % above the optimum."""
-    x = np.random.default_rng(3).standard_t(1.8, size=4000)
-    s, b = best_grid(Points(np.sort(x), np.ones(x.size)), 0, 3, "real")
-    shares = np.geomspace(0.003, 1, 90)
-    ends = [(x.min() * down, x.max() * up) for down in shares for up in shares]
-    best = min(mean_squared_error(x, (high - low) / 3, low, 0, 3) for low, high in ends)
-    assert mean_squared_error(x, s, b, 0, 3) <= 1.01 * best
-
-
-@pytest.mark.parametrize("kind", SAMPLES)
-@pytest.mark.parametrize("bits", [2, 4])
-def test_mse_with_integer_offset_reaches_brute_force(kind, bits):
-    x = SAMPLES[kind].astype(np.float32).astype(np.float64)
-    p = 2**bits - 1
-    s, b = best_grid(observed(x).points(), 0, p, "integer")
-    assert b / s == pytest.approx(round(b / s), abs=1e-9)
-    top = np.abs(x).max()
-    best = min(mean_squared_error(x, t, t * z, 0, p) for z in range(-p, 2 * p) for t in top * np.geomspace(0.01, 1, 150))
-    assert mean_squared_error(x, s, b, 0, p) <= 1.01 * best
-
-
-@pytest.mark.parametrize("grid", ACTIVATION_GRIDS)
-def test_mse_is_never_worse_than_the_closed_forms(grid):
-    for x in SAMPLES.values():
-        quantizer = Quantizer.activation("a.input", 3, grid=grid)
-        errors = {
-            m: mean_squared_error(x, *activation_grid(quantizer, observed(x), m), quantizer.qmin, quantizer.qmax) for m in ("minmax", "lsq", "mse")
-        }
-        assert errors["mse"] <= 1.001 * min(errors.values())  # 0.001: the histogram's points instead of the samples
 
 
 class Net(nn.Module):
@@ -168,6 +87,51 @@ def test_weights(granularity):
     assert quantizers(model)["conv.weight"].scale.reshape(-1).tolist() == pytest.approx(expected)
 
 
+class Layers(nn.Module):
+    """Weights of 9 (depthwise), 54 and 5,400 elements a channel, some with a heavy tail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(2, 6, 3, padding=1)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.conv = nn.Conv2d(6, 4, 3, padding=1)
+        self.fc = nn.Linear(1350, 5)
+        with torch.no_grad():
+            self.conv.weight[1] = self.conv.weight[1] ** 5 * 100
+            self.fc.weight[0] += 0.05
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(self.depthwise(self.wide(x))).flatten(1)[:, :36].repeat(1, 38)[:, :1350])
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_mse_of_weights_reaches_brute_force(granularity, bits):
+    torch.manual_seed(0)
+    model = prepare(Layers(), QATConfig(weight_bits=bits, first_last_bits=None, weight_granularity=granularity))
+    calib.initialize(model, [torch.randn(2, 2, 6, 6)], method="minmax", weights="mse")
+    n, p = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    for name, layer in (("depthwise", model.depthwise), ("conv", model.conv), ("fc", model.fc)):
+        weight = layer.parametrizations.weight.original.detach().double().numpy()
+        rows = weight.reshape(len(weight), -1) if granularity == "channel" else weight.reshape(1, -1)
+        scales = quantizers(model)[f"{name}.weight"].scale.detach().double().numpy().reshape(-1)
+        for row, s in zip(rows, scales, strict=True):
+            assert squared_error(row, s, 0.0, n, p) <= 1.01 * smallest_error(row, n, p, "none"), (name, bits)
+
+
+def test_the_papers_rule_for_weights_is_not_the_best_one():
+    """So the check above can fail."""
+    row = torch.nn.init.normal_(torch.empty(1, 3000), generator=torch.Generator().manual_seed(0))
+    quantizer = Quantizer.weight("a.weight", 3, channels=1)
+    paper, best = (squared_error(row.double().numpy(), float(weight_scale(quantizer, row, method)), 0.0, -4, 3) for method in ("lsq+", "mse"))
+    assert paper > 1.01 * smallest_error(row.double().numpy(), -4, 3, "none") >= best
+
+
+def test_an_unknown_rule_for_weights_is_refused():
+    with pytest.raises(QuantizationError, match=r"^weights='max': use one of lsq\+, mse"):
+        calib.initialize(prepared(), batches(), weights="max")
+
+
 @pytest.mark.parametrize("method", ["minmax", "lsq", "mse"])
 @pytest.mark.parametrize("grid", ACTIVATION_GRIDS)
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.0, 1e-38])
@@ -181,15 +145,16 @@ def test_constant_activations_get_a_positive_scale(method, grid, value):
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("value", [0.0, 0.7])
-def test_constant_weights_get_a_positive_scale(granularity, value):
+@pytest.mark.parametrize("rule", ["lsq+", "mse"])
+def test_constant_weights_get_a_positive_scale(granularity, value, rule):
     model = prepared(QATConfig(weight_granularity=granularity))
     nn.init.constant_(model.conv.parametrizations.weight.original, value)
-    calib.initialize(model, batches())
+    calib.initialize(model, batches(), weights=rule)
     assert bool((quantizers(model)["conv.weight"].scale > 0).all())
     zero_channel = prepared(QATConfig(weight_granularity="channel"))
     with torch.no_grad():
         zero_channel.conv.parametrizations.weight.original[1] = 0
-    calib.initialize(zero_channel, batches())
+    calib.initialize(zero_channel, batches(), weights=rule)
     scale = quantizers(zero_channel)["conv.weight"].scale
     assert scale[1].item() == pytest.approx(scale[[0, 2, 3]].mean().item())
 

@@ -51,7 +51,7 @@ def test_train_writes_a_checkpoint_that_restores(data: str, tmp_path: Path) -> N
 
 def test_table_and_no_overwriting(data: str, tmp_path: Path) -> None:
     out = tmp_path / "t.safetensors"
-    result = train(data, out, "--epochs", "0", "--float-epochs", "0", "--init-method", "minmax")
+    result = train(data, out, "--epochs", "0", "--float-epochs", "0", "--init-method", "minmax", "--weight-init", "mse")
     assert result.exit_code == 0 and "initialized" in result.stdout and f"wrote {out}" in result.stdout.replace("\n", "")
     written = out.read_bytes()
     refused = train(data, out)

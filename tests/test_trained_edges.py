@@ -46,6 +46,37 @@ def test_a_quantizer_stands_where_the_fold_would_calibrate_a_grid() -> None:
         assert torch.equal(model(x), net(x))
 
 
+def gated(activation: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        act = getattr(s, "act", activation)
+        return s.c(act(s.b(act(s.a(x)))))
+
+    modules = {"act": activation} if isinstance(activation, nn.Module) else {}
+    return Wired(forward, **modules, a=Conv(3, 8, 3, padding=1), b=Conv(8, 8, 3, padding=1), c=Conv(8, 4, 1))
+
+
+@pytest.mark.parametrize(("activation", "gate"), [(F.silu, "silu_sigmoid"), (nn.SiLU(), "act_sigmoid"), (F.hardswish, "hardswish_hardsigmoid")])
+def test_a_gate_has_a_grid_of_its_own_and_the_fold_changes_almost_no_code(activation: Any, gate: str) -> None:
+    """Integer kernels multiply x with 8-bit codes of σ(x): without that grid in training, the product's rounding differs."""
+    net, model = prepared(lambda: gated(activation), first_last_bits=None)
+    with torch.no_grad(), bypassed(model):
+        assert torch.allclose(model(inputs(4, 2)), net(inputs(4, 2)), atol=1e-6)
+    calib.initialize(model, [inputs(16, 1)])
+    gates = [name for name in lsq_export.quantizers(model) if gate.rpartition("_")[2] in name]
+    assert len(gates) == 2
+    shares = {}
+    for case in ("trained", "in float"):
+        for name in gates if case == "in float" else ():
+            lsq_export.quantizers(model)[name].bypass = True
+        made = fold(networks.quick_capture(model), [inputs(16, 1)])
+        (file,) = emit_all(made, ("qoperator",), ORT_CPU).values()
+        tool = TrainedLayers(made.trained.graph, made.model.graph, made.tensors, made.layers)
+        tool.add(inputs(32, 2), integer.run(file, {"input": inputs(32, 2).numpy()}))
+        shares[case] = {layer.name: layer.differing for layer in tool.result()}
+    product = next(name for name in shares["trained"] if name.endswith("_product"))
+    assert shares["trained"][product] < 1e-3 < 1e-2 < shares["in float"][product], shares
+
+
 def test_questions_about_a_shape_get_no_grid() -> None:
     net = Wired(lambda s, x: s.b(F.relu(s.a(x)).view(x.size(0), 4, x.shape[2] * 9)), a=Conv(3, 4, 1), b=nn.Linear(81, 5))
     _, model = prepared(lambda: net)

@@ -22,6 +22,7 @@ from .parity_table import decibel, percent, print_islands, print_parity, print_v
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate edges on.")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option("--strict-integer", is_flag=True, help="Refuse operators that would stay float between integers (islands).")
+@click.option("--bias-correction/--no-bias-correction", help="Let biases take back the mean errors of their channels.  [default: no]")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
 def command(
     checkpoint: Path,
@@ -33,6 +34,7 @@ def command(
     images: int,
     force: bool,
     strict_integer: bool,
+    bias_correction: bool,
     as_json: bool,
 ) -> None:
     """Fold a trained checkpoint and write a bundle: integer ONNX files, golden vectors, manifest, parity, report.
@@ -56,7 +58,8 @@ def command(
     with show.status("capture") as status:
         bundle = export(
             model, torch.zeros(1, *found.input_shape), out, formats=formats or None, calibration=batches, target=target, fold=fold, force=force,
-            strict_integer=strict_integer, preprocessing=found.preprocessing, source=source, on_stage=status.update, on_parity=kept.append,
+            strict_integer=strict_integer, bias_correction=bias_correction, preprocessing=found.preprocessing, source=source,
+            on_stage=status.update, on_parity=kept.append,
         )  # fmt: skip
     (parity,) = kept
     if as_json:
@@ -67,6 +70,8 @@ def command(
         _print_layers(bundle.manifest)
         click.echo()
         _print_costs(bundle.manifest)
+        if bundle.manifest["bias_correction"]:
+            click.echo(bundle.manifest["bias_correction"]["summary"])
         click.echo()
         print_parity(parity, layers=False)
         print_islands(parity)

@@ -19,9 +19,10 @@ COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreem
     "--data", "data_spec", metavar="SPEC", help="Data to calibrate (train split) and to compare on (test split).  [default: the checkpoint's]"
 )
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate on.")
+@click.option("--bias-correction", is_flag=True, help="Every fold also with biases corrected on those images (export --bias-correction).")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers there as JSON, beside the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
-def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, out: Path | None, as_json: bool) -> None:
+def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, bias_correction: bool, out: Path | None, as_json: bool) -> None:
     """Compare naive rounding of offsets, the integer fold and the strided fold against the trained model.
 
     "codes that differ" are those of the learned activation quantizers, end to end: rounding of residual sums to 8 bits is in it, too.
@@ -40,8 +41,9 @@ def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, o
         data = load_data(data_spec or checkpoint.extra.get("data"), checkpoint.input_shape, option="--data")
         calibration = data.batches("train", min(images, 64), shuffle=0, limit=-(-images // min(images, 64)))
         test = data.batches("test", 64)
-        with bar(console(stderr=True), str(path), len(FOLDS) * len(test)) as advance:
-            costs = compare_folds(model, torch.zeros(1, *checkpoint.input_shape), calibration, test, progress=advance)
+        example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if bias_correction else 1)
+        with bar(console(stderr=True), str(path), folds * len(test)) as advance:
+            costs = compare_folds(model, example, calibration, test, bias_correction=bias_correction, progress=advance)
         config = checkpoint.config or {}
         bits = f"W{config.get('weight_bits')}A{config.get('activation_bits')}"
         found += [{"checkpoint": str(path), "bits": bits, **cost.to_dict()} for cost in costs]
@@ -54,7 +56,7 @@ def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, o
         (
             row["checkpoint"],
             row["bits"],
-            row["fold"],
+            row["fold"] + (" + bias correction" if row["bias_correction"] else ""),
             percent(row["codes_differing"]),
             decibel(row["sqnr_db"]),
             percent(row["top1_agreement"]),

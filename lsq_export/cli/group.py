@@ -33,6 +33,8 @@ COMMANDS = {
     "inspect": "List every quantized tensor of ONNX files.",
     "bench": "Time ONNX models against each other in one run.",
     "qat-speed": "Time a training step of QAT against float, and its memory.",
+    "init-speed": "Time the initialization against an epoch of training.",
+    "drift": "Find the quantizers that other data have left; re-initialize them.",
     "folds": "Compare what each fold of real offsets costs.",
     "report": "Write the HTML report of a bundle.",
     "targets": "List the deployment targets.",

@@ -55,7 +55,8 @@ def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int
     default="calibrated",
     help="8-bit grids of sums: made at export, or part of the training.",
 )
-@click.option("--init-method", type=click.Choice(["minmax", "lsq", "mse"]), default="mse", help="How scales and offsets start.")
+@click.option("--init-method", type=click.Choice(["minmax", "lsq", "mse"]), default="mse", help="How scales and offsets of activations start.")
+@click.option("--weight-init", type=click.Choice(["lsq+", "mse"]), default="lsq+", help="How weight scales start: the paper's rule, or least error.")
 @click.option("--init-batches", type=click.IntRange(1), default=4, help="Batches that they start from.")
 @click.option("--epochs", type=click.IntRange(0), help="Epochs of low-bit training; 0: only initialize.  [default: the recipe's]")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate of low-bit training.  [default: the recipe's]")

@@ -11,7 +11,8 @@ detour over zero point 1 keeps optimizers away that merge two QuantizeLinear/Deq
 DoubleQDQPairsRemover does, and changes the codes). The values are
 s·q + β' with β' = (o - Z)·s/k; each consumer's bias takes (β - β')·Σw (E4), exact but for what a padded border leaves out, at most |β - β'|·Σ|w|.
 
-Behind an edge: Add(x, -β) takes the place of the bias. An 8-bit grid behind anything else, and an edge:  QuantizeLinear(x; s, Z).
+Behind an edge: Add(x, -β) takes the place of the bias, and the codes may stay 0 … p (unspread.py). An 8-bit grid behind anything else, and an edge:
+QuantizeLinear(x; s, Z).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from .pads import pads_behind, place_pad
 from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, parameters, quantize, shift, spread
 from .scaling import FACTOR, factor_of, relabel
 from .tanh import is_tanh, logistic_of
+from .unspread import own_codes
 from .weights import bias_of, layer_of, set_bias
 
 FOLDS = ("strided", "integer")  # and "naive", for comparison only
@@ -87,15 +89,18 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
         if moves_to_integer_zero(marker):
             return _direct(graph, marker, name)
         raise QuantizationError(f"{name}: {error}") from error
+    own: StridedGrid | None = None
     if linear:
         assert producer is not None
         set_bias(producer, graph, bias_of(producer) - grid.offset)
     elif on_grid(x):
+        own = None if padded else own_codes(marker, grid, consumers)
+        strided = own or strided
         x = shift(graph, marker, x, -grid.offset, name)
     else:
         raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there
     codes = quantize(graph, marker, x, strided.trained.scale, 0, f"{name}.codes")
-    if not strided.is_plain:
+    if own is None and not strided.is_plain:
         codes = spread(graph, marker, codes, strided.trained.scale, strided.scale, strided.origin + strided.stride, name)
     values = dequantize(graph, marker, codes, strided.scale, strided.zero_point, f"{name}.values")
     border = max([carry_remainder(graph, c, strided.remainder) for c in consumers], default=0.0)

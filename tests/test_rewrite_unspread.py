@@ -1,0 +1,118 @@
+"""unspread: a low-bit grid behind an edge keeps its codes 0 … p where nothing needs them spread, and the network stays the trained one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networks
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Case, Conv, Wired, inputs, quick_capture, train
+
+from calib.grid import Grid
+from lsq_export import integer
+from lsq_export.decisions import TensorDecision
+from lsq_export.emit import emit_all
+from lsq_export.fold import Folded, fold
+from lsq_export.parity import Parity
+from lsq_export.rewrite import offsets, unspread
+from lsq_export.targets import get
+from lsq_export.verify import check
+
+FORMATS = ("qdq", "qoperator")
+
+
+def network(padding: int = 0) -> Any:
+    """Three 1×1 convolutions (or padded 3×3 ones) with SiLUs between."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        return s.c(F.silu(s.b(F.silu(s.a(x)))))
+
+    kernel = 1 + 2 * padding
+    return Wired(forward, a=Conv(3, 12, 3), b=Conv(12, 12, kernel, padding=padding), c=Conv(12, 4, kernel, padding=padding))
+
+
+def case_of(bits: int = 4, padding: int = 0) -> Case:
+    return Case(lambda: network(padding), {"first_last_bits": None, "weight_bits": bits, "activation_bits": bits})
+
+
+def verified(case: Case) -> tuple[Folded, Parity, Any]:
+    model = train(case)
+    made = fold(quick_capture(model), [inputs(16, 1)])
+    files = emit_all(made, FORMATS, get("ort-cpu"))
+    batches = [inputs(16, 2, spread=3.0)]
+    return made, check(model, made.trained, made.model, files, "ort-cpu", batches, decisions=(made.tensors, made.layers)), files["qoperator"]
+
+
+def learned(made: Folded) -> dict[str, TensorDecision]:
+    return {d.name: d for d in made.tensors if d.kind == "activation"}
+
+
+def sums(file: Any) -> int:
+    return [node.op_type for node in file.graph.node].count("QLinearAdd")
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_one_sum_less_a_grid_and_the_same_network(bits: int, monkeypatch: pytest.MonkeyPatch):
+    made, parity, file = verified(case_of(bits))
+    monkeypatch.setattr(offsets, "own_codes", lambda *rest: None)
+    spread, parity_spread, file_spread = verified(case_of(bits))
+    assert parity.ok and parity_spread.ok, (parity.failures, parity_spread.failures)
+    own = [name for name, d in learned(made).items() if d.stride == 1]
+    assert {"b.input", "c.input"} <= set(own) and sums(file) == sums(file_spread) - len(own)
+    for name in own:
+        d = learned(made)[name]
+        assert (d.origin, d.zero_point, d.levels) == (0, 0, 2**bits) and learned(spread)[name].stride > 1
+        assert d.remainder.startswith("bias of")
+    for mine, other in zip(parity.trained_layers, parity_spread.trained_layers, strict=True):  # what the 8-bit edges cost, and no more
+        assert mine.name == other.name and mine.differing <= 1.1 * other.differing + 0.002 and mine.largest <= 1, (mine, other)
+
+
+def test_the_codes_stay_below_p_without_a_clamp():
+    made, _, file = verified(case_of())
+    x = inputs(64, 5, spread=50.0).numpy()  # far beyond what calibration saw
+    codes = integer.run(file, {file.graph.input[0].name: x})
+    own = [d for d in learned(made).values() if d.stride == 1 and d.levels == 16]
+    assert own
+    for d in own:
+        assert codes[d.codes].max() == d.levels - 1 and codes[d.codes].min() == 0
+
+
+def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.MonkeyPatch):
+    """Sabotage: with no look at the edge's reach, codes beyond p come out of the sum."""
+    monkeypatch.setattr("lsq_export.rewrite.edges._aligned", lambda edge: None)  # the edge's own grid: all that calibration saw
+    model = train(case_of())
+    with torch.no_grad():
+        model.get_submodule("b.input_quantizer").scale.mul_(0.5)
+    captured = quick_capture(model)
+    kept = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
+    monkeypatch.setattr(unspread, "ROOM", np.inf)
+    loose = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
+    assert kept.stride > 1 and loose.stride == 1
+
+
+def test_padded_consumers_keep_the_fine_grid():
+    made, parity, _ = verified(case_of(padding=1))
+    assert parity.ok and all(learned(made)[name].stride > 1 for name in ("b.input", "c.input"))
+
+
+def test_coarse_biases_keep_the_fine_grid(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(unspread, "UNIT_ON_EDGE", 1e-4)
+    made, _, _ = verified(case_of())
+    assert learned(made)["b.input"].stride > 1
+
+
+def test_the_bias_s_rounding_stays_below_an_eighth_of_a_step():
+    made, _, _ = verified(case_of())
+    assert learned(made)["b.input"].stride == 1
+    layer = next(d for d in made.layers if d.name.startswith("b"))
+    assert 0 < layer.bias_error_steps <= unspread.UNIT_ON_EDGE / 2
+
+
+def test_no_codes_of_its_own_without_an_edge():
+    grid = Grid(0.1, 0.0, 0, 15)
+    model = networks.before("chain", "offsets")
+    marker = next(node for node in model.graph if node.op_type == "FakeQuantize")
+    assert unspread.own_codes(marker, grid, []) is None
