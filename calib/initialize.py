@@ -39,11 +39,18 @@ CHANNEL_POINTS = 1024  # of the weights of one channel, of which there are thous
 TINY = 1e-30  # a scale below this is no scale
 
 
-def initialize(model: nn.Module, batches: Iterable[Any], method: Method = "mse", weights: WeightMethod = "lsq+") -> None:
+def initialize(
+    model: nn.Module,
+    batches: Iterable[Any],
+    method: Method = "mse",
+    weights: WeightMethod = "lsq+",
+    observer: Callable[[str], Observer] = Observer,
+) -> None:
     """Give every quantizer of a prepared model its first grid: activations by `method`, weights by `weights`.
 
     batches: any iterable of input tensors or (input, target) pairs, read once. The model runs on them in float, in eval mode, on its
     own device; its training mode comes back afterwards. Grids are set only when all of them were found.
+    observer: what collects the statistics; `SharedObserver` where each of several processes has a share of the batches.
     Errors: unknown method, no quantizers, no batches, a batch that is not a tensor, values that are not finite, a quantizer that saw no data.
     """
     if method not in get_args(Method):
@@ -53,7 +60,7 @@ def initialize(model: nn.Module, batches: Iterable[Any], method: Method = "mse",
     quantizers = quantized_modules(model)
     if not quantizers:
         raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) first")
-    seen = observe(model, batches)
+    seen = observe(model, batches, observer)
     grids = {}
     for name, quantizer in quantizers.items():
         data = seen.get(name)
@@ -64,10 +71,10 @@ def initialize(model: nn.Module, batches: Iterable[Any], method: Method = "mse",
         quantizers[name].set_grid(scale, offset)
 
 
-def observe(model: nn.Module, batches: Iterable[Any]) -> dict[str, Observer | torch.Tensor]:
+def observe(model: nn.Module, batches: Iterable[Any], observer: Callable[[str], Observer] = Observer) -> dict[str, Observer | torch.Tensor]:
     """What reaches each quantizer when the model runs in float: statistics of an activation, the tensor itself for a weight."""
     seen: dict[str, Observer | torch.Tensor] = {}
-    hooks = [quantizer.register_forward_pre_hook(partial(_record, seen)) for quantizer in quantized_modules(model).values()]
+    hooks = [quantizer.register_forward_pre_hook(partial(_record, seen, observer)) for quantizer in quantized_modules(model).values()]
     try:
         with torch.no_grad(), bypassed(model), evaluating(model):
             for x in inputs(batches, next(model.parameters()).device):
@@ -160,14 +167,14 @@ def _usable(scale: float, seen: Observer, codes: int) -> float:
     return (seen.max_abs if seen.max_abs / codes > TINY else 1.0) / codes
 
 
-def _record(seen: dict[str, Observer | torch.Tensor], quantizer: nn.Module, args: tuple[Any, ...]) -> None:
+def _record(seen: dict[str, Observer | torch.Tensor], observer: Callable[[str], Observer], quantizer: nn.Module, args: tuple[Any, ...]) -> None:
     assert isinstance(quantizer, Quantized)
     if quantizer.kind == "weight":
         seen.setdefault(quantizer.name, args[0].detach())
         return
-    observer = seen.setdefault(quantizer.name, Observer(quantizer.name))
-    assert isinstance(observer, Observer)
-    observer.update(args[0])
+    statistics = seen.setdefault(quantizer.name, observer(quantizer.name))
+    assert isinstance(statistics, Observer)
+    statistics.update(args[0])
 
 
 @contextmanager

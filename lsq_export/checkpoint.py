@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from calib.errors import QuantizationError
+
+from . import tensor_file
 
 FORMAT = "1"  # raise it when the meaning of the metadata changes
 _FORMAT_KEY = "lsq_export"
@@ -62,21 +63,7 @@ def save(
     metadata = {_FORMAT_KEY: FORMAT}
     values = (model_spec, config, list(input_shape), preprocessing, extra or {})
     metadata.update({field: json.dumps(value) for field, value in zip(_FIELDS, values, strict=True)})
-    # clone: safetensors refuses tensors that share memory; contiguous: and those that are channels_last
-    state = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()}
-    if path.is_dir():
-        raise QuantizationError(f"checkpoint {path} is a directory: give a file name that ends in .safetensors")
-    if not path.parent.is_dir():
-        raise QuantizationError(f"checkpoint {path}: the directory {path.parent} does not exist; create it first")
-    try:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(state, temporary, metadata)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise QuantizationError(f"checkpoint {path} cannot be written: {' '.join(str(error).split())}") from error
+    tensor_file.write(path, model.state_dict(), metadata, "checkpoint")
     return path
 
 

@@ -55,6 +55,8 @@ class Batches:
 
     shuffle: seed of the order, None for the order of the split. augment: shift each image by up to H/12 pixels (seeded, too).
     drop_single: leave out a last batch of one sample, which batch norm cannot train on. limit: stop after that many batches.
+    skip: begin behind that many, with what would have come. share: (rank, number of ranks): every so-manieth sample of each batch, beginning with
+    that one; all ranks together have the samples of the whole batch, each moved as it would be there. A share may be empty.
     """
 
     split: Split
@@ -63,19 +65,30 @@ class Batches:
     augment: bool = False
     drop_single: bool = False
     limit: int | None = None
+    skip: int = 0
+    share: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         size = len(self.split)
         count = math.ceil(size / self.batch_size) - (self.drop_single and size % self.batch_size == 1)
-        return count if self.limit is None else min(count, self.limit)
+        return max(0, (count if self.limit is None else min(count, self.limit)) - self.skip)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         generator = torch.Generator().manual_seed(self.shuffle or 0)
         size = len(self.split)
         order = torch.arange(size) if self.shuffle is None else torch.randperm(size, generator=generator)
-        for i in range(len(self)):
-            x, y = self.split.fetch(order[i * self.batch_size : (i + 1) * self.batch_size])
-            yield (shift(x, max(1, x.shape[-2] // 12), generator) if self.augment else x), y
+        rank, ranks = self.share
+        for i, index in enumerate(order.split(self.batch_size)[: self.skip + len(self)]):
+            if i < self.skip and not self.augment:
+                continue
+            mine = index[rank::ranks] if i >= self.skip else index[:0]
+            x, y = self.split.fetch(mine if len(mine) else index[:1])
+            if self.augment:  # drawn for the whole batch, in any case
+                pixels = max(1, x.shape[-2] // 12)
+                moves = draw_moves(len(index), pixels, generator)[:, rank::ranks]
+                x = shift(x, pixels, moves) if len(mine) else x
+            if i >= self.skip:
+                yield x[: len(mine)], y[: len(mine)]
 
 
 @dataclass(frozen=True)
@@ -102,13 +115,15 @@ class Dataset:
         augment: bool = False,
         drop_single: bool = False,
         limit: int | None = None,
+        skip: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Batches:
         """Batches of the split "train" or "test"; the keywords are those of `Batches`."""
         if split not in ("train", "test"):
             raise QuantizationError(f"split {split!r} is unknown: use train or test")
         if batch_size < 1:
             raise QuantizationError(f"batch size is {batch_size}: use 1 or more")
-        return Batches(self.train if split == "train" else self.test, batch_size, shuffle, augment, drop_single, limit)
+        return Batches(self.train if split == "train" else self.test, batch_size, shuffle, augment, drop_single, limit, skip, share)
 
 
 def load(spec: str, *, image_size: int | None = None, channels: int | None = None) -> Dataset:
@@ -150,11 +165,16 @@ def stratified_split(y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]
     return np.setdiff1d(np.arange(len(y)), test), np.sort(np.array(test, dtype=np.int64))
 
 
-def shift(x: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
-    """Each image of x [N, C, H, W] moved by -pixels … pixels in both directions; the border is repeated."""
+def draw_moves(count: int, pixels: int, generator: torch.Generator) -> torch.Tensor:
+    """How far each of `count` images moves: rows and columns, 0 … 2·pixels, int64 [2, count]."""
+    return torch.randint(0, 2 * pixels + 1, (2, count), generator=generator)
+
+
+def shift(x: torch.Tensor, pixels: int, moves: torch.Tensor) -> torch.Tensor:
+    """Each image of x [N, C, H, W] moved by `moves` [2, N] less `pixels`, so by -pixels … pixels; the border is repeated."""
     n, _, height, width = x.shape
     padded = F.pad(x, (pixels,) * 4, mode="replicate")  # [N, C, H + 2p, W + 2p]
-    top, left = torch.randint(0, 2 * pixels + 1, (2, n), generator=generator)
+    top, left = moves
     rows = top[:, None] + torch.arange(height)  # [N, H]
     columns = left[:, None] + torch.arange(width)  # [N, W]
     moved = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # [N, H, W, C]

@@ -5,11 +5,13 @@ data = job.load_data()
 float_phase = train_float(job, data)
 low_bit = train_low_bit(job, data, float_phase.model, out=Path("r18.safetensors"))
 low_bit.accuracy, low_bit.initialized_accuracy
+
+With a `training.run.Run` both phases can be interrupted at any moment and resumed to the same bits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +24,16 @@ from calib.errors import QuantizationError
 
 from . import checkpoint
 from .data import Dataset, load
+from .distributed import SINGLE, Processes
 from .models import build, keywords
 from .prepare import QATConfig, prepare
 from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, finetune, pretrain
+from .training.run import Run
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+FLOAT, LOW_BIT = "float", "low-bit"  # the phases
 RECORDED = 4  # batches of the train split that the record of `calib.drift` is made from, after every epoch
 
 
@@ -53,10 +58,19 @@ class Job:
             torch.empty(0, device=self.device or "cpu")
         except (RuntimeError, AssertionError) as error:
             raise QuantizationError(f"device {self.device!r} is not available here: use cpu, or leave it out") from error
+        if self.float_recipe.distill:
+            raise QuantizationError("distill is for low-bit training, whose teacher the float model is: leave it out of the float recipe")
 
     def load_data(self) -> Dataset:
         """The data set of `data_spec`."""
         return load(self.data_spec, image_size=self.image_size)
+
+    def identity(self, data: Dataset, start: Path | None = None, processes: Processes = SINGLE) -> dict[str, Any]:
+        """What a run must have in common with the one that it resumes, as plain values. start: the float checkpoint that it starts from."""
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        samples = {"train": len(data.train), "test": len(data.test), "input_shape": list(data.input_shape), "classes": data.num_classes}
+        place = str(torch.device(device)) if processes.world == 1 else str(processes.device).partition(":")[0]
+        return {**asdict(self), "device": place, "float_checkpoint": start and str(start), "nproc_per_node": processes.world, "data": samples}
 
     def model_spec(self, data: Dataset) -> dict[str, Any]:
         """Keywords of `models.build`."""
@@ -84,20 +98,31 @@ class LowBitPhase:
     interrupted: bool
 
 
-def train_float(job: Job, data: Dataset, *, start: Path | None = None, out: Path | None = None, console: Console | None = None) -> FloatPhase:
-    """Train a float model, or read it from the checkpoint `start`. out: checkpoint to write.
+def train_float(
+    job: Job,
+    data: Dataset,
+    *,
+    start: Path | None = None,
+    out: Path | None = None,
+    console: Console | None = None,
+    run: Run | None = None,
+    processes: Processes = SINGLE,
+) -> FloatPhase:
+    """Train a float model, or read it from the checkpoint `start`. out: checkpoint to write. run: keeps states and resumes from them.
+    processes: all of them call this; out and console are for the first.
 
     Errors: KeyboardInterrupt (after writing the last completed epoch to `out`), QuantizationError.
     """
+    if run is not None and run.saved is not None and run.saved.phase == LOW_BIT:
+        return _passed(job, data, run)
     epochs: tuple[Epoch, ...] = ()
     if start is not None:
         model = _restore_float(job, data, start)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.seed)
-            model = build(**job.model_spec(data))
+        model = _fresh(job, data)
         if job.float_recipe.epochs:
-            result = pretrain(model, data, recipe=job.float_recipe, seed=job.seed, device=job.device, console=console)
+            options = _options(job, run, FLOAT, processes)
+            result = pretrain(model, data, recipe=job.float_recipe, console=console, **options)
             epochs = result.epochs
             if result.interrupted:
                 if epochs and out is not None:
@@ -105,19 +130,39 @@ def train_float(job: Job, data: Dataset, *, start: Path | None = None, out: Path
                 raise KeyboardInterrupt
     if out is not None:
         _save(out, job, data, model, None, epochs)
-    return FloatPhase(model, evaluate(model.eval(), data.batches("test", 256)), epochs)
+    phase = FloatPhase(model, _test(model, data, processes), epochs)
+    if run is not None:
+        run.results["float_accuracy"] = phase.accuracy
+    return phase
 
 
-def train_low_bit(job: Job, data: Dataset, float_model: nn.Module, *, out: Path | None = None, console: Console | None = None) -> LowBitPhase:
+def train_low_bit(
+    job: Job,
+    data: Dataset,
+    float_model: nn.Module,
+    *,
+    out: Path | None = None,
+    console: Console | None = None,
+    run: Run | None = None,
+    processes: Processes = SINGLE,
+) -> LowBitPhase:
     """Prepare, initialize and train. out: checkpoint, written after every epoch, so that it always holds the last good one.
+    run, processes: see `train_float`.
 
     Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then), QuantizationError.
     """
     model = prepare(float_model, job.config)
-    batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches)
-    calib.initialize(model, batches, method=job.init_method, weights=job.weight_init)
-    initialized = evaluate(model.eval(), data.batches("test", 256))
-    done: list[Epoch] = []
+    if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
+        initialized = run.results["initialized_accuracy"]
+    else:
+        batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches, share=processes.share)
+        calib.initialize(model, batches, method=job.init_method, weights=job.weight_init, observer=processes.observer)
+        processes.check_same(model)
+        initialized = _test(model, data, processes)
+    before = run.histories.get(LOW_BIT, ()) if run is not None else ()
+    done = list(before)
+    if run is not None:
+        run.results["initialized_accuracy"] = initialized
 
     def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
         done.append(metrics)
@@ -126,12 +171,42 @@ def train_low_bit(job: Job, data: Dataset, float_model: nn.Module, *, out: Path 
 
     result: TrainResult | None = None
     if job.recipe.epochs:
-        result = finetune(model, data, recipe=job.recipe, seed=job.seed, device=job.device, console=console, on_epoch=save)
+        teacher = float_model if job.recipe.distill else None
+        options = _options(job, run, LOW_BIT, processes, teacher)
+        result = finetune(model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
-    elif out is not None:
-        _save(out, job, data, model, job.config, ())
+    if out is not None and len(done) == len(before):  # nothing was left to train
+        _save(out, job, data, model, job.config, tuple(done))
     return LowBitPhase(model, initialized, result.accuracy if result else initialized, tuple(done), bool(result and result.interrupted))
+
+
+def _options(job: Job, run: Run | None, phase: str, processes: Processes, teacher: nn.Module | None = None) -> dict[str, Any]:
+    """Of `fit`, the same in both phases."""
+    options: dict[str, Any] = {"seed": job.seed, "device": job.device, "processes": processes}
+    return options if run is None else {**options, "state": run.state(phase), "keep": run.keep(phase, teacher), "keep_every": run.every}
+
+
+def _test(model: nn.Module, data: Dataset, processes: Processes) -> float:
+    return evaluate(model.eval(), data.batches("test", 256, share=processes.share), processes=processes)
+
+
+def _fresh(job: Job, data: Dataset) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        return build(**job.model_spec(data))
+
+
+def _passed(job: Job, data: Dataset, run: Run) -> FloatPhase:
+    """The float phase of a run that was interrupted behind it. Its weights are only there where the low-bit phase needs them: as teacher."""
+    model = _fresh(job, data).eval()
+    if job.recipe.distill:
+        assert run.saved is not None
+        try:
+            model.load_state_dict(run.saved.state.part("teacher"))
+        except RuntimeError as error:
+            raise QuantizationError(f"the state does not fit the model ({' '.join(str(error).split())}): start anew") from error
+    return FloatPhase(model, run.results["float_accuracy"], run.histories.get(FLOAT, ()))
 
 
 def _restore_float(job: Job, data: Dataset, path: Path) -> nn.Module:

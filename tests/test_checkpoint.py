@@ -15,7 +15,7 @@ from torch import nn
 
 from calib.errors import QuantizationError
 from calib.initialize import initialize
-from lsq_export import checkpoint, models
+from lsq_export import checkpoint, models, tensor_file
 from lsq_export.prepare import QATConfig, prepare, quantizers
 
 SPEC = {"name": "tiny", "num_classes": 4, "in_channels": 1}
@@ -82,7 +82,7 @@ def test_a_failed_save_leaves_the_old_file(model: nn.Module, tmp_path: Path, mon
         Path(filename).write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensor_file, "save_file", full)
     with pytest.raises(QuantizationError, match="cannot be written: No space left"):
         checkpoint.save(path, model, model_spec=SPEC, config=None, **REST)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["m.safetensors"]

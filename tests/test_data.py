@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from calib.errors import QuantizationError
-from lsq_export.data import Dataset, load, shift, stratified_split
+from lsq_export.data import Dataset, draw_moves, load, shift, stratified_split
 
 
 def _one_line(spec: str, message: str, **options: Any) -> None:
@@ -78,9 +78,23 @@ def test_drop_single_leaves_out_a_last_batch_of_one(digits: Dataset) -> None:
     assert len(digits.batches("test", 358, drop_single=True)) == 1
 
 
+def test_batches_behind_a_step_and_shares_of_ranks(digits: Dataset) -> None:
+    options: dict[str, Any] = {"shuffle": 3, "augment": True, "limit": 23}
+    whole = list(digits.batches("train", 64, **options))  # 22 of 64 and one of 30
+    behind = digits.batches("train", 64, skip=20, **options)
+    assert len(whole) == 23 and len(behind) == len(list(behind)) == 3
+    assert all(torch.equal(a, b) for one, other in zip(whole[20:], behind, strict=True) for a, b in zip(one, other, strict=True))
+    assert len(digits.batches("train", 64, skip=30)) == 0 and list(digits.batches("train", 64, skip=30)) == []
+    shares = [list(digits.batches("train", 64, skip=20, share=(rank, 40), **options)) for rank in range(40)]
+    assert [len(y) for _, y in shares[0]] == [2, 2, 1] and [x.shape for x, _ in shares[39]] == [(1, 3, 32, 32), (1, 3, 32, 32), (0, 3, 32, 32)]
+    for i, (x, y) in enumerate(whole[20:]):
+        for rank in range(40):
+            assert torch.equal(shares[rank][i][0], x[rank::40]) and torch.equal(shares[rank][i][1], y[rank::40])
+
+
 def test_shift_moves_each_image_and_repeats_the_border() -> None:
     x = torch.arange(64.0).view(1, 1, 8, 8).repeat(50, 1, 1, 1)
-    moved = shift(x, 2, torch.Generator().manual_seed(0))
+    moved = shift(x, 2, draw_moves(50, 2, torch.Generator().manual_seed(0)))
     offsets = {(int(m[0, 4, 4]) // 8 - 4, int(m[0, 4, 4]) % 8 - 4) for m in moved}
     assert moved.shape == x.shape and len(offsets) > 10
     assert all(-2 <= a <= 2 and -2 <= b <= 2 for a, b in offsets)

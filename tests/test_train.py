@@ -17,7 +17,8 @@ from calib.initialize import initialize
 from lsq_export import models
 from lsq_export.data import Dataset, TensorSplit, load
 from lsq_export.prepare import QATConfig, prepare, quantizers
-from lsq_export.train import FINETUNE, PRETRAIN, Epoch, Recipe, _optimizer, _rate, evaluate, finetune, predict, pretrain
+from lsq_export.train import FINETUNE, PRETRAIN, Epoch, Recipe, evaluate, finetune, predict, pretrain
+from lsq_export.training.optimizer import make_optimizer, rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAST = Recipe(epochs=3, lr=0.1, batch_size=32)
@@ -133,23 +134,25 @@ def test_predict_takes_inputs_or_pairs_and_leaves_the_mode(digits: Dataset) -> N
     assert evaluate(model, pairs) == pytest.approx(float(right), abs=1e-12)
 
 
-def test_only_weights_decay() -> None:
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_only_weights_decay(name: Any) -> None:
     model = prepare(_tiny(), QATConfig(weight_granularity="channel"))
-    decayed, kept, grids = _optimizer(model, FINETUNE).param_groups
-    assert decayed["weight_decay"] == FINETUNE.weight_decay and kept["weight_decay"] == grids["weight_decay"] == 0
-    assert grids["lr"] == pytest.approx(FINETUNE.lr * FINETUNE.grid_lr * decayed["lr"] / FINETUNE.lr)
+    recipe = replace(FINETUNE, optimizer=name, offset_lr=0.3)
+    decayed, kept, scales, offsets = groups = make_optimizer(model, recipe).param_groups
+    assert [group["weight_decay"] for group in groups] == [recipe.weight_decay, 0, 0, 0]
+    assert [group["lr"] for group in groups] == pytest.approx([recipe.lr, recipe.lr, 0.1 * recipe.lr, 0.3 * recipe.lr])
     names = {id(p): name for name, p in model.named_parameters()}
     assert all(names[id(p)].endswith("weight.original") for p in decayed["params"])
-    wanted = {id(p) for q in quantizers(model).values() for p in q.parameters() if p.requires_grad}
-    assert wanted == {id(p) for p in grids["params"]}
-    assert len(decayed["params"]) + len(kept["params"]) + len(grids["params"]) == sum(p.requires_grad for p in model.parameters())
+    assert {id(p) for p in scales["params"]} == {id(q.scale) for q in quantizers(model).values()}
+    assert {id(p) for p in offsets["params"]} == {id(q.offset) for q in quantizers(model).values() if not q.symmetric}
+    assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters()) and kept["params"]
 
 
 def test_rate_warms_up_and_falls_to_zero() -> None:
     recipe = replace(PRETRAIN, epochs=8, warmup=1.0)
-    assert [_rate(e, recipe) for e in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
-    assert _rate(4.5, recipe) == pytest.approx(0.5) and _rate(8.0, recipe) == pytest.approx(0.0, abs=1e-12)
-    assert max(_rate(e / 10, replace(recipe, warmup=0.0)) for e in range(81)) == 1.0
+    assert [rate(e, recipe) for e in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
+    assert rate(4.5, recipe) == pytest.approx(0.5) and rate(8.0, recipe) == pytest.approx(0.0, abs=1e-12)
+    assert max(rate(e / 10, replace(recipe, warmup=0.0)) for e in range(81)) == 1.0
 
 
 def test_only_a_console_gets_output(digits: Dataset, capsys: Any) -> None:

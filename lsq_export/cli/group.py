@@ -41,6 +41,14 @@ COMMANDS = {
 }
 
 
+DISTRIBUTED = ("train",)  # commands that share their work between the processes of torchrun
+
+
+def silent_rank() -> bool:
+    """Whether torchrun started this process, and it is not the first one: then it prints nothing."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own: `lsq_export.cli.<name>` holds the function `command`."""
 
@@ -64,6 +72,8 @@ class LazyGroup(click.Group):
         """Name the known commands where one is misspelled."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}: use one of {', '.join(COMMANDS)}")
+        if silent_rank() and args[0] not in DISTRIBUTED:
+            raise click.exceptions.Exit(0)  # the first rank does all of it; torchrun waits for that one
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -106,6 +116,8 @@ class LazyGroup(click.Group):
 
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     """Print `error: <message>` as one line on stderr, behind the traceback if LSQ_EXPORT_DEBUG is set, and exit."""
+    if silent_rank() and not getattr(error, "first_to_fail", False):
+        sys.exit(code)
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(type(error), error, error.__traceback__)
     click.echo(f"error: {' '.join(message.split())}", err=True)

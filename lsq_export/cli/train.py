@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .output import console, print_json, print_table
+from .train_options import Files, keeping_options, recipe_options, recipes
 
 if TYPE_CHECKING:
-    from ..job import Job
+    from ..distributed import Processes
+    from ..job import FloatPhase, Job, LowBitPhase
 
 
 def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -28,7 +30,7 @@ def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int
 )
 @click.option("--data", "data_spec", required=True, metavar="SPEC", help="digits, imagefolder:DIR or npz:FILE.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The checkpoint to write (.safetensors).")
-@click.option("--force", is_flag=True, help="Overwrite --out.")
+@click.option("--force", is_flag=True, help="Overwrite --out and what stands beside it; forget a run that was interrupted.")
 @click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Width of weights.")
 @click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Width of activations.")
 @click.option(
@@ -66,23 +68,52 @@ def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int
 @click.option("--float-out", type=click.Path(path_type=Path, dir_okay=False), help="Write the float model there, for --float-checkpoint.")
 @click.option("--batch-size", type=click.IntRange(2), default=64, help="Samples per step.")
 @click.option("--image-size", type=click.IntRange(1), help="Height and width of images.  [default: 32 for digits, 224 for imagefolder]")
+@recipe_options
 @click.option("--seed", type=int, default=0, help="Of the weights and of the order of the data.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …  [default: cuda where there is one]")
+@keeping_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout, everything else on stderr.")
-def command(out: Path, force: bool, float_checkpoint: Path | None, float_out: Path | None, as_json: bool, **options: Any) -> None:
+def command(float_checkpoint: Path | None, float_out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a float model, then its low-bit form with learned scales and offsets (LSQ+).
 
-    Ctrl-C keeps the last completed epoch of low-bit training in --out.
+    Ctrl-C keeps the last completed epoch of low-bit training in --out. --resume continues a run that was interrupted or killed, to the same bits.
+    `torchrun --nproc-per-node N -m lsq_export train …` trains with N processes, on N GPUs where there are any.
     """
-    _check_output("--out", out, force)
-    _check_output("--float-out", float_out, force)
+    files = Files.take(options)
+    from ..distributed import launch
+
+    with launch(options["device"]) as processes:
+        _train(files, processes, float_checkpoint, float_out, as_json, options)
+
+
+def _train(files: Files, processes: Processes, float_checkpoint: Path | None, float_out: Path | None, as_json: bool, options: dict[str, Any]) -> None:
+    """On every rank; the first one prints and writes."""
+    files.check(float_out)
+    processes.sums(0.0)  # all have looked before the first one writes
     from ..job import train_float, train_low_bit
 
-    show = console(stderr=as_json)
     job = _job(**options)
     data = job.load_data()
-    float_phase = train_float(job, data, start=float_checkpoint, out=float_out, console=show)
-    low_bit = train_low_bit(job, data, float_phase.model, out=out, console=show)
+    run = files.run(job.identity(data, float_checkpoint, processes), processes)
+    show: dict[str, Any] = {"console": console(stderr=as_json) if processes.first else None, "run": run, "processes": processes}
+    try:
+        float_phase = train_float(job, data, start=float_checkpoint, out=float_out if processes.first else None, **show)
+        low_bit = train_low_bit(job, data, float_phase.model, out=files.out if processes.first else None, **show)
+    except KeyboardInterrupt:
+        files.say_resume(processes)
+        raise
+    if not low_bit.interrupted:
+        run.finish()
+    if processes.first:
+        if not low_bit.interrupted:
+            files.draw(run.histories, f"{job.model_name} on {job.data_spec}, W{job.config.weight_bits}A{job.config.activation_bits}")
+        _print(job, files.out, float_phase, low_bit, as_json)
+    if low_bit.interrupted:
+        files.say_resume(processes)
+        raise KeyboardInterrupt
+
+
+def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, as_json: bool) -> None:
     accuracy = {"float": float_phase.accuracy, "initialized": low_bit.initialized_accuracy, "trained": low_bit.accuracy}
     if as_json:
         history = {"float_epochs": [asdict(e) for e in float_phase.epochs], "epochs": [asdict(e) for e in low_bit.epochs]}
@@ -91,18 +122,6 @@ def command(out: Path, force: bool, float_checkpoint: Path | None, float_out: Pa
         title = f"Top-1 accuracy of {job.model_name} on the test split of {job.data_spec}, W{job.config.weight_bits}A{job.config.activation_bits}"
         print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
         click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
-    if low_bit.interrupted:
-        raise click.Abort
-
-
-def _check_output(option: str, path: Path | None, force: bool) -> None:
-    """Before hours of training, not after."""
-    if path is None:
-        return
-    if path.exists() and not force:
-        raise click.UsageError(f"{option} {path} exists: give another name, or --force to overwrite it")
-    if not path.parent.is_dir():
-        raise click.UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
 
 
 def _job(
@@ -114,22 +133,13 @@ def _job(
     granularity: Any,
     offset: Any,
     edges: Any,
-    epochs: int | None,
-    lr: float | None,
-    float_epochs: int | None,
-    float_lr: float | None,
-    batch_size: int,
     **rest: Any,
 ) -> Job:
     """Options -> job. An option that was left out keeps the recipe's value."""
     from ..job import Job
     from ..prepare import QATConfig
-    from ..train import FINETUNE, PRETRAIN, Recipe
 
-    def recipe(base: Recipe, epochs: int | None, lr: float | None) -> Recipe:
-        given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-        return replace(base, **{name: value for name, value in given.items() if value is not None})
-
+    float_recipe, recipe = recipes(rest)
     config = QATConfig(
         weight_bits=weight_bits,
         activation_bits=activation_bits,
@@ -139,4 +149,4 @@ def _job(
         offset=offset,
         edges=edges,
     )
-    return Job(config=config, float_recipe=recipe(PRETRAIN, float_epochs, float_lr), recipe=recipe(FINETUNE, epochs, lr), **rest)
+    return Job(config=config, float_recipe=float_recipe, recipe=recipe, **rest)

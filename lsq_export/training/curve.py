@@ -1,0 +1,54 @@
+"""The curve of a training as an SVG or PNG file: loss and accuracy over the epochs of both phases. Needs matplotlib, an extra."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from calib.errors import QuantizationError
+
+from .log import Histories
+
+EXTRA = "pip install lsq-export[plot]"
+SUFFIXES = (".svg", ".png")
+
+
+def available() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def draw(histories: Histories, path: Path, title: str) -> None:
+    """Epochs of the phases stand one behind the other. path: ends in .svg or .png.
+
+    Errors (QuantizationError): no matplotlib; a file that cannot be written.
+    """
+    if not available():
+        raise QuantizationError(f"curve {path} needs matplotlib: {EXTRA}")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    start = 0
+    for (phase, epochs), color in zip(histories.items(), ("tab:blue", "tab:orange"), strict=False):
+        x = [start + epoch.epoch for epoch in epochs]
+        above.plot(x, [epoch.loss for epoch in epochs], ".-", color=color, label=f"{phase}, training")
+        below.plot(x, [epoch.train_accuracy for epoch in epochs], ".--", color=color, label=f"{phase}, training")
+        below.plot(x, [epoch.test_accuracy for epoch in epochs], ".-", color=color, label=f"{phase}, test")
+        start += len(epochs)
+    above.set_title(title, parse_math=False)  # a path may hold a $
+    above.set(ylabel="loss", yscale="log")
+    below.set(xlabel="epoch", ylabel="top-1 accuracy")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise QuantizationError(f"curve {path} cannot be written: {error.strerror}") from error

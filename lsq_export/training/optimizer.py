@@ -1,0 +1,92 @@
+"""Parameter groups, optimizer and learning-rate schedule of a recipe: torch.optim, put together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from calib.errors import QuantizationError
+
+from ..prepare import quantizers
+from .recipe import Recipe
+
+BETA2 = 0.999
+CYCLE = 0.1  # one-cycle: momentum falls by that while lr rises (arXiv:1708.07120, 0.95 to 0.85)
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Weights of two or more dimensions; biases and batch norms; scales; offsets. Only the first decay; the last two have rates of their own.
+
+    Errors (QuantizationError): nothing to train.
+    """
+    grids = list(quantizers(model).values())
+    scales, offsets = {id(q.scale) for q in grids}, {id(q.offset) for q in grids}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise QuantizationError("the model has no parameters to train")
+    rest = [p for p in trained if id(p) not in scales | offsets]
+    offset_lr = recipe.grid_lr if recipe.offset_lr is None else recipe.offset_lr
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay, "lr": recipe.lr},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "lr": recipe.lr},
+        {"params": [p for p in trained if id(p) in scales], "weight_decay": 0.0, "lr": recipe.lr * recipe.grid_lr},
+        {"params": [p for p in trained if id(p) in offsets], "weight_decay": 0.0, "lr": recipe.lr * offset_lr},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD with Nesterov's momentum, or AdamW."""
+    groups = parameter_groups(model, recipe)
+    if recipe.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, BETA2), fused=True)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> lr_scheduler.LRScheduler:
+    """One step of it after each of the optimizer's. steps: of an epoch."""
+    if recipe.schedule == "cosine":
+        return lr_scheduler.LambdaLR(optimizer, lambda step: rate((step + 1) / steps, recipe))
+    return lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=recipe.epochs * steps,
+        cycle_momentum=recipe.momentum > 0,
+        max_momentum=recipe.momentum,
+        base_momentum=max(0.0, recipe.momentum - CYCLE),
+    )
+
+
+def rate(epochs: float, recipe: Recipe) -> float:
+    """Factor of the learning rate after so many epochs: linear warm-up, then a cosine to 0."""
+    warmup = min(recipe.warmup, recipe.epochs / 4)
+    if epochs < warmup:
+        return epochs / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (epochs - warmup) / (recipe.epochs - warmup))))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """({"<parameter>.<name>": tensor}, settings of each group as plain values), for `restore_optimizer`."""
+    found = optimizer.state_dict()
+    tensors = {f"{i}.{name}": t for i, values in found["state"].items() for name, t in values.items() if isinstance(t, torch.Tensor)}
+    return tensors, [{name: value for name, value in group.items() if name != "params"} for group in found["param_groups"]]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], groups: list[dict[str, Any]]) -> None:
+    """The opposite of `optimizer_state`. A buffer gets the memory format of its parameter: fused kernels walk both in the order of memory."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        like = parameters[int(index)]
+        state.setdefault(int(index), {})[name] = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape and tensor.dim() else tensor
+    kept = [{"params": group["params"]} for group in optimizer.state_dict()["param_groups"]]
+    restored = [{**group, **ids} for group, ids in zip(groups, kept, strict=True)]
+    for group in restored:
+        if "betas" in group:
+            group["betas"] = tuple(group["betas"])
+    optimizer.load_state_dict({"state": state, "param_groups": restored})

@@ -1,0 +1,121 @@
+"""Where a training stands, as a file: safetensors, and JSON in its metadata. Nothing is unpickled.
+
+    file = StateFile(Path("r18.state.safetensors"), job.identity(data))
+    file.write("low-bit", loop.state(), {"initialized": 0.9})
+    saved = file.read();  loop.restore(saved.state)
+
+A kill at any moment leaves the old file or the new one. A state of another job is refused by the option that differs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from calib.errors import QuantizationError
+
+from .. import tensor_file
+
+FORMAT = "1"  # raise it when the meaning of the content changes
+_KEY = "lsq_export_state"
+ANEW = "--force starts anew"
+# Fields of a job whose option has another name. Those of float_recipe that have an option of their own are FLOAT.
+OPTIONS = {"model_name": "model", "data_spec": "data", "activation_grid": "grid", "weight_granularity": "granularity"}
+FLOAT = ("epochs", "lr")
+
+
+@dataclass(frozen=True)
+class State:
+    """A training loop between two steps: plain values, and tensors by "<part>.<name>"."""
+
+    values: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    def part(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of one part, without its name."""
+        return {key[len(name) + 1 :]: tensor for key, tensor in self.tensors.items() if key.startswith(f"{name}.")}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state, the phase that it is of ("float" or "low-bit"), and what else the phase had to keep."""
+
+    phase: str
+    state: State
+    results: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """identity: everything that decides the result, as plain values."""
+
+    path: Path
+    identity: dict[str, Any]
+
+    def write(self, phase: str, state: State, results: dict[str, Any]) -> None:
+        """Replace the file by this state, at once or not at all."""
+        fields = {"phase": phase, "identity": self.identity, "results": results, "values": state.values}
+        metadata = {_KEY: FORMAT} | {name: json.dumps(value) for name, value in fields.items()}
+        tensor_file.write(self.path, state.tensors, metadata, "state")
+
+    def read(self) -> Saved:
+        """Errors (QuantizationError): missing, damaged, not ours, of another job (which option differs)."""
+        if not self.path.is_file():
+            raise QuantizationError(f"--resume: {self.path} does not exist, so no run was interrupted here; leave --resume out")
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get(_KEY) != FORMAT:
+                    raise QuantizationError(f"--resume: {self.path} is no state of this version of lsq-export train; {ANEW}")
+                phase, identity, results, values = (json.loads(metadata[name]) for name in ("phase", "identity", "results", "values"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            raise QuantizationError(f"--resume: {self.path} is damaged ({' '.join(str(error).split())}); {ANEW}") from error
+        self._check(identity)
+        return Saved(phase, State(values, tensors), results)
+
+    def remove(self) -> None:
+        """The run is complete."""
+        self.path.unlink(missing_ok=True)
+        tensor_file.sweep(self.path)
+
+    def _check(self, found: dict[str, Any]) -> None:
+        before, now = dict(_flat(found)), dict(_flat(json.loads(json.dumps(self.identity))))
+        for name in {**now, **before}:
+            if before.get(name) != now.get(name):
+                wrong = f"the interrupted run had {option(name)} {_shown(before.get(name))}, this one has {_shown(now.get(name))}"
+                raise QuantizationError(f"--resume: {wrong}; give the same options, or {ANEW}")
+
+
+def is_state(path: Path) -> bool:
+    """Whether a state was written there, by any version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def option(name: str) -> str:
+    """The option of `lsq-export train` that sets a field: float_recipe.lr -> --float-lr."""
+    *parents, field = name.split(".")
+    prefix = "float-" if "float_recipe" in parents and field in FLOAT else ""
+    return f"--{prefix}{OPTIONS.get(field, field).replace('_', '-')}"
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return "no value" if value is None else str(value)
