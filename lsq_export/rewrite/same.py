@@ -1,11 +1,11 @@
 """same: an exact pass hands on the network that it was given, shown on one image.
 
-Two ways to hold the graph behind a pass against the graph in front of it, in float64:
+Every fake quantizer hands on what it made in front of the pass, so that differences neither hide nor grow from layer to layer. What it makes behind
+the pass is held against that, in float64, in one of two ways:
 
-    smooth     fake quantizers clip v = (x - β)/s to n … p and take v - sin(2πv)/4π for its rounding: for passes that compute a number in another
-               way. Without jumps nothing depends on the side of a tie that 1e-8 puts a value on, and a wrong channel, scale or offset still shows
-    rounded    for passes that move grids and clamps: every fake quantizer hands on what it made in front of the pass, so that a flipped tie
-               neither hides nor multiplies, and few of its codes may differ
+    smooth     it clips v = (x - β)/s to n … p and takes v - sin(2πv)/4π for its rounding: for passes that compute a number in another way. Without
+               jumps nothing depends on the side of a tie that 1e-8 puts a value on, and a wrong channel, scale or offset still shows
+    rounded    codes, of which few may differ: for passes that move grids and clamps
 
 A difference is a fault of ours, so the export ends there; the promises of `verify` would hold for a network that nobody trained.
 """
@@ -13,7 +13,7 @@ A difference is a fault of ours, so the export ends there; the promises of `veri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Literal
 
@@ -53,64 +53,60 @@ class Watch:
 
     def start(self, model: ir.Model, mode: Mode) -> None:
         self._mode, self._made = mode, {}
+
+        def keep(marker: ir.Node, made: torch.Tensor) -> torch.Tensor:
+            return self._made.setdefault(str(marker.outputs[0].name), made)
+
         if self._x is not None:
-            self._outputs = _smooth(model.graph, self._x) if mode == "smooth" else self._record(model.graph, self._x)
+            self._outputs = self._run(model.graph, self._x, keep)
 
     def unchanged(self, model: ir.Model, passes: str) -> None:
         """Errors (QuantizationError): the model computes something else than at `start`."""
         if self._x is None:
             return
         try:
-            after = _smooth(model.graph, self._x) if self._mode == "smooth" else self._compare(model.graph, self._x)
+            after = self._run(model.graph, self._x, self._same)
             for output, mine, was in zip(model.graph.outputs, after, self._outputs, strict=True):
                 if mine.shape != was.shape:
                     raise QuantizationError(f"{output.name} has the shape {list(mine.shape)}, not {list(was.shape)},")
-                off = float((mine - was).abs().max() / was.abs().max().clamp(min=1e-30))
-                if not off <= TOLERANCE:  # NaN is off as well
-                    raise QuantizationError(f"{output.name} differs by {off:.3g} of its largest value")
+                _check_near(str(output.name), mine, was)
         except QuantizationError as error:
             raise QuantizationError(f"{error} after the rewriting of {passes}, which must keep it; please report this model") from error
 
-    def _record(self, graph: ir.Graph, x: torch.Tensor) -> list[torch.Tensor]:
-        markers = _markers(graph)
-        return evaluate(graph, x, on_value=lambda name, value: self._made.update({name: value}) if name in markers else None)
+    def _run(self, graph: ir.Graph, x: torch.Tensor, hand_on: Callable[[ir.Node, torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        markers = {str(node.outputs[0].name): node for node in graph if is_marker(node) and len(node.inputs) == 3}
+        wanted = {str(node.inputs[0].name) for node in markers.values() if node.inputs[0] is not None}
+        read = {str(graph.inputs[0].name): x}
 
-    def _compare(self, graph: ir.Graph, x: torch.Tensor) -> list[torch.Tensor]:
-        markers = _markers(graph)
-
-        def see(name: str, mine: torch.Tensor) -> torch.Tensor | None:
-            was = self._made.get(name)
-            if was is None or was.shape != mine.shape or name not in markers:  # a grid that moved; the outputs show whether it may
-                return None
-            scale, _ = _parameters(markers[name], mine)
-            flips = int(((mine - was).abs() > scale / 2).sum())
-            if flips > max(1, FLIPS * mine.numel()):
-                quantizer = attribute(markers[name], "quantizer")
-                raise QuantizationError(f"{quantizer}: {flips} of {mine.numel()} codes differ")
-            return was
+        def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
+            marker = markers.get(name)
+            if marker is not None:
+                assert marker.inputs[0] is not None
+                value = hand_on(marker, _soften(marker, read[str(marker.inputs[0].name)]) if self._mode == "smooth" else value)
+            if name in wanted:
+                read[name] = value
+            return value if marker is not None else None
 
         return evaluate(graph, x, on_value=see)
 
+    def _same(self, marker: ir.Node, mine: torch.Tensor) -> torch.Tensor:
+        was = self._made.get(str(marker.outputs[0].name))
+        if was is None or was.shape != mine.shape:  # a grid that moved or was merged; what reads it shows whether it may
+            return mine
+        quantizer = attribute(marker, "quantizer")
+        if self._mode == "smooth":
+            _check_near(quantizer, mine, was)
+        else:
+            flips = int(((mine - was).abs() > _parameters(marker, mine)[0] / 2).sum())
+            if flips > max(1, FLIPS * mine.numel()):
+                raise QuantizationError(f"{quantizer}: {flips} of {mine.numel()} codes differ")
+        return was
 
-def _markers(graph: ir.Graph) -> dict[str, ir.Node]:
-    return {str(node.outputs[0].name): node for node in graph if is_marker(node) and len(node.inputs) == 3}
 
-
-def _smooth(graph: ir.Graph, x: torch.Tensor) -> list[torch.Tensor]:
-    markers = _markers(graph)
-    wanted = {str(node.inputs[0].name) for node in markers.values() if node.inputs[0] is not None}
-    read = {str(graph.inputs[0].name): x}
-
-    def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
-        marker = markers.get(name)
-        if marker is not None:
-            assert marker.inputs[0] is not None
-            value = _soften(marker, read[str(marker.inputs[0].name)])
-        if name in wanted:
-            read[name] = value
-        return value if marker is not None else None
-
-    return evaluate(graph, x, on_value=see)
+def _check_near(name: str, mine: torch.Tensor, was: torch.Tensor) -> None:
+    off = float((mine - was).abs().max() / was.abs().max().clamp(min=1e-30))
+    if not off <= TOLERANCE:  # NaN is off as well
+        raise QuantizationError(f"{name} differs by {off:.3g} of its largest value")
 
 
 def _soften(marker: ir.Node, x: torch.Tensor) -> torch.Tensor:
