@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from calib.errors import QuantizationError
@@ -103,6 +103,15 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """The opposite of to_dict. Errors (TypeError): missing or unknown names."""
+        if set(values) != {f.name for f in fields(cls)}:
+            raise TypeError(f"settings with the names {', '.join(values)}")
+        hard = values["hard"]
+        phases = {name: Phase(**values[name]) for name in ("phase", "float_phase")}
+        return cls(**{**values, **phases, "hard": None if hard is None else HardDigits(**hard)})
 
     @property
     def float_digest(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from .plan import Run, Settings
 
 @dataclass(frozen=True)
 class Result:
-    """Accuracies (top-1 on the test images, 0-1) of a run and what it took.
+    """Accuracies (top-1 on the test images, 0-1) of a run, and what it took.
 
     float_accuracy: of the float model that it starts from. initialized, trained: of the low-bit model before and after training.
     train_accuracy: on the training images, in the last epoch. diverged: why training stopped; `trained` is then that of the last good epoch.
-    seconds, cpu_seconds: wall time and processor time of the run, without the float model. settings: those of the network, as plain values. commit: None outside of git.
+    seconds, cpu_seconds: wall time and processor time of the run, without the float model. commit: None outside of git.
     """
 
     network: str
@@ -35,7 +35,7 @@ class Result:
     epochs: int
     seconds: float
     cpu_seconds: float
-    settings: dict[str, Any]
+    settings: Settings
     commit: str | None
     versions: dict[str, str]
     machine: str
@@ -60,8 +60,7 @@ class Record:
         Errors (QuantizationError): no record (where one must exist), another kind of file, other settings, the same run twice.
         """
         self.path = path
-        # JSON has no tuples: compare what it makes of both
-        self._wanted = {network: json.loads(json.dumps(s.to_dict())) for network, s in (settings or {}).items()}
+        self._wanted = dict(settings or {})
         lines = self._read(required=settings is None)
         whole = [line for line in lines if line.endswith("\n")]
         self._torn = len(whole) < len(lines)
@@ -75,6 +74,11 @@ class Record:
     def done(self) -> set[Run]:
         """Runs that need not be run again."""
         return {result.run for result in self.results}
+
+    @property
+    def settings(self) -> dict[str, Settings]:
+        """{network: settings of its runs}."""
+        return {result.network: result.settings for result in self.results}
 
     @property
     def lines(self) -> list[str]:
@@ -104,10 +108,9 @@ class Record:
             raise QuantizationError(f"record {self.path} cannot be read ({reason}): give the file of a series of runs") from error
 
     def _add(self, result: Result, where: str) -> None:
-        settings = json.loads(json.dumps(result.settings))
-        wanted = self._wanted.setdefault(result.network, settings)
-        if settings != wanted:
-            change = f"the settings of {result.network} differ ({_differences(settings, wanted)})"
+        wanted = self._wanted.setdefault(result.network, result.settings)
+        if result.settings != wanted:
+            change = f"the settings of {result.network} differ ({_differences(result.settings.to_dict(), wanted.to_dict())})"
             raise QuantizationError(f"{where}: {change}: give another file with --record, or the same settings")
         if result.run in self.done:
             raise QuantizationError(f"{where}: {result.run} is there already; remove the line")
@@ -119,14 +122,15 @@ def _result(where: str, line: str) -> Result:
         values = json.loads(line)
     except ValueError as error:
         raise QuantizationError(f"{where}: no JSON ({error}); give another file with --record, or remove the line") from error
-    names = [field.name for field in fields(Result)]
-    if not isinstance(values, dict) or sorted(values) != sorted(names) or not isinstance(values["settings"], dict):
-        raise QuantizationError(f"{where}: no run of the tables; give another file with --record, or remove the line")
+    try:
+        result = Result(**{**values, "settings": Settings.from_dict(values["settings"])})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise QuantizationError(f"{where}: no run of the tables; give another file with --record, or remove the line") from error
     for name in ("float_accuracy", "initialized", "trained"):
         value = values[name]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise QuantizationError(f"{where}: {name} is {value!r}, not an accuracy of 0 to 1; remove the line")
-    return Result(**values)
+    return result
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:

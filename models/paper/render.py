@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from calib.errors import QuantizationError
 
 from .claims import check_all
-from .plan import BITS, INIT_NAMES, INITS, TABLE_2, plan, rows
+from .plan import BITS, INIT_NAMES, INITS, TABLE_2, Phase, Settings, plan, rows
 from .record import Record, Result
 from .tables import MISSING, Entry, networks_of, percent, points, table_1, table_2
 
@@ -64,28 +63,39 @@ def markdown(record: Record) -> str:
         "\n".join(_table_2(results, networks)),
         f"![Accuracy of each run](results/{PLOTS[1]})",
         "## How it was made",
-        "\n".join(_origin(record)),
+        ORIGIN,
+        "\n".join(_origin(record, networks)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 INTRODUCTION = """\
-The paper (arXiv:2004.09576) trains on ImageNet for 90 epochs. These are other data and much shorter runs, which two cores can do in hours: the numbers
-are not comparable with the paper's, only what they say about configurations and initializations is. Accuracy is top-1 on the test images in percent."""
+The paper (arXiv:2004.09576) trains on ImageNet for 90 epochs. These are other data and much shorter runs, which two cores can do in hours: the
+numbers are not comparable with the paper's, only what they say about configurations and initializations is. Accuracy is top-1 on the test images in
+percent."""
 
 CLAIMS = """\
 *Holds* and *does not reproduce* need the whole 95 % confidence interval (Student's t, differences paired by seed) on one side of zero, or p < 0.05;
-everything else is *undecided*. The interval is that of the training seed (order and shifts of the images, calibration images) for one float model and one set of
-test images. Many claims are tested, without a correction for that."""
+everything else is *undecided*. The interval is that of the training seed (order and shifts of the images, calibration images) for one float model
+and one set of test images. Many claims are tested, without a correction for that."""
 
 TABLE_1 = """\
-Mean ± standard deviation over seeds [number of runs], and the mean difference to the float model in points. Weights are symmetric, one scale a tensor; the first
-and the last layer have 8 bits. Configuration 1 is LSQ, with LSQ's initialization; 2 to 4 start from LSQ+'s. In configuration 1 *every* layer has unsigned codes,
-also those that follow a linear bottleneck, whose inputs are negative half the time; the paper does not say what its LSQ does there. 1s is LSQ with signed codes
-in these layers (those whose calibration inputs go below -0.2785, the least value of Swish), the stronger baseline. ResNet-18 has no such layer."""
+Mean ± standard deviation over seeds [number of runs], and the mean difference to the float model in points. Weights are symmetric, one scale a
+tensor; the first and the last layer have 8 bits. Configuration 1 is LSQ, with LSQ's initialization; 2 to 4 start from LSQ+'s. In configuration 1
+*every* layer has unsigned codes, also those behind a linear bottleneck, whose inputs are negative about half the time; what the paper's LSQ does
+there is not known here. 1s is LSQ with signed codes in these layers (those whose calibration inputs go below -0.2785, the least value of Swish): the
+stronger baseline. ResNet-18 has no such layer."""
 
 TABLE_2_TEXT = f"""\
 Configuration {TABLE_2[0]} at W{TABLE_2[1]}A{TABLE_2[1]}; only scales and offsets of activations start differently."""
+
+ORIGIN = """\
+    make paper-tables                                                           # hours; goes on where it was interrupted
+    python -m models.paper_tables --render --record models/results/runs.jsonl   # this file again, from the committed record
+
+Accuracy is that after the last epoch, not of the best one. Each network has one float model, from which all its runs start, and one low-bit training
+for all configurations and initializations, which also has the safeguards of `FINETUNE` in `lsq_export/train.py`. On images below 64 pixels
+EfficientNet-B0 and MixNet-S have half their width and a stem of stride 1; ResNet-18 is as published."""
 
 
 def _claims(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str]:
@@ -123,45 +133,40 @@ def _accuracy(entry: Entry) -> str:
     return percent(entry.trained) + (f" ({entry.diverged} diverged)" if entry.diverged else "")
 
 
-def _origin(record: Record) -> Iterator[str]:
+def _origin(record: Record, networks: Sequence[str]) -> Iterator[str]:
     results, settings = record.results, record.settings
-    yield "    make paper-tables            # hours; goes on where it was interrupted"
-    yield "    python -m models.paper_tables --render --record models/results/runs.jsonl   # this file again, from the committed record"
-    yield ""
-    yield f"- Data: {_data(settings)}"
-    yield f"- Float models, one for each network (seed {settings['float_seed']}), the same for all its runs: {_phase(settings['float_phase'])}."
-    low_bit = _phase(settings["phase"])
-    yield f"- Low-bit training, the same for all configurations: {low_bit}, from scales and offsets of {settings['init_batches']} batches,"
-    yield "  gradients clipped to a norm of 1 and a tenth of the rate for scales and offsets (`FINETUNE` in `lsq_export/train.py`). Accuracy is that after the last"
-    yield "  epoch, not of the best one."
-    yield "- EfficientNet-B0 and MixNet-S have half their width and a stem of stride 1 on images below 64 pixels; ResNet-18 is as published."
-    wall, cpu = (sum(getattr(r, name) for r in results) / 3600 for name in ("seconds", "cpu_seconds"))
+    for data in dict.fromkeys(_data(s) for s in settings.values()):
+        yield f"- Data: {data}"
+    for network, s in settings.items():
+        start = f"low-bit: {_phase(s.phase)}, scales and offsets from {s.init_batches} of them"
+        yield f"- {network}: float (seed {s.float_seed}): {_phase(s.float_phase)}; {start}."
     measured = Counter(r.network for r in results)
-    planned = Counter(run.network for run in plan(networks_of(results), max((r.seed for r in results), default=0) + 1))
+    planned = Counter(run.network for run in plan(networks, max(r.seed for r in results) + 1))
     yield "- Runs: " + ", ".join(f"{network} {measured[network]} of {planned[network]}" for network in planned) + "."
-    yield f"- Time of the runs: {wall:.1f} hours on one thread each, {cpu:.1f} hours of processor time (the machine did other work, too); {_list(r.machine for r in results)}."
+    wall, cpu = (sum(getattr(r, name) for r in results) / 3600 for name in ("seconds", "cpu_seconds"))
+    machines = _list(r.machine for r in results)
+    yield f"- Time: {wall:.1f} hours on one thread each, {cpu:.1f} of them on the processor (the machine had other work); {machines}."
     versions = _list(", ".join(f"{name} {version}" for name, version in r.versions.items()) for r in results)
-    yield f"- Versions: {versions}. Commit: {_list(r.commit or 'unknown' for r in results)}. Settings: `{record.digest}`."
+    yield f"- Versions: {versions}; commit {_list(r.commit or 'unknown' for r in results)}."
     diverged = [f"{r.run}: {r.diverged}" for r in results if r.diverged]
-    if diverged:
-        yield "- Diverged (the accuracy is that of the last good epoch): " + "; ".join(diverged)
+    yield "- Diverged: " + ("; ".join(diverged) + ". The accuracy is that of the last good epoch." if diverged else "none.")
 
 
-def _data(settings: dict[str, Any]) -> str:
-    hard = settings["hard"]
+def _data(settings: Settings) -> str:
+    unsigned = "no mean is subtracted, so that unsigned codes lose nothing in the first layer"
+    hard = settings.hard
     if hard is None:
-        return f"`{settings['data']}`, inputs in 0 … 1 (no mean subtracted, so that unsigned codes lose nothing in the first layer)."
-    return (
-        f"scikit-learn's digits, made hard: enlarged from 8×8 to {hard['image_size']}×{hard['image_size']} pixels, each image moved by up to {hard['shift']} pixels both "
-        f"ways, Gaussian noise of σ = {hard['noise']} added to each pixel of 0 … 1 and the sum clipped to 0 … 1 (no mean subtracted, so that unsigned codes lose nothing in "
-        f"the first layer); {hard['train_per_class']} training images a class, which training moves by up to another pixel or so; each of the 359 test images "
-        f"{hard['test_copies']} times with another noise and shift. All images are the same in all runs."
-    )
+        return f"`{settings.data}` in 0 … 1 ({unsigned})."
+    made = f"enlarged from 8×8 to {hard.image_size}×{hard.image_size} pixels, each image moved by up to {hard.shift} pixels both ways"
+    noise = f"Gaussian noise of σ = {hard.noise:g} added to pixels of 0 … 1 and the sum clipped to 0 … 1 ({unsigned})"
+    counts = f"{hard.train_per_class} training images a class, each of the 359 test images {hard.test_copies} times with another noise and shift"
+    return f"scikit-learn's digits made hard: {made}, {noise}; {counts}. All runs see the same images; training moves them by another pixel."
 
 
-def _phase(phase: dict[str, Any]) -> str:
-    return f"{phase['epochs']} epochs, SGD with a rate of at most {phase['lr']}, batches of {phase['batch_size']}"
+def _phase(phase: Phase) -> str:
+    clip = f", gradients clipped to {phase.clip_norm:g}" if phase.clip_norm else ""
+    return f"{phase.epochs} epochs of SGD, rate up to {phase.lr:g}, batches of {phase.batch_size}{clip}"
 
 
-def _list(values: Any) -> str:
-    return ", ".join(dict.fromkeys(values)) or MISSING
+def _list(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))

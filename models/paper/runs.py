@@ -103,7 +103,7 @@ def measure(run: Run, settings: Settings, directory: Path) -> Result:
         epochs=recipe.epochs,
         seconds=round(time.perf_counter() - wall, 2),
         cpu_seconds=round(time.process_time() - cpu, 2),
-        settings=settings.to_dict(),
+        settings=settings,
         commit=_commit(),
         versions={"lsq_export": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         machine=_machine(),
