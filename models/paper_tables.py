@@ -36,7 +36,9 @@ def _networks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[s
 @click.option("--seeds", type=click.IntRange(1), default=5, help="Runs of each cell, with the seeds 0, 1, …")
 @click.option("--only", type=click.Choice(["table1", "table2"]), multiple=True, help="Only this table.  [default: both]")
 @click.option("--data", "data_spec", default="digits", metavar="SPEC", help="digits (made hard) or imagefolder:DIR.")
-@click.option("--image-size", type=click.IntRange(1), help="Height and width of the images.  [default: 16 for digits, 224 for imagefolder]")
+@click.option(
+    "--image-size", type=click.IntRange(1), help="Height and width of the images.  [default: that of the committed tables, 224 for imagefolder]"
+)
 @click.option("--epochs", type=click.IntRange(0), help="Epochs of low-bit training; 0: only initialize.  [default: that of the committed tables]")
 @click.option("--float-epochs", type=click.IntRange(1), help="Epochs of float training.  [default: that of the committed tables]")
 @click.option("--jobs", type=click.IntRange(1), default=1, help="Processes that run side by side, each on one thread.")
@@ -78,7 +80,6 @@ def command(
 
 
 def _settings(network: str, data_spec: str, image_size: int | None, epochs: int | None, float_epochs: int | None) -> Settings:
-    from .paper.digits import HardDigits
     from .paper.plan import settings_of
 
     settings = settings_of(network)
@@ -86,8 +87,8 @@ def _settings(network: str, data_spec: str, image_size: int | None, epochs: int 
         settings = replace(settings, data=data_spec, hard=None, image_size=image_size)
     elif data_spec != "digits":
         raise click.UsageError(f"--data {data_spec}: use digits or imagefolder:DIR")
-    elif image_size is not None:
-        settings = replace(settings, hard=HardDigits(image_size=image_size))
+    elif image_size is not None and settings.hard is not None:
+        settings = replace(settings, hard=replace(settings.hard, image_size=image_size))
     if epochs is not None:
         settings = replace(settings, phase=replace(settings.phase, epochs=epochs))
     if float_epochs is not None:

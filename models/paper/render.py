@@ -136,7 +136,7 @@ def _accuracy(entry: Entry) -> str:
 def _origin(record: Record, networks: Sequence[str]) -> Iterator[str]:
     results, settings = record.results, record.settings
     for data in dict.fromkeys(_data(s) for s in settings.values()):
-        yield f"- Data: {data}"
+        yield f"- Data of {', '.join(network for network, s in settings.items() if _data(s) == data)}: {data}"
     for network, s in settings.items():
         start = f"low-bit: {_phase(s.phase)}, scales and offsets from {s.init_batches} of them"
         yield f"- {network}: float (seed {s.float_seed}): {_phase(s.float_phase)}; {start}."
