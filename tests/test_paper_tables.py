@@ -20,10 +20,12 @@ import models.paper.runs
 import models.paper.series
 from calib.errors import QuantizationError
 from calib.quantized import quantized_modules
+from lsq_export.checkpoint import restore
 from lsq_export.data import Dataset
+from lsq_export.job import Job, train_float
 from lsq_export.models import build
 from lsq_export.prepare import QATConfig, prepare
-from lsq_export.train import evaluate
+from lsq_export.train import PRETRAIN, TrainResult, evaluate
 from models.paper.claims import FAILS, HOLDS, MISSING, UNDECIDED, Check, check_all
 from models.paper.data import hard_digits, load_folder
 from models.paper.digits import HardDigits
@@ -365,7 +367,6 @@ def test_without_training_the_accuracy_is_that_of_the_initialization(float_model
     assert found.trained == found.initialized and found.train_accuracy is None
     # by hand, from the same checkpoint
     from calib import initialize
-    from lsq_export.checkpoint import restore
 
     model, _ = restore(float_path("tiny", SMALL, float_models))
     assert found.float_accuracy == evaluate(model, data.batches("test"))
@@ -383,15 +384,38 @@ def test_a_run_that_diverges_is_recorded(float_models: Path, monkeypatch: pytest
     assert found.diverged == "the loss is nan in epoch 1" and found.trained == found.initialized
 
 
-def test_an_interrupted_float_training_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*args: object, out: Path, **options: object) -> None:
-        out.write_bytes(b"half")  # what train_float does on Ctrl-C
+@pytest.mark.parametrize("where", ["pretrain", "save"])
+def test_an_interrupted_float_training_leaves_nothing(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(path: Path, *args: object, **options: object) -> None:
+        path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models.paper.runs, "train_float", interrupt)
+    if where == "save":
+        monkeypatch.setattr(models.paper.runs.checkpoint, "save", half)
+    else:
+        monkeypatch.setattr(models.paper.runs, "pretrain", lambda *args, **options: TrainResult((), True, "cpu", PRETRAIN))
     with pytest.raises(KeyboardInterrupt):
         models.paper.runs.make_float("tiny", SMALL, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_float_model_is_that_of_the_product(float_models: Path, data: Dataset) -> None:
+    recipe = replace(PRETRAIN, epochs=4, lr=0.05, batch_size=16)
+    theirs = train_float(Job("tiny", "digits", float_recipe=recipe), data).model.state_dict()
+    ours = restore(float_path("tiny", SMALL, float_models))[0].state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+def test_batch_norms_have_the_epsilon_of_the_settings(tmp_path: Path) -> None:
+    settings = replace(SMALL, norm_eps=1.0, float_phase=Phase(1, 0.05, 16, 0.0))
+    plain = replace(settings, norm_eps=None)
+    accuracies = []
+    for each in (settings, plain):
+        models.paper.runs.make_float("tiny", each, tmp_path)
+        model, _ = models.paper.runs._float_model("tiny", each, tmp_path)
+        assert {m.eps for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {each.norm_eps or 1e-5}
+        accuracies.append(model.state_dict()["fc.weight"])
+    assert not torch.equal(*accuracies)  # trained with it, too
 
 
 def test_configuration_1s_signs_the_inputs_of_linear_bottlenecks(data: Dataset) -> None:

@@ -139,6 +139,7 @@ def _origin(record: Record, networks: Sequence[str]) -> Iterator[str]:
         yield f"- Data of {', '.join(network for network, s in settings.items() if _data(s) == data)}: {data}"
     for network, s in settings.items():
         start = f"low-bit: {_phase(s.phase)}, scales and offsets from {s.init_batches} of them"
+        start += f"; batch norms with ε = {s.norm_eps:g}" if s.norm_eps is not None else ""
         yield f"- {network}: float (seed {s.float_seed}): {_phase(s.float_phase)}; {start}."
     measured = Counter(r.network for r in results)
     planned = Counter(run.network for run in plan(networks, max(r.seed for r in results) + 1))

@@ -24,12 +24,13 @@ from calib.errors import QuantizationError
 from calib.initialize import observe
 from calib.observers import Observer
 from calib.quantized import quantized_modules
-from lsq_export import __version__
+from lsq_export import __version__, checkpoint
 from lsq_export.data import Dataset, TensorSplit
-from lsq_export.job import Job, train_float
+from lsq_export.job import Job
+from lsq_export.models import build
 from lsq_export.prepare import QATConfig, prepare
 from lsq_export.quantizer import Quantizer
-from lsq_export.train import FINETUNE, PRETRAIN, Recipe, evaluate, finetune
+from lsq_export.train import FINETUNE, PRETRAIN, Recipe, evaluate, finetune, pretrain
 
 from .data import hard_digits, load_folder
 from .digits import HardDigits
@@ -64,9 +65,24 @@ def make_float(network: str, settings: Settings, directory: Path) -> None:
         return
     directory.mkdir(parents=True, exist_ok=True)
     data = load_data(settings.data, settings.hard, settings.image_size)
+    job = Job(network, settings.data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.float_seed)
+        model = _with_eps(build(**job.model_spec(data)), settings)
+    result = pretrain(model, _quick(data), recipe=_recipe(PRETRAIN, settings.float_phase), seed=settings.float_seed, device=device())
+    if result.interrupted:
+        raise KeyboardInterrupt
     unfinished = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        train_float(_job(network, settings), _quick(data), out=unfinished)
+        checkpoint.save(
+            unfinished,
+            model,
+            model_spec=job.model_spec(data),
+            config=None,
+            input_shape=data.input_shape,
+            preprocessing=data.preprocessing,
+            extra={"settings": settings.to_dict()},
+        )
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -127,12 +143,16 @@ def sign_inputs(model: nn.Module, batches: Iterable[Any]) -> list[str]:
 def _float_model(network: str, settings: Settings, directory: Path) -> tuple[nn.Module, float]:
     """The float model and its accuracy on all test images."""
     data = load_data(settings.data, settings.hard, settings.image_size)
-    model = train_float(_job(network, settings), _quick(data), start=float_path(network, settings, directory)).model.to(device())
+    model = _with_eps(checkpoint.restore(float_path(network, settings, directory))[0], settings).to(device())
     return model, evaluate(model, data.batches("test", TEST_BATCH))
 
 
-def _job(network: str, settings: Settings) -> Job:
-    return Job(network, settings.data, float_recipe=_recipe(PRETRAIN, settings.float_phase), seed=settings.float_seed)
+def _with_eps(model: nn.Module, settings: Settings) -> nn.Module:
+    """The model, with the ε of the settings in its batch norms (checkpoints do not hold it)."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and settings.norm_eps is not None:
+            module.eps = settings.norm_eps
+    return model
 
 
 def _config(run: Run, settings: Settings) -> QATConfig:
