@@ -265,6 +265,16 @@ def test_the_float_claim_turns_with_the_numbers(trained: float, verdict: str) ->
     assert found.verdict == verdict and found.network == "resnet18"
 
 
+def test_networks_that_only_guess_decide_nothing() -> None:
+    def guessing(run: Run) -> float:
+        return {"4": 0.12, "1": 0.10, "1s": 0.10}.get(run.configuration, 0.1) + (0.0005 if run.init == "mse" else 0.005) * run.seed
+
+    found = check_all(synthetic(guessing), ("efficientnet_b0",))
+    assert {c.verdict for c in found} == {UNDECIDED} and all("neither learned anything" in c.figure for c in found)
+    learned = checks(synthetic(lambda run: guessing(run) + (0.1 if run.configuration == "4" else 0.0)), "")  # one of the two did
+    assert {c.verdict for c in learned if c.network == "efficientnet_b0" and "≥" in c.claim} == {HOLDS}
+
+
 def test_one_seed_decides_nothing() -> None:
     found = check_all(synthetic(gaining(0.3, 0.1), seeds=1), ("efficientnet_b0", "resnet18"))
     assert {c.verdict for c in found} == {UNDECIDED}

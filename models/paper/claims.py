@@ -1,14 +1,16 @@
 """The paper's claims, each as a number with its uncertainty and a verdict.
 
 Differences are paired: the same seed means the same float model, batches and calibration images. A verdict other than "undecided" needs the whole
-95 % interval on one side of zero, or p < 0.05, so that noise is not called a gain.
+95 % interval on one side of zero, or p < 0.05, so that noise is not called a gain; and one of the two networks must have learned something.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from .digits import CLASSES
 from .plan import INIT_NAMES, SWISH_NETWORKS, TABLE_2
 from .record import Result
 from .statistics import CONFIDENCE, Estimate, f_test
@@ -16,6 +18,8 @@ from .statistics import CONFIDENCE, Estimate, f_test
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not reproduce", "undecided", "not measured"
 Cell = tuple[str, int, str, str]  # network, bits, configuration, initialization
 WIDTHS = (2, 4)  # at which the gain is compared
+NOTHING = ", but neither learned anything"
+LEARNED = 1.5  # times the accuracy of guessing: networks whose mean is below have learned nothing
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ def _four_is_not_worse(found: Mapping[Cell, Mapping[int, Result]], network: str)
         return
     for baseline in ("1", "1s"):
         for bits in (2, 3, 4):
-            gains = paired(found, (network, bits, "4", "mse"), (network, bits, baseline, "lsq"))
-            yield _sign(f"configuration 4 ≥ {baseline} on Swish networks", network, f"W{bits}A{bits}", list(gains.values()))
+            pair: tuple[Cell, Cell] = (network, bits, "4", "mse"), (network, bits, baseline, "lsq")
+            gains = list(paired(found, *pair).values())
+            yield _sign(f"configuration 4 ≥ {baseline} on Swish networks", network, f"W{bits}A{bits}", gains, _guessing(found, pair))
 
 
 def _gain_grows(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
@@ -64,25 +69,30 @@ def _gain_grows(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Ite
     if network not in SWISH_NETWORKS:
         return
     for baseline in ("1", "1s"):
-        low, high = (paired(found, (network, bits, "4", "mse"), (network, bits, baseline, "lsq")) for bits in WIDTHS)
+        pairs: list[tuple[Cell, Cell]] = [((network, bits, "4", "mse"), (network, bits, baseline, "lsq")) for bits in WIDTHS]
+        low, high = (paired(found, *pair) for pair in pairs)
         growth = [low[seed] - high[seed] for seed in sorted(low.keys() & high.keys())]
-        yield _sign(f"the gain of 4 over {baseline} is larger at W2A2 than at W4A4", network, "W2A2 - W4A4", growth)
+        guessing = any(_guessing(found, pair) for pair in pairs)
+        yield _sign(f"the gain of 4 over {baseline} is larger at W2A2 than at W4A4", network, "W2A2 - W4A4", growth, guessing)
 
 
 def _smaller_spread(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
     """Table 2 of the paper: standard deviations at W2A2."""
     configuration, bits = TABLE_2
-    ours = _trained(found, (network, bits, configuration, "mse"))
+    cell = network, bits, configuration, "mse"
+    ours = _trained(found, cell)
     for other in ("minmax", "lsq"):
-        theirs = _trained(found, (network, bits, configuration, other))
+        theirs = _trained(found, (*cell[:3], other))
         claim, where = f"LSQ+ initialization has a smaller spread than {INIT_NAMES[other]}", f"W{bits}A{bits}"
         if min(len(ours), len(theirs)) < 2:
             yield Check(claim, network, where, f"{len(ours)} and {len(theirs)} seeds", MISSING if not (ours and theirs) else UNDECIDED)
             continue
         p, q = f_test(theirs, ours), f_test(ours, theirs)
-        verdict = HOLDS if p < 1 - CONFIDENCE else FAILS if q < 1 - CONFIDENCE else UNDECIDED
+        guessing = _guessing(found, (cell, (*cell[:3], other)))
+        verdict = UNDECIDED if guessing else HOLDS if p < 1 - CONFIDENCE else FAILS if q < 1 - CONFIDENCE else UNDECIDED
         stds = [Estimate(tuple(values)).std or 0.0 for values in (ours, theirs)]
         figure = f"std {100 * stds[0]:.2f} against {100 * stds[1]:.2f} points, {len(ours)} and {len(theirs)} seeds, p = {p:.2g} (F test)"
+        figure += NOTHING if guessing else ""
         yield Check(claim, network, where, figure, verdict)
 
 
@@ -97,7 +107,13 @@ def _trained(found: Mapping[Cell, Mapping[int, Result]], cell: Cell) -> list[flo
     return [result.trained for _, result in sorted(found.get(cell, {}).items())]
 
 
-def _sign(claim: str, network: str, where: str, differences: Sequence[float]) -> Check:
+def _guessing(found: Mapping[Cell, Mapping[int, Result]], compared: Sequence[Cell]) -> bool:
+    """Whether none of these cells is better than guessing (known for digits, with ten classes): then their differences mean nothing."""
+    runs = [list(found.get(cell, {}).values()) for cell in compared]
+    return all(each and each[0].settings.hard is not None and fmean(r.trained for r in each) < LEARNED / CLASSES for each in runs)
+
+
+def _sign(claim: str, network: str, where: str, differences: Sequence[float], guessing: bool = False) -> Check:
     """Whether the mean of the differences is above zero."""
     if not differences:
         return Check(claim, network, where, "", MISSING)
@@ -105,5 +121,8 @@ def _sign(claim: str, network: str, where: str, differences: Sequence[float]) ->
     figure = f"{100 * estimate.mean:+.2f} points"
     if estimate.half_width is None:
         return Check(claim, network, where, f"{figure}, one seed", UNDECIDED)
+    figure += f" ± {100 * estimate.half_width:.2f} (95 %, {estimate.n} seeds)"
+    if guessing:
+        return Check(claim, network, where, figure + NOTHING, UNDECIDED)
     verdict = HOLDS if estimate.mean > estimate.half_width else FAILS if estimate.mean < -estimate.half_width else UNDECIDED
-    return Check(claim, network, where, f"{figure} ± {100 * estimate.half_width:.2f} (95 %, {estimate.n} seeds)", verdict)
+    return Check(claim, network, where, figure, verdict)

@@ -12,10 +12,9 @@ import torch
 
 from lsq_export.data import Dataset, Split, TensorSplit, load, shift
 
-from .digits import HardDigits
+from .digits import CLASSES, HardDigits
 
 DATA_SEED = 2004_09576
-CLASSES = 10
 
 
 def hard_digits(hard: HardDigits) -> Dataset:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CLASSES = 10
+
 
 @dataclass(frozen=True)
 class HardDigits:

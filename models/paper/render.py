@@ -76,8 +76,9 @@ percent."""
 
 CLAIMS = """\
 *Holds* and *does not reproduce* need the whole 95 % confidence interval (Student's t, differences paired by seed) on one side of zero, or p < 0.05;
-everything else is *undecided*. The interval is that of the training seed (order and shifts of the images, calibration images) for one float model
-and one set of test images. Many claims are tested, without a correction for that."""
+everything else is *undecided*, also what compares networks that do not beat guessing (10 % on digits). The interval is that of the training seed
+(order and shifts of the images, calibration images) for one float model and one set of test images. Many claims are tested, without a correction for
+that."""
 
 TABLE_1 = """\
 Mean ± standard deviation over seeds [number of runs], and the mean difference to the float model in points. Weights are symmetric, one scale a
