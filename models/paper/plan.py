@@ -123,7 +123,7 @@ class Settings:
 # A channel that the coarse codes make constant has no variance, so its batch norm passes its gradient on 1/√ε times as large: 316 times at 1e-5.
 _RESNET = Settings(phase=Phase(epochs=3, lr=0.03, batch_size=32, clip_norm=1.0))
 _SWISH = Settings(
-    phase=Phase(epochs=6, lr=0.03, batch_size=32, clip_norm=3.0),
+    phase=Phase(epochs=10, lr=0.03, batch_size=32, clip_norm=3.0),
     hard=HardDigits(image_size=24, shift=3),
     float_phase=Phase(epochs=14, lr=0.05, batch_size=32, clip_norm=0.0),
     norm_eps=0.01,
