@@ -119,8 +119,8 @@ class Settings:
 
 
 # Of the committed tables: small enough for two cores, long enough that W4A4 learns; the same for all configurations and initializations.
-# Swish networks: with PyTorch's ε of 1e-5 the gradient norms of EfficientNet-B0 were in the hundreds and W4A4 stayed near guessing, on 16 and on 24 pixels;
-# with 1e-2 it learned. Probably channels that coarse codes make constant: their batch norm passes gradients on up to 1/√ε times as large.
+# Swish networks: with PyTorch's ε of 1e-5 EfficientNet-B0 had gradient norms in the hundreds and W4A4 stayed near guessing, at 16 and at 24
+# pixels; with 1e-2 it learned. Probably channels that coarse codes make constant: their batch norm passes gradients on up to 1/√ε times as large.
 _RESNET = Settings(phase=Phase(epochs=3, lr=0.03, batch_size=32, clip_norm=1.0))
 _SWISH = Settings(
     phase=Phase(epochs=10, lr=0.03, batch_size=32, clip_norm=3.0),

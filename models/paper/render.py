@@ -98,8 +98,8 @@ Accuracy is that after the last epoch, not of the best one. Each network has one
 for all configurations and initializations, which also has the safeguards of `FINETUNE` in `lsq_export/train.py`. On images below 64 pixels
 EfficientNet-B0 and MixNet-S have half their width and a stem of stride 1; ResNet-18 is as published.
 
-The committed settings were found by trial on seed 0, judged by these test images, too: ResNet-18's rate on configurations 1 and 4 at W2A2 (the higher of
-two was better for both), those of the Swish networks on configuration 4 of EfficientNet-B0 alone, about fifteen trials, until W4A4 learned. At W2A2
+The committed settings were found by trial on seed 0, judged by test images, too: ResNet-18's rate on configurations 1 and 4 at W2A2 (the higher
+of two was better for both), those of the Swish networks on configuration 4 of EfficientNet-B0, some fifteen trials, until W4A4 learned. At W2A2
 none of them got beyond guessing (up to 25 epochs, rates of 0.03 to 0.15, also with 8-bit weights). This favors configuration 4, if anything."""
 
 
