@@ -1,4 +1,5 @@
-# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | bench-init | folds | format | clean. Each makes its virtual environment first, once.
+# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | bench-init | folds | paper-tables | format | clean. Each makes
+# its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ WEIGHT_BITS     ?= $(BITS)
 ACTIVATION_BITS ?= $(BITS)
 OUT             ?= demo-out
 FOLDS           ?= out-folds
+PAPER           ?= out-paper
 ARGS            ?=
 SIZE            ?= 224
 NETWORKS        ?= resnet18 efficientnet_b0 mixnet_s
@@ -25,10 +27,10 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow test-isa bench folds bench-record bench-qat bench-init format clean FORCE
+.PHONY: help venv demo test lint test-slow test-isa bench folds bench-record bench-qat bench-init paper-tables format clean FORCE
 
 help:
-	@head -2 Makefile
+	@head -3 Makefile
 
 demo: $(STAMP)
 	$(BIN)/lsq-export demo --model $(MODEL) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --out $(OUT) --force $(ARGS)
@@ -79,6 +81,11 @@ folds: $(STAMP)
 	@for b in 2 3 4; do test -f $(FOLDS)/w$${b}a$$b.safetensors || $(TRAIN_FOLDS) --weight-bits $$b --activation-bits $$b \
 	  --float-checkpoint $(FOLDS)/float.safetensors --out $(FOLDS)/w$${b}a$$b.safetensors || exit; done
 	$(BIN)/lsq-export folds $(foreach b,2 3 4 8,$(FOLDS)/w$(b)a$(b).safetensors) --out $(FOLDS)/folds.json
+
+# models/RESULTS.md: hours on two cores; goes on where it was interrupted. PAPER: the record of the runs and the float models.
+paper-tables: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m models.paper_tables --jobs $(JOBS) --record $(PAPER)/runs.jsonl $(ARGS)
+	$(BIN)/python -m models.paper_tables --render --record $(PAPER)/runs.jsonl
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""The arrows of the design, read from the sources: calib <- lsq_export <- lsq_export.cli, models beside them.
+"""The arrows of the design, read from the sources: calib <- lsq_export <- lsq_export.cli, models beside them; the paper's tables on top of all.
 
 Only the command line and the report print.
 """
@@ -17,8 +17,10 @@ ONNX = {"onnx", "onnxruntime", "onnxscript", "onnx_ir"}
 
 
 def layer(path: Path) -> str:
-    """calib, models, cli, report or lsq_export. __main__ belongs to the command line."""
+    """calib, models, paper (in models), cli, report or lsq_export. __main__ belongs to the command line, models/paper_tables.py to it, too."""
     parts = path.relative_to(ROOT).parts
+    if parts[0] == "models" and parts[1] in ("paper", "paper_tables.py"):
+        return "paper" if parts[1] == "paper" else "cli"
     if parts[0] != "lsq_export":
         return parts[0]
     return "cli" if parts[1] in ("cli", "__main__.py") else "report" if parts[1].removesuffix(".py") == "report" else "lsq_export"
@@ -44,16 +46,18 @@ def forbidden(source: str, path: Path) -> list[str]:
     found = []
     for name in imports(source, path):
         top = name.split(".")[0]
+        upward = name.startswith("lsq_export.models.paper") and path.relative_to(ROOT).parts[0] != "models"
         bad = {
             "calib": top in {"lsq_export", "models", "click", "rich"} | ONNX,
             "models": top in {"models", "click", "rich"} | ONNX
-            or (top == "lsq_export" and not name.startswith("lsq_export.models"))
+            or (top == "lsq_export" and (not name.startswith("lsq_export.models") or name.startswith("lsq_export.models.paper")))
             or (top == "calib" and not name.startswith("calib.errors.")),
             "lsq_export": top in {"click", "models"} or name.startswith("lsq_export.cli"),
             "report": top in {"click", "models"} or name.startswith("lsq_export.cli"),
+            "paper": top in {"models", "click", "rich"} | ONNX or name.startswith("lsq_export.cli"),
             "cli": top == "models",
         }[here]
-        if bad:
+        if bad or upward:
             found.append(name)
     return found
 
@@ -86,6 +90,11 @@ def test_arrows(path: Path) -> None:
         ("models/x.py", "import calib"),
         ("models/x.py", "from lsq_export import prepare"),
         ("models/x.py", "from ..prepare import prepare"),
+        ("models/x.py", "from .paper.plan import plan"),
+        ("models/paper/x.py", "import click"),
+        ("models/paper/x.py", "from lsq_export.cli.output import console"),
+        ("lsq_export/x.py", "from .models.paper.plan import plan"),
+        ("lsq_export/cli/x.py", "from lsq_export.models.paper_tables import command"),
     ],
 )
 def test_a_wrong_arrow_is_found(file: str, source: str) -> None:
@@ -98,6 +107,8 @@ def test_a_wrong_arrow_is_found(file: str, source: str) -> None:
         ("calib/x.py", "import torch\nfrom .errors import QuantizationError"),
         ("lsq_export/x.py", "import onnx\nfrom calib.grid import Grid\nfrom .models import build"),
         ("lsq_export/cli/x.py", "import click\nfrom ..prepare import prepare"),
+        ("models/paper/x.py", "import calib\nfrom lsq_export.job import Job\nfrom .plan import plan"),
+        ("models/paper_tables.py", "import click\nfrom lsq_export.cli.output import console\nfrom .paper.plan import plan"),
         ("models/x.py", "from calib.errors import QuantizationError\nfrom .tiny import Tiny\nfrom torch import nn"),
     ],
 )
@@ -110,4 +121,4 @@ def test_a_print_is_found() -> None:
 
 
 def test_the_layers_are_there() -> None:
-    assert {layer(path) for path in SOURCES} >= {"calib", "lsq_export", "cli", "models"}
+    assert {layer(path) for path in SOURCES} >= {"calib", "lsq_export", "cli", "models", "paper"}

@@ -49,7 +49,36 @@ def silent_rank() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
-class LazyGroup(click.Group):
+class OneLineErrors(click.Command):
+    """A command whose errors are one line on stderr and an exit code (table above)."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Parse the command line and run; every error becomes one line on stderr and an exit code (table above)."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(BAD_INPUT)
+        except click.UsageError as error:
+            hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+            _fail(error, f"{error.format_message()}{hint}", BAD_INPUT)
+        except click.ClickException as error:
+            _fail(error, error.format_message(), BAD_INPUT)
+        except click.Abort as error:
+            _fail(error, "interrupted", INTERRUPTED)
+        except Exception as error:
+            from calib.errors import QuantizationError  # calib may import torch, which `--help` must not wait for
+
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
+            if isinstance(error, QuantizationError):
+                _fail(error, str(error), BAD_INPUT)
+            _fail(error, f"{type(error).__name__}: {error} (an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback)", INTERNAL)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class LazyGroup(OneLineErrors, click.Group):
     """A group whose commands live in modules of their own: `lsq_export.cli.<name>` holds the function `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -87,31 +116,6 @@ class LazyGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         return result
-
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Parse the command line and run; every error becomes one line on stderr and an exit code (table above)."""
-        kwargs["standalone_mode"] = False
-        try:
-            code = super().main(*args, **kwargs)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(BAD_INPUT)
-        except click.UsageError as error:
-            hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-            _fail(error, f"{error.format_message()}{hint}", BAD_INPUT)
-        except click.ClickException as error:
-            _fail(error, error.format_message(), BAD_INPUT)
-        except click.Abort as error:
-            _fail(error, "interrupted", INTERRUPTED)
-        except Exception as error:
-            from calib.errors import QuantizationError  # calib may import torch, which `--help` must not wait for
-
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
-            if isinstance(error, QuantizationError):
-                _fail(error, str(error), BAD_INPUT)
-            _fail(error, f"{type(error).__name__}: {error} (an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback)", INTERNAL)
-        sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:

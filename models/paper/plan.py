@@ -1,0 +1,156 @@
+"""Which runs the tables consist of, and the settings of each network.
+
+Table 1: each configuration at each width. Table 2: configuration 4 at W2A2 from each initialization. What both need is run once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from calib.errors import QuantizationError
+
+from .digits import HardDigits
+
+NETWORKS = ("efficientnet_b0", "resnet18", "mixnet_s")
+SWISH_NETWORKS = ("efficientnet_b0", "mixnet_s")
+BITS = (2, 3, 4)
+INITS = ("minmax", "lsq", "mse")
+INIT_NAMES = {"minmax": "min-max", "lsq": "LSQ", "mse": "LSQ+"}
+TABLE_2 = ("4", 2)  # configuration and width of the second table
+TABLES = ("table1", "table2")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A row of table 1: the grid of activations and where scales and offsets start.
+
+    signed_inputs: layers whose inputs go below what Swish can give (linear bottlenecks) get signed codes all the same.
+    """
+
+    name: str
+    grid: str
+    init: str
+    signed_inputs: bool = False
+
+    @property
+    def description(self) -> str:
+        """For the tables."""
+        where = ", signed after linear bottlenecks" if self.signed_inputs else ""
+        return f"{self.grid.replace('-', ', ')}{where}; {INIT_NAMES[self.init]} initialization"
+
+
+CONFIGURATIONS = {
+    c.name: c
+    for c in (
+        Configuration("1", "unsigned-symmetric", "lsq"),  # LSQ
+        Configuration("1s", "unsigned-symmetric", "lsq", signed_inputs=True),
+        Configuration("2", "signed-symmetric", "mse"),
+        Configuration("3", "signed-asymmetric", "mse"),
+        Configuration("4", "unsigned-asymmetric", "mse"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    network: str
+    bits: int
+    configuration: str
+    init: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.network} W{self.bits}A{self.bits} configuration {self.configuration} {self.init} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Of one training, as in `lsq_export.train.Recipe`. The rest is that of the recipes there."""
+
+    epochs: int
+    lr: float
+    batch_size: int
+    clip_norm: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything besides a `Run` that decides its result. data: "digits" or "imagefolder:DIR". hard: how digits are made hard; None for a folder.
+
+    phase: the low-bit training. init_batches: its batches that scales and offsets start from. float_seed: of the one float model of the network.
+    norm_eps: ε of the batch norms, in float and low-bit training; None: PyTorch's 1e-5.
+    """
+
+    phase: Phase
+    data: str = "digits"
+    hard: HardDigits | None = field(default_factory=HardDigits)
+    image_size: int | None = None
+    float_phase: Phase = Phase(epochs=15, lr=0.05, batch_size=64, clip_norm=0.0)
+    init_batches: int = 4
+    first_last_bits: int | None = 8
+    float_seed: int = 0
+    norm_eps: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """The opposite of to_dict. Errors (TypeError, KeyError): missing (but for norm_eps, which early records do not have) or unknown names."""
+        values = {"norm_eps": None, **values}
+        if set(values) != {f.name for f in fields(cls)}:
+            raise TypeError(f"settings with the names {', '.join(values)}")
+        hard = values["hard"]
+        phases = {name: Phase(**values[name]) for name in ("phase", "float_phase")}
+        return cls(**{**values, **phases, "hard": None if hard is None else HardDigits(**hard)})
+
+    @property
+    def float_digest(self) -> str:
+        """Twelve hexadecimal digits that name what decides the float model: the low-bit phase does not."""
+        values = {k: v for k, v in self.to_dict().items() if k not in ("phase", "init_batches", "first_last_bits")}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+# Of the committed tables: small enough for two cores, long enough that W4A4 learns; the same for all configurations and initializations.
+# Swish networks: with PyTorch's ε of 1e-5 EfficientNet-B0 had gradient norms in the hundreds and W4A4 stayed near guessing, at 16 and at 24
+# pixels; with 1e-2 it learned. Probably channels that coarse codes make constant: their batch norm passes gradients on up to 1/√ε times as large.
+_RESNET = Settings(phase=Phase(epochs=3, lr=0.03, batch_size=32, clip_norm=1.0))
+_SWISH = Settings(
+    phase=Phase(epochs=10, lr=0.03, batch_size=32, clip_norm=3.0),
+    hard=HardDigits(image_size=24, shift=3),
+    float_phase=Phase(epochs=14, lr=0.05, batch_size=32, clip_norm=0.0),
+    norm_eps=0.01,
+)
+
+
+def settings_of(network: str) -> Settings:
+    """The settings of the committed tables for a network."""
+    return _SWISH if network in SWISH_NETWORKS else _RESNET
+
+
+def plan(networks: Sequence[str] = NETWORKS, seeds: int = 5, only: Iterable[str] = TABLES) -> tuple[Run, ...]:
+    """All runs, the first seed of every cell before the second one of any, so that an unfinished record is balanced. `only`: these tables."""
+    if seeds < 1:
+        raise QuantizationError(f"the number of seeds is {seeds}: use 1 or more")
+    wanted = set(only)
+    runs: dict[Run, None] = {}  # an ordered set
+    for seed in range(seeds):
+        for network in networks:
+            if "table2" in wanted:
+                configuration, bits = TABLE_2
+                runs.update(dict.fromkeys(Run(network, bits, configuration, init, seed) for init in INITS))
+            if "table1" in wanted:
+                runs.update(dict.fromkeys(Run(network, bits, c.name, c.init, seed) for bits in BITS for c in rows(network)))
+    return tuple(runs)
+
+
+def rows(network: str) -> tuple[Configuration, ...]:
+    """The rows of table 1 for a network: 1s only where it is something else than 1."""
+    return tuple(c for c in CONFIGURATIONS.values() if network in SWISH_NETWORKS or not c.signed_inputs)

@@ -1,0 +1,138 @@
+"""The record: JSON lines, one a run. A killed series goes on behind the last whole line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from calib.errors import QuantizationError
+
+from .plan import Run, Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """Accuracies (top-1 on the test images, 0-1) of a run, and what it took.
+
+    float_accuracy: of the float model that it starts from. initialized, trained: of the low-bit model before and after training.
+    train_accuracy: on the training images, in the last epoch. diverged: why training stopped; `trained` is then that of the last good epoch.
+    seconds, cpu_seconds: wall time and processor time of the run, without the float model. commit: None outside of git.
+    """
+
+    network: str
+    bits: int
+    configuration: str
+    init: str
+    seed: int
+    float_accuracy: float
+    initialized: float
+    trained: float
+    train_accuracy: float | None
+    diverged: str | None
+    epochs: int
+    seconds: float
+    cpu_seconds: float
+    settings: Settings
+    commit: str | None
+    versions: dict[str, str]
+    machine: str
+
+    @property
+    def run(self) -> Run:
+        """What was run."""
+        return Run(self.network, self.bits, self.configuration, self.init, self.seed)
+
+
+class Record:
+    """The file of a series.
+
+    record = Record(Path("runs.jsonl"), {"resnet18": settings})     # a file with runs of resnet18 that were made with others is refused
+    todo = [run for run in plan() if run not in record.done]
+    record.append(result)
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Settings] | None = None) -> None:
+        """settings: what the networks of the series are measured with; None: only read it. A last line that an interruption cut is dropped.
+
+        Errors (QuantizationError): no record (where one must exist), another kind of file, other settings, the same run twice.
+        """
+        self.path = path
+        self._wanted = dict(settings or {})
+        lines = self._read(required=settings is None)
+        whole = [line for line in lines if line.endswith("\n")]
+        self._torn = len(whole) < len(lines)
+        self.results: list[Result] = []
+        for number, line in enumerate(whole, 1):
+            self._add(_result(f"{path}, line {number}", line), f"{path}, line {number}")
+        if settings is None and not self.results:
+            raise QuantizationError(f"{path} is empty: no run of the tables is recorded in it yet")
+
+    @property
+    def done(self) -> set[Run]:
+        """Runs that need not be run again."""
+        return {result.run for result in self.results}
+
+    @property
+    def settings(self) -> dict[str, Settings]:
+        """{network: settings of its runs}."""
+        return {result.network: result.settings for result in self.results}
+
+    @property
+    def lines(self) -> list[str]:
+        """What the file holds."""
+        return [json.dumps(asdict(result), allow_nan=False, ensure_ascii=False) + "\n" for result in self.results]
+
+    def append(self, result: Result) -> None:
+        """Write one line. Errors (QuantizationError): the file cannot be written, or holds this run."""
+        self._add(result, str(self.path))
+        try:
+            if self._torn:
+                text = self.path.read_text(encoding="utf-8")
+                self.path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+                self._torn = False
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(self.lines[-1])
+        except OSError as error:
+            raise QuantizationError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _read(self, required: bool) -> list[str]:
+        try:
+            if not required and not self.path.exists():
+                return []
+            return self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise QuantizationError(f"record {self.path} cannot be read ({reason}): give the file of a series of runs") from error
+
+    def _add(self, result: Result, where: str) -> None:
+        wanted = self._wanted.setdefault(result.network, result.settings)
+        if result.settings != wanted:
+            change = f"the settings of {result.network} differ ({_differences(result.settings.to_dict(), wanted.to_dict())})"
+            raise QuantizationError(f"{where}: {change}: give another file with --record, or the same settings")
+        if result.run in self.done:
+            raise QuantizationError(f"{where}: {result.run} is there already; remove the line")
+        self.results.append(result)
+
+
+def _result(where: str, line: str) -> Result:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise QuantizationError(f"{where}: no JSON ({error}); give another file with --record, or remove the line") from error
+    try:
+        result = Result(**{**values, "settings": Settings.from_dict(values["settings"])})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise QuantizationError(f"{where}: no run of the tables; give another file with --record, or remove the line") from error
+    for name in ("float_accuracy", "initialized", "trained"):
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise QuantizationError(f"{where}: {name} is {value!r}, not an accuracy of 0 to 1; remove the line")
+    return result
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    keys: Iterable[str] = dict.fromkeys([*found, *wanted])
+    return ", ".join(f"{key}: {found.get(key)}, not {wanted.get(key)}" for key in keys if found.get(key) != wanted.get(key))

@@ -1,0 +1,197 @@
+"""One run: float model (one for each network, trained once and kept) -> prepare -> initialize -> QAT -> accuracy.
+
+The pieces are those of `lsq_export.job`, with two differences: the long test runs at the start and at the end, not after each epoch, and
+configuration 1s changes quantizers between prepare and initialize.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+import calib
+from calib.errors import QuantizationError
+from calib.initialize import observe
+from calib.observers import Observer
+from calib.quantized import quantized_modules
+from lsq_export import __version__, checkpoint
+from lsq_export.data import Dataset, TensorSplit
+from lsq_export.job import Job
+from lsq_export.models import build
+from lsq_export.prepare import QATConfig, prepare
+from lsq_export.quantizer import Quantizer
+from lsq_export.train import FINETUNE, PRETRAIN, Recipe, evaluate, finetune, pretrain
+
+from .data import hard_digits, load_folder
+from .digits import HardDigits
+from .plan import CONFIGURATIONS, Phase, Run, Settings
+from .record import Result
+
+SWISH_MIN = -0.2785  # x·sigmoid(x) >= -0.27846; a tensor that goes below is no output of Swish or ReLU
+TEST_BATCH = 256
+QUICK_TEST = 32  # images of the test after each epoch, which nothing depends on
+
+
+def device() -> str:
+    """CUDA where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@lru_cache(maxsize=1)
+def load_data(data: str, hard: HardDigits | None, image_size: int | None) -> Dataset:
+    """The data set of the settings with these fields."""
+    return load_folder(data, image_size) if hard is None else hard_digits(hard)
+
+
+def float_path(network: str, settings: Settings, directory: Path) -> Path:
+    """Where the float model of a network lies."""
+    return directory / f"{network}-{settings.float_digest}.safetensors"
+
+
+def make_float(network: str, settings: Settings, directory: Path) -> None:
+    """Train the float model of a network, if it is not there yet. It appears whole or not at all."""
+    path = float_path(network, settings, directory)
+    if path.exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    data = load_data(settings.data, settings.hard, settings.image_size)
+    job = Job(network, settings.data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.float_seed)
+        model = _with_eps(build(**job.model_spec(data)), settings)
+    result = pretrain(model, _quick(data), recipe=_recipe(PRETRAIN, settings.float_phase), seed=settings.float_seed, device=device())
+    if result.interrupted:
+        raise KeyboardInterrupt
+    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        checkpoint.save(
+            unfinished,
+            model,
+            model_spec=job.model_spec(data),
+            config=None,
+            input_shape=data.input_shape,
+            preprocessing=data.preprocessing,
+            extra={"settings": settings.to_dict()},
+        )
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def measure(run: Run, settings: Settings, directory: Path) -> Result:
+    """Run it, from the float model in `directory`. Errors: KeyboardInterrupt, QuantizationError (data, float model)."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    data, place = load_data(settings.data, settings.hard, settings.image_size), device()
+    float_model, float_accuracy = _float_model(run.network, settings, directory)
+    recipe = _recipe(FINETUNE, settings.phase)
+    calibration = data.batches("train", recipe.batch_size, shuffle=run.seed, limit=settings.init_batches)
+    model = prepare(float_model, _config(run, settings)).to(place)
+    if CONFIGURATIONS[run.configuration].signed_inputs:
+        sign_inputs(model, calibration)
+    calib.initialize(model, calibration, method=cast(Any, run.init))
+    initialized = evaluate(model, data.batches("test", TEST_BATCH))
+    train_accuracy, diverged = None, None
+    if recipe.epochs:
+        try:
+            trained = finetune(model, _quick(data), recipe=recipe, seed=run.seed, device=place)
+            if trained.interrupted:
+                raise KeyboardInterrupt
+            train_accuracy = trained.epochs[-1].train_accuracy
+        except QuantizationError as error:
+            diverged = str(error)
+    return Result(
+        **asdict(run),
+        float_accuracy=float_accuracy,
+        initialized=initialized,
+        trained=evaluate(model.to(place), data.batches("test", TEST_BATCH)),
+        train_accuracy=train_accuracy,
+        diverged=diverged,
+        epochs=recipe.epochs,
+        seconds=round(time.perf_counter() - wall, 2),
+        cpu_seconds=round(time.process_time() - cpu, 2),
+        settings=settings,
+        commit=_commit(),
+        versions={"lsq_export": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        machine=_machine(),
+    )
+
+
+def sign_inputs(model: nn.Module, batches: Iterable[Any]) -> list[str]:
+    """Configuration 1s: signed codes for the layers whose inputs go below SWISH_MIN. Returns the names of their quantizers."""
+    seen = observe(model, batches)
+    signed = []
+    for name, quantizer in quantized_modules(model).items():
+        values = seen.get(name)
+        if quantizer.kind == "activation" and isinstance(values, Observer) and values.min < SWISH_MIN:
+            layer = model.get_submodule(name.removesuffix("input").removesuffix("."))
+            layer.input_quantizer = Quantizer.activation(name, quantizer.bits, grid="signed-symmetric", device=quantizer.scale.device)
+            signed.append(name)
+    return signed
+
+
+@lru_cache(maxsize=2)
+def _float_model(network: str, settings: Settings, directory: Path) -> tuple[nn.Module, float]:
+    """The float model and its accuracy on all test images."""
+    data = load_data(settings.data, settings.hard, settings.image_size)
+    model = _with_eps(checkpoint.restore(float_path(network, settings, directory))[0], settings).to(device())
+    return model, evaluate(model, data.batches("test", TEST_BATCH))
+
+
+def _with_eps(model: nn.Module, settings: Settings) -> nn.Module:
+    """The model, with the ε of the settings in its batch norms (checkpoints do not hold it)."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and settings.norm_eps is not None:
+            module.eps = settings.norm_eps
+    return model
+
+
+def _config(run: Run, settings: Settings) -> QATConfig:
+    return QATConfig(
+        weight_bits=run.bits,
+        activation_bits=run.bits,
+        activation_grid=cast(Any, CONFIGURATIONS[run.configuration].grid),
+        first_last_bits=settings.first_last_bits,
+    )
+
+
+def _recipe(base: Recipe, phase: Phase) -> Recipe:
+    return replace(base, epochs=phase.epochs, lr=phase.lr, batch_size=phase.batch_size, clip_norm=phase.clip_norm)
+
+
+def _quick(data: Dataset) -> Dataset:
+    x, y = data.test.fetch(torch.arange(min(QUICK_TEST, len(data.test))))
+    return replace(data, test=TensorSplit(x, y))
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str | None:
+    """The commit of this checkout, with a + where files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,74 @@
+"""The two tables as rows of numbers, cells that were not measured included: for Markdown, JSON and plots alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .claims import Cell, cells
+from .plan import BITS, INITS, NETWORKS, TABLE_2, rows
+from .record import Result
+from .statistics import Estimate
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table, over seeds. float_difference: trained - float. None: no run. diverged: runs that stopped early."""
+
+    network: str
+    bits: int
+    configuration: str
+    init: str
+    trained: Estimate | None
+    float_difference: Estimate | None
+    initialized: Estimate | None
+    diverged: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for JSON; accuracies in 0-1."""
+        values: dict[str, object] = {"network": self.network, "bits": self.bits, "configuration": self.configuration, "init": self.init}
+        if self.trained is None or self.float_difference is None:
+            return {**values, "runs": 0}
+        summary = {"runs": self.trained.n, "mean": self.trained.mean, "std": self.trained.std, "float_difference": self.float_difference.mean}
+        return {**values, **summary, "diverged": self.diverged, "values": list(self.trained.values)}
+
+
+def networks_of(results: Sequence[Result]) -> tuple[str, ...]:
+    """Those of the paper (measured or not), then others in the record."""
+    return tuple(dict.fromkeys([*NETWORKS, *(r.network for r in results)]))
+
+
+def table_1(results: Sequence[Result], network: str) -> list[list[Entry]]:
+    """One row a configuration, one column a width."""
+    found = cells(results)
+    return [[_entry(found, (network, bits, c.name, c.init)) for bits in BITS] for c in rows(network)]
+
+
+def table_2(results: Sequence[Result], network: str) -> list[Entry]:
+    """One row an initialization."""
+    found, (configuration, bits) = cells(results), TABLE_2
+    return [_entry(found, (network, bits, configuration, init)) for init in INITS]
+
+
+def _entry(found: dict[Cell, dict[int, Result]], cell: Cell) -> Entry:
+    runs = [run for _, run in sorted(found.get(cell, {}).items())]
+    if not runs:
+        return Entry(*cell, None, None, None, 0)
+    trained = Estimate(tuple(r.trained for r in runs))
+    difference = Estimate(tuple(r.trained - r.float_accuracy for r in runs))
+    return Entry(*cell, trained, difference, Estimate(tuple(r.initialized for r in runs)), sum(r.diverged is not None for r in runs))
+
+
+def percent(estimate: Estimate | None, seeds: bool = True) -> str:
+    """Mean ± standard deviation in percent, and of how many runs."""
+    if estimate is None:
+        return MISSING
+    spread = "" if estimate.std is None else f" ± {100 * estimate.std:.1f}"
+    return f"{100 * estimate.mean:.1f}{spread}" + (f" [{estimate.n}]" if seeds else "")
+
+
+def points(estimate: Estimate | None) -> str:
+    """A difference, in points."""
+    return MISSING if estimate is None else f"{100 * estimate.mean:+.1f}"
