@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lsq_export.data import Dataset, Split, TensorSplit, load, shift
+from lsq_export.data import Dataset, Split, TensorSplit, draw_moves, load, shift
 
 from .digits import CLASSES, HardDigits
 
@@ -27,7 +27,7 @@ def hard_digits(hard: HardDigits) -> Dataset:
     mean, std = (torch.tensor(data.preprocessing[key]).reshape(-1, 1, 1) for key in ("mean", "std"))
 
     def spoil(x: torch.Tensor) -> torch.Tensor:
-        moved = shift(x * std + mean, hard.shift, generator)
+        moved = shift(x * std + mean, hard.shift, draw_moves(len(x), hard.shift, generator))
         noise = hard.noise * torch.randn(len(x), 1, *x.shape[2:], generator=generator)  # the same in all channels: the images are gray
         return (moved + noise).clamp(0.0, 1.0)
 
