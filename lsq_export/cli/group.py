@@ -41,12 +41,13 @@ COMMANDS = {
 }
 
 
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it in the processes that it starts
 DISTRIBUTED = ("train",)  # commands that share their work between the processes of torchrun
 
 
 def silent_rank() -> bool:
     """Whether torchrun started this process, and it is not the first one: then it prints nothing."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+    return TORCHRUN in os.environ and os.environ.get("RANK", "0") != "0"
 
 
 class OneLineErrors(click.Command):
@@ -145,4 +146,13 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    cli.main(prog_name="lsq-export")
+    try:
+        cli.main(prog_name="lsq-export")
+    except SystemExit as done:
+        if TORCHRUN not in os.environ:
+            raise
+        # All is written and the process group is gone. One exit in five of torch's own teardown of gloo aborted ("terminate called without an active
+        # exception"), which torchrun takes for a failed training.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(done.code if isinstance(done.code, int) else 0)
