@@ -75,8 +75,10 @@ number = 3
 """
 
 
-def test_user_factory_wins_over_our_package_name(project: Path) -> None:
+def test_user_factory_wins_over_our_package_name(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package `models` in the current directory is the user's, ours is lsq_export.models."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "models"]:  # a user's process has not imported our checkout's
+        monkeypatch.delitem(sys.modules, name)
     (project / "models").mkdir()
     (project / "models" / "__init__.py").write_text("")
     (project / "models" / "net.py").write_text(USER)
