@@ -24,6 +24,8 @@ from onnx import numpy_helper
 
 from calib.errors import QuantizationError
 
+from .atomic import replacing
+
 MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
 TRAINED, FOLDED = Path("reference/trained.onnx"), Path("reference/folded.onnx")
 
@@ -168,14 +170,11 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8; the file appears whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise QuantizationError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_sums(directory: Path) -> None:

@@ -86,14 +86,13 @@ def _apply(node: ir.Node, inputs: list[Any]) -> Tensor:
 def _fake_quantize(node: ir.Node, inputs: list[Any]) -> Tensor:
     if len(inputs) == 1:  # an edge that is not calibrated yet
         return inputs[0]
-    x, scale, offset = inputs
-    axis = attribute(node, "axis", -1)
-    if axis >= 0:  # one scale for each output channel of a weight; one offset for each channel of merged convolutions
-        scale, offset = (v if v.dim() == 0 else v.reshape([-1 if i == axis else 1 for i in range(x.dim())]) for v in (scale, offset))
+    x = inputs[0]  # axis: one scale for each output channel of a weight; one offset for each channel of merged convolutions
+    scale, offset = (along_axis(node, v, x.dim()) for v in inputs[1:])
     return dequantize(quantize(x, scale, offset, attribute(node, "qmin"), attribute(node, "qmax")), scale, offset)
 
 
-def _along_axis(node: ir.Node, parameter: Tensor, rank: int) -> Tensor:
+def along_axis(node: ir.Node, parameter: Tensor, rank: int) -> Tensor:
+    """A scale, offset or zero point [] or [C], shaped to go with a tensor of that rank."""
     if parameter.dim() == 0 or rank == 0:
         return parameter
     axis = attribute(node, "axis", 1) % rank
@@ -103,13 +102,13 @@ def _along_axis(node: ir.Node, parameter: Tensor, rank: int) -> Tensor:
 def _quantize_linear(node: ir.Node, inputs: list[Any]) -> Tensor:
     x, scale, zero_point = inputs
     low, high = CODE_LIMITS[node.inputs[2].dtype.name]  # type: ignore[union-attr]
-    return quantize_linear(x, _along_axis(node, scale, x.dim()), _along_axis(node, zero_point, x.dim()), low, high)
+    return quantize_linear(x, along_axis(node, scale, x.dim()), along_axis(node, zero_point, x.dim()), low, high)
 
 
 def _dequantize_linear(node: ir.Node, inputs: list[Any]) -> Tensor:
     c, scale = inputs[:2]
-    zero_point = _along_axis(node, inputs[2], c.dim()) if len(inputs) > 2 and inputs[2] is not None else 0
-    return dequantize_linear(c, _along_axis(node, scale, c.dim()), zero_point)
+    zero_point = along_axis(node, inputs[2], c.dim()) if len(inputs) > 2 and inputs[2] is not None else 0
+    return dequantize_linear(c, along_axis(node, scale, c.dim()), zero_point)
 
 
 def _pad(x: Tensor, pads: Any, value: float) -> Tensor:

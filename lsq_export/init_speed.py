@@ -22,6 +22,7 @@ from calib.initialize import WeightMethod, initialize
 
 from . import models
 from .prepare import QATConfig, prepare
+from .qat_speed import training_step
 
 CLASSES = 10
 
@@ -106,14 +107,10 @@ def measure(
 
 
 def _steps(net: nn.Module, x: torch.Tensor, target: torch.Tensor, count: int) -> list[float]:
-    """Seconds of each training step: forward, backward, SGD."""
-    net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
-    times = []
+    """Seconds of each training step."""
+    step, times = training_step(net.train(), x, target), []
     for _ in range(count):
         start = time.perf_counter()
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x), target).backward()
-        optimizer.step()
+        step()
         times.append(time.perf_counter() - start)
     return times

@@ -137,14 +137,24 @@ def trainer(model: str, variant: Variant, device: str, batch: int, size: int) ->
         initialize(net, [x[:4]], method="minmax")
         save_memory(net, variant.saving)
     net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
-    run: nn.Module | Callable[..., Any] = torch.compile(net) if variant.compiled else net
+    train = training_step(net, x, target, run=torch.compile(net) if variant.compiled else net)
 
     def step() -> None:
         fake_quantize.fuse(variant.fused)
+        train()
+
+    return step
+
+
+def training_step(net: nn.Module, x: torch.Tensor, target: torch.Tensor, *, run: Callable[..., Any] | None = None) -> Callable[[], None]:
+    """Forward, backward, SGD on one batch. run: what to call in place of net. On a GPU under bfloat16 autocast."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+    call = run or net
+
+    def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=gpu):
-            loss = nn.functional.cross_entropy(run(x), target)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.is_cuda):
+            loss = nn.functional.cross_entropy(call(x), target)
         loss.backward()
         optimizer.step()
 

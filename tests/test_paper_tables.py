@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from click.testing import Result as Invoked
 
+import lsq_export.tensor_file
 import models.paper.runs
 import models.paper.series
 from calib.errors import QuantizationError
@@ -396,12 +397,12 @@ def test_a_run_that_diverges_is_recorded(float_models: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("where", ["pretrain", "save"])
 def test_an_interrupted_float_training_leaves_nothing(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(path: Path, *args: object, **options: object) -> None:
+    def half(tensors: object, path: Path, *args: object) -> None:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
     if where == "save":
-        monkeypatch.setattr(models.paper.runs.checkpoint, "save", half)
+        monkeypatch.setattr(lsq_export.tensor_file, "save_file", half)
     else:
         monkeypatch.setattr(models.paper.runs, "pretrain", lambda *args, **options: TrainResult((), True, "cpu", PRETRAIN))
     with pytest.raises(KeyboardInterrupt):

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from small_digits import quantized, small_digits
 from torch import nn
 
 from calib.errors import QuantizationError
-from calib.initialize import initialize
 from lsq_export import models
 from lsq_export.cli import cli
-from lsq_export.data import Dataset, TensorSplit, load
+from lsq_export.data import Dataset, TensorSplit
 from lsq_export.job import Job
-from lsq_export.prepare import QATConfig, prepare, quantizers
+from lsq_export.prepare import quantizers
 from lsq_export.train import FINETUNE, PRETRAIN, PRETRAIN_ADAM, Epoch, Recipe, evaluate, fit
 from lsq_export.training import curve
 from lsq_export.training.log import Log
@@ -35,9 +35,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     """300 of the digits, in gray and small."""
-    data = load("digits", image_size=16, channels=1)
-    x, y = data.train.fetch(torch.arange(300))
-    return replace(data, train=TensorSplit(x, y))
+    return small_digits(300)
 
 
 def _tiny() -> nn.Module:
@@ -46,9 +44,7 @@ def _tiny() -> nn.Module:
 
 
 def _qat(data: Dataset) -> nn.Module:
-    model = prepare(_tiny(), QATConfig(weight_bits=3, activation_bits=3))
-    initialize(model, data.batches("train", limit=1), method="minmax")
-    return model
+    return quantized(_tiny(), data)
 
 
 def test_loss_is_the_formula() -> None:

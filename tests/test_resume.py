@@ -19,14 +19,14 @@ import torch
 from click.testing import CliRunner
 from ranks import PROCESSES
 from safetensors.torch import load_file, save_file
+from small_digits import quantized, small_digits
 from torch import nn
 
 from calib.errors import QuantizationError
-from calib.initialize import initialize
 from lsq_export import tensor_file
 from lsq_export.cli import cli
-from lsq_export.data import Dataset, TensorSplit, load
-from lsq_export.prepare import QATConfig, prepare
+from lsq_export.data import Dataset
+from lsq_export.prepare import prepare
 from lsq_export.train import Recipe, fit
 from lsq_export.training.loop import Loop
 from lsq_export.training.state import State, StateFile, option
@@ -42,9 +42,7 @@ RECIPES = {
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     """200 of the digits, in gray and small: 7 steps an epoch, the last one of 8."""
-    data = load("digits", image_size=16, channels=1)
-    x, y = data.train.fetch(torch.arange(200))
-    return replace(data, train=TensorSplit(x, y))
+    return small_digits(200)
 
 
 def _net() -> nn.Module:
@@ -54,9 +52,7 @@ def _net() -> nn.Module:
 
 
 def _qat(data: Dataset) -> nn.Module:
-    model = prepare(_net(), QATConfig(weight_bits=3, activation_bits=3))
-    initialize(model, data.batches("train", limit=1), method="minmax")
-    return model
+    return quantized(_net(), data)
 
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

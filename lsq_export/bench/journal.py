@@ -11,6 +11,7 @@ from typing import Any
 
 from calib.errors import QuantizationError
 
+from ..json_lines import JsonLines
 from .record import Record
 
 
@@ -41,11 +42,10 @@ class Journal:
         self.path = path
         self._entries: list[tuple[dict[str, Any], Record]] = []
         try:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            self._file = JsonLines(path)
         except (OSError, ValueError) as error:
             raise QuantizationError(f"{path} cannot be read as JSON lines ({error}): give another file") from error
-        self._torn = bool(lines) and not lines[-1].endswith("\n")
-        for number, line in enumerate(lines[:-1] if self._torn else lines, 1):
+        for number, line in enumerate(self._file.lines, 1):
             try:
                 entry = json.loads(line)
                 self._entries.append((dict(entry["settings"]), Record.from_dict(entry["record"])))
@@ -58,16 +58,7 @@ class Journal:
 
     def append(self, settings: Mapping[str, Any], record: Record) -> None:
         """Write one line. settings: plain values. Errors (QuantizationError): the file cannot be written."""
-        line = json.dumps({"settings": dict(settings), "record": record.to_dict()}, allow_nan=False, ensure_ascii=False) + "\n"
-        try:
-            if self._torn:
-                whole = self.path.read_text(encoding="utf-8")
-                self.path.write_text(whole[: whole.rfind("\n") + 1], encoding="utf-8")
-                self._torn = False
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise QuantizationError(f"{self.path} cannot be written: {error.strerror}") from error
+        self._file.append(json.dumps({"settings": dict(settings), "record": record.to_dict()}, allow_nan=False, ensure_ascii=False) + "\n")
         self._entries.append((dict(settings), record))
 
 

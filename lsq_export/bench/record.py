@@ -10,10 +10,10 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..machine import processor
 from .memory import peak_memory
 from .operators import OperatorShare, operator_shares
 from .peak import SIZES, int8_peak
@@ -118,13 +118,5 @@ def speedups_of(result: BenchResult) -> dict[str, float]:
 
 def machine() -> str:
     """The processor and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, {platform.system()}"
+    return f"{processor()}, {cores} cores, {platform.system()}"

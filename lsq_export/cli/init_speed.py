@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .output import print_table
+from .output import STDOUT, json_option, print_table, write_json_file
 
 if TYPE_CHECKING:
     from ..init_speed import InitSpeed
@@ -28,9 +27,7 @@ COLUMNS = ("batches", "weights by", ">slowest s", ">median s", ">share of the ep
 @click.option("--rounds", type=click.IntRange(1), default=3, help="Of initializations and training steps in turn.")
 @click.option("--steps", type=click.IntRange(1), default=5, help="Counted training steps in a round.")
 @click.option("--threads", type=click.IntRange(1), default=2, help="CPU threads.")
-@click.option(
-    "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON there too (-: on stdout only)."
-)
+@json_option
 def command(json_file: Path | None, model: str, weight_bits: int, activation_bits: int, granularity: Any, **options: Any) -> None:
     """Time `calib.initialize(…, "mse")` against QAT steps of the same network on the CPU, and extrapolate an epoch."""
     from ..init_speed import measure
@@ -38,16 +35,9 @@ def command(json_file: Path | None, model: str, weight_bits: int, activation_bit
 
     config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits, weight_granularity=granularity)
     result = measure(model, config=config, **options)
-    text = json.dumps(result.to_dict(), indent=2) + "\n"
-    if json_file == Path("-"):
-        click.echo(text, nl=False)
-        return
-    print_speed(result)
-    if json_file is not None:
-        try:
-            json_file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise click.BadParameter(f"{json_file} cannot be written ({error.strerror})", param_hint="--json") from error
+    if json_file != STDOUT:
+        print_speed(result)
+    write_json_file(json_file, result.to_dict())
 
 
 def print_speed(result: InitSpeed) -> None:

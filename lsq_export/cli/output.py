@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+STDOUT = Path("-")
 PIPE_WIDTH = 240  # columns where stdout is no terminal: wide enough that no name is cut
 
 
@@ -36,6 +39,26 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names may hold [brackets]
     console().print(Text(title, style="bold"), table, "", sep="\n")
+
+
+def json_option(function: Command) -> Command:
+    """The option --json FILE of commands that measure, as the argument json_file; `write_json_file` writes it."""
+    kind, what = click.Path(path_type=Path, allow_dash=True), "Write JSON there too (-: on stdout only)."
+    return click.option("--json", "json_file", metavar="FILE", type=kind, help=what)(function)
+
+
+def write_json_file(json_file: Path | None, value: object) -> None:
+    """What the option asked for. Errors (click.BadParameter): a file that cannot be written."""
+    if json_file is None:
+        return
+    text = json.dumps(value, indent=2) + "\n"
+    if json_file == STDOUT:
+        click.echo(text, nl=False)
+        return
+    try:
+        json_file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.BadParameter(f"{json_file} cannot be written ({error.strerror})", param_hint="--json") from error
 
 
 def print_json(value: object) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .output import print_table
+from .output import STDOUT, json_option, print_table, write_json_file
 
 if TYPE_CHECKING:
     from ..qat_speed import QatSpeed
@@ -27,9 +26,7 @@ COLUMNS = ("step", ">median ms", ">time / float", ">spread over blocks", ">peak 
 @click.option("--steps", type=click.IntRange(1), default=3, help="Counted steps in a block.")
 @click.option("--threads", type=click.IntRange(1), default=2, help="CPU threads.")
 @click.option("--fused/--no-fused", default=True, help="On the CPU, fused kernels too; they need a C++ compiler.")
-@click.option(
-    "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON there too (-: on stdout only)."
-)
+@json_option
 def command(
     models: tuple[str, ...],
     device: str,
@@ -52,16 +49,9 @@ def command(
     for model in models:
         result = measure(model, device=device, batch=batch, size=size, blocks=blocks, steps=steps, threads=threads, fused=fused)
         results.append(result)
-        if json_file != Path("-"):
+        if json_file != STDOUT:
             print_speed(result)
-    text = json.dumps([result.to_dict() for result in results], indent=2) + "\n"
-    if json_file == Path("-"):
-        click.echo(text, nl=False)
-    elif json_file is not None:
-        try:
-            json_file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise click.BadParameter(f"{json_file} cannot be written ({error.strerror})", param_hint="--json") from error
+    write_json_file(json_file, [result.to_dict() for result in results])
 
 
 def print_speed(result: QatSpeed) -> None:

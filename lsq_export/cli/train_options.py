@@ -131,7 +131,7 @@ class Files:
 
     def run(self, identity: dict[str, Any], processes: Processes) -> Run:
         """States and log of this run; with --resume, of the one that was interrupted."""
-        from .. import tensor_file
+        from ..atomic import sweep
         from ..training.log import Log
         from ..training.run import Run
         from ..training.state import StateFile
@@ -142,7 +142,7 @@ class Files:
         if processes.first:
             if not self.resume:
                 file.remove()  # asked for with --force
-            tensor_file.sweep(self.out)
+            sweep(self.out)
         return found
 
     def draw(self, histories: Histories, title: str) -> None:

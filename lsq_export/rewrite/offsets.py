@@ -83,19 +83,17 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
     grid = grid_of(marker).unsigned()
     if fold != "strided" and grid.qmax <= NARROW_MAX:
         return place_integer(graph, marker, grid, statistics.get(name), naive=fold == "naive")
+    own = None if padded else own_codes(marker, grid, consumers)
     try:
-        strided = strided_grid(grid, padded=padded)
+        strided = own or strided_grid(grid, padded=padded)
     except QuantizationError as error:
         if moves_to_integer_zero(marker):
             return _direct(graph, marker, name)
         raise QuantizationError(f"{name}: {error}") from error
-    own: StridedGrid | None = None
     if linear:
         assert producer is not None
         set_bias(producer, graph, bias_of(producer) - grid.offset)
     elif on_grid(x):
-        own = None if padded else own_codes(marker, grid, consumers)
-        strided = own or strided
         x = shift(graph, marker, x, -grid.offset, name)
     else:
         raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there

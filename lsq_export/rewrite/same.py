@@ -22,7 +22,7 @@ import torch
 
 from calib.errors import QuantizationError
 
-from ..evaluate import evaluate
+from ..evaluate import along_axis, evaluate
 from ..graph import attribute, constant_of, is_marker
 
 Mode = Literal["smooth", "rounded"]
@@ -117,7 +117,5 @@ def _soften(marker: ir.Node, x: torch.Tensor) -> torch.Tensor:
 
 def _parameters(marker: ir.Node, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """s and β, shaped to go with x."""
-    axis = attribute(marker, "axis", -1)
     scale, offset = (torch.from_numpy(constant_of(v, str(marker.name)).astype("float64")) for v in marker.inputs[1:3])
-    scale, offset = (v.reshape([-1 if i == axis else 1 for i in range(x.dim())]) if v.dim() else v for v in (scale, offset))
-    return scale, offset
+    return along_axis(marker, scale, x.dim()), along_axis(marker, offset, x.dim())

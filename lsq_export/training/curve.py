@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 
 from calib.errors import QuantizationError
 
+from ..atomic import replacing
 from .log import Histories
 
 EXTRA = "pip install lsq-export[plot]"
@@ -43,12 +43,8 @@ def draw(histories: Histories, path: Path, title: str) -> None:
     for axes in (above, below):
         axes.grid(alpha=0.3)
         axes.legend()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
+        with replacing(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise QuantizationError(f"curve {path} cannot be written: {error.strerror}") from error

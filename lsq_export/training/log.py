@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from calib.errors import QuantizationError
 
+from ..atomic import replacing
 from .recipe import Epoch
 
 Histories = dict[str, tuple[Epoch, ...]]  # {phase: its epochs}
@@ -29,12 +29,8 @@ class Log:
         lines = [json.dumps({"phase": phase, **asdict(epoch)}, allow_nan=False) + "\n" for phase, epochs in histories.items() for epoch in epochs]
         try:
             if self._written is None:
-                temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-                try:
+                with replacing(self.path) as temporary:
                     temporary.write_text("".join(lines), encoding="utf-8")
-                    os.replace(temporary, self.path)
-                finally:
-                    temporary.unlink(missing_ok=True)
             else:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write("".join(lines[self._written :]))

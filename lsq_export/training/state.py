@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from calib.errors import QuantizationError
 
 from .. import tensor_file
+from ..atomic import sweep
 
 FORMAT = "1"  # raise it when the meaning of the content changes
 _KEY = "lsq_export_state"
@@ -83,7 +84,7 @@ class StateFile:
     def remove(self) -> None:
         """The run is complete."""
         self.path.unlink(missing_ok=True)
-        tensor_file.sweep(self.path)
+        sweep(self.path)
 
     def _check(self, found: dict[str, Any]) -> None:
         before, now = dict(_flat(found)), dict(_flat(json.loads(json.dumps(self.identity))))

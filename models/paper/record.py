@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import QuantizationError
+from lsq_export.json_lines import JsonLines
 
 from .plan import Run, Settings
 
@@ -61,11 +62,9 @@ class Record:
         """
         self.path = path
         self._wanted = dict(settings or {})
-        lines = self._read(required=settings is None)
-        whole = [line for line in lines if line.endswith("\n")]
-        self._torn = len(whole) < len(lines)
+        self._file = self._open(required=settings is None)
         self.results: list[Result] = []
-        for number, line in enumerate(whole, 1):
+        for number, line in enumerate(self._file.lines, 1):
             self._add(_result(f"{path}, line {number}", line), f"{path}, line {number}")
         if settings is None and not self.results:
             raise QuantizationError(f"{path} is empty: no run of the tables is recorded in it yet")
@@ -88,21 +87,13 @@ class Record:
     def append(self, result: Result) -> None:
         """Write one line. Errors (QuantizationError): the file cannot be written, or holds this run."""
         self._add(result, str(self.path))
-        try:
-            if self._torn:
-                text = self.path.read_text(encoding="utf-8")
-                self.path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
-                self._torn = False
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(self.lines[-1])
-        except OSError as error:
-            raise QuantizationError(f"{self.path} cannot be written: {error.strerror}") from error
+        self._file.append(self.lines[-1])
 
-    def _read(self, required: bool) -> list[str]:
+    def _open(self, required: bool) -> JsonLines:
         try:
-            if not required and not self.path.exists():
-                return []
-            return self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if required:
+                self.path.stat()
+            return JsonLines(self.path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise QuantizationError(f"record {self.path} cannot be read ({reason}): give the file of a series of runs") from error

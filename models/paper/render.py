@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from calib.errors import QuantizationError
+from lsq_export.atomic import replacing
 
 from .claims import check_all
 from .plan import BITS, INIT_NAMES, INITS, TABLE_2, Phase, Settings, plan, rows
@@ -33,12 +34,8 @@ def write(record: Record, directory: Path) -> tuple[Path, ...]:
         files = {plots / name: data for name, data in draw(record.results).items()}
         files |= {plots / "runs.jsonl": "".join(record.lines).encode(), target: markdown(record).encode()}
         for path, data in files.items():
-            unfinished = path.with_name(f".{path.name}.new")
-            try:
+            with replacing(path) as unfinished:
                 unfinished.write_bytes(data)
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
     except (OSError, UnicodeDecodeError) as error:
         raise QuantizationError(f"{directory} cannot be written ({error}): give another --results") from error
     return tuple(files)

@@ -27,6 +27,7 @@ from calib.quantized import quantized_modules
 from lsq_export import __version__, checkpoint
 from lsq_export.data import Dataset, TensorSplit
 from lsq_export.job import Job
+from lsq_export.machine import processor
 from lsq_export.models import build
 from lsq_export.prepare import QATConfig, prepare
 from lsq_export.quantizer import Quantizer
@@ -72,20 +73,15 @@ def make_float(network: str, settings: Settings, directory: Path) -> None:
     result = pretrain(model, _quick(data), recipe=_recipe(PRETRAIN, settings.float_phase), seed=settings.float_seed, device=device())
     if result.interrupted:
         raise KeyboardInterrupt
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        checkpoint.save(
-            unfinished,
-            model,
-            model_spec=job.model_spec(data),
-            config=None,
-            input_shape=data.input_shape,
-            preprocessing=data.preprocessing,
-            extra={"settings": settings.to_dict()},
-        )
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    checkpoint.save(
+        path,
+        model,
+        model_spec=job.model_spec(data),
+        config=None,
+        input_shape=data.input_shape,
+        preprocessing=data.preprocessing,
+        extra={"settings": settings.to_dict()},
+    )
 
 
 def measure(run: Run, settings: Settings, directory: Path) -> Result:
@@ -189,9 +185,4 @@ def _commit() -> str | None:
 def _machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"
