@@ -1,6 +1,8 @@
-"""stem: blocks of pixels as channels give the same integers as the strided convolution."""
+"""stem: a fourth channel changes no integer."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -9,7 +11,7 @@ from onnx import helper
 from single_node import build
 
 from lsq_export import integer
-from lsq_export.rewrite.stem import blocks_as_channels
+from lsq_export.rewrite.stem import fourth_channel
 
 U8, S8, F = np.uint8, np.int8, np.float32
 SHAPE = (2, 3, 12, 10)
@@ -37,32 +39,33 @@ def run(model: ir.Model, channels: int = 3) -> np.ndarray:
     return integer.run(ir.to_proto(model), {"x": x})["y"]
 
 
-@pytest.mark.parametrize("container", [S8, U8])
-@pytest.mark.parametrize(
-    ("kernel", "pads"),
-    [((3, 3), [1, 1, 1, 1]), ((7, 7), [3, 3, 3, 3]), ((2, 2), [0, 0, 0, 0]), ((4, 3), [1, 0, 2, 1]), ((3, 5), [0, 2, 1, 2]), ((6, 2), [2, 1, 2, 0])],
-)
-def test_the_same_codes(kernel: tuple[int, int], pads: list[int], container: type) -> None:
-    model = convolution(kernel, pads, container=container)
+@pytest.mark.parametrize(("kernel", "pads"), [((3, 3), [1, 1, 1, 1]), ((7, 7), [3, 3, 3, 3]), ((2, 2), [0, 0, 0, 0]), ((4, 3), [1, 0, 2, 1])])
+@pytest.mark.parametrize("strides", [[1, 1], [2, 2]])
+def test_the_same_codes(kernel: tuple[int, int], pads: list[int], strides: list[int]) -> None:
+    model = convolution(kernel, pads, strides=strides)
     expected = run(model)
-    blocks_as_channels(model.graph)
-    assert [node.op_type for node in model.graph] == ["SpaceToDepth", "QLinearConv"]
+    fourth_channel(model.graph)
+    assert [node.op_type for node in model.graph] == ["Gather", "QLinearConv"]
     assert np.array_equal(run(model), expected) and len(np.unique(expected)) > 20
+
+
+def test_a_fourth_channel_with_weights_changes_codes() -> None:
+    """The comparison above can fail."""
+    model = convolution((3, 3), [1, 1, 1, 1])
+    expected = run(model)
+    fourth_channel(model.graph)
+    name = next(node for node in model.graph if node.op_type == "QLinearConv").inputs[3].name
+    model.graph.initializers[name].const_value.numpy()[:, 3] = 1
+    assert not np.array_equal(run(model), expected)
 
 
 @pytest.mark.parametrize(
     ("channels", "options"),
-    [(8, {}), (3, {"strides": [1, 1]}), (3, {"dilations": [2, 2]}), (3, {"strides": [2, 1]}), (3, {"kernel_shape": [1, 1]})],
+    [(8, {}), (4, {}), (1, {}), (3, {"kernel_shape": [1, 1]}), (3, {"container": U8}), (1, {"group": 3})],
+    ids=["8", "4", "1", "one tap", "UINT8 weights", "depthwise"],
 )
-def test_others_stay(channels: int, options: dict[str, object]) -> None:
+def test_others_stay(channels: int, options: dict[str, Any]) -> None:
     kernel = (1, 1) if "kernel_shape" in options else (3, 3)
     model = convolution(kernel, [0, 0, 0, 0], channels=channels, **options)
-    blocks_as_channels(model.graph)
-    assert [node.op_type for node in model.graph] == ["QLinearConv"]
-
-
-def test_odd_sizes_stay() -> None:
-    model = convolution((3, 3), [1, 1, 1, 1])
-    model.graph.inputs[0].shape = ir.Shape((2, 3, 11, 10))
-    blocks_as_channels(model.graph)
+    fourth_channel(model.graph)
     assert [node.op_type for node in model.graph] == ["QLinearConv"]

@@ -26,7 +26,7 @@ from ..graph import attribute, clean, constant, constant_of, copy, insert, is_op
 from .islands import is_island
 from .normalize import CODE_PRESERVING
 from .pads import is_constant_pad, pad_code
-from .stem import blocks_as_channels
+from .stem import fourth_channel
 from .weights import layer_of
 
 CONTRIB = "com.microsoft"
@@ -43,7 +43,7 @@ def to_qoperator(folded: ir.Model) -> ir.Model:
         producer = output.producer()
         if producer is not None and is_op(producer, "Gemm"):
             _accumulator_output(graph, producer)
-    blocks_as_channels(graph)
+    fourth_channel(graph)
     clean(model)
     graph.opset_imports[CONTRIB] = 1
     _check_integer(graph)

@@ -1,10 +1,10 @@
-"""stem: a strided convolution of few channels reads blocks of pixels as channels, for the kernels' sake.
+"""stem: a convolution of three channels with INT8 weights reads a fourth one, for the kernels' sake.
 
-    QLinearConv(x; w [C_out, C, K, K], stride 2)  =>  QLinearConv(SpaceToDepth(x; 2); w' [C_out, 4·C, K', K'], stride 1)
+    QLinearConv(x [N, 3, H, W]; w [C, 3, K, K])  =>  QLinearConv(Gather(x, [0, 1, 2, 2]); w' [C, 4, K, K]), w' zero in the fourth channel
 
-Row 2·i - t + j of x is row i + ⌊(j - t)/2⌋ of the blocks, the upper or the lower one as j - t is even or odd; taps that K' has more than K are zero,
-and a block outside is padding as a whole, since H and W are even. The sums are the same integers. With INT8 weights an image of 3 channels took half
-of the time; the gain with UINT8 weights, as an 8-bit first layer has them, has not been measured alone.
+The sums are the same integers. The kernels copy four bytes at a time where they copied three one by one: ONNX Runtime took 108 us for the stem of
+EfficientNet-B0 at 224 pixels (172 without the fourth channel) and 375 us for that of ResNet-18 (444). UINT8 weights, which 8-bit first layers have,
+gain nothing (644 and 800 us), and neither do blocks of 2×2 pixels as twelve channels (300 us instead of 188, 740 instead of 640).
 """
 
 from __future__ import annotations
@@ -14,59 +14,29 @@ import onnx_ir as ir
 
 from ..graph import attribute, constant, constant_of, insert, is_op
 
-FEW = 4  # channels: kernels copy so many bytes at a time
-BLOCK = 2
+COLORS = 3
 
 
-def blocks_as_channels(graph: ir.Graph) -> None:
+def fourth_channel(graph: ir.Graph) -> None:
     """In a qoperator graph."""
     for node in list(graph):
         if is_op(node, "QLinearConv") and _fits(node):
-            _rewrite(graph, node)
+            _widen(graph, node)
 
 
 def _fits(node: ir.Node) -> bool:
-    """Stride 2, one group, no dilation, few channels, even height and width."""
-    x, w = node.inputs[0], constant_of(node.inputs[3], str(node.name))
-    sizes = list(x.shape or ())[2:] if x is not None else []
-    plain = attribute(node, "group", 1) == 1 and tuple(attribute(node, "dilations", [1, 1])) == (1, 1)
-    even = len(sizes) == 2 and all(isinstance(size, int) and size % BLOCK == 0 for size in sizes)
-    strided = tuple(attribute(node, "strides", [1, 1])) == (BLOCK, BLOCK)
-    return plain and even and strided and w.shape[1] <= FEW and min(w.shape[2:]) > 1
+    """Three channels, one group, INT8 weights with zero points of zero, a kernel of more than one tap."""
+    name = str(node.name)
+    w, zeros = (constant_of(node.inputs[i], name) for i in (3, 5))
+    return w.dtype == np.int8 and not zeros.any() and w.shape[1] == COLORS and attribute(node, "group", 1) == 1 and w[0, 0].size > 1
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
+def _widen(graph: ir.Graph, node: ir.Node) -> None:
     x, name = node.inputs[0], str(node.name)
-    assert x is not None and x.shape is not None
-    w = constant_of(node.inputs[3], name)  # [C_out, C, K_h, K_w]
-    pads, sizes = list(attribute(node, "pads", [0, 0, 0, 0])), [int(size) for size in x.shape[2:]]  # type: ignore[arg-type]
-    zeros = constant_of(node.inputs[5], name).reshape(-1)  # zero point of the weights: what a tap without weight holds
-    fill = np.broadcast_to(zeros, w.shape[:1]).reshape(-1, 1, 1, 1)
-    moved, new_pads = w, pads.copy()
-    for axis, size in enumerate(sizes):
-        taps, before = w.shape[2 + axis], pads[axis]
-        outputs = (size + before + pads[2 + axis] - taps) // BLOCK + 1
-        first, last = -before // BLOCK, (taps - 1 - before) // BLOCK  # blocks that the first output reads
-        lead = before + BLOCK * first  # -1 where the first tap is the lower row of its block
-        trail = BLOCK * (last - first + 1) + lead - taps
-        width = [(0, 0)] * 4
-        width[2 + axis] = (-lead, trail)
-        filled = np.broadcast_to(fill, np.pad(moved, width).shape).copy()
-        inside = [slice(None)] * 4
-        inside[2 + axis] = slice(-lead, -lead + taps)
-        filled[tuple(inside)] = moved
-        moved = filled
-        new_pads[axis], new_pads[2 + axis] = -first, outputs - 1 + (last - first + 1) + first - size // BLOCK
-    if min(new_pads) < 0:
-        return
-    c_out, channels, height, width_ = moved.shape
-    split = moved.reshape(c_out, channels, height // BLOCK, BLOCK, width_ // BLOCK, BLOCK)
-    codes = np.ascontiguousarray(split.transpose(0, 3, 5, 1, 2, 4)).reshape(c_out, BLOCK**2 * channels, height // BLOCK, width_ // BLOCK)
-    shape = [x.shape[0], BLOCK**2 * channels, *(size // BLOCK for size in sizes)]
-    blocks = insert(node, "SpaceToDepth", [x], f"{x.name}.blocks", shape=shape, blocksize=BLOCK)
-    assert x.dtype is not None
-    blocks.dtype = x.dtype
-    node.replace_input_with(0, blocks)
-    node.replace_input_with(3, constant(graph, f"{name}.weight.blocks", codes))
-    node.attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", list(codes.shape[2:]))
-    node.attributes["strides"], node.attributes["pads"] = ir.AttrInt64s("strides", [1, 1]), ir.AttrInt64s("pads", new_pads)
+    assert x is not None and x.shape is not None and x.dtype is not None
+    w = constant_of(node.inputs[3], name)  # [C_out, 3, K_h, K_w]
+    channels = constant(graph, f"{name}.channels", np.array([*range(COLORS), COLORS - 1], np.int64))
+    wide = insert(node, "Gather", [x, channels], f"{x.name}.wide", shape=[x.shape[0], COLORS + 1, *x.shape[2:]], axis=1)
+    wide.dtype = x.dtype
+    node.replace_input_with(0, wide)
+    node.replace_input_with(3, constant(graph, f"{name}.weight.wide", np.pad(w, [(0, 0), (0, 1), (0, 0), (0, 0)])))
