@@ -24,7 +24,7 @@ from .decisions import summary
 from .emit import FORMATS, code_types, emit, emit_all, serialize
 from .evaluate import portions_of
 from .fold import Folded, prepare_fold
-from .folds import fold_cost
+from .folds import FoldCost, fold_costs
 from .parity import Parity
 from .report import render
 from .rewrite.islands import islands, refuse
@@ -32,6 +32,7 @@ from .targets import Target, get
 from .verify import check
 
 VERIFIED_IMAGES = 64  # of the calibration data, that every export is verified on
+COMPARED = 16 * 3 * 224**2  # numbers in the images of these that the folds are compared on, 8 images at least
 GOLDEN_IMAGES = 2
 
 
@@ -83,7 +84,7 @@ def export(
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
         portions = list(portions_of(images))
-        costs = [_cost_of(name, portions, lambda name: folded if name == how else place(name, correct_on)) for name in goal.folds]
+        costs = _costs(goal.folds, portions, lambda name: folded if name == how else place(name, correct_on))
         parity = check(model, folded.trained, folded.model, files, target, portions, decisions=(folded.tensors, folded.layers))
         on_parity(parity)
         on_stage("bundle")
@@ -125,17 +126,22 @@ def _keep_first(batches: Iterator[torch.Tensor], kept: list[torch.Tensor]) -> It
         yield x
 
 
-def _cost_of(name: str, portions: Sequence[torch.Tensor], place: Callable[[str], Folded]) -> dict[str, Any]:
-    """For the manifest: a fold against the trained model on these images, or why it is refused."""
-    try:
-        cost = fold_cost(place(name), [(images, None) for images in portions])
-    except QuantizationError as error:
-        return {"fold": name, "refused": str(error)}
-    return {
-        "fold": name,
-        "images": sum(len(images) for images in portions),
-        **{key: cost.to_dict()[key] for key in ("codes_differing", "sqnr_db", "top1_agreement")},
-    }
+def _costs(names: Sequence[str], portions: Sequence[torch.Tensor], place: Callable[[str], Folded]) -> list[dict[str, Any]]:
+    """For the manifest: each fold against the trained model on the first of these images, or why it is refused."""
+    folds, refused = {}, {}
+    for name in names:
+        try:
+            folds[name] = place(name)
+        except QuantizationError as error:
+            refused[name] = str(error)
+    images = torch.cat(list(portions))
+    images = images[: max(8, COMPARED // images[0].numel())]
+    found = dict(zip(folds, fold_costs(list(folds.values()), [(x, None) for x in portions_of(images)]), strict=True))
+    return [{"fold": name, "refused": refused[name]} if name in refused else _cost(found[name], len(images)) for name in names]
+
+
+def _cost(cost: FoldCost, images: int) -> dict[str, Any]:
+    return {"fold": cost.fold, "images": images, **{key: cost.to_dict()[key] for key in ("codes_differing", "sqnr_db", "top1_agreement")}}
 
 
 def _write(

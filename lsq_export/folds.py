@@ -5,9 +5,9 @@ for cost in compare_folds(model, example, calibration, test): print(cost.fold, c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +27,7 @@ from .trained_layers import first_code, trained_codes
 from .verify_tools import Agreement, pairs
 
 FOLDS = ("naive", "integer", "strided")
+TrainedCodes: TypeAlias = tuple[str, float, np.ndarray]  # quantizer, offset of code 0, codes counted from 0
 
 
 @dataclass(frozen=True)
@@ -60,45 +61,62 @@ def compare_folds(
     progress: Callable[[str], None] = lambda fold: None,
 ) -> list[FoldCost]:
     """calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them. bias_correction: every fold also with
-    biases corrected on all calibration images. progress(fold): after each batch of each fold."""
+    biases corrected on all calibration images. progress(fold): after each fold of each batch."""
     captured = capture(model, example_input)
     images = [x.float() for x in inputs(calibration, torch.device("cpu"))]
     test = list(pairs(batches, captured.model.graph))
     if not test:
         raise QuantizationError("there is nothing to compare on: the batches are empty")
-    place, found = prepare_fold(captured, images), []
-    for how in FOLDS:
-        found.append(fold_cost(place(how), test, progress))
-        if bias_correction:
-            found.append(replace(fold_cost(place(how, images), test, progress), bias_correction=True))
-    return found
+    place = prepare_fold(captured, images)
+    return fold_costs([place(how, on) for how in FOLDS for on in ([(), images] if bias_correction else [()])], test, progress)
 
 
-def fold_cost(
-    folded: Folded, test: Iterable[tuple[torch.Tensor, np.ndarray | None]], progress: Callable[[str], None] = lambda fold: None
-) -> FoldCost:
-    """test: (inputs [N, …], classes [N] or None)."""
-    agreement, differing, compared = Agreement(), 0, 0
+def fold_costs(
+    folds: Sequence[Folded], test: Iterable[tuple[torch.Tensor, np.ndarray | None]], progress: Callable[[str], None] = lambda fold: None
+) -> list[FoldCost]:
+    """Of several folds of one trained model. test: (inputs [N, …], classes [N] or None)."""
+    costs = [_Cost(folded) for folded in folds]
     for x, classes in test:
-        expected, trained = _codes_of_trained(folded.trained.graph, x)
-        found, codes = _values_of(folded.model.graph, x, {d.codes for d in folded.tensors})
-        agreement.add(found, expected, classes)
-        learned = [d for d in folded.tensors if d.kind == "activation"]
+        expected, trained = _codes_of_trained(folds[0].trained.graph, x)
+        for cost in costs:
+            cost.add(x, expected, trained, classes)
+            progress(cost.folded.how)
+    return [cost.result() for cost in costs]
+
+
+@dataclass
+class _Cost:
+    """One fold while the batches go by."""
+
+    folded: Folded
+    agreement: Agreement = field(default_factory=Agreement)
+    differing: int = 0
+    compared: int = 0
+
+    def add(self, x: torch.Tensor, expected: np.ndarray, trained: Sequence[TrainedCodes], classes: np.ndarray | None) -> None:
+        found, codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
+        self.agreement.add(found, expected, classes)
+        learned = [d for d in self.folded.tensors if d.kind == "activation"]
         for decision, (name, grid_offset, wanted) in zip(learned, trained, strict=True):
             assert decision.name == name
             mine = trained_codes(decision, codes[decision.codes], grid_offset)
             if mine.shape == wanted.shape:  # a grid that moved in front of a pool has another shape
                 first = first_code(decision, grid_offset)
-                differing += int((mine != wanted.clip(first, first + decision.levels - 1)).sum())
-                compared += mine.size
-        progress(folded.how)
-    return FoldCost(folded.how, differing / max(1, compared), agreement.sqnr_db, agreement.top1, agreement.accuracy, agreement.expected_accuracy)
+                self.differing += int((mine != wanted.clip(first, first + decision.levels - 1)).sum())
+                self.compared += mine.size
+
+    def result(self) -> FoldCost:
+        seen = self.agreement
+        return FoldCost(
+            self.folded.how, self.differing / max(1, self.compared), seen.sqnr_db, seen.top1, seen.accuracy, seen.expected_accuracy,
+            bool(self.folded.corrections),
+        )  # fmt: skip
 
 
-def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[np.ndarray, list[tuple[str, float, np.ndarray]]]:
-    """Outputs, and (quantizer, offset of code 0, codes counted from 0) of every use of an activation quantizer, in order."""
+def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[np.ndarray, list[TrainedCodes]]:
+    """Outputs, and the codes of every use of an activation quantizer, in order."""
     grids = {str(n.outputs[0].name): (attribute(n, "quantizer"), grid_of(n).unsigned()) for n in graph if is_marker(n)}
-    found: list[tuple[str, float, np.ndarray]] = []
+    found: list[TrainedCodes] = []
 
     def see(name: str, value: torch.Tensor) -> None:
         if name in grids:

@@ -23,7 +23,7 @@ from lsq_export.cli import cli
 from lsq_export.decisions import TensorDecision
 from lsq_export.emit import emit_all
 from lsq_export.fold import Folded, prepare_fold
-from lsq_export.folds import FOLDS, fold_cost
+from lsq_export.folds import FOLDS, fold_costs
 from lsq_export.graph import constant_of
 from lsq_export.rewrite import bias_correction
 from lsq_export.rewrite.integers import output_grid_of
@@ -189,7 +189,8 @@ def test_a_planted_error_comes_back(name: str, layer: str, monkeypatch: pytest.M
     assert found.moved >= 4 and found.error_after < 0.2 * found.error_before
     assert found.largest_steps == pytest.approx(np.abs(steps).max(), abs=0.1)
     test = [(inputs(32, 4), None)]
-    assert fold_cost(corrected, test).sqnr_db > fold_cost(wrong, test).sqnr_db + 3
+    ours, other = fold_costs([corrected, wrong], test)
+    assert ours.sqnr_db > other.sqnr_db + 3
 
 
 def test_portions_give_what_all_images_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:

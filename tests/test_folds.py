@@ -24,7 +24,7 @@ def test_the_strided_fold_is_nearest_and_naive_rounding_farthest() -> None:
     batches = [inputs(16, 2), inputs(16, 3)]
     costs = compare_folds(networks.trained("chain2"), inputs(2, 1), [inputs(16, 1)], batches, progress=seen.append)
     naive, integer, strided = costs
-    assert tuple(cost.fold for cost in costs) == FOLDS and seen == [fold for fold in FOLDS for _ in batches]
+    assert tuple(cost.fold for cost in costs) == FOLDS and seen == [fold for _ in batches for fold in FOLDS]
     assert strided.codes_differing < 0.02 < integer.codes_differing < naive.codes_differing
     assert strided.sqnr_db > integer.sqnr_db > naive.sqnr_db
     assert strided.accuracy is None and strided.trained_accuracy is None
