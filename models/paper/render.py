@@ -10,9 +10,9 @@ from calib.errors import QuantizationError
 from lsq_export.atomic import replacing
 
 from .claims import check_all
-from .plan import BITS, INIT_NAMES, INITS, TABLE_2, Phase, Settings, plan, rows
+from .plan import BITS, CONFIGURATIONS, INIT_NAMES, INITS, TABLE_2, TABLE_3, Phase, Settings, plan, rows
 from .record import Record, Result
-from .tables import MISSING, Entry, networks_of, percent, points, table_1, table_2
+from .tables import MISSING, Entry, networks_of, percent, points, table_1, table_2, table_3
 
 MARK = "<!-- Made by `python -m models.paper_tables --render` from results/runs.jsonl. Do not edit. -->"
 PLOTS = ("configurations.svg", "initializations.svg")
@@ -59,6 +59,9 @@ def markdown(record: Record) -> str:
         TABLE_2_TEXT,
         "\n".join(_table_2(results, networks)),
         f"![Accuracy of each run](results/{PLOTS[1]})",
+        "## Table 3: grids apart from their start",
+        TABLE_3_TEXT,
+        "\n".join(_table_3(results, networks)),
         "## How it was made",
         ORIGIN,
         "\n".join(_origin(record, networks)),
@@ -86,6 +89,12 @@ stronger baseline. ResNet-18 has no such layer."""
 
 TABLE_2_TEXT = f"""\
 Configuration {TABLE_2[0]} at W{TABLE_2[1]}A{TABLE_2[1]}; only scales and offsets of activations start differently."""
+
+TABLE_3_TEXT = f"""\
+In table 1 configurations 2 to 4 differ from LSQ in two things, the grid of activations and where it starts. Here each of these grids starts both
+ways at W{TABLE_3[1]}A{TABLE_3[1]}: a row shows what the initialization does, a column what the grid does. LSQ has no offset: from its
+initialization asymmetric grids start at β = 0, where unsigned codes (configuration 4) lose all negative values until training has moved β. The
+difference is paired by seed, with its 95 % interval."""
 
 ORIGIN = """\
     make paper-tables                                                           # hours; goes on where it was interrupted
@@ -129,6 +138,16 @@ def _table_2(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str
                 numbers = (entry.trained.mean, std, min(entry.trained.values), max(entry.trained.values), entry.initialized.mean)
                 texts = [MISSING if number is None else f"{100 * number:.2f}" for number in numbers] + [str(entry.trained.n)]
             yield f"| {network} | {INIT_NAMES[init]} | " + " | ".join(texts) + " |"
+
+
+def _table_3(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str]:
+    yield "| network | configuration | grid of activations | from LSQ | from LSQ+ | LSQ+ - LSQ |"
+    yield "|---|---|---|" + "--:|" * 3
+    for network in networks:
+        for row in table_3(results, network):
+            name = row.lsq.configuration
+            texts = (network, name, CONFIGURATIONS[name].grid_description, _accuracy(row.lsq), _accuracy(row.mse), row.figure)
+            yield f"| {' | '.join(texts)} |"
 
 
 def _accuracy(entry: Entry) -> str:
