@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from click.testing import Result as Invoked
+from made_up_runs import ONE, SMALL, recorded, result
 
 import lsq_export.tensor_file
 import models.paper.runs
@@ -39,19 +40,6 @@ from models.paper.tables import table_1, table_2, table_3
 from models.paper_tables import command
 
 ROOT = Path(__file__).parent.parent
-SMALL = Settings(
-    phase=Phase(1, 0.03, 16, 1.0), float_phase=Phase(4, 0.05, 16, 0.0), hard=HardDigits(train_per_class=12, test_copies=1), init_batches=1
-)
-ONE = Run("tiny", 2, "4", "mse", 0)
-
-
-def result(run: Run, trained: float, *, settings: Settings = SMALL, diverged: str | None = None) -> Result:
-    """A made-up result."""
-    return Result(
-        run.network, run.bits, run.configuration, run.init, run.seed,
-        float_accuracy=0.9, initialized=0.5, trained=trained, train_accuracy=0.7, diverged=diverged, epochs=1, seconds=36.0, cpu_seconds=18.0,
-        settings=settings, commit="abc", versions={"torch": "2"}, machine="a machine",
-    )  # fmt: skip
 
 
 def synthetic(accuracy: Callable[[Run], float], networks: tuple[str, ...] = ("efficientnet_b0", "resnet18"), seeds: int = 5) -> list[Result]:
@@ -62,14 +50,6 @@ def synthetic(accuracy: Callable[[Run], float], networks: tuple[str, ...] = ("ef
 def checks(results: list[Result], claim: str) -> list[Check]:
     """Those whose claim starts like this."""
     return [check for check in check_all(results, ("efficientnet_b0", "resnet18")) if check.claim.startswith(claim)]
-
-
-def recorded(path: Path, results: list[Result]) -> Record:
-    """A record of these results."""
-    record = Record(path, {})
-    for item in results:
-        record.append(item)
-    return record
 
 
 # plan

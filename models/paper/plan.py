@@ -24,6 +24,9 @@ INIT_NAMES = {"minmax": "min-max", "lsq": "LSQ", "mse": "LSQ+"}
 TABLE_2 = ("4", 2)  # configuration and width of the second table
 TABLE_3 = (("2", "3", "4"), 3)  # configurations and width of the third
 TABLE_3_INITS = ("lsq", "mse")
+FIRST_GRIDS = (
+    ("1s", "lsq"), ("1s", "mse"), ("2", "lsq"), ("2", "mse"), ("3", "lsq"), ("3", "mse"), ("4", "lsq"), ("4", "mse"), ("4", "minmax"),
+)  # fmt: skip
 TABLES = ("table1", "table2", "table3")
 
 
@@ -159,6 +162,12 @@ def plan(networks: Sequence[str] = NETWORKS, seeds: int = 5, only: Iterable[str]
                 names, bits = TABLE_3
                 runs.update(dict.fromkeys(Run(network, bits, name, init, seed) for name in names for init in TABLE_3_INITS))
     return tuple(runs)
+
+
+def starts(network: str) -> tuple[tuple[str, str], ...]:
+    """(configuration, initialization) of the first grids that are looked at."""
+    known = {c.name for c in rows(network)}
+    return tuple((name, init) for name, init in FIRST_GRIDS if name in known)
 
 
 def rows(network: str) -> tuple[Configuration, ...]:
