@@ -31,6 +31,7 @@ from lsq_export.train import PRETRAIN, TrainResult, evaluate
 from models.paper.claims import FAILS, HOLDS, MISSING, UNDECIDED, Check, check_all
 from models.paper.data import hard_digits, load_folder
 from models.paper.digits import HardDigits
+from models.paper.grids_file import NAME, read
 from models.paper.plan import CONFIGURATIONS, Phase, Run, Settings, plan, settings_of
 from models.paper.record import Record, Result
 from models.paper.render import MARK, markdown, write
@@ -376,7 +377,7 @@ def test_results_of_ones_own_are_not_overwritten(tmp_path: Path) -> None:
 def test_the_committed_results_are_those_of_the_committed_record() -> None:
     record = Record(ROOT / "models" / "results" / "runs.jsonl")
     text = (ROOT / "models" / "RESULTS.md").read_text(encoding="utf-8")
-    assert text.startswith(MARK) and text == markdown(record)
+    assert text.startswith(MARK) and text == markdown(record, read(ROOT / "models" / "results" / NAME))
 
 
 # runs
