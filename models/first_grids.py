@@ -39,8 +39,8 @@ def _known(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 def command(networks: tuple[str, ...], bits: int, record_path: Path, out: Path | None, as_json: bool) -> None:
     """Show what each first grid of activations does to the calibration images of seed 0 in the float model.
 
-    Means over the layers with images as inputs: the step in units of the tensor's σ, the squared error in units of its variance, and the share of
-    channels that vary in float and have one code only.
+    Means over the layers with inputs of four dimensions: the step in units of the tensor's σ, the squared error in units of its variance, and the
+    share of channels that vary in float and have one code only.
     """
     found = _measure(networks, bits, record_path)
     if out is not None:

@@ -1,7 +1,7 @@
 """What the first grids do to a float model's activations, before any training: size of the steps, squared error, channels that are lost.
 
-A grid is given to a tensor, not to a channel. The least squared error of a tensor is that of its channels with large values; a channel with small
-ones may end up on a single code, and the batch norm behind then has nothing to normalize.
+A grid belongs to a whole tensor: the least squared error is mostly that of the channels with large values, and a channel with small ones may end up
+on one code, where the layer behind sees nothing of it.
 """
 
 from __future__ import annotations

@@ -104,9 +104,9 @@ difference is paired by seed, with its 95 % interval."""
 
 FIRST_GRIDS = """\
 What these grids do before any training, to the calibration images of seed 0 in the float model: the step s in units of the tensor's σ, the squared
-error of x̂ in units of its variance, and constant channels: those that vary in float and have one code only. Means over all layers whose inputs are
-images or maps, the first one (8 bits) included. A grid belongs to a whole tensor, so the least squared error is mostly that of the channels with
-large values; for the batch norm behind, a small channel counts as much as a large one."""
+error of x̂ in units of its variance, and constant channels: those that vary in float and have one code only. Means over all layers with inputs of
+four dimensions, the first one (8 bits) and those of squeeze-and-excitation (one value a channel and image) included. A grid belongs to a whole
+tensor: the least squared error is mostly that of the channels with large values, and a channel with small ones may end up on one code."""
 
 ORIGIN = """\
     make paper-tables                                                           # hours; goes on where it was interrupted
