@@ -17,9 +17,9 @@ ONNX = {"onnx", "onnxruntime", "onnxscript", "onnx_ir"}
 
 
 def layer(path: Path) -> str:
-    """calib, models, paper (in models), cli, report or lsq_export. __main__ belongs to the command line, models/paper_tables.py to it, too."""
+    """calib, models, paper (in models), cli, report or lsq_export. __main__ belongs to the command line, the commands in models/ to it, too."""
     parts = path.relative_to(ROOT).parts
-    if parts[0] == "models" and parts[1] in ("paper", "paper_tables.py"):
+    if parts[0] == "models" and parts[1] in ("paper", "paper_tables.py", "first_grids.py"):
         return "paper" if parts[1] == "paper" else "cli"
     if parts[0] != "lsq_export":
         return parts[0]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from click.testing import Result as Invoked
+from made_up_runs import ONE, SMALL, recorded, result
 
 import lsq_export.tensor_file
 import models.paper.runs
@@ -30,28 +31,16 @@ from lsq_export.train import PRETRAIN, TrainResult, evaluate
 from models.paper.claims import FAILS, HOLDS, MISSING, UNDECIDED, Check, check_all
 from models.paper.data import hard_digits, load_folder
 from models.paper.digits import HardDigits
+from models.paper.grids_file import NAME, read
 from models.paper.plan import CONFIGURATIONS, Phase, Run, Settings, plan, settings_of
 from models.paper.record import Record, Result
 from models.paper.render import MARK, markdown, write
 from models.paper.runs import float_path, measure, sign_inputs
 from models.paper.statistics import Estimate, f_test
-from models.paper.tables import table_1, table_2
+from models.paper.tables import table_1, table_2, table_3
 from models.paper_tables import command
 
 ROOT = Path(__file__).parent.parent
-SMALL = Settings(
-    phase=Phase(1, 0.03, 16, 1.0), float_phase=Phase(4, 0.05, 16, 0.0), hard=HardDigits(train_per_class=12, test_copies=1), init_batches=1
-)
-ONE = Run("tiny", 2, "4", "mse", 0)
-
-
-def result(run: Run, trained: float, *, settings: Settings = SMALL, diverged: str | None = None) -> Result:
-    """A made-up result."""
-    return Result(
-        run.network, run.bits, run.configuration, run.init, run.seed,
-        float_accuracy=0.9, initialized=0.5, trained=trained, train_accuracy=0.7, diverged=diverged, epochs=1, seconds=36.0, cpu_seconds=18.0,
-        settings=settings, commit="abc", versions={"torch": "2"}, machine="a machine",
-    )  # fmt: skip
 
 
 def synthetic(accuracy: Callable[[Run], float], networks: tuple[str, ...] = ("efficientnet_b0", "resnet18"), seeds: int = 5) -> list[Result]:
@@ -64,14 +53,6 @@ def checks(results: list[Result], claim: str) -> list[Check]:
     return [check for check in check_all(results, ("efficientnet_b0", "resnet18")) if check.claim.startswith(claim)]
 
 
-def recorded(path: Path, results: list[Result]) -> Record:
-    """A record of these results."""
-    record = Record(path, {})
-    for item in results:
-        record.append(item)
-    return record
-
-
 # plan
 
 
@@ -80,11 +61,12 @@ def test_the_plan_covers_every_cell_once() -> None:
     assert len(runs) == len(set(runs))
     cells = Counter((r.network, r.bits, r.configuration, r.init) for r in runs)
     assert set(cells.values()) == {5}
-    # table 1: 4 configurations and 1s on the Swish networks, three widths; table 2: two more initializations of a cell of table 1
-    assert Counter(cell[0] for cell in cells) == {"efficientnet_b0": 17, "resnet18": 14, "mixnet_s": 17}
+    # table 1: 4 configurations and 1s on the Swish networks, three widths; table 2: two more initializations of one cell; table 3: one more of three
+    assert Counter(cell[0] for cell in cells) == {"efficientnet_b0": 20, "resnet18": 17, "mixnet_s": 20}
     for network in ("efficientnet_b0", "resnet18", "mixnet_s"):
         assert {(n, b, c) for n, b, c, _ in cells if n == network} >= {(network, b, c) for b in (2, 3, 4) for c in "1234"}
         assert {i for n, b, c, i in cells if (n, b, c) == (network, 2, "4")} == {"minmax", "lsq", "mse"}
+        assert {(c, i) for n, b, c, i in cells if (n, b) == (network, 3) and c in "234"} == {(c, i) for c in "234" for i in ("lsq", "mse")}
 
 
 def test_an_unfinished_plan_is_balanced() -> None:
@@ -95,6 +77,11 @@ def test_an_unfinished_plan_is_balanced() -> None:
 def test_one_table_only() -> None:
     assert {r.init for r in plan(("resnet18",), 1, ["table2"])} == {"minmax", "lsq", "mse"} and len(plan(("resnet18",), 1, ["table2"])) == 3
     assert len(plan(("resnet18",), 1, ["table1"])) == 12
+    third = plan(("resnet18",), 2, ["table3"])
+    assert len(third) == 2 * 6 and {(r.bits, r.seed) for r in third[:6]} == {(3, 0)}
+    shared = set(third) & set(plan(("resnet18",), 2, ["table1"]))  # run once for both
+    assert {(r.configuration, r.init) for r in shared} == {("2", "mse"), ("3", "mse"), ("4", "mse")} and len(shared) == 6
+    assert len(plan(("resnet18",), 2, ["table1", "table3"])) == 2 * (12 + 3)
 
 
 def test_configuration_1_is_lsq_and_the_others_are_those_of_the_paper() -> None:
@@ -294,6 +281,47 @@ def test_pairs_are_of_the_same_seed() -> None:
     assert "3 seeds" in checks(results, "configuration 4 ≥ 1 ")[0].figure
 
 
+# table 3
+
+
+def starting(gain: float) -> Callable[[Run], float]:
+    """LSQ+'s initialization gains `gain` over LSQ's, with a little noise of the seed."""
+    return lambda run: 0.6 + 0.05 * run.seed + (gain + 0.004 * (-1) ** run.seed if run.init == "mse" else 0.0)
+
+
+@pytest.mark.parametrize("gain", [0.05, -0.05])
+def test_table_3_is_the_gain_of_lsq_plus_over_lsq_paired_by_seed(gain: float) -> None:
+    rows = table_3(synthetic(starting(gain)), "efficientnet_b0")
+    assert [(r.lsq.configuration, r.lsq.init, r.mse.init, r.lsq.bits) for r in rows] == [(name, "lsq", "mse", 3) for name in "234"]
+    # ±0.4 points at even and odd seeds, as for the first claim; the 5 points between seeds, ten times as large, cancel
+    assert {row.figure for row in rows} == {f"{100 * gain + 0.08:+.2f} points ± 0.54 (95 %, 5 seeds)"}
+    assert rows[0].difference is not None and rows[0].mse.trained is not None and rows[0].lsq.trained is not None
+    assert rows[0].difference.mean == pytest.approx(rows[0].mse.trained.mean - rows[0].lsq.trained.mean)
+
+
+def test_table_3_with_its_runs_swapped_changes_sign() -> None:
+    results = synthetic(starting(0.05))
+    other = {"lsq": "mse", "mse": "lsq", "minmax": "minmax"}
+    swapped = [replace(r, init=other[r.init]) for r in results]
+    assert [row.figure[0] for row in table_3(results, "resnet18")] == ["+"] * 3
+    assert [row.figure[0] for row in table_3(swapped, "resnet18")] == ["-"] * 3
+
+
+def test_table_3_pairs_only_seeds_that_both_have() -> None:
+    results = [r for r in synthetic(starting(0.05)) if (r.init, r.seed) not in {("lsq", 0), ("mse", 4)}]
+    first = table_3(results, "resnet18")[0]
+    assert first.difference is not None and first.difference.values == pytest.approx((0.046, 0.054, 0.046))
+    assert first.lsq.trained is not None and first.lsq.trained.n == 4
+    assert table_3([r for r in results if r.init == "mse"], "resnet18")[0].figure == "–"
+
+
+def test_table_3_says_where_nothing_was_learned() -> None:
+    rows = table_3(synthetic(lambda run: 0.1 + 0.001 * run.seed + (0.02 if run.init == "mse" and run.configuration != "4" else 0.0)), "resnet18")
+    assert ["neither learned anything" in row.figure for row in rows] == [True] * 3
+    learned = table_3(synthetic(lambda run: 0.1 + 0.001 * run.seed + (0.4 if run.init == "mse" else 0.0)), "resnet18")
+    assert not any("neither" in row.figure for row in learned)
+
+
 # rendering
 
 
@@ -306,8 +334,10 @@ def test_rendered_tables_hold_the_numbers(tmp_path: Path) -> None:
     row = "| 1s | unsigned, symmetric, signed after linear bottlenecks; LSQ initialization | 59.0 ± 1.6 [5] | -31.0 | 61.0 ± 1.6 [5] | -29.0 |"
     assert row in text
     assert "| efficientnet_b0 | LSQ+ | 74.00 | 1.58 | 72.00 | 76.00 | 50.00 | 5 |" in text
-    assert "- Runs: efficientnet_b0 85 of 85, resnet18 70 of 70, mixnet_s 0 of 85." in text
-    assert "- Time: 1.6 hours on one thread each, 0.8 of them on the processor" in text  # 155 runs of 36 and 18 seconds
+    assert "| efficientnet_b0 | 3 | signed, asymmetric | 71.0 ± 1.6 [5] | 71.0 ± 1.6 [5] | +0.00 points ± 0.00 (95 %, 5 seeds) |" in text
+    assert "| mixnet_s | 4 | unsigned, asymmetric | – | – | – |" in text
+    assert "- Runs: efficientnet_b0 100 of 100, resnet18 85 of 85, mixnet_s 0 of 100." in text
+    assert "- Time: 1.9 hours on one thread each, 0.9 of them on the processor" in text  # 185 runs of 36 and 18 seconds
     assert "Diverged: none." in text and "12 training images a class" in text
 
 
@@ -347,7 +377,7 @@ def test_results_of_ones_own_are_not_overwritten(tmp_path: Path) -> None:
 def test_the_committed_results_are_those_of_the_committed_record() -> None:
     record = Record(ROOT / "models" / "results" / "runs.jsonl")
     text = (ROOT / "models" / "RESULTS.md").read_text(encoding="utf-8")
-    assert text.startswith(MARK) and text == markdown(record)
+    assert text.startswith(MARK) and text == markdown(record, read(ROOT / "models" / "results" / NAME))
 
 
 # runs
@@ -488,6 +518,7 @@ def test_a_series_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     assert path.read_text().startswith(before) and [r.init for r in Record(path).results] == ["minmax", "lsq", "mse"]
     shown = json.loads(done.stdout)
     assert [e["runs"] for e in shown["table2"] if e["network"] == "tiny"] == [1, 1, 1]
+    assert [e["difference"] for e in shown["table3"] if e["lsq"]["network"] == "tiny"] == [None] * 3
     whole = path.read_bytes()
     monkeypatch.setattr(models.paper.series, "measure", killed)  # nothing is left to run: never called
     assert invoke(*small(path)).exit_code == 0 and path.read_bytes() == whole

@@ -61,7 +61,7 @@ def _four_is_not_worse(found: Mapping[Cell, Mapping[int, Result]], network: str)
         for bits in (2, 3, 4):
             pair: tuple[Cell, Cell] = (network, bits, "4", "mse"), (network, bits, baseline, "lsq")
             gains = list(paired(found, *pair).values())
-            yield _sign(f"configuration 4 ≥ {baseline} on Swish networks", network, f"W{bits}A{bits}", gains, _guessing(found, pair))
+            yield _sign(f"configuration 4 ≥ {baseline} on Swish networks", network, f"W{bits}A{bits}", gains, guessing(found, pair))
 
 
 def _gain_grows(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
@@ -72,8 +72,8 @@ def _gain_grows(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Ite
         pairs: list[tuple[Cell, Cell]] = [((network, bits, "4", "mse"), (network, bits, baseline, "lsq")) for bits in WIDTHS]
         low, high = (paired(found, *pair) for pair in pairs)
         growth = [low[seed] - high[seed] for seed in sorted(low.keys() & high.keys())]
-        guessing = any(_guessing(found, pair) for pair in pairs)
-        yield _sign(f"the gain of 4 over {baseline} is larger at W2A2 than at W4A4", network, "W2A2 - W4A4", growth, guessing)
+        blind = any(guessing(found, pair) for pair in pairs)
+        yield _sign(f"the gain of 4 over {baseline} is larger at W2A2 than at W4A4", network, "W2A2 - W4A4", growth, blind)
 
 
 def _smaller_spread(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
@@ -88,12 +88,11 @@ def _smaller_spread(found: Mapping[Cell, Mapping[int, Result]], network: str) ->
             yield Check(claim, network, where, f"{len(ours)} and {len(theirs)} seeds", MISSING if not (ours and theirs) else UNDECIDED)
             continue
         p, q = f_test(theirs, ours), f_test(ours, theirs)
-        guessing = _guessing(found, (cell, (*cell[:3], other)))
-        verdict = UNDECIDED if guessing else HOLDS if p < 1 - CONFIDENCE else FAILS if q < 1 - CONFIDENCE else UNDECIDED
+        blind = guessing(found, (cell, (*cell[:3], other)))
+        verdict = UNDECIDED if blind else HOLDS if p < 1 - CONFIDENCE else FAILS if q < 1 - CONFIDENCE else UNDECIDED
         stds = [Estimate(tuple(values)).std or 0.0 for values in (ours, theirs)]
-        figure = f"std {100 * stds[0]:.2f} against {100 * stds[1]:.2f} points, {len(ours)} and {len(theirs)} seeds, p = {p:.2g} (F test)"
-        figure += NOTHING if guessing else ""
-        yield Check(claim, network, where, figure, verdict)
+        text = f"std {100 * stds[0]:.2f} against {100 * stds[1]:.2f} points, {len(ours)} and {len(theirs)} seeds, p = {p:.2g} (F test)"
+        yield Check(claim, network, where, text + (NOTHING if blind else ""), verdict)
 
 
 def _reaches_float(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
@@ -103,26 +102,31 @@ def _reaches_float(found: Mapping[Cell, Mapping[int, Result]], network: str) -> 
         yield _sign("W4A4 reaches floating point", network, "W4A4, configuration 4", [r.trained - r.float_accuracy for _, r in sorted(runs.items())])
 
 
+def figure(difference: Estimate, blind: bool = False) -> str:
+    """The mean of a difference in points, with its 95 % interval. blind: neither side learned anything."""
+    text = f"{100 * difference.mean:+.2f} points"
+    if difference.half_width is None:
+        return f"{text}, one seed"
+    return f"{text} ± {100 * difference.half_width:.2f} (95 %, {difference.n} seeds)" + (NOTHING if blind else "")
+
+
 def _trained(found: Mapping[Cell, Mapping[int, Result]], cell: Cell) -> list[float]:
     return [result.trained for _, result in sorted(found.get(cell, {}).items())]
 
 
-def _guessing(found: Mapping[Cell, Mapping[int, Result]], compared: Sequence[Cell]) -> bool:
+def guessing(found: Mapping[Cell, Mapping[int, Result]], compared: Sequence[Cell]) -> bool:
     """Whether none of these cells is better than guessing (known for digits, with ten classes): then their differences mean nothing."""
     runs = [list(found.get(cell, {}).values()) for cell in compared]
     return all(each and each[0].settings.hard is not None and fmean(r.trained for r in each) < LEARNED / CLASSES for each in runs)
 
 
-def _sign(claim: str, network: str, where: str, differences: Sequence[float], guessing: bool = False) -> Check:
-    """Whether the mean of the differences is above zero."""
+def _sign(claim: str, network: str, where: str, differences: Sequence[float], blind: bool = False) -> Check:
+    """Whether the mean of the differences is above zero. blind: neither side learned anything."""
     if not differences:
         return Check(claim, network, where, "", MISSING)
     estimate = Estimate(tuple(differences))
-    figure = f"{100 * estimate.mean:+.2f} points"
-    if estimate.half_width is None:
-        return Check(claim, network, where, f"{figure}, one seed", UNDECIDED)
-    figure += f" ± {100 * estimate.half_width:.2f} (95 %, {estimate.n} seeds)"
-    if guessing:
-        return Check(claim, network, where, figure + NOTHING, UNDECIDED)
+    text = figure(estimate, blind)
+    if estimate.half_width is None or blind:
+        return Check(claim, network, where, text, UNDECIDED)
     verdict = HOLDS if estimate.mean > estimate.half_width else FAILS if estimate.mean < -estimate.half_width else UNDECIDED
-    return Check(claim, network, where, figure, verdict)
+    return Check(claim, network, where, text, verdict)

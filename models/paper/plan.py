@@ -1,6 +1,7 @@
 """Which runs the tables consist of, and the settings of each network.
 
-Table 1: each configuration at each width. Table 2: configuration 4 at W2A2 from each initialization. What both need is run once.
+Table 1: each configuration at each width. Table 2: configuration 4 at W2A2 from each initialization. Table 3: configurations 2 to 4 at W3A3 from
+LSQ's initialization and from LSQ+'s. What several need is run once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ BITS = (2, 3, 4)
 INITS = ("minmax", "lsq", "mse")
 INIT_NAMES = {"minmax": "min-max", "lsq": "LSQ", "mse": "LSQ+"}
 TABLE_2 = ("4", 2)  # configuration and width of the second table
-TABLES = ("table1", "table2")
+TABLE_3 = (("2", "3", "4"), 3)  # configurations and width of the third
+TABLE_3_INITS = ("lsq", "mse")
+FIRST_GRIDS = (
+    ("1s", "lsq"), ("1s", "mse"), ("2", "lsq"), ("2", "mse"), ("3", "lsq"), ("3", "mse"), ("4", "lsq"), ("4", "mse"), ("4", "minmax"),
+)  # fmt: skip
+TABLES = ("table1", "table2", "table3")
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,12 @@ class Configuration:
     @property
     def description(self) -> str:
         """For the tables."""
-        where = ", signed after linear bottlenecks" if self.signed_inputs else ""
-        return f"{self.grid.replace('-', ', ')}{where}; {INIT_NAMES[self.init]} initialization"
+        return f"{self.grid_description}; {INIT_NAMES[self.init]} initialization"
+
+    @property
+    def grid_description(self) -> str:
+        """The grid alone."""
+        return self.grid.replace("-", ", ") + (", signed after linear bottlenecks" if self.signed_inputs else "")
 
 
 CONFIGURATIONS = {
@@ -148,7 +158,16 @@ def plan(networks: Sequence[str] = NETWORKS, seeds: int = 5, only: Iterable[str]
                 runs.update(dict.fromkeys(Run(network, bits, configuration, init, seed) for init in INITS))
             if "table1" in wanted:
                 runs.update(dict.fromkeys(Run(network, bits, c.name, c.init, seed) for bits in BITS for c in rows(network)))
+            if "table3" in wanted:
+                names, bits = TABLE_3
+                runs.update(dict.fromkeys(Run(network, bits, name, init, seed) for name in names for init in TABLE_3_INITS))
     return tuple(runs)
+
+
+def starts(network: str) -> tuple[tuple[str, str], ...]:
+    """(configuration, initialization) of the first grids that are looked at."""
+    known = {c.name for c in rows(network)}
+    return tuple((name, init) for name, init in FIRST_GRIDS if name in known)
 
 
 def rows(network: str) -> tuple[Configuration, ...]:

@@ -10,9 +10,10 @@ from calib.errors import QuantizationError
 from lsq_export.atomic import replacing
 
 from .claims import check_all
-from .plan import BITS, INIT_NAMES, INITS, TABLE_2, Phase, Settings, plan, rows
+from .grids_file import NAME, GridsFile, check_settings, read
+from .plan import BITS, CONFIGURATIONS, INIT_NAMES, INITS, TABLE_2, TABLE_3, Phase, Settings, plan, rows
 from .record import Record, Result
-from .tables import MISSING, Entry, networks_of, percent, points, table_1, table_2
+from .tables import MISSING, Entry, networks_of, percent, points, table_1, table_2, table_3
 
 MARK = "<!-- Made by `python -m models.paper_tables --render` from results/runs.jsonl. Do not edit. -->"
 PLOTS = ("configurations.svg", "initializations.svg")
@@ -21,7 +22,8 @@ PLOTS = ("configurations.svg", "initializations.svg")
 def write(record: Record, directory: Path) -> tuple[Path, ...]:
     """Write RESULTS.md, results/*.svg and results/runs.jsonl (the record itself) under `directory`; returns the files.
 
-    Errors (QuantizationError): a RESULTS.md that is somebody's own; a directory that cannot be written.
+    results/first-grids.json is shown where it is there. Errors (QuantizationError): a RESULTS.md that is somebody's own; first grids that cannot be
+    read or belong to other settings; a directory that cannot be written.
     """
     from .plots import draw
 
@@ -31,8 +33,9 @@ def write(record: Record, directory: Path) -> tuple[Path, ...]:
             raise QuantizationError(f"{target} was not made by this command: move it away, or give another --results")
         plots = directory / "results"
         plots.mkdir(parents=True, exist_ok=True)
+        grids = read(plots / NAME) if (plots / NAME).exists() else None
         files = {plots / name: data for name, data in draw(record.results).items()}
-        files |= {plots / "runs.jsonl": "".join(record.lines).encode(), target: markdown(record).encode()}
+        files |= {plots / "runs.jsonl": "".join(record.lines).encode(), target: markdown(record, grids).encode()}
         for path, data in files.items():
             with replacing(path) as unfinished:
                 unfinished.write_bytes(data)
@@ -41,8 +44,10 @@ def write(record: Record, directory: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def markdown(record: Record) -> str:
-    """The text of RESULTS.md."""
+def markdown(record: Record, grids: GridsFile | None = None) -> str:
+    """The text of RESULTS.md. grids: shown behind table 3. Errors (QuantizationError): they were measured with other settings than the runs."""
+    if grids is not None:
+        check_settings(grids, record.settings)
     results, networks = record.results, networks_of(record.results)
     parts = [
         MARK,
@@ -59,6 +64,10 @@ def markdown(record: Record) -> str:
         TABLE_2_TEXT,
         "\n".join(_table_2(results, networks)),
         f"![Accuracy of each run](results/{PLOTS[1]})",
+        "## Table 3: grids apart from their start",
+        TABLE_3_TEXT,
+        "\n".join(_table_3(results, networks)),
+        *(() if grids is None else (FIRST_GRIDS, "\n".join(_first_grids(grids)))),
         "## How it was made",
         ORIGIN,
         "\n".join(_origin(record, networks)),
@@ -87,8 +96,21 @@ stronger baseline. ResNet-18 has no such layer."""
 TABLE_2_TEXT = f"""\
 Configuration {TABLE_2[0]} at W{TABLE_2[1]}A{TABLE_2[1]}; only scales and offsets of activations start differently."""
 
+TABLE_3_TEXT = f"""\
+In table 1 configurations 2 to 4 differ from LSQ in two things, the grid of activations and where it starts. Here each of these grids starts both
+ways at W{TABLE_3[1]}A{TABLE_3[1]}: a row shows what the initialization does, a column what the grid does. LSQ has no offset: from its
+initialization asymmetric grids start at β = 0, where unsigned codes (configuration 4) lose all negative values until training has moved β. The
+difference is paired by seed, with its 95 % interval."""
+
+FIRST_GRIDS = """\
+What these grids do before any training, to the calibration images of seed 0 in the float model: the step s in units of the tensor's σ, the squared
+error of x̂ in units of its variance, and constant channels: those that vary in float and have one code only. Means over all layers with inputs of
+four dimensions, the first one (8 bits) and those of squeeze-and-excitation (one value a channel and image) included. A grid belongs to a whole
+tensor: the least squared error is mostly that of the channels with large values, and a channel with small ones may end up on one code."""
+
 ORIGIN = """\
     make paper-tables                                                           # hours; goes on where it was interrupted
+    python -m models.first_grids --out models/results/first-grids.json          # minutes
     python -m models.paper_tables --render --record models/results/runs.jsonl   # this file again, from the committed record
 
 Accuracy is that after the last epoch, not of the best one. Each network has one float model, from which all its runs start, and one low-bit training
@@ -129,6 +151,24 @@ def _table_2(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str
                 numbers = (entry.trained.mean, std, min(entry.trained.values), max(entry.trained.values), entry.initialized.mean)
                 texts = [MISSING if number is None else f"{100 * number:.2f}" for number in numbers] + [str(entry.trained.n)]
             yield f"| {network} | {INIT_NAMES[init]} | " + " | ".join(texts) + " |"
+
+
+def _table_3(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str]:
+    yield "| network | configuration | grid of activations | from LSQ | from LSQ+ | LSQ+ - LSQ |"
+    yield "|---|---|---|" + "--:|" * 3
+    for network in networks:
+        for row in table_3(results, network):
+            name = row.lsq.configuration
+            texts = (network, name, CONFIGURATIONS[name].grid_description, _accuracy(row.lsq), _accuracy(row.mse), row.figure)
+            yield f"| {' | '.join(texts)} |"
+
+
+def _first_grids(grids: GridsFile) -> Iterator[str]:
+    yield "| network | bits | configuration | initialization | s / σ | squared error / σ² | constant channels | layers |"
+    yield "|---|--:|---|---|" + "--:|" * 4
+    for row in grids.rows:
+        numbers = f"{row.step:.2f} | {row.error:.3f} | {100 * row.constant:.1f} % | {row.layers}"
+        yield f"| {row.network} | {row.bits} | {row.configuration} | {INIT_NAMES[row.init]} | {numbers} |"
 
 
 def _accuracy(entry: Entry) -> str:

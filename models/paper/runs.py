@@ -25,7 +25,7 @@ from calib.initialize import observe
 from calib.observers import Observer
 from calib.quantized import quantized_modules
 from lsq_export import __version__, checkpoint
-from lsq_export.data import Dataset, TensorSplit
+from lsq_export.data import Batches, Dataset, TensorSplit
 from lsq_export.job import Job
 from lsq_export.machine import processor
 from lsq_export.models import build
@@ -88,13 +88,9 @@ def measure(run: Run, settings: Settings, directory: Path) -> Result:
     """Run it, from the float model in `directory`. Errors: KeyboardInterrupt, QuantizationError (data, float model)."""
     wall, cpu = time.perf_counter(), time.process_time()
     data, place = load_data(settings.data, settings.hard, settings.image_size), device()
-    float_model, float_accuracy = _float_model(run.network, settings, directory)
+    _, float_accuracy = _float_model(run.network, settings, directory)
+    model, _ = first_model(run, settings, directory)
     recipe = _recipe(FINETUNE, settings.phase)
-    calibration = data.batches("train", recipe.batch_size, shuffle=run.seed, limit=settings.init_batches)
-    model = prepare(float_model, _config(run, settings)).to(place)
-    if CONFIGURATIONS[run.configuration].signed_inputs:
-        sign_inputs(model, calibration)
-    calib.initialize(model, calibration, method=cast(Any, run.init))
     initialized = evaluate(model, data.batches("test", TEST_BATCH))
     train_accuracy, diverged = None, None
     if recipe.epochs:
@@ -116,10 +112,22 @@ def measure(run: Run, settings: Settings, directory: Path) -> Result:
         seconds=round(time.perf_counter() - wall, 2),
         cpu_seconds=round(time.process_time() - cpu, 2),
         settings=settings,
-        commit=_commit(),
-        versions={"lsq_export": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        commit=commit(),
+        versions=versions(),
         machine=_machine(),
     )
+
+
+def first_model(run: Run, settings: Settings, directory: Path) -> tuple[nn.Module, Batches]:
+    """The low-bit model that training starts from, and the batches that its grids come from. Errors: QuantizationError (data, float model)."""
+    data = load_data(settings.data, settings.hard, settings.image_size)
+    float_model, _ = _float_model(run.network, settings, directory)
+    calibration = data.batches("train", settings.phase.batch_size, shuffle=run.seed, limit=settings.init_batches)
+    model = prepare(float_model, _config(run, settings)).to(device())
+    if CONFIGURATIONS[run.configuration].signed_inputs:
+        sign_inputs(model, calibration)
+    calib.initialize(model, calibration, method=cast(Any, run.init))
+    return model, calibration
 
 
 def sign_inputs(model: nn.Module, batches: Iterable[Any]) -> list[str]:
@@ -170,15 +178,20 @@ def _quick(data: Dataset) -> Dataset:
 
 
 @lru_cache(maxsize=1)
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of this checkout, with a + where files differ from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changed else "")
+    return head + ("+" if changed else "")
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    return {"lsq_export": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -31,13 +32,29 @@ def run_all(
 
     show: called with what was done, once for each network (float model) and each run. Errors: those of a run; the runs before it are recorded.
     """
-    directory = record.path.parent / "float"
+    directory = float_directory(record.path)
     networks = list(dict.fromkeys(run.network for run in todo))
     for network, _ in _each(partial(_make_float, settings=settings, directory=directory), networks, jobs):
         show(f"float {network}")
     for run, result in _each(partial(_measure, settings=settings, directory=directory), todo, jobs):
         record.append(result)
         show(f"{run}: {result.trained:.1%} (float {result.float_accuracy:.1%})")
+
+
+def float_directory(record: Path) -> Path:
+    """Where the float models of a record lie."""
+    return record.parent / "float"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes on one thread inside this block: sums depend on the number of threads, and so do the networks trained with them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _make_float(network: str, settings: Mapping[str, Settings], directory: Path) -> None:
@@ -51,12 +68,8 @@ def _measure(run: Run, settings: Mapping[str, Settings], directory: Path) -> Res
 def _each(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Outcome]]:
     """(task, work(task)) in the order in which they are done."""
     if jobs == 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             yield from ((task, work(task)) for task in tasks)
-        finally:
-            torch.set_num_threads(threads)
         return
     # spawn: a forked process would inherit the threads' locks of torch
     executor = ProcessPoolExecutor(min(jobs, max(1, len(tasks))), mp_context=multiprocessing.get_context("spawn"), initializer=_start)

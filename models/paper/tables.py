@@ -1,12 +1,12 @@
-"""The two tables as rows of numbers, cells that were not measured included: for Markdown, JSON and plots alike."""
+"""The three tables as rows of numbers, cells that were not measured included: for Markdown, JSON and plots alike."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .claims import Cell, cells
-from .plan import BITS, INITS, NETWORKS, TABLE_2, rows
+from .claims import Cell, cells, figure, guessing, paired
+from .plan import BITS, INITS, NETWORKS, TABLE_2, TABLE_3, TABLE_3_INITS, rows
 from .record import Result
 from .statistics import Estimate
 
@@ -35,6 +35,32 @@ class Entry:
         return {**values, **summary, "diverged": self.diverged, "values": list(self.trained.values)}
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A configuration from LSQ's initialization and from LSQ+'s.
+
+    difference: trained accuracy from LSQ+'s - that from LSQ's, of the seeds that both have; None: there is none. guessing: neither learned anything.
+    """
+
+    lsq: Entry
+    mse: Entry
+    difference: Estimate | None
+    guessing: bool
+
+    @property
+    def figure(self) -> str:
+        """The difference in points with its 95 % interval."""
+        return MISSING if self.difference is None else figure(self.difference, self.guessing)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for JSON; accuracies in 0-1. difference: LSQ+ - LSQ."""
+        values = {"lsq": self.lsq.to_dict(), "mse": self.mse.to_dict(), "guessing": self.guessing}
+        if self.difference is None:
+            return {**values, "difference": None}
+        d = self.difference
+        return {**values, "difference": {"mean": d.mean, "half_width": d.half_width, "values": list(d.values)}}
+
+
 def networks_of(results: Sequence[Result]) -> tuple[str, ...]:
     """Those of the paper (measured or not), then others in the record."""
     return tuple(dict.fromkeys([*NETWORKS, *(r.network for r in results)]))
@@ -50,6 +76,19 @@ def table_2(results: Sequence[Result], network: str) -> list[Entry]:
     """One row an initialization."""
     found, (configuration, bits) = cells(results), TABLE_2
     return [_entry(found, (network, bits, configuration, init)) for init in INITS]
+
+
+def table_3(results: Sequence[Result], network: str) -> list[Comparison]:
+    """One row a configuration."""
+    found, (names, bits) = cells(results), TABLE_3
+    return [_comparison(found, network, bits, name) for name in names]
+
+
+def _comparison(found: dict[Cell, dict[int, Result]], network: str, bits: int, name: str) -> Comparison:
+    lsq, mse = ((network, bits, name, init) for init in TABLE_3_INITS)
+    differences = tuple(paired(found, mse, lsq).values())
+    difference = Estimate(differences) if differences else None
+    return Comparison(_entry(found, lsq), _entry(found, mse), difference, guessing(found, (lsq, mse)))
 
 
 def _entry(found: dict[Cell, dict[int, Result]], cell: Cell) -> Entry:

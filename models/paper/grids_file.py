@@ -1,0 +1,81 @@
+"""The file of first grids: what each initialization makes of a float model's activations. `first_grids` measures it, RESULTS.md shows it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from calib.errors import QuantizationError
+from lsq_export.atomic import replacing
+
+from .plan import Settings
+
+NAME = "first-grids.json"  # beside the record in models/results
+
+
+@dataclass(frozen=True)
+class FirstGrids:
+    """Of one configuration and initialization; means over the `layers`: activation quantizers with inputs of four dimensions that vary.
+
+    step: s in units of the tensor's σ. error: squared error of x̂ in units of the tensor's variance. constant: share (0-1) of channels that vary in
+    float and have one code only.
+    """
+
+    network: str
+    bits: int
+    configuration: str
+    init: str
+    layers: int
+    step: float
+    error: float
+    constant: float
+
+
+@dataclass(frozen=True)
+class GridsFile:
+    """All that was measured. settings: {network: those of its runs}. commit: None outside of git."""
+
+    rows: tuple[FirstGrids, ...]
+    settings: dict[str, Settings]
+    commit: str | None
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Errors (QuantizationError): the file cannot be written."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as unfinished:
+                unfinished.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise QuantizationError(f"{path} cannot be written ({error.strerror}): give another file") from error
+
+
+def read(path: Path) -> GridsFile:
+    """The opposite of `GridsFile.write`. Errors (QuantizationError): the file cannot be read, or is another kind of file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(FirstGrids(**row) for row in values["rows"])
+        settings = {network: Settings.from_dict(each) for network, each in values["settings"].items()}
+        found = GridsFile(**{**values, "rows": rows, "settings": settings})
+        if not all(math.isfinite(number) for row in rows for number in (row.step, row.error, row.constant)):
+            raise ValueError("numbers that are not finite")
+    except OSError as error:
+        raise QuantizationError(f"{path} cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise QuantizationError(f"{path} holds no first grids ({error}): make it again with `python -m models.first_grids --out {path}`") from error
+    return found
+
+
+def check_settings(found: GridsFile, settings: dict[str, Settings]) -> None:
+    """Errors (QuantizationError): a network whose runs were made with other settings than its first grids."""
+    for network, each in found.settings.items():
+        if settings.get(network, each) != each:
+            change = f"the first grids of {network} were measured with other settings than its runs"
+            raise QuantizationError(f"{change}: measure them again, or remove {NAME}")
