@@ -74,7 +74,13 @@ def initialize(
 def observe(model: nn.Module, batches: Iterable[Any], observer: Callable[[str], Observer] = Observer) -> dict[str, Observer | torch.Tensor]:
     """What reaches each quantizer when the model runs in float: statistics of an activation, the tensor itself for a weight."""
     seen: dict[str, Observer | torch.Tensor] = {}
-    hooks = [quantizer.register_forward_pre_hook(partial(_record, seen, observer)) for quantizer in quantized_modules(model).values()]
+    look_on(model, batches, partial(_record, seen, observer))
+    return seen
+
+
+def look_on(model: nn.Module, batches: Iterable[Any], look: Callable[[nn.Module, tuple[Any, ...]], None]) -> None:
+    """Run the model in float on the batches; look(quantizer, its inputs) comes before each use of a quantizer."""
+    hooks = [quantizer.register_forward_pre_hook(look) for quantizer in quantized_modules(model).values()]
     try:
         with torch.no_grad(), bypassed(model), evaluating(model):
             for x in inputs(batches, next(model.parameters()).device):
@@ -82,7 +88,6 @@ def observe(model: nn.Module, batches: Iterable[Any], observer: Callable[[str], 
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
 
 
 def inputs(batches: Iterable[Any], device: torch.device) -> Iterator[torch.Tensor]:

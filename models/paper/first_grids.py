@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from calib.grid import quantize
-from calib.initialize import evaluating, inputs
-from calib.quantized import Quantized, bypassed, quantized_modules
+from calib.initialize import look_on
+from calib.quantized import Quantized
 from calib.range_use import RangeCounter
 
 from .grids_file import FirstGrids, GridsFile
@@ -83,21 +83,13 @@ def measure(run: Run, settings: Settings, directory: Path) -> FirstGrids:
 def look(model: nn.Module, batches: Iterable[Any]) -> dict[str, LayerUse]:
     """{name: use} of the activation quantizers with inputs of four dimensions. The model runs in float, so each sees what no other has changed."""
     uses: dict[str, LayerUse] = {}
-    activations = [q for q in quantized_modules(model).values() if q.kind == "activation"]
-    hooks = [q.register_forward_pre_hook(partial(_look, uses)) for q in activations]
-    try:
-        with torch.no_grad(), bypassed(model), evaluating(model):
-            for x in inputs(batches, next(model.parameters()).device):
-                model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    look_on(model, batches, partial(_look, uses))
     return uses
 
 
 def _look(uses: dict[str, LayerUse], quantizer: nn.Module, args: tuple[Any, ...]) -> None:
     assert isinstance(quantizer, Quantized)
-    if args[0].dim() == 4:
+    if quantizer.kind == "activation" and args[0].dim() == 4:
         uses.setdefault(quantizer.name, LayerUse(quantizer)).update(args[0])
 
 
