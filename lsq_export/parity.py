@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 TIES = 1e-5  # promise 2: fraction of a layer's codes that may differ from the folded model by ties of float rounding
+NUDGE = 1e-4  # relative
 QDQ_TIES = 1e-3  # a qdq file runs in float32, whose sums round: more ties, each one code
 ISLAND_TIES = QDQ_TIES  # so does a float island of a qoperator file; only the codes that it makes itself
 
@@ -122,7 +123,9 @@ class Parity:
 
     capture_error: median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given. damaged: files that
     are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer reference's. Accuracies are None where the batches
-    had no targets. trained_layers: codes of the learned quantizers, folded against trained on the same inputs (`trained_layers.py`).
+    had no targets. nudged_*: the trained model against itself on inputs larger by NUDGE, for scale: a low-bit network amplifies what changes, and a
+    fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned quantizers, folded against trained on the same
+    inputs (`trained_layers.py`).
     """
 
     formats: dict[str, FormatParity]
@@ -132,6 +135,8 @@ class Parity:
     folded_top1_agreement: float
     folded_sqnr_db: float
     capture_error: float | None
+    nudged_top1_agreement: float
+    nudged_sqnr_db: float
     damaged: tuple[str, ...] = field(default=())
     golden: tuple[str, ...] = field(default=())
     trained_layers: tuple[LayerParity, ...] = field(default=())

@@ -29,7 +29,7 @@ from .decisions import Decisions, decisions_of
 from .emit import emit
 from .evaluate import evaluate
 from .island_check import IslandCheck
-from .parity import FormatParity, Parity
+from .parity import NUDGE, FormatParity, Parity
 from .report import render
 from .runtime import Session, integer_tensors, readable_codes
 from .targets import get
@@ -83,7 +83,7 @@ def check(
     prescribed = {name: emit(folded, name, get(target)) for name in {*files, "qoperator"}}
     reference = files.get("qoperator", prescribed["qoperator"])
     runs = [FormatRun(name, file, reference, prescribed[name], folded, get(target).optimization) for name, file in files.items()]
-    folded_agreement = Agreement()
+    folded_agreement, nudged = Agreement(), Agreement()
     price = TrainedLayers(trained.graph, folded.graph, *decisions) if decisions else None
     errors: list[np.ndarray] = []
     for x, target_classes in pairs(batches, folded.graph):
@@ -98,6 +98,9 @@ def check(
             run.add(x.numpy(), codes, expected, target_classes, others)
         if price:
             price.add(x, codes)
+        moved, *moved_others = (v.numpy() for v in evaluate(trained.graph, x * (1 + NUDGE), dtype=torch.float32))
+        nudged.add(moved, captured, None)
+        nudged.add_others(moved_others, captured_others)
         found, *found_others = (v.numpy() for v in evaluate(folded.graph, x))
         folded_agreement.add(found, expected, target_classes)
         folded_agreement.add_others(found_others, others)
@@ -113,6 +116,8 @@ def check(
         folded_top1_agreement=folded_agreement.top1,
         folded_sqnr_db=folded_agreement.sqnr_db,
         capture_error=float(np.median(np.concatenate(errors))) if errors else None,
+        nudged_top1_agreement=nudged.top1,
+        nudged_sqnr_db=nudged.sqnr_db,
         damaged=damaged,
         golden=tuple(name for name, vectors in (golden or {}).items() if not _golden_holds(vectors, prescribed["qoperator"])),
         trained_layers=price.result() if price else (),

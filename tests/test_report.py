@@ -116,6 +116,12 @@ def test_numbers_that_are_not_there(manifest: dict[str, Any], parity: dict[str, 
     assert page.text.count("–") >= 7 and "None" not in page.text and "nan" not in page.text
 
 
+def test_a_parity_of_before_the_nudged_inputs(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    assert "trained, inputs × 1.0001" in Page(render(manifest, parity)).text
+    del parity["nudged_sqnr_db"], parity["nudged_top1_agreement"]
+    assert "inputs × 1.0001" not in Page(render(manifest, parity)).text
+
+
 def test_a_report_of_a_parity_without_targets(exported: Exported, manifest: dict[str, Any]) -> None:
     parity = lsq_export.verify(None, exported.bundle, [exported.batches[0][0][:1]])
     page = Page(render(manifest, parity.to_dict()))

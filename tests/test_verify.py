@@ -92,17 +92,23 @@ def test_without_the_model_the_bundle_vouches_for_it(exported: Exported) -> None
     assert parity.formats["qdq"].sqnr_db == pytest.approx(with_model.formats["qdq"].sqnr_db, abs=1e-3)
 
 
+def decibel(found: np.ndarray, expected: np.ndarray) -> float:
+    return 10 * math.log10((expected.astype(float) ** 2).sum() / ((found - expected).astype(float) ** 2).sum())
+
+
 def test_numbers_against_the_trained_model_are_its_own(exported: Exported) -> None:
     """Agreement, SQNR and accuracies, computed a second time from outputs alone."""
     x, y = torch.from_numpy(exported.inputs), np.concatenate([y for _, y in exported.batches])
     with torch.no_grad():
-        trained = exported.model(x).numpy()
+        trained, nudged = exported.model(x).numpy(), exported.model(x * 1.0001).numpy()
     session = onnxruntime.InferenceSession(exported.bundle.models["qoperator"])
     (found,) = session.run(None, {"input": x.numpy()})
     parity = lsq_export.verify(exported.model, exported.bundle, exported.batches)
     same = parity.formats["qoperator"]
     assert same.top1_agreement == (found.argmax(1) == trained.argmax(1)).mean()
-    assert same.sqnr_db == pytest.approx(10 * math.log10((trained.astype(float) ** 2).sum() / ((found - trained).astype(float) ** 2).sum()), abs=1e-3)
+    assert same.sqnr_db == pytest.approx(decibel(found, trained), abs=1e-3)
+    assert parity.nudged_top1_agreement == (nudged.argmax(1) == trained.argmax(1)).mean()
+    assert parity.nudged_sqnr_db == pytest.approx(decibel(nudged, trained), abs=0.1) and 20 < parity.nudged_sqnr_db < 100
     assert same.accuracy == (found.argmax(1) == y).mean() and parity.trained_accuracy == (trained.argmax(1) == y).mean()
 
 
@@ -418,6 +424,7 @@ def format_parity(name: str = "qoperator", **changes: Any) -> FormatParity:
 
 def parity_of(*formats: FormatParity, **changes: Any) -> Parity:
     values = {"images": 4, "trained_accuracy": None, "folded_accuracy": None, "folded_top1_agreement": 1.0, "folded_sqnr_db": 40.0}
+    values |= {"nudged_top1_agreement": 1.0, "nudged_sqnr_db": 40.0}
     return Parity(**{"formats": {f.name: f for f in formats}, **values, "capture_error": None, **changes})
 
 

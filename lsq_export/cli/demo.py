@@ -12,7 +12,7 @@ from calib.errors import QuantizationError
 
 from .group import FAILED
 from .output import console, print_table
-from .parity_table import codes, decibel, percent, print_verdict
+from .parity_table import NUDGED, codes, decibel, percent, print_verdict
 
 if TYPE_CHECKING:
     from ..bench import BenchResult
@@ -126,6 +126,7 @@ def _rows(float_phase: FloatPhase, low_bit: LowBitPhase, bundle: Bundle, parity:
     rows: list[tuple[str, ...]] = [
         ("float", percent(float_phase.accuracy), "", "", "", "", f"{base.file_bytes / 1e6:.1f} MB", f"{base.median_ms:.2f} ms", "1.00"),
         ("trained (fake-quant)", percent(parity.trained_accuracy), "", "", "", "", "", "", ""),
+        (NUDGED, "", percent(parity.nudged_top1_agreement), decibel(parity.nudged_sqnr_db), "", "", "", "", ""),
         (
             "folded (float64)",
             percent(parity.folded_accuracy),

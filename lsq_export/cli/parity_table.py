@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..parity import first_differing
+from ..parity import NUDGE, first_differing
 from .output import print_table
 
 if TYPE_CHECKING:
     from ..parity import FormatParity, LayerParity, Parity
 
 SHOWN = 6  # entries of a histogram
+NUDGED = f"trained, inputs × {1 + NUDGE:g}"
 FORMAT_COLUMNS = ("model", ">top-1 agreement", ">SQNR", ">accuracy", ">≠ integer reference", ">codes ≠ folded")
 
 
@@ -35,6 +36,7 @@ def codes(parity: FormatParity) -> str:
 def print_parity(parity: Parity, *, layers: bool) -> None:
     """Formats against the trained model, and, layer by layer, against the folded one."""
     rows: list[tuple[str, ...]] = [("trained", "", "", percent(parity.trained_accuracy), "", "")]
+    rows.append((NUDGED, percent(parity.nudged_top1_agreement), decibel(parity.nudged_sqnr_db), "", "", ""))
     rows.append(("folded (float64)", percent(parity.folded_top1_agreement), decibel(parity.folded_sqnr_db), percent(parity.folded_accuracy), "", ""))
     for name, f in parity.formats.items():
         rows.append(
