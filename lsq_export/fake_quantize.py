@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -80,6 +81,19 @@ def fuse(on: bool = True) -> None:
     """
     global _fused
     _fused = _compiled() if on else None
+
+
+@contextmanager
+def fused(on: bool = True) -> Iterator[None]:
+    """`fuse()` in a block; on=False: as it is outside. Errors: those of `fuse`, before the block begins."""
+    global _fused
+    before = _fused
+    if on:
+        fuse()
+    try:
+        yield
+    finally:
+        _fused = before
 
 
 @functools.cache

@@ -25,6 +25,8 @@ from calib.errors import QuantizationError
 from . import checkpoint
 from .data import Dataset, load
 from .distributed import SINGLE, Processes
+from .fake_quantize import fused
+from .memory import save_memory
 from .models import build, keywords
 from .prepare import QATConfig, prepare
 from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, finetune, pretrain
@@ -39,7 +41,11 @@ RECORDED = 4  # batches of the train split that the record of `calib.drift` is m
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides the result. A recipe with 0 epochs skips that phase. device: None is CUDA where there is one."""
+    """Everything that decides the result. A recipe with 0 epochs skips that phase. device: None is CUDA where there is one.
+
+    fused: low-bit training with the kernels of `fake_quantize.fuse`, which add gradients of scales and offsets in another order.
+    save_memory: low-bit training as in `memory.save_memory`, slower, to the same bits.
+    """
 
     model_name: str
     data_spec: str
@@ -52,6 +58,8 @@ class Job:
     image_size: int | None = None
     seed: int = 0
     device: str | None = None
+    fused: bool = False
+    save_memory: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -173,7 +181,10 @@ def train_low_bit(
     if job.recipe.epochs:
         teacher = float_model if job.recipe.distill else None
         options = _options(job, run, LOW_BIT, processes, teacher)
-        result = finetune(model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options)
+        if job.save_memory:
+            save_memory(model)
+        with fused(job.fused):
+            result = finetune(model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
     if out is not None and len(done) == len(before):  # nothing was left to train

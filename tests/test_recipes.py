@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 from small_digits import quantized, small_digits
 from torch import nn
 
 from calib.errors import QuantizationError
-from lsq_export import models
+from lsq_export import fake_quantize, memory, models
 from lsq_export.cli import cli
 from lsq_export.data import Dataset, TensorSplit
 from lsq_export.job import Job
@@ -232,3 +233,48 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert refused.exit_code == 2 and "needs matplotlib: pip install lsq-export[plot]" in refused.stderr
     done = _train(tmp_path / "t")
     assert done.exit_code == 0 and "no curve without matplotlib" in done.stderr and {p.name for p in tmp_path.iterdir()} == {"t", "t.jsonl"}
+
+
+TRAIN = ["train", "--model", "tiny", "--data", "digits", "--image-size", "16", "--float-epochs", "0", "--epochs", "1", "--batch-size", "256"]
+
+
+def _trained(path: Path, *options: str) -> dict[str, torch.Tensor]:
+    result = CliRunner().invoke(cli, [*TRAIN, "--out", str(path), *options])
+    assert result.exit_code == 0, result.output
+    return load_file(path)
+
+
+def test_fused_kernels_train_and_are_off_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernels' own functions, not compiled: the same bits, and not a call without --fused."""
+    calls: list[str] = []
+
+    def counted(name: str) -> Any:
+        kernel = getattr(fake_quantize, name)
+        return lambda *args: calls.append(name) or kernel(*args)
+
+    monkeypatch.setattr(fake_quantize, "FUSED_FROM", 0)
+    kernels = counted("_values"), counted("_gradients")
+    monkeypatch.setattr(fake_quantize, "_compiled", lambda: kernels)
+    plain = _trained(tmp_path / "plain.safetensors")
+    assert not calls
+    fused = _trained(tmp_path / "fused.safetensors", "--fused")
+    assert {"_values", "_gradients"} == set(calls) and fake_quantize._fused is None
+    assert all(torch.allclose(fused[name], plain[name], rtol=1e-3, atol=1e-4) for name in plain)
+
+
+def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise QuantizationError("fused kernels need a C++ compiler")
+
+    monkeypatch.setattr(fake_quantize, "_compiled", missing)
+    result = CliRunner().invoke(cli, [*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused"])
+    assert result.exit_code == 2 and result.output == "error: fused kernels need a C++ compiler\n" and not list(tmp_path.iterdir())
+
+
+def test_training_in_little_memory_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(memory, "values", lambda *recipe: made.append(1) or fake_quantize.values(*recipe))
+    plain = _trained(tmp_path / "plain.safetensors")
+    assert not made
+    small = _trained(tmp_path / "small.safetensors", "--save-memory")
+    assert made and all(torch.equal(small[name], plain[name]) for name in plain)

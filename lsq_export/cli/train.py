@@ -71,6 +71,8 @@ def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int
 @recipe_options
 @click.option("--seed", type=int, default=0, help="Of the weights and of the order of the data.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …  [default: cuda where there is one]")
+@click.option("--fused", is_flag=True, help="Low-bit training with compiled kernels: 10-15 % faster; needs a C++ compiler, and 10 s at the start.")
+@click.option("--save-memory", is_flag=True, help="Low-bit training in about the memory of float training, 5-10 % slower.")
 @keeping_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout, everything else on stderr.")
 def command(float_checkpoint: Path | None, float_out: Path | None, as_json: bool, **options: Any) -> None:
@@ -90,9 +92,13 @@ def _train(files: Files, processes: Processes, float_checkpoint: Path | None, fl
     """On every rank; the first one prints and writes."""
     files.check(float_out)
     processes.sums(0.0)  # all have looked before the first one writes
+    from ..fake_quantize import fused
     from ..job import train_float, train_low_bit
 
     job = _job(**options)
+    if job.fused:  # a missing compiler shows before the float training, not behind it
+        with fused():
+            pass
     data = job.load_data()
     run = files.run(job.identity(data, float_checkpoint, processes), processes)
     show: dict[str, Any] = {"console": console(stderr=as_json) if processes.first else None, "run": run, "processes": processes}
