@@ -8,7 +8,8 @@ float32 arithmetic gives one result, and fixed point gives the same: one file, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from .fixed_point import Addend, fixed_point_sums
 MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at most 3 * 2^-16 = 4.6e-5
 STRIDE = 2e-6  # relative change from one candidate to the next: half a thousandth of a step at code 255
 CANDIDATES = 2000
+TABLE, NEAR = 256, 4000
 FloatArray = NDArray[np.float64]
 
 
@@ -26,9 +28,26 @@ def clear_scale(values: FloatArray, scale: float, low: int, high: int, *, margin
 
     values: every value that the sum can take; none if only the readers matter. low, high: codes minus zero point; values beyond them saturate and do
     not matter. readers: scales of grids that these codes are quantized to directly; that must be clear of ties as well.
+    A table (at most 256 values) keeps as many of its codes as it can: training may have seen this grid, and a value of the table is that of many
+    elements.
     """
     values = np.unique(values)
-    return _first(_from(scale, scale * STRIDE), lambda moved: _clearances(values, moved, low, high, readers), margin=margin)
+    kept = _keeping(values, scale, low, high, margin, readers) if 0 < len(values) <= TABLE else None
+    return kept or _first(_from(scale, scale * STRIDE), lambda moved: _clearances(values, moved, low, high, readers), margin=margin)
+
+
+def _keeping(values: FloatArray, scale: float, low: int, high: int, margin: float, readers: Sequence[float]) -> float | None:
+    """Of the first float32 scales above and below that are clear of ties, the one that changes fewer codes of the values: further off more change."""
+
+    def changed(moved: float) -> int:
+        return int((np.rint(values / moved).clip(low, high) != np.rint(values / scale).clip(low, high)).sum())
+
+    def first_clear(step: float) -> Iterator[float]:
+        near = (float(np.float32(scale * (1 + step * i))) for i in range(NEAR))
+        yield from islice((moved for moved in near if _clearances(values, moved, low, high, readers) >= margin), 1)
+
+    clear = [*first_clear(STRIDE / 8), *first_clear(-STRIDE / 8)]
+    return min(clear, key=lambda moved: (changed(moved), abs(moved - scale)), default=None)
 
 
 def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int, *, readers: Sequence[float] = ()) -> float:

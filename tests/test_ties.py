@@ -83,6 +83,27 @@ def test_the_first_clear_scale_is_taken(seed: int):
     assert all(tie_distance(values / candidate, low, high) < MARGIN for candidate in earlier)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_table_keeps_its_codes(seed: int):
+    """A logistic table with a value just above or below a tie: the scale moves to the side on which that value's code does not change."""
+    rng = np.random.default_rng(seed)
+    values = 1 / (1 + np.exp(-rng.uniform(0.01, 0.05) * (np.arange(256) - rng.integers(256))))
+    index = int(rng.integers(256))
+    steps = np.floor(values[index] * 255) + 0.5 + rng.choice([-1, 1]) * 4e-4
+    scale = float(F(values[index] / steps))
+    assert tie_distance(values / scale, 0, 255) < 1e-3
+    found = clear_scale(values, scale, 0, 255, margin=1e-3)
+    assert found == F(found) and tie_distance(values / found, 0, 255) >= 1e-3
+    clear = [c for c in (float(F(scale * (1 + i * STRIDE / 8))) for i in range(-4000, 4001)) if tie_distance(values / c, 0, 255) >= 1e-3]
+    assert changed_codes(values, scale, found) == min((changed_codes(values, scale, c) for c in clear), default=changed_codes(values, scale, found))
+    assert bool(clear) == (abs(found / scale - 1) < 1.001e-3)
+    assert changed_codes(values, scale, float(F(scale * 1.004))) > 10
+
+
+def changed_codes(values: np.ndarray, before: float, after: float) -> int:
+    return int((np.rint(values / before).clip(0, 255) != np.rint(values / after).clip(0, 255)).sum())
+
+
 def test_where_no_scale_is_clear_the_clearest_is_taken():
     values = np.arange(0, 2, 1e-4)
     found = clear_scale(values, 1.0, -10, 245)
