@@ -241,10 +241,17 @@ def test_the_spread_claim_turns_with_the_numbers(ours: float, verdict: str) -> N
     def accuracy(run: Run) -> float:
         return 0.5 + (ours if run.init == "mse" else 0.05) * (run.seed - 2) / 2
 
-    found = checks(synthetic(accuracy), "LSQ+ initialization")
+    found = checks(synthetic(accuracy), "LSQ+ initialization has")
     assert {c.verdict for c in found} == {verdict} and len(found) == 4
     std = 100 * ours * math.sqrt(2.5) / 2
     assert found[0].figure.startswith(f"std {std:.2f} against 3.95 points, 5 and 5 seeds")
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, UNDECIDED)])
+def test_the_better_start_claim_turns_with_the_numbers(gain: float, verdict: str) -> None:
+    found = checks(synthetic(starting(gain)), "LSQ+ initialization ends")
+    assert {c.verdict for c in found} == {verdict} and {c.where for c in found} == {"W2A2"} and len(found) == 4
+    assert {c.figure for c in found} == {f"{100 * gain + 0.08:+.2f} points ± 0.54 (95 %, 5 seeds)"}
 
 
 @pytest.mark.parametrize(("trained", "verdict"), [(0.93, HOLDS), (0.85, FAILS), (0.901, UNDECIDED)])
@@ -270,7 +277,7 @@ def test_one_seed_decides_nothing() -> None:
 
 def test_what_was_not_run_is_missing() -> None:
     found = check_all([], ("efficientnet_b0", "resnet18"))
-    assert len(found) == 13 and {c.verdict for c in found} == {MISSING}
+    assert len(found) == 17 and {c.verdict for c in found} == {MISSING}
     only_one = [r for r in synthetic(gaining(0.3, 0.1)) if r.configuration != "1"]
     assert {c.claim[:18]: c.verdict for c in check_all(only_one, ("efficientnet_b0",))}["configuration 4 ≥ "] == HOLDS  # 1s, the last of them
     assert {c.verdict for c in checks(only_one, "configuration 4 ≥ 1 ")} == {MISSING}

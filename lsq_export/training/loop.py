@@ -71,7 +71,7 @@ class Loop:
             self._step(x.to(self.device), y.to(self.device))
             self.seconds = time.perf_counter() - begin
             loss, right, count = self.sums
-            show(f"epoch {self.epoch + 1}/{self.recipe.epochs}  loss {loss / count:.4f}  accuracy {right / count:.1%}")
+            show(f"epoch {self.epoch + 1}/{self.recipe.epochs}  loss {loss / count:.4f}  training accuracy {right / count:.1%}")
             if self.step < self.steps:
                 after_step()
         loss, right, count = self.sums

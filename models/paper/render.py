@@ -22,8 +22,8 @@ PLOTS = ("configurations.svg", "initializations.svg")
 def write(record: Record, directory: Path) -> tuple[Path, ...]:
     """Write RESULTS.md, results/*.svg and results/runs.jsonl (the record itself) under `directory`; returns the files.
 
-    results/first-grids.json is shown where it is there. Errors (QuantizationError): a RESULTS.md that is somebody's own; first grids that cannot be
-    read or belong to other settings; a directory that cannot be written.
+    first-grids.json is shown where it is in results/ or beside the record. Errors (QuantizationError): a RESULTS.md that is somebody's own; first
+    grids that cannot be read or belong to other settings; a directory that cannot be written.
     """
     from .plots import draw
 
@@ -33,7 +33,7 @@ def write(record: Record, directory: Path) -> tuple[Path, ...]:
             raise QuantizationError(f"{target} was not made by this command: move it away, or give another --results")
         plots = directory / "results"
         plots.mkdir(parents=True, exist_ok=True)
-        grids = read(plots / NAME) if (plots / NAME).exists() else None
+        grids = next((read(path) for path in (plots / NAME, record.path.parent / NAME) if path.exists()), None)
         files = {plots / name: data for name, data in draw(record.results).items()}
         files |= {plots / "runs.jsonl": "".join(record.lines).encode(), target: markdown(record, grids).encode()}
         for path, data in files.items():
@@ -119,7 +119,8 @@ EfficientNet-B0 and MixNet-S have half their width and a stem of stride 1; ResNe
 
 The committed settings were found by trial on seed 0, judged by test images, too: ResNet-18's rate on configurations 1 and 4 at W2A2 (the higher
 of two was better for both), those of the Swish networks on configuration 4 of EfficientNet-B0, some fifteen trials, until W4A4 learned. At W2A2
-none of them got beyond guessing (up to 25 epochs, rates of 0.03 to 0.15, also with 8-bit weights). This favors configuration 4, if anything."""
+none of these trials on configuration 4 got beyond guessing (up to 25 epochs, rates of 0.03 to 0.15, also with 8-bit weights). This favors
+configuration 4, if anything."""
 
 
 def _claims(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str]:
