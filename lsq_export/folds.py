@@ -77,9 +77,9 @@ def fold_costs(
     """Of several folds of one trained model. test: (inputs [N, …], classes [N] or None)."""
     costs = [_Cost(folded) for folded in folds]
     for x, classes in test:
-        expected, trained = _codes_of_trained(folds[0].trained.graph, x)
+        (expected, *others), trained = _codes_of_trained(folds[0].trained.graph, x)
         for cost in costs:
-            cost.add(x, expected, trained, classes)
+            cost.add(x, expected, others, trained, classes)
             progress(cost.folded.how)
     return [cost.result() for cost in costs]
 
@@ -93,9 +93,12 @@ class _Cost:
     differing: int = 0
     compared: int = 0
 
-    def add(self, x: torch.Tensor, expected: np.ndarray, trained: Sequence[TrainedCodes], classes: np.ndarray | None) -> None:
-        found, codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
+    def add(
+        self, x: torch.Tensor, expected: np.ndarray, others: list[np.ndarray], trained: Sequence[TrainedCodes], classes: np.ndarray | None
+    ) -> None:
+        (found, *found_others), codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
         self.agreement.add(found, expected, classes)
+        self.agreement.add_others(found_others, others)
         learned = [d for d in self.folded.tensors if d.kind == "activation"]
         for decision, (name, grid_offset, wanted) in zip(learned, trained, strict=True):
             assert decision.name == name
@@ -113,7 +116,7 @@ class _Cost:
         )  # fmt: skip
 
 
-def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[np.ndarray, list[TrainedCodes]]:
+def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[list[np.ndarray], list[TrainedCodes]]:
     """Outputs, and the codes of every use of an activation quantizer, in order."""
     grids = {str(n.outputs[0].name): (attribute(n, "quantizer"), grid_of(n).unsigned()) for n in graph if is_marker(n)}
     found: list[TrainedCodes] = []
@@ -124,10 +127,10 @@ def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[np.ndarray, lis
             found.append((quantizer, grid.offset, grid.codes(value).numpy()))
 
     outputs = evaluate(graph, x, on_value=see)
-    return outputs[0].numpy(), found
+    return [v.numpy() for v in outputs], found
 
 
-def _values_of(graph: ir.Graph, x: torch.Tensor, names: set[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _values_of(graph: ir.Graph, x: torch.Tensor, names: set[str]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     kept: dict[str, np.ndarray] = {}
 
     def see(name: str, value: torch.Tensor) -> None:
@@ -135,4 +138,4 @@ def _values_of(graph: ir.Graph, x: torch.Tensor, names: set[str]) -> tuple[np.nd
             kept[name] = value.numpy()
 
     outputs = evaluate(graph, x, on_value=see)
-    return outputs[0].numpy(), kept
+    return [v.numpy() for v in outputs], kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from calib.errors import QuantizationError
@@ -13,16 +14,18 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         """Errors: OSError, ValueError (no UTF-8), as they come."""
         self.path = path
-        found = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        self._torn = bool(found) and not found[-1].endswith("\n")
-        self.lines = found[:-1] if self._torn else found
+        content = path.read_bytes() if path.exists() else b""
+        *whole, torn = content.split(b"\n")  # bytes: an interruption may cut a character; and "\n" alone ends a line
+        codecs.getincrementaldecoder("utf-8")().decode(torn)  # of a text file, cut at most within its last character
+        self._torn = bool(torn)
+        self.lines = [line.decode("utf-8") + "\n" for line in whole]
 
     def append(self, line: str) -> None:
         """Write one line, in place of a torn one. Errors (QuantizationError): the file cannot be written."""
         try:
             if self._torn:
-                whole = self.path.read_text(encoding="utf-8")
-                self.path.write_text(whole[: whole.rfind("\n") + 1], encoding="utf-8")
+                content = self.path.read_bytes()
+                self.path.write_bytes(content[: content.rfind(b"\n") + 1])
                 self._torn = False
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)

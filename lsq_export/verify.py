@@ -58,6 +58,12 @@ def verify(
     return check(model, trained, folded, files, target, batches, decisions=decisions, damaged=damaged, golden=golden, progress=progress)
 
 
+def _nudged(x: torch.Tensor) -> torch.Tensor:
+    """x · (1 + NUDGE); what would overflow stays."""
+    moved = x * (1 + NUDGE)
+    return torch.where(torch.isfinite(moved), moved, x)
+
+
 def _golden_holds(golden: Golden, reference: onnx.ModelProto) -> bool:
     """The golden outputs of a format are what the integer reference makes of the golden input."""
     x, outputs = golden
@@ -98,7 +104,7 @@ def check(
             run.add(x.numpy(), codes, expected, target_classes, others)
         if price:
             price.add(x, codes)
-        moved, *moved_others = (v.numpy() for v in evaluate(trained.graph, x * (1 + NUDGE), dtype=torch.float32))
+        moved, *moved_others = (v.numpy() for v in evaluate(trained.graph, _nudged(x), dtype=torch.float32))
         nudged.add(moved, captured, None)
         nudged.add_others(moved_others, captured_others)
         found, *found_others = (v.numpy() for v in evaluate(folded.graph, x))

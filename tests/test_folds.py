@@ -7,14 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import networks
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import Exported
 from networks import inputs
+from torch import nn
 
+import calib
 from calib import QuantizationError
+from lsq_export.capture import capture
 from lsq_export.cli.group import cli
-from lsq_export.folds import FOLDS, compare_folds
+from lsq_export.evaluate import evaluate
+from lsq_export.fold import fold
+from lsq_export.folds import FOLDS, compare_folds, fold_costs
+from lsq_export.prepare import QATConfig, prepare
 
 assert networks  # the zoo caches the exporter's registry, which makes captures quick
 
@@ -55,3 +63,25 @@ def test_command(exported: Exported, tmp_path: Path) -> None:
     assert json.loads(printed.stdout) == found[:3]
     refused = CliRunner().invoke(cli, [*arguments[:-1], str(tmp_path / "nowhere" / "folds.json")])
     assert refused.exit_code == 2 and "nowhere" in refused.stderr.strip().splitlines()[-1]
+
+
+def test_the_worst_output_counts() -> None:
+    """As in the parity of the same fold: not the first output alone."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            y = torch.relu(self.a(x))
+            return y.mean((2, 3)), self.b(y)
+
+    model, x = prepare(Two().eval(), QATConfig(weight_bits=3, activation_bits=3, first_last_bits=None)), torch.randn(8, 3, 6, 6)
+    calib.initialize(model, [x])
+    strided = fold(capture(model, x[:1]), [x])
+    (cost,) = fold_costs([strided], [(x, None)])
+    expected, found = ([v.numpy() for v in evaluate(m.graph, x)] for m in (strided.trained, strided.model))
+    noise = [10 * np.log10((e**2).sum() / ((f - e) ** 2).sum()) for e, f in zip(expected, found, strict=True)]
+    assert cost.sqnr_db == pytest.approx(min(noise)) and noise[1] < noise[0] - 1

@@ -112,6 +112,13 @@ def test_numbers_against_the_trained_model_are_its_own(exported: Exported) -> No
     assert same.accuracy == (found.argmax(1) == y).mean() and parity.trained_accuracy == (trained.argmax(1) == y).mean()
 
 
+def test_a_nudge_does_not_overflow(exported: Exported) -> None:
+    x = exported.batches[0][0].clone()
+    x[0] = torch.finfo(torch.float32).max
+    parity = lsq_export.verify(None, exported.bundle, [x])
+    assert math.isfinite(parity.nudged_sqnr_db) and parity.nudged_top1_agreement > 0.5
+
+
 def test_inputs_alone_give_no_accuracies(exported: Exported) -> None:
     parity = lsq_export.verify(exported.model, exported.bundle, [x for x, _ in exported.batches])
     assert parity.ok and parity.trained_accuracy is None and parity.folded_accuracy is None and parity.formats["qdq"].accuracy is None

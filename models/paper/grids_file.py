@@ -11,7 +11,7 @@ from typing import Any
 from calib.errors import QuantizationError
 from lsq_export.atomic import replacing
 
-from .plan import Settings
+from .plan import INITS, Settings
 
 NAME = "first-grids.json"  # beside the record in models/results
 
@@ -66,6 +66,10 @@ def read(path: Path) -> GridsFile:
         found = GridsFile(**{**values, "rows": rows, "settings": settings})
         if not all(math.isfinite(number) for row in rows for number in (row.step, row.error, row.constant)):
             raise ValueError("numbers that are not finite")
+        if unknown := {row.init for row in rows} - set(INITS):
+            raise ValueError(f"unknown initializations: {', '.join(map(str, unknown))}")
+        if missing := {row.network for row in rows} - settings.keys():
+            raise ValueError(f"no settings of {', '.join(map(str, missing))}")
     except OSError as error:
         raise QuantizationError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
