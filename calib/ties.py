@@ -8,8 +8,7 @@ float32 arithmetic gives one result, and fixed point gives the same: one file, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from .fixed_point import Addend, fixed_point_sums
 MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at most 3 * 2^-16 = 4.6e-5
 STRIDE = 2e-6  # relative change from one candidate to the next: half a thousandth of a step at code 255
 CANDIDATES = 2000
-TABLE, NEAR = 256, 4000
+TABLE, NEAR = 256, 4000  # values of a table; candidates on each side of its scale, an eighth of a STRIDE apart
 FloatArray = NDArray[np.float64]
 
 
@@ -42,12 +41,11 @@ def _keeping(values: FloatArray, scale: float, low: int, high: int, margin: floa
     def changed(moved: float) -> int:
         return int((np.rint(values / moved).clip(low, high) != np.rint(values / scale).clip(low, high)).sum())
 
-    def first_clear(step: float) -> Iterator[float]:
-        near = (float(np.float32(scale * (1 + step * i))) for i in range(NEAR))
-        yield from islice((moved for moved in near if _clearances(values, moved, low, high, readers) >= margin), 1)
+    def first_clear(step: float) -> float | None:
+        return next((moved for moved in _from(scale, step, NEAR) if _clearances(values, moved, low, high, readers) >= margin), None)
 
-    clear = [*first_clear(STRIDE / 8), *first_clear(-STRIDE / 8)]
-    return min(clear, key=lambda moved: (changed(moved), abs(moved - scale)), default=None)
+    sides = first_clear(scale * STRIDE / 8), first_clear(-scale * STRIDE / 8)
+    return min((moved for moved in sides if moved is not None), key=lambda moved: (changed(moved), abs(moved - scale)), default=None)
 
 
 def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int, *, readers: Sequence[float] = ()) -> float:
@@ -121,8 +119,8 @@ def _sums(a: Addend, b: Addend) -> FloatArray:
     return np.asarray(np.add.outer(a.values, b.values))
 
 
-def _from(start: float, step: float) -> Iterable[float]:
-    return (float(np.float32(start + step * i)) for i in range(CANDIDATES))
+def _from(start: float, step: float, count: int = CANDIDATES) -> Iterable[float]:
+    return (float(np.float32(start + step * i)) for i in range(count))
 
 
 def _first(

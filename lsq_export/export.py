@@ -83,9 +83,8 @@ def export(
         on_stage("rewrite")
         files = emit_all(folded, wanted, goal)
         on_stage("verify")
-        portions = list(portions_of(images))
-        costs = _costs(goal.folds, portions, lambda name: folded if name == how else place(name, correct_on))
-        parity = check(model, folded.trained, folded.model, files, target, portions, decisions=(folded.tensors, folded.layers))
+        costs = _costs(goal.folds, images, lambda name: folded if name == how else place(name, correct_on))
+        parity = check(model, folded.trained, folded.model, files, target, portions_of(images), decisions=(folded.tensors, folded.layers))
         on_parity(parity)
         on_stage("bundle")
         try:
@@ -126,7 +125,7 @@ def _keep_first(batches: Iterator[torch.Tensor], kept: list[torch.Tensor]) -> It
         yield x
 
 
-def _costs(names: Sequence[str], portions: Sequence[torch.Tensor], place: Callable[[str], Folded]) -> list[dict[str, Any]]:
+def _costs(names: Sequence[str], images: torch.Tensor, place: Callable[[str], Folded]) -> list[dict[str, Any]]:
     """For the manifest: each fold against the trained model on the first of these images, or why it is refused."""
     folds, refused = {}, {}
     for name in names:
@@ -134,7 +133,6 @@ def _costs(names: Sequence[str], portions: Sequence[torch.Tensor], place: Callab
             folds[name] = place(name)
         except QuantizationError as error:
             refused[name] = str(error)
-    images = torch.cat(list(portions))
     images = images[: max(8, COMPARED // images[0].numel())]
     found = dict(zip(folds, fold_costs(list(folds.values()), [(x, None) for x in portions_of(images)]), strict=True))
     return [{"fold": name, "refused": refused[name]} if name in refused else _cost(found[name], len(images)) for name in names]

@@ -77,9 +77,9 @@ def fold_costs(
     """Of several folds of one trained model. test: (inputs [N, …], classes [N] or None)."""
     costs = [_Cost(folded) for folded in folds]
     for x, classes in test:
-        (expected, *others), trained = _codes_of_trained(folds[0].trained.graph, x)
+        expected, trained = _codes_of_trained(folds[0].trained.graph, x)
         for cost in costs:
-            cost.add(x, expected, others, trained, classes)
+            cost.add(x, expected, trained, classes)
             progress(cost.folded.how)
     return [cost.result() for cost in costs]
 
@@ -93,12 +93,9 @@ class _Cost:
     differing: int = 0
     compared: int = 0
 
-    def add(
-        self, x: torch.Tensor, expected: np.ndarray, others: list[np.ndarray], trained: Sequence[TrainedCodes], classes: np.ndarray | None
-    ) -> None:
-        (found, *found_others), codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
+    def add(self, x: torch.Tensor, expected: list[np.ndarray], trained: Sequence[TrainedCodes], classes: np.ndarray | None) -> None:
+        found, codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
         self.agreement.add(found, expected, classes)
-        self.agreement.add_others(found_others, others)
         learned = [d for d in self.folded.tensors if d.kind == "activation"]
         for decision, (name, grid_offset, wanted) in zip(learned, trained, strict=True):
             assert decision.name == name

@@ -8,6 +8,7 @@ from typing import Any
 
 TIES = 1e-5  # promise 2: fraction of a layer's codes that may differ from the folded model by ties of float rounding
 NUDGE = 1e-4  # relative
+NUDGED = f"trained, inputs × {1 + NUDGE:g}"  # name of that row in tables
 QDQ_TIES = 1e-3  # a qdq file runs in float32, whose sums round: more ties, each one code
 ISLAND_TIES = QDQ_TIES  # so does a float island of a qoperator file; only the codes that it makes itself
 

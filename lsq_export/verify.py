@@ -93,23 +93,17 @@ def check(
     price = TrainedLayers(trained.graph, folded.graph, *decisions) if decisions else None
     errors: list[np.ndarray] = []
     for x, target_classes in pairs(batches, folded.graph):
-        captured, *captured_others = (v.numpy() for v in evaluate(trained.graph, x, dtype=torch.float32))
-        if model is None:
-            expected, others = captured, captured_others
-        else:
-            expected, *others = (v.cpu().numpy() for v in forward(model, x.to(next(model.parameters()).device)))
-            errors.append(capture_error(captured, expected))
+        expected = captured = [v.numpy() for v in evaluate(trained.graph, x, dtype=torch.float32)]
+        if model is not None:
+            expected = [v.cpu().numpy() for v in forward(model, x.to(next(model.parameters()).device))]
+            errors.append(capture_error(captured[0], expected[0]))
         codes = integer.run(reference, {reference.graph.input[0].name: x.numpy()})
         for run in runs:
-            run.add(x.numpy(), codes, expected, target_classes, others)
+            run.add(x.numpy(), codes, expected, target_classes)
         if price:
             price.add(x, codes)
-        moved, *moved_others = (v.numpy() for v in evaluate(trained.graph, _nudged(x), dtype=torch.float32))
-        nudged.add(moved, captured, None)
-        nudged.add_others(moved_others, captured_others)
-        found, *found_others = (v.numpy() for v in evaluate(folded.graph, x))
-        folded_agreement.add(found, expected, target_classes)
-        folded_agreement.add_others(found_others, others)
+        nudged.add([v.numpy() for v in evaluate(trained.graph, _nudged(x), dtype=torch.float32)], captured, None)
+        folded_agreement.add([v.numpy() for v in evaluate(folded.graph, x)], expected, target_classes)
         if progress:
             progress(folded_agreement.images)
     if not folded_agreement.images:
@@ -153,7 +147,7 @@ class FormatRun:
         self.wide = [Session(self.file, level, tensors, what=self.name) for level in levels]
         self.layers = Layers(self.folded.graph, self.file if exact else None)
 
-    def add(self, x: np.ndarray, codes: dict[str, np.ndarray], expected: np.ndarray, classes: np.ndarray | None, others: list[np.ndarray]) -> None:
+    def add(self, x: np.ndarray, codes: dict[str, np.ndarray], expected: list[np.ndarray], classes: np.ndarray | None) -> None:
         outputs = self.plain.run(x)
         expected_codes = self.islands.expected(x, codes, outputs) if self.exact else codes
         self._compare(outputs, expected_codes)
@@ -168,9 +162,7 @@ class FormatRun:
             names = {output.name for output in self.file.graph.output}
             codes = {n: v for n, v in seen.items() if n in names} | {n: r.codes(seen[r.values]) for n, r in self.readable.items()}
         self.layers.add(x, codes)
-        first, *rest = (outputs[output.name] for output in self.file.graph.output)
-        self.agreement.add(first, expected, classes)
-        self.agreement.add_others(rest, others)
+        self.agreement.add([outputs[output.name] for output in self.file.graph.output], expected, classes)
 
     def _compare(self, found: dict[str, np.ndarray], codes: dict[str, np.ndarray]) -> None:
         for name, value in found.items():

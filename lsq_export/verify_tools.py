@@ -58,30 +58,25 @@ class Agreement:
     """Outputs [N, classes, …] against the trained model's. Classes are those of the first output, the SQNR is that of the worst."""
 
     def __init__(self) -> None:
-        self._others: dict[int, list[float]] = {}
+        self._powers: dict[int, list[float]] = {}  # {output: [signal, noise]}
         self.images = self._same = self._places = self._labelled = self._right = self._expected_right = 0
-        self._signal = self._noise = 0.0
 
-    def add(self, found: np.ndarray, expected: np.ndarray, classes: np.ndarray | None) -> None:
-        if found.shape != expected.shape:
-            raise QuantizationError(f"the outputs have the shape {list(found.shape)}, the trained model's {list(expected.shape)}")
-        mine, theirs = found.argmax(axis=1), expected.argmax(axis=1)
-        self.images += len(found)
+    def add(self, found: Sequence[np.ndarray], expected: Sequence[np.ndarray], classes: np.ndarray | None) -> None:
+        """All outputs of a batch."""
+        if found[0].shape != expected[0].shape:
+            raise QuantizationError(f"the outputs have the shape {list(found[0].shape)}, the trained model's {list(expected[0].shape)}")
+        mine, theirs = found[0].argmax(axis=1), expected[0].argmax(axis=1)
+        self.images += len(found[0])
         self._places += mine.size
         self._same += int((mine == theirs).sum())
-        self._signal += float(np.square(expected, dtype=np.float64).sum())
-        self._noise += float(np.square(found.astype(np.float64) - expected).sum())
+        for index, (output, wanted) in enumerate(zip(found, expected, strict=True)):
+            powers = self._powers.setdefault(index, [0.0, 0.0])
+            powers[0] += float(np.square(wanted, dtype=np.float64).sum())
+            powers[1] += float(np.square(output.astype(np.float64) - wanted).sum())
         if classes is not None and classes.shape == mine.shape:
             self._labelled += classes.size
             self._right += int((mine == classes).sum())
             self._expected_right += int((theirs == classes).sum())
-
-    def add_others(self, found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
-        """The outputs behind the first one."""
-        for index, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
-            powers = self._others.setdefault(index, [0.0, 0.0])
-            powers[0] += float(np.square(theirs, dtype=np.float64).sum())
-            powers[1] += float(np.square(mine.astype(np.float64) - theirs).sum())
 
     @property
     def top1(self) -> float:
@@ -98,7 +93,7 @@ class Agreement:
 
     @property
     def sqnr_db(self) -> float:
-        return min(_decibel(signal, noise) for signal, noise in [(self._signal, self._noise), *self._others.values()])
+        return min((_decibel(signal, noise) for signal, noise in self._powers.values()), default=math.inf)
 
 
 def _decibel(signal: float, noise: float) -> float:

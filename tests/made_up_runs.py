@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from models.paper.digits import HardDigits
 from models.paper.plan import Phase, Run, Settings
 from models.paper.record import Record, Result
 
+ROOT = Path(__file__).parent.parent
 SMALL = Settings(
     phase=Phase(1, 0.03, 16, 1.0), float_phase=Phase(4, 0.05, 16, 0.0), hard=HardDigits(train_per_class=12, test_copies=1), init_batches=1
 )
@@ -30,3 +33,17 @@ def recorded(path: Path, results: Sequence[Result]) -> Record:
     for item in results:
         record.append(item)
     return record
+
+
+def help_of(module: str) -> str:
+    """What `python -m MODULE --help` prints; it imports nothing heavy."""
+    code = (
+        "import sys; sys.argv = ['x', '--help']; import runpy\n"
+        f"try: runpy.run_module('{module}', run_name='__main__')\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "print('heavy:', *{'torch', 'numpy', 'scipy', 'matplotlib', 'onnx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].strip() == "heavy:"
+    return done.stdout

@@ -10,9 +10,10 @@ import click
 
 from calib.errors import QuantizationError
 
+from ..parity import NUDGED
 from .group import FAILED
 from .output import console, print_table
-from .parity_table import NUDGED, codes, decibel, percent, print_verdict
+from .parity_table import codes, decibel, percent, print_verdict
 
 if TYPE_CHECKING:
     from ..bench import BenchResult

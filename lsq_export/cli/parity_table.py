@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..parity import NUDGE, first_differing
+from ..parity import NUDGED, first_differing
 from .output import print_table
 
 if TYPE_CHECKING:
     from ..parity import FormatParity, LayerParity, Parity
 
 SHOWN = 6  # entries of a histogram
-NUDGED = f"trained, inputs × {1 + NUDGE:g}"
 FORMAT_COLUMNS = ("model", ">top-1 agreement", ">SQNR", ">accuracy", ">≠ integer reference", ">codes ≠ folded")
 
 

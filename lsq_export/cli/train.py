@@ -96,9 +96,8 @@ def _train(files: Files, processes: Processes, float_checkpoint: Path | None, fl
     from ..job import train_float, train_low_bit
 
     job = _job(**options)
-    if job.fused:  # a missing compiler shows before the float training, not behind it
-        with fused():
-            pass
+    with fused(job.fused):
+        pass  # a missing compiler shows before the float training, not behind it
     data = job.load_data()
     run = files.run(job.identity(data, float_checkpoint, processes), processes)
     show: dict[str, Any] = {"console": console(stderr=as_json) if processes.first else None, "run": run, "processes": processes}

@@ -9,6 +9,8 @@ import jinja2
 
 from calib.errors import QuantizationError
 
+from ..parity import NUDGED
+
 __all__ = ["render"]
 
 
@@ -21,7 +23,7 @@ def render(manifest: dict[str, Any], parity: dict[str, Any]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=_percent, number=_number)
     try:
-        return environment.from_string(template).render(manifest=manifest, parity=parity)
+        return environment.from_string(template).render(manifest=manifest, parity=parity, nudged=NUDGED)
     except (jinja2.UndefinedError, TypeError) as error:
         raise QuantizationError(f"manifest.json or parity.json lacks what the report shows ({error}): run lsq-export verify on the bundle") from error
 
