@@ -22,6 +22,7 @@ MOVES = (
     "SpaceToDepth",
     "Split",
     "Squeeze",
+    "Tile",
     "Transpose",
     "Unsqueeze",
 )

@@ -23,6 +23,7 @@ from calib.errors import QuantizationError
 from calib.fold import CONTAINER_MAX
 
 from ..graph import attribute, clean, constant, constant_of, copy, insert, is_op, replace
+from .gates import tile_gates
 from .islands import is_island
 from .normalize import CODE_PRESERVING
 from .pads import is_constant_pad, pad_code
@@ -44,6 +45,7 @@ def to_qoperator(folded: ir.Model) -> ir.Model:
         if producer is not None and is_op(producer, "Gemm"):
             _accumulator_output(graph, producer)
     fourth_channel(graph)
+    tile_gates(graph)
     clean(model)
     graph.opset_imports[CONTRIB] = 1
     _check_integer(graph)
