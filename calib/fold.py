@@ -18,6 +18,7 @@ CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
 BIAS_LIMIT = 2**31 - 1
 NEIGHBORS = 64
+INTEGRAL = 1e-5  # steps: float32 holds multiples of a scale up to 255 that well
 CLEAR = 2e-4  # steps from a tie, out of reach of the rounding of a float32 sum
 FloatArray = NDArray[np.float64]
 
@@ -81,6 +82,14 @@ def strided_grid(grid: Grid, *, padded: bool) -> StridedGrid:
     if best is None:
         raise _off_the_grid(grid)
     return best
+
+
+def integral_zero_point(grid: Grid) -> int | None:
+    """Z = -β/s where training kept β on multiples of s and real zero among the codes: E2 holds such a grid as it is, and nobody carries anything."""
+    grid = grid.unsigned()
+    position = -grid.offset / grid.scale
+    zero_point = round(position)
+    return zero_point if 0 <= zero_point <= grid.qmax and abs(position - zero_point) <= INTEGRAL else None
 
 
 def _off_the_grid(grid: Grid) -> QuantizationError:

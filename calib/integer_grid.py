@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .fold import integral_zero_point
 from .grid import Grid
 from .observers import Points
 
@@ -53,6 +54,9 @@ def integer_grid(grid: Grid, points: Points | None, outside: float, *, fixed_sca
     fixed_scale: S stays s (nothing in front of the grid can be scaled); only Z and δ are chosen.
     """
     grid = grid.unsigned()
+    exact = integral_zero_point(grid)
+    if exact is not None:
+        return IntegerGrid(grid, float(np.float32(grid.scale)), exact, 0.0, 0.0)
     if outside == 0 or points is None:
         scale, zero_point = float(np.float32(grid.scale)), int(np.clip(np.rint(-grid.offset / grid.scale), 0, grid.qmax))
         return IntegerGrid(grid, scale, zero_point, grid.offset + scale * zero_point, 0.0)

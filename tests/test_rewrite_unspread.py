@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from networks import Case, Conv, Wired, inputs, quick_capture, train
 
+from calib.fold import integral_zero_point
 from calib.grid import Grid
 from lsq_export import integer
 from lsq_export.decisions import TensorDecision
 from lsq_export.emit import emit_all
 from lsq_export.fold import Folded, fold
 from lsq_export.parity import Parity
-from lsq_export.rewrite import offsets, unspread
+from lsq_export.rewrite import edges, offsets, unspread
 from lsq_export.targets import get
 from lsq_export.verify import check
 
@@ -116,3 +117,74 @@ def test_no_codes_of_its_own_without_an_edge():
     model = networks.before("chain", "offsets")
     marker = next(node for node in model.graph if node.op_type == "FakeQuantize")
     assert unspread.own_codes(marker, grid, []) is None
+
+
+# Offsets on multiples of the scale: real zero is one of the codes.
+
+
+def integral_case(bits: int = 4, padding: int = 1) -> Case:
+    case = case_of(bits, padding)
+    return Case(case.build, {**case.config, "offset": "integer"})
+
+
+def without_integer_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As real offsets are placed: an edge, a sum with -β, codes spread over the container."""
+    monkeypatch.setattr(offsets, "integral_zero_point", lambda grid: None)
+    monkeypatch.setattr(edges, "made_in_one_step", edges.moves_to_integer_zero)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_integer_offsets_need_neither_edges_nor_sums(bits: int, monkeypatch: pytest.MonkeyPatch):
+    """Also in front of padded convolutions; the products of SiLUs are rounded once, to the learned codes."""
+    made, parity, file = verified(integral_case(bits))
+    without_integer_offsets(monkeypatch)
+    long_way, parity_long_way, file_long_way = verified(integral_case(bits))
+    assert parity.ok and parity_long_way.ok, (parity.failures, parity_long_way.failures)
+    assert sums(file) == 0 and sums(file_long_way) == 5
+    count = [sum(d.kind == "edge" for d in m.tensors) for m in (made, long_way)]
+    assert count == [5, 8]  # two inputs of SiLUs, two sigmoids, the output; beside those the image and two products
+    for name, d in learned(made).items():
+        assert (d.stride, d.origin, d.levels, d.remainder, d.border) == (1, 0, 2**bits, "none", 0.0), name
+        assert d.zero_point == round(-d.offset / d.scale)
+    assert any(d.zero_point for d in learned(made).values()) and all(learned(long_way)[name].stride > 1 for name in ("b.input", "c.input"))
+    flips = [sum(layer.differing * layer.elements for layer in p.trained_layers) for p in (parity, parity_long_way)]
+    assert flips[0] <= flips[1] and all(layer.largest <= 1 for layer in parity.trained_layers)
+
+
+def test_codes_of_integer_offsets_end_at_p(monkeypatch: pytest.MonkeyPatch):
+    x = inputs(64, 5, spread=50.0).numpy()  # far beyond what calibration saw
+    captured = quick_capture(train(integral_case()))
+
+    def highest() -> dict[str, int]:
+        made = fold(captured, [inputs(16, 1)])
+        file = emit_all(made, FORMATS, get("ort-cpu"))["qoperator"]
+        codes = integer.run(file, {file.graph.input[0].name: x})
+        return {name: int(codes[d.codes].max()) for name, d in learned(made).items()}
+
+    assert set(highest().values()) == {15}
+    monkeypatch.setattr(offsets, "clip_codes", lambda graph, before, codes, *rest: codes)  # sabotage
+    assert max(highest().values()) > 15
+
+
+def test_coarse_biases_spread_integer_offsets_without_an_edge(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(unspread, "UNIT_ON_EDGE", 1e-4)
+    made, parity, file = verified(integral_case())
+    assert parity.ok and learned(made)["b.input"].stride > 1
+    assert not any("shifted" in name for node in file.graph.node for name in node.output)
+
+
+def test_the_integer_fold_takes_the_same_codes():
+    captured = quick_capture(train(integral_case()))
+    strided, narrow = (learned(fold(captured, [inputs(16, 1)], how)) for how in ("strided", "integer"))
+    assert {n: (d.scale, d.zero_point) for n, d in strided.items()} == {n: (d.scale, d.zero_point) for n, d in narrow.items()}
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        (Grid(0.1, -0.2, 0, 15), 2), (Grid(0.1, 0.0, 0, 15), 0), (Grid(0.1, 0.0, -8, 7), 8), (Grid(0.1, -1.5, 0, 15), 15),
+        (Grid(0.1, -0.2001, 0, 15), None), (Grid(0.1, -1.6, 0, 15), None), (Grid(0.1, 0.1, 0, 15), None),
+    ],
+)  # fmt: skip
+def test_zero_points_of_integer_offsets(grid: Grid, expected: int | None):
+    assert integral_zero_point(grid) == expected

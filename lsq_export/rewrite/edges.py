@@ -4,8 +4,8 @@
     FakeQuantize(Add(…); low-bit grid)   =>   FakeQuantize(FakeQuantize(Add(…); edge); low-bit grid)
 
 An edge that one learned low-bit grid alone reads takes its grid from that: the same range, as fine as 256 codes allow (calib.edges.aligned_grid).
-A learned grid stays alone where its codes can be made in one step: behind a Conv or Gemm (whose bias carries the offset, E3), and, at 8 bits,
-behind anything, since moving the grid onto an integer zero point costs at most half a step of 1/255 there.
+A learned grid stays alone where its codes can be made in one step: behind a Conv or Gemm (whose bias carries the offset, E3); behind anything, if
+its offset is a multiple of its scale, or at 8 bits, where moving the grid onto an integer zero point costs at most half a step of 1/255.
 A Gemm that is an output of the network needs no grid: its int32 accumulator is the output.
 """
 
@@ -19,7 +19,7 @@ import torch
 
 from calib.edges import EdgeGrid, aligned_grid, edge_grid
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX, widen_to_zero
+from calib.fold import CONTAINER_MAX, integral_zero_point, widen_to_zero
 from calib.observers import Observer
 
 from ..evaluate import evaluate
@@ -70,6 +70,11 @@ def moves_to_integer_zero(marker: ir.Node) -> bool:
     return True
 
 
+def made_in_one_step(marker: ir.Node) -> bool:
+    """Any operator makes the codes of this learned grid: its integer zero point costs nothing, or next to nothing."""
+    return moves_to_integer_zero(marker) or integral_zero_point(grid_of(marker)) is not None
+
+
 def _needs_edge(value: ir.Value) -> bool:
     producer = value.producer()
     if on_grid(value) or not (value.uses() or value.is_graph_output()):
@@ -83,7 +88,7 @@ def _needs_edge(value: ir.Value) -> bool:
         return True
     (reader,) = value.consumers()
     if is_marker(reader):
-        return not linear and (factor_of(producer) is not None or not moves_to_integer_zero(reader))
+        return not linear and (factor_of(producer) is not None or not made_in_one_step(reader))
     return not is_op(reader, *CLAMPS, *CODE_PRESERVING) and factor_of(reader) is None
 
 

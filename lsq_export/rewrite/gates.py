@@ -25,7 +25,7 @@ def tile_gates(graph: ir.Graph) -> None:
 
 def _tile(graph: ir.Graph, node: ir.Node, index: int, image: ir.Value | None) -> None:
     gate = node.inputs[index]
-    assert gate is not None and image is not None
+    assert gate is not None and gate.dtype is not None and image is not None
     pixels = _pixels(image)
     if pixels is None or _pixels(gate) != [1, 1] or pixels == [1, 1]:
         return

@@ -4,7 +4,8 @@
         =>  t = Conv(x, w·S/s, (b - β)·S/s - S·Z);  c = Clip(QuantizeLinear(t; S, Z), 0, p);  DequantizeLinear(c; S, Z)
 
 The codes are exact: t/S + Z = (y - β)/s. The values S·(c - Z) miss the real ones by δ, which the consumers' biases carry. QuantizeLinear and
-DequantizeLinear have equal parameters, as compilers expect. Behind an edge, Add(x, -β - s·Z) takes the place of the bias and S stays s.
+DequantizeLinear have equal parameters, as compilers expect. Behind anything else S stays s, and Add(x, -β - s·Z) takes the place of the bias, unless
+that is zero.
 
 "naive" is what exporters do, for comparison: QuantizeLinear(y; s, round(-β/s)), and nobody carries β.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
+from calib.fold import integral_zero_point
 from calib.grid import Grid
 from calib.integer_grid import IntegerGrid, integer_grid, naive_grid
 from calib.observers import Observer
@@ -59,6 +61,8 @@ def _choose(name: str, grid: Grid, seen: Observer | None, consumers: list[ir.Nod
 def _carry_offset(graph: ir.Graph, marker: ir.Node, x: ir.Value, linear: ir.Node | None, placed: IntegerGrid, name: str) -> ir.Value:
     """x becomes t, with t/S + Z = (x - β)/s."""
     trained = placed.trained
+    if linear is None and integral_zero_point(trained) == placed.zero_point:
+        return x
     if linear is None:
         return shift(graph, marker, x, -trained.offset - placed.scale * placed.zero_point, name)
     ratio = placed.scale / trained.scale

@@ -11,8 +11,8 @@ detour over zero point 1 keeps optimizers away that merge two QuantizeLinear/Deq
 DoubleQDQPairsRemover does, and changes the codes). The values are
 s·q + β' with β' = (o - Z)·s/k; each consumer's bias takes (β - β')·Σw (E4), exact but for what a padded border leaves out, at most |β - β'|·Σ|w|.
 
-Behind an edge: Add(x, -β) takes the place of the bias, and the codes may stay 0 … p (unspread.py). An 8-bit grid behind anything else, and an edge:
-QuantizeLinear(x; s, Z).
+Behind an edge: Add(x, -β) takes the place of the bias, and the codes may stay 0 … p (unspread.py). An 8-bit grid behind anything else, an edge, and
+a grid whose offset is a multiple of its scale: QuantizeLinear(x; s, Z).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX, StridedGrid, strided_grid, widen_to_zero
+from calib.fold import CONTAINER_MAX, StridedGrid, integral_zero_point, strided_grid, widen_to_zero
 from calib.grid import Grid
 from calib.observers import Observer
 
@@ -38,7 +38,7 @@ from .pads import pads_behind, place_pad
 from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, parameters, quantize, shift, spread
 from .scaling import FACTOR, factor_of, relabel
 from .tanh import is_tanh, logistic_of
-from .unspread import own_codes
+from .unspread import own_codes, own_zero_point
 from .weights import bias_of, layer_of, set_bias
 
 FOLDS = ("strided", "integer")  # and "naive", for comparison only
@@ -83,6 +83,9 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
     grid = grid_of(marker).unsigned()
     if fold != "strided" and grid.qmax <= NARROW_MAX:
         return place_integer(graph, marker, grid, statistics.get(name), naive=fold == "naive")
+    integral = integral_zero_point(grid)
+    if integral is not None and own_zero_point(grid, consumers):
+        return _direct(graph, marker, name)
     own = None if padded else own_codes(marker, grid, consumers)
     try:
         strided = own or strided_grid(grid, padded=padded)
@@ -90,14 +93,17 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
         if moves_to_integer_zero(marker):
             return _direct(graph, marker, name)
         raise QuantizationError(f"{name}: {error}") from error
+    zero_point = 0
     if linear:
         assert producer is not None
         set_bias(producer, graph, bias_of(producer) - grid.offset)
+    elif integral is not None:
+        zero_point = integral
     elif on_grid(x):
         x = shift(graph, marker, x, -grid.offset, name)
     else:
         raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there
-    codes = quantize(graph, marker, x, strided.trained.scale, 0, f"{name}.codes")
+    codes = quantize(graph, marker, x, strided.trained.scale, zero_point, f"{name}.codes")
     if own is None and not strided.is_plain:
         codes = spread(graph, marker, codes, strided.trained.scale, strided.scale, strided.origin + strided.stride, name)
     values = dequantize(graph, marker, codes, strided.scale, strided.zero_point, f"{name}.values")
@@ -113,7 +119,8 @@ def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
     edge = attribute(marker, "kind") == "edge"
     if not edge:
         trained = trained.unsigned()
-    grid = trained if edge else widen_to_zero(trained)
+    integral = not edge and integral_zero_point(trained) is not None
+    grid = trained if edge or integral else widen_to_zero(trained)
     zero_point = int(np.rint(-grid.offset / grid.scale))
     scale = float(np.float32(grid.scale))
     x = marker.inputs[0]
@@ -135,7 +142,7 @@ def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
     levels = grid.qmax - grid.qmin + 1
     return TensorDecision(
         name, "edge" if edge else "activation", str(codes.name), trained.scale, trained.offset, levels, offset,
-        (offset - trained.offset) / trained.scale, 1, 0, "UINT8", scale, zero_point, "none" if edge else "moved", 0.0,
+        (offset - trained.offset) / trained.scale, 1, 0, "UINT8", scale, zero_point, "none" if edge or integral else "moved", 0.0,
     )  # fmt: skip
 
 

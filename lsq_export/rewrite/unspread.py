@@ -1,10 +1,13 @@
-"""unspread: a low-bit grid behind an edge that keeps its own codes 0 … p, where spreading them over the container (E5) would buy nothing.
+"""unspread: low-bit grids that keep their own codes 0 … p, where spreading them over the container (E5) would buy nothing.
 
-    q = QuantizeLinear(Add(DequantizeLinear(e; S_e, Z_e), -β); s, 0);  DequantizeLinear(q; s, 0)
+    behind an edge:          q = QuantizeLinear(Add(DequantizeLinear(e; S_e, Z_e), -β); s, 0);  DequantizeLinear(q; s, 0)
+    β a multiple of s:       q = Clip(QuantizeLinear(x; s, Z), 0, p);  DequantizeLinear(q; s, Z)                               Z = -β/s
 
 Spreading does three things: it clips at p, it puts real zero on the grid for a padded consumer, and it makes the unit of the consumers' biases
-k times finer. It is left out where the edge's 256 codes end below p + 1/2 (calib.edges.aligned_grid sees to that), no consumer pads, and the biases,
-which carry all of β (E4), are fine enough without it.
+k times finer. It is left out where the biases are fine enough without it and
+
+- the edge's 256 codes end below p + 1/2 (calib.edges.aligned_grid sees to that), and no consumer pads: the biases carry all of β (E4);
+- or training kept β on multiples of s, so that real zero is one of the codes. A Clip of codes takes half the time of spreading them.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from calib.fold import CONTAINER_MAX, StridedGrid, weight_gain
+from calib.fold import CONTAINER_MAX, StridedGrid, integral_zero_point, weight_gain
 from calib.grid import Grid
 
 from ..graph import attribute, constant_of, is_marker, is_op
@@ -36,6 +39,11 @@ def own_codes(marker: ir.Node, grid: Grid, consumers: list[ir.Node]) -> StridedG
     if highest > grid.qmax + ROOM or not all(_fine_enough(c, grid.scale) for c in consumers):
         return None
     return StridedGrid(grid, 1, 0, float(np.float32(grid.scale)), 0)
+
+
+def own_zero_point(grid: Grid, consumers: list[ir.Node]) -> bool:
+    """A grid whose offset is a multiple of its scale keeps its codes, with real zero among them."""
+    return integral_zero_point(grid) is not None and all(_fine_enough(c, grid.scale) for c in consumers)
 
 
 def _fine_enough(consumer: ir.Node, input_scale: float) -> bool:
