@@ -19,7 +19,7 @@ from torch import nn
 
 import lsq_export
 from calib.errors import QuantizationError
-from lsq_export import checkpoint, models
+from lsq_export import checkpoint, models, quantizers
 from lsq_export.bench import Record, Subject, network, peer, plan, subject_of_bundle
 from lsq_export.bench.network import named_network, network_of_checkpoint, randomize_batch_norms, subject_of_network
 from lsq_export.bench.peer import peer_models
@@ -164,11 +164,18 @@ def test_of_a_checkpoint(exported: Exported, tmp_path: Path) -> None:
     checkpoint.save(path, models.build(**spec), model_spec=spec, config=None, input_shape=(1, 16, 16), preprocessing={})
     found = network_of_checkpoint(path, weight_bits=2, activation_bits=3)
     assert found.title.endswith("W2A3 1×16×16") and "float checkpoint" in found.notes[0]
+    integral = network_of_checkpoint(path, offset="integer")
+    assert integral.title.endswith("W4A4, integer offsets, 1×16×16")
+    for quantizer in quantizers(integral.model).values():
+        if quantizer.kind == "activation":
+            steps = float((quantizer.effective_offset / quantizer.scale).detach())
+            assert steps == pytest.approx(round(steps), abs=1e-5)
 
 
 def test_a_low_bit_checkpoint_has_its_own_widths(exported: Exported) -> None:
-    result = bench(str(exported.checkpoint), "--weight-bits", "2")
-    assert result.exit_code == 2 and "has widths of its own (W4A4)" in result.stderr and result.stderr.count("\n") == 1
+    result = bench(str(exported.checkpoint), "--weight-bits", "2", "--offset", "integer")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "has widths and offsets of its own (W4A4): leave out --weight-bits, --offset" in result.stderr
 
 
 def test_a_bundle_with_peer(exported: Exported, tmp_path: Path) -> None:

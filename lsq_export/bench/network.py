@@ -43,8 +43,8 @@ class Network:
     notes: tuple[str, ...]
 
 
-def named_network(name: str, size: int | None = None, *, weight_bits: int = 4, activation_bits: int = 4) -> Network:
-    """A network of `lsq_export.models.build` with random weights, for images of size × size pixels.
+def named_network(name: str, size: int | None = None, **config: Any) -> Network:
+    """A network of `lsq_export.models.build` with random weights, for images of size × size pixels. config: fields of QATConfig.
 
     Errors (QuantizationError): an unknown model, one that cannot be quantized or does not take such images.
     """
@@ -53,30 +53,35 @@ def named_network(name: str, size: int | None = None, *, weight_bits: int = 4, a
         model = build(name)
         x = torch.randn(IMAGES, 3, size or SIZE, size or SIZE)
         randomize_batch_norms(model, x)
-    config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits)
-    return Network(title_of(name, config, x), _initialized(model, config, x), x, (RANDOM,))
+    made = QATConfig(**config)
+    return Network(title_of(name, made, x), _initialized(model, made, x), x, (RANDOM,))
 
 
-def network_of_checkpoint(path: Path, size: int | None = None, **widths: int) -> Network:
-    """The network of a checkpoint. widths: weight_bits, activation_bits of a float one; a low-bit one has its own. size: None is that of its images.
+def network_of_checkpoint(path: Path, size: int | None = None, **asked: Any) -> Network:
+    """The network of a checkpoint. asked: fields of QATConfig for a float one; a low-bit one has its own. size: None is that of its images.
 
-    Errors (QuantizationError): as `restore`; widths for a low-bit checkpoint; a network that cannot be quantized or does not take such images.
+    Errors (QuantizationError): as `restore`; a configuration for a low-bit checkpoint; a network that cannot be quantized or takes no such images.
     """
     model, found = restore(path)
     channels, height, width = found.input_shape
     x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
-    config = QATConfig.from_dict(dict(widths) if found.config is None else found.config)
+    config = QATConfig.from_dict(dict(asked) if found.config is None else found.config)
     if found.config is not None:
-        if widths:
-            own = f"W{config.weight_bits}A{config.activation_bits}"
-            raise QuantizationError(f"checkpoint {path} has widths of its own ({own}): leave out --weight-bits and --activation-bits")
+        if asked:
+            options = ", ".join(f"--{key.replace('_', '-')}" for key in asked)
+            raise QuantizationError(f"checkpoint {path} has widths and offsets of its own ({_short(config)}): leave out {options}")
         return Network(title_of(str(path), config, x), model, x, ())
     return Network(title_of(str(path), config, x), _initialized(model, config, x), x, ("float checkpoint: quantizers initialized on random images",))
 
 
 def title_of(name: str, config: QATConfig, x: torch.Tensor) -> str:
     """resnet18 W4A4 3×224×224."""
-    return f"{name} W{config.weight_bits}A{config.activation_bits} {'×'.join(map(str, x.shape[1:]))}"
+    return f"{name} {_short(config)} {'×'.join(map(str, x.shape[1:]))}"
+
+
+def _short(config: QATConfig) -> str:
+    offsets = "" if config.offset == "real" else f", {config.offset} offsets,"
+    return f"W{config.weight_bits}A{config.activation_bits}{offsets}"
 
 
 def subject_of_network(network: Network, *, peer: bool = True, on_stage: Callable[[str], None] = lambda stage: None) -> Subject:

@@ -40,12 +40,14 @@ def plan(
     size: int | None = None,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
+    offset: str | None = None,
     peer: bool | None = None,
     baseline: str | None = None,
 ) -> list[Planned]:
     """Checkpoints and networks by name: one plan each. Anything else are files and bundles: one plan that compares all of them.
 
-    size, weight_bits, activation_bits: None is 224 (or the checkpoint's size) and 4. peer: None is yes for networks, no for files and bundles.
+    size, weight_bits, activation_bits, offset: None is 224 (or the checkpoint's size), 4, 4 and "real".
+    peer: None is yes for networks, no for files and bundles.
     baseline: checked here for networks, whose models are known before they are made.
     Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one, an unknown baseline.
     """
@@ -56,7 +58,7 @@ def plan(
         raise QuantizationError("there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME")
     if networks and files:
         raise QuantizationError(f"{files[0]} is a file or bundle, the others are networks to export first: give either, in two calls")
-    given = {"--size": size, "--weight-bits": weight_bits, "--activation-bits": activation_bits}
+    given = {"--size": size, "--weight-bits": weight_bits, "--activation-bits": activation_bits, "--offset": offset}
     unused = [option for option, value in given.items() if value is not None]
     if files and unused:
         raise QuantizationError(f"{unused[0]} is for checkpoints and --model: an ONNX file is timed as it is")
@@ -70,18 +72,19 @@ def plan(
     models = (FLOAT, *FORMATS, *(f"{PEER} {kind}" for kind in FORMATS if peer is not False))
     if baseline is not None and baseline not in models:
         raise QuantizationError(f"baseline {baseline!r} is none of the models: use one of {', '.join(models)}")
-    bits = {key: value for key, value in (("weight_bits", weight_bits), ("activation_bits", activation_bits)) if value is not None}
-    common = {"size": size, "peer": peer is not False, **bits}
-    return [_network(name, named, common, bits) for named, found in ((False, checkpoints), (True, names)) for name in map(str, found)]
+    asked = {"weight_bits": weight_bits, "activation_bits": activation_bits, "offset": offset}
+    config = {key: value for key, value in asked.items() if value is not None}
+    common = {"size": size, "peer": peer is not False, **config}
+    return [_network(name, named, common, config) for named, found in ((False, checkpoints), (True, names)) for name in map(str, found)]
 
 
-def _network(name: str, named: bool, common: dict[str, Any], bits: dict[str, int]) -> Planned:
+def _network(name: str, named: bool, common: dict[str, Any], config: dict[str, Any]) -> Planned:
     def make(on_stage: Callable[[str], None]) -> Subject:
         from .network import named_network, network_of_checkpoint, subject_of_network  # torch, only where it is needed
 
         on_stage("model")
         size = common["size"]
-        network = named_network(name, size, **bits) if named else network_of_checkpoint(Path(name), size, **bits)
+        network = named_network(name, size, **config) if named else network_of_checkpoint(Path(name), size, **config)
         return subject_of_network(network, peer=common["peer"], on_stage=on_stage)
 
     return Planned(name, {"network": name, **common, "content": None if named else _content(Path(name))}, make)

@@ -25,6 +25,7 @@ BITS = click.IntRange(2, 8)
 @click.option("--size", type=click.IntRange(1), help="Height and width of its images.  [default: 224, or those of the checkpoint]")
 @click.option("--weight-bits", type=BITS, help="Width of weights, for --model and float checkpoints.  [default: 4]")
 @click.option("--activation-bits", type=BITS, help="Width of activations, likewise.  [default: 4]")
+@click.option("--offset", type=click.Choice(["real", "integer", "container"]), help="Learned offsets, likewise; as in train.  [default: real]")
 @click.option(
     "--peer/--no-peer", default=None, help="Also ONNX Runtime's quantize_static of the float network.  [default: for networks, not for files]"
 )
@@ -45,8 +46,8 @@ BITS = click.IntRange(2, 8)
     "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON there too (-: only JSON, on stdout)."
 )
 def command(
-    paths: tuple[Path, ...], names: tuple[str, ...], size: int | None, weight_bits: int | None, activation_bits: int | None, peer: bool | None,
-    repeat: int, journal_file: Path | None, html_file: Path | None, json_file: Path | None, **options: Any,
+    paths: tuple[Path, ...], names: tuple[str, ...], size: int | None, weight_bits: int | None, activation_bits: int | None, offset: str | None,
+    peer: bool | None,    repeat: int, journal_file: Path | None, html_file: Path | None, json_file: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Time ONNX models on random inputs in ONNX Runtime, in alternating blocks of one run.
 
@@ -61,7 +62,8 @@ def command(
     for option, file in (("--html", html_file), ("--json", json_file), ("--record", journal_file)):
         if file is not None and not file.parent.is_dir():  # before minutes of work, not after
             raise click.BadParameter(f"{file} cannot be written (there is no directory {file.parent})", param_hint=option)
-    planned = plan(paths, names, size=size, weight_bits=weight_bits, activation_bits=activation_bits, peer=peer, baseline=options["baseline"])
+    config: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits, "offset": offset}
+    planned = plan(paths, names, size=size, **config, peer=peer, baseline=options["baseline"])
     journal = Journal(journal_file) if journal_file is not None else None
     records = []
     with _Progress(repeat, **options) as progress:
