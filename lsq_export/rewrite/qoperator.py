@@ -27,7 +27,7 @@ from .gates import tile_gates
 from .islands import is_island
 from .normalize import CODE_PRESERVING
 from .pads import is_constant_pad, pad_code
-from .stem import fourth_channel
+from .stem import widen_stem
 from .weights import layer_of
 
 CONTRIB = "com.microsoft"
@@ -44,7 +44,7 @@ def to_qoperator(folded: ir.Model) -> ir.Model:
         producer = output.producer()
         if producer is not None and is_op(producer, "Gemm"):
             _accumulator_output(graph, producer)
-    fourth_channel(graph)
+    widen_stem(graph)
     tile_gates(graph)
     clean(model)
     graph.opset_imports[CONTRIB] = 1
