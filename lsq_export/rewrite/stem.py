@@ -9,6 +9,7 @@ The sums are the same integers, and the halves are no larger than 64, so that no
 Kernels copy four or eight bytes at a time where they copied three one by one, and take INT8 weights faster than UINT8 ones. ONNX Runtime on
 two threads with AVX512-VNNI, stems of EfficientNet-B0 and of ResNet-18 at 224 pixels: INT8 weights 102 and 365 us (three channels: 169, 445),
 UINT8 weights 133 and 533 us (three channels: 179, 620; a fourth one: 197, 740). Six channels, or blocks of 2×2 pixels as twelve, are slower.
+In the whole network with UINT8 weights that is 2-4 % of EfficientNet-B0, and nothing of ResNet-18, whose caches are cold there.
 """
 
 from __future__ import annotations
