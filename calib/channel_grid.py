@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import QuantizationError
-from .fold import CONTAINER_MAX
+from .fold import CONTAINER_MAX, integral_zero_point
+from .grid import Grid
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class ChannelGrid:
     scale: float
     zero_point: int
     remainders: NDArray[np.float64]
+
+
+def common_grid(scale: float, offsets: NDArray[np.float64], qmax: int) -> ChannelGrid | None:
+    """Codes as they are, where all β_c are the same multiple of the scale and real zero is one of the codes."""
+    zero_points = {integral_zero_point(Grid(scale, float(offset), 0, qmax)) for offset in np.unique(offsets)}
+    (zero_point, *others) = zero_points
+    if zero_point is None or others:
+        return None
+    return ChannelGrid(1, np.zeros(len(offsets), np.int64), float(np.float32(scale)), zero_point, np.zeros(len(offsets)))
 
 
 def channel_grid(scale: float, offsets: NDArray[np.float64], qmax: int, *, padded: bool) -> ChannelGrid:

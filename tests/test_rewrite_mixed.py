@@ -102,6 +102,19 @@ def test_the_promises_hold(activation: Any, bits: int) -> None:
     assert not {"Concat", "Slice"} & set(operators(found.model)) or bits == 8
 
 
+@pytest.mark.parametrize("bits", [3, 4])
+@pytest.mark.parametrize(("zero_points", "shared"), [((1, 1), True), ((1, 2), False), ((0, 0), True)])
+def test_a_zero_point_that_all_parts_share_needs_no_sum(bits: int, zero_points: tuple[int, int], shared: bool) -> None:
+    """Offsets on multiples of the parts' own scales; at 2 bits the unit of this network's biases is too coarse."""
+    steps = {name: -0.9 * z for name, z in zip(("d3.input", "d5.input"), zero_points, strict=True)}  # `train` counts in steps before their factor
+    found = holds(case_of(bits=bits, offsets={**STEPS, **steps}))
+    made = {value.name for node in found.model.graph for value in node.outputs}
+    assert "Concat.input.clipped" in made and ("Concat.input.apart" in made) != shared
+    for name, zero_point in zip(("d3.input", "d5.input"), zero_points, strict=True):
+        (decision,) = [d for d in found.tensors if d.name == name]
+        assert (decision.stride == 1 and decision.zero_point == zero_point and decision.remainder == "none") == shared
+
+
 def test_a_relu_goes_into_the_codes_where_it_clamps_all_parts_alike() -> None:
     """β of -0.3 and -0.45 steps: code 0 is the lowest for both. -0.3 and -2.2 steps: codes 0 and 2, so the Relu keeps a grid of its own."""
     alike, apart = (holds(case_of(F.relu, offsets={**STEPS, "d5.input": beta})) for beta in (-0.45, -2.2))

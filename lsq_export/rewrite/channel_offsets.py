@@ -5,6 +5,9 @@
             c = QuantizeLinear(Add(DequantizeLinear(q; s, 0), constant o_c·S); S, Z);  DequantizeLinear(c; S, Z)            padded consumer
             c = QuantizeLinear(DequantizeLinear(q; s, 1); S, o + k);  DequantizeLinear(c; S, o)                            none
 
+    β_c = -Z·s for all channels (unspread.py)
+        =>  c = Clip(QuantizeLinear(Conv(x, w, b); s, Z), 0, p);  DequantizeLinear(c; s, Z)
+
 The sum is one integer addition, c = k·q + o_c. The consumer's bias takes (β_c - β'_c)·Σw (E4).
 """
 
@@ -13,13 +16,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from calib.channel_grid import ChannelGrid, channel_grid
+from calib.channel_grid import ChannelGrid, channel_grid, common_grid
 from calib.errors import QuantizationError
+from calib.grid import Grid
 
 from ..decisions import TensorDecision
 from ..graph import attribute, constant, constant_of, insert, replace
 from .equalize import offsets_of
 from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, quantize, spread
+from .unspread import own_zero_point
 from .weights import bias_of, layer_of, set_bias
 
 
@@ -33,6 +38,12 @@ def place_channel_offsets(graph: ir.Graph, marker: ir.Node) -> list[TensorDecisi
     offsets, qmax = offsets_of(marker) + attribute(marker, "qmin") * scale, attribute(marker, "qmax") - attribute(marker, "qmin")
     consumers = linear_consumers(marker.outputs[0])
     padded = any(is_padded(c) for c in consumers)
+    common = common_grid(scale, offsets, qmax)
+    if common is not None and own_zero_point(Grid(scale, float(offsets[0]), 0, qmax), consumers):
+        codes = clip_codes(graph, marker, quantize(graph, marker, x, scale, common.zero_point, f"{name}.codes"), 0, qmax, name)
+        replace(marker.outputs[0], dequantize(graph, marker, codes, common.scale, common.zero_point, f"{name}.values"))
+        graph.remove(marker, safe=True)
+        return _decisions(marker, str(codes.name), scale, offsets, qmax, common, "", 0.0, padded=True)
     try:
         grid = channel_grid(scale, offsets, qmax, padded=padded)
     except QuantizationError as error:
