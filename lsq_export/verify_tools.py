@@ -38,6 +38,8 @@ def pairs(batches: Iterable[object], graph: ir.Graph) -> Iterator[tuple[torch.Te
     for index, batch in enumerate(batches):
         target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
         for x in inputs([batch], torch.device("cpu")):
+            if not len(x):
+                raise QuantizationError(f"batch {index} is empty: leave it out")
             if list(x.shape[1:]) != expected or not torch.isfinite(x).all():
                 what = "holds NaN or infinity" if list(x.shape[1:]) == expected else f"has inputs of shape {list(x.shape[1:])}"
                 raise QuantizationError(f"batch {index} {what}: the bundle takes finite numbers of shape {expected} (without the batch)")

@@ -185,3 +185,11 @@ def test_a_users_own_models_package(tmp_path: Path) -> None:
     assert manifest["source"]["model"] == {"name": "models.net:build", "num_classes": 3, "in_channels": 2}
     assert [layer["name"] for layer in manifest["layers"]] == ["0", "3", "4.fc"] and manifest["outputs"] == ["output"]
     assert "all promises hold" in run("verify", project / "out").stdout  # here, where there is no package `models`
+
+
+@pytest.mark.parametrize(
+    "command", [("folds", "x.safetensors", "--out"), ("qat-speed", "--json"), ("init-speed", "--json"), ("bench", "x.onnx", "--json")]
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(command: tuple[str, ...], tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, [*command, str(tmp_path / "no" / "file.json")])
+    assert result.exit_code == 2 and "file.json cannot be written (there is no directory" in result.stderr and result.stderr.count("\n") == 1

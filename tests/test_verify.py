@@ -603,6 +603,7 @@ def test_a_manifest_that_lacks_something_is_named(key: str, exported: Exported, 
         ([torch.zeros(2, 1, 9, 9)], r"batch 0 has inputs of shape \[1, 9, 9\]: the bundle takes .* \[1, 16, 16\]"),
         ([torch.zeros(2, *SHAPE), torch.zeros(2, 16, 16)], r"batch 1 has inputs of shape \[16, 16\]"),
         ([torch.full((1, *SHAPE), math.nan)], "batch 0 holds NaN or infinity"),
+        ([torch.zeros(1, *SHAPE), torch.zeros(0, *SHAPE)], "batch 1 is empty: leave it out"),
     ],
 )
 def test_bad_batches_are_named(batches: Any, says: str, exported: Exported) -> None:

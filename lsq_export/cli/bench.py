@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .bench_table import print_record, print_summary
-from .output import console
+from .output import OutputFile, console
 
 if TYPE_CHECKING:
     from ..bench import Record, Subject
@@ -38,13 +38,11 @@ BITS = click.IntRange(2, 8)
 @click.option("--pause", type=click.FloatRange(0), default=0.1, help="Seconds of rest before each block, for the other sessions' threads to stop.")
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Whole measurements of each network; their median counts.")
 @click.option(
-    "--record", "journal_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    "--record", "journal_file", metavar="FILE", type=OutputFile(),
     help="JSON lines, one a measurement: those that are there already are not made again.",
 )  # fmt: skip
-@click.option("--html", "html_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write the tables there as HTML.")
-@click.option(
-    "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON there too (-: only JSON, on stdout)."
-)
+@click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the tables there as HTML.")
+@click.option("--json", "json_file", metavar="FILE", type=OutputFile(allow_dash=True), help="Write JSON there too (-: only JSON, on stdout).")
 def command(
     paths: tuple[Path, ...], names: tuple[str, ...], size: int | None, weight_bits: int | None, activation_bits: int | None, offset: str | None,
     peer: bool | None,    repeat: int, journal_file: Path | None, html_file: Path | None, json_file: Path | None, **options: Any,
@@ -59,9 +57,6 @@ def command(
     from ..bench.journal import Journal, summarize
     from ..bench.plan import plan, run
 
-    for option, file in (("--html", html_file), ("--json", json_file), ("--record", journal_file)):
-        if file is not None and not file.parent.is_dir():  # before minutes of work, not after
-            raise click.BadParameter(f"{file} cannot be written (there is no directory {file.parent})", param_hint=option)
     config: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits, "offset": offset}
     planned = plan(paths, names, size=size, **config, peer=peer, baseline=options["baseline"])
     journal = Journal(journal_file) if journal_file is not None else None

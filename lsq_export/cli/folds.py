@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .output import console, print_json, print_table
+from .output import OutputFile, console, print_json, print_table
 from .parity_table import decibel, percent
 
 COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreement", ">accuracy", ">trained")
@@ -20,7 +20,7 @@ COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreem
 )
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate on.")
 @click.option("--bias-correction", is_flag=True, help="Every fold also with biases corrected on those images (export --bias-correction).")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers there as JSON, beside the table.")
+@click.option("--out", type=OutputFile(), help="Write the numbers there as JSON, beside the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
 def command(checkpoints: tuple[Path, ...], data_spec: str | None, images: int, bias_correction: bool, out: Path | None, as_json: bool) -> None:
     """Compare naive rounding of offsets, the integer fold and the strided fold against the trained model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -41,9 +42,22 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console().print(Text(title, style="bold"), table, "", sep="\n")
 
 
+class OutputFile(click.Path):
+    """A file to write, as a Path: that its directory is missing shows before the work, not behind it. "-" is stdout if allow_dash."""
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(dir_okay=False, allow_dash=allow_dash)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path != STDOUT and not path.parent.is_dir():
+            self.fail(f"{path} cannot be written (there is no directory {path.parent})", param, ctx)
+        return path
+
+
 def json_option(function: Command) -> Command:
     """The option --json FILE of commands that measure, as the argument json_file; `write_json_file` writes it."""
-    kind, what = click.Path(path_type=Path, allow_dash=True), "Write JSON there too (-: on stdout only)."
+    kind, what = OutputFile(allow_dash=True), "Write JSON there too (-: on stdout only)."
     return click.option("--json", "json_file", metavar="FILE", type=kind, help=what)(function)
 
 
