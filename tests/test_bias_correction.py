@@ -142,7 +142,8 @@ def test_an_exact_fold_leaves_nothing_to_correct(name: str, how: str, monkeypatc
     before, after = biases(plain), biases(corrected)
     assert all(np.array_equal(before[c.name], after[c.name]) for c in others)
     monkeypatch.setattr(bias_correction, "_relations", lambda *_: ())  # what biases carry for the offset behind them would be taken for an error
-    assert any(c.moved and c.error_before > 1e-3 for c in place(how, x).corrections)
+    carried = any(c.moved and c.error_before > 1e-3 for c in place(how, x).corrections)
+    assert carried == (name != "integer")  # an offset of whole steps is a zero point, and no bias carries it
 
 
 @pytest.mark.parametrize("how", ["strided", "integer"])
