@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from itertools import count
 
 import onnx_ir as ir
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 from calib.errors import QuantizationError
 from calib.initialize import evaluating
 
+from .graph import attribute, is_marker
 from .prepare import quantizers
 
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
@@ -24,7 +26,10 @@ CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
 
 @dataclass(frozen=True)
 class Captured:
-    """The trained model as a graph. model: batch norms still separate, weights behind markers, dynamic batch. input_shape: without the batch."""
+    """The trained model as a graph. model: batch norms still separate, weights behind markers, dynamic batch. input_shape: without the batch.
+
+    A quantizer that is used again has a marker for each use, "NAME", "NAME_1", …
+    """
 
     model: ir.Model
     input_shape: tuple[int, ...]
@@ -50,6 +55,7 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
         raise QuantizationError(f"the model cannot be captured by torch.onnx.export: {_first_line(_root(error))}") from error
     assert program is not None
     _name_by_module(program.model.graph)
+    _number_uses(program.model.graph)
     return Captured(program.model, tuple(example.shape[1:]))
 
 
@@ -81,6 +87,20 @@ def _name_by_module(graph: ir.Graph) -> None:
         node.name = ".".join([*filter(None, module), node.op_type])
     for index, output in enumerate(graph.outputs):
         output.name = "output" if len(graph.outputs) == 1 else f"output_{index}"
+
+
+def _number_uses(graph: ir.Graph) -> None:
+    """A quantizer's second use is called NAME_1, and so on: grids, tensors and decisions are told apart by that name."""
+    markers = [node for node in graph if is_marker(node)]
+    taken = {attribute(marker, "quantizer") for marker in markers}
+    seen: set[str] = set()
+    for marker in markers:
+        name = attribute(marker, "quantizer")
+        if name in seen:
+            name = next(unused for number in count(1) if (unused := f"{name}_{number}") not in taken)
+            marker.attributes["quantizer"] = ir.AttrString("quantizer", name)
+            taken.add(name)
+        seen.add(name)
 
 
 def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:

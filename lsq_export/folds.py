@@ -22,6 +22,7 @@ from .evaluate import evaluate
 from .fold import Folded, prepare_fold
 from .graph import attribute, is_marker
 from .parity import finite
+from .reasons import where_it_stood
 from .rewrite.clamps import grid_of
 from .trained_layers import first_code, trained_codes
 from .verify_tools import Agreement, pairs
@@ -94,16 +95,15 @@ class _Cost:
     compared: int = 0
 
     def add(self, x: torch.Tensor, expected: list[np.ndarray], trained: Sequence[TrainedCodes], classes: np.ndarray | None) -> None:
-        found, codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
+        learned = {d.name: d for d in self.folded.tensors if d.kind == "activation"}
+        made = {str(v.name): v for node in self.folded.model.graph for v in node.outputs}
+        stood = {name: str(where_it_stood(made[d.codes], name).name) for name, d in learned.items()}
+        found, codes = _values_of(self.folded.model.graph, x, set(stood.values()))
         self.agreement.add(found, expected, classes)
-        learned = [d for d in self.folded.tensors if d.kind == "activation"]
-        for decision, (name, grid_offset, wanted) in zip(learned, trained, strict=True):
-            assert decision.name == name
-            mine = trained_codes(decision, codes[decision.codes], grid_offset)
-            if mine.shape == wanted.shape:  # a grid that moved in front of a pool has another shape
-                first = first_code(decision, grid_offset)
-                self.differing += int((mine != wanted.clip(first, first + decision.levels - 1)).sum())
-                self.compared += mine.size
+        for name, grid_offset, wanted in trained:
+            mine, first = trained_codes(learned[name], codes[stood[name]], grid_offset), first_code(learned[name], grid_offset)
+            self.differing += int((mine != wanted.clip(first, first + learned[name].levels - 1)).sum())
+            self.compared += mine.size
 
     def result(self) -> FoldCost:
         seen = self.agreement

@@ -118,10 +118,12 @@ def _upstream(value: ir.Value) -> Iterator[ir.Node]:
         node = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
 
 
-def repeated(codes: ir.Value) -> Iterator[str]:
-    """Names of the tensors that hold the same codes: this one, and those behind operators that keep codes."""
-    yield str(codes.name)
+def where_it_stood(codes: ir.Value, quantizer: str) -> ir.Value:
+    """The tensor that holds a quantizer's codes where the trained graph has it: behind the operators that its grid moved in front of,
+    which are called after it (rewrite/clamps.py)."""
     for dequantize in codes.consumers():
         for node in dequantize.outputs[0].consumers() if is_op(dequantize, "DequantizeLinear") else ():
-            for quantize in node.outputs[0].consumers() if is_op(node, *CODE_PRESERVING) else ():
-                yield from repeated(quantize.outputs[0])
+            if is_op(node, *CODE_PRESERVING) and str(node.outputs[0].name).startswith(f"{quantizer}."):
+                (repeated,) = (n for n in node.outputs[0].consumers() if is_op(n, "QuantizeLinear"))
+                return where_it_stood(repeated.outputs[0], quantizer)
+    return codes

@@ -20,7 +20,7 @@ from .decisions import LayerDecision, TensorDecision
 from .evaluate import evaluate
 from .graph import attribute, is_marker
 from .parity import LayerParity
-from .reasons import Cause, causes, repeated
+from .reasons import Cause, causes, where_it_stood
 from .rewrite.clamps import grid_of
 
 
@@ -36,12 +36,12 @@ def first_code(decision: TensorDecision, grid_offset: float) -> int:
 
 @dataclass
 class _Use:
-    """One use of a learned quantizer, and what was found. grid: trained, unsigned. names: tensors that may hold its codes."""
+    """One use of a learned quantizer, and what was found. grid: trained, unsigned. codes: the tensor that holds its codes."""
 
     decision: TensorDecision
     grid: Grid
     cause: Cause
-    names: tuple[str, ...]
+    codes: str
     elements: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -72,13 +72,12 @@ class TrainedLayers:
         why = causes(folded, tensors, layers)
         self._uses: dict[str, _Use] = {}  # by the marker's output
         self._readers: dict[str, list[str]] = {}  # what a marker reads -> its outputs
-        waiting = [d for d in tensors if d.kind == "activation"]
-        for marker in (node for node in trained if is_marker(node) and waiting):
-            decision = next(d for d in waiting if d.name == attribute(marker, "quantizer"))
-            waiting.remove(decision)
+        decided = {d.name: d for d in tensors if d.kind == "activation"}
+        for marker in (node for node in trained if is_marker(node)):
+            decision = decided[attribute(marker, "quantizer")]
             assert marker.inputs[0] is not None
-            output = str(marker.outputs[0].name)
-            self._uses[output] = _Use(decision, grid_of(marker).unsigned(), why[decision.codes], tuple(repeated(made[decision.codes])))
+            output, codes = str(marker.outputs[0].name), where_it_stood(made[decision.codes], decision.name)
+            self._uses[output] = _Use(decision, grid_of(marker).unsigned(), why[decision.codes], str(codes.name))
             self._readers.setdefault(str(marker.inputs[0].name), []).append(output)
 
     def add(self, x: torch.Tensor, codes: dict[str, np.ndarray]) -> None:
@@ -89,8 +88,7 @@ class TrainedLayers:
             if name not in self._uses:
                 return None
             use, raw = self._uses[name], read.pop(name)
-            mine = next((codes[n] for n in use.names if n in codes and codes[n].shape == tuple(raw.shape)), None)
-            return None if mine is None else torch.from_numpy(use.compare(raw.numpy(), mine.astype(np.float64)))
+            return torch.from_numpy(use.compare(raw.numpy(), codes[use.codes].astype(np.float64)))
 
         def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
             handed_on = replaced(name)

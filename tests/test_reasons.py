@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lsq_export.graph import copy, is_op
-from lsq_export.reasons import BORDER, EDGE, GRID, TIE, UNKNOWN, Cause, causes, near_tie, on_border, repeated
+from lsq_export.reasons import BORDER, EDGE, GRID, TIE, UNKNOWN, Cause, causes, near_tie, on_border, where_it_stood
 
 
 def test_a_tie_is_a_half() -> None:
@@ -56,11 +56,10 @@ def test_what_lies_in_front_of_a_grid() -> None:
     assert found("chain")["3.input"].whole is None
 
 
-def test_codes_are_repeated_behind_a_pool_and_a_reshape() -> None:
+def test_a_grid_that_moved_in_front_of_a_pool_and_a_reshape_stood_behind_them() -> None:
     graph = copy(networks.folded("chain").model).graph
     pool, reshape = (next(node for node in graph if is_op(node, kind)) for kind in ("MaxPool", "Reshape"))
     source = pool.inputs[0].producer().inputs[0]  # type: ignore[union-attr]
-    assert source is not None
-    names = list(repeated(source))
-    assert names[0] == source.name and len(names) == 3
-    assert {next(iter(node.outputs[0].consumers())).outputs[0].name for node in (pool, reshape)} == set(names[1:])
+    assert source is not None and source.name == "8.input.codes"
+    assert where_it_stood(source, "8.input") is next(iter(reshape.outputs[0].consumers())).outputs[0]
+    assert where_it_stood(source, "3.input") is source  # they are another quantizer's

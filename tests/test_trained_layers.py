@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import networks
 import numpy as np
+import pytest
 import torch
-from networks import Case, Conv, inputs, three
+import torch.nn.functional as F
+from networks import LOW, Case, Conv, Wired, inputs, three
 from torch import nn
 
 from lsq_export import integer
@@ -50,6 +54,36 @@ def test_grids_behind_a_pool_are_compared_behind_it() -> None:
     found = price(networks.folded("chain"), inputs(16, 2))
     assert found["8.input"].elements == 16 * 128  # behind the Flatten; the codes are made in front of the pool
     assert found["8.input"].differing < 5e-3
+
+
+def test_grids_behind_what_keeps_the_shape_are_compared_behind_it() -> None:
+    """A pool with stride 1, a transpose of square images: codes in front of it have the shape of those behind it."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        return s.c(F.relu(s.b(F.max_pool2d(F.relu(s.a(x)), 3, 1, 1))).transpose(2, 3))
+
+    layers = lambda: Wired(forward, a=Conv(3, 4, 3), b=Conv(4, 4, 1), c=Conv(4, 4, 1))  # noqa: E731
+    found = price(fold_case(Case(layers, LOW)), inputs(16, 2))
+    assert not any("unknown" in layer.reasons for layer in found.values())
+    assert all(found[name].differing < 5e-3 for name in ("b.input", "c.input"))
+
+
+@pytest.mark.parametrize("offset", ["real", "integer"])
+def test_every_use_of_a_quantizer_is_compared_with_its_own_codes(offset: str) -> None:
+    def build() -> nn.Module:
+        made: nn.Module = networks.ZOO["twice"].build()
+        return made
+
+    made = fold_case(Case(build, {**LOW, "offset": offset}))
+    learned = [d for d in made.tensors if d.kind == "activation"]
+    assert [d.name for d in learned] == ["a.input", "b.input", "b.input_1", "c.input"] and len({d.codes for d in made.tensors}) == len(made.tensors)
+    nodes = {str(node.outputs[0].name): node for node in made.model.graph}
+    for d in learned:  # what the record says is what the file holds
+        (reader,) = (n for n in nodes[d.codes].outputs[0].consumers() if n.op_type == "DequantizeLinear")
+        assert [constant_of(v, d.name).item() for v in reader.inputs[1:3]] == [pytest.approx(d.container_scale, rel=1e-7), d.zero_point]
+    found = price(made, inputs(16, 2))
+    assert list(found) == [d.name for d in learned] and not any("unknown" in layer.reasons for layer in found.values())
+    assert found["b.input_1"].elements == 16 * 8 * 9 * 9
 
 
 def test_a_layer_with_another_bias_shows_alone_and_its_reason_is_not_known() -> None:

@@ -89,7 +89,7 @@ def _absorb(marker: ir.Node, clamp: ir.Node) -> None:
 
 
 def _hoist(marker: ir.Node, mover: ir.Node) -> ir.Node:
-    """FakeQuantize(mover(x)) => mover(FakeQuantize(x)); returns the new marker."""
+    """FakeQuantize(mover(x)) => mover(FakeQuantize(x)); returns the new marker. The mover is called after the quantizer (reasons.py reads that)."""
     x = mover.inputs[0]
     assert x is not None and mover.graph is not None
     name = attribute(marker, "quantizer")
