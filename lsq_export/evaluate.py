@@ -50,6 +50,12 @@ def evaluate(graph: ir.Graph, x: Tensor | np.ndarray, *, dtype: torch.dtype = to
     return [values[v] for v in graph.outputs]
 
 
+def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tensor:
+    """One operator on x. given: {index: input} in place of what the graph has; the other inputs are constants."""
+    inputs = [given.get(i, None if v is None else _constant(v, x.dtype)) for i, v in enumerate(node.inputs) if i]
+    return _apply(node, [x, *inputs])
+
+
 def portions_of(images: Tensor) -> tuple[Tensor, ...]:
     """images [N, …] in parts of at most PORTION numbers, or of one image."""
     return images.split(max(1, PORTION // max(1, images[0].numel())))

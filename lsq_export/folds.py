@@ -22,9 +22,8 @@ from .evaluate import evaluate
 from .fold import Folded, prepare_fold
 from .graph import attribute, is_marker
 from .parity import finite
-from .reasons import where_it_stood
-from .rewrite.clamps import grid_of
-from .trained_layers import first_code, trained_codes
+from .rewrite.clamps import grid_of, movers_passed
+from .trained_layers import behind, first_code, trained_codes
 from .verify_tools import Agreement, pairs
 
 FOLDS = ("naive", "integer", "strided")
@@ -96,14 +95,15 @@ class _Cost:
 
     def add(self, x: torch.Tensor, expected: list[np.ndarray], trained: Sequence[TrainedCodes], classes: np.ndarray | None) -> None:
         learned = {d.name: d for d in self.folded.tensors if d.kind == "activation"}
-        made = {str(v.name): v for node in self.folded.model.graph for v in node.outputs}
-        stood = {name: str(where_it_stood(made[d.codes], name).name) for name, d in learned.items()}
-        found, codes = _values_of(self.folded.model.graph, x, set(stood.values()))
+        found, codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
         self.agreement.add(found, expected, classes)
         for name, grid_offset, wanted in trained:
-            mine, first = trained_codes(learned[name], codes[stood[name]], grid_offset), first_code(learned[name], grid_offset)
-            self.differing += int((mine != wanted.clip(first, first + learned[name].levels - 1)).sum())
-            self.compared += mine.size
+            decision = learned[name]
+            raw = behind(codes[decision.codes], movers_passed(self.folded.model.graph, name), decision)
+            mine, first = trained_codes(decision, raw, grid_offset), first_code(decision, grid_offset)
+            known = ~np.isnan(mine)
+            self.differing += int((mine != wanted.clip(first, first + decision.levels - 1))[known].sum())
+            self.compared += int(known.sum())
 
     def result(self) -> FoldCost:
         seen = self.agreement

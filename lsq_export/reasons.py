@@ -20,7 +20,7 @@ from calib.fold import CONTAINER_MAX
 
 from .decisions import LayerDecision, TensorDecision
 from .graph import array_of, is_op
-from .rewrite.normalize import CODE_PRESERVING, LINEAR
+from .rewrite.normalize import LINEAR
 from .rewrite.qdq import inside_taps, is_padded
 
 TIE, BORDER, EDGE, GRID, UNKNOWN = "tie", "border", "edge", "grid", "unknown"
@@ -116,14 +116,3 @@ def _upstream(value: ir.Value) -> Iterator[ir.Node]:
     while node is not None:
         yield node
         node = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-
-
-def where_it_stood(codes: ir.Value, quantizer: str) -> ir.Value:
-    """The tensor that holds a quantizer's codes where the trained graph has it: behind the operators that its grid moved in front of,
-    which are called after it (rewrite/clamps.py)."""
-    for dequantize in codes.consumers():
-        for node in dequantize.outputs[0].consumers() if is_op(dequantize, "DequantizeLinear") else ():
-            if is_op(node, *CODE_PRESERVING) and str(node.outputs[0].name).startswith(f"{quantizer}."):
-                (repeated,) = (n for n in node.outputs[0].consumers() if is_op(n, "QuantizeLinear"))
-                return where_it_stood(repeated.outputs[0], quantizer)
-    return codes

@@ -14,14 +14,16 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from calib.errors import QuantizationError
 from calib.grid import Grid
 
 from .decisions import LayerDecision, TensorDecision
-from .evaluate import evaluate
+from .evaluate import evaluate, evaluate_node
 from .graph import attribute, is_marker
 from .parity import LayerParity
-from .reasons import Cause, causes, where_it_stood
-from .rewrite.clamps import grid_of
+from .reasons import Cause, causes
+from .rewrite.clamps import PASSED, grid_of, movers_passed
+from .rewrite.pads import is_constant_pad, pad_code
 
 
 def trained_codes(decision: TensorDecision, codes: np.ndarray, grid_offset: float) -> np.ndarray:
@@ -34,14 +36,27 @@ def first_code(decision: TensorDecision, grid_offset: float) -> int:
     return 0 if decision.remainder in ("moved", "dropped") else round((decision.offset - grid_offset) / decision.scale)
 
 
+def behind(codes: np.ndarray, movers: Sequence[ir.Node], decision: TensorDecision) -> np.ndarray:
+    """The codes of a grid where the trained graph has it: behind the operators that it moved in front of (rewrite/clamps.py).
+
+    NaN is what a Pad added if the file has its value on a grid of somebody else, who moved in front of it as well.
+    """
+    x = torch.from_numpy(codes.astype(np.float64))
+    for node in movers:
+        mine = str(node.name).startswith(f"{decision.name}{PASSED}")
+        added = pad_code(node, decision.container_scale, decision.zero_point) if is_constant_pad(node) and mine else np.nan
+        x = evaluate_node(node, x, {2: torch.tensor(added)} if is_constant_pad(node) else {})
+    return x.numpy()
+
+
 @dataclass
 class _Use:
-    """One use of a learned quantizer, and what was found. grid: trained, unsigned. codes: the tensor that holds its codes."""
+    """One use of a learned quantizer, and what was found. grid: trained, unsigned. movers: that it moved in front of."""
 
     decision: TensorDecision
     grid: Grid
     cause: Cause
-    codes: str
+    movers: Sequence[ir.Node]
     elements: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -55,12 +70,16 @@ class _Use:
         else:
             mine = trained_codes(d, codes, self.grid.offset)
             values = self.grid.values(mine)
-        difference = mine - self.grid.codes(value)  # a clamp in front (E10) has limited the value
+        if mine.shape != value.shape:
+            raise QuantizationError(f"{d.name}: codes {mine.shape} for trained ones {value.shape}: export the bundle again with this version")
+        wanted = self.grid.codes(value)  # a clamp in front (E10) has limited the value
+        unknown = np.isnan(mine)
+        difference = np.where(unknown, 0, mine - wanted)
         steps, counts = np.unique(difference[difference != 0].astype(np.int64), return_counts=True)
-        self.elements += difference.size
+        self.elements += int(difference.size - unknown.sum())
         self.histogram.update({int(s): int(c) for s, c in zip(steps, counts, strict=True)})
         self.reasons.update(self.cause.count(difference != 0, (value - self.grid.offset) / self.grid.scale))
-        return np.asarray(values)
+        return np.where(unknown, self.grid.values(wanted), values)
 
 
 class TrainedLayers:
@@ -68,7 +87,6 @@ class TrainedLayers:
 
     def __init__(self, trained: ir.Graph, folded: ir.Graph, tensors: Sequence[TensorDecision], layers: Sequence[LayerDecision]) -> None:
         self._trained = trained
-        made = {str(v.name): v for node in folded for v in node.outputs}
         why = causes(folded, tensors, layers)
         self._uses: dict[str, _Use] = {}  # by the marker's output
         self._readers: dict[str, list[str]] = {}  # what a marker reads -> its outputs
@@ -76,8 +94,8 @@ class TrainedLayers:
         for marker in (node for node in trained if is_marker(node)):
             decision = decided[attribute(marker, "quantizer")]
             assert marker.inputs[0] is not None
-            output, codes = str(marker.outputs[0].name), where_it_stood(made[decision.codes], decision.name)
-            self._uses[output] = _Use(decision, grid_of(marker).unsigned(), why[decision.codes], str(codes.name))
+            output = str(marker.outputs[0].name)
+            self._uses[output] = _Use(decision, grid_of(marker).unsigned(), why[decision.codes], movers_passed(folded, decision.name))
             self._readers.setdefault(str(marker.inputs[0].name), []).append(output)
 
     def add(self, x: torch.Tensor, codes: dict[str, np.ndarray]) -> None:
@@ -88,7 +106,7 @@ class TrainedLayers:
             if name not in self._uses:
                 return None
             use, raw = self._uses[name], read.pop(name)
-            return torch.from_numpy(use.compare(raw.numpy(), codes[use.codes].astype(np.float64)))
+            return torch.from_numpy(use.compare(raw.numpy(), behind(codes[use.decision.codes], use.movers, use.decision)))
 
         def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
             handed_on = replaced(name)

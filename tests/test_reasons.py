@@ -9,8 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lsq_export.graph import copy, is_op
-from lsq_export.reasons import BORDER, EDGE, GRID, TIE, UNKNOWN, Cause, causes, near_tie, on_border, where_it_stood
+from lsq_export.reasons import BORDER, EDGE, GRID, TIE, UNKNOWN, Cause, causes, near_tie, on_border
 
 
 def test_a_tie_is_a_half() -> None:
@@ -54,12 +53,3 @@ def test_what_lies_in_front_of_a_grid() -> None:
     assert why["b.input"].whole is None and np.shape(why["b.input"].border) == (9, 9)
     assert why["b.input"].tie > 1e-3  # the rounding of its bias
     assert found("chain")["3.input"].whole is None
-
-
-def test_a_grid_that_moved_in_front_of_a_pool_and_a_reshape_stood_behind_them() -> None:
-    graph = copy(networks.folded("chain").model).graph
-    pool, reshape = (next(node for node in graph if is_op(node, kind)) for kind in ("MaxPool", "Reshape"))
-    source = pool.inputs[0].producer().inputs[0]  # type: ignore[union-attr]
-    assert source is not None and source.name == "8.input.codes"
-    assert where_it_stood(source, "8.input") is next(iter(reshape.outputs[0].consumers())).outputs[0]
-    assert where_it_stood(source, "3.input") is source  # they are another quantizer's

@@ -112,6 +112,7 @@ def folded(**options: Any) -> tuple[Folded, dict[str, float]]:
     tool = TrainedLayers(made.trained.graph, made.model.graph, made.tensors, made.layers)
     x = inputs(64, 2)
     tool.add(x, integer.run(file, {"input": x.numpy()}))
+    assert all(layer.elements for layer in tool.result()), "edges.mean too: a Flatten that it moved in front of is behind the classifier's grid"
     return made, {layer.name: layer.differing for layer in tool.result()}
 
 
@@ -123,6 +124,23 @@ def test_the_fold_changes_almost_no_code_and_no_border() -> None:
     assert max(low) < 2e-3
     made, plain = folded(edges="calibrated", offset="real")
     assert max(plain.values()) > 5e-3 and max(d.border for d in made.tensors) > 1e-3
+
+
+def test_a_pad_that_two_grids_moved_in_front_of_is_compared_where_it_adds_nothing() -> None:
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        h = F.relu(s.a(x))
+        return s.b(F.max_pool2d(F.pad(h + h, (1, 1, 1, 1), value=0.7), 3, 1, 1))
+
+    _, model = prepared(lambda: Wired(forward, a=Conv(3, 4, 3), b=Conv(4, 4, 1)), first_last_bits=None)
+    calib.initialize(model, [inputs(16, 1)], "minmax")
+    made = fold(networks.quick_capture(model), [inputs(16, 1)])
+    assert any(node.name == "b.input:edges.max_pool2d:Pad" for node in made.model.graph)
+    (file,) = emit_all(made, ("qoperator",), ORT_CPU).values()
+    tool = TrainedLayers(made.trained.graph, made.model.graph, made.tensors, made.layers)
+    tool.add(inputs(16, 2), integer.run(file, {"input": inputs(16, 2).numpy()}))
+    found = {layer.name: layer for layer in tool.result()}
+    assert found["edges.max_pool2d"].elements == 16 * 4 * 5 * 5 and found["b.input"].elements == 16 * 4 * 9 * 9  # windows without the padding
+    assert all(layer.differing < 2e-3 for layer in found.values())
 
 
 @pytest.mark.parametrize("levels", [2, 4, 5, 8, 16, 32, 64, 128, 256])

@@ -23,6 +23,13 @@ from .normalize import CLAMPS, CODE_PRESERVING, PICKING
 from .pads import is_constant_pad, pad_value, pads_behind, quantized, set_pad_value
 from .scaling import factor_of, hoist_edge
 
+PASSED = ":"  # "b.input:a.input:Flatten" is a Flatten that a.input moved in front of, and then b.input
+
+
+def movers_passed(graph: ir.Graph, quantizer: str) -> list[ir.Node]:
+    """The operators that this quantizer's grid moved in front of, in order."""
+    return [node for node in graph if is_op(node, *CODE_PRESERVING) and quantizer in str(node.name).split(PASSED)[:-1]]
+
 
 def absorb_clamps(model: ir.Model) -> None:
     graph = model.graph
@@ -89,7 +96,7 @@ def _absorb(marker: ir.Node, clamp: ir.Node) -> None:
 
 
 def _hoist(marker: ir.Node, mover: ir.Node) -> ir.Node:
-    """FakeQuantize(mover(x)) => mover(FakeQuantize(x)); returns the new marker. The mover is called after the quantizer (reasons.py reads that)."""
+    """FakeQuantize(mover(x)) => mover(FakeQuantize(x)); returns the new marker."""
     x = mover.inputs[0]
     assert x is not None and mover.graph is not None
     name = attribute(marker, "quantizer")
@@ -97,7 +104,8 @@ def _hoist(marker: ir.Node, mover: ir.Node) -> ir.Node:
     node = hoisted.producer()
     assert node is not None
     node.attributes.update(marker.attributes)
-    moved = make(mover.op_type, [hoisted, *mover.inputs[1:]], f"{name}.{mover.op_type}", shape=mover.outputs[0].shape)
+    called = str(mover.name) if PASSED in str(mover.name) else mover.op_type
+    moved = make(mover.op_type, [hoisted, *mover.inputs[1:]], f"{name}{PASSED}{called}", shape=mover.outputs[0].shape)
     moved.attributes.update(mover.attributes)
     if is_constant_pad(moved):
         set_pad_value(mover.graph, moved, quantized(grid_of(marker), pad_value(mover)))
