@@ -18,7 +18,7 @@ CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
 BIAS_LIMIT = 2**31 - 1
 NEIGHBORS = 64
-INTEGRAL = 1e-5  # steps: float32 holds multiples of a scale up to 255 that well
+INTEGRAL = 2e-5  # steps: float32 holds multiples of a scale up to 255 to 255·2^-24 = 1.6e-5
 CLEAR = 2e-4  # steps from a tie, out of reach of the rounding of a float32 sum
 FloatArray = NDArray[np.float64]
 

@@ -188,3 +188,10 @@ def test_the_integer_fold_takes_the_same_codes():
 )  # fmt: skip
 def test_zero_points_of_integer_offsets(grid: Grid, expected: int | None):
     assert integral_zero_point(grid) == expected
+
+
+def test_offsets_that_float32_rounded_are_still_whole_steps():
+    scales = np.random.default_rng(0).uniform(0.01, 3, 500).astype(np.float32)
+    for zero_point in (1, 100, 167, 200, 255):
+        rounded = -(scales * np.float32(zero_point))
+        assert {integral_zero_point(Grid(float(s), float(b), 0, 255)) for s, b in zip(scales, rounded, strict=True)} == {zero_point}
