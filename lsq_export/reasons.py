@@ -56,7 +56,7 @@ class Cause:
         if self.whole:
             return {self.whole: int(differs.sum())}
         tie = differs & near_tie(steps, self.tie)
-        border = differs & (self.border if np.shape(self.border) == differs.shape[2:] else np.any(self.border) & ~tie)
+        border = differs & (self.border if np.ndim(self.border) and np.shape(self.border) == differs.shape[2:] else np.any(self.border) & ~tie)
         tie &= ~border
         return {BORDER: int(border.sum()), TIE: int(tie.sum()), UNKNOWN: int((differs & ~border & ~tie).sum())}
 
@@ -89,6 +89,7 @@ def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, Tens
         if abs(source.container_scale * source.stride / source.scale - 1) > 1e-5 and source.remainder != "moved":
             return Cause(GRID)
         border = on_border(layer) if layer is not None and source.border and is_padded(layer) else False
+        moved += (decision.levels - 1) * abs(decision.container_scale * decision.stride / decision.scale - 1)
         return Cause(
             None, border, FLOAT_STEPS + MOVED * (decision.remainder == "moved") + moved + rounding.get(str(layer.name) if layer else "", 0.0)
         )

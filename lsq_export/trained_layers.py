@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as with_changes
 
 import numpy as np
 import onnx_ir as ir
@@ -94,8 +95,10 @@ class TrainedLayers:
         for marker in (node for node in trained if is_marker(node)):
             decision = decided[attribute(marker, "quantizer")]
             assert marker.inputs[0] is not None
-            output = str(marker.outputs[0].name)
-            self._uses[output] = _Use(decision, grid_of(marker).unsigned(), why[decision.codes], movers_passed(folded, decision.name))
+            output, movers, cause = str(marker.outputs[0].name), movers_passed(folded, decision.name), why[decision.codes]
+            if movers:  # they may have moved or merged the pixels of the border
+                cause = with_changes(cause, border=bool(np.any(cause.border)))
+            self._uses[output] = _Use(decision, grid_of(marker).unsigned(), cause, movers)
             self._readers.setdefault(str(marker.inputs[0].name), []).append(output)
 
     def add(self, x: torch.Tensor, codes: dict[str, np.ndarray]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as with_changes
+
 import networks
 import numpy as np
 import onnx_ir as ir
@@ -53,3 +55,11 @@ def test_what_lies_in_front_of_a_grid() -> None:
     assert why["b.input"].whole is None and np.shape(why["b.input"].border) == (9, 9)
     assert why["b.input"].tie > 1e-3  # the rounding of its bias
     assert found("chain")["3.input"].whole is None
+
+
+def test_a_scale_that_moved_off_ties_moves_codes_near_ties() -> None:
+    made = networks.folded("chain")
+    index, d = next((i, d) for i, d in enumerate(made.tensors) if d.name == "3.input")
+    moved = with_changes(d, container_scale=d.container_scale * (1 + 1e-3))
+    before, after = (causes(made.model.graph, tensors, made.layers)[d.codes] for tensors in (made.tensors, [*made.tensors[:index], moved]))
+    assert after.whole is None and after.tie - before.tie == pytest.approx((d.levels - 1) * 1e-3, rel=1e-2)

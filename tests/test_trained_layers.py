@@ -56,16 +56,21 @@ def test_grids_behind_a_pool_are_compared_behind_it() -> None:
     assert found["8.input"].differing < 5e-3
 
 
-def test_grids_behind_what_keeps_the_shape_are_compared_behind_it() -> None:
-    """A pool with stride 1, a transpose of square images: codes in front of it have the shape of those behind it."""
+@pytest.mark.parametrize("padding", [0, 1])
+def test_grids_behind_what_keeps_the_shape_are_compared_behind_it(padding: int) -> None:
+    """A pool with stride 1, a transpose of square images: codes in front of it have the shape of those behind it, and a border may be elsewhere."""
 
     def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
-        return s.c(F.relu(s.b(F.max_pool2d(F.relu(s.a(x)), 3, 1, 1))).transpose(2, 3))
+        return s.d(F.max_pool2d(s.c(F.max_pool2d(s.b(s.a(x)), 3, 1, 1)), 3, 1, 1).transpose(2, 3))
 
-    layers = lambda: Wired(forward, a=Conv(3, 4, 3), b=Conv(4, 4, 1), c=Conv(4, 4, 1))  # noqa: E731
-    found = price(fold_case(Case(layers, LOW)), inputs(16, 2))
-    assert not any("unknown" in layer.reasons for layer in found.values())
-    assert all(found[name].differing < 5e-3 for name in ("b.input", "c.input"))
+    def build() -> nn.Module:
+        made: nn.Module = Wired(forward, a=Conv(3, 4, 3), b=Conv(4, 4, 3, padding=padding), c=Conv(4, 4, 1), d=Conv(4, 4, 1))
+        return made
+
+    found = price(fold_case(Case(build, {"weight_bits": 2, "activation_bits": 4})), inputs(64, 2, spread=3.0))
+    assert not any("unknown" in layer.reasons for layer in found.values()), found
+    assert all(found[name].differing < 5e-3 for name in ("b.input", "d.input"))
+    assert found["c.input"].reasons.get("border", 0) > 0 if padding else found["c.input"].differing < 5e-3
 
 
 @pytest.mark.parametrize("offset", ["real", "integer"])
