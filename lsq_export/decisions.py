@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from calib.errors import QuantizationError
@@ -19,6 +19,8 @@ class TensorDecision:
     stride, origin, container_scale, zero_point: k, o, S, Z of E5. remainder: "none", "bias of <layers>" (E4), or "moved": the grid
     itself lies at beta' (8-bit grids behind an operator without a bias).
     border: the largest error that the remainder leaves along a padded border, in the units of the consumer's output; 0 if none.
+    channels: the first and the one behind the last of the codes' channels that are this quantizer's, where convolutions side by side became one
+    (rewrite/mixed.py); None for all.
     """
 
     name: str
@@ -36,6 +38,7 @@ class TensorDecision:
     zero_point: int
     remainder: str
     border: float
+    channels: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,4 +109,4 @@ def decisions_of(manifest: Mapping[str, Any]) -> Decisions:
 
 
 def _known(kind: type[TensorDecision] | type[LayerDecision], entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {f.name: entry[f.name] for f in fields(kind)}
+    return {f.name: entry[f.name] for f in fields(kind) if f.name in entry or f.default is MISSING}  # older bundles lack what has a default

@@ -38,11 +38,12 @@ def first_code(decision: TensorDecision, grid_offset: float) -> int:
 
 
 def behind(codes: np.ndarray, movers: Sequence[ir.Node], decision: TensorDecision) -> np.ndarray:
-    """The codes of a grid where the trained graph has it: behind the operators that it moved in front of (rewrite/clamps.py).
+    """The codes of a grid where the trained graph has it: behind the operators that it moved in front of (rewrite/clamps.py), of its channels alone.
 
     NaN is what a Pad added if the file has its value on a grid of somebody else, who moved in front of it as well.
     """
-    x = torch.from_numpy(codes.astype(np.float64))
+    own = codes if decision.channels is None else codes[:, slice(*decision.channels)]
+    x = torch.from_numpy(own.astype(np.float64))
     for node in movers:
         mine = str(node.name).startswith(f"{decision.name}{PASSED}")
         added = pad_code(node, decision.container_scale, decision.zero_point) if is_constant_pad(node) and mine else np.nan

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import networks
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -13,9 +15,13 @@ import torch.nn.functional as F
 from networks import Case, Conv, Wired, find, inputs, norm, operators, quick_capture, train, values
 from torch import nn
 
+import lsq_export
+from lsq_export import integer
+from lsq_export.decisions import decisions_of
 from lsq_export.emit import emit_all
 from lsq_export.evaluate import evaluate
 from lsq_export.fold import Folded, fold
+from lsq_export.folds import compare_folds
 from lsq_export.graph import attribute, copy, is_marker
 from lsq_export.rewrite.equalize import SCALING
 from lsq_export.rewrite.mixed import merge_mixed
@@ -23,6 +29,7 @@ from lsq_export.rewrite.normalize import normalize
 from lsq_export.rewrite.slices import split_to_slices
 from lsq_export.rewrite.weights import freeze_weights, weight_codes
 from lsq_export.targets import get
+from lsq_export.trained_layers import TrainedLayers
 from lsq_export.verify import check
 
 FLOAT64 = 1e-6  # relative: the ratios of steps are kept as float32
@@ -131,6 +138,43 @@ def test_every_part_has_its_decision() -> None:
         assert decision.offset == pytest.approx(steps / 0.9 * decision.scale, rel=1e-5)  # `train` counts in steps before their factor
         assert abs(decision.error_steps) <= 0.5 / decision.stride
     assert found["p1.input"].error_steps == 0 and "bias" in found["p1.input"].remainder
+
+
+@pytest.mark.parametrize("padding", [1, 0])
+def test_export_and_verify_compare_each_part_with_its_own_channels(padding: int, tmp_path: Path) -> None:
+    """Two parts of equal size: only the record tells whose codes are whose."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.split(s.stem(x), [4, 4], 1)
+        return s.fc(torch.cat([s.first(a), s.second(b)], 1))
+
+    def build() -> nn.Module:
+        first, second = (Conv(4, 4, 3, padding=padding, groups=4) for _ in range(2))
+        made: nn.Module = Wired(forward, stem=Conv(3, 8, 1), first=first, second=second, fc=Conv(8, 4, 1))
+        return made
+
+    model, x = train(Case(build, networks.LOW, offsets={"first.input": -0.3, "second.input": -2.45})), inputs(16, 1)
+    bundle = lsq_export.export(model, x[:1], tmp_path / "out", calibration=[x])
+    tensors = {entry["name"]: entry for entry in bundle.manifest["tensors"]}
+    first, second = tensors["first.input"], tensors["second.input"]
+    assert (first["channels"], second["channels"], tensors["fc.input"]["channels"]) == ([0, 4], [4, 8], None) and first["codes"] == second["codes"]
+    pixels = x[0, 0].numel()
+    own = {layer.name: layer for layer in lsq_export.verify(model, bundle, [x]).trained_layers}
+    for layer in (own["first.input"], own["second.input"]):
+        assert layer.elements == 16 * 4 * pixels and layer.reasons.keys() <= {"tie"}, layer  # its bias is rounded
+    costs = compare_folds(model, x[:1], [x], [x])
+    assert costs[2].codes_differing < 0.02 < costs[0].codes_differing
+
+    first["channels"], second["channels"] = second["channels"], first["channels"]
+    exchanged = {d.name: d for d in decisions_of(bundle.manifest)[0]}
+    found = fold(quick_capture(model), [x])
+    tool = TrainedLayers(found.trained.graph, found.model.graph, tuple(exchanged.values()), found.layers)
+    tool.add(x, integer.run(onnx.load(bundle.models["qoperator"]), {"input": x.numpy()}))
+    assert all(layer.reasons["unknown"] > 1000 for layer in tool.result() if layer.name in ("first.input", "second.input"))
+    for entry in (first, second):
+        del entry["channels"]  # a bundle of an earlier version
+    (old,) = {d.channels for d in decisions_of(bundle.manifest)[0]}
+    assert old is None
 
 
 def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:

@@ -96,6 +96,7 @@ def _decisions(
             zero_point=grid.zero_point,
             remainder=f"bias of {consumers}" if remainder and consumers else "none",
             border=border,
+            channels=(first, first + int(size)),
         )
         found.append(decision)
         first += int(size)
