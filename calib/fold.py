@@ -16,6 +16,7 @@ from .grid import Grid
 
 CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
+DEPTHWISE_LIMIT = 127  # kernels of depthwise convolutions have no two products to add: each is an int32 of its own
 BIAS_LIMIT = 2**31 - 1
 NEIGHBORS = 64
 INTEGRAL = 2e-5  # steps: float32 holds multiples of a scale up to 255 to 255·2^-24 = 1.6e-5
@@ -154,10 +155,10 @@ def fold_batch_norm(
     return codes * sign, folded_scale, (bias - mean) * factor + beta
 
 
-def weight_gain(codes: NDArray[np.int16]) -> int:
-    """E6: the largest g with |g * q| <= 64; 1 where the codes are 8-bit (those go to UINT8 with zero point 128, E7)."""
+def weight_gain(codes: NDArray[np.int16], *, limit: int = WEIGHT_LIMIT) -> int:
+    """E6: the largest g with |g * q| <= limit; 1 where the codes are 8-bit (those go to UINT8 with zero point 128, E7)."""
     largest = int(np.abs(codes).max(initial=0))
-    return max(1, WEIGHT_LIMIT // max(1, largest))
+    return max(1, limit // max(1, largest))
 
 
 def quantize_bias(bias: FloatArray, unit: FloatArray) -> NDArray[np.int32]:

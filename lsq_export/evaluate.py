@@ -52,7 +52,7 @@ def evaluate(graph: ir.Graph, x: Tensor | np.ndarray, *, dtype: torch.dtype = to
 
 def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tensor:
     """One operator on x. given: {index: input} in place of what the graph has; the other inputs are constants."""
-    inputs = [given.get(i, None if v is None else _constant(v, x.dtype)) for i, v in enumerate(node.inputs) if i]
+    inputs = [given[i] if i in given else None if v is None else _constant(v, x.dtype) for i, v in enumerate(node.inputs) if i]
     return _apply(node, [x, *inputs])
 
 

@@ -21,6 +21,7 @@ from .rewrite.bias_correction import correct_biases, learned_grids
 from .rewrite.clamps import absorb_clamps
 from .rewrite.depthwise import average_pools_to_convolutions
 from .rewrite.edges import place_edges
+from .rewrite.ends import drop_clips
 from .rewrite.equalize import absorb_scalings
 from .rewrite.integers import place_integers
 from .rewrite.mixed import merge_mixed
@@ -102,6 +103,8 @@ def _place(
 ) -> Folded:  # fmt: skip
     grids = learned_grids(model)
     tensors = clear_ties(model, place_offsets(model, how, statistics))
+    if how == "strided":
+        tensors = drop_clips(model, tensors)
     corrections = correct_biases(model, without_edges, grids, tensors, correct_on) if len(correct_on) else ()
     moves = {c.name: c.largest_steps for c in corrections}
     layers = [with_changes(d, bias_error_steps=d.bias_error_steps + moves.get(d.name, 0.0)) for d in place_integers(model, gain=how == "strided")]

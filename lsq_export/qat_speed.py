@@ -149,7 +149,7 @@ def trainer(model: str, variant: Variant, device: str, batch: int, size: int) ->
 def training_step(net: nn.Module, x: torch.Tensor, target: torch.Tensor, *, run: Callable[..., Any] | None = None) -> Callable[[], None]:
     """Forward, backward, SGD on one batch. run: what to call in place of net. On a GPU under bfloat16 autocast."""
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
-    call = run or net
+    call = net if run is None else run  # `or` would ask a compiled module for its length
 
     def step() -> None:
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ from onnx import helper
 
 from calib import QuantizationError
 from lsq_export.decisions import LayerDecision
-from lsq_export.graph import array_of
+from lsq_export.graph import array_of, attribute
 from lsq_export.rewrite.integers import input_scale_of, output_grid_of, place_integers
 from lsq_export.rewrite.weights import bias_of, set_bias, weight_codes, weight_of
 
@@ -43,11 +43,12 @@ def test_containers_hold_the_trained_weights_and_the_rounded_bias(name: str):
         shifted = codes.astype(int) - zero_point.astype(int).reshape(-1, *[1] * (codes.ndim - 1))
         assert np.array_equal(shifted, decision.gain * trained_codes)
         assert np.abs(scale * decision.gain / trained_scale - 1).max() <= NEAR and scale.dtype == F
-        if codes.dtype == np.int8:  # E7
-            assert np.abs(shifted).max() <= 64 and not zero_point.any() and decision.container == "INT8"
-            assert decision.gain == 64 // np.abs(trained_codes).max()
+        limit = 127 if node.op_type == "Conv" and codes.shape[1] == 1 < len(codes) == attribute(node, "group") else 64  # E7
+        if codes.dtype == np.int8:
+            assert np.abs(shifted).max() <= limit and not zero_point.any() and decision.container == "INT8"
+            assert decision.gain == limit // np.abs(trained_codes).max()
         else:
-            assert decision.container == "UINT8" and codes.dtype == np.uint8 and np.abs(shifted).max() > 64 and decision.gain == 1
+            assert decision.container == "UINT8" and codes.dtype == np.uint8 and np.abs(shifted).max() > limit and decision.gain == 1
         bias_codes, unit = (array_of(v) for v in node.inputs[2].producer().inputs)
         assert bias_codes.dtype == np.int32 and np.array_equal(unit, F(input_scale_of(node)) * scale)
         assert np.array_equal(bias_codes, np.rint(bias_of(old) / unit.astype(np.float64)))

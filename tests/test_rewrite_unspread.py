@@ -87,11 +87,30 @@ def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.Monke
     model = train(case_of())
     with torch.no_grad():
         model.get_submodule("b.input_quantizer").scale.mul_(0.5)
+        model.get_submodule("b.input_quantizer").offset.fill_(0.1)  # and a SiLU reaches below the grid, down to -0.28
     captured = quick_capture(model)
     kept = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
     monkeypatch.setattr(unspread, "ROOM", np.inf)
     loose = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
     assert kept.stride > 1 and loose.stride == 1
+
+
+def test_above_a_silu_s_lowest_value_the_container_s_top_is_the_clamp(monkeypatch: pytest.MonkeyPatch):
+    """As before, but the grid holds all that is below: no clamp is needed there."""
+    monkeypatch.setattr("lsq_export.rewrite.edges._aligned", lambda edge: None)
+    model = train(case_of())
+    with torch.no_grad():
+        quantizer = model.get_submodule("b.input_quantizer")
+        quantizer.scale.mul_(0.5)
+        quantizer.offset.clamp_(max=-0.3)
+    made = fold(quick_capture(model), [inputs(16, 1, spread=4.0)])
+    file = emit_all(made, FORMATS, get("ort-cpu"))["qoperator"]
+    d = learned(made)["b.input"]
+    assert (d.stride, d.origin, d.zero_point, d.levels) == (1, 240, 240, 16)
+    codes = integer.run(file, {file.graph.input[0].name: inputs(64, 5, spread=50.0).numpy()})[d.codes]
+    assert codes.min() >= 240 and codes.max() == 255
+    files = {"qoperator": file}
+    assert check(model, made.trained, made.model, files, "ort-cpu", [inputs(16, 2, spread=3.0)], decisions=(made.tensors, made.layers)).ok
 
 
 def test_padded_consumers_keep_the_fine_grid():
@@ -144,8 +163,8 @@ def test_integer_offsets_need_neither_edges_nor_sums(bits: int, monkeypatch: pyt
     count = [sum(d.kind == "edge" for d in m.tensors) for m in (made, long_way)]
     assert count == [5, 8]  # two inputs of SiLUs, two sigmoids, the output; beside those the image and two products
     for name, d in learned(made).items():
-        assert (d.stride, d.origin, d.levels, d.remainder, d.border) == (1, 0, 2**bits, "none", 0.0), name
-        assert d.zero_point == round(-d.offset / d.scale)
+        assert (d.stride, d.levels, d.remainder, d.border) == (1, 2**bits, "none", 0.0), name
+        assert d.origin in (0, 256 - 2**bits) and d.zero_point - d.origin == round(-d.offset / d.scale)
     assert any(d.zero_point for d in learned(made).values()) and all(learned(long_way)[name].stride > 1 for name in ("b.input", "c.input"))
     flips = [sum(layer.differing * layer.elements for layer in p.trained_layers) for p in (parity, parity_long_way)]
     assert flips[0] <= flips[1] and all(layer.largest <= 1 for layer in parity.trained_layers)
@@ -159,7 +178,8 @@ def test_codes_of_integer_offsets_end_at_p(monkeypatch: pytest.MonkeyPatch):
         made = fold(captured, [inputs(16, 1)])
         file = emit_all(made, FORMATS, get("ort-cpu"))["qoperator"]
         codes = integer.run(file, {file.graph.input[0].name: x})
-        return {name: int(codes[d.codes].max()) for name, d in learned(made).items()}
+        assert all(codes[d.codes].min() >= d.origin for d in learned(made).values())
+        return {name: int(codes[d.codes].max()) - d.origin for name, d in learned(made).items()}
 
     assert set(highest().values()) == {15}
     monkeypatch.setattr(offsets, "clip_codes", lambda graph, before, codes, *rest: codes)  # sabotage
@@ -176,7 +196,8 @@ def test_coarse_biases_spread_integer_offsets_without_an_edge(monkeypatch: pytes
 def test_the_integer_fold_takes_the_same_codes():
     captured = quick_capture(train(integral_case()))
     strided, narrow = (learned(fold(captured, [inputs(16, 1)], how)) for how in ("strided", "integer"))
-    assert {n: (d.scale, d.zero_point) for n, d in strided.items()} == {n: (d.scale, d.zero_point) for n, d in narrow.items()}
+    assert {n: (d.scale, d.zero_point - d.origin) for n, d in strided.items()} == {n: (d.scale, d.zero_point) for n, d in narrow.items()}
+    assert {d.origin for d in narrow.values()} == {0}
 
 
 @pytest.mark.parametrize(

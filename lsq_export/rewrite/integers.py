@@ -1,6 +1,6 @@
 """integers: weights and biases of every Conv and Gemm go into their integer containers (E6, E7).
 
-    DequantizeLinear(q; s)              =>  DequantizeLinear(g·q as INT8; s/g)          |g·q| <= 64
+    DequantizeLinear(q; s)              =>  DequantizeLinear(g·q as INT8; s/g)          |g·q| <= 64, 127 in depthwise convolutions
     DequantizeLinear(q; s), |q| > 64    =>  DequantizeLinear(q + 128 as UINT8; s, 128)  (127 for a channel with the code +128)
     b                                   =>  DequantizeLinear(round(b / u) as INT32; u)   u = S·s/g
 
@@ -13,12 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX, WEIGHT_LIMIT, OutputGrid, exact_scale, quantize_bias, weight_gain
+from calib.fold import CONTAINER_MAX, OutputGrid, exact_scale, quantize_bias
 
 from ..decisions import LayerDecision
 from ..graph import clean, constant, constant_of, insert, is_op
 from .normalize import LINEAR
-from .weights import bias_of, layer_of, set_weight, weight_codes, weight_of
+from .weights import bias_of, gain_of, layer_of, set_weight, weight_codes, weight_limit, weight_of
 
 NEGLIGIBLE_STEPS = 2.0**-10  # a channel that moves its output by less than this may be stored without weights
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -37,7 +37,7 @@ def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
     codes, scale = weight_codes(node)
     bias, input_scale, output = bias_of(node), input_scale_of(node), output_grid_of(node)
     step = output.scale if output else None
-    gain = weight_gain(codes) if with_gain else 1
+    gain = gain_of(node) if with_gain else 1
     axes = tuple(range(1, codes.ndim))
     reach = np.abs(codes).sum(axis=axes).astype(np.float64) * CONTAINER_MAX * scale * input_scale  # [C_out], largest |Σ w·x|
     dead = _dead_channels(layer, bias, reach, scale * input_scale / gain, step)
@@ -85,7 +85,7 @@ def _live_scale(bias: np.ndarray, input_scale: float, gain: int) -> np.ndarray:
 
 
 def _store_weight(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.ndarray) -> str:
-    if np.abs(codes).max(initial=0) <= WEIGHT_LIMIT:
+    if np.abs(codes).max(initial=0) <= weight_limit(node):
         set_weight(node, graph, codes.astype(np.int8), scale, np.zeros(len(scale), np.int8))
         return "INT8"
     flipped = codes.reshape(len(codes), -1).max(axis=1) > 127  # E8: γ < 0 turned -128 into +128; such a channel's codes are -127 … 128

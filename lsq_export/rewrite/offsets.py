@@ -101,6 +101,7 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
         zero_point = integral
     elif on_grid(x):
         x = shift(graph, marker, x, -grid.offset, name)
+        zero_point = own.origin if own is not None else 0
     else:
         raise QuantizationError(f"{name}: nothing in front of this grid can carry its offset")  # place_edges put an edge there
     codes = quantize(graph, marker, x, strided.trained.scale, zero_point, f"{name}.codes")

@@ -44,9 +44,11 @@ def clear_ties(model: ir.Model, decisions: list[TensorDecision]) -> list[TensorD
         elif (is_op(node, *SUMS) and not is_island(node)) or _readers(quantize):
             moved[_codes_name(quantize)] = _move_scale(graph, node, quantize)
     clean(model)
-    return [
-        with_changes(d, container_scale=moved[d.codes], offset_carried=-moved[d.codes] * d.zero_point) if d.codes in moved else d for d in decisions
-    ]
+    return [_moved(d, moved[d.codes]) if d.codes in moved else d for d in decisions]
+
+
+def _moved(decision: TensorDecision, scale: float) -> TensorDecision:
+    return with_changes(decision, container_scale=scale, offset_carried=-scale * (decision.zero_point - decision.origin))
 
 
 def _readers(quantize: ir.Node) -> list[float]:
@@ -56,7 +58,7 @@ def _readers(quantize: ir.Node) -> list[float]:
     """
     scale, zero_point = grid_of_codes(quantize)
     found = []
-    for dequantize, factor in _dequantized(quantize.outputs[0]):
+    for dequantize, factor in dequantized(quantize.outputs[0]):
         if factor == 1 and grid_of_codes(dequantize) != (scale, zero_point):
             continue
         for reader in dequantize.outputs[0].consumers():
@@ -65,18 +67,18 @@ def _readers(quantize: ir.Node) -> list[float]:
     return found
 
 
-def _dequantized(codes: ir.Value) -> Iterator[tuple[ir.Node, float]]:
+def dequantized(codes: ir.Value) -> Iterator[tuple[ir.Node, float]]:
     """Every DequantizeLinear of these codes, also behind operators that keep them, and its factor (scaling.py)."""
     for node in codes.consumers():
         if is_op(node, "Clip"):
-            yield from _dequantized(node.outputs[0])
+            yield from dequantized(node.outputs[0])
         elif is_op(node, "DequantizeLinear"):
             factor = float(node.metadata_props.get(FACTOR, 1.0))
             yield node, factor
             for mover in node.outputs[0].consumers():
                 if is_op(mover, *CODE_PRESERVING):
                     for repeated in mover.outputs[0].consumers():
-                        yield from ((n, factor * f) for n, f in _dequantized(repeated.outputs[0]))
+                        yield from ((n, factor * f) for n, f in dequantized(repeated.outputs[0]))
 
 
 def _codes_name(quantize: ir.Node) -> str:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from calib.fold import CONTAINER_MAX, StridedGrid, integral_zero_point, weight_gain
+from calib.fold import CONTAINER_MAX, StridedGrid, integral_zero_point
 from calib.grid import Grid
 
 from ..graph import attribute, constant_of, is_marker, is_op
 from .pads import pads_behind
-from .tie_values import grid_of_codes
-from .weights import weight_codes
+from .reach import reach
+from .weights import gain_of, weight_codes
 
 ROOM = 0.45  # steps beyond p where codes still round to p; less than 1/2, since `ties` moves the edge's scale and the shift by a hair
 MOVED = 1.005  # by so much at most
@@ -34,11 +34,11 @@ def own_codes(marker: ir.Node, grid: Grid, consumers: list[ir.Node]) -> StridedG
     edge = marker.inputs[0].producer()
     if not consumers or pads_behind(marker.outputs[0]) or edge is None or not is_op(edge, "DequantizeLinear"):
         return None
-    scale, zero_point = grid_of_codes(edge)
-    highest = ((CONTAINER_MAX - zero_point) * scale * MOVED - grid.offset) / grid.scale
-    if highest > grid.qmax + ROOM or not all(_fine_enough(c, grid.scale) for c in consumers):
+    lowest, highest = ((end * MOVED - grid.offset) / grid.scale for end in reach(marker.inputs[0]))
+    if not all(_fine_enough(c, grid.scale) for c in consumers) or (lowest < -ROOM and highest > grid.qmax + ROOM):
         return None
-    return StridedGrid(grid, 1, 0, float(np.float32(grid.scale)), 0)
+    origin = 0 if highest <= grid.qmax + ROOM else CONTAINER_MAX - grid.qmax
+    return StridedGrid(grid, 1, origin, float(np.float32(grid.scale)), origin)
 
 
 def own_zero_point(grid: Grid, consumers: list[ir.Node]) -> bool:
@@ -47,8 +47,8 @@ def own_zero_point(grid: Grid, consumers: list[ir.Node]) -> bool:
 
 
 def _fine_enough(consumer: ir.Node, input_scale: float) -> bool:
-    codes, scale = weight_codes(consumer)
-    unit = float(input_scale * np.max(scale)) / weight_gain(codes)
+    _, scale = weight_codes(consumer)
+    unit = float(input_scale * np.max(scale)) / gain_of(consumer)
     readers = list(consumer.outputs[0].consumers())
     if not readers or not all(is_marker(r) and len(r.inputs) == 3 for r in readers):
         return False

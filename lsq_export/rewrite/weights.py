@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
+from calib.fold import DEPTHWISE_LIMIT, WEIGHT_LIMIT, weight_gain
 from calib.grid import quantize
 
 from ..graph import array_of, attribute, clean, constant, constant_of, insert, is_marker, is_op, replace
@@ -70,6 +71,22 @@ def weight_codes(node: ir.Node) -> tuple[np.ndarray, np.ndarray]:
     weight = weight_of(node)
     codes = constant_of(weight.inputs[0], f"{node.name}: codes").astype(np.int16)
     return codes, constant_of(weight.inputs[1], f"{node.name}: scale").astype(np.float64)
+
+
+def is_depthwise(node: ir.Node) -> bool:
+    """Several groups, with one channel in and one out each."""
+    codes, _ = weight_codes(node)
+    return node.op_type == "Conv" and codes.shape[1] == 1 and attribute(node, "group", 1) == len(codes) > 1
+
+
+def weight_limit(node: ir.Node) -> int:
+    """E7: the largest code that INT8 weights may have."""
+    return DEPTHWISE_LIMIT if is_depthwise(node) else WEIGHT_LIMIT
+
+
+def gain_of(node: ir.Node) -> int:
+    """g of E6."""
+    return weight_gain(weight_codes(node)[0], limit=weight_limit(node))
 
 
 def set_weight(node: ir.Node, graph: ir.Graph, codes: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> None:

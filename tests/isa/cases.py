@@ -19,7 +19,7 @@ from single_node import MICROSOFT, build, node
 import calib
 import lsq_export
 from calib.fixed_point import Addend
-from calib.fold import strided_grid
+from calib.fold import DEPTHWISE_LIMIT, WEIGHT_LIMIT, strided_grid
 from calib.grid import Grid
 from calib.ties import clear_scale, clear_sum_scale
 from lsq_export import integer, models
@@ -253,15 +253,16 @@ KINDS: dict[str, tuple[int, int, int, dict[str, Any]]] = {  # channels in and ou
 
 
 def convolutions() -> Iterator[Case]:
-    """Weights of ±64 on inputs of 255 (E7), and UINT8 weights with zero point 128."""
+    """Weights of ±64, of ±127 in depthwise convolutions, on inputs of 255 (E7), and UINT8 weights with zero point 128."""
     rng = np.random.default_rng(5)
     for name, (channels, out, kernel, attributes) in KINDS.items():
         x = rng.integers(0, 256, (3, channels, 11, 13)).astype(U8)
         x[1] = 255
         x[2] = rng.choice([0, 255], x[2].shape)
         shape = (out, channels // attributes.get("group", 1), kernel, kernel)
-        w = rng.choice([-64, -63, 0, 5, 63, 64], shape).astype(S8)
-        w[: out // 3], w[out // 3 : out // 2] = 64, -64  # two products of 64 · 255 have the same sign
+        limit = DEPTHWISE_LIMIT if attributes.get("group") == channels else WEIGHT_LIMIT
+        w = rng.choice([-limit, 1 - limit, 0, 5, limit - 1, limit], shape).astype(S8)
+        w[: out // 3], w[out // 3 : out // 2] = limit, -limit  # two products of 64 · 255 have the same sign
         yield case("QLinearConv INT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 0, **attributes), {"x": x})
         w = rng.integers(0, 256, shape).astype(U8)
         w[: out // 3], w[out // 3 : out // 2] = 255, 0
