@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from lsq_export import models, qat_speed
 from lsq_export.cli import cli
-from lsq_export.qat_speed import CPU, FLOAT, measure, peak_bytes
+from lsq_export.qat_speed import CPU, FLOAT, measure, peak_bytes, training_step
 
 # torch's profiler says so of whatever was allocated before it started
 pytestmark = pytest.mark.filterwarnings("ignore:.*profil.*")
@@ -68,3 +68,10 @@ def test_without_a_gpu_cuda_is_refused_in_one_line():
     result = CliRunner().invoke(cli, ["qat-speed", "--device", "cuda"])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: there is no CUDA GPU") and result.stderr.count("\n") == 1
+
+
+def test_a_compiled_network_is_called_and_not_asked_for_its_length():
+    net, x = torch.nn.Linear(3, 2), torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    before = net.weight.detach().clone()
+    training_step(net, x, torch.zeros(4, dtype=torch.long), run=torch.compile(net, backend="eager"))()
+    assert not torch.equal(net.weight, before)
