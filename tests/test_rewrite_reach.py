@@ -15,6 +15,8 @@ from lsq_export.fold import Folded, fold
 from lsq_export.graph import is_op
 from lsq_export.rewrite.reach import EVERYWHERE, reach
 
+reach_of = reach  # also where a test puts another one in its place
+
 FUNCTIONS = {
     "silu": F.silu,
     "hardswish": F.hardswish,
@@ -54,6 +56,12 @@ def test_no_value_of_a_network_lies_outside(name: str):
 def test_no_value_of_a_function_lies_outside(name: str):
     model = between(FUNCTIONS[name]).model
     assert [outside(model, spread) for spread in (0.1, 2.0, 50.0)] == [[]] * 3
+
+
+def test_a_reach_that_says_too_little_is_seen(monkeypatch: pytest.MonkeyPatch):
+    """Sabotage: with half of every range, values lie outside."""
+    monkeypatch.setitem(globals(), "reach", lambda value: tuple(end / 2 for end in reach_of(value)))
+    assert outside(between(F.silu).model, 50.0)
 
 
 def product_of(model: ir.Model, op_type: str = "Mul") -> ir.Value:

@@ -1,12 +1,13 @@
 """unspread: low-bit grids that keep their own codes 0 … p, where spreading them over the container (E5) would buy nothing.
 
-    behind an edge:          q = QuantizeLinear(Add(DequantizeLinear(e; S_e, Z_e), -β); s, 0);  DequantizeLinear(q; s, 0)
+    behind an edge:          c = QuantizeLinear(Add(DequantizeLinear(e; S_e, Z_e), -β); s, o);  DequantizeLinear(c; s, o)              c = q + o
     β a multiple of s:       q = Clip(QuantizeLinear(x; s, Z), 0, p);  DequantizeLinear(q; s, Z)                               Z = -β/s
 
 Spreading does three things: it clips at p, it puts real zero on the grid for a padded consumer, and it makes the unit of the consumers' biases
 k times finer. It is left out where the biases are fine enough without it and
 
-- the edge's 256 codes end below p + 1/2 (calib.edges.aligned_grid sees to that), and no consumer pads: the biases carry all of β (E4);
+- the edge's values end below p + 1/2 (calib.edges.aligned_grid sees to that; o = 0), or begin above -1/2, and the container's top is the clip at p
+  (o = 255 - p), and no consumer pads: the biases carry all of β (E4);
 - or training kept β on multiples of s, so that real zero is one of the codes. A Clip of codes takes half the time of spreading them.
 """
 
