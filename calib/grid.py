@@ -36,8 +36,18 @@ def dequantize(q: Any, scale: Any, offset: Any) -> Any:
     return q * scale + offset
 
 
-# The same for torch tensors with one new tensor in place of six (in training, getting fresh memory costs more than the arithmetic).
-# Results are those of `quantize` and `dequantize` to the bit. offset None: 0.
+def quantize_linear(x: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
+    """E2: codes of x as ONNX's QuantizeLinear makes them, still in a floating type."""
+    return ((x / scale).round() + zero_point).clip(low, high)
+
+
+def dequantize_linear(c: Any, scale: Any, zero_point: Any) -> Any:
+    """E2: values of codes as ONNX's DequantizeLinear makes them."""
+    return (c - zero_point) * scale
+
+
+# E1 and E2 for torch tensors, with one new tensor in place of up to six: getting fresh memory costs more than the arithmetic.
+# Results are those of the functions above to the bit. offset None: 0.
 
 
 def position(x: Any, scale: Any, offset: Any | None) -> Any:
@@ -47,18 +57,19 @@ def position(x: Any, scale: Any, offset: Any | None) -> Any:
 
 def snap_(v: Any, scale: Any, offset: Any | None, qmin: int, qmax: int) -> Any:
     """E1: values on the grid, x_hat, of positions; v itself is overwritten."""
-    values = v.round_().clamp_(qmin, qmax).mul_(scale)
+    values = codes_(v, qmin, qmax).mul_(scale)
     return values if offset is None else values.add_(offset)
 
 
-def quantize_linear(x: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
-    """E2: codes of x as ONNX's QuantizeLinear makes them, still in a floating type."""
-    return ((x / scale).round() + zero_point).clip(low, high)
+def codes_(v: Any, qmin: int, qmax: int, zero_point: Any | None = None) -> Any:
+    """E1, and with a zero point E2: codes of positions, still in a floating type; v itself is overwritten."""
+    codes = v.round_()
+    return (codes if zero_point is None else codes.add_(zero_point)).clamp_(qmin, qmax)
 
 
-def dequantize_linear(c: Any, scale: Any, zero_point: Any) -> Any:
-    """E2: values of codes as ONNX's DequantizeLinear makes them."""
-    return (c - zero_point) * scale
+def values_(c: Any, scale: Any, zero_point: Any) -> Any:
+    """E2: values of codes. A new tensor."""
+    return (c - zero_point).mul_(scale)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from .errors import QuantizationError
+from .workers import workers
 
 POINTS = 4096  # 16 for each code of an 8-bit grid
 CHUNK = 1 << 20  # elements that are converted to float64 at a time
@@ -31,6 +33,18 @@ class Points:
 
     values: np.ndarray
     counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some elements. deviation: Σ (x - mean)². loss: of their points."""
+
+    count: int
+    sum: float
+    abs_sum: float
+    deviation: float
+    points: Points
+    loss: float
 
 
 class Observer:
@@ -70,30 +84,45 @@ class Observer:
         if x.numel() == 0:
             return
         flat = x.detach().flatten()
-        low, high = (float(v) for v in torch.aminmax(flat))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise QuantizationError(f"{self.name}: values are not finite (NaN or infinity); check the model and the calibration batches")
+        low, high = finite_range(self.name, flat)
         self.min, self.max = min(self.min, low), max(self.max, high)
-        for chunk in flat.split(CHUNK):
-            self._add(_sorted(chunk).double())
+        chunks = flat.split(CHUNK)
+        if len(chunks) == 1 or flat.is_cuda:
+            for chunk in chunks:
+                self._add(_part(chunk, 2 * self.limit))
+            return
+        with workers() as run:
+            for part in run([partial(_part, chunk, 2 * self.limit) for chunk in chunks]):
+                self._add(part)
 
-    def _add(self, x: torch.Tensor) -> None:  # [n] float64, ascending
-        n = x.numel()
-        total = float(x.sum())
-        deviation = float((x - total / n).square().sum())
+    def _add(self, x: _Part) -> None:
+        deviation = x.deviation
         if self.count:  # Chan's update of Σ (x - mean)²
-            deviation += (total / n - self.mean) ** 2 * self.count * n / (self.count + n)
-        self.count, self._sum, self._deviation = self.count + n, self._sum + total, self._deviation + deviation
-        self._abs_sum += float(x.abs().sum())
-        new, grouping = _grouped(x, 2 * self.limit)
-        values, where = np.unique(np.concatenate((self._points.values, new.values)), return_inverse=True)
-        counts = np.bincount(where, weights=np.concatenate((self._points.counts, new.counts)))
+            deviation += (x.sum / x.count - self.mean) ** 2 * self.count * x.count / (self.count + x.count)
+        self.count, self._sum, self._deviation = self.count + x.count, self._sum + x.sum, self._deviation + deviation
+        self._abs_sum += x.abs_sum
+        values, where = np.unique(np.concatenate((self._points.values, x.points.values)), return_inverse=True)
+        counts = np.bincount(where, weights=np.concatenate((self._points.counts, x.points.counts)))
         self._points, merging = _merged(Points(values, counts), self.limit)
-        self.loss += grouping + merging
+        self.loss += x.loss + merging
 
     def points(self) -> Points:
         """At most `limit`; as long as no more different values were seen, exactly these."""
         return self._points
+
+
+def finite_range(name: str, x: torch.Tensor) -> tuple[float, float]:
+    """(smallest, largest) element of x, which has one at least. Errors (QuantizationError): NaN or infinity."""
+    low, high = (float(v) for v in torch.aminmax(x))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise QuantizationError(f"{name}: values are not finite (NaN or infinity); check the model and the calibration batches")
+    return low, high
+
+
+def _part(chunk: torch.Tensor, groups: int) -> _Part:
+    x = _sorted(chunk).double()
+    total = float(x.sum())
+    return _Part(x.numel(), total, float(x.abs().sum()), float((x - total / x.numel()).square().sum()), *_grouped(x, groups))
 
 
 def _sorted(x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 
 from calib.errors import QuantizationError
 from calib.initialize import inputs
+from calib.workers import workers
 
 from .capture import capture
 from .evaluate import evaluate
@@ -76,11 +78,12 @@ def fold_costs(
 ) -> list[FoldCost]:
     """Of several folds of one trained model. test: (inputs [N, …], classes [N] or None)."""
     costs = [_Cost(folded) for folded in folds]
-    for x, classes in test:
-        expected, trained = _codes_of_trained(folds[0].trained.graph, x)
-        for cost in costs:
-            cost.add(x, expected, trained, classes)
-            progress(cost.folded.how)
+    with workers() as together:
+        for x, classes in test:
+            expected, trained = _codes_of_trained(folds[0].trained.graph, x)
+            together(partial(cost.add, x, expected, trained, classes) for cost in costs)
+            for cost in costs:
+                progress(cost.folded.how)
     return [cost.result() for cost in costs]
 
 

@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
+from calib.workers import workers
 
 from . import integer
 from .bundle import FOLDED, PARITY, REPORT, TRAINED, Bundle, changed_files, load_onnx, open_bundle, read_golden, update_sums, write_json, write_text
@@ -29,7 +31,7 @@ from .decisions import Decisions, decisions_of
 from .emit import emit
 from .evaluate import evaluate
 from .island_check import IslandCheck
-from .parity import NUDGE, FormatParity, Parity
+from .parity import CAPTURE_TOLERANCE, NUDGE, ROUNDING, FormatParity, Parity
 from .report import render
 from .runtime import Session, integer_tensors, readable_codes
 from .targets import get
@@ -58,10 +60,18 @@ def verify(
     return check(model, trained, folded, files, target, batches, decisions=decisions, damaged=damaged, golden=golden, progress=progress)
 
 
-def _nudged(x: torch.Tensor) -> torch.Tensor:
-    """x · (1 + NUDGE); what would overflow stays."""
-    moved = x * (1 + NUDGE)
+def _nudged(x: torch.Tensor, by: float = NUDGE) -> torch.Tensor:
+    """x · (1 + by); what would overflow stays."""
+    moved = x * (1 + by)
     return torch.where(torch.isfinite(moved), moved, x)
+
+
+def _evaluated(model: ir.Model, x: torch.Tensor, dtype: torch.dtype) -> list[np.ndarray]:
+    return [v.numpy() for v in evaluate(model.graph, x, dtype=dtype)]
+
+
+def _trained_outputs(model: nn.Module | None, x: torch.Tensor) -> list[np.ndarray] | None:
+    return None if model is None else [v.cpu().numpy() for v in forward(model, x.to(next(model.parameters()).device))]
 
 
 def _golden_holds(golden: Golden, reference: onnx.ModelProto) -> bool:
@@ -92,20 +102,34 @@ def check(
     folded_agreement, nudged = Agreement(), Agreement()
     price = TrainedLayers(trained.graph, folded.graph, *decisions) if decisions else None
     errors: list[np.ndarray] = []
-    for x, target_classes in pairs(batches, folded.graph):
-        expected = captured = [v.numpy() for v in evaluate(trained.graph, x, dtype=torch.float32)]
-        if model is not None:
-            expected = [v.cpu().numpy() for v in forward(model, x.to(next(model.parameters()).device))]
-            errors.append(capture_error(captured[0], expected[0]))
-        codes = integer.run(reference, {reference.graph.input[0].name: x.numpy()})
-        for run in runs:
-            run.add(x.numpy(), codes, expected, target_classes)
-        if price:
-            price.add(x, codes)
-        nudged.add([v.numpy() for v in evaluate(trained.graph, _nudged(x), dtype=torch.float32)], captured, None)
-        folded_agreement.add([v.numpy() for v in evaluate(folded.graph, x)], expected, target_classes)
-        if progress:
-            progress(folded_agreement.images)
+    own_errors: list[np.ndarray] = []
+    with workers() as together:
+        for x, classes in pairs(batches, folded.graph):
+            captured, outputs, codes = together(
+                [
+                    partial(_evaluated, trained, x, torch.float32),
+                    partial(_trained_outputs, model, x),
+                    partial(integer.run, reference, {reference.graph.input[0].name: x.numpy()}),
+                ]
+            )
+            expected = captured if outputs is None else outputs
+            if outputs is not None:
+                errors.append(capture_error(captured[0], outputs[0]))
+                calm = np.median(errors[-1]) <= CAPTURE_TOLERANCE
+                rounded = captured if calm else _evaluated(trained, _nudged(x, ROUNDING), torch.float32)
+                own_errors.append(capture_error(rounded[0], captured[0]))
+            *_, moved, predicted = together(
+                [
+                    *(partial(run.add, x.numpy(), codes, expected, classes) for run in runs),
+                    *([partial(price.add, x, codes)] if price else []),
+                    partial(_evaluated, trained, _nudged(x), torch.float32),
+                    partial(_evaluated, folded, x, torch.float64),
+                ]
+            )
+            nudged.add(moved, captured, None)
+            folded_agreement.add(predicted, expected, classes)
+            if progress:
+                progress(folded_agreement.images)
     if not folded_agreement.images:
         raise QuantizationError("there is nothing to verify on: the batches are empty")
     return Parity(
@@ -118,6 +142,7 @@ def check(
         capture_error=float(np.median(np.concatenate(errors))) if errors else None,
         nudged_top1_agreement=nudged.top1,
         nudged_sqnr_db=nudged.sqnr_db,
+        own_error=float(np.median(np.concatenate(own_errors))) if own_errors else 0.0,
         damaged=damaged,
         golden=tuple(name for name, vectors in (golden or {}).items() if not _golden_holds(vectors, prescribed["qoperator"])),
         trained_layers=price.result() if price else (),

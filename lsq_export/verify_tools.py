@@ -122,10 +122,10 @@ class Layers:
     def add(self, x: np.ndarray, codes: dict[str, np.ndarray]) -> None:
         """codes: {tensor: codes} of the file under test for the input x."""
         sums = accumulators(self._exact, codes) if self._exact is not None else {}
-        steps: dict[str, torch.Tensor] = {}  # tensor of codes -> what was rounded to it
+        rounded: dict[str, tuple[torch.Tensor, float]] = {}  # tensor of codes -> what was rounded to it, and the scale
 
         def compare(name: str, value: torch.Tensor) -> torch.Tensor | None:
-            steps.update({codes: value / scale for codes, scale in self._rounded.get(name, ())})
+            rounded.update({codes: (value, scale) for codes, scale in self._rounded.get(name, ())})
             if name in self._sums and self._sums[name][0] in sums:
                 behind, unit, excess = self._sums[name]
                 self._compare_sums(value, unit, excess, sums[behind])
@@ -135,14 +135,17 @@ class Layers:
                 self._compare_output(name, value.numpy(), codes[name])
                 return None
             if codes[name].shape != tuple(value.shape):
-                self._record(name, np.full(tuple(value.shape), NOT_A_CODE))
+                self._record(name, np.full(value.numel(), NOT_A_CODE), value.numel())
                 return None
             found = torch.from_numpy(codes[name].astype(np.float64))
+            before = rounded.pop(name, None)
+            if torch.equal(found, value):
+                self._record(name, np.zeros(0), found.numel())
+                return found
             difference = (found - value).numpy()
-            self._record(name, difference)
-            before = steps.pop(name, None)
-            if before is not None and difference.any():
-                self._explain(name, difference != 0, before.numpy())
+            self._record(name, difference[difference != 0], difference.size)
+            if before is not None:
+                self._explain(name, difference != 0, (before[0] / before[1]).numpy())
             return found
 
         evaluate(self._folded, x, on_value=compare)
@@ -165,9 +168,10 @@ class Layers:
         allowed = FLOAT_ROUNDING * (np.abs(value) + 1e-3 * largest) if self._exact is not None else FLOAT_SUMS * largest  # an output can cancel to 0
         self.output_mismatch += int((~(np.abs(found - value) <= allowed)).sum())
 
-    def _record(self, name: str, difference: np.ndarray) -> None:
-        self._elements[name] += difference.size
-        steps, counts = np.unique(np.rint(difference[difference != 0]).astype(np.int64), return_counts=True)
+    def _record(self, name: str, differences: np.ndarray, elements: int) -> None:
+        """differences: those that are not 0, of so many elements."""
+        self._elements[name] += elements
+        steps, counts = np.unique(np.rint(differences).astype(np.int64), return_counts=True)
         self._histograms.setdefault(name, Counter()).update({int(s): int(c) for s, c in zip(steps, counts, strict=True)})
 
     def _explain(self, name: str, differs: np.ndarray, steps: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import QuantizationError
-from calib.grid import Grid, code_range, dequantize, dequantize_linear, quantize, quantize_linear
+from calib.grid import Grid, code_range, codes_, dequantize, dequantize_linear, position, quantize, quantize_linear, values_
 
 
 def code(x: float, scale: float, offset: float, low: int, high: int) -> int:
@@ -51,6 +51,18 @@ def test_e2_256_values_have_256_codes(kind):
         values = dequantize_linear(codes, scale, zero_point)
         assert quantize_linear(kind(values), scale, zero_point, 0, 255).tolist() == codes.tolist()
         assert values[zero_point] == 0  # real zero is on the grid
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_e2_in_place_is_the_plain_formula_to_the_bit(dtype: torch.dtype):
+    x = torch.cat([torch.randn(2, 3, 5000, generator=torch.Generator().manual_seed(0)) * 9, torch.arange(-60, 60).repeat(2, 3, 1) / 4], dim=2).to(
+        dtype
+    )
+    for scale, zero_point in ((0.5, 3.0), (torch.tensor([0.1, 0.5, 2.0], dtype=dtype)[:, None], torch.tensor([0.0, 7, 128], dtype=dtype)[:, None])):
+        kept, codes = x.clone(), quantize_linear(x, scale, zero_point, 0, 255)
+        assert torch.equal(codes_(position(x, scale, None), 0, 255, zero_point), codes)
+        assert torch.equal(values_(codes, scale, zero_point), dequantize_linear(codes, scale, zero_point))
+        assert torch.equal(x, kept) and codes.min() == 0 and codes.max() > 10
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])

@@ -37,6 +37,19 @@ def test_moments_do_not_depend_on_the_batches(parts):
     assert seen.std == pytest.approx(wide.std(), rel=1e-12)
 
 
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    monkeypatch.setattr("calib.observers.CHUNK", 1000)
+    x, before, found = data(), torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            seen = observe([x])
+            found.append((seen.mean, seen.std, seen.loss, seen.points().values.tolist(), seen.points().counts.tolist()))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
 def test_std_of_data_far_from_zero():
     x = np.random.default_rng(0).normal(1e4, 1.0, size=5000).astype(np.float32)
     assert observe(np.array_split(x, 9)).std == pytest.approx(x.astype(np.float64).std(), rel=1e-10)

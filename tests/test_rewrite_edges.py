@@ -10,7 +10,9 @@ import torch
 from networks import before, inputs, operators, set_constant, values
 
 from calib import QuantizationError
+from calib.fold import integral_zero_point
 from lsq_export.graph import array_of, attribute, is_marker
+from lsq_export.rewrite.clamps import grid_of
 from lsq_export.rewrite.edges import moves_to_integer_zero, on_grid, place_edges
 
 
@@ -109,6 +111,21 @@ def test_no_data_are_refused(batches: list[torch.Tensor]):
 def test_data_that_are_not_finite_are_refused():
     with pytest.raises(QuantizationError, match="not finite"):
         place_edges(before("two_readers", "edges"), [torch.full((2, *networks.SHAPE), torch.nan)])
+
+
+def test_data_are_kept_for_grids_that_a_padded_convolution_reads_alone():
+    """The fold "integer" chooses those by the data; what comes into the others is looked at, too."""
+    asked, all_learned = 0, 0
+    for name in ("chain", "chain2", "two_readers", "perceptron"):
+        model = before(name, "edges")
+        learned = {str(attribute(n, "quantizer")): n for n in model.graph if is_marker(n) and attribute(n, "bits") < 8}
+        seen = place_edges(model, [inputs(16, 1)])
+        padded = {name for name, n in learned.items() if any(any(attribute(c, "pads", [])) for c in n.outputs[0].consumers() if c.op_type == "Conv")}
+        assert set(seen) == {name for name in padded if integral_zero_point(grid_of(learned[name])) is None}
+        asked, all_learned = asked + len(seen), all_learned + len(learned)
+    assert 0 < asked < all_learned
+    with pytest.raises(QuantizationError, match="not finite"):
+        place_edges(before("perceptron", "edges"), [torch.full((2, *before("perceptron", "edges").graph.inputs[0].shape[1:]), torch.nan)])
 
 
 @pytest.mark.parametrize("what", [1, 2])

@@ -20,11 +20,12 @@ import torch
 from calib.edges import EdgeGrid, aligned_grid, edge_grid
 from calib.errors import QuantizationError
 from calib.fold import CONTAINER_MAX, integral_zero_point, widen_to_zero
-from calib.observers import Observer
+from calib.observers import Observer, finite_range
 
 from ..evaluate import evaluate
 from ..graph import MARKER, MARKER_DOMAIN, attribute, clean, constant, insert_after, is_marker, is_op, single_consumer
 from .clamps import absorb_clamps, clamp_bounds, grid_of
+from .integer_offsets import asks_for_data
 from .islands import inside_island
 from .normalize import CLAMPS, CODE_PRESERVING, LINEAR
 from .scaling import factor_of, scalar_operand
@@ -35,7 +36,7 @@ from .tanh import GRID, is_tanh
 def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
     """Insert edge markers, calibrate them on the batches ([N, …] each) in one pass of float evaluation, absorb clamps into them.
 
-    Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits.
+    Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits for which the fold "integer" asks that.
     """
     graph = model.graph
     edges = [_insert_edge(graph, value) for value in _values(graph) if _needs_edge(value)]
@@ -111,19 +112,26 @@ def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
 
 
 def _calibrate(graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
-    observers: dict[str | None, Observer] = {edge.outputs[0].name: Observer(attribute(edge, "quantizer")) for edge in edges}
+    aligned = {edge: grid for edge in edges if (grid := _aligned(edge)) is not None}
+    observers: dict[str | None, Observer] = {edge.outputs[0].name: Observer(attribute(edge, "quantizer")) for edge in edges if edge not in aligned}
     inputs: dict[str | None, set[str]] = {}
+    statistics: dict[str, Observer] = {}
     for node in learned:
         if node.inputs[0] is not None:
-            inputs.setdefault(node.inputs[0].name, set()).add(attribute(node, "quantizer"))
-    statistics = {name: Observer(name) for names in inputs.values() for name in names}
+            name = attribute(node, "quantizer")
+            inputs.setdefault(node.inputs[0].name, set()).add(name)
+            if asks_for_data(node):
+                statistics[name] = Observer(name)
     seen = 0
 
     def observe(name: str, value: torch.Tensor) -> None:
         if name in observers:
             observers[name].update(value)
         for quantizer in inputs.get(name, ()):
-            statistics[quantizer].update(value)
+            if quantizer in statistics:
+                statistics[quantizer].update(value)
+            elif value.numel():
+                finite_range(quantizer, value)
 
     for batch in batches:
         seen += len(batch)
@@ -131,11 +139,11 @@ def _calibrate(graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], ba
     if not seen:
         raise QuantizationError("calibration data is empty: pass at least one batch of inputs (calibration=…)")
     for edge in edges:
-        aligned = _aligned(edge)
-        observer = observers[edge.outputs[0].name]
-        low, high = _clamp_in_front(edge)
-        grid = aligned or edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
-        x = edge.inputs[0]
+        x, (low, high) = edge.inputs[0], _clamp_in_front(edge)
+        if edge in aligned:
+            grid = aligned[edge]
+        else:
+            grid = edge_grid(observers[edge.outputs[0].name].points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
         grid = GRID if is_tanh(x) else softmax_grid(grid, x) if x is not None and is_softmax(x) else grid
         name = attribute(edge, "quantizer")
         scale, offset = constant(graph, f"{name}.edge_scale", np.float32(grid.scale)), constant(graph, f"{name}.edge_offset", np.float64(grid.offset))

@@ -22,6 +22,7 @@ from calib.observers import Observer
 
 from ..decisions import TensorDecision
 from ..graph import attribute, insert, is_op, replace
+from .clamps import grid_of
 from .normalize import LINEAR
 from .qdq import carry_remainder, clip_codes, linear_consumers, outside_share, parameters, shift
 from .weights import bias_of, layer_of, set_bias, set_weight, weight_codes
@@ -51,10 +52,20 @@ def place_integer(graph: ir.Graph, marker: ir.Node, grid: Grid, seen: Observer |
     )  # fmt: skip
 
 
+def asks_for_data(marker: ir.Node) -> bool:
+    """What the grid of this marker becomes depends on what its input looks like."""
+    return _asks_for_data(grid_of(marker), linear_consumers(marker.outputs[0]))
+
+
+def _asks_for_data(grid: Grid, consumers: list[ir.Node]) -> bool:
+    """A padded convolution reads the grid, and real zero is on none of its codes."""
+    return integral_zero_point(grid) is None and any(outside_share(c) for c in consumers)
+
+
 def _choose(name: str, grid: Grid, seen: Observer | None, consumers: list[ir.Node], *, fixed_scale: bool) -> IntegerGrid:
-    outside = max([outside_share(c) for c in consumers], default=0.0)
-    if outside and seen is None:
+    if seen is None and _asks_for_data(grid, consumers):
         raise QuantizationError(f"{name}: the fold integer needs calibration data for this grid")
+    outside = max([outside_share(c) for c in consumers], default=0.0)
     return integer_grid(grid, seen.points() if seen is not None else None, outside, fixed_scale=fixed_scale)
 
 
