@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
+from lsq_export import integer
 from lsq_export.cli import cli
 from lsq_export.codes import container_range, used_codes
 from lsq_export.inspect import QuantizedTensor, inspect_model, inspect_path
@@ -182,6 +183,31 @@ def test_clipped_codes_are_counted() -> None:
     nodes = [node("QuantizeLinear", "x s z", "q"), node("Clip", "q z top", "c"), node("DequantizeLinear", "c s z", "y")]
     rows = rows_of(build(nodes, s=F32(1), z=U8(0), top=U8(15)))
     assert [(r.name, r.bits, r.levels) for r in rows.values()] == [("q", 8, 256), ("c", 4, 16)]
+
+
+def test_functions_of_one_tensor_are_counted_code_by_code_and_products_pair_by_pair() -> None:
+    """Against the integer reference on every code, and on every pair of codes."""
+    silu = [
+        node("QuantizeLinear", "x s z", "q"),
+        node("QLinearSigmoid", "q s z gs gz", "gate"),
+        node("QLinearMul", "q s z gate gs gz ys yz", "y"),
+    ]
+    more = [
+        node("Transpose", "q", "other", perm=[0, 1, 3, 2]),  # the same codes at other places
+        node("QLinearMul", "q s z other s z ps pz", "p"),
+        node("QLinearGlobalAveragePool", "y ys yz ms mz", "mean"),
+    ]
+    grids = {"s": F32(0.05), "z": U8(128), "gs": F32(1 / 255), "gz": U8(0), "ys": F32(0.28), "yz": U8(255 - 14)}
+    grids |= {"ps": F32(4.0), "pz": U8(40), "ms": F32(0.5), "mz": U8(3)}
+    rows = rows_of(build([*silu, *more], inputs=(TensorProto.FLOAT, [1, 1, 256, 256]), **grids))
+    model = build(silu, **grids)
+    every = (np.arange(256) - 128).astype(F32) * F32(0.05)
+    found = integer.run(model, {"x": every.reshape(1, 1, 16, 16)})
+    assert rows["y"].levels == len(np.unique(found["y"])) == 16 and rows["y"].bits == 4 and rows["gate"].levels == len(np.unique(found["gate"]))
+    pairs = np.rint(F32(0.05) * F32(0.05) / F32(4.0) * np.outer(np.arange(256) - 128.0, np.arange(256) - 128.0)) + 40
+    assert rows["other"].levels == 256 and rows["p"].levels == len(np.unique(pairs.clip(0, 255)))
+    low, high = (np.rint(0.28 * (int(y) - 241) / 0.5) + 3 for y in (found["y"].min(), found["y"].max()))
+    assert rows["mean"].levels == high - low + 1
 
 
 def test_used_codes() -> None:

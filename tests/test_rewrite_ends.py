@@ -16,6 +16,7 @@ from lsq_export.capture import Captured
 from lsq_export.decisions import TensorDecision
 from lsq_export.emit import emit_all
 from lsq_export.fold import Folded, fold
+from lsq_export.inspect import inspect_model
 from lsq_export.rewrite import ends, unspread
 from lsq_export.targets import get
 from lsq_export.verify import check
@@ -89,6 +90,9 @@ def test_the_files_are_verified_and_have_fewer_nodes():
     assert parity.ok, parity.failures
     for name, d in activations(made).items():
         assert d.offset_carried == pytest.approx(-d.container_scale * (d.zero_point - d.origin), rel=1e-12, abs=1e-12), name
+    for file in files.values():  # who reads the files finds the low bits in them
+        levels = {row.name: row.levels for row in inspect_model(file)}
+        assert all(levels[activations(made)[name].codes] <= 16 for name in ("deep.input", "reduce.input", "expand.input", "b.input"))
     ops = [node.op_type for node in files["qoperator"].graph.node]
     assert ops.count("Clip") + ops.count("QLinearAdd") <= 2
 

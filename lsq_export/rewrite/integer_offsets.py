@@ -53,8 +53,8 @@ def place_integer(graph: ir.Graph, marker: ir.Node, grid: Grid, seen: Observer |
 
 
 def asks_for_data(marker: ir.Node) -> bool:
-    """What the grid of this marker becomes depends on what its input looks like."""
-    return _asks_for_data(grid_of(marker), linear_consumers(marker.outputs[0]))
+    """What the grid of this marker becomes depends on what its input looks like. Merged convolutions (axis 1) never take this fold."""
+    return attribute(marker, "axis") != 1 and _asks_for_data(grid_of(marker), linear_consumers(marker.outputs[0]))
 
 
 def _asks_for_data(grid: Grid, consumers: list[ir.Node]) -> bool:
