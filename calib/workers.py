@@ -23,15 +23,14 @@ Run: TypeAlias = Callable[[Iterable[Callable[[], Any]]], list[Any]]
 def workers() -> Iterator[Run]:
     """A function that calls jobs in as many threads as torch may use (OMP_NUM_THREADS, torch.set_num_threads) and gives their results in order.
 
-    Meanwhile torch has one thread for each operator. The first job that fails, in order, raises its error when those that run have ended.
+    The first job that fails, in order, raises its error when those that run have ended. The calling thread keeps its threads for what it does itself.
     """
     cores = torch.get_num_threads()
     if cores == 1:
         yield lambda jobs: [job() for job in jobs]
         return
-    torch.set_num_threads(1)  # of this thread, and of those that begin below
     try:
-        with ThreadPoolExecutor(cores) as pool:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield lambda jobs: list(pool.map(lambda job: job(), jobs))
     finally:
-        torch.set_num_threads(cores)
+        torch.set_num_threads(torch.get_num_threads())  # what threads that begin later get

@@ -135,6 +135,28 @@ def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     return outputs
 
 
+def forward_with_grids(model: nn.Module, x: torch.Tensor) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """`forward`, and what every use of a quantizer gave, by the names that its markers have: NAME, NAME_1, …"""
+    found = quantizers(model)
+    names = {id(quantizer): name for name, quantizer in reversed(found.items())}
+    uses: list[tuple[str, torch.Tensor]] = []
+    hooks = [
+        q.register_forward_hook(lambda q, _, value: uses.append((names[id(q)], value.detach()))) for q in {id(q): q for q in found.values()}.values()
+    ]
+    try:
+        outputs = forward(model, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    taken, given = set(found), {}
+    for name, value in uses:
+        if name in given:
+            name = next(unused for number in count(1) if (unused := f"{name}_{number}") not in taken)
+            taken.add(name)
+        given[name] = value
+    return outputs, given
+
+
 def _root(error: BaseException) -> BaseException:
     """What the exporter's own errors, which are pages long, were raised from."""
     while error.__cause__ is not None:

@@ -10,6 +10,7 @@ from calib.errors import QuantizationError
 from . import __version__
 from .fold import Folded
 from .graph import copy
+from .rewrite.apart import keep_pairs_apart
 from .rewrite.narrow import opset_of, to_narrow
 from .rewrite.qoperator import to_qoperator
 from .targets import Target
@@ -25,7 +26,7 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
         raise QuantizationError(f"format {format_name!r} is unknown: use {', '.join(FORMATS)}")
     if format_name == "qoperator":
         return serialize(to_qoperator(folded), target.opset, format_name)
-    return serialize(to_narrow(folded) if target.narrow else folded, target.opset, format_name)  # serialize works on a copy
+    return serialize(keep_pairs_apart(to_narrow(folded) if target.narrow else folded), target.opset, format_name)
 
 
 def serialize(model: ir.Model, opset: int, name: str) -> onnx.ModelProto:

@@ -8,7 +8,6 @@ from typing import Any
 
 TIES = 1e-5  # promise 2: fraction of a layer's codes that may differ from the folded model by ties of float rounding
 NUDGE = 1e-4  # relative
-ROUNDING = 1e-6  # relative: ten float32 neighbors
 NUDGED = f"trained, inputs × {1 + NUDGE:g}"  # name of that row in tables
 QDQ_TIES = 1e-3  # a qdq file runs in float32, whose sums round: more ties, each one code
 ISLAND_TIES = QDQ_TIES  # so does a float island of a qoperator file; only the codes that it makes itself
@@ -19,7 +18,8 @@ class LayerParity:
     """One tensor of codes against the folded model, which computes in float64 from the same inputs.
 
     name: the tensor. elements: how many were compared. differing: fraction of codes that differ. largest: biggest difference, in codes.
-    histogram: {difference in codes: elements}, without 0. reasons: {reason: elements that differ for it}, see `reasons.py`.
+    histogram: {difference in codes: elements}, without 0. reasons: {reason: elements that differ for it}, see `reasons.py`. outside: elements whose
+    codes are none of the learned grid's.
     """
 
     name: str
@@ -28,6 +28,7 @@ class LayerParity:
     largest: int
     histogram: dict[int, int]
     reasons: dict[str, int] = field(default_factory=dict)
+    outside: int = 0
 
     def within(self, ties: float) -> bool:
         """At most that fraction (or one element) differs, and by one code at the most."""
@@ -123,12 +124,12 @@ class FormatParity:
 class Parity:
     """All of it. folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3.
 
-    capture_error: median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given. own_error: where that is
-    above CAPTURE_TOLERANCE, what the trained model's outputs move by, likewise, on inputs larger by rounding (ROUNDING): two ways to compute
-    a network whose codes flip like that cannot agree better. damaged: files that are not what SHA256SUMS says. golden: formats whose golden outputs
-    are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained model against itself on inputs larger
-    by NUDGE, for scale: a low-bit network amplifies what changes, and a fold that is as near as that could not be nearer in effect. trained_layers:
-    codes of the learned quantizers, folded against trained on the same inputs (`trained_layers.py`).
+    capture_error: median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given. captured_layers: where that
+    is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by layer on the same inputs (`capture_check.py`). damaged: files
+    that are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer reference's. Accuracies are None where the batches had
+    no targets. nudged_*: the trained model against itself on inputs larger by NUDGE, for scale: a low-bit network amplifies what changes, and a fold
+    that is as near as that could not be nearer in effect. trained_layers: codes of the learned quantizers, folded against trained on the same inputs
+    (`trained_layers.py`).
     """
 
     formats: dict[str, FormatParity]
@@ -140,7 +141,7 @@ class Parity:
     capture_error: float | None
     nudged_top1_agreement: float
     nudged_sqnr_db: float
-    own_error: float = 0.0
+    captured_layers: tuple[LayerParity, ...] = field(default=())
     damaged: tuple[str, ...] = field(default=())
     golden: tuple[str, ...] = field(default=())
     trained_layers: tuple[LayerParity, ...] = field(default=())
@@ -155,13 +156,15 @@ class Parity:
         """Broken promises, one line each."""
         found = [f"{name}: the file is not the one that was exported (SHA256SUMS)" for name in self.damaged]
         found += [f"{name}: the golden vectors (test_data_set_0) are not what the integer reference computes" for name in self.golden]
-        if self.capture_error is not None and not self.capture_error <= max(CAPTURE_TOLERANCE, self.own_error):
-            found.append(
-                f"the captured graph is not the trained model: its outputs differ by {self.capture_error:.2e} of their range on the median image"
-                + (f" (by {self.own_error:.2e} where only rounding differs)" if self.own_error > 0 else "")
-            )
+        if self.capture_error is not None and not self.capture_error <= CAPTURE_TOLERANCE:
+            wrong = next((layer for layer in self.captured_layers if not layer.within(QDQ_TIES)), None)
+            if wrong or not self.captured_layers:
+                where = f"; {wrong.name} differs first, in {wrong.differing:.2%} of its elements on the same inputs" if wrong else ""
+                error = f"its outputs differ by {self.capture_error:.2e} of their range on the median image"
+                found.append(f"the captured graph is not the trained model: {error}{where}")
         if not self.folded_sqnr_db > 0:
             found.append(f"the folded model is not the trained one: its outputs' error is as large as they are (SQNR {self.folded_sqnr_db:.1f} dB)")
+        found += [f"{layer.name}: {layer.outside} of {layer.elements} codes are none of its grid's" for layer in self.trained_layers if layer.outside]
         return found + [line for parity in self.formats.values() for line in parity.failures]
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,7 +173,11 @@ class Parity:
         for name, parity in self.formats.items():
             first = parity.first_differing
             plain["formats"][name] |= {"ok": parity.ok, "first_differing": first.name if first else None}
-        for layer in [*plain["trained_layers"], *(layer for parity in plain["formats"].values() for layer in parity["layers"])]:
+        for layer in [
+            *plain["trained_layers"],
+            *plain["captured_layers"],
+            *(layer for parity in plain["formats"].values() for layer in parity["layers"]),
+        ]:
             layer["histogram"] = {str(k): v for k, v in sorted(layer["histogram"].items())}
         return {"ok": self.ok, "failures": self.failures, **finite(plain)}
 

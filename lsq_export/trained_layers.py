@@ -60,8 +60,17 @@ class _Use:
     cause: Cause
     movers: Sequence[ir.Node]
     elements: int = 0
+    outside: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+
+    def count_outside(self, codes: np.ndarray) -> None:
+        """Codes of the container that are none of the grid's: whatever the image, E5's clip lets none through."""
+        d = self.decision
+        own = codes if d.channels is None else codes[:, slice(*d.channels)]
+        low, high = d.origin, d.origin + (d.levels - 1) * d.stride
+        if d.remainder != "moved" and own.size and (own.min() < low or own.max() > high):
+            self.outside += int(((own < low) | (own > high)).sum())
 
     def compare(self, value: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """value: what the trained quantizer reads. Returns the values that the folded model's codes stand for."""
@@ -113,6 +122,7 @@ class TrainedLayers:
             if name not in self._uses:
                 return None
             use, raw = self._uses[name], read.pop(name)
+            use.count_outside(codes[use.decision.codes])
             return torch.from_numpy(use.compare(raw.numpy(), behind(codes[use.decision.codes], use.movers, use.decision)))
 
         def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
@@ -129,5 +139,7 @@ class TrainedLayers:
             histogram = dict(use.histogram)
             largest = max(map(abs, histogram), default=0)
             reasons = {reason: count for reason, count in use.reasons.items() if count}
-            found.append(LayerParity(use.decision.name, use.elements, sum(histogram.values()) / max(1, use.elements), largest, histogram, reasons))
+            found.append(
+                LayerParity(use.decision.name, use.elements, sum(histogram.values()) / max(1, use.elements), largest, histogram, reasons, use.outside)
+            )
         return tuple(found)

@@ -26,17 +26,17 @@ from calib.workers import workers
 
 from . import integer
 from .bundle import FOLDED, PARITY, REPORT, TRAINED, Bundle, changed_files, load_onnx, open_bundle, read_golden, update_sums, write_json, write_text
-from .capture import forward
+from .capture_check import CaptureCheck
 from .decisions import Decisions, decisions_of
 from .emit import emit
 from .evaluate import evaluate
 from .island_check import IslandCheck
-from .parity import CAPTURE_TOLERANCE, NUDGE, ROUNDING, FormatParity, Parity
+from .parity import NUDGE, FormatParity, Parity
 from .report import render
 from .runtime import Session, integer_tensors, readable_codes
 from .targets import get
 from .trained_layers import TrainedLayers
-from .verify_tools import Agreement, Layers, altered_parts, capture_error, pairs
+from .verify_tools import Agreement, Layers, altered_parts, pairs
 
 Progress = Callable[[int], None]
 Golden = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -60,18 +60,14 @@ def verify(
     return check(model, trained, folded, files, target, batches, decisions=decisions, damaged=damaged, golden=golden, progress=progress)
 
 
-def _nudged(x: torch.Tensor, by: float = NUDGE) -> torch.Tensor:
-    """x · (1 + by); what would overflow stays."""
-    moved = x * (1 + by)
+def _nudged(x: torch.Tensor) -> torch.Tensor:
+    """x · (1 + NUDGE); what would overflow stays."""
+    moved = x * (1 + NUDGE)
     return torch.where(torch.isfinite(moved), moved, x)
 
 
 def _evaluated(model: ir.Model, x: torch.Tensor, dtype: torch.dtype) -> list[np.ndarray]:
     return [v.numpy() for v in evaluate(model.graph, x, dtype=dtype)]
-
-
-def _trained_outputs(model: nn.Module | None, x: torch.Tensor) -> list[np.ndarray] | None:
-    return None if model is None else [v.cpu().numpy() for v in forward(model, x.to(next(model.parameters()).device))]
 
 
 def _golden_holds(golden: Golden, reference: onnx.ModelProto) -> bool:
@@ -101,23 +97,19 @@ def check(
     runs = [FormatRun(name, file, reference, prescribed[name], folded, get(target).optimization) for name, file in files.items()]
     folded_agreement, nudged = Agreement(), Agreement()
     price = TrainedLayers(trained.graph, folded.graph, *decisions) if decisions else None
-    errors: list[np.ndarray] = []
-    own_errors: list[np.ndarray] = []
+    capture = CaptureCheck(trained.graph, model) if model is not None else None
     with workers() as together:
         for x, classes in pairs(batches, folded.graph):
-            captured, outputs, codes = together(
+            outputs = capture.outputs(x) if capture else None
+            captured, codes = together(
                 [
                     partial(_evaluated, trained, x, torch.float32),
-                    partial(_trained_outputs, model, x),
                     partial(integer.run, reference, {reference.graph.input[0].name: x.numpy()}),
                 ]
             )
-            expected = captured if outputs is None else outputs
-            if outputs is not None:
-                errors.append(capture_error(captured[0], outputs[0]))
-                calm = np.median(errors[-1]) <= CAPTURE_TOLERANCE
-                rounded = captured if calm else _evaluated(trained, _nudged(x, ROUNDING), torch.float32)
-                own_errors.append(capture_error(rounded[0], captured[0]))
+            if capture and outputs:
+                capture.add(x, captured, outputs)
+            expected = outputs or captured
             *_, moved, predicted = together(
                 [
                     *(partial(run.add, x.numpy(), codes, expected, classes) for run in runs),
@@ -139,10 +131,10 @@ def check(
         folded_accuracy=folded_agreement.accuracy,
         folded_top1_agreement=folded_agreement.top1,
         folded_sqnr_db=folded_agreement.sqnr_db,
-        capture_error=float(np.median(np.concatenate(errors))) if errors else None,
+        capture_error=capture.error if capture else None,
+        captured_layers=capture.layers() if capture else (),
         nudged_top1_agreement=nudged.top1,
         nudged_sqnr_db=nudged.sqnr_db,
-        own_error=float(np.median(np.concatenate(own_errors))) if own_errors else 0.0,
         damaged=damaged,
         golden=tuple(name for name, vectors in (golden or {}).items() if not _golden_holds(vectors, prescribed["qoperator"])),
         trained_layers=price.result() if price else (),

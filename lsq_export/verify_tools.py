@@ -43,7 +43,7 @@ def pairs(batches: Iterable[object], graph: ir.Graph) -> Iterator[tuple[torch.Te
             if list(x.shape[1:]) != expected or not torch.isfinite(x).all():
                 what = "holds NaN or infinity" if list(x.shape[1:]) == expected else f"has inputs of shape {list(x.shape[1:])}"
                 raise QuantizationError(f"batch {index} {what}: the bundle takes finite numbers of shape {expected} (without the batch)")
-            yield x.float(), None if target is None else np.asarray(target)
+            yield x.detach().float(), None if target is None else np.asarray(target)
 
 
 def capture_error(captured: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -216,3 +216,51 @@ def test_offsets_that_float32_rounded_are_still_whole_steps():
     for zero_point in (1, 100, 167, 200, 255):
         rounded = -(scales * np.float32(zero_point))
         assert {integral_zero_point(Grid(float(s), float(b), 0, 255)) for s, b in zip(scales, rounded, strict=True)} == {zero_point}
+
+
+def clamped_far_from_zero(low: float, high: float, start: float) -> Any:
+    """Two readers of a clamp that lies on one side of zero; their grids begin `start` steps inside of it."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        t = (s.a(x) + s.a2(x)).clamp(low, high)
+        return s.d(s.b(t) + s.c(t))
+
+    wired = Wired(forward, a=Conv(3, 8, 1), a2=Conv(3, 8, 1), b=Conv(8, 8, 1), c=Conv(8, 8, 1), d=Conv(8, 5, 1))
+    with torch.no_grad():
+        wired.a.bias.add_((low + high) / 2)
+    model = train(Case(lambda: wired, {"weight_bits": 4, "activation_bits": 4}))
+    step = (high - low) / 15 * 0.8
+    for name in ("b", "c"):
+        model.get_submodule(f"{name}.input_quantizer").set_grid(torch.tensor(step), torch.tensor(low + start * step))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "start"), [(10.0, 12.0, 0.65), (20.0, 23.0, 0.75), (4.0, 6.0, 0.58), (-12.0, -10.0, 2.3), (-23.0, -20.0, 2.3)]
+)
+@pytest.mark.parametrize("margin", [unspread.MOVED, 0.0])
+def test_no_code_leaves_its_grid_however_far_from_zero_the_values_lie(
+    low: float, high: float, start: float, margin: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(unspread, "MOVED", margin)
+    for name in ("UNIT_ON_EDGE", "UNIT_ON_CODES"):
+        monkeypatch.setattr(unspread, name, np.inf)
+    model = clamped_far_from_zero(low, high, start)
+    x = inputs(16, 1, spread=3.0)
+    made = fold(quick_capture(model), [x])
+    files = emit_all(made, FORMATS, get("ort-cpu"))
+    parity = check(model, made.trained, made.model, files, "ort-cpu", [x], decisions=(made.tensors, made.layers))
+    assert parity.ok, parity.failures
+
+
+def test_codes_that_leave_their_grid_are_a_broken_promise(monkeypatch: pytest.MonkeyPatch):
+    """Sabotage: a reach that ends where the grid does."""
+    for name in ("UNIT_ON_EDGE", "UNIT_ON_CODES"):
+        monkeypatch.setattr(unspread, name, np.inf)
+    monkeypatch.setattr(unspread, "reach", lambda value: (10.2, 10.9))
+    model = clamped_far_from_zero(10.0, 12.0, 3.0)
+    x = inputs(16, 1, spread=3.0)
+    made = fold(quick_capture(model), [x])
+    files = emit_all(made, FORMATS, get("ort-cpu"))
+    parity = check(model, made.trained, made.model, files, "ort-cpu", [x], decisions=(made.tensors, made.layers))
+    assert any("codes are none of its grid's" in line for line in parity.failures)

@@ -29,6 +29,7 @@ def test_jobs_run_side_by_side_each_with_one_thread_and_results_keep_their_order
 
     with workers() as run:
         assert run([lambda n=n: job(n) for n in range(3)]) == [(0, 1), (1, 1), (2, 1)]
+        assert torch.get_num_threads() == 3  # of what is not a job, a user's data and model
     assert torch.get_num_threads() == 3
 
 

@@ -25,7 +25,7 @@ from .reach import reach
 from .weights import gain_of, weight_codes
 
 ROOM = 0.45  # steps beyond p where codes still round to p; less than 1/2, since `ties` moves the edge's scale and the shift by a hair
-MOVED = 1.005  # by so much at most
+MOVED = 0.005  # of a value: by so much at most
 UNIT_ON_EDGE, UNIT_ON_CODES = 1 / 4, 1 / 64  # the coarsest unit of a bias, in steps of the 8-bit or of the learned grid behind the consumer
 
 
@@ -35,7 +35,8 @@ def own_codes(marker: ir.Node, grid: Grid, consumers: list[ir.Node]) -> StridedG
     edge = marker.inputs[0].producer()
     if not consumers or pads_behind(marker.outputs[0]) or edge is None or not is_op(edge, "DequantizeLinear"):
         return None
-    lowest, highest = ((end * MOVED - grid.offset) / grid.scale for end in reach(marker.inputs[0]))
+    low, high = reach(marker.inputs[0])
+    lowest, highest = ((end - grid.offset) / grid.scale for end in (low - MOVED * abs(low), high + MOVED * abs(high)))
     if not all(_fine_enough(c, grid.scale) for c in consumers) or (lowest < -ROOM and highest > grid.qmax + ROOM):
         return None
     origin = 0 if highest <= grid.qmax + ROOM else CONTAINER_MAX - grid.qmax
