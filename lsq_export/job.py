@@ -28,7 +28,7 @@ from .distributed import SINGLE, Processes
 from .fake_quantize import fused
 from .memory import save_memory
 from .models import build, keywords
-from .prepare import QATConfig, prepare
+from .prepare import QATConfig, prepare, quantizers
 from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, finetune, pretrain
 from .training.run import Run
 
@@ -164,6 +164,8 @@ def train_low_bit(
         initialized = run.results["initialized_accuracy"]
     else:
         batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches, share=processes.share)
+        if console is not None:  # minutes for hundreds of grids
+            console.print(f"initializing {len(quantizers(model))} grids on {job.init_batches} batches")
         calib.initialize(model, batches, method=job.init_method, weights=job.weight_init, observer=processes.observer)
         processes.check_same(model)
         initialized = _test(model, data, processes)

@@ -238,11 +238,7 @@ def clamped_far_from_zero(low: float, high: float, start: float) -> Any:
 @pytest.mark.parametrize(
     ("low", "high", "start"), [(10.0, 12.0, 0.65), (20.0, 23.0, 0.75), (4.0, 6.0, 0.58), (-12.0, -10.0, 2.3), (-23.0, -20.0, 2.3)]
 )
-@pytest.mark.parametrize("margin", [unspread.MOVED, 0.0])
-def test_no_code_leaves_its_grid_however_far_from_zero_the_values_lie(
-    low: float, high: float, start: float, margin: float, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(unspread, "MOVED", margin)
+def test_no_code_leaves_its_grid_however_far_from_zero_the_values_lie(low: float, high: float, start: float, monkeypatch: pytest.MonkeyPatch):
     for name in ("UNIT_ON_EDGE", "UNIT_ON_CODES"):
         monkeypatch.setattr(unspread, name, np.inf)
     model = clamped_far_from_zero(low, high, start)
