@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from .capture import forward_with_grids
+from .capture import forward, forward_with_grids
 from .evaluate import evaluate
 from .graph import attribute, is_marker
 from .parity import CAPTURE_TOLERANCE, LayerParity
@@ -33,21 +33,24 @@ class CaptureCheck:
 
     def outputs(self, x: torch.Tensor) -> list[np.ndarray]:
         """Of the model. It is called in this thread, as its user would."""
-        values, self._given = forward_with_grids(self._model, x.to(next(self._model.parameters()).device))
-        return [v.cpu().numpy() for v in values]
+        return [v.cpu().numpy() for v in forward(self._model, self._placed(x))]
+
+    def _placed(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(next(self._model.parameters()).device)
 
     def add(self, x: torch.Tensor, captured: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        """captured: what the graph made of x. outputs: the model's, of the same x just before."""
+        """captured: what the graph made of x. outputs: the model's."""
         errors = capture_error(captured[0], outputs[0])
         self._errors.append(errors)
         if np.median(errors) <= CAPTURE_TOLERANCE:
             return
+        _, given = forward_with_grids(self._model, self._placed(x))
 
         def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
             if name not in self._markers:
                 return None
             quantizer, scale = self._markers[name]
-            wanted = self._given.get(quantizer)
+            wanted = given.get(quantizer)
             if wanted is None or wanted.shape != value.shape:
                 self._record(quantizer, np.full(value.numel(), NOT_A_CODE))
                 return None
