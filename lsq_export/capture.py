@@ -6,7 +6,7 @@ import ast
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from itertools import count
@@ -92,15 +92,22 @@ def _name_by_module(graph: ir.Graph) -> None:
 def _number_uses(graph: ir.Graph) -> None:
     """A quantizer's second use is called NAME_1, and so on: grids, tensors and decisions are told apart by that name."""
     markers = [node for node in graph if is_marker(node)]
-    taken = {attribute(marker, "quantizer") for marker in markers}
-    seen: set[str] = set()
-    for marker in markers:
-        name = attribute(marker, "quantizer")
+    names = [attribute(marker, "quantizer") for marker in markers]
+    for marker, name, numbered in zip(markers, names, _numbered(names), strict=True):
+        if numbered != name:
+            marker.attributes["quantizer"] = ir.AttrString("quantizer", numbered)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names of uses in order, with NAME_1, NAME_2, … for those that occurred before; never one that another has."""
+    taken, seen, found = set(names), set[str](), []
+    for name in names:
         if name in seen:
             name = next(unused for number in count(1) if (unused := f"{name}_{number}") not in taken)
-            marker.attributes["quantizer"] = ir.AttrString("quantizer", name)
             taken.add(name)
         seen.add(name)
+        found.append(name)
+    return found
 
 
 def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
@@ -148,13 +155,7 @@ def forward_with_grids(model: nn.Module, x: torch.Tensor) -> tuple[list[torch.Te
     finally:
         for hook in hooks:
             hook.remove()
-    taken, given = set(found), {}
-    for name, value in uses:
-        if name in given:
-            name = next(unused for number in count(1) if (unused := f"{name}_{number}") not in taken)
-            taken.add(name)
-        given[name] = value
-    return outputs, given
+    return outputs, dict(zip(_numbered([name for name, _ in uses]), (value for _, value in uses), strict=True))
 
 
 def _root(error: BaseException) -> BaseException:

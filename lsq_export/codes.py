@@ -99,11 +99,12 @@ class ReachableCodes:
             return self._apply(UNARY[op], node, [self._known.get(names[0])])
         if op in BINARY:
             return self._apply(BINARY[op], node, [self._float(name) for name in names[:2]])
-        if op.removeprefix("QLinear") in UNARY:
-            return self._quantized(self._apply(UNARY[op.removeprefix("QLinear")], node, [self._dequantized(*names[:3])]), *names[3:5])
-        if op.removeprefix("QLinear") in BINARY:
+        kernel = op.removeprefix("QLinear")
+        if kernel in UNARY:
+            return self._quantized(self._apply(UNARY[kernel], node, [self._dequantized(*names[:3])]), *names[3:5])
+        if kernel in BINARY:
             operands = [self._dequantized(*names[:3]), self._dequantized(*names[3:6])]
-            return self._quantized(self._apply(BINARY[op.removeprefix("QLinear")], node, operands), *names[6:8])
+            return self._quantized(self._apply(BINARY[kernel], node, operands), *names[6:8])
         if op == "GlobalAveragePool":
             return self._mean(node, self._known.get(names[0]))
         if op == "QLinearGlobalAveragePool":

@@ -14,43 +14,40 @@ import onnx_ir as ir
 
 from calib.fold import CONTAINER_MAX
 
-from ..graph import array_of, constant, copy, insert, is_op, single_consumer
+from ..graph import array_of, constant, copy, insert, is_op, sole_producer
 
 
 def keep_pairs_apart(folded: ir.Model) -> ir.Model:
-    """A copy in which no two pairs can be merged."""
+    """A copy in which no two pairs can be merged; the model itself where none can be."""
+    if not any(_ends_two_pairs(node) for node in folded.graph):
+        return folded
     model = copy(folded)
-    for node in [n for n in model.graph if is_op(n, "DequantizeLinear")]:
-        inner = _merged_into(node)
-        if inner is not None:
+    for inner in list(model.graph):
+        if _ends_two_pairs(inner):
             codes = inner.inputs[0]
             assert codes is not None
             name, made = str(codes.name), codes.producer()
             assert made is not None
             codes.name = made.name = f"{name}.made"
             bounds = [constant(model.graph, f"{name}.{what}", np.uint8(value)) for what, value in (("lowest", 0), ("highest", CONTAINER_MAX))]
-            clipped = insert(inner, "Clip", [codes, *bounds], name, shape=codes.shape)
-            inner.replace_input_with(0, clipped)
+            inner.replace_input_with(0, insert(inner, "Clip", [codes, *bounds], name, shape=codes.shape))
     return model
 
 
-def _merged_into(outer: ir.Node) -> ir.Node | None:
-    """The DequantizeLinear of the pair behind the one that ends with `outer`, if both are as the optimizer wants them."""
-    made = outer.inputs[0].producer() if outer.inputs[0] is not None else None
-    if made is None or not _pair(made, outer):
-        return None
-    again = next(iter(outer.outputs[0].consumers()), None)
-    if again is None or not single_consumer(outer.outputs[0]) or not is_op(again, "QuantizeLinear"):
-        return None
-    inner = next(iter(again.outputs[0].consumers()), None)
-    return inner if inner is not None and _pair(again, inner) else None
+def _ends_two_pairs(inner: ir.Node) -> bool:
+    """The node is the last of four that the optimizer would make two of."""
+    again = _quantized_alike(inner)
+    outer = sole_producer(again.inputs[0], "DequantizeLinear") if again is not None else None
+    return outer is not None and _quantized_alike(outer) is not None
 
 
-def _pair(quantize: ir.Node, dequantize: ir.Node) -> bool:
-    """Both UINT8, with one scale and zero point, the same ones; and nobody else reads the codes."""
-    if not is_op(quantize, "QuantizeLinear") or not is_op(dequantize, "DequantizeLinear") or not single_consumer(quantize.outputs[0]):
-        return False
-    grids = [[array_of(v) for v in node.inputs[1:3]] for node in (quantize, dequantize)]
-    if any(a is None or a.size != 1 for grid in grids for a in grid):
-        return False
-    return all(np.array_equal(a, b) for a, b in zip(*grids, strict=True)) and grids[0][1].dtype == np.uint8  # type: ignore[union-attr]
+def _quantized_alike(dequantize: ir.Node) -> ir.Node | None:
+    """The QuantizeLinear whose UINT8 codes this DequantizeLinear alone reads, on the same grid."""
+    quantize = sole_producer(dequantize.inputs[0], "QuantizeLinear") if is_op(dequantize, "DequantizeLinear") else None
+    if quantize is None:
+        return None
+    arrays = [array_of(v) for node in (quantize, dequantize) for v in node.inputs[1:3]]
+    numbers = [a for a in arrays if a is not None and a.size == 1]
+    if len(numbers) < 4 or any(zero_point.dtype != np.uint8 for zero_point in numbers[1::2]):
+        return None
+    return quantize if np.array_equal(numbers[0], numbers[2]) and np.array_equal(numbers[1], numbers[3]) else None
