@@ -18,9 +18,7 @@ CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
 DEPTHWISE_LIMIT = 127  # kernels of depthwise convolutions have no two products to add: each is an int32 of its own
 BIAS_LIMIT = 2**31 - 1
-NEIGHBORS = 64
 INTEGRAL = 2e-5  # steps: float32 holds multiples of a scale up to 255 to 255·2^-24 = 1.6e-5
-CLEAR = 2e-4  # steps from a tie, out of reach of the rounding of a float32 sum
 FloatArray = NDArray[np.float64]
 
 
@@ -171,81 +169,3 @@ def quantize_bias(bias: FloatArray, unit: FloatArray) -> NDArray[np.int32]:
             "its weights are negligible beside its bias; retrain or prune it"
         )
     return codes.astype(np.int32)
-
-
-@dataclass(frozen=True)
-class OutputGrid:
-    """The grid on which a layer's accumulators are rounded: codes 0 … 255 of scale * (c - zero_point)."""
-
-    scale: float
-    zero_point: int
-
-
-def exact_scale(
-    scale: FloatArray, input_scale: float, output: OutputGrid | None, reach: FloatArray, *, bias: FloatArray | None = None, gain: int = 1
-) -> NDArray[np.float32]:
-    """Weight scales [C_out] in float32 with which E9 rounds every accumulator as real arithmetic does.
-
-    E9 computes float32(acc) * M with M = float32(float32(S·s_w)/s_y): three roundings, so that an accumulator next to a tie may get another code than
-    the real number S·s_w·acc/s_y does. Of the neighbors of s_w, at most NEIGHBORS units in the last place (8e-6) away, the nearest is taken with
-    which all accumulators up to `reach` [C_out] agree and keep CLEAR of ties: only the two beside each of the 256 ties need a look. Where there is
-    none, the one with which all agree and keep clearest (where accumulators are too dense for any to be clear, the nearest with which all agree);
-    where there is none either (accumulators beyond 2^24), the one with the most exact M.
-    output: None if the accumulator itself is the output; then S·s_w is made exact. bias, gain: with the bias b [C_out], in the units of the output,
-    accumulators are round(b/(S·s_w)) plus multiples of the gain; the others do not occur.
-    """
-    bias = np.zeros(len(scale)) if bias is None else bias
-    base = scale.astype(np.float32)
-    result, open_channels = base.copy(), np.arange(len(base))
-    least = np.full(len(base), np.inf)  # how bad the result is: below 0 where all accumulators agree, -2 where they are clear of ties as well
-    enough = np.where(_hopeless(scale, input_scale, output, gain), -1.0, -2.0)
-    for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
-        candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
-        error, agrees, clear = _requantization(candidate, input_scale, output, reach[open_channels], bias[open_channels], gain)
-        badness = np.where(agrees, -1 - clear, error)
-        better = (candidate > 0) & (badness < least[open_channels])
-        result[open_channels[better]] = candidate[better]
-        least[open_channels[better]] = badness[better]
-        open_channels = open_channels[least[open_channels] > enough[open_channels]]
-        if not len(open_channels):
-            break
-    return result
-
-
-def _hopeless(scale: FloatArray, input_scale: float, output: OutputGrid | None, gain: int) -> NDArray[np.bool_]:
-    """Channels whose accumulators lie so dense that one in a thousand candidates would keep all 257 pairs beside ties clear of them."""
-    if output is None:
-        return np.zeros(len(scale), bool)
-    spacing = gain * scale * input_scale / output.scale  # of accumulators, in steps
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.clip(1 - 2 * CLEAR / spacing, 0, 1) ** (CONTAINER_MAX + 2) < 1e-3)
-
-
-def _requantization(
-    scale: NDArray[np.float32], input_scale: float, output: OutputGrid | None, reach: FloatArray, bias: FloatArray, gain: int
-) -> tuple[FloatArray, NDArray[np.bool_], FloatArray]:
-    """(relative error of E9's multiplier, all accumulators get the code of real arithmetic, how clear of ties they keep, 0 … 1), per channel."""
-    product = np.float64(input_scale) * scale.astype(np.float64)  # exact: 48 bits
-    unit = np.float32(input_scale) * scale
-    with np.errstate(all="ignore"):
-        if output is None:
-            error = np.abs(unit / product - 1)
-            return error, error < 2.0**-32, np.ones(len(scale))
-        multiplier = unit / np.float32(output.scale)
-        real = product / output.scale
-        error = np.abs(multiplier / real - 1) + np.abs(unit / product - 1)
-        ties = np.arange(-output.zero_point - 1, CONTAINER_MAX - output.zero_point + 1) + 0.5
-        bias_codes = np.rint(bias / unit.astype(np.float64))[:, None]
-        excess = (
-            bias_codes * (unit - product)[:, None] / output.scale
-        )  # steps: the folded model's bias is in units of float32(S·s_w), its sums are not
-        start = bias_codes if gain > 1 else np.zeros((len(scale), 1))
-        below = start + gain * np.floor((ties / real[:, None] - start) / gain)  # [C, 257] accumulators on both sides of each tie
-        agrees, clear = np.ones(len(scale), bool), np.ones(len(scale))
-        for accumulator in (below, below + gain):
-            exact = accumulator * real[:, None] + excess
-            rounded = np.rint(accumulator.astype(np.float32) * multiplier[:, None])
-            distance, beyond = np.abs(exact - ties), np.abs(accumulator) > reach[:, None]
-            agrees &= (((rounded == np.rint(exact)) & (distance > 1e-9)) | beyond).all(axis=1)
-            clear = np.minimum(clear, np.where(beyond, 1.0, distance / CLEAR).min(axis=1))
-    return error, agrees, clear

@@ -13,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from calib.fold import CONTAINER_MAX, OutputGrid, exact_scale, quantize_bias
+from calib.fold import CONTAINER_MAX, quantize_bias
+from calib.requantization import OutputGrid, exact_scale
 
 from ..decisions import LayerDecision
 from ..graph import clean, constant, constant_of, insert, is_op
