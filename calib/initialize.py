@@ -31,6 +31,7 @@ from .observers import POINTS, Observer
 from .quantized import Quantized, bypassed, quantized_modules
 from .scale import best_scale
 from .search import OffsetRule, best_grid
+from .workers import workers
 
 Method = Literal["minmax", "lsq", "mse"]
 WeightMethod = Literal["lsq+", "mse"]
@@ -45,12 +46,14 @@ def initialize(
     method: Method = "mse",
     weights: WeightMethod = "lsq+",
     observer: Callable[[str], Observer] = Observer,
+    progress: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Give every quantizer of a prepared model its first grid: activations by `method`, weights by `weights`.
 
     batches: any iterable of input tensors or (input, target) pairs, read once. The model runs on them in float, in eval mode, on its
     own device; its training mode comes back afterwards. Grids are set only when all of them were found.
     observer: what collects the statistics; `SharedObserver` where each of several processes has a share of the batches.
+    progress(name): called for each quantizer whose grid was found, from several threads.
     Errors: unknown method, no quantizers, no batches, a batch that is not a tensor, values that are not finite, a quantizer that saw no data.
     """
     if method not in get_args(Method):
@@ -61,14 +64,21 @@ def initialize(
     if not quantizers:
         raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) first")
     seen = observe(model, batches, observer)
-    grids = {}
-    for name, quantizer in quantizers.items():
+    for name in quantizers:
         data = seen.get(name)
         if data is None or (isinstance(data, Observer) and data.count == 0):
             raise QuantizationError(f"{name}: no data: the calibration batches never reach this layer; remove it, or give batches that do")
-        grids[name] = (weight_scale(quantizer, data, weights), 0.0) if isinstance(data, torch.Tensor) else activation_grid(quantizer, data, method)
-    for name, (scale, offset) in grids.items():
-        quantizers[name].set_grid(scale, offset)
+
+    def grid(quantizer: Quantized) -> tuple[torch.Tensor | float, float]:
+        data = seen[quantizer.name]
+        found = (weight_scale(quantizer, data, weights), 0.0) if isinstance(data, torch.Tensor) else activation_grid(quantizer, data, method)
+        progress(quantizer.name)
+        return found
+
+    with workers() as run:
+        grids = run([partial(grid, quantizer) for quantizer in quantizers.values()])
+    for quantizer, (scale, offset) in zip(quantizers.values(), grids, strict=True):
+        quantizer.set_grid(scale, offset)
 
 
 def observe(model: nn.Module, batches: Iterable[Any], observer: Callable[[str], Observer] = Observer) -> dict[str, Observer | torch.Tensor]:
@@ -133,7 +143,7 @@ def _mse_scale(quantizer: Quantized, row: torch.Tensor) -> float:
 def activation_grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:
     """(s, β) by one of the methods."""
     if quantizer.holds_zero:
-        seen.update(torch.zeros(1))
+        Observer.update(seen, torch.zeros(1))  # not a share of something: the same in every process
         scale, offset = _grid(quantizer, seen, method)
         holds = scale * quantizer.qmin + offset <= 0 <= scale * quantizer.qmax + offset
         return (scale, offset) if holds else _minmax(quantizer, seen)

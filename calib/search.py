@@ -69,19 +69,20 @@ class Objective:
     def _intervals(self, c: Candidates) -> list[np.ndarray]:
         """Weight, Σ(x - mean) and Σ(x - mean)² of the points of each code: 3 × [K, L]."""
         cuts = c.scale[:, None] * (self._codes[:-1] + 0.5) + c.offset[:, None]  # [K, L - 1]
-        inner = np.searchsorted(self.points.values, cuts.ravel()).reshape(cuts.shape)
-        ends = np.pad(inner, ((0, 0), (0, 1)), constant_values=len(self.points.values))  # [K, L]
-        return [np.diff(sums[ends], axis=1, prepend=0.0) for sums in self._sums]
+        ends = np.zeros((len(cuts), len(self._codes) + 1), np.intp)
+        ends[:, 1:-1] = np.searchsorted(self.points.values, cuts.ravel()).reshape(cuts.shape)
+        ends[:, -1] = len(self.points.values)
+        return [(at := sums[ends])[:, 1:] - at[:, :-1] for sums in self._sums]
 
-    def error(self, c: Candidates) -> np.ndarray:
-        """[K]"""
-        weight, first, second = self._intervals(c)
+    def error(self, c: Candidates, intervals: list[np.ndarray] | None = None) -> np.ndarray:
+        """[K]; intervals: `_intervals` of c, where they are known."""
+        weight, first, second = intervals or self._intervals(c)
         level = c.scale[:, None] * self._codes + (c.offset[:, None] - self.mean)
         return (second - 2 * level * first + level**2 * weight).sum(1)
 
-    def refit(self, c: Candidates) -> Candidates:
+    def refit(self, c: Candidates, intervals: list[np.ndarray] | None = None) -> Candidates:
         """Least squares for the codes that c gives: x ≈ s·q + β, or x ≈ s·(q + z) with z = β/s fixed by the offset rule."""
-        weight, first, _ = self._intervals(c)
+        weight, first, _ = intervals or self._intervals(c)
         q = self._codes
         with np.errstate(divide="ignore", invalid="ignore"):
             if self.rule == "real":
@@ -168,15 +169,19 @@ def _zoom(o: Objective, c: Candidates) -> Candidates:
 
 
 def _settle(o: Objective, c: Candidates) -> Candidates:
+    """Each candidate until it no longer improves."""
+    scale, offset, intervals = c.scale.copy(), c.offset.copy(), o._intervals(c)
+    error, moving = o.error(c, intervals), np.arange(len(scale))
     for _ in range(30):
-        refitted = o.allowed(o.refit(c))
-        if np.array_equal(refitted.scale, c.scale) and np.array_equal(refitted.offset, c.offset):
+        tried = o.allowed(o.refit(Candidates(scale[moving], offset[moving]), intervals))
+        intervals = o._intervals(tried)
+        found = o.error(tried, intervals)
+        better = found < error[moving]
+        moving, intervals = moving[better], [v[better] for v in intervals]
+        scale[moving], offset[moving], error[moving] = tried.scale[better], tried.offset[better], found[better]
+        if not len(moving):
             break
-        better = o.error(refitted) < o.error(c)
-        c = Candidates(np.where(better, refitted.scale, c.scale), np.where(better, refitted.offset, c.offset))
-        if not better.any():
-            break
-    return c
+    return Candidates(scale, offset)
 
 
 def _adam(o: Objective, start: Candidates) -> Candidates:

@@ -11,6 +11,8 @@ With a `training.run.Run` both phases can be interrupted at any moment and resum
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,9 +166,8 @@ def train_low_bit(
         initialized = run.results["initialized_accuracy"]
     else:
         batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=job.init_batches, share=processes.share)
-        if console is not None:  # minutes for hundreds of grids
-            console.print(f"initializing {len(quantizers(model))} grids on {job.init_batches} batches")
-        calib.initialize(model, batches, method=job.init_method, weights=job.weight_init, observer=processes.observer)
+        with _initializing(console, len(quantizers(model)), job.init_batches) as advance:
+            calib.initialize(model, batches, job.init_method, job.weight_init, processes.observer, progress=advance)
         processes.check_same(model)
         initialized = _test(model, data, processes)
     before = run.histories.get(LOW_BIT, ()) if run is not None else ()
@@ -192,6 +193,21 @@ def train_low_bit(
     if out is not None and len(done) == len(before):  # nothing was left to train
         _save(out, job, data, model, job.config, tuple(done))
     return LowBitPhase(model, initialized, result.accuracy if result else initialized, tuple(done), bool(result and result.interrupted))
+
+
+@contextmanager
+def _initializing(console: Console | None, grids: int, batches: int) -> Iterator[Callable[[str], None]]:
+    """What to call after each grid, hundreds of which take minutes: a bar, or one line before them where there is no terminal."""
+    title = f"initializing {grids} grids on {batches} batches"
+    if console is None or not console.is_terminal:
+        if console is not None:
+            console.print(title)
+        yield lambda name: None
+        return
+    from .progress import bar
+
+    with bar(console, title, grids) as advance:
+        yield advance
 
 
 def _options(job: Job, run: Run | None, phase: str, processes: Processes, teacher: nn.Module | None = None) -> dict[str, Any]:

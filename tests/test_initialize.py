@@ -46,6 +46,17 @@ def batches(count: int = 3) -> list[torch.Tensor]:
     return [torch.randn(4, 2, 6, 6, generator=generator) for _ in range(count)]
 
 
+def test_grids_do_not_depend_on_the_number_of_threads_and_each_is_told(monkeypatch):
+    config, known = QATConfig(edges="trained", offset="integer"), []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        model, told = prepared(config), []
+        calib.initialize(model, batches(), progress=told.append)
+        assert sorted(told) == sorted(quantizers(model))
+        known.append([(q.scale.tolist(), q.offset.tolist()) for q in quantizers(model).values()])
+    assert known[0] == known[1]
+
+
 def test_minmax():
     model = prepared(QATConfig(first_last_bits=None))
     calib.initialize(model, batches(), method="minmax")

@@ -12,7 +12,7 @@ from brute_force import floor, smallest_error, squared_error
 from calib.initialize import activation_grid
 from calib.observers import Observer, Points
 from calib.scale import best_scale
-from calib.search import best_grid
+from calib.search import Candidates, Objective, _coarse, _settle, best_grid
 from lsq_export.quantizer import ACTIVATION_GRIDS, ActivationGrid, Quantizer
 
 COUNT, BATCHES = 6000, 12  # more samples than points, so that what the observer merges counts
@@ -156,3 +156,14 @@ def test_no_positive_scale_is_better_than_zero(x: list[float], low: int, high: i
     assert best_grid(points, low, high, "none", [(0.5, 0.0)]) == (0.5, 0.0)
     with pytest.raises(ValueError, match="no start"):
         best_grid(points, low, high, "none")
+
+
+@pytest.mark.parametrize("rule", ["real", "integer"])
+def test_candidates_that_settle_side_by_side_end_where_each_ends_alone(rule):
+    objective = Objective(observed(samples("silu")).points(), 0, 15, rule)
+    starts = objective.best(_coarse(objective), 60)
+    alone = [_settle(objective, Candidates(starts.scale[i : i + 1], starts.offset[i : i + 1])) for i in range(60)]
+    together, better = _settle(objective, starts), objective.error(starts)
+    assert together.scale == pytest.approx([c.scale[0] for c in alone], rel=1e-9)
+    assert together.offset == pytest.approx([c.offset[0] for c in alone], rel=1e-9, abs=1e-12)
+    assert (objective.error(together) <= better).all() and (objective.error(together) < better).any()
