@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 
 
 def clear_scale(values: FloatArray, scale: float, low: int, high: int, *, margin: float = MARGIN, readers: Sequence[float] = ()) -> float:
-    """The first float32 scale from `scale` upward that keeps all values clear of ties; the clearest one if none does.
+    """The float32 scale nearest to `scale` that keeps all values clear of ties; the clearest one if none does.
 
     values: every value that the sum can take; none if only the readers matter. low, high: codes minus zero point; values beyond them saturate and do
     not matter. readers: scales of grids that these codes are quantized to directly; that must be clear of ties as well.
@@ -32,7 +32,7 @@ def clear_scale(values: FloatArray, scale: float, low: int, high: int, *, margin
     """
     values = np.unique(values)
     kept = _keeping(values, scale, low, high, margin, readers) if 0 < len(values) <= TABLE else None
-    return kept or _first(_from(scale, scale * STRIDE), lambda moved: _clearances(values, moved, low, high, readers), margin=margin)
+    return kept or _first(_around(scale, scale * STRIDE), lambda moved: _clearances(values, moved, low, high, readers), margin=margin)
 
 
 def _keeping(values: FloatArray, scale: float, low: int, high: int, margin: float, readers: Sequence[float]) -> float | None:
@@ -52,7 +52,7 @@ def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int, *, 
     """The same for the output scale of a + b, which fixed point must round alike."""
     values = np.unique(_sums(a, b))
     return _first(
-        _from(scale, scale * STRIDE),
+        _around(scale, scale * STRIDE),
         lambda moved: _clearances(values, moved, low, high, readers),
         lambda moved: fixed_point_agrees(a, b, moved, low, high),
     )
@@ -65,7 +65,7 @@ def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> 
         return Addend(shift.steps, size)
 
     return _first(
-        _from(shift.scale, scale * 10 * STRIDE),
+        _around(shift.scale, scale * 10 * STRIDE),
         lambda size: tie_distance(_sums(a, shifted(size)) / scale, low, high),
         lambda size: fixed_point_agrees(a, shifted(size), scale, low, high),
     )
@@ -74,7 +74,7 @@ def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> 
 def exact_product_scale(a: float, b: float, scale: float, low: int, high: int, *, readers: Sequence[float] = ()) -> float:
     """For a sum of products of codes on scales a and b (E9, as QLinearMatMul requantizes): the output scale with the most exact multiplier.
 
-    M = float32(float32(a·b)/S) is rounded twice; the first S from `scale` upward for which M·S misses a·b by less than 2^-30 is taken, the best one
+    M = float32(float32(a·b)/S) is rounded twice; the S nearest to `scale` for which M·S misses a·b by less than 2^-30 is taken, the best one
     if there is none, since the two roundings do not always make up for each other: accumulators then round as real numbers do, but for those that the
     float32 product itself rounds across a tie.
     """
@@ -86,12 +86,12 @@ def exact_product_scale(a: float, b: float, scale: float, low: int, high: int, *
         clear = min([0.5, *(tie_distance(steps / reader, -255, 255) for reader in readers)])
         return -error if clear >= MARGIN else -1.0
 
-    return _first(_from(scale, scale * STRIDE), exactness, margin=-(2.0**-30))
+    return _first(_around(scale, scale * STRIDE), exactness, margin=-(2.0**-30))
 
 
 def tie_distance(steps: FloatArray, low: int, high: int) -> float:
-    """The smallest distance of values (in steps) to a tie between codes low … high; 0.5 if there is none."""
-    inside = steps[(steps > low - 1) & (steps < high + 1)]
+    """The smallest distance of values (in steps) to a tie between two of the codes low … high; 0.5 if there is none. Beyond them values saturate."""
+    inside = steps[(steps >= low) & (steps <= high)]
     return float(np.abs(inside - np.floor(inside) - 0.5).min(initial=0.5))
 
 
@@ -103,7 +103,7 @@ def _clearances(values: FloatArray, scale: float, low: int, high: int, readers: 
 
 def _clearance(values: FloatArray, scale: float, low: int, high: int) -> float:
     """tie_distance(values / scale, low, high) of sorted values, which may be millions: the ties are few."""
-    ties = (np.arange(low - 1, high + 1) + 0.5) * scale
+    ties = (np.arange(low, high) + 0.5) * scale
     above = np.searchsorted(values, ties)
     neighbors = values[np.clip([above - 1, above], 0, len(values) - 1)]  # [2, ties]
     return float(min(0.5, np.abs(neighbors - ties).min() / scale))
@@ -119,8 +119,13 @@ def _sums(a: Addend, b: Addend) -> FloatArray:
     return np.asarray(np.add.outer(a.values, b.values))
 
 
-def _from(start: float, step: float, count: int = CANDIDATES) -> Iterable[float]:
+def _from(start: float, step: float, count: int) -> Iterable[float]:
     return (float(np.float32(start + step * i)) for i in range(count))
+
+
+def _around(start: float, step: float) -> Iterable[float]:
+    """start, one step up, one down, two up, …"""
+    return (float(np.float32(start + step * ((i + 1) // 2) * (1 if i % 2 else -1))) for i in range(CANDIDATES))
 
 
 def _first(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import networks
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from networks import before, difference, find, values
 
-from calib.ties import CANDIDATES, MARGIN, STRIDE, tie_distance
+from calib.ties import CANDIDATES, MARGIN, STRIDE, clear_scale, tie_distance
 from lsq_export.decisions import TensorDecision
 from lsq_export.graph import array_of
+from lsq_export.integer import table
 from lsq_export.rewrite.offsets import place_offsets
+from lsq_export.rewrite.tie_values import LOGISTIC_ERROR, logistic_margin
 from lsq_export.rewrite.ties import clear_ties
+from lsq_export.runtime import Session
 
 CODES = np.arange(256)
-LARGEST = CANDIDATES * STRIDE * 1.01
+LARGEST = CANDIDATES / 2 * STRIDE * 1.01
 
 
 def both(name: str) -> tuple[ir.Model, ir.Model, list[TensorDecision], list[TensorDecision]]:
@@ -100,3 +104,22 @@ def test_a_scale_that_is_clear_stays():
     _, now, _, new = both("residual3")
     again = clear_ties(now, new)
     assert again == new
+
+
+def test_the_logistic_function_misses_by_far_less_than_is_kept_clear_of_ties():
+    """ONNX Runtime's float operator and the integer reference's, against float64."""
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Sigmoid", ["x"], ["y"])], "logistic", value[:1], value[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    x = np.linspace(-25, 25, 500_001, dtype=np.float32)
+    exact = np.exp(-np.logaddexp(0, -x.astype(np.float64)))
+    (session,) = Session(model).run(x).values()
+    for found in (session, table.logistic(x)):
+        assert 1e-8 < np.abs(found - exact).max() < LOGISTIC_ERROR / 2
+
+
+def test_a_table_that_saturates_densely_above_the_last_code_keeps_its_scale():
+    """σ(x) of large x lies next to 1 in many codes: where that is 255.5 steps there is no tie, since 256 saturates to 255."""
+    values, scale = 1 / (1 + np.exp(-0.15 * (np.arange(256) - 60.0))), float(np.float32(1 / 255.5001))
+    assert clear_scale(values, scale, 0, 255, margin=logistic_margin(scale)) == scale
+    assert clear_scale(values, scale, 0, 256, margin=logistic_margin(scale)) != scale

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..parity import NUDGED, first_differing
+from ..parity import NUDGED
 from .output import print_table
 
 if TYPE_CHECKING:
@@ -63,23 +63,17 @@ def print_islands(parity: Parity) -> None:
 
 
 def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
-    """Histograms of differences, layer by layer, and the first layer that has one."""
+    """Histograms of differences of the layers that have one, in the order of the network."""
     if not layers:
         return
     click.echo()
-    table = [
-        (
-            layer.name,
-            layer.elements,
-            f"{layer.differing:.1e}" if layer.differing else "0",
-            histogram(layer),
-            reasons(layer) if layer.histogram else "",
-        )
-        for layer in layers
-    ]
-    print_table(title, ("tensor", ">elements", ">differing", "difference: elements", "reason"), table)
-    first = first_differing(layers)
-    click.echo("no code differs" if first is None else f"first difference: {first.name} ({reasons(first)})")
+    differing = [layer for layer in layers if layer.histogram]
+    table = [(layer.name, layer.elements, f"{layer.differing:.1e}", histogram(layer), reasons(layer)) for layer in differing]
+    if differing:
+        print_table(title, ("tensor", ">elements", ">differing", "difference: elements", "reason"), table)
+    else:
+        click.echo(title)
+    click.echo(f"{len(differing) or 'no'} of {len(layers)} tensors differ (all of them: parity.json)")
 
 
 def histogram(layer: LayerParity) -> str:

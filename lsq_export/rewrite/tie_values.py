@@ -14,7 +14,7 @@ from ..graph import array_of, attribute, constant_of, is_op
 
 CODES = np.arange(256)
 PRODUCT_MARGIN = 7e-5  # steps: kernels round a product once more than a sum, when they add its zero point
-TABLE_MARGIN = 1e-3  # steps: kernels compute functions to some 1e-6, and a step of a table is 1/255 of its range
+LOGISTIC_ERROR = 5e-7  # ONNX Runtime's rational approximation in float32 misses by 1.7e-7
 
 
 def grid_of_codes(node: ir.Node) -> tuple[float, int]:
@@ -32,35 +32,40 @@ def addend(node: ir.Node, index: int) -> Addend:
     return Addend(codes - zero_point, scale)
 
 
-def _products(node: ir.Node) -> tuple[np.ndarray, float]:
+def _products(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
     if node.inputs[0] is node.inputs[1]:
         return addend(node, 0).values ** 2, PRODUCT_MARGIN
     return np.multiply.outer(addend(node, 0).values, addend(node, 1).values), PRODUCT_MARGIN
 
 
-def _averages(node: ir.Node) -> tuple[np.ndarray, float]:
+def _averages(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
     x = node.inputs[0]
     assert x is not None and x.shape is not None
     pixels = int(np.prod([int(size) for size in x.shape[2:]]))  # type: ignore[arg-type]
     return np.interp(np.arange(255 * pixels + 1), [0, 255 * pixels], addend(node, 0).values[[0, -1]]), MARGIN
 
 
-def _logistic(node: ir.Node) -> tuple[np.ndarray, float]:
-    return np.exp(-np.logaddexp(0, -addend(node, 0).values)), TABLE_MARGIN  # 1 / (1 + exp(-x)) without an overflow
+def logistic_margin(scale: float) -> float:
+    """Steps of that scale."""
+    return LOGISTIC_ERROR / scale + MARGIN
 
 
-def _leaky_relu(node: ir.Node) -> tuple[np.ndarray, float]:
+def _logistic(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
+    return np.exp(-np.logaddexp(0, -addend(node, 0).values)), logistic_margin(scale)  # 1 / (1 + exp(-x)) without an overflow
+
+
+def _leaky_relu(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
     """Two multiplications and a division in float32: as a product."""
     values, alpha = addend(node, 0).values, float(np.float32(attribute(node, "alpha", 0.01)))
     return np.where(values >= 0, values, alpha * values), PRODUCT_MARGIN
 
 
-def _parts(node: ir.Node) -> tuple[np.ndarray, float]:
+def _parts(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
     return np.concatenate([addend(node, i).values for i in range(len(node.inputs))]), MARGIN
 
 
-# operator -> (every value that it can take, how far to keep it from ties)
-VALUES: dict[str, Callable[[ir.Node], tuple[np.ndarray, float]]] = {
+# operator -> (every value that it can take, how many steps of the output's scale to keep it from ties)
+VALUES: dict[str, Callable[[ir.Node, float], tuple[np.ndarray, float]]] = {
     "Concat": _parts,
     "GlobalAveragePool": _averages,
     "LeakyRelu": _leaky_relu,

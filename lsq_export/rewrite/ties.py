@@ -101,7 +101,7 @@ def _move_scale(graph: ir.Graph, node: ir.Node | None, quantize: ir.Node) -> flo
     elif node.op_type == "MatMul":
         moved = exact_product_scale(addend(node, 0).scale, addend(node, 1).scale, scale, low, high, readers=readers)
     else:
-        values, margin = VALUES[node.op_type](node)
+        values, margin = VALUES[node.op_type](node, scale)
         moved = clear_scale(values, scale, low, high, margin=margin, readers=readers)
     old = quantize.inputs[1]
     assert old is not None

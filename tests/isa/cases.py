@@ -23,7 +23,7 @@ from calib.fold import DEPTHWISE_LIMIT, WEIGHT_LIMIT, strided_grid
 from calib.grid import Grid
 from calib.ties import clear_scale, clear_sum_scale
 from lsq_export import integer, models
-from lsq_export.rewrite.tie_values import PRODUCT_MARGIN, TABLE_MARGIN
+from lsq_export.rewrite.tie_values import PRODUCT_MARGIN, logistic_margin
 
 from .machines import MACHINES
 
@@ -144,7 +144,8 @@ def tables() -> Iterator[Case]:
         s, z = F(10 ** rng.uniform(-2.5, -0.5)), int(rng.integers(0, 256))
         values = (EVERY - z) * float(s)
         logistic = 1 / (1 + np.exp(-values))
-        y_scale = F(clear_scale(logistic, float(F(1 / 254 if i % 2 else logistic.max() / 255)), 0, 255, margin=TABLE_MARGIN))
+        scale = float(F(1 / 254 if i % 2 else logistic.max() / 255))
+        y_scale = F(clear_scale(logistic, scale, 0, 255, margin=logistic_margin(scale)))
         yield case("QLinearSigmoid", i, node("QLinearSigmoid", {"x": x}, [s, U8(z), y_scale, U8(0)], domain=MICROSOFT), {"x": x})
         alpha = float(F([0.01, 0.1, 0.3, -1.0][i % 4]))
         leaky = np.where(values >= 0, values, alpha * values)
