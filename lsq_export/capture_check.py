@@ -6,7 +6,7 @@ differ, each layer is compared on the same inputs: what the model's own quantize
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +18,8 @@ from .evaluate import evaluate
 from .graph import attribute, is_marker
 from .parity import CAPTURE_TOLERANCE, LayerParity
 from .rewrite.clamps import grid_of
-from .verify_tools import NOT_A_CODE, capture_error
+from .tally import NOT_A_CODE, Tally
+from .verify_tools import capture_error
 
 
 class CaptureCheck:
@@ -28,8 +29,7 @@ class CaptureCheck:
         self._trained, self._model = trained, model
         self._markers = {str(node.outputs[0].name): (attribute(node, "quantizer"), grid_of(node).scale) for node in trained if is_marker(node)}
         self._errors: list[np.ndarray] = []
-        self._elements: Counter[str] = Counter()
-        self._histograms: dict[str, Counter[int]] = {}
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
     def outputs(self, x: torch.Tensor) -> list[np.ndarray]:
         """Of the model. It is called in this thread, as its user would."""
@@ -52,21 +52,16 @@ class CaptureCheck:
             quantizer, scale = self._markers[name]
             wanted = given.get(quantizer)
             if wanted is None or wanted.shape != value.shape:
-                self._record(quantizer, np.full(value.numel(), NOT_A_CODE))
+                self._tallies[quantizer].add_other_shape(value.numel())
                 return None
             wanted = wanted.cpu().to(value.dtype)
-            self._record(quantizer, ((value - wanted) / scale).numpy())
+            self._tallies[quantizer].add(_codes(((value - wanted) / scale).numpy()))
             return wanted
 
         for index, (found, wanted) in enumerate(zip(evaluate(self._trained, x, dtype=torch.float32, on_value=see), outputs, strict=True)):
             unit = CAPTURE_TOLERANCE * max(float(np.abs(wanted).max()), 1e-30)
-            self._record(f"output {index}", 2 * np.floor(np.abs(found.numpy() - wanted) / unit))  # no tie of an output is allowed for
-
-    def _record(self, name: str, steps: np.ndarray) -> None:
-        codes, counts = np.unique(np.rint(np.nan_to_num(steps, nan=NOT_A_CODE)), return_counts=True)
-        self._elements[name] += steps.size
-        histogram = self._histograms.setdefault(name, Counter())
-        histogram.update({int(c): int(n) for c, n in zip(codes.clip(-NOT_A_CODE, NOT_A_CODE), counts, strict=True) if c})
+            misses = 2 * np.floor(np.abs(found.numpy() - wanted) / unit)  # two codes: no tie of an output is allowed for
+            self._tallies[f"output {index}"].add(_codes(misses))
 
     @property
     def error(self) -> float:
@@ -75,8 +70,8 @@ class CaptureCheck:
 
     def layers(self) -> tuple[LayerParity, ...]:
         """One entry a use of a quantizer, and an output, of the batches whose outputs differed."""
-        return tuple(
-            LayerParity(name, elements, sum(h.values()) / elements, max(map(abs, h), default=0), dict(h))
-            for name, elements in self._elements.items()
-            for h in (self._histograms[name],)
-        )
+        return tuple(tally.result(name) for name, tally in self._tallies.items())
+
+
+def _codes(differences: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(differences, nan=NOT_A_CODE)

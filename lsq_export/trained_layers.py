@@ -6,7 +6,6 @@ so that each difference is the doing of the layers since the last learned grid.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
@@ -25,6 +24,7 @@ from .parity import LayerParity
 from .reasons import Cause, causes
 from .rewrite.clamps import PASSED, grid_of, movers_passed
 from .rewrite.pads import is_constant_pad, pad_code
+from .tally import Tally
 
 
 def trained_codes(decision: TensorDecision, codes: np.ndarray, grid_offset: float) -> np.ndarray:
@@ -59,10 +59,7 @@ class _Use:
     grid: Grid
     cause: Cause
     movers: Sequence[ir.Node]
-    elements: int = 0
-    outside: int = 0
-    histogram: Counter[int] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
+    tally: Tally = field(default_factory=Tally)
 
     def count_outside(self, codes: np.ndarray) -> None:
         """Codes of the container that are none of the grid's: whatever the image, E5's clip lets none through."""
@@ -70,7 +67,7 @@ class _Use:
         own = codes if d.channels is None else codes[:, slice(*d.channels)]
         low, high = d.origin, d.origin + (d.levels - 1) * d.stride
         if d.remainder != "moved" and own.size and (own.min() < low or own.max() > high):
-            self.outside += int(((own < low) | (own > high)).sum())
+            self.tally.outside += int(((own < low) | (own > high)).sum())
 
     def compare(self, value: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """value: what the trained quantizer reads. Returns the values that the folded model's codes stand for."""
@@ -85,14 +82,12 @@ class _Use:
             raise QuantizationError(f"{d.name}: codes {mine.shape} for trained ones {value.shape}: export the bundle again with this version")
         wanted = self.grid.codes(value)  # a clamp in front (E10) has limited the value
         if np.array_equal(mine, wanted):
-            self.elements += mine.size
+            self.tally.add(np.zeros(0), mine.size)
             return np.asarray(values)
         unknown = np.isnan(mine)
         difference = np.where(unknown, 0, mine - wanted)
-        steps, counts = np.unique(difference[difference != 0].astype(np.int64), return_counts=True)
-        self.elements += int(difference.size - unknown.sum())
-        self.histogram.update({int(s): int(c) for s, c in zip(steps, counts, strict=True)})
-        self.reasons.update(self.cause.count(difference != 0, (value - self.grid.offset) / self.grid.scale))
+        self.tally.add(difference[difference != 0], int(difference.size - unknown.sum()))
+        self.tally.reasons.update(self.cause.count(difference != 0, (value - self.grid.offset) / self.grid.scale))
         return np.where(unknown, self.grid.values(wanted), values)
 
 
@@ -134,12 +129,4 @@ class TrainedLayers:
 
     def result(self) -> tuple[LayerParity, ...]:
         """One entry a use, named after the quantizer."""
-        found = []
-        for use in self._uses.values():
-            histogram = dict(use.histogram)
-            largest = max(map(abs, histogram), default=0)
-            reasons = {reason: count for reason, count in use.reasons.items() if count}
-            found.append(
-                LayerParity(use.decision.name, use.elements, sum(histogram.values()) / max(1, use.elements), largest, histogram, reasons, use.outside)
-            )
-        return tuple(found)
+        return tuple(use.tally.result(use.decision.name) for use in self._uses.values())

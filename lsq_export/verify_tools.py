@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -23,11 +23,11 @@ from .reasons import TIE, UNKNOWN, near_tie
 from .rewrite.integers import input_scale_of
 from .rewrite.normalize import LINEAR
 from .rewrite.weights import weight_of
+from .tally import Tally
 
 FLOAT_ROUNDING = 1e-6  # relative: the last multiplication, and the accumulator as float32
 FLOAT_SUMS = 1e-4  # of the largest output: what the sums of a float32 kernel may miss
 NEAR_INTEGER = 0.05  # float64 sums of products of float32 numbers miss the accumulator's integer by far less
-NOT_A_CODE = 256.0  # the difference that counts for every element of a tensor of another shape
 
 
 def pairs(batches: Iterable[object], graph: ir.Graph) -> Iterator[tuple[torch.Tensor, np.ndarray | None]]:
@@ -112,9 +112,7 @@ class Layers:
 
     def __init__(self, folded: ir.Graph, exact: onnx.ModelProto | None) -> None:
         self._folded, self._exact = folded, exact
-        self._elements: Counter[str] = Counter()
-        self._histograms: dict[str, Counter[int]] = {}
-        self._reasons: dict[str, Counter[str]] = {}
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._rounded = _rounded(folded)
         self._sums = {str(node.outputs[0].name): (_behind(node), _unit(node), _bias_excess(node)) for node in folded if is_op(node, *LINEAR)}
         self.accumulator_mismatch = self.output_mismatch = 0
@@ -135,15 +133,15 @@ class Layers:
                 self._compare_output(name, value.numpy(), codes[name])
                 return None
             if codes[name].shape != tuple(value.shape):
-                self._record(name, np.full(value.numel(), NOT_A_CODE), value.numel())
+                self._tallies[name].add_other_shape(value.numel())
                 return None
             found = torch.from_numpy(codes[name].astype(np.float64))
             before = rounded.pop(name, None)
             if torch.equal(found, value):
-                self._record(name, np.zeros(0), found.numel())
+                self._tallies[name].add(np.zeros(0), found.numel())
                 return found
             difference = (found - value).numpy()
-            self._record(name, difference[difference != 0], difference.size)
+            self._tallies[name].add(difference[difference != 0], difference.size)
             if before is not None:
                 self._explain(name, difference != 0, (before[0] / before[1]).numpy())
             return found
@@ -168,24 +166,12 @@ class Layers:
         allowed = FLOAT_ROUNDING * (np.abs(value) + 1e-3 * largest) if self._exact is not None else FLOAT_SUMS * largest  # an output can cancel to 0
         self.output_mismatch += int((~(np.abs(found - value) <= allowed)).sum())
 
-    def _record(self, name: str, differences: np.ndarray, elements: int) -> None:
-        """differences: those that are not 0, of so many elements."""
-        self._elements[name] += elements
-        steps, counts = np.unique(np.rint(differences).astype(np.int64), return_counts=True)
-        self._histograms.setdefault(name, Counter()).update({int(s): int(c) for s, c in zip(steps, counts, strict=True)})
-
     def _explain(self, name: str, differs: np.ndarray, steps: np.ndarray) -> None:
         tie = int((differs & near_tie(steps)).sum())
-        self._reasons.setdefault(name, Counter()).update({TIE: tie, UNKNOWN: int(differs.sum()) - tie})
+        self._tallies[name].reasons.update({TIE: tie, UNKNOWN: int(differs.sum()) - tie})
 
     def result(self) -> tuple[LayerParity, ...]:
-        found = []
-        for name, elements in self._elements.items():
-            histogram = dict(self._histograms[name])
-            largest = max((abs(step) for step in histogram), default=0)
-            reasons = {reason: count for reason, count in self._reasons.get(name, {}).items() if count}
-            found.append(LayerParity(name, elements, sum(histogram.values()) / elements, largest, histogram, reasons))
-        return tuple(found)
+        return tuple(tally.result(name) for name, tally in self._tallies.items())
 
 
 def _rounded(folded: ir.Graph) -> dict[str, list[tuple[str, float]]]:
