@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,8 +207,9 @@ def _initializing(console: Console | None, grids: int, batches: int) -> Iterator
         return
     from .progress import bar
 
+    done = count(1)
     with bar(console, title, grids) as advance:
-        yield advance
+        yield lambda name: advance(f"{next(done)}")  # names come from several threads, in no order, and take the bar's room
 
 
 def _options(job: Job, run: Run | None, phase: str, processes: Processes, teacher: nn.Module | None = None) -> dict[str, Any]:

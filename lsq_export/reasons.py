@@ -24,6 +24,13 @@ from .rewrite.normalize import LINEAR
 from .rewrite.qdq import inside_taps, is_padded
 
 TIE, BORDER, EDGE, GRID, UNKNOWN = "tie", "border", "edge", "grid", "unknown"
+EXPLAINED = {
+    TIE: "the value lies next to a rounding tie, and a rounded bias or a scale moved clear of ties carries it over",
+    BORDER: "padding is zero as β′, not β, has it",
+    EDGE: "in front lies an 8-bit grid that training did not have",
+    GRID: "the file's grid is not the trained one: it moved onto an integer zero point",
+    UNKNOWN: "none of these could be shown",
+}
 MOVED = 0.01  # steps: a grid that moved by less, to an integer zero point or to keep clear of ties, is the trained one
 FLOAT_STEPS = 1e-3  # steps: what float32 sums, and scales moved by some float32 neighbors (E9), miss by is less
 

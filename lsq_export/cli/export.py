@@ -22,7 +22,7 @@ from .parity_table import decibel, percent, print_islands, print_parity, print_v
 @click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate edges on.")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option("--strict-integer", is_flag=True, help="Refuse operators that would stay float between integers (islands).")
-@click.option("--bias-correction/--no-bias-correction", help="Let biases take back the mean errors of their channels.  [default: no]")
+@click.option("--bias-correction/--no-bias-correction", help="Let biases take back the mean errors of their channels.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
 def command(
     checkpoint: Path,
@@ -102,15 +102,18 @@ def _print_layers(manifest: dict[str, Any]) -> None:
         for e in manifest["layers"]
     ]
     columns = ("layer", ">bits", "container", ">gain", ">bias rounding, steps", ">|accumulator| <=", ">dead channels")
-    print_table("Layers after the fold (E6-E9)", columns, rows)
+    print_table("Layers after the fold", columns, rows)
+    click.echo("gain: the codes were multiplied by it; bias rounding: in steps of the layer's output grid")
 
 
 def _print_fold(manifest: dict[str, Any]) -> None:
     """What the fold cost, tensor by tensor."""
     rows = [
-        (t["name"], t["kind"], t["levels"], f"{t['scale']:.4g}", f"{t['offset']:.4g}", f"{t['offset_carried']:.4g}", f"{t['error_steps']:+.4f}",
-         t["stride"], t["origin"], t["zero_point"], f"{t['border']:.2g}", t["remainder"])
+        (t["name"], t["kind"], t["levels"], f"{t['scale']:.4g}", f"{t['offset'] + 0.0:.4g}", f"{t['offset_carried'] + 0.0:.4g}",
+         f"{t['error_steps']:+.4f}", t["stride"], t["origin"], t["zero_point"], f"{t['border']:.2g}", t["remainder"])
         for t in manifest["tensors"]
     ]  # fmt: skip
     columns = ("tensor", "kind", ">levels", ">s", ">β", ">β′", ">(β′−β)/s", ">k", ">o", ">Z", ">border error", "remainder")
-    print_table("Grids after the fold (E2-E5)", columns, rows)
+    print_table("Grids after the fold", columns, rows)
+    click.echo("trained: values s·q + β for q = 0 … levels - 1; in the file: codes k·q + o, scale s/k, zero point Z, which stands for β′")
+    click.echo("border error: the most that padding is off by, in units of the next output; remainder: where β − β′ went")

@@ -16,7 +16,7 @@ from rich.text import Text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 STDOUT = Path("-")
-PIPE_WIDTH = 240  # columns where stdout is no terminal: wide enough that no name is cut
+PIPE_WIDTH = 240  # columns of tables, and where stdout is no terminal: wide enough that no name is cut
 
 
 class _Console(Console):
@@ -33,13 +33,18 @@ def console(stderr: bool = False) -> Console:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout. A column whose name starts with ">" is aligned right; None is an empty cell."""
+    """A table on stdout. A column whose name starts with ">" is aligned right; None is an empty cell.
+
+    Where a terminal is too narrow it continues lines; cells that are folded one by one nobody can read.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names may hold [brackets]
-    console().print(Text(title, style="bold"), table, "", sep="\n")
+    out = console()
+    out.width = max(out.width, PIPE_WIDTH)
+    out.print(Text(title, style="bold"), table, "", sep="\n")
 
 
 class OutputFile(click.Path):

@@ -44,6 +44,12 @@ def print_parity(parity: Parity, *, layers: bool) -> None:
     print_table(f"Against the trained model, {parity.images} images", FORMAT_COLUMNS, rows)
     if layers:
         _print_layers("Folded against trained: codes of learned quantizers, on the same inputs", parity.trained_layers)
+        from ..reasons import EXPLAINED  # onnx_ir: not for --help
+
+        found = {reason for layer in parity.trained_layers for reason, count in layer.reasons.items() if count}
+        for reason, meaning in EXPLAINED.items():
+            if reason in found:
+                click.echo(f"{reason}: {meaning}")
         for name, f in parity.formats.items():
             _print_layers(f"{name} against folded: codes, on the same inputs", f.layers)
 
