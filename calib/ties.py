@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fixed_point import Addend, fixed_point_sums
+from .fold import CONTAINER_MAX
 
 MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at most 3 * 2^-16 = 4.6e-5
 STRIDE = 2e-6  # relative change from one candidate to the next: half a thousandth of a step at code 255
@@ -55,7 +56,15 @@ def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int, *, 
         _around(scale, scale * STRIDE),
         lambda moved: _clearances(values, moved, low, high, readers),
         lambda moved: fixed_point_agrees(a, b, moved, low, high),
+        sum_margin(max(a.scale, b.scale), scale),
     )
+
+
+def sum_margin(coarsest: float, scale: float) -> float:
+    """Steps of `scale` to keep sums clear of ties. Kernels multiply codes and zero points of up to 255 by S_a/S: above 512 steps, which a grid much
+    coarser than the output's reaches, four roundings miss by half a unit in the last place each."""
+    largest = CONTAINER_MAX * coarsest / scale
+    return MARGIN if largest <= 512 else 2 * float(np.spacing(np.float32(largest)))
 
 
 def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> float:
@@ -68,6 +77,7 @@ def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> 
         _around(shift.scale, scale * 10 * STRIDE),
         lambda size: tie_distance(_sums(a, shifted(size)) / scale, low, high),
         lambda size: fixed_point_agrees(a, shifted(size), scale, low, high),
+        sum_margin(a.scale, scale),
     )
 
 

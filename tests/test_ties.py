@@ -145,3 +145,25 @@ def test_a_shift_by_half_a_step_is_all_ties_until_it_is_moved():
     a, half = addend(0, 1.0), Addend(np.array([-1]), 0.5)
     assert disagreements(a, half, 1.0, 0) > 100
     assert disagreements(a, Addend(half.steps, clear_shift(a, half, 1.0, 0, 255)), 1.0, 0) == 0
+
+
+def kernel_codes(a: np.ndarray, za: int, sa: F, b: np.ndarray, zb: int, sb: F, s: F, z: int) -> np.ndarray:
+    """QLinearAdd of ONNX Runtime without fused multiply-add: zero points go into one constant."""
+    ra, rb = F(sa / s), F(sb / s)
+    constant = F(z) - (ra * F(za) + rb * F(zb))
+    return np.rint(a.astype(F)[:, None] * ra + (b.astype(F)[None, :] * rb + constant)).clip(0, 255)
+
+
+@pytest.mark.parametrize("ratio", [700, 1500, 6000])
+def test_an_addend_much_coarser_than_the_output_is_kept_further_from_ties(ratio: int):
+    """Hardswish of wide values: x / 6 + 1/2 with outputs 0 … 1, and 1/2 is a tie of 1/255."""
+    codes, half, scale = np.arange(256), np.array([1]), float(F(1 / 255))
+    misses = {"moved": 0, "as a finer one": 0}
+    for zero_point in range(20, 240, 7):
+        a, b = Addend(codes - zero_point, float(F(scale * ratio))), Addend(half, 0.5)
+        exact, moved = np.add.outer(a.values, b.values), clear_sum_scale(a, b, scale, 0, 255)
+        finer = clear_scale(exact.ravel(), scale, 0, 255)
+        for name, chosen in (("moved", moved), ("as a finer one", finer)):
+            wanted = np.rint(exact / chosen).clip(0, 255)
+            misses[name] += int((kernel_codes(codes, zero_point, F(a.scale), half, 0, F(0.5), F(chosen), 0) != wanted).sum())
+    assert misses["moved"] == 0 < misses["as a finer one"]
