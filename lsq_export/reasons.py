@@ -86,8 +86,10 @@ def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, Tens
             layer = layer or node
         if is_op(node, "Add") and layer is None:
             moved = moved or _moved_shift(node, decision)
-        if any(_nearest(other, decided) == "edge" for other in node.inputs[1:] if is_op(node, "Add", "Mul", "Concat", "MatMul")):
+        others = [found for v in node.inputs[1:] if is_op(node, "Add", "Mul", "Concat", "MatMul") and (found := _nearest(v, decided)) is not None]
+        if any(other.kind == "edge" for other in others):
             return Cause(EDGE)
+        moved += sum(_moved_steps(other, decision, product=is_op(node, "Mul")) for other in others)
         source = decided.get(str(node.outputs[0].name))
         if source is None or source is decision:
             continue
@@ -103,10 +105,16 @@ def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, Tens
     return Cause()
 
 
-def _nearest(value: ir.Value | None, decided: Mapping[str, TensorDecision]) -> str | None:
-    """The kind of the first decided grid upstream; None behind a constant."""
+def _nearest(value: ir.Value | None, decided: Mapping[str, TensorDecision]) -> TensorDecision | None:
+    """The first decided grid upstream; None behind a constant."""
     nodes = _upstream(value) if value is not None else iter(())
-    return next((decided[name].kind for node in nodes for name in [str(node.outputs[0].name)] if name in decided), None)
+    return next((decided[name] for node in nodes for name in [str(node.outputs[0].name)] if name in decided), None)
+
+
+def _moved_steps(other: TensorDecision, mine: TensorDecision, *, product: bool) -> float:
+    """Steps of mine by which the largest value on another operand's grid moved with its scale: a factor changes the product by the same share."""
+    share = abs(other.container_scale * other.stride / other.scale - 1)
+    return share * (mine.levels - 1) if product else share * (other.levels - 1) * other.scale / mine.scale
 
 
 def _moved_shift(add: ir.Node, decision: TensorDecision) -> float:

@@ -92,8 +92,7 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) ->
         return True
     (reader,) = readers
     if reader.target in SPLITS:
-        merge = all(_is_depthwise(model, user) for part in reader.users for user in part.users)  # into one, which has each one's grid on its channels
-        return not (merge and _from_layer(model, node, layers))
+        return True
     if reader.op == "call_module" and str(reader.target) in layers:
         return layers[str(reader.target)] < 8 and not _from_layer(model, node, layers)
     if _is_norm(model, reader):
@@ -125,11 +124,6 @@ def _is_part(node: fx.Node) -> bool:
 
 def _is_norm(model: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), NORMS)
-
-
-def _is_depthwise(model: fx.GraphModule, node: fx.Node) -> bool:
-    layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels
 
 
 def _passes(model: fx.GraphModule, node: fx.Node) -> bool:

@@ -221,3 +221,26 @@ def test_edges_hold_real_zero() -> None:
     with torch.no_grad():
         quantizer.offset.fill_(0.4)  # training may push the parameter anywhere
     assert quantizer.effective_offset.item() == 0
+
+
+def split_by(groups: int) -> nn.Module:
+    """Two convolutions, pointwise or depthwise, on the halves of what one layer makes."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        halves = torch.split(F.relu(s.a(x)), [4, 4], 1)
+        return s.d(torch.cat([s.b(halves[0]), s.c(halves[1])], 1))
+
+    size = 1 if groups == 1 else 3
+    return Wired(
+        forward, a=Conv(3, 8, 3, padding=1), b=nn.Conv2d(4, 4, size, padding=size // 2, groups=groups),
+        c=nn.Conv2d(4, 4, 1 if groups == 1 else 5, padding=0 if groups == 1 else 2, groups=groups), d=nn.Conv2d(8, 4, 1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_split_behind_a_layer_has_a_grid_as_the_fold_needs_one_there(groups: int) -> None:
+    _, model = prepared(lambda: split_by(groups), first_last_bits=None)
+    calib.initialize(model, [inputs(16, 1)])
+    assert "edges.relu" in lsq_export.quantizers(model)
+    made = fold(networks.quick_capture(model), [inputs(16, 1)])
+    assert [d.name for d in made.tensors if d.kind == "edge"] == ["d.output"]  # nothing inside is left to calibration
