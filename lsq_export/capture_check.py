@@ -18,7 +18,7 @@ from .evaluate import evaluate
 from .graph import attribute, is_marker
 from .parity import CAPTURE_TOLERANCE, LayerParity
 from .rewrite.clamps import grid_of
-from .tally import NOT_A_CODE, Tally
+from .tally import Tally
 from .verify_tools import capture_error
 
 
@@ -55,13 +55,13 @@ class CaptureCheck:
                 self._tallies[quantizer].add_other_shape(value.numel())
                 return None
             wanted = wanted.cpu().to(value.dtype)
-            self._tallies[quantizer].add(_codes(((value - wanted) / scale).numpy()))
+            self._tallies[quantizer].add(((value - wanted) / scale).numpy())
             return wanted
 
         for index, (found, wanted) in enumerate(zip(evaluate(self._trained, x, dtype=torch.float32, on_value=see), outputs, strict=True)):
             unit = CAPTURE_TOLERANCE * max(float(np.abs(wanted).max()), 1e-30)
             misses = 2 * np.floor(np.abs(found.numpy() - wanted) / unit)  # two codes: no tie of an output is allowed for
-            self._tallies[f"output {index}"].add(_codes(misses))
+            self._tallies[f"output {index}"].add(misses)
 
     @property
     def error(self) -> float:
@@ -71,7 +71,3 @@ class CaptureCheck:
     def layers(self) -> tuple[LayerParity, ...]:
         """One entry a use of a quantizer, and an output, of the batches whose outputs differed."""
         return tuple(tally.result(name) for name, tally in self._tallies.items())
-
-
-def _codes(differences: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(differences, nan=NOT_A_CODE)

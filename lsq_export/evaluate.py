@@ -19,7 +19,7 @@ from calib.errors import QuantizationError
 from calib.grid import codes_, position, snap_, values_
 
 from .float_operators import FUNCTIONS, MOVES
-from .graph import array_of, attribute, is_marker, is_op
+from .graph import array_of, attribute, is_marker
 
 Tensor = torch.Tensor
 OnValue = Callable[[str, Tensor], "Tensor | None"]
@@ -41,7 +41,7 @@ def evaluate(graph: ir.Graph, x: Tensor | np.ndarray, *, dtype: torch.dtype = to
             inputs = [None if v is None else values[v] if v in values else _constant(v, dtype) for v in node.inputs]
             (target,) = node.outputs
             assert target.name is not None
-            result = _codes_of_input(node, inputs) if is_op(node, "QuantizeLinear") and node.inputs[0] is graph.inputs[0] else _apply(node, inputs)
+            result = _apply(node, inputs)
             replaced = on_value(target.name, result) if on_value else None
             values[target] = result if replaced is None else replaced.to(dtype)
             for v in last_use.get(index, ()):
@@ -106,15 +106,12 @@ def along_axis(node: ir.Node, parameter: Tensor, rank: int) -> Tensor:
 
 
 def _quantize_linear(node: ir.Node, inputs: list[Any]) -> Tensor:
-    x, scale, zero_point = inputs
-    low, high = CODE_LIMITS[node.inputs[2].dtype.name]  # type: ignore[union-attr]
-    return codes_(position(x, along_axis(node, scale, x.dim()), None), low, high, along_axis(node, zero_point, x.dim()))
-
-
-def _codes_of_input(node: ir.Node, inputs: list[Any]) -> Tensor:
     """The network is given float32 numbers, and ONNX divides them in float32: pixels on ties of their grid get the code that they get everywhere."""
     x, scale, zero_point = inputs
-    return _quantize_linear(node, [x.float(), scale.float(), zero_point.float()]).to(x.dtype)
+    low, high = CODE_LIMITS[node.inputs[2].dtype.name]  # type: ignore[union-attr]
+    division = torch.float32 if node.inputs[0].is_graph_input() else x.dtype  # type: ignore[union-attr]
+    v = position(x.to(division), along_axis(node, scale.to(division), x.dim()), None).to(x.dtype)
+    return codes_(v, low, high, along_axis(node, zero_point, x.dim()))
 
 
 def _dequantize_linear(node: ir.Node, inputs: list[Any]) -> Tensor:

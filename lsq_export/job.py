@@ -32,6 +32,7 @@ from .fake_quantize import fused
 from .memory import save_memory
 from .models import build, keywords
 from .prepare import QATConfig, prepare, quantizers
+from .progress import optional_bar
 from .train import FINETUNE, PRETRAIN, Epoch, Recipe, TrainResult, evaluate, finetune, pretrain
 from .training.run import Run
 
@@ -200,15 +201,11 @@ def train_low_bit(
 def _initializing(console: Console | None, grids: int, batches: int) -> Iterator[Callable[[str], None]]:
     """What to call after each grid, hundreds of which take minutes: a bar, or one line before them where there is no terminal."""
     title = f"initializing {grids} grids on {batches} batches"
-    if console is None or not console.is_terminal:
-        if console is not None:
-            console.print(title)
-        yield lambda name: None
-        return
-    from .progress import bar
-
+    if console is not None and not console.is_terminal:
+        console.print(title)
+        console = None
     done = count(1)
-    with bar(console, title, grids) as advance:
+    with optional_bar(console, title, grids) as advance:
         yield lambda name: advance(f"{next(done)}")  # names come from several threads, in no order, and take the bar's room
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,3 +32,8 @@ def bar(console: Console, title: str, total: int) -> Iterator[Callable[[str], No
         yield show
     if not console.is_terminal:
         console.print(f"{title}  {last}", markup=False)
+
+
+def optional_bar(console: Console | None, title: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
+    """`bar`, or without a console, or without steps, one that shows nothing."""
+    return nullcontext(lambda text: None) if console is None or not total else bar(console, title, total)

@@ -80,12 +80,12 @@ def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, Tens
     if decision.remainder == "moved" and max(abs(decision.error_steps), abs(decision.container_scale / decision.scale - 1) * CONTAINER_MAX) > MOVED:
         return Cause(GRID)
     layer: ir.Node | None = None
-    moved = 0.0
+    moved = shift = 0.0
     for node in _upstream(codes):
         if is_op(node, *LINEAR):
             layer = layer or node
         if is_op(node, "Add") and layer is None:
-            moved = moved or _moved_shift(node, decision)
+            shift = shift or _moved_shift(node, decision)
         others = [found for v in node.inputs[1:] if is_op(node, "Add", "Mul", "Concat", "MatMul") and (found := _nearest(v, decided)) is not None]
         if any(other.kind == "edge" for other in others):
             return Cause(EDGE)
@@ -95,10 +95,10 @@ def _cause(decision: TensorDecision, codes: ir.Value, decided: Mapping[str, Tens
             continue
         if source.kind == "edge":
             return Cause(EDGE)
-        if abs(source.container_scale * source.stride / source.scale - 1) > 1e-5 and source.remainder != "moved":
+        if _moved_share(source) > 1e-5 and source.remainder != "moved":
             return Cause(GRID)
         border = on_border(layer) if layer is not None and source.border and is_padded(layer) else False
-        moved += (decision.levels - 1) * abs(decision.container_scale * decision.stride / decision.scale - 1)
+        moved += shift + (decision.levels - 1) * _moved_share(decision)
         return Cause(
             None, border, FLOAT_STEPS + MOVED * (decision.remainder == "moved") + moved + rounding.get(str(layer.name) if layer else "", 0.0)
         )
@@ -113,8 +113,12 @@ def _nearest(value: ir.Value | None, decided: Mapping[str, TensorDecision]) -> T
 
 def _moved_steps(other: TensorDecision, mine: TensorDecision, *, product: bool) -> float:
     """Steps of mine by which the largest value on another operand's grid moved with its scale: a factor changes the product by the same share."""
-    share = abs(other.container_scale * other.stride / other.scale - 1)
-    return share * (mine.levels - 1) if product else share * (other.levels - 1) * other.scale / mine.scale
+    return _moved_share(other) * (mine.levels - 1 if product else (other.levels - 1) * other.scale / mine.scale)
+
+
+def _moved_share(decision: TensorDecision) -> float:
+    """Of its scale, by which the container's grid is not the trained one."""
+    return abs(decision.container_scale * decision.stride / decision.scale - 1)
 
 
 def _moved_shift(add: ir.Node, decision: TensorDecision) -> float:

@@ -21,10 +21,11 @@ class Tally:
     histogram: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def add(self, differences: np.ndarray, elements: int | None = None) -> None:
-        """differences: in codes, rounded here; 0 does not count. elements: how many were compared, if there are others that did not differ."""
-        self.elements += differences.size if elements is None else elements
-        steps, counts = np.unique(np.rint(differences).clip(-NOT_A_CODE, NOT_A_CODE).astype(np.int64), return_counts=True)
+    def add(self, differences: np.ndarray) -> None:
+        """differences: of every element that was compared, in codes, rounded here; NaN is no code."""
+        self.elements += differences.size
+        found = np.nan_to_num(differences[differences != 0], nan=NOT_A_CODE).clip(-NOT_A_CODE, NOT_A_CODE)
+        steps, counts = np.unique(np.rint(found).astype(np.int64), return_counts=True)
         self.histogram.update({int(s): int(c) for s, c in zip(steps, counts, strict=True) if s})
 
     def add_other_shape(self, elements: int) -> None:

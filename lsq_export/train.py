@@ -21,6 +21,7 @@ from calib.errors import QuantizationError
 
 from .data import Dataset
 from .distributed import SINGLE, Processes
+from .progress import optional_bar
 from .training.batch_norm import synchronized
 from .training.loop import Loop
 from .training.predict import check_fit, evaluate, predict
@@ -103,7 +104,7 @@ def fit(
             torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
             _repeatable(place),
             synchronized(model, processes),
-            _progress(console, title, remaining) as show,
+            optional_bar(console, title, remaining) as show,
         ):
             if state is None:
                 torch.manual_seed(seed + processes.rank)  # for dropout; the batches have a generator of their own
@@ -132,12 +133,3 @@ def _repeatable(device: torch.device) -> AbstractContextManager[None]:
         return nullcontext()
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     return flags
-
-
-def _progress(console: Console | None, title: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
-    """A context whose value is called after each step with what to show."""
-    if console is None or not total:
-        return nullcontext(lambda text: None)
-    from .progress import bar
-
-    return bar(console, title, total)

@@ -91,8 +91,6 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) ->
     if len(readers) > 1:
         return True
     (reader,) = readers
-    if reader.target in SPLITS:
-        return True
     if reader.op == "call_module" and str(reader.target) in layers:
         return layers[str(reader.target)] < 8 and not _from_layer(model, node, layers)
     if _is_norm(model, reader):

@@ -82,11 +82,11 @@ class _Use:
             raise QuantizationError(f"{d.name}: codes {mine.shape} for trained ones {value.shape}: export the bundle again with this version")
         wanted = self.grid.codes(value)  # a clamp in front (E10) has limited the value
         if np.array_equal(mine, wanted):
-            self.tally.add(np.zeros(0), mine.size)
+            self.tally.elements += mine.size
             return np.asarray(values)
         unknown = np.isnan(mine)
         difference = np.where(unknown, 0, mine - wanted)
-        self.tally.add(difference[difference != 0], int(difference.size - unknown.sum()))
+        self.tally.add(difference[~unknown])
         self.tally.reasons.update(self.cause.count(difference != 0, (value - self.grid.offset) / self.grid.scale))
         return np.where(unknown, self.grid.values(wanted), values)
 

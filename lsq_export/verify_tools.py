@@ -138,10 +138,10 @@ class Layers:
             found = torch.from_numpy(codes[name].astype(np.float64))
             before = rounded.pop(name, None)
             if torch.equal(found, value):
-                self._tallies[name].add(np.zeros(0), found.numel())
+                self._tallies[name].elements += found.numel()
                 return found
             difference = (found - value).numpy()
-            self._tallies[name].add(difference[difference != 0], difference.size)
+            self._tallies[name].add(difference)
             if before is not None:
                 self._explain(name, difference != 0, (before[0] / before[1]).numpy())
             return found

@@ -134,12 +134,10 @@ def test_accumulators_that_are_not_looked_at_would_have_changed_nothing(monkeypa
     for gain in (1, 4, 15, 64):
         scale, input_scale = np.exp(rng.uniform(-12, -5, 40)), float(np.float32(rng.uniform(0.01, 1)))
         output = OutputGrid(float(np.float32(gain * input_scale * scale.max() * rng.uniform(1, 20))), int(rng.integers(0, 256)))
-        bias = rng.normal(size=40) * output.scale * 100
-
-        def chosen(looking) -> np.ndarray:
+        bias, chosen = rng.normal(size=40) * output.scale * 100, []
+        for looking in (share, all_of_them, none):
             monkeypatch.setattr(requantization, "_near", looking)
-            return exact_scale(scale, input_scale, output, np.full(40, 1e5), bias=bias, gain=gain)  # noqa: B023
-
-        assert np.array_equal(chosen(share), chosen(all_of_them))
-        unlike += not np.array_equal(chosen(share), chosen(none))
+            chosen.append(exact_scale(scale, input_scale, output, np.full(40, 1e5), bias=bias, gain=gain))
+        assert np.array_equal(chosen[0], chosen[1])
+        unlike += not np.array_equal(chosen[0], chosen[2])
     assert unlike == 4 and np.mean(looked_at) < 0.5

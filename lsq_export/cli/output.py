@@ -16,7 +16,7 @@ from rich.text import Text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 STDOUT = Path("-")
-PIPE_WIDTH = 240  # columns of tables, and where stdout is no terminal: wide enough that no name is cut
+WIDTH = 240  # columns of tables, and where stdout is no terminal: wide enough that no name is cut
 
 
 class _Console(Console):
@@ -29,7 +29,7 @@ def console(stderr: bool = False) -> Console:
     """A console for the terminal as it is now (tests replace stdout), and as long as it lives: a spinner goes on while `capture` silences stderr."""
     file = sys.stderr if stderr else sys.stdout
     found = _Console(file=file, highlight=False)
-    return found if found.is_terminal else _Console(file=file, highlight=False, width=PIPE_WIDTH)
+    return found if found.is_terminal else _Console(file=file, highlight=False, width=WIDTH)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -43,7 +43,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names may hold [brackets]
     out = console()
-    out.width = max(out.width, PIPE_WIDTH)
+    out.width = max(out.width, WIDTH)
     out.print(Text(title, style="bold"), table, "", sep="\n")
 
 

@@ -44,12 +44,7 @@ def print_parity(parity: Parity, *, layers: bool) -> None:
     print_table(f"Against the trained model, {parity.images} images", FORMAT_COLUMNS, rows)
     if layers:
         _print_layers("Folded against trained: codes of learned quantizers, on the same inputs", parity.trained_layers)
-        from ..reasons import EXPLAINED  # onnx_ir: not for --help
-
-        found = {reason for layer in parity.trained_layers for reason, count in layer.reasons.items() if count}
-        for reason, meaning in EXPLAINED.items():
-            if reason in found:
-                click.echo(f"{reason}: {meaning}")
+        _print_reasons(parity.trained_layers)
         for name, f in parity.formats.items():
             _print_layers(f"{name} against folded: codes, on the same inputs", f.layers)
 
@@ -80,6 +75,16 @@ def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
     else:
         click.echo(title)
     click.echo(f"{len(differing) or 'no'} of {len(layers)} tensors differ (all of them: parity.json)")
+
+
+def _print_reasons(layers: tuple[LayerParity, ...]) -> None:
+    """What the reasons in their table mean."""
+    from ..reasons import EXPLAINED  # onnx_ir: not for --help
+
+    found = {reason for layer in layers for reason in layer.reasons}
+    for reason, meaning in EXPLAINED.items():
+        if reason in found:
+            click.echo(f"{reason}: {meaning}")
 
 
 def histogram(layer: LayerParity) -> str:
