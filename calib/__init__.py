@@ -1,4 +1,5 @@
-"""calib: where the numbers of a quantized network are made. Grids, calibration statistics, initialization. Knows torch and numpy, and not lsq_export.
+"""calib: where the numbers of a quantized network are made. Grids, calibration statistics, initialization. Knows torch
+and numpy, and not lsq_export.
 
 calib.initialize(model, batches, method="mse")
 """
@@ -7,14 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .lazy import install
+from calib.lazy import attributes_of
 
 if TYPE_CHECKING:
-    from .errors import QuantizationError as QuantizationError
-    from .grid import Grid as Grid
-    from .initialize import initialize as initialize
-    from .initialize import inputs as inputs
+    from calib.errors import QuantizationError as QuantizationError
+    from calib.grid import Grid as Grid
+    from calib.initialization.first_grids import initialize as initialize
+    from calib.initialization.first_grids import inputs as inputs
 
 __all__ = ["Grid", "QuantizationError", "initialize", "inputs"]
 
-install(__name__, {"Grid": ".grid", "QuantizationError": ".errors", "initialize": ".initialize", "inputs": ".initialize"})
+__getattr__ = attributes_of(
+    __name__,
+    {
+        "Grid": "calib.grid",
+        "QuantizationError": "calib.errors",
+        "initialize": "calib.initialization.first_grids",
+        "inputs": "calib.initialization.first_grids",
+    },
+)

@@ -46,8 +46,8 @@ def dequantize_linear(c: Any, scale: Any, zero_point: Any) -> Any:
     return (c - zero_point) * scale
 
 
-# E1 and E2 for torch tensors, with one new tensor in place of up to six: getting fresh memory costs more than the arithmetic.
-# Results are those of the functions above to the bit. offset None: 0.
+# E1 and E2 for torch tensors, with one new tensor in place of up to six: getting fresh memory costs more than the
+# arithmetic. Results are those of the functions above to the bit. offset None: 0.
 
 
 def position(x: Any, scale: Any, offset: Any | None) -> Any:
@@ -86,9 +86,13 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.scale) and self.scale > 0):
-            raise QuantizationError(f"scale is {self.scale}: it must be finite and positive; initialize or train the quantizer again")
+            raise QuantizationError(
+                f"scale is {self.scale}: it must be finite and positive; initialize or train the quantizer again"
+            )
         if not np.isfinite(self.offset):
-            raise QuantizationError(f"offset is {self.offset}: it must be finite; initialize or train the quantizer again")
+            raise QuantizationError(
+                f"offset is {self.offset}: it must be finite; initialize or train the quantizer again"
+            )
         if self.qmin >= self.qmax:
             raise QuantizationError(f"grid has the codes {self.qmin} … {self.qmax}: at least two are needed")
 

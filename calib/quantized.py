@@ -1,7 +1,7 @@
 """What every quantizer module looks like to `calib`: state, switches, and the way to give it a grid.
 
-The training module with the paper's gradients is `lsq_export.quantizer.Quantizer`; `calib` only needs this base class.
-"""
+The training module with the paper's gradients is `lsq_export.qat.quantizer.Quantizer`; `calib` only needs this base
+class."""
 
 from __future__ import annotations
 
@@ -76,17 +76,20 @@ class Quantized(nn.Module):
     def set_grid(self, scale: Any, offset: Any = 0.0) -> None:
         """Give the quantizer its grid, in place (optimizers keep their parameters), and mark it as initialized.
 
-        scale, offset: numbers or arrays that broadcast to [] or [C].
-        Errors: shape; a scale that is not finite and > 0; an offset that is not finite, or not zero on a symmetric grid.
-        """
+        scale, offset: numbers or arrays that broadcast to [] or [C]. Errors: shape; a scale that is not finite and > 0;
+        an offset that is not finite, or not zero on a symmetric grid."""
         new_scale = self._as_state("scale", scale)
         new_offset = self._as_state("offset", offset)
         if not bool((torch.isfinite(new_scale) & (new_scale > 0)).all()):
-            raise QuantizationError(f"{self.name}: scale is {_worst(new_scale, positive=True)}: it must be finite and positive")
+            raise QuantizationError(
+                f"{self.name}: scale is {_worst(new_scale, positive=True)}: it must be finite and positive"
+            )
         if not bool(torch.isfinite(new_offset).all()):
             raise QuantizationError(f"{self.name}: offset is {_worst(new_offset)}: it must be finite")
         if self.symmetric and bool((new_offset != 0).any()):
-            raise QuantizationError(f"{self.name}: offset is {_worst(new_offset, nonzero=True)}: a symmetric grid has none, give 0")
+            raise QuantizationError(
+                f"{self.name}: offset is {_worst(new_offset, nonzero=True)}: a symmetric grid has none, give 0"
+            )
         self.scale.copy_(new_scale)
         self.offset.copy_(new_offset)
         self.floor.copy_(new_scale * MIN_SCALE_RATIO)
@@ -98,7 +101,9 @@ class Quantized(nn.Module):
         try:
             return tensor.expand(self.scale.shape)
         except RuntimeError:
-            raise QuantizationError(f"{self.name}: {what} has the shape {list(tensor.shape)}, expected {list(self.scale.shape)}") from None
+            raise QuantizationError(
+                f"{self.name}: {what} has the shape {list(tensor.shape)}, expected {list(self.scale.shape)}"
+            ) from None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

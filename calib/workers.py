@@ -3,9 +3,8 @@
     with workers() as run:
         a, b = run([lambda: f(x), lambda: g(x)])
 
-For what one operator cannot spread over the cores: many passes over memory, sorts, several graphs on the same images. Results do not depend on the
-number of threads: each job computes with one.
-"""
+For what one operator cannot spread over the cores: many passes over memory, sorts, several graphs on the same images.
+Results do not depend on the number of threads: each job computes with one."""
 
 from __future__ import annotations
 
@@ -21,10 +20,11 @@ Run: TypeAlias = Callable[[Iterable[Callable[[], Any]]], list[Any]]
 
 @contextmanager
 def workers() -> Iterator[Run]:
-    """A function that calls jobs in as many threads as torch may use (OMP_NUM_THREADS, torch.set_num_threads) and gives their results in order.
+    """A function that calls jobs in as many threads as torch may use (OMP_NUM_THREADS, torch.set_num_threads) and gives
+    their results in order.
 
-    The first job that fails, in order, raises its error when those that run have ended. The calling thread keeps its threads for what it does itself.
-    """
+    The first job that fails, in order, raises its error when those that run have ended. The calling thread keeps its
+    threads for what it does itself."""
     cores = torch.get_num_threads()
     if cores == 1:
         yield lambda jobs: [job() for job in jobs]

@@ -10,38 +10,48 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from calib.lazy import install
+from calib.lazy import attributes_of
 
 if TYPE_CHECKING:
     from calib.errors import QuantizationError as QuantizationError
 
-    from .bundle import Bundle as Bundle
-    from .bundle import open_bundle as open_bundle
-    from .export import export as export
-    from .parity import Parity as Parity
-    from .prepare import QATConfig as QATConfig
-    from .prepare import prepare as prepare
-    from .prepare import quantizers as quantizers
-    from .verify import verify as verify
+    from .bundle.directory import Bundle as Bundle
+    from .bundle.directory import open_bundle as open_bundle
+    from .pipeline import export as export
+    from .pipeline import verify as verify
+    from .qat.prepare_model import QATConfig as QATConfig
+    from .qat.prepare_model import prepare as prepare
+    from .qat.prepare_model import quantizers as quantizers
+    from .verification.parity import Parity as Parity
 
-__all__ = ["Bundle", "Parity", "QATConfig", "QuantizationError", "export", "open_bundle", "prepare", "quantizers", "verify"]
+__all__ = [
+    "Bundle",
+    "Parity",
+    "QATConfig",
+    "QuantizationError",
+    "export",
+    "open_bundle",
+    "prepare",
+    "quantizers",
+    "verify",
+]
 
 try:
     __version__ = metadata.version("lsq-export")
 except metadata.PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0+unknown"
 
-install(
+__getattr__ = attributes_of(
     __name__,
     {
-        "Bundle": ".bundle",
-        "Parity": ".parity",
-        "QATConfig": ".prepare",
+        "Bundle": "lsq_export.bundle.directory",
+        "Parity": "lsq_export.verification.parity",
+        "QATConfig": "lsq_export.qat.prepare_model",
         "QuantizationError": "calib.errors",
-        "export": ".export",
-        "open_bundle": ".bundle",
-        "prepare": ".prepare",
-        "quantizers": ".prepare",
-        "verify": ".verify",
+        "export": "lsq_export.pipeline",
+        "open_bundle": "lsq_export.bundle.directory",
+        "prepare": "lsq_export.qat.prepare_model",
+        "quantizers": "lsq_export.qat.prepare_model",
+        "verify": "lsq_export.pipeline",
     },
 )

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def bar(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
     """A bar of `total` steps on `console`; call the value after each step with the text to show beside it.
 
-    Where the console is no terminal: one line with the last text, when the loop has ended well. (An error is then the only line on stderr.)
-    """
+    Where the console is no terminal: one line with the last text, when the loop has ended well. (An error is then the
+    only line on stderr.)"""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     texts = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[status]}")

@@ -1,8 +1,10 @@
-"""Architectures, one a file, with the parameter names of the usual public checkpoints (blocks.py and inverted.py: what two of them share).
+"""Architectures, one a file, with the parameter names of the usual public checkpoints (blocks.py and inverted.py: what
+two of them share).
 
     names()                                     -> ["efficientnet_b0", "mixnet_s", "resnet18", "tiny"]
     build("resnet18", num_classes=10)           -> nn.Module
-    build("mixnet_s", width=0.5, stem_stride=1) -> nn.Module; these two keywords are those of efficientnet_b0 and mixnet_s
+    build("mixnet_s", width=0.5, stem_stride=1) -> nn.Module; these two keywords are those of efficientnet_b0 and
+    mixnet_s
     build("models.net:build", num_classes=10)   -> what `build` of *your* models/net.py returns (the current directory is searched first)
 
 Each architecture is imported when it is built: listing the names does not import torch.
@@ -30,13 +32,17 @@ _REGISTRY = {
     "tiny": (".tiny", "Tiny"),
 }
 
-# For images of fewer pixels a side than these networks were made for: half as wide, and no resolution is given away in the stem.
+# For images of fewer pixels a side than these networks were made for: half as wide, and no resolution is given away in
+# the stem.
 SMALL_IMAGE = 64
 _SMALL = {name: {"width": 0.5, "stem_stride": 1} for name in ("efficientnet_b0", "mixnet_s")}
 
 
 def keywords(name: str, size: int) -> dict[str, Any]:
-    """What `build` should get besides classes and channels, for images of size × size pixels: smaller variants below SMALL_IMAGE, else nothing."""
+    """What `build` should get besides classes and channels, for images of size × size pixels:
+
+    smaller variants below SMALL_IMAGE, else nothing.
+    """
     return dict(_SMALL.get(name, {})) if size < SMALL_IMAGE else {}
 
 
@@ -48,17 +54,24 @@ def names() -> list[str]:
 def build(name: str, num_classes: int = 1000, in_channels: int = 3, **kw: Any) -> nn.Module:
     """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
 
-    `name` is one of `names()` or `package.module:factory`, imported from the current directory first. A factory of yours gets
-    num_classes and in_channels where its signature has them, and all of `kw`; a factory of ours gets all of them.
+    `name` is one of `names()` or `package.module:factory`, imported from the current directory first. A factory of
+    yours gets num_classes and in_channels where its signature has them, and all of `kw`; a factory of ours gets all of
+    them.
 
-    Errors (QuantizationError): unknown name, module or factory that cannot be found or fails, a factory that returns no nn.Module.
-    """
+    Errors (QuantizationError): unknown name, module or factory that cannot be found or fails, a factory that returns no
+    nn.Module."""
     if ":" in name:
         return _build_user(name, num_classes, in_channels, kw)
     if name not in _REGISTRY:
-        raise QuantizationError(f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own")
+        raise QuantizationError(
+            f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own"
+        )
     module, factory = _REGISTRY[name]
-    return _call(name, getattr(importlib.import_module(module, __name__), factory), {"num_classes": num_classes, "in_channels": in_channels, **kw})
+    return _call(
+        name,
+        getattr(importlib.import_module(module, __name__), factory),
+        {"num_classes": num_classes, "in_channels": in_channels, **kw},
+    )
 
 
 def _build_user(name: str, num_classes: int, in_channels: int, kw: dict[str, Any]) -> nn.Module:
@@ -85,7 +98,9 @@ def _import_factory(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if module_name == missing or module_name.startswith(missing + "."):
-            raise QuantizationError(f"model {name!r}: there is no module {missing!r} in {os.getcwd()} or among the installed packages") from error
+            raise QuantizationError(
+                f"model {name!r}: there is no module {missing!r} in {os.getcwd()} or among the installed packages"
+            ) from error
         raise QuantizationError(f"model {name!r}: {module_name} imports {missing!r}, which is not installed") from error
     except Exception as error:
         raise QuantizationError(f"model {name!r}: importing {module_name} failed: {_one_line(error)}") from error

@@ -1,7 +1,8 @@
-"""Blocks that EfficientNet (arXiv:1905.11946) and MixNet (arXiv:1907.09595) are built of, with the parameter names of timm.
+"""Blocks that EfficientNet (arXiv:1905.11946) and MixNet (arXiv:1907.09595) are built of, with the parameter names of
+timm.
 
-Convolutions have no bias (except in squeeze-and-excitation) and pad symmetrically, kernel // 2 on each side. Every activation is a module of its own.
-"""
+Convolutions have no bias (except in squeeze-and-excitation) and pad symmetrically, kernel // 2 on each side. Every
+activation is a module of its own."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from torch import nn
 class BlockSpec:
     """One row of an architecture's table: `repeats` equal blocks, the first with `stride`.
 
-    kernels: sizes of the depthwise kernels, each on its share of the channels. expansion: hidden channels = expansion · input channels; 1 is a
-    `DepthwiseSeparable`, without the expanding convolution. se: channels inside squeeze-and-excitation = se · input channels of the block; 0: none.
-    expand_groups, project_groups: the 1x1 convolutions as so many side by side.
-    """
+    kernels: sizes of the depthwise kernels, each on its share of the channels. expansion: hidden channels = expansion ·
+    input channels; 1 is a `DepthwiseSeparable`, without the expanding convolution. se: channels inside
+    squeeze-and-excitation = se · input channels of the block; 0: none. expand_groups, project_groups: the 1x1
+    convolutions as so many side by side."""
 
     repeats: int
     kernels: tuple[int, ...]
@@ -33,7 +34,10 @@ class BlockSpec:
 
 
 class SqueezeExcite(nn.Module):
-    """x · sigmoid(expand(act(reduce(mean of x over H and W)))), arXiv:1709.01507: [N, channels, H, W] -> the same shape."""
+    """x · sigmoid(expand(act(reduce(mean of x over H and W)))), arXiv:1709.01507:
+
+    [N, channels, H, W] -> the same shape.
+    """
 
     def __init__(self, channels: int, reduced: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -49,12 +53,15 @@ class SqueezeExcite(nn.Module):
 
 
 class MixedConv2d(nn.ModuleList):
-    """MixConv (arXiv:1907.09595, section 3): the channels split into one part per kernel size, each with its own convolution, and put together again.
+    """MixConv (arXiv:1907.09595, section 3): the channels split into one part per kernel size, each with its own
+    convolution, and put together again.
 
     [N, in_channels, H, W] -> [N, out_channels, ceil(H/stride), ceil(W/stride)]
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernels: Sequence[int], stride: int = 1, depthwise: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernels: Sequence[int], stride: int = 1, depthwise: bool = False
+    ) -> None:
         inputs, outputs = _split(in_channels, len(kernels)), _split(out_channels, len(kernels))
         super().__init__(_conv(i, o, (k,), stride, depthwise) for i, o, k in zip(inputs, outputs, kernels, strict=True))
         self.splits = inputs
@@ -89,7 +96,8 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """bn3(conv_pwl(se(act(bn2(conv_dw(act(bn1(conv_pw(x)))))))), plus x where the shape stays (MBConv; arXiv:1801.04381, section 3.3).
+    """bn3(conv_pwl(se(act(bn2(conv_dw(act(bn1(conv_pw(x)))))))), plus x where the shape stays (MBConv;
+    arXiv:1801.04381, section 3.3).
 
     [N, in_channels, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]
     """
@@ -121,12 +129,16 @@ def _squeeze_excite(spec: BlockSpec, in_channels: int, channels: int) -> Squeeze
     return SqueezeExcite(channels, int(in_channels * spec.se), spec.activation) if spec.se else None
 
 
-def _conv(in_channels: int, out_channels: int, kernels: Sequence[int], stride: int = 1, depthwise: bool = False) -> nn.Module:
+def _conv(
+    in_channels: int, out_channels: int, kernels: Sequence[int], stride: int = 1, depthwise: bool = False
+) -> nn.Module:
     """A plain convolution for one kernel size, mixed ones for more."""
     if len(kernels) > 1:
         return MixedConv2d(in_channels, out_channels, kernels, stride, depthwise)
     (kernel,) = kernels
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=in_channels if depthwise else 1, bias=False)
+    return nn.Conv2d(
+        in_channels, out_channels, kernel, stride, kernel // 2, groups=in_channels if depthwise else 1, bias=False
+    )
 
 
 def _split(channels: int, parts: int) -> list[int]:

@@ -24,12 +24,21 @@ STAGES = (
 )
 
 
-def efficientnet_b0(num_classes: int = 1000, in_channels: int = 3, width: float = 1.0, stem_stride: int = 2) -> nn.Module:
-    """EfficientNet-B0 with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 1, made for 224.
+def efficientnet_b0(
+    num_classes: int = 1000, in_channels: int = 3, width: float = 1.0, stem_stride: int = 2
+) -> nn.Module:
+    """EfficientNet-B0 with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 1, made
+    for 224.
 
-    width: factor on all channels, rounded to multiples of 8. stem_stride: 1 keeps the resolution of small images (32x32) in the stem.
-    The paper's dropout and stochastic depth are left out.
-    """
+    width: factor on all channels, rounded to multiples of 8. stem_stride: 1 keeps the resolution of small images
+    (32x32) in the stem. The paper's dropout and stochastic depth are left out."""
     return InvertedResidualNet(
-        STAGES, stem=32, head=1280, activation=nn.SiLU, num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
+        STAGES,
+        stem=32,
+        head=1280,
+        activation=nn.SiLU,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        stem_stride=stem_stride,
     )

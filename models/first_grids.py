@@ -1,4 +1,7 @@
-"""`python -m models.first_grids`: what LSQ's, LSQ+'s and min-max initialization do to a float model's activations, before any training."""
+"""`python -m models.first_grids`:
+
+what LSQ's, LSQ+'s and min-max initialization do to a float model's activations, before any training.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +27,39 @@ def _known(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 
 
 @click.command(
-    "first-grids", cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
+    "first-grids",
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True},
 )
 @click.option(
-    "--network", "networks", multiple=True, default=("efficientnet_b0", "resnet18"), callback=_known, metavar="NAME", help="May be repeated."
+    "--network",
+    "networks",
+    multiple=True,
+    default=("efficientnet_b0", "resnet18"),
+    callback=_known,
+    metavar="NAME",
+    help="May be repeated.",
 )
 @click.option("--bits", type=click.IntRange(2, 8), default=3, help="Of weights and activations; the first layer has 8.")
 @click.option(
-    "--record", "record_path", type=click.Path(path_type=Path, dir_okay=False), default=Path("out-paper/runs.jsonl"),
-    help="The record of models.paper_tables: its settings, if it is there; the float models beside it, trained where they are missing.",
-)  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a JSON file, which RESULTS.md shows as results/first-grids.json.")
+    "--record",
+    "record_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("out-paper/runs.jsonl"),
+    help="The record of models.paper_tables: its settings, if it is there; the float models beside it, trained where "
+    "they are missing.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a JSON file, which RESULTS.md shows as results/first-grids.json.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def command(networks: tuple[str, ...], bits: int, record_path: Path, out: Path | None, as_json: bool) -> None:
     """Show what each first grid of activations does to the calibration images of seed 0 in the float model.
 
-    Means over the layers with inputs of four dimensions: the step in units of the tensor's σ, the squared error in units of its variance, and the
-    share of channels that vary in float and have one code only.
-    """
+    Means over the layers with inputs of four dimensions: the step in units of the tensor's σ, the squared error in
+    units of its variance, and the share of channels that vary in float and have one code only."""
     found = _measure(networks, bits, record_path)
     if out is not None:
         found.write(out)
@@ -52,9 +70,13 @@ def command(networks: tuple[str, ...], bits: int, record_path: Path, out: Path |
 
     for network in networks:
         rows = [row for row in found.rows if row.network == network]
-        texts = [(r.configuration, INIT_NAMES[r.init], f"{r.step:.2f}", f"{r.error:.3f}", f"{r.constant:.1%}") for r in rows]
+        texts = [
+            (r.configuration, INIT_NAMES[r.init], f"{r.step:.2f}", f"{r.error:.3f}", f"{r.constant:.1%}") for r in rows
+        ]
         title = f"{network}, A{bits}: first grids, means over {rows[0].layers} layers"
-        print_table(title, ("configuration", "initialization", ">s / σ", ">squared error / σ²", ">constant channels"), texts)
+        print_table(
+            title, ("configuration", "initialization", ">s / σ", ">squared error / σ²", ">constant channels"), texts
+        )
 
 
 def _measure(networks: tuple[str, ...], bits: int, record_path: Path) -> GridsFile:
@@ -70,7 +92,10 @@ def _measure(networks: tuple[str, ...], bits: int, record_path: Path) -> GridsFi
     from .paper.series import float_directory, one_thread
 
     directory = float_directory(record_path)
-    with bar(console(stderr=True), "first grids", sum(1 + len(starts(network)) for network in networks)) as step, one_thread():
+    with (
+        bar(console(stderr=True), "first grids", sum(1 + len(starts(network)) for network in networks)) as step,
+        one_thread(),
+    ):
         for network in networks:
             make_float(network, settings[network], directory)
             step(f"float {network}")

@@ -1,4 +1,7 @@
-"""`python -m models.paper_tables`: the tables of LSQ+ (arXiv:2004.09576) from real runs, and `models/RESULTS.md` from their record."""
+"""`python -m models.paper_tables`:
+
+the tables of LSQ+ (arXiv:2004.09576) from real runs, and `models/RESULTS.md` from their record.
+"""
 
 from __future__ import annotations
 
@@ -30,25 +33,51 @@ def _networks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[s
 
 
 @click.command(
-    "paper-tables", cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
+    "paper-tables",
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True},
 )
-@click.option("--networks", default="efficientnet_b0,resnet18,mixnet_s", callback=_networks, metavar="NAME,…", help="Networks of the tables.")
+@click.option(
+    "--networks",
+    default="efficientnet_b0,resnet18,mixnet_s",
+    callback=_networks,
+    metavar="NAME,…",
+    help="Networks of the tables.",
+)
 @click.option("--seeds", type=click.IntRange(1), default=5, help="Runs of each cell, with the seeds 0, 1, …")
-@click.option("--only", type=click.Choice(["table1", "table2", "table3"]), multiple=True, help="Only this table.  [default: all]")
+@click.option(
+    "--only", type=click.Choice(["table1", "table2", "table3"]), multiple=True, help="Only this table.  [default: all]"
+)
 @click.option("--data", "data_spec", default="digits", metavar="SPEC", help="digits (made hard) or imagefolder:DIR.")
 @click.option(
-    "--image-size", type=click.IntRange(1), help="Height and width of the images.  [default: that of the committed tables, 224 for imagefolder]"
+    "--image-size",
+    type=click.IntRange(1),
+    help="Height and width of the images.  [default: that of the committed tables, 224 for imagefolder]",
 )
-@click.option("--epochs", type=click.IntRange(0), help="Epochs of low-bit training; 0: only initialize.  [default: that of the committed tables]")
-@click.option("--float-epochs", type=click.IntRange(1), help="Epochs of float training.  [default: that of the committed tables]")
+@click.option(
+    "--epochs",
+    type=click.IntRange(0),
+    help="Epochs of low-bit training; 0: only initialize.  [default: that of the committed tables]",
+)
+@click.option(
+    "--float-epochs", type=click.IntRange(1), help="Epochs of float training.  [default: that of the committed tables]"
+)
 @click.option("--jobs", type=click.IntRange(1), default=1, help="Processes that run side by side, each on one thread.")
 @click.option(
-    "--record", "record_path", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT_RECORD,
+    "--record",
+    "record_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_RECORD,
     help="JSON lines, one a run. What is in it is not run again; the float models lie beside it.",
-)  # fmt: skip
-@click.option("--render", "rendering", is_flag=True, help="Run nothing: write RESULTS.md and its plots from the record.")
+)
 @click.option(
-    "--results", type=click.Path(path_type=Path, file_okay=False), default=Path("models"), help="Where --render writes RESULTS.md and results/*.svg."
+    "--render", "rendering", is_flag=True, help="Run nothing: write RESULTS.md and its plots from the record."
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("models"),
+    help="Where --render writes RESULTS.md and results/*.svg.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the tables and the claims as JSON on stdout.")
 def command(
@@ -65,7 +94,8 @@ def command(
     results: Path,
     as_json: bool,
 ) -> None:
-    """Measure configurations 1-4 at W2A2, W3A3 and W4A4, three initializations at W2A2, and two of configurations 2-4 at W3A3.
+    """Measure configurations 1-4 at W2A2, W3A3 and W4A4, three initializations at W2A2, and two of configurations 2-4
+    at W3A3.
 
     Goes on where it was interrupted.
 
@@ -81,7 +111,9 @@ def command(
     _report(record, results if rendering else None, as_json)
 
 
-def _settings(network: str, data_spec: str, image_size: int | None, epochs: int | None, float_epochs: int | None) -> Settings:
+def _settings(
+    network: str, data_spec: str, image_size: int | None, epochs: int | None, float_epochs: int | None
+) -> Settings:
     from .paper.plan import settings_of
 
     settings = settings_of(network)
@@ -111,7 +143,9 @@ def _measure(settings: dict[str, Settings], seeds: int, only: tuple[str, ...], j
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise click.UsageError(f"--record {path}: the directory cannot be made ({error.strerror}); give another file") from error
+        raise click.UsageError(
+            f"--record {path}: the directory cannot be made ({error.strerror}); give another file"
+        ) from error
     from .paper.series import run_all
 
     show = console(stderr=True)
@@ -148,13 +182,31 @@ def _report(record: Record, results: Path | None, as_json: bool) -> None:
         return
     for network, rows in first.items():
         texts = [
-            (row[0].configuration, row[0].init, *(text for e in row for text in (percent(e.trained), points(e.float_difference)))) for row in rows
+            (
+                row[0].configuration,
+                row[0].init,
+                *(text for e in row for text in (percent(e.trained), points(e.float_difference))),
+            )
+            for row in rows
         ]
         print_table(f"{network}: accuracy (%) ± standard deviation [runs], and the difference to float", WIDTHS, texts)
-    print_table("Table 2: W2A2", ("network", "init", ">accuracy"), [(e.network, e.init, percent(e.trained)) for row in second.values() for e in row])
-    compared = [(row.lsq.network, row.lsq.configuration, percent(row.lsq.trained), percent(row.mse.trained), row.figure) for row in third]
-    print_table("Table 3: W3A3 from two initializations", ("network", "configuration", ">LSQ", ">LSQ+", ">LSQ+ - LSQ"), compared)
-    print_table("Claims", ("claim", "network", "where", "measured", "verdict"), [(c.claim, c.network, c.where, c.figure, c.verdict) for c in checks])
+    print_table(
+        "Table 2: W2A2",
+        ("network", "init", ">accuracy"),
+        [(e.network, e.init, percent(e.trained)) for row in second.values() for e in row],
+    )
+    compared = [
+        (row.lsq.network, row.lsq.configuration, percent(row.lsq.trained), percent(row.mse.trained), row.figure)
+        for row in third
+    ]
+    print_table(
+        "Table 3: W3A3 from two initializations", ("network", "configuration", ">LSQ", ">LSQ+", ">LSQ+ - LSQ"), compared
+    )
+    print_table(
+        "Claims",
+        ("claim", "network", "where", "measured", "verdict"),
+        [(c.claim, c.network, c.where, c.figure, c.verdict) for c in checks],
+    )
     for file in files:
         click.echo(f"wrote {file}")
 

@@ -7,7 +7,10 @@ from torch import nn
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)); the shortcut is x, or a 1x1 convolution where the shape changes."""
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x));
+
+    the shortcut is x, or a 1x1 convolution where the shape changes.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -17,7 +20,9 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -28,7 +33,10 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 1, made for 224, with the standard 7x7 stem."""
+    """Images [N, in_channels, H, W] -> logits [N, num_classes];
+
+    any H, W >= 1, made for 224, with the standard 7x7 stem.
+    """
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()

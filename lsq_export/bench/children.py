@@ -1,4 +1,7 @@
-"""Programs of child/ in processes of their own: their memory is theirs alone, and what libraries print or leave behind stays out of sight."""
+"""Programs of child/ in processes of their own:
+
+their memory is theirs alone, and what libraries print or leave behind stays out of sight.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,13 @@ PROGRAMS = Path(__file__).parent / "child"
 def run_child(program: str, request: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """Run child/<program>.py with `directory` as its working and temporary directory; request and answer are JSON.
 
-    A program reads the request from stdin and writes one line of JSON, the answer or {"error": why}, as the last one on stdout.
-    Errors (QuantizationError): what the program reports, or the last thing that it said before it died.
-    """
+    A program reads the request from stdin and writes one line of JSON, the answer or {"error": why}, as the last one on
+    stdout. Errors (QuantizationError): what the program reports, or the last thing that it said before it died."""
     environment = {**os.environ, "TMPDIR": str(directory)}
     command = [sys.executable, "-W", "ignore", str(PROGRAMS / f"{program}.py")]
-    done = subprocess.run(command, input=json.dumps(request), cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, input=json.dumps(request), cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
     try:
         answer = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):

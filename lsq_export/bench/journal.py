@@ -1,4 +1,6 @@
-"""Records as JSON lines, so that a long series of runs goes on where it was interrupted, and the medians of their ratios."""
+"""Records as JSON lines, so that a long series of runs goes on where it was interrupted, and the medians of their
+ratios.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import QuantizationError
+from lsq_export.files.json_lines import JsonLines
 
-from ..json_lines import JsonLines
 from .record import Record
 
 
@@ -38,7 +40,10 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Errors (QuantizationError): a file that is something else. A last line that an interruption cut is dropped."""
+        """Errors (QuantizationError):
+
+        a file that is something else. A last line that an interruption cut is dropped.
+        """
         self.path = path
         self._entries: list[tuple[dict[str, Any], Record]] = []
         try:
@@ -50,7 +55,9 @@ class Journal:
                 entry = json.loads(line)
                 self._entries.append((dict(entry["settings"]), Record.from_dict(entry["record"])))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise QuantizationError(f"{path}, line {number}: no record of lsq-export bench; give another file, or remove the line") from error
+                raise QuantizationError(
+                    f"{path}, line {number}: no record of lsq-export bench; give another file, or remove the line"
+                ) from error
 
     def records(self, settings: Mapping[str, Any]) -> list[Record]:
         """Those measured with exactly these settings, in the order of the file."""
@@ -58,7 +65,10 @@ class Journal:
 
     def append(self, settings: Mapping[str, Any], record: Record) -> None:
         """Write one line. settings: plain values. Errors (QuantizationError): the file cannot be written."""
-        self._file.append(json.dumps({"settings": dict(settings), "record": record.to_dict()}, allow_nan=False, ensure_ascii=False) + "\n")
+        self._file.append(
+            json.dumps({"settings": dict(settings), "record": record.to_dict()}, allow_nan=False, ensure_ascii=False)
+            + "\n"
+        )
         self._entries.append((dict(settings), record))
 
 

@@ -18,8 +18,8 @@ RUNS = 3  # the second run is the first with ONNX Runtime's memory pattern
 
 
 def peak_memory(name: str, source: Source, feed: Mapping[str, np.ndarray], *, threads: int = 2) -> int:
-    """Bytes that loading the file and running it on `feed` add to a process with numpy and ONNX Runtime at its peak: the file as it is parsed,
-    weights and their packed copies, inputs, activations.
+    """Bytes that loading the file and running it on `feed` add to a process with numpy and ONNX Runtime at its peak:
+    the file as it is parsed, weights and their packed copies, inputs, activations.
 
     Errors (QuantizationError): the model cannot be loaded or run there.
     """

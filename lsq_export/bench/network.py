@@ -1,8 +1,9 @@
-"""A network by its name or checkpoint -> what `bench` compares: torch's float export, our two formats, and the peer. Needs torch.
+"""A network by its name or checkpoint -> what `bench` compares: torch's float export, our two formats, and the peer.
+Needs torch.
 
-To time a network nobody has to train it: latency depends on its shapes. A network by name gets random weights, batch norms with the statistics of
-random images, and quantizers initialized on those; it is folded and written as `export` does it, without the verification.
-"""
+To time a network nobody has to train it: latency depends on its shapes. A network by name gets random weights, batch
+norms with the statistics of random images, and quantizers initialized on those; it is folded and written as `export`
+does it, without the verification."""
 
 from __future__ import annotations
 
@@ -16,15 +17,15 @@ from torch import nn
 
 import calib
 from calib.errors import QuantizationError
+from lsq_export.graph.capture import capture, forward
+from lsq_export.models import build
+from lsq_export.qat.prepare_model import QATConfig, prepare
+from lsq_export.rewrite.emit import emit_all
+from lsq_export.rewrite.fold import fold
+from lsq_export.targets import get
+from lsq_export.training.checkpoint import restore
 
-from ..capture import capture, forward
-from ..checkpoint import restore
-from ..emit import emit_all
-from ..float_model import exported_float_model
-from ..fold import fold
-from ..models import build
-from ..prepare import QATConfig, prepare
-from ..targets import get
+from .float_model import exported_float_model
 from .peer import FORMATS, peer_models
 from .sources import EXPORTED, FLOAT, Subject
 
@@ -35,7 +36,10 @@ RANDOM = "random weights, batch norms and quantizers initialized on random image
 
 @dataclass(frozen=True)
 class Network:
-    """A prepared model with grids. title: of its record. x: float32 [IMAGES, C, H, W], what grids are calibrated on. notes: as in Subject."""
+    """A prepared model with grids.
+
+    title: of its record. x: float32 [IMAGES, C, H, W], what grids are calibrated on. notes: as in Subject.
+    """
 
     title: str
     model: nn.Module
@@ -44,7 +48,8 @@ class Network:
 
 
 def named_network(name: str, size: int | None = None, **config: Any) -> Network:
-    """A network of `lsq_export.models.build` with random weights, for images of size × size pixels. config: fields of QATConfig.
+    """A network of `lsq_export.models.build` with random weights, for images of size × size pixels. config: fields of
+    QATConfig.
 
     Errors (QuantizationError): an unknown model, one that cannot be quantized or does not take such images.
     """
@@ -58,10 +63,11 @@ def named_network(name: str, size: int | None = None, **config: Any) -> Network:
 
 
 def network_of_checkpoint(path: Path, size: int | None = None, **asked: Any) -> Network:
-    """The network of a checkpoint. asked: fields of QATConfig for a float one; a low-bit one has its own. size: None is that of its images.
+    """The network of a checkpoint. asked: fields of QATConfig for a float one; a low-bit one has its own. size: None is
+    that of its images.
 
-    Errors (QuantizationError): as `restore`; a configuration for a low-bit checkpoint; a network that cannot be quantized or takes no such images.
-    """
+    Errors (QuantizationError): as `restore`; a configuration for a low-bit checkpoint; a network that cannot be
+    quantized or takes no such images."""
     model, found = restore(path)
     channels, height, width = found.input_shape
     x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
@@ -69,9 +75,16 @@ def network_of_checkpoint(path: Path, size: int | None = None, **asked: Any) -> 
     if found.config is not None:
         if asked:
             options = ", ".join(f"--{key.replace('_', '-')}" for key in asked)
-            raise QuantizationError(f"checkpoint {path} has widths and offsets of its own ({_short(config)}): leave out {options}")
+            raise QuantizationError(
+                f"checkpoint {path} has widths and offsets of its own ({_short(config)}): leave out {options}"
+            )
         return Network(title_of(str(path), config, x), model, x, ())
-    return Network(title_of(str(path), config, x), _initialized(model, config, x), x, ("float checkpoint: quantizers initialized on random images",))
+    return Network(
+        title_of(str(path), config, x),
+        _initialized(model, config, x),
+        x,
+        ("float checkpoint: quantizers initialized on random images",),
+    )
 
 
 def title_of(name: str, config: QATConfig, x: torch.Tensor) -> str:
@@ -84,11 +97,13 @@ def _short(config: QATConfig) -> str:
     return f"W{config.weight_bits}A{config.activation_bits}{offsets}"
 
 
-def subject_of_network(network: Network, *, peer: bool = True, on_stage: Callable[[str], None] = lambda stage: None) -> Subject:
+def subject_of_network(
+    network: Network, *, peer: bool = True, on_stage: Callable[[str], None] = lambda stage: None
+) -> Subject:
     """Its float form as torch exports it, our formats for ort-cpu, and ONNX Runtime's quantization of that float form.
 
-    on_stage(name): called as each stage begins. Errors (QuantizationError): as `export` without verification, and as `peer_models`.
-    """
+    on_stage(name): called as each stage begins. Errors (QuantizationError): as `export` without verification, and as
+    `peer_models`."""
     on_stage("float")
     float_model = exported_float_model(network.model, network.x)
     target = get("ort-cpu")
@@ -109,7 +124,10 @@ def subject_of_network(network: Network, *, peer: bool = True, on_stage: Callabl
 
 @torch.no_grad()
 def randomize_batch_norms(model: nn.Module, x: torch.Tensor) -> None:
-    """γ uniform in 0.5 … 1.5, β normal with σ = 0.3, running statistics those of the images x; the model is in eval mode afterwards."""
+    """γ uniform in 0.5 … 1.5, β normal with σ = 0.3, running statistics those of the images x;
+
+    the model is in eval mode afterwards.
+    """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

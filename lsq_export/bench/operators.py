@@ -1,4 +1,7 @@
-"""Where the time of a model goes: the share of each operator type, from ONNX Runtime's profile of the optimized graph."""
+"""Where the time of a model goes:
+
+the share of each operator type, from ONNX Runtime's profile of the optimized graph.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,19 @@ RUNS, WARMUP = 10, 3
 
 @dataclass(frozen=True)
 class OperatorShare:
-    """nodes: how many the optimized graph has of the type. share: of the time of all nodes, 0-1. ms: their times (medians of the runs), added up."""
+    """nodes: how many the optimized graph has of the type.
+
+    share: of the time of all nodes, 0-1. ms: their times (medians of the runs), added up.
+    """
 
     nodes: int
     share: float
     ms: float
 
 
-def operator_shares(name: str, source: Source, feed: Mapping[str, np.ndarray], *, threads: int = 2, runs: int = RUNS) -> dict[str, OperatorShare]:
+def operator_shares(
+    name: str, source: Source, feed: Mapping[str, np.ndarray], *, threads: int = 2, runs: int = RUNS
+) -> dict[str, OperatorShare]:
     """{operator type: its share}, the largest first; shares sum to 1. The first WARMUP runs are left out.
 
     Errors (QuantizationError): the model cannot be loaded or run, or ONNX Runtime wrote no profile.
@@ -43,7 +51,9 @@ def operator_shares(name: str, source: Source, feed: Mapping[str, np.ndarray], *
     times: dict[tuple[str, str], list[float]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            times.setdefault((event["args"]["op_name"], event["name"] + event["args"].get("node_index", "")), []).append(event["dur"] / 1e3)
+            times.setdefault(
+                (event["args"]["op_name"], event["name"] + event["args"].get("node_index", "")), []
+            ).append(event["dur"] / 1e3)
     counted: dict[str, list[float]] = {}
     for (operator, _), found in times.items():  # one entry a node
         counted.setdefault(operator, []).append(statistics.median(found[WARMUP:]))

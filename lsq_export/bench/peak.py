@@ -15,7 +15,9 @@ RUNS, WARMUP = 10, 2
 
 
 def int8_peak(threads: int = 2, *, sizes: Sequence[int] = SIZES, runs: int = RUNS) -> float:
-    """GOP/s (10^9 multiplications and additions) of MatMulInteger, uint8 [n, n] × constant int8 [n, n], in the fastest run of the fastest size n."""
+    """GOP/s (10^9 multiplications and additions) of MatMulInteger, uint8 [n, n] × constant int8 [n, n], in the fastest
+    run of the fastest size n.
+    """
     return max(_speed(size, threads, runs) for size in sizes)
 
 

@@ -1,8 +1,8 @@
 """The peer: what ONNX Runtime's own post-training quantization makes of the same float network.
 
-quant_pre_process, then quantize_static per channel in both of its formats, with activation_type=QUInt8 and weight_type=QInt8. Its default for
-activations, QInt8 (S8S8), runs 2.5 times slower on x86 than QUInt8 (U8S8): the peer is measured at its best, not by its default.
-"""
+quant_pre_process, then quantize_static per channel in both of its formats, with activation_type=QUInt8 and
+weight_type=QInt8. Its default for activations, QInt8 (S8S8), runs 2.5 times slower on x86 than QUInt8 (U8S8): the peer
+is measured at its best, not by its default."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ FORMATS = ("qdq", "qoperator")  # its and ours
 
 
 def peer_models(float_source: Source, x: np.ndarray) -> tuple[dict[str, Source], tuple[str, ...]]:
-    """({"quantize_static qdq": serialized model, "quantize_static qoperator": …}, notes); x: float32 [N, …], what it is calibrated on.
+    """({"quantize_static qdq": serialized model, "quantize_static qoperator": …}, notes); x: float32 [N, …], what it is
+    calibrated on.
 
     notes: a line for a format that ONNX Runtime cannot make, load or run; it is missing among the models then.
     Errors (QuantizationError): neither format can be made; why.
@@ -35,9 +36,13 @@ def peer_models(float_source: Source, x: np.ndarray) -> tuple[dict[str, Source],
         try:
             failed: Mapping[str, str] = run_child("peer_files", request, directory)["failed"]
         except QuantizationError as error:
-            raise QuantizationError(f"ONNX Runtime's {PEER} cannot quantize the float network ({error}): leave it out with --no-peer") from error
+            raise QuantizationError(
+                f"ONNX Runtime's {PEER} cannot quantize the float network ({error}): leave it out with --no-peer"
+            ) from error
         if len(failed) == len(FORMATS):
             reason = " ".join(failed[FORMATS[0]].split())
-            raise QuantizationError(f"ONNX Runtime's {PEER} cannot quantize the float network ({reason}): leave it out with --no-peer")
+            raise QuantizationError(
+                f"ONNX Runtime's {PEER} cannot quantize the float network ({reason}): leave it out with --no-peer"
+            )
         notes = tuple(f"{PEER} {kind} does not work: {' '.join(reason.split())}" for kind, reason in failed.items())
         return {f"{PEER} {kind}": file.read_bytes() for kind, file in files.items() if kind not in failed}, notes

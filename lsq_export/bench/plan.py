@@ -14,8 +14,8 @@ import onnxruntime as ort
 import calib
 import lsq_export
 from calib.errors import QuantizationError
+from lsq_export import __version__
 
-from .. import __version__
 from .journal import Journal
 from .peer import FORMATS, PEER
 from .record import Record, machine, measure
@@ -26,7 +26,10 @@ CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt")  # all but the first are 
 
 @dataclass(frozen=True)
 class Planned:
-    """One network. make(on_stage): its subject, minutes of work for a large one. settings: what, beside those of `measure`, decides the numbers."""
+    """One network. make(on_stage):
+
+    its subject, minutes of work for a large one. settings: what, beside those of `measure`, decides the numbers.
+    """
 
     name: str
     settings: dict[str, Any]
@@ -44,20 +47,22 @@ def plan(
     peer: bool | None = None,
     baseline: str | None = None,
 ) -> list[Planned]:
-    """Checkpoints and networks by name: one plan each. Anything else are files and bundles: one plan that compares all of them.
+    """Checkpoints and networks by name: one plan each. Anything else are files and bundles: one plan that compares all
+    of them.
 
-    size, weight_bits, activation_bits, offset: None is 224 (or the checkpoint's size), 4, 4 and "real".
-    peer: None is yes for networks, no for files and bundles.
-    baseline: checked here for networks, whose models are known before they are made.
-    Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one, an unknown baseline.
-    """
+    size, weight_bits, activation_bits, offset: None is 224 (or the checkpoint's size), 4, 4 and "real". peer: None is
+    yes for networks, no for files and bundles. baseline: checked here for networks, whose models are known before they
+    are made. Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one, an
+    unknown baseline."""
     checkpoints = [path for path in paths if path.suffix in CHECKPOINTS]
     files = [path for path in paths if path not in checkpoints]
     networks = bool(checkpoints or names)
     if not (networks or files):
         raise QuantizationError("there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME")
     if networks and files:
-        raise QuantizationError(f"{files[0]} is a file or bundle, the others are networks to export first: give either, in two calls")
+        raise QuantizationError(
+            f"{files[0]} is a file or bundle, the others are networks to export first: give either, in two calls"
+        )
     given = {"--size": size, "--weight-bits": weight_bits, "--activation-bits": activation_bits, "--offset": offset}
     unused = [option for option, value in given.items() if value is not None]
     if files and unused:
@@ -75,7 +80,11 @@ def plan(
     asked = {"weight_bits": weight_bits, "activation_bits": activation_bits, "offset": offset}
     config = {key: value for key, value in asked.items() if value is not None}
     common = {"size": size, "peer": peer is not False, **config}
-    return [_network(name, named, common, config) for named, found in ((False, checkpoints), (True, names)) for name in map(str, found)]
+    return [
+        _network(name, named, common, config)
+        for named, found in ((False, checkpoints), (True, names))
+        for name in map(str, found)
+    ]
 
 
 def _network(name: str, named: bool, common: dict[str, Any], config: dict[str, Any]) -> Planned:
@@ -99,10 +108,11 @@ def run(
     on_subject: Callable[[Subject, int], Callable[[str], None]] = lambda subject, number: lambda step: None,
     **options: Any,
 ) -> Iterator[Record]:
-    """Records, `repeat` of each network. journal: those that it has are not measured again, the others go into it. options: those of `measure`.
+    """Records, `repeat` of each network. journal: those that it has are not measured again, the others go into it.
+    options: those of `measure`.
 
-    on_stage(network, stage): called while a network is exported. on_subject(subject, number): gives the on_step of run `number`, 1 … repeat.
-    """
+    on_stage(network, stage): called while a network is exported. on_subject(subject, number): gives the on_step of run
+    `number`, 1 … repeat."""
     for entry in planned:
         settings = {**entry.settings, **options, **environment()}
         done = journal.records(settings)[:repeat] if journal else []
@@ -125,11 +135,13 @@ def environment() -> dict[str, str]:
 
 def _code() -> str:
     """Digest of the sources that decide what is measured: all but those that only print."""
-    from .. import models
+    from lsq_export import models
 
     roots = [Path(module.__file__ or "").parent for module in (calib, lsq_export, models)]
     printing = {roots[1] / name for name in ("cli", "report")}
-    return _digest(path for root in roots for path in sorted(root.rglob("*.py")) if not printing.intersection(path.parents))
+    return _digest(
+        path for root in roots for path in sorted(root.rglob("*.py")) if not printing.intersection(path.parents)
+    )
 
 
 def _content(*paths: Path) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .. import __version__
-from ..machine import processor
+from lsq_export import __version__
+
+from .machine import processor
 from .memory import peak_memory
 from .operators import OperatorShare, operator_shares
 from .peak import SIZES, int8_peak
@@ -27,11 +28,11 @@ OURS = "qoperator"
 
 @dataclass(frozen=True)
 class Record:
-    """timing: latencies. operations: of the float network, see `work`. operators: {model: {operator type: share}}. peak_bytes: {model: bytes}, see
-    `memory`. int8_peak: GOP/s, see `peak`.
+    """timing: latencies. operations: of the float network, see `work`. operators: {model: {operator type: share}}.
+    peak_bytes: {model: bytes}, see `memory`. int8_peak: GOP/s, see `peak`.
 
-    These four are empty or None where `measure` was told to leave out details. speedups: see `speedups_of`. float_origin, notes: as in Subject.
-    """
+    These four are empty or None where `measure` was told to leave out details. speedups: see `speedups_of`.
+    float_origin, notes: as in Subject."""
 
     network: str
     timing: BenchResult
@@ -54,11 +55,28 @@ class Record:
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """The opposite of to_dict. Errors: KeyError, TypeError where values are missing or of another kind."""
         timing = BenchResult(
-            tuple(Latency(**row) for row in values["rows"]), values["baseline"], values["batch"], values["threads"], values["onnxruntime"]
+            tuple(Latency(**row) for row in values["rows"]),
+            values["baseline"],
+            values["batch"],
+            values["threads"],
+            values["onnxruntime"],
         )
-        operators = {name: {op: OperatorShare(**share) for op, share in shares.items()} for name, shares in values["operators"].items()}
+        operators = {
+            name: {op: OperatorShare(**share) for op, share in shares.items()}
+            for name, shares in values["operators"].items()
+        }
         plain = {
-            name: values[name] for name in ("network", "speedups", "float_origin", "peak_bytes", "int8_peak", "operations", "machine", "lsq_export")
+            name: values[name]
+            for name in (
+                "network",
+                "speedups",
+                "float_origin",
+                "peak_bytes",
+                "int8_peak",
+                "operations",
+                "machine",
+                "lsq_export",
+            )
         }
         return cls(timing=timing, operators=operators, notes=tuple(values["notes"]), **plain)
 
@@ -76,11 +94,13 @@ def measure(
 ) -> Record:
     """Time the models of a subject in alternating blocks, then look at each of them alone.
 
-    details: operator shares, peak memory, int8 peak. on_step(what): called after each of the `steps` steps. timing: further keywords of `compare`.
-    Errors (QuantizationError): those of `compare`; a model that cannot be profiled or run in a process of its own.
-    """
+    details: operator shares, peak memory, int8 peak. on_step(what): called after each of the `steps` steps. timing:
+    further keywords of `compare`. Errors (QuantizationError): those of `compare`; a model that cannot be profiled or
+    run in a process of its own."""
     models = subject.models
-    result = compare(models, batch=batch, threads=threads, runs=runs, on_block=lambda name: on_step(f"time {name}"), **timing)
+    result = compare(
+        models, batch=batch, threads=threads, runs=runs, on_block=lambda name: on_step(f"time {name}"), **timing
+    )
     operators: dict[str, dict[str, OperatorShare]] = {}
     peaks: dict[str, int] = {}
     gops = work = None
@@ -95,8 +115,18 @@ def measure(
         gops = int8_peak(threads, sizes=peak_sizes)
         on_step("int8 peak")
     return Record(
-        subject.network, result, speedups_of(result), subject.float_origin, subject.notes, operators, peaks, gops, work, machine(), __version__
-    )  # fmt: skip
+        subject.network,
+        result,
+        speedups_of(result),
+        subject.float_origin,
+        subject.notes,
+        operators,
+        peaks,
+        gops,
+        work,
+        machine(),
+        __version__,
+    )
 
 
 def steps(models: int, runs: int = 50, details: bool = True) -> int:
@@ -105,7 +135,10 @@ def steps(models: int, runs: int = 50, details: bool = True) -> int:
 
 
 def speedups_of(result: BenchResult) -> dict[str, float]:
-    """{other model: its median time / that of `qoperator`}, and "quantize_static": of the faster of its two formats. Empty without `qoperator`."""
+    """{other model: its median time / that of `qoperator`}, and "quantize_static":
+
+    of the faster of its two formats. Empty without `qoperator`.
+    """
     medians = {row.name: row.median_ms for row in result.rows}
     if OURS not in medians:
         return {}

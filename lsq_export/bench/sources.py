@@ -8,21 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calib.errors import QuantizationError
+from lsq_export.bundle.directory import TRAINED
 
-from ..bundle import TRAINED
-from ..float_model import float_model_of
+from .float_model import float_model_of
 from .peer import peer_models
 from .timing import Source, open_session, random_inputs
 
 FLOAT = "float"
 IMAGES = 8  # random ones, that the peer is calibrated on
-REBUILT = "rebuilt from reference/trained.onnx of the bundle, whose operators are normalized: faster than what torch exports"
+REBUILT = (
+    "rebuilt from reference/trained.onnx of the bundle, whose operators are normalized: faster than what torch exports"
+)
 EXPORTED = "torch.onnx.export(dynamo=True) of the float network, untouched"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One network to measure. models: name -> file or serialized model, the baseline first. float_origin: where "float" comes from, None without it.
+    """One network to measure. models: name -> file or serialized model, the baseline first. float_origin: where "float"
+    comes from, None without it.
 
     network: what the record is about, for its title. notes: what a reader of the numbers should know, a line each.
     """
@@ -34,16 +37,20 @@ class Subject:
 
 
 def subject_of_bundle(*paths: str | os.PathLike[str], peer: bool = False) -> Subject:
-    """Files and bundles, as `collect` finds them. peer: with ONNX Runtime's quantization of the float network, which must be the only one.
+    """Files and bundles, as `collect` finds them. peer: with ONNX Runtime's quantization of the float network, which
+    must be the only one.
 
-    Errors (QuantizationError): those of `collect` and `peer_models`; a peer of what is no single bundle with a float network.
-    """
+    Errors (QuantizationError): those of `collect` and `peer_models`; a peer of what is no single bundle with a float
+    network."""
     models = collect(paths)
     notes: tuple[str, ...] = ()
     rebuilt = any(isinstance(source, bytes) for source in models.values())
     if peer:
         if FLOAT not in models:
-            raise QuantizationError("--peer quantizes the float network of one bundle (reference/trained.onnx): give one bundle, or use --no-peer")
+            raise QuantizationError(
+                "--peer quantizes the float network of one bundle (reference/trained.onnx): give one bundle, or use "
+                "--no-peer"
+            )
         (x,) = random_inputs(FLOAT, open_session(FLOAT, models[FLOAT], 1), IMAGES, 0).values()
         theirs, notes = peer_models(models[FLOAT], x)
         models |= theirs
@@ -51,11 +58,12 @@ def subject_of_bundle(*paths: str | os.PathLike[str], peer: bool = False) -> Sub
 
 
 def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
-    """name -> ONNX file, or serialized model, of files and bundles. A file is called by its path; of a bundle, the float network (made from
-    reference/trained.onnx) comes first and is called "float", the others by their format; with several paths, behind the directory's name.
+    """name -> ONNX file, or serialized model, of files and bundles. A file is called by its path; of a bundle, the
+    float network (made from reference/trained.onnx) comes first and is called "float", the others by their format; with
+    several paths, behind the directory's name.
 
-    Errors (QuantizationError): a path that does not exist, a directory without models, a bundle whose reference is damaged.
-    """
+    Errors (QuantizationError): a path that does not exist, a directory without models, a bundle whose reference is
+    damaged."""
     found: dict[str, Source] = {}
     for path in map(Path, paths):
         if path.is_dir():
@@ -68,7 +76,8 @@ def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
             raise QuantizationError(f"{path} does not exist: give ONNX files or a bundle")
         if not files:
             raise QuantizationError(
-                f"{path} is no bundle: it has no <format>/model.onnx; give ONNX files or a directory that lsq-export export wrote"
+                f"{path} is no bundle: it has no <format>/model.onnx; give ONNX files or a directory that lsq-export "
+                "export wrote"
             )
         found |= files
     return found

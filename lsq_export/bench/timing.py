@@ -1,9 +1,9 @@
 """Latency of several ONNX models against each other, in one run of ONNX Runtime.
 
-The models take turns in blocks of runs, so that what else the machine does falls on all of them. The threads of a session spin for a while after
-its last run and would take the cores from the next one (two sessions timed run by run slowed each other down three times); so each block begins
-with a pause in which they go to sleep, and with runs that are not counted.
-"""
+The models take turns in blocks of runs, so that what else the machine does falls on all of them. The threads of a
+session spin for a while after its last run and would take the cores from the next one (two sessions timed run by run
+slowed each other down three times); so each block begins with a pause in which they go to sleep, and with runs that are
+not counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ BLOCKS = 5
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of one model: median and quartiles of all runs in ms, ratio of the median to the baseline's, size of the file (or bytes)."""
+    """Times of one model: median and quartiles of all runs in ms, ratio of the median to the baseline's, size of the
+    file (or bytes).
+    """
 
     name: str
     median_ms: float
@@ -65,11 +67,10 @@ def compare(
 ) -> BenchResult:
     """Time each model `runs` times on the same random inputs, in BLOCKS alternating blocks.
 
-    models: name -> file or serialized model. batch: takes the place of a dynamic first dimension. baseline: name of the model that ratios refer to,
-    by default the first. warmup: uncounted runs at the start of each block. pause: seconds of rest before each block. on_block(name): called after
-    each block.
-    Errors (QuantizationError): no models, unknown baseline, a model that cannot be loaded, run, or fed.
-    """
+    models: name -> file or serialized model. batch: takes the place of a dynamic first dimension. baseline: name of the
+    model that ratios refer to, by default the first. warmup: uncounted runs at the start of each block. pause: seconds
+    of rest before each block. on_block(name): called after each block. Errors (QuantizationError): no models, unknown
+    baseline, a model that cannot be loaded, run, or fed."""
     if not models:
         raise QuantizationError("there is no model to time: give ONNX files or a bundle")
     baseline = next(iter(models)) if baseline is None else baseline
@@ -95,16 +96,23 @@ def compare(
 
 
 def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """Normal numbers for float inputs, all codes alike for 8-bit ones, in the model's shapes with `batch` for a dynamic first dimension."""
+    """Normal numbers for float inputs, all codes alike for 8-bit ones, in the model's shapes with `batch` for a dynamic
+    first dimension.
+    """
     rng = np.random.default_rng(seed)
     feed = {}
     for node in session.get_inputs():
         if node.shape and node.shape[0] != batch and isinstance(node.shape[0], int):
-            raise QuantizationError(f"model {name}: its batch size is fixed at {node.shape[0]}, not {batch}: use --batch {node.shape[0]}")
+            raise QuantizationError(
+                f"model {name}: its batch size is fixed at {node.shape[0]}, not {batch}: use --batch {node.shape[0]}"
+            )
         shape = [batch, *node.shape[1:]] if node.shape else []
         unknown = [str(size) for size in shape if not isinstance(size, int)]
         if unknown:
-            raise QuantizationError(f"model {name}: input {node.name!r} has the unknown size {unknown[0]!r}: only the batch size may be dynamic")
+            raise QuantizationError(
+                f"model {name}: input {node.name!r} has the unknown size {unknown[0]!r}: only the batch size may be "
+                "dynamic"
+            )
         if node.type in ("tensor(float)", "tensor(float16)", "tensor(double)"):
             kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}[node.type]
             feed[node.name] = rng.standard_normal(shape).astype(kind)
@@ -113,12 +121,16 @@ def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: in
             limits = np.iinfo(code_type)
             feed[node.name] = rng.integers(limits.min, limits.max, shape, dtype=code_type, endpoint=True)
         else:
-            raise QuantizationError(f"model {name}: input {node.name!r} is a {node.type}, which cannot be made up: only float and 8-bit inputs can")
+            raise QuantizationError(
+                f"model {name}: input {node.name!r} is a {node.type}, which cannot be made up: only float and 8-bit "
+                "inputs can"
+            )
     return feed
 
 
 def open_session(name: str, source: Source, threads: int, profile: str | None = None) -> ort.InferenceSession:
-    """A session with `threads` threads and everything else by default. profile: prefix of the file that ONNX Runtime's profiler writes.
+    """A session with `threads` threads and everything else by default. profile: prefix of the file that ONNX Runtime's
+    profiler writes.
 
     Errors (QuantizationError): no such file, a model that cannot be loaded.
     """
@@ -130,12 +142,18 @@ def open_session(name: str, source: Source, threads: int, profile: str | None = 
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise QuantizationError(f"model {name}: {os.fspath(source)} does not exist: give an ONNX file")
     try:
-        return ort.InferenceSession(source if isinstance(source, bytes) else os.fspath(source), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            source if isinstance(source, bytes) else os.fspath(source), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise QuantizationError(f"model {name}: ONNX Runtime {ort.__version__} cannot load it ({_one_line(error)})") from error
+        raise QuantizationError(
+            f"model {name}: ONNX Runtime {ort.__version__} cannot load it ({_one_line(error)})"
+        ) from error
 
 
-def _block(name: str, session: ort.InferenceSession, feed: dict[str, np.ndarray], runs: int, warmup: int, pause: float) -> list[float]:
+def _block(
+    name: str, session: ort.InferenceSession, feed: dict[str, np.ndarray], runs: int, warmup: int, pause: float
+) -> list[float]:
     """Times in ms."""
     if pause > 0:
         time.sleep(pause)
@@ -148,7 +166,9 @@ def _block(name: str, session: ort.InferenceSession, feed: dict[str, np.ndarray]
             session.run(None, feed)
             times.append((time.perf_counter() - start) * 1e3)
     except Exception as error:
-        raise QuantizationError(f"model {name}: ONNX Runtime {ort.__version__} cannot run it ({_one_line(error)})") from error
+        raise QuantizationError(
+            f"model {name}: ONNX Runtime {ort.__version__} cannot run it ({_one_line(error)})"
+        ) from error
     return times
 
 

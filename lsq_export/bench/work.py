@@ -1,4 +1,7 @@
-"""How much arithmetic a network is: with it, milliseconds become operations per second, which compare with the machine's peak."""
+"""How much arithmetic a network is:
+
+with it, milliseconds become operations per second, which compare with the machine's peak.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 def operations(source: Source, batch: int = 1) -> int | None:
-    """Multiplications and additions of the convolutions and matrix products of a float model at that batch size; None where a shape is not known."""
+    """Multiplications and additions of the convolutions and matrix products of a float model at that batch size;
+
+    None where a shape is not known.
+    """
     with as_file(source) as path:
         proto = onnx.load(path)
     for value in proto.graph.input:

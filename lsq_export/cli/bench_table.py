@@ -10,9 +10,9 @@ import click
 from .output import print_table
 
 if TYPE_CHECKING:
-    from ..bench import Record
-    from ..bench.journal import Summary
-    from ..bench.operators import OperatorShare
+    from lsq_export.bench import Record
+    from lsq_export.bench.journal import Summary
+    from lsq_export.bench.operators import OperatorShare
 
 COLUMNS = ("model", ">median ms", ">quartiles ms", ">baseline / it", ">GOP/s", ">size", ">peak memory")
 OPERATORS = 12  # rows of the table of operators; the rest is one row
@@ -41,13 +41,19 @@ def print_record(record: Record) -> None:
     print_table(title, COLUMNS, rows)
     print_operators(record)
     if record.int8_peak is not None:
-        click.echo(f"int8 peak of this machine: {record.int8_peak:.0f} GOP/s (a large MatMulInteger, {threads(timing.threads)}); {record.machine}")
+        click.echo(
+            f"int8 peak of this machine: {record.int8_peak:.0f} GOP/s (a large MatMulInteger, "
+            f"{threads(timing.threads)}); {record.machine}"
+        )
     if record.float_origin:
         click.echo(f"float: {record.float_origin}")
     for note in record.notes:
         click.echo(f"note: {note}")
     if record.speedups:
-        click.echo(f"speed of qoperator: {', '.join(f'{value:.2f} × {said(other)}' for other, value in record.speedups.items())}")
+        click.echo(
+            "speed of qoperator: "
+            f"{', '.join(f'{value:.2f} × {said(other)}' for other, value in record.speedups.items())}"
+        )
     click.echo()
 
 
@@ -64,14 +70,23 @@ def print_operators(record: Record) -> None:
     rows = [(name, *(cell([name], shares) for shares in record.operators.values())) for name in shown]
     if rest:
         rows.append((f"{len(rest)} others", *(cell(rest, shares) for shares in record.operators.values())))
-    print_table("Share of the time (nodes) of each operator type", ("operator", *(f">{name}" for name in record.operators)), rows)
+    print_table(
+        "Share of the time (nodes) of each operator type",
+        ("operator", *(f">{name}" for name in record.operators)),
+        rows,
+    )
 
 
 def print_summary(summaries: Sequence[Summary]) -> None:
     """Of several runs: the ratio of medians, the median of the runs, and each of them."""
     others = list(dict.fromkeys(other for summary in summaries for other in summary.speedups))
     rows = [
-        (summary.network, summary.runs, *(spread(summary, other) if other in summary.speedups else None for other in others)) for summary in summaries
+        (
+            summary.network,
+            summary.runs,
+            *(spread(summary, other) if other in summary.speedups else None for other in others),
+        )
+        for summary in summaries
     ]
     title = "Speed of qoperator against the others: ratio of medians, the median of the runs (each run)"
     print_table(title, ("network", ">runs", *(f">{said(other)}" for other in others)), rows)

@@ -10,27 +10,37 @@ from calib.errors import QuantizationError
 if TYPE_CHECKING:
     import torch
 
-    from ..checkpoint import Checkpoint
-    from ..data import Dataset
+    from lsq_export.data.dataset import Dataset
+    from lsq_export.training.checkpoint import Checkpoint
 
 
 def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) -> Dataset:
     """The data set, in the shape that the network takes."""
-    from ..data import load
+    from lsq_export.data.loading import load
 
     if not isinstance(spec, str):
-        raise QuantizationError(f"no data is known for this model: give {option} digits, {option} imagefolder:DIR or {option} npz:FILE")
+        raise QuantizationError(
+            f"no data is known for this model: give {option} digits, {option} imagefolder:DIR or {option} npz:FILE"
+        )
     channels, height, width = input_shape
     images = spec.partition(":")[0] != "npz"
     if images and height != width:
-        raise QuantizationError(f"{option} {spec}: the model takes {height} × {width} pixels, this data only gives squares; use npz:FILE")
-    data = load(spec, image_size=height if images else None, channels=channels if images and channels in (1, 3) else None)
+        raise QuantizationError(
+            f"{option} {spec}: the model takes {height} × {width} pixels, this data only gives squares; use npz:FILE"
+        )
+    data = load(
+        spec, image_size=height if images else None, channels=channels if images and channels in (1, 3) else None
+    )
     if data.input_shape != tuple(input_shape):
-        raise QuantizationError(f"{option} {spec} has images of shape {list(data.input_shape)}, the model takes {list(input_shape)}")
+        raise QuantizationError(
+            f"{option} {spec} has images of shape {list(data.input_shape)}, the model takes {list(input_shape)}"
+        )
     return data
 
 
-def first(images: int, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def first(
+    images: int, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The batches up to that many images; the last one is cut."""
     for x, y in batches:
         if images > 0:
@@ -40,4 +50,9 @@ def first(images: int, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> 
 
 def source_of(found: Checkpoint, data_spec: str | None) -> dict[str, Any]:
     """For the manifest: what the bundle was made from."""
-    return {"model": found.model_spec, "config": found.config, "checkpoint": found.path.name, "data": data_spec or found.extra.get("data")}
+    return {
+        "model": found.model_spec,
+        "config": found.config,
+        "checkpoint": found.path.name,
+        "data": data_spec or found.extra.get("data"),
+    }

@@ -13,11 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calib.drift import Drift
-    from calib.range_use import RangeUse
+    from calib.drift.range_use import RangeUse
 
-    from .drift import Renewed
+    from .cmd_drift import Renewed
 
-COLUMNS = ("quantizer", ">clipped below", ">(was)", ">clipped above", ">(was)", ">codes", ">(was)", ">SQNR", ">(was)", "left its range")
+COLUMNS = (
+    "quantizer",
+    ">clipped below",
+    ">(was)",
+    ">clipped above",
+    ">(was)",
+    ">codes",
+    ">(was)",
+    ">SQNR",
+    ">(was)",
+    "left its range",
+)
 REINIT_COLUMNS = ("re-initialized", ">clipped before", ">after", ">SQNR before", ">after")
 
 
@@ -40,7 +51,10 @@ def print_use(found: Sequence[Drift], title: str) -> None:
 def print_change(before: Sequence[Drift], renewed: Renewed) -> None:
     """Before and after, on the same images."""
     pairs = [(old.now, new.now) for old, new in zip(before, renewed.after, strict=True) if new.name in renewed.names]
-    rows = [(was.name, *(f"{use.below + use.above:.2%}" for use in (was, now)), *(_sqnr(use) for use in (was, now))) for was, now in pairs]
+    rows = [
+        (was.name, *(f"{use.below + use.above:.2%}" for use in (was, now)), *(_sqnr(use) for use in (was, now)))
+        for was, now in pairs
+    ]
     print_table(f"The same images on new grids, {renewed.rounds} rounds", REINIT_COLUMNS, rows)
     shares = f"{renewed.accuracy_before:.2%} before, {renewed.accuracy_after:.2%} after, {renewed.accuracy_float:.2%} in float"
     click.echo(f"top-1 accuracy on them: {shares}")

@@ -1,4 +1,5 @@
-"""The group `lsq-export`: imports a command's module only when that command is asked for, and turns errors into one line and an exit code.
+"""The group `lsq-export`: imports a command's module only when that command is asked for, and turns errors into one
+line and an exit code.
 
 | exit code | meaning                                                        |
 |-----------|----------------------------------------------------------------|
@@ -75,12 +76,17 @@ class OneLineErrors(click.Command):
                 _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
             if isinstance(error, QuantizationError):
                 _fail(error, str(error), BAD_INPUT)
-            _fail(error, f"{type(error).__name__}: {error} (an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback)", INTERNAL)
+            _fail(
+                error,
+                f"{type(error).__name__}: {error} (an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the "
+                "traceback)",
+                INTERNAL,
+            )
         sys.exit(code if isinstance(code, int) else 0)
 
 
 class LazyGroup(OneLineErrors, click.Group):
-    """A group whose commands live in modules of their own: `lsq_export.cli.<name>` holds the function `command`."""
+    """A group whose commands live in modules of their own: `lsq_export.cli.cmd_<name>` holds the function `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order of the pipeline."""
@@ -90,7 +96,7 @@ class LazyGroup(OneLineErrors, click.Group):
         """Import the module of the command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f".{cmd_name.replace('-', '_')}", __package__).command
+        command: click.Command = importlib.import_module(f".cmd_{cmd_name.replace('-', '_')}", __package__).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -98,7 +104,9 @@ class LazyGroup(OneLineErrors, click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the known commands where one is misspelled."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}: use one of {', '.join(COMMANDS)}")
@@ -132,14 +140,19 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     """Print the version of the installed package (setup.cfg is its home)."""
     if value and not ctx.resilient_parsing:
-        from .. import __version__
+        from lsq_export import __version__
 
         click.echo(f"lsq-export {__version__}")
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit.")
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True},
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit."
+)
 def cli() -> None:
     """Train low-bit networks with learned step sizes and offsets (LSQ+) and export them to integer ONNX."""
 
@@ -151,8 +164,8 @@ def main() -> None:
     except SystemExit as done:
         if TORCHRUN not in os.environ:
             raise
-        # All is written and the process group is gone. One exit in five of torch's own teardown of gloo aborted ("terminate called without an active
-        # exception"), which torchrun takes for a failed training.
+        # All is written and the process group is gone. One exit in five of torch's own teardown of gloo aborted
+        # ("terminate called without an active exception"), which torchrun takes for a failed training.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(done.code if isinstance(done.code, int) else 0)

@@ -26,7 +26,10 @@ class _Console(Console):
 
 
 def console(stderr: bool = False) -> Console:
-    """A console for the terminal as it is now (tests replace stdout), and as long as it lives: a spinner goes on while `capture` silences stderr."""
+    """A console for the terminal as it is now (tests replace stdout), and as long as it lives:
+
+    a spinner goes on while `capture` silences stderr.
+    """
     file = sys.stderr if stderr else sys.stdout
     found = _Console(file=file, highlight=False)
     return found if found.is_terminal else _Console(file=file, highlight=False, width=WIDTH)
@@ -48,7 +51,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 class OutputFile(click.Path):
-    """A file to write, as a Path: that its directory is missing shows before the work, not behind it. "-" is stdout if allow_dash."""
+    """A file to write, as a Path:
+
+    that its directory is missing shows before the work, not behind it. "-" is stdout if allow_dash.
+    """
 
     def __init__(self, *, allow_dash: bool = False) -> None:
         super().__init__(dir_okay=False, allow_dash=allow_dash)

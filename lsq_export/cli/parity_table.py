@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..parity import NUDGED
+from lsq_export.verification.parity import NUDGED
+
 from .output import print_table
 
 if TYPE_CHECKING:
-    from ..parity import FormatParity, LayerParity, Parity
+    from lsq_export.verification.parity import FormatParity, LayerParity, Parity
 
 SHOWN = 6  # entries of a histogram
 FORMAT_COLUMNS = ("model", ">top-1 agreement", ">SQNR", ">accuracy", ">≠ integer reference", ">codes ≠ folded")
@@ -36,10 +37,26 @@ def print_parity(parity: Parity, *, layers: bool) -> None:
     """Formats against the trained model, and, layer by layer, against the folded one."""
     rows: list[tuple[str, ...]] = [("trained", "", "", percent(parity.trained_accuracy), "", "")]
     rows.append((NUDGED, percent(parity.nudged_top1_agreement), decibel(parity.nudged_sqnr_db), "", "", ""))
-    rows.append(("folded (float64)", percent(parity.folded_top1_agreement), decibel(parity.folded_sqnr_db), percent(parity.folded_accuracy), "", ""))
+    rows.append(
+        (
+            "folded (float64)",
+            percent(parity.folded_top1_agreement),
+            decibel(parity.folded_sqnr_db),
+            percent(parity.folded_accuracy),
+            "",
+            "",
+        )
+    )
     for name, f in parity.formats.items():
         rows.append(
-            (f"{name} (ONNX Runtime)", percent(f.top1_agreement), decibel(f.sqnr_db), percent(f.accuracy), str(f.reference_mismatch), codes(f))
+            (
+                f"{name} (ONNX Runtime)",
+                percent(f.top1_agreement),
+                decibel(f.sqnr_db),
+                percent(f.accuracy),
+                str(f.reference_mismatch),
+                codes(f),
+            )
         )
     print_table(f"Against the trained model, {parity.images} images", FORMAT_COLUMNS, rows)
     if layers:
@@ -59,8 +76,14 @@ def print_islands(parity: Parity) -> None:
     columns = ("operators", "codes behind them", ">compared", ">≠ float64", ">largest difference")
     names = {name for island in exact.islands for name in island.operators}
     print_table(f"Float islands: {len(names)} operators have no integer form", columns, rows)
-    click.echo("Everything else is held to the integer reference on the codes of these islands as ONNX Runtime made them here. Those are float32")
-    click.echo("functions: another machine or runtime may round a tie the other way, by one code, and what follows differs accordingly.")
+    click.echo(
+        "Everything else is held to the integer reference on the codes of these islands as ONNX Runtime made them "
+        "here. Those are float32"
+    )
+    click.echo(
+        "functions: another machine or runtime may round a tie the other way, by one code, and what follows differs "
+        "accordingly."
+    )
 
 
 def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
@@ -69,7 +92,9 @@ def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
         return
     click.echo()
     differing = [layer for layer in layers if layer.histogram]
-    table = [(layer.name, layer.elements, f"{layer.differing:.1e}", histogram(layer), reasons(layer)) for layer in differing]
+    table = [
+        (layer.name, layer.elements, f"{layer.differing:.1e}", histogram(layer), reasons(layer)) for layer in differing
+    ]
     if differing:
         print_table(title, ("tensor", ">elements", ">differing", "difference: elements", "reason"), table)
     else:
@@ -79,7 +104,7 @@ def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
 
 def _print_reasons(layers: tuple[LayerParity, ...]) -> None:
     """What the reasons in their table mean."""
-    from ..reasons import EXPLAINED  # onnx_ir: not for --help
+    from lsq_export.verification.reasons import EXPLAINED  # onnx_ir: not for --help
 
     found = {reason for layer in layers for reason in layer.reasons}
     for reason, meaning in EXPLAINED.items():

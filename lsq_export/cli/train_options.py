@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ..distributed import Processes
-    from ..train import Recipe
-    from ..training.log import Histories
-    from ..training.run import Run
+    from lsq_export.training.distributed import Processes
+    from lsq_export.training.fit import Recipe
+    from lsq_export.training.log import Histories
+    from lsq_export.training.run import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 SUFFIX = ".safetensors"
@@ -27,14 +27,34 @@ def recipe_options(command: F) -> F:
     for decorate in reversed(
         (
             click.option(
-                "--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd", help="SGD with Nesterov momentum, or AdamW; of both phases."
+                "--optimizer",
+                type=click.Choice(["sgd", "adam"]),
+                default="sgd",
+                help="SGD with Nesterov momentum, or AdamW; of both phases.",
             ),
-            click.option("--schedule", type=click.Choice(["cosine", "one-cycle"]), default="cosine", help="Of the learning rate, in both phases."),
-            click.option("--grid-lr", type=click.FloatRange(0), help="Factor on --lr for scales and offsets.  [default: the recipe's]"),
-            click.option("--offset-lr", type=click.FloatRange(0), help="Factor on --lr for offsets alone.  [default: --grid-lr]"),
-            click.option("--label-smoothing", type=FRACTION, default=0.0, help="Share of the target that all classes get evenly."),
             click.option(
-                "--ema", type=FRACTION, default=0.0, metavar="DECAY", help="Test and keep an average over the steps' parameters; 0.99, say. 0: off."
+                "--schedule",
+                type=click.Choice(["cosine", "one-cycle"]),
+                default="cosine",
+                help="Of the learning rate, in both phases.",
+            ),
+            click.option(
+                "--grid-lr",
+                type=click.FloatRange(0),
+                help="Factor on --lr for scales and offsets.  [default: the recipe's]",
+            ),
+            click.option(
+                "--offset-lr", type=click.FloatRange(0), help="Factor on --lr for offsets alone.  [default: --grid-lr]"
+            ),
+            click.option(
+                "--label-smoothing", type=FRACTION, default=0.0, help="Share of the target that all classes get evenly."
+            ),
+            click.option(
+                "--ema",
+                type=FRACTION,
+                default=0.0,
+                metavar="DECAY",
+                help="Test and keep an average over the steps' parameters; 0.99, say. 0: off.",
             ),
             click.option(
                 "--distill",
@@ -54,14 +74,17 @@ def recipe_options(command: F) -> F:
 
 def recipes(options: dict[str, Any]) -> tuple[Recipe, Recipe]:
     """(float recipe, low-bit recipe); takes their options out of `options`."""
-    from ..train import FINETUNE, FINETUNE_ADAM, PRETRAIN, PRETRAIN_ADAM
+    from lsq_export.training.fit import FINETUNE, FINETUNE_ADAM, PRETRAIN, PRETRAIN_ADAM
 
     bases = (PRETRAIN_ADAM, FINETUNE_ADAM) if options["optimizer"] == "adam" else (PRETRAIN, FINETUNE)
     given = {name: options.pop(name) for name in (*BOTH, *LOW_BIT) if name in options}
     own = [{"epochs": options.pop(f"{phase}epochs"), "lr": options.pop(f"{phase}lr")} for phase in ("float_", "")]
     own[0].update({name: value for name, value in given.items() if name in BOTH})
     own[1].update(given)
-    found = [replace(base, **{name: value for name, value in values.items() if value is not None}) for base, values in zip(bases, own, strict=True)]
+    found = [
+        replace(base, **{name: value for name, value in values.items() if value is not None})
+        for base, values in zip(bases, own, strict=True)
+    ]
     return found[0], found[1]
 
 
@@ -69,11 +92,21 @@ def keeping_options(command: F) -> F:
     """What is kept while it trains."""
     for decorate in reversed(
         (
-            click.option("--resume", is_flag=True, help="Continue the run that was interrupted: the same command with --resume."),
             click.option(
-                "--save-every", type=click.IntRange(0), default=0, metavar="STEPS", help="Also keep the state to resume from after so many steps."
+                "--resume", is_flag=True, help="Continue the run that was interrupted: the same command with --resume."
             ),
-            click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="One line of JSON per epoch.  [default: OUT.jsonl]"),
+            click.option(
+                "--save-every",
+                type=click.IntRange(0),
+                default=0,
+                metavar="STEPS",
+                help="Also keep the state to resume from after so many steps.",
+            ),
+            click.option(
+                "--log",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="One line of JSON per epoch.  [default: OUT.jsonl]",
+            ),
             click.option(
                 "--curve",
                 type=click.Path(path_type=Path, dir_okay=False),
@@ -102,7 +135,9 @@ class Files:
         """From the options, which lose theirs."""
         out, log, curve = (options.pop(name) for name in ("out", "log", "curve"))
         every, force, resume = (options.pop(name) for name in ("save_every", "force", "resume"))
-        return cls(out, log or _beside(out, ".jsonl"), curve or _beside(out, ".svg"), curve is not None, every, force, resume)
+        return cls(
+            out, log or _beside(out, ".jsonl"), curve or _beside(out, ".svg"), curve is not None, every, force, resume
+        )
 
     @property
     def state(self) -> Path:
@@ -116,7 +151,9 @@ class Files:
         named = {"--out": self.out, "--log": self.log, "--curve": self.curve, "--float-out": float_out}
         places = [path.resolve() for path in (*named.values(), self.state) if path is not None]
         if len(set(places)) < len(places):
-            raise click.UsageError(f"{', '.join(named)} and {self.state.name} must be different files: give other names")
+            raise click.UsageError(
+                f"{', '.join(named)} and {self.state.name} must be different files: give other names"
+            )
         for option, path in named.items():
             if path is not None and path.exists() and not (self.force or self.resume):
                 if self._interrupted():
@@ -125,16 +162,20 @@ class Files:
             if path is not None and not path.parent.is_dir():
                 raise click.UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
         if self.state.exists() and not (self.force or self.resume):
-            what = "a run was interrupted here: --resume continues it" if self._interrupted() else "it is no state of a run: give --out another name"
+            what = (
+                "a run was interrupted here: --resume continues it"
+                if self._interrupted()
+                else "it is no state of a run: give --out another name"
+            )
             raise click.UsageError(f"{self.state} exists: {what}, --force starts anew")
         self._check_curve()
 
     def run(self, identity: dict[str, Any], processes: Processes) -> Run:
         """States and log of this run; with --resume, of the one that was interrupted."""
-        from ..atomic import sweep
-        from ..training.log import Log
-        from ..training.run import Run
-        from ..training.state import StateFile
+        from lsq_export.files.atomic import sweep
+        from lsq_export.training.log import Log
+        from lsq_export.training.run import Run
+        from lsq_export.training.state import StateFile
 
         file = StateFile(self.state, identity)
         found = Run(file, Log(self.log), every=self.every, resume=self.resume, writes=processes.first)
@@ -147,7 +188,7 @@ class Files:
 
     def draw(self, histories: Histories, title: str) -> None:
         """The curve, if an epoch was trained and matplotlib is there."""
-        from ..training import curve
+        from lsq_export.training import curve
 
         if not histories:
             return
@@ -162,12 +203,12 @@ class Files:
             click.echo(f"{self.state} holds the state: the same command with --resume continues", err=True)
 
     def _interrupted(self) -> bool:
-        from ..training.state import is_state
+        from lsq_export.training.state import is_state
 
         return self.state.exists() and is_state(self.state)
 
     def _check_curve(self) -> None:
-        from ..training import curve
+        from lsq_export.training import curve
 
         if self.curve.suffix not in curve.SUFFIXES:
             raise click.UsageError(f"--curve {self.curve}: use a name that ends in {' or '.join(curve.SUFFIXES)}")

@@ -15,7 +15,9 @@ from .numeric import check_accumulator
 
 def _gemm(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> int:
     b = gemm_weight(node, x)
-    return columns_bound(b, per_channel(node, x, 5, b.shape[1]), input_type, zero_point_of(node, x, 2), gemm_bias(node, x, b.shape[1]))
+    return columns_bound(
+        b, per_channel(node, x, 5, b.shape[1]), input_type, zero_point_of(node, x, 2), gemm_bias(node, x, b.shape[1])
+    )
 
 
 def _qlinear_matmul(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> int:
@@ -40,7 +42,8 @@ BOUNDS: dict[str, Callable[[Node, Inputs, np.dtype[np.generic]], int]] = {
 
 
 def accumulator_bounds(model: Model) -> dict[str, int]:
-    """{node name (or its first output's): largest |accumulator|} of every QLinearConv, QGemm, QLinearMatMul, MatMulInteger, ConvInteger.
+    """{node name (or its first output's): largest |accumulator|} of every QLinearConv, QGemm, QLinearMatMul,
+    MatMulInteger, ConvInteger.
 
     E9: max over output channels of sum|w - z_w| * max|x - Z_x| + |bias|, over all codes x of the container.
     Raises QuantizationError where a bound does not fit 32 bits, or where the weight is no constant.

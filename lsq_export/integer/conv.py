@@ -31,19 +31,26 @@ class Convolution:
 
 
 def qlinear_convolution(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> Convolution:
-    """Inputs of QLinearConv: x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias. x itself is not looked at."""
+    """Inputs of QLinearConv:
+
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias. x itself is not looked at.
+    """
     weight, bias = codes(node, x, 3), optional(x, 8)
     if bias is not None and (bias.dtype != np.int32 or bias.shape != weight.shape[:1]):
         raise node.error(f"bias is {bias.dtype}{list(bias.shape)}: int32[{weight.shape[0]}] is needed")
     zero = per_channel(node, x, 5, weight.shape[0])
-    return Convolution(weight, 0 if zero is None else zero, input_type, zero_point_of(node, x, 2), bias, _groups(node, weight))
+    return Convolution(
+        weight, 0 if zero is None else zero, input_type, zero_point_of(node, x, 2), bias, _groups(node, weight)
+    )
 
 
 def integer_convolution(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> Convolution:
     """Inputs of ConvInteger: x, w, x_zero, w_zero. x itself is not looked at."""
     weight = codes(node, x, 1)
     zero = per_channel(node, x, 3, weight.shape[0])
-    return Convolution(weight, 0 if zero is None else zero, input_type, zero_point_of(node, x, 2), None, _groups(node, weight))
+    return Convolution(
+        weight, 0 if zero is None else zero, input_type, zero_point_of(node, x, 2), None, _groups(node, weight)
+    )
 
 
 def _groups(node: Node, weight: Array) -> int:
@@ -55,7 +62,10 @@ def _groups(node: Node, weight: Array) -> int:
 
 @operator("QLinearConv")
 def qlinear_conv(node: Node, x: Inputs) -> list[Array]:
-    """E9: float32(acc) * M, M = float32(float32(S_x * s_w) / S_y), rounded half to even, + Z_y, saturated. Pads hold Z_x."""
+    """E9: float32(acc) * M, M = float32(float32(S_x * s_w) / S_y), rounded half to even, + Z_y, saturated.
+
+    Pads hold Z_x.
+    """
     values, y_zero = codes(node, x, 0), required(node, x, 7)
     conv = qlinear_convolution(node, x, values.dtype)
     weight_scale = per_channel(node, x, 4, conv.weight.shape[0])
@@ -63,7 +73,9 @@ def qlinear_conv(node: Node, x: Inputs) -> list[Array]:
         raise node.error("its weight needs a float32 scale")
     multiplier = scale_of(node, x, 1) * weight_scale / scale_of(node, x, 6)  # (M,) float32, in this order
     per_row = multiplier.reshape(-1, *[1] * (values.ndim - 1))
-    parts = [requantize(part, per_row, int(y_zero.reshape(())[()]), y_zero.dtype) for part in _accumulate(node, values, conv)]
+    parts = [
+        requantize(part, per_row, int(y_zero.reshape(())[()]), y_zero.dtype) for part in _accumulate(node, values, conv)
+    ]
     return [_batch_first(parts)]
 
 
@@ -71,7 +83,11 @@ def qlinear_conv(node: Node, x: Inputs) -> list[Array]:
 def conv_integer(node: Node, x: Inputs) -> list[Array]:
     """The accumulator itself, int32."""
     values = codes(node, x, 0)
-    return [_batch_first([part.astype(np.int32) for part in _accumulate(node, values, integer_convolution(node, x, values.dtype))])]
+    return [
+        _batch_first(
+            [part.astype(np.int32) for part in _accumulate(node, values, integer_convolution(node, x, values.dtype))]
+        )
+    ]
 
 
 def _batch_first(parts: list[Array]) -> Array:
@@ -79,11 +95,17 @@ def _batch_first(parts: list[Array]) -> Array:
 
 
 def _accumulate(node: Node, values: Array, conv: Convolution) -> list[Array]:
-    """Exact accumulators with bias, in parts of the batch: each (M, n, *output), integers in a float type (exact_float)."""
+    """Exact accumulators with bias, in parts of the batch:
+
+    each (M, n, *output), integers in a float type (exact_float).
+    """
     number = exact_float(check_accumulator(node, conv.bound()))
     channels, groups = conv.weight.shape[0], conv.groups
     if values.ndim < 3 or values.shape[1] != conv.weight.shape[1] * groups:
-        raise node.error(f"input of shape {list(values.shape)} does not fit a weight of shape {list(conv.weight.shape)} in {groups} groups")
+        raise node.error(
+            f"input of shape {list(values.shape)} does not fit a weight of shape {list(conv.weight.shape)} in {groups} "
+            "groups"
+        )
     geometry = window(node, values, tuple(conv.weight.shape[2:]))
     zero = np.asarray(conv.weight_zero, np.int32).reshape(-1, *[1] * (conv.weight.ndim - 1))
     matrix = (conv.weight.astype(np.int32) - zero).astype(number).reshape(groups, channels // groups, -1)
@@ -99,7 +121,9 @@ def _accumulate(node: Node, values: Array, conv: Convolution) -> list[Array]:
     return parts
 
 
-def _patches(values: Array, zero: int, geometry: Window, groups: int, number: type[np.float32] | type[np.float64]) -> Array:
+def _patches(
+    values: Array, zero: int, geometry: Window, groups: int, number: type[np.float32] | type[np.float64]
+) -> Array:
     """x - Z_x under every tap of every window: (groups, C / groups * taps, N * outputs). Pads are 0: they hold Z_x."""
     batch, channels = values.shape[:2]
     padded = np.zeros((channels, batch, *geometry.padded), number)

@@ -50,11 +50,12 @@ def first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 @operator(f"{MICROSOFT}.QLinearAdd")
 def qlinear_add(node: Node, x: Inputs) -> list[Array]:
-    """round half to even of fma(a, r_a, fma(b, r_b, F)), F = Z_y - fma(r_a, Z_a, r_b * Z_b), r = S / S_y; all in float32.
+    """round half to even of fma(a, r_a, fma(b, r_b, F)), F = Z_y - fma(r_a, Z_a, r_b * Z_b), r = S / S_y; all in
+    float32.
 
     The order is that of ONNX Runtime's AVX2 kernel (mlas qladd_avx2), compiled with fused multiply-add; the zero points
-    are folded into F, so neither a - Z_a nor the sum is rounded on its own. A first operand that is broadcast swaps roles.
-    """
+    are folded into F, so neither a - Z_a nor the sum is rounded on its own. A first operand that is broadcast swaps
+    roles."""
     a, b = _operands(node, x)
     y_scale, y_zero = scale_of(node, x, 6), np.float32(zero_point_of(node, x, 7))
     swap = first_is_spread(a.codes.shape, b.codes.shape)
@@ -69,7 +70,8 @@ def qlinear_add(node: Node, x: Inputs) -> list[Array]:
 
 @operator(f"{MICROSOFT}.QLinearMul")
 def qlinear_mul(node: Node, x: Inputs) -> list[Array]:
-    """round half to even of float32((a - Z_a)(b - Z_b)) * R + Z_y, R = float32(float32(S_a * S_b) / S_y); no fused multiply-add.
+    """round half to even of float32((a - Z_a)(b - Z_b)) * R + Z_y, R = float32(float32(S_a * S_b) / S_y); no fused
+    multiply-add.
 
     Z_y is added in float32 *before* the rounding (mlas qlmul): with an odd Z_y, ties go the other way than in E9.
     """

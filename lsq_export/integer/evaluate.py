@@ -59,7 +59,9 @@ def _evaluate(node: Node, tensors: Mapping[str, Array]) -> list[Array]:
     """Outputs of one node. Float32 overflow is no warning: scales are checked, and codes saturate."""
     function = OPERATORS.get(node.op)
     if function is None:
-        raise node.error("the integer reference does not know this operator: only integer operators belong in a qoperator file")
+        raise node.error(
+            "the integer reference does not know this operator: only integer operators belong in a qoperator file"
+        )
     with np.errstate(over="ignore"):
         return function(node, [tensors[name] if name else None for name in node.inputs])
 

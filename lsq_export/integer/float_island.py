@@ -1,8 +1,9 @@
-"""Float islands: the one place where a `qoperator` file computes in floating point, between DequantizeLinear and QuantizeLinear.
+"""Float islands: the one place where a `qoperator` file computes in floating point, between DequantizeLinear and
+QuantizeLinear.
 
-Their meaning here is the operator in float64, rounded once to float32; a runtime's float32 function may miss it by a few units in the last place.
-onnx's ReferenceEvaluator computes it, with error functions and products of torch's instead of its loops.
-"""
+Their meaning here is the operator in float64, rounded once to float32; a runtime's float32 function may miss it by a
+few units in the last place. onnx's ReferenceEvaluator computes it, with error functions and products of torch's instead
+of its loops."""
 
 from __future__ import annotations
 
@@ -37,7 +38,11 @@ def erf(node: Node, x: Inputs) -> list[Array]:
 def gelu(node: Node, x: Inputs) -> list[Array]:
     """x·Φ(x), or its approximation by tanh."""
     approximate = node.attributes.get("approximate", b"none").decode()
-    return [torch.nn.functional.gelu(torch.from_numpy(_float64(node, x, 0)), approximate=approximate).numpy().astype(np.float32)]
+    return [
+        torch.nn.functional.gelu(torch.from_numpy(_float64(node, x, 0)), approximate=approximate)
+        .numpy()
+        .astype(np.float32)
+    ]
 
 
 def _float64(node: Node, x: Inputs, index: int) -> Array:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from .node import MICROSOFT, Array, Inputs, Node, codes, operator, optional, per_channel, required, scale_of, zero_point_of
+from .node import (
+    MICROSOFT,
+    Array,
+    Inputs,
+    Node,
+    codes,
+    operator,
+    optional,
+    per_channel,
+    required,
+    scale_of,
+    zero_point_of,
+)
 from .numeric import accumulator_bound, check_accumulator, exact_float, requantize
 
 
-def columns_bound(b: Array, b_zero: Array | None, input_type: np.dtype[np.generic], input_zero: int, bias: Array | None = None) -> int:
+def columns_bound(
+    b: Array, b_zero: Array | None, input_type: np.dtype[np.generic], input_zero: int, bias: Array | None = None
+) -> int:
     """E9: the largest |accumulator| of A @ B + bias for any A; b (..., K, N), b_zero (N,), bias (N,)."""
     rows = b.swapaxes(-1, -2).reshape(-1, b.shape[-2])  # (... * N, K)
     repeats = rows.shape[0] // b.shape[-1]
@@ -53,7 +67,9 @@ def qgemm(node: Node, x: Inputs) -> list[Array]:
     b_scale = per_channel(node, x, 4, b.shape[1])
     if b_scale is None or b_scale.dtype != np.float32:
         raise node.error("its weight needs a float32 scale")
-    total = _product(node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 5, b.shape[1]), gemm_bias(node, x, b.shape[1]))
+    total = _product(
+        node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 5, b.shape[1]), gemm_bias(node, x, b.shape[1])
+    )
     multiplier = scale_of(node, x, 1) * b_scale  # (N,) float32
     y_zero = optional(x, 8)
     if y_zero is None:
@@ -79,4 +95,8 @@ def qlinear_matmul(node: Node, x: Inputs) -> list[Array]:
 def matmul_integer(node: Node, x: Inputs) -> list[Array]:
     """The accumulator itself, int32; inputs a, b, a_zero, b_zero."""
     a, b = codes(node, x, 0), codes(node, x, 1)
-    return [np.asarray(_product(node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 3, b.shape[-1])).astype(np.int32))]
+    return [
+        np.asarray(
+            _product(node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 3, b.shape[-1])).astype(np.int32)
+        )
+    ]

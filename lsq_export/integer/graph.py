@@ -32,7 +32,11 @@ def load(model: Model) -> Graph:
     proto = model if isinstance(model, onnx.ModelProto) else onnx.load(fspath(model))
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     constants = {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer}
-    inputs = {i.name: onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type) for i in proto.graph.input if i.name not in constants}
+    inputs = {
+        i.name: onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)
+        for i in proto.graph.input
+        if i.name not in constants
+    }
     nodes = tuple(Node.from_proto(n, opset) for n in proto.graph.node)
     known = {*constants, *inputs, ""}
     for node in nodes:
@@ -52,5 +56,7 @@ def needed(graph: Graph, outputs: tuple[str, ...]) -> tuple[Node, ...]:
             wanted.update(node.inputs)
     missing = set(outputs) - {*graph.constants, *graph.inputs, *(o for n in graph.nodes for o in n.outputs)}
     if missing:
-        raise QuantizationError(f"tensor {min(missing)} is not in the model; its outputs are {', '.join(graph.outputs)}")
+        raise QuantizationError(
+            f"tensor {min(missing)} is not in the model; its outputs are {', '.join(graph.outputs)}"
+        )
     return tuple(reversed(kept))

@@ -15,7 +15,10 @@ def _along_axis(node: Node, value: Array, x: Array) -> Array:
         return value.reshape(())
     axis = int(node.attributes.get("axis", 1))
     if value.ndim != 1 or value.size != x.shape[axis] or node.attributes.get("block_size", 0):
-        raise node.error(f"scale of shape {list(value.shape)} for a tensor of shape {list(x.shape)} on axis {axis}: use per tensor or per axis")
+        raise node.error(
+            f"scale of shape {list(value.shape)} for a tensor of shape {list(x.shape)} on axis {axis}: use per tensor "
+            "or per axis"
+        )
     shape = [1] * x.ndim
     shape[axis] = value.size
     return value.reshape(shape)
@@ -34,7 +37,9 @@ def quantize(node: Node, x: Inputs) -> list[Array]:
         raise node.error(f"output type {dtype}: uint8 and int8 are supported")
     shift = np.float32(0) if zero is None else _along_axis(node, zero, values).astype(np.float32)
     info = np.iinfo(dtype)
-    return [np.asarray(quantize_linear(values, _along_axis(node, scale, values), shift, info.min, info.max)).astype(dtype)]
+    return [
+        np.asarray(quantize_linear(values, _along_axis(node, scale, values), shift, info.min, info.max)).astype(dtype)
+    ]
 
 
 @operator("DequantizeLinear")
@@ -42,8 +47,12 @@ def dequantize(node: Node, x: Inputs) -> list[Array]:
     """E2 in float32: (code - zero point) * scale. int32 rounds to float32 first, as ONNX Runtime does."""
     values, scale, zero = required(node, x, 0), required(node, x, 1), optional(x, 2)
     if values.dtype not in (np.uint8, np.int8, np.int32) or scale.dtype != np.float32:
-        raise node.error(f"input is {values.dtype} with a scale of {scale.dtype}: uint8, int8 or int32 with float32 are supported")
+        raise node.error(
+            f"input is {values.dtype} with a scale of {scale.dtype}: uint8, int8 or int32 with float32 are supported"
+        )
     if values.dtype == np.int32 and zero is not None and zero.any():
         raise node.error("an int32 input with a zero point other than 0 is not supported")
     shift = np.float32(0) if zero is None else _along_axis(node, zero, values).astype(np.float32)
-    return [np.asarray(dequantize_linear(values.astype(np.float32), _along_axis(node, scale, values), shift), np.float32)]
+    return [
+        np.asarray(dequantize_linear(values.astype(np.float32), _along_axis(node, scale, values), shift), np.float32)
+    ]

@@ -36,7 +36,15 @@ class Node:
         """The node of a model whose ONNX opset is `opset`; a node without a name is called after its first output."""
         domain = "" if proto.domain in ("", "ai.onnx") else proto.domain + "."
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
-        return Node(proto.name or proto.output[0], domain + proto.op_type, tuple(proto.input), tuple(proto.output), attributes, proto, opset)
+        return Node(
+            proto.name or proto.output[0],
+            domain + proto.op_type,
+            tuple(proto.input),
+            tuple(proto.output),
+            attributes,
+            proto,
+            opset,
+        )
 
     def error(self, problem: str) -> QuantizationError:
         """One line that names the node and its operator."""
@@ -102,5 +110,7 @@ def per_channel(node: Node, x: Inputs, index: int, channels: int) -> Array | Non
     if value is None:
         return None
     if value.size not in (1, channels):
-        raise node.error(f"{node.inputs[index]} has {value.size} elements: 1 or {channels} (output channels) are needed")
+        raise node.error(
+            f"{node.inputs[index]} has {value.size} elements: 1 or {channels} (output channels) are needed"
+        )
     return np.broadcast_to(value.reshape(-1), (channels,))

@@ -51,11 +51,16 @@ def round_int32(node: Node, values: Array) -> Array:
     """Round half to even, refusing what the int32 conversion of a kernel cannot hold."""
     largest = float(np.abs(values).max(initial=0.0))
     if not largest < INT32_LIMIT:
-        raise node.error(f"a value of {largest:.3g} output steps does not fit int32; the input scales are too large for the output scale")
+        raise node.error(
+            f"a value of {largest:.3g} output steps does not fit int32; the input scales are too large for the output "
+            "scale"
+        )
     return np.rint(values)
 
 
-def accumulator_bound(weight: Array, weight_zero: Array | int, input_type: npt.DTypeLike, input_zero: int, bias: Array | None) -> int:
+def accumulator_bound(
+    weight: Array, weight_zero: Array | int, input_type: npt.DTypeLike, input_zero: int, bias: Array | None
+) -> int:
     """E9: the largest |accumulator| that any input can produce; weight (channels, products of one output).
 
     max over channels of sum|w - z_w| * max|x - Z_x| + |bias|, over all codes x of the input's container.
@@ -72,14 +77,17 @@ def accumulator_bound(weight: Array, weight_zero: Array | int, input_type: npt.D
 def check_accumulator(node: Node, bound: int) -> int:
     """The bound itself, if the accumulator fits 32 bits."""
     if bound >= INT32_LIMIT:
-        raise node.error(f"its accumulator can reach {bound}: over 32 bits; use fewer weight bits, a smaller gain or fewer input channels")
+        raise node.error(
+            f"its accumulator can reach {bound}: over 32 bits; use fewer weight bits, a smaller gain or fewer input "
+            "channels"
+        )
     return bound
 
 
 def exact_float(bound: int) -> type[np.float32] | type[np.float64]:
-    """The narrowest float type in which every partial sum of products is an exact integer, whatever the order of summing.
+    """The narrowest float type in which every partial sum of products is an exact integer, whatever the order of
+    summing.
 
-    Floats, because BLAS multiplies matrices of floats over 100 times faster than numpy multiplies integers. Partial sums are
-    integers of at most `bound`: exact in float32 up to 2^24, in float64 up to 2^53, FMA or not.
-    """
+    Floats, because BLAS multiplies matrices of floats over 100 times faster than numpy multiplies integers. Partial
+    sums are integers of at most `bound`: exact in float32 up to 2^24, in float64 up to 2^53, FMA or not."""
     return np.float32 if bound < FLOAT32_EXACT else np.float64

@@ -55,10 +55,11 @@ def _global(node: Node, x: Inputs) -> Array:
 
 @operator(f"{MICROSOFT}.QLinearAveragePool")
 def average_pool(node: Node, x: Inputs) -> list[Array]:
-    """Values summed in float32 in row-major order, / count, / S_y, + Z_y, rounded half to even (in this order, ONNX Runtime qlinear_pool).
+    """Values summed in float32 in row-major order, / count, / S_y, + Z_y, rounded half to even (in this order, ONNX
+    Runtime qlinear_pool).
 
-    Z_y is added before the rounding. A window that is the whole unpadded input is a global average pool: another formula.
-    """
+    Z_y is added before the rounding. A window that is the whole unpadded input is a global average pool: another
+    formula."""
     if node.attributes.get("channels_last", 0):
         raise node.error("channels_last 1 is not supported")
     values = codes(node, x, 0)

@@ -1,4 +1,7 @@
-"""Operators that move, select or compare codes without arithmetic on values; onnx's ReferenceEvaluator runs them, exactly."""
+"""Operators that move, select or compare codes without arithmetic on values;
+
+onnx's ReferenceEvaluator runs them, exactly.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ def move(node: Node, x: Inputs) -> list[Array]:
 def resize(node: Node, x: Inputs) -> list[Array]:
     """Mode nearest with scales, as torch has it: along each axis, output i reads input floor(i / scale), in float32."""
     values, scales = required(node, x, 0), required(node, x, 2)
-    how = tuple(node.attributes.get(name, b"").decode() for name in ("mode", "coordinate_transformation_mode", "nearest_mode"))
+    how = tuple(
+        node.attributes.get(name, b"").decode() for name in ("mode", "coordinate_transformation_mode", "nearest_mode")
+    )
     if how != ("nearest", "asymmetric", "floor"):
         raise node.error(f"Resize by {', '.join(how)} is not supported")
     for axis, scale in enumerate(scales):
@@ -54,7 +59,11 @@ def pad(node: Node, x: Inputs) -> list[Array]:
     """Codes around a tensor; a negative count takes as many away (mode constant)."""
     values, counts = required(node, x, 0), required(node, x, 1).reshape(2, -1).T
     mode = node.attributes.get("mode", b"constant").decode()
-    if mode not in ("constant", "reflect", "edge") or len(counts) != values.ndim or (mode != "constant" and counts.min() < 0):
+    if (
+        mode not in ("constant", "reflect", "edge")
+        or len(counts) != values.ndim
+        or (mode != "constant" and counts.min() < 0)
+    ):
         raise node.error(f"a Pad of mode {mode} by {counts.tolist()} is not supported")
     inside = values[tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(counts, values.shape, strict=True))]
     value = {"constant_values": required(node, x, 2)} if mode == "constant" else {}
@@ -88,4 +97,7 @@ def _integers(node: Node, x: Inputs) -> None:
 
 
 def _float_error(node: Node, values: Array) -> Exception:
-    return node.error(f"{values.dtype} arithmetic on {node.inputs[0]} has no place in an integer graph; quantize its inputs and output")
+    return node.error(
+        f"{values.dtype} arithmetic on {node.inputs[0]} has no place in an integer graph; quantize its inputs and "
+        "output"
+    )

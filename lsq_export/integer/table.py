@@ -12,13 +12,35 @@ from calib.grid import dequantize_linear, quantize_linear
 from .node import MICROSOFT, Array, Inputs, Node, codes, operator, required, scale_of, zero_point_of
 from .numeric import fma32
 
-# The rational approximation of the logistic function that ONNX Runtime shares with Eigen: x * P(x^2) / Q(x^2) + 1/2 on [-18, 18].
-LOGISTIC_P = (4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01)
-LOGISTIC_Q = (6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01)
+# The rational approximation of the logistic function that ONNX Runtime shares with Eigen: x * P(x^2) / Q(x^2) + 1/2 on
+# [-18, 18].
+LOGISTIC_P = (
+    4.37031012579801e-11,
+    1.15627324459942e-07,
+    6.08574864600143e-05,
+    8.51377133304701e-03,
+    2.48287947061529e-01,
+)
+LOGISTIC_Q = (
+    6.10247389755681e-13,
+    5.76102136993427e-09,
+    6.29106785017040e-06,
+    1.70198817374094e-03,
+    1.16817656904453e-01,
+    9.93151921023180e-01,
+)
 
 
-def _table(dtype: np.dtype[np.integer[Any]], grid: tuple[np.float32, int], function: Callable[[Array], Array], out: tuple[np.float32, int]) -> Array:
-    """Codes of function(x) for the 256 codes of x, ordered by their bytes: dequantize, apply, quantize (E2), all in float32."""
+def _table(
+    dtype: np.dtype[np.integer[Any]],
+    grid: tuple[np.float32, int],
+    function: Callable[[Array], Array],
+    out: tuple[np.float32, int],
+) -> Array:
+    """Codes of function(x) for the 256 codes of x, ordered by their bytes:
+
+    dequantize, apply, quantize (E2), all in float32.
+    """
     info = np.iinfo(dtype)
     every = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
     values = function(dequantize_linear(every, grid[0], np.float32(grid[1])))
@@ -59,7 +81,10 @@ def logistic(v: Array) -> Array:
 
 @operator(f"{MICROSOFT}.QLinearConcat")
 def concat(node: Node, x: Inputs) -> list[Array]:
-    """Inputs y_scale, y_zero, then (x, scale, zero) of each part: the table of the identity, a copy where the grids are the same."""
+    """Inputs y_scale, y_zero, then (x, scale, zero) of each part:
+
+    the table of the identity, a copy where the grids are the same.
+    """
     if len(x) < 5 or (len(x) - 2) % 3:
         raise node.error(f"it has {len(x)} inputs: y_scale, y_zero and three for each part are needed")
     out = (scale_of(node, x, 0), zero_point_of(node, x, 1))

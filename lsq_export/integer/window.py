@@ -44,7 +44,9 @@ class Window:
 
 
 def window(node: Node, x: Array, kernel: tuple[int, ...]) -> Window:
-    """The window of a convolution or pool with attributes strides, dilations, pads, auto_pad and ceil_mode on x (N, C, *size)."""
+    """The window of a convolution or pool with attributes strides, dilations, pads, auto_pad and ceil_mode on x (N, C,
+    *size).
+    """
     rank = x.ndim - 2
     if len(kernel) != rank or rank < 1:
         raise node.error(f"kernel {list(kernel)} does not fit an input of shape {list(x.shape)}")
@@ -69,6 +71,8 @@ def window(node: Node, x: Array, kernel: tuple[int, ...]) -> Window:
         if ceil and (count - 1) * s >= n + pads[i]:
             count -= 1  # a window that would start in the pad at the end does not exist
         if count < 1:
-            raise node.error(f"kernel {k} (dilation {d}) is larger than the padded input of {n + pads[i] + pads[rank + i]}")
+            raise node.error(
+                f"kernel {k} (dilation {d}) is larger than the padded input of {n + pads[i] + pads[rank + i]}"
+            )
         output.append(count)
     return Window(kernel, strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]), size, tuple(output))

@@ -8,8 +8,7 @@ from typing import Any
 import jinja2
 
 from calib.errors import QuantizationError
-
-from ..parity import NUDGED
+from lsq_export.verification.parity import NUDGED
 
 __all__ = ["render"]
 
@@ -20,20 +19,33 @@ def render(manifest: dict[str, Any], parity: dict[str, Any]) -> str:
     Errors (QuantizationError): one of them lacks something that the report shows.
     """
     template = resources.files(__name__).joinpath("bundle.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(percent=_percent, number=_number)
     try:
-        return environment.from_string(template).render(manifest=manifest, parity=parity, nudged=NUDGED, made_from=_made_from(manifest.get("source")))
+        return environment.from_string(template).render(
+            manifest=manifest, parity=parity, nudged=NUDGED, made_from=_made_from(manifest.get("source"))
+        )
     except (jinja2.UndefinedError, TypeError) as error:
-        raise QuantizationError(f"manifest.json or parity.json lacks what the report shows ({error}): run lsq-export verify on the bundle") from error
+        raise QuantizationError(
+            f"manifest.json or parity.json lacks what the report shows ({error}): run lsq-export verify on the bundle"
+        ) from error
 
 
 def _made_from(source: object) -> str:
     """resnet18 W4A4, checkpoint r18.safetensors, data digits: as far as the command line noted it."""
     known: dict[str, Any] = source if isinstance(source, dict) else {}
     model, config = (known[key] if isinstance(known.get(key), dict) else {} for key in ("model", "config"))
-    bits = f"W{config['weight_bits']}A{config['activation_bits']}" if {"weight_bits", "activation_bits"} <= config.keys() else ""
-    parts = [f"{model.get('name', '')} {bits}".strip(), *(f"{key} {known[key]}" for key in ("checkpoint", "data") if known.get(key))]
+    bits = (
+        f"W{config['weight_bits']}A{config['activation_bits']}"
+        if {"weight_bits", "activation_bits"} <= config.keys()
+        else ""
+    )
+    parts = [
+        f"{model.get('name', '')} {bits}".strip(),
+        *(f"{key} {known[key]}" for key in ("checkpoint", "data") if known.get(key)),
+    ]
     return ", ".join(part for part in parts if part)
 
 

@@ -9,22 +9,30 @@ from typing import TYPE_CHECKING
 import jinja2
 
 if TYPE_CHECKING:
-    from ..bench import Record
+    from lsq_export.bench import Record
 
 SHOWN = 0.01  # share of the time from which on an operator type has a row of its own
 
 
 def render_bench(records: Sequence[Record]) -> str:
-    """HTML of one or more records: medians of several runs first, then each run with its latencies and the share of each operator type."""
-    from ..bench.journal import summarize
+    """HTML of one or more records:
+
+    medians of several runs first, then each run with its latencies and the share of each operator type.
+    """
+    from lsq_export.bench.journal import summarize
 
     template = resources.files(__package__).joinpath("bench.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(
-        megabytes=lambda count: "–" if count is None else f"{count / 1e6:.2f} MB", percent=lambda share: f"{100 * share:.1f} %"
+        megabytes=lambda count: "–" if count is None else f"{count / 1e6:.2f} MB",
+        percent=lambda share: f"{100 * share:.1f} %",
     )
     summaries = [summary for summary in summarize(records) if summary.runs > 1 and summary.speedups]
-    return environment.from_string(template).render(records=records, summaries=summaries, operators=[_operators(record) for record in records])
+    return environment.from_string(template).render(
+        records=records, summaries=summaries, operators=[_operators(record) for record in records]
+    )
 
 
 def _operators(record: Record) -> list[str]:
@@ -33,4 +41,6 @@ def _operators(record: Record) -> list[str]:
     for shares in record.operators.values():
         for operator, found in shares.items():
             largest[operator] = max(largest.get(operator, 0.0), found.share)
-    return [operator for operator in sorted(largest, key=lambda operator: -largest[operator]) if largest[operator] >= SHOWN]
+    return [
+        operator for operator in sorted(largest, key=lambda operator: -largest[operator]) if largest[operator] >= SHOWN
+    ]

@@ -1,4 +1,5 @@
-"""Hardware with 4- and 2-bit integers of its own, and the compilers for it: standard operators, codes packed in the narrowest standard type.
+"""Hardware with 4- and 2-bit integers of its own, and the compilers for it: standard operators, codes packed in the
+narrowest standard type.
 
 ONNX Runtime 1.32 runs such files in float, and with its default optimization refuses to load those with 2-bit types.
 """

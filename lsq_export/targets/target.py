@@ -14,9 +14,9 @@ class Target:
     formats      of the files that it reads: "qdq", "qoperator"
     opset        least ONNX operator set of those files (narrow types need a newer one)
     containers   integer types that carry codes there, activations first
-    folds        how real offsets get onto integer zero points there (`lsq_export.fold`), the default first
-    optimization ONNX Runtime's graph optimization that the files are verified with: "default", or "disabled" where its default cannot load them
-    """
+    folds        how real offsets get onto integer zero points there (`lsq_export.rewrite.fold`), the default first
+    optimization ONNX Runtime's graph optimization that the files are verified with: "default", or "disabled" where its
+    default cannot load them"""
 
     name: str
     description: str

@@ -1,4 +1,5 @@
-"""Batch norms over the samples of all ranks, so that a sharded batch trains like a whole one. (torch.nn.SyncBatchNorm does not run on CPUs.)
+"""Batch norms over the samples of all ranks, so that a sharded batch trains like a whole one. (torch.nn.SyncBatchNorm
+does not run on CPUs.)
 
     μ = Σ x / N,  σ² = Σ (x - μ)² / N,  y = γ·(x - μ)/√(σ² + ε) + β;     the sums over all ranks, forward and backward
 
@@ -17,12 +18,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..distributed import Processes
+from .distributed import Processes
 
 
 @contextmanager
 def synchronized(model: nn.Module, processes: Processes) -> Iterator[None]:
-    """Batch norms of the model use the statistics of all ranks inside this block, in training mode; with one process nothing changes."""
+    """Batch norms of the model use the statistics of all ranks inside this block, in training mode;
+
+    with one process nothing changes.
+    """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)] if processes.world > 1 else []
     try:
         for norm in norms:
@@ -34,7 +38,9 @@ def synchronized(model: nn.Module, processes: Processes) -> Iterator[None]:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the ranks. Every rank's loss depends on every rank's x, so the gradient is the sum of the ranks' gradients."""
+    """Sum over the ranks. Every rank's loss depends on every rank's x, so the gradient is the sum of the ranks'
+    gradients.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -60,7 +66,12 @@ def _forward(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
     count, mean = first[-1].detach(), first[:-1] / first[-1].detach()
     centered = x - mean.view(shape)
     variance = _Sum.apply(centered.square().sum(axes)) / count  # [C]
-    if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+    if (
+        norm.track_running_stats
+        and norm.running_mean is not None
+        and norm.running_var is not None
+        and norm.num_batches_tracked is not None
+    ):
         norm.num_batches_tracked.add_(1)
         share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         with torch.no_grad():

@@ -1,4 +1,7 @@
-"""The curve of a training as an SVG or PNG file: loss and accuracy over the epochs of both phases. Needs matplotlib, an extra."""
+"""The curve of a training as an SVG or PNG file:
+
+loss and accuracy over the epochs of both phases. Needs matplotlib, an extra.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import importlib.util
 from pathlib import Path
 
 from calib.errors import QuantizationError
+from lsq_export.files.atomic import replacing
 
-from ..atomic import replacing
 from .log import Histories
 
 EXTRA = "pip install lsq-export[plot]"
@@ -45,6 +48,8 @@ def draw(histories: Histories, path: Path, title: str) -> None:
         axes.legend()
     try:
         with replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
+            figure.savefig(
+                temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None
+            )
     except OSError as error:
         raise QuantizationError(f"curve {path} cannot be written: {error.strerror}") from error

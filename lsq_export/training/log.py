@@ -1,7 +1,7 @@
 """The log of a training: one line of JSON for each epoch.
 
-{"phase": "low-bit", "epoch": 1, "loss": 0.31, "train_accuracy": 0.93, "test_accuracy": 0.95, "seconds": 2.1, "lr": 0.03}
-"""
+{"phase": "low-bit", "epoch": 1, "loss": 0.31, "train_accuracy": 0.93, "test_accuracy": 0.95, "seconds": 2.1, "lr":
+0.03}"""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from calib.errors import QuantizationError
+from lsq_export.files.atomic import replacing
 
-from ..atomic import replacing
 from .recipe import Epoch
 
 Histories = dict[str, tuple[Epoch, ...]]  # {phase: its epochs}
 
 
 class Log:
-    """Appends each epoch once. The first `update` writes the file anew, so that a resumed run repairs what a kill left behind."""
+    """Appends each epoch once.
+
+    The first `update` writes the file anew, so that a resumed run repairs what a kill left behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +29,11 @@ class Log:
 
     def update(self, histories: Histories) -> None:
         """histories: all epochs so far. Errors (QuantizationError): the file cannot be written."""
-        lines = [json.dumps({"phase": phase, **asdict(epoch)}, allow_nan=False) + "\n" for phase, epochs in histories.items() for epoch in epochs]
+        lines = [
+            json.dumps({"phase": phase, **asdict(epoch)}, allow_nan=False) + "\n"
+            for phase, epochs in histories.items()
+            for epoch in epochs
+        ]
         try:
             if self._written is None:
                 with replacing(self.path) as temporary:

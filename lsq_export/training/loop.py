@@ -1,4 +1,7 @@
-"""What changes while a model trains: model, optimizer, schedule, average, place in the data. One object, so that it can be kept and resumed."""
+"""What changes while a model trains:
+
+model, optimizer, schedule, average, place in the data. One object, so that it can be kept and resumed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from calib.errors import QuantizationError
 from calib.quantized import quantized_modules
+from lsq_export.data.dataset import Batches, Dataset
 
-from ..data import Batches, Dataset
-from ..distributed import SINGLE, Processes
+from .distributed import SINGLE, Processes
 from .loss import loss_sum
 from .optimizer import make_optimizer, make_schedule, optimizer_state, restore_optimizer
 from .predict import evaluate
@@ -27,7 +30,10 @@ TEST_BATCH = 256
 
 
 class Loop:
-    """Training of one model. epoch: those completed; step: done in the next one; sums: loss, right answers, samples of these steps."""
+    """Training of one model.
+
+    epoch: those completed; step: done in the next one; sums: loss, right answers, samples of these steps.
+    """
 
     def __init__(
         self,
@@ -42,7 +48,14 @@ class Loop:
     ) -> None:
         if recipe.distill and teacher is None:
             raise QuantizationError(f"distill is {recipe.distill} and there is no teacher: give a float model")
-        self.model, self.data, self.recipe, self.seed, self.device, self.processes = model, data, recipe, seed, device, processes
+        self.model, self.data, self.recipe, self.seed, self.device, self.processes = (
+            model,
+            data,
+            recipe,
+            seed,
+            device,
+            processes,
+        )
         self.teacher = teacher.to(device).eval() if teacher is not None and recipe.distill else None
         self.steps = len(self._batches(0))
         self.optimizer = make_optimizer(model, recipe)
@@ -62,7 +75,10 @@ class Loop:
         return self.model if self.average is None else self.average.module
 
     def run_epoch(self, show: Callable[[str], None], after_step: Callable[[], None]) -> Epoch:
-        """Train for the rest of the epoch and test. Loss and accuracy are those of the forward passes that it learns from."""
+        """Train for the rest of the epoch and test.
+
+        Loss and accuracy are those of the forward passes that it learns from.
+        """
         begin = time.perf_counter() - self.seconds
         self.model.train()
         lr = math.nan
@@ -71,7 +87,10 @@ class Loop:
             self._step(x.to(self.device), y.to(self.device))
             self.seconds = time.perf_counter() - begin
             loss, right, count = self.sums
-            show(f"epoch {self.epoch + 1}/{self.recipe.epochs}  loss {loss / count:.4f}  training accuracy {right / count:.1%}")
+            show(
+                f"epoch {self.epoch + 1}/{self.recipe.epochs}  loss {loss / count:.4f}  training accuracy "
+                f"{right / count:.1%}"
+            )
             if self.step < self.steps:
                 after_step()
         loss, right, count = self.sums
@@ -103,7 +122,9 @@ class Loop:
         self.optimizer.step()
         self.schedule.step()
         with torch.no_grad():
-            for quantizer in self.quantizers:  # as forward will do; but the average, the test and the checkpoint come first
+            for (
+                quantizer
+            ) in self.quantizers:  # as forward will do; but the average, the test and the checkpoint come first
                 quantizer.scale.clamp_(min=quantizer.floor)
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -138,13 +159,19 @@ class Loop:
             restore_optimizer(self.optimizer, state.part("optimizer"), state.values["groups"])
         except (RuntimeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())
-            raise QuantizationError(f"the state does not fit the model ({reason}): its code has changed since; start anew") from error
+            raise QuantizationError(
+                f"the state does not fit the model ({reason}): its code has changed since; start anew"
+            ) from error
         self.schedule.load_state_dict(state.values["schedule"])
         self.epoch, self.step, self.seconds = (state.values[name] for name in ("epoch", "step", "seconds"))
         loss, right, count = state.values["sums"]
         self.sums = (loss, right, count)
         self.history = tuple(Epoch(**epoch) for epoch in state.values["history"])
-        self.good = {name: tensor.to(self.device) for name, tensor in state.part("good").items()} if self.step else snapshot(self.result)
+        self.good = (
+            {name: tensor.to(self.device) for name, tensor in state.part("good").items()}
+            if self.step
+            else snapshot(self.result)
+        )
 
     def restore_random(self, state: State) -> None:
         """The generators that dropout draws from."""
@@ -158,7 +185,11 @@ class Loop:
         found = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             found["cuda"] = torch.cuda.get_rng_state(self.device)
-        return {f"{kind}.{rank}": state for kind, mine in found.items() for rank, state in enumerate(self.processes.gather(mine))}
+        return {
+            f"{kind}.{rank}": state
+            for kind, mine in found.items()
+            for rank, state in enumerate(self.processes.gather(mine))
+        }
 
     def _batches(self, epoch: int, skip: int = 0) -> Batches:
         """The same seed gives the same batches, of which this rank has its share. skip: leave out that many."""

@@ -2,8 +2,8 @@
 
     L = (1 - d)·CE(z, y) + d·T²·KL(softmax(t/T) ‖ softmax(z/T))      arXiv:1503.02531, part 2
 
-z: logits of the model, t: of the teacher, d: `Recipe.distill`, T: `Recipe.temperature`. T² keeps the gradients of both parts of one size.
-"""
+z: logits of the model, t: of the teacher, d: `Recipe.distill`, T: `Recipe.temperature`. T² keeps the gradients of both
+parts of one size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ import torch.nn.functional as F
 from .recipe import Recipe
 
 
-def loss_sum(logits: torch.Tensor, target: torch.Tensor, recipe: Recipe, taught: torch.Tensor | None = None) -> torch.Tensor:
-    """Sum of L over the samples, shape []. logits, taught [N, classes] (taught: None with `distill` 0); target int64 [N]."""
+def loss_sum(
+    logits: torch.Tensor, target: torch.Tensor, recipe: Recipe, taught: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Sum of L over the samples, shape [].
+
+    logits, taught [N, classes] (taught: None with `distill` 0); target int64 [N].
+    """
     hard = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing, reduction="sum")
     if taught is None:
         return hard

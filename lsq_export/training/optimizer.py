@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from calib.errors import QuantizationError
+from lsq_export.qat.prepare_model import quantizers
 
-from ..prepare import quantizers
 from .recipe import Recipe
 
 BETA2 = 0.999
@@ -19,7 +19,8 @@ CYCLE = 0.1  # one-cycle: momentum falls by that while lr rises (arXiv:1708.0712
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Weights of two or more dimensions; biases and batch norms; scales; offsets. Only the first decay; the last two have rates of their own.
+    """Weights of two or more dimensions; biases and batch norms; scales; offsets. Only the first decay; the last two
+    have rates of their own.
 
     Errors (QuantizationError): nothing to train.
     """
@@ -72,18 +73,32 @@ def rate(epochs: float, recipe: Recipe) -> float:
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """({"<parameter>.<name>": tensor}, settings of each group as plain values), for `restore_optimizer`."""
     found = optimizer.state_dict()
-    tensors = {f"{i}.{name}": t for i, values in found["state"].items() for name, t in values.items() if isinstance(t, torch.Tensor)}
-    return tensors, [{name: value for name, value in group.items() if name != "params"} for group in found["param_groups"]]
+    tensors = {
+        f"{i}.{name}": t
+        for i, values in found["state"].items()
+        for name, t in values.items()
+        if isinstance(t, torch.Tensor)
+    }
+    return tensors, [
+        {name: value for name, value in group.items() if name != "params"} for group in found["param_groups"]
+    ]
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], groups: list[dict[str, Any]]) -> None:
-    """The opposite of `optimizer_state`. A buffer gets the memory format of its parameter: fused kernels walk both in the order of memory."""
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """The opposite of `optimizer_state`.
+
+    A buffer gets the memory format of its parameter: fused kernels walk both in the order of memory.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
         like = parameters[int(index)]
-        state.setdefault(int(index), {})[name] = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape and tensor.dim() else tensor
+        state.setdefault(int(index), {})[name] = (
+            torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape and tensor.dim() else tensor
+        )
     kept = [{"params": group["params"]} for group in optimizer.state_dict()["param_groups"]]
     restored = [{**group, **ids} for group, ids in zip(groups, kept, strict=True)]
     for group in restored:

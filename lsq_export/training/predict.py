@@ -9,20 +9,30 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
+from lsq_export.data.dataset import Dataset
 
-from .. import distributed
-from ..data import Dataset
+from . import distributed
 
 
 def predict(model: nn.Module, batches: Iterable[Any], *, device: str | torch.device | None = None) -> torch.Tensor:
-    """Logits [samples, classes] on the CPU, in eval mode, without gradients. batches: input tensors or (input, target) pairs."""
+    """Logits [samples, classes] on the CPU, in eval mode, without gradients.
+
+    batches: input tensors or (input, target) pairs.
+    """
     return torch.cat([logits for logits, _ in _forward(model, batches, device)])
 
 
 def evaluate(
-    model: nn.Module, batches: Iterable[Any], *, device: str | torch.device | None = None, processes: distributed.Processes = distributed.SINGLE
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    device: str | torch.device | None = None,
+    processes: distributed.Processes = distributed.SINGLE,
 ) -> float:
-    """Top-1 accuracy, 0-1, in eval mode. batches: (input, target) pairs. processes: each has its share of the batches, the result is that of all."""
+    """Top-1 accuracy, 0-1, in eval mode.
+
+    batches: (input, target) pairs. processes: each has its share of the batches, the result is that of all.
+    """
     right = total = 0.0
     for logits, target in _forward(model, batches, device, some=processes.world == 1):
         if target is None:
@@ -41,10 +51,14 @@ def check_fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
     except QuantizationError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        raise QuantizationError(f"the model fails on an input of shape {shape}: {' '.join(str(error).split())}") from error
+        raise QuantizationError(
+            f"the model fails on an input of shape {shape}: {' '.join(str(error).split())}"
+        ) from error
     if logits.ndim != 2 or logits.shape[1] < data.num_classes:
         found = f"the model gives {list(logits.shape)} for an input of shape {shape}"
-        raise QuantizationError(f"{found}, the data have {data.num_classes} classes: build it with num_classes={data.num_classes}")
+        raise QuantizationError(
+            f"{found}, the data have {data.num_classes} classes: build it with num_classes={data.num_classes}"
+        )
 
 
 def _forward(

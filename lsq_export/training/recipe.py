@@ -14,9 +14,11 @@ ScheduleName = Literal["cosine", "one-cycle"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training run. lr: the highest learning rate; warmup: epochs from 0 to lr; then a cosine down to 0.
+    """Settings of one training run. lr: the highest learning rate; warmup: epochs from 0 to lr; then a cosine down to
+    0.
 
-    grid_lr: factor on lr for scales and offsets. clip_norm: gradients longer than that (all parameters together) are shortened to it; 0: never.
+    grid_lr: factor on lr for scales and offsets. clip_norm: gradients longer than that (all parameters together) are
+    shortened to it; 0: never.
 
     optimizer        "sgd" (Nesterov), or "adam": AdamW (arXiv:1711.05101), whose decay is decoupled; momentum is then β1
     schedule         "cosine", or "one-cycle" (arXiv:1708.07120): lr/25 up to lr over 30 % of the steps, then down, momentum the other way; no warmup
@@ -63,16 +65,21 @@ class Recipe:
 
 
 PRETRAIN = Recipe(epochs=25, lr=0.05)
-# Low-bit training is less forgiving: without the two safeguards one seed in three diverged at W2A2 (8-bit weight scales grew a thousandfold).
+# Low-bit training is less forgiving: without the two safeguards one seed in three diverged at W2A2 (8-bit weight scales
+# grew a thousandfold).
 FINETUNE = Recipe(epochs=10, lr=0.03, weight_decay=1e-4, grid_lr=0.1, clip_norm=1.0)
-# AdamW's steps are as long as lr, whatever the gradient: the defaults of torch. (QAT of `tiny` on digits, W2A2, lost a point or two with 3e-4.)
+# AdamW's steps are as long as lr, whatever the gradient: the defaults of torch. (QAT of `tiny` on digits, W2A2, lost a
+# point or two with 3e-4.)
 PRETRAIN_ADAM = replace(PRETRAIN, optimizer="adam", lr=1e-3, weight_decay=1e-2)
 FINETUNE_ADAM = replace(FINETUNE, optimizer="adam", lr=1e-3, weight_decay=1e-2)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: mean training loss, accuracies in 0-1, wall time in seconds. epoch counts from 1. lr: of the epoch's last step."""
+    """What one epoch gave: mean training loss, accuracies in 0-1, wall time in seconds.
+
+    epoch counts from 1. lr: of the epoch's last step.
+    """
 
     epoch: int
     loss: float
@@ -84,7 +91,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The completed epochs. interrupted: stopped by Ctrl-C; the model is then in the state of the last completed epoch."""
+    """The completed epochs.
+
+    interrupted: stopped by Ctrl-C; the model is then in the state of the last completed epoch.
+    """
 
     epochs: tuple[Epoch, ...]
     interrupted: bool

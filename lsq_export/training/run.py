@@ -20,12 +20,14 @@ from .state import State, StateFile
 
 
 class Run:
-    """One run of a job through its phases. results: plain values that the rest of the run needs; histories: the completed epochs of each phase."""
+    """One run of a job through its phases.
+
+    results: plain values that the rest of the run needs; histories: the completed epochs of each phase.
+    """
 
     def __init__(self, file: StateFile, log: Log, *, every: int = 0, resume: bool = False, writes: bool = True) -> None:
-        """every: steps between states within an epoch; 0: only between epochs. resume: go on where the file says; errors: `StateFile.read`.
-        writes: not on all of several processes.
-        """
+        """every: steps between states within an epoch; 0: only between epochs. resume: go on where the file says;
+        errors: `StateFile.read`. writes: not on all of several processes."""
         self.file, self.log, self.every, self.writes = file, log, every, writes
         self.saved = file.read() if resume else None
         self.results: dict[str, Any] = {}
@@ -40,7 +42,10 @@ class Run:
         return self.saved.state if self.saved is not None and self.saved.phase == phase else None
 
     def keep(self, phase: str, teacher: nn.Module | None = None) -> Callable[[State], None]:
-        """The function that `fit` calls with its states. teacher: a model that the phase needs to the end, kept with them."""
+        """The function that `fit` calls with its states.
+
+        teacher: a model that the phase needs to the end, kept with them.
+        """
         before = {name: [asdict(epoch) for epoch in epochs] for name, epochs in self.histories.items() if name != phase}
         more = {} if teacher is None else {f"teacher.{name}": tensor for name, tensor in teacher.state_dict().items()}
 

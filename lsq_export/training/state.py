@@ -19,9 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from calib.errors import QuantizationError
-
-from .. import tensor_file
-from ..atomic import sweep
+from lsq_export.files import tensor_file
+from lsq_export.files.atomic import sweep
 
 FORMAT = "1"  # raise it when the meaning of the content changes
 _KEY = "lsq_export_state"
@@ -68,16 +67,24 @@ class StateFile:
     def read(self) -> Saved:
         """Errors (QuantizationError): missing, damaged, not ours, of another job (which option differs)."""
         if not self.path.is_file():
-            raise QuantizationError(f"--resume: {self.path} does not exist, so no run was interrupted here; leave --resume out")
+            raise QuantizationError(
+                f"--resume: {self.path} does not exist, so no run was interrupted here; leave --resume out"
+            )
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get(_KEY) != FORMAT:
-                    raise QuantizationError(f"--resume: {self.path} is no state of this version of lsq-export train; {ANEW}")
-                phase, identity, results, values = (json.loads(metadata[name]) for name in ("phase", "identity", "results", "values"))
+                    raise QuantizationError(
+                        f"--resume: {self.path} is no state of this version of lsq-export train; {ANEW}"
+                    )
+                phase, identity, results, values = (
+                    json.loads(metadata[name]) for name in ("phase", "identity", "results", "values")
+                )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise QuantizationError(f"--resume: {self.path} is damaged ({' '.join(str(error).split())}); {ANEW}") from error
+            raise QuantizationError(
+                f"--resume: {self.path} is damaged ({' '.join(str(error).split())}); {ANEW}"
+            ) from error
         self._check(identity)
         return Saved(phase, State(values, tensors), results)
 

@@ -1,8 +1,8 @@
 """The paper's claims, each as a number with its uncertainty and a verdict.
 
-Differences are paired: the same seed means the same float model, batches and calibration images. A verdict other than "undecided" needs the whole
-95 % interval on one side of zero, or p < 0.05, so that noise is not called a gain; and one of the two networks must have learned something.
-"""
+Differences are paired: the same seed means the same float model, batches and calibration images. A verdict other than
+"undecided" needs the whole 95 % interval on one side of zero, or p < 0.05, so that noise is not called a gain; and one
+of the two networks must have learned something."""
 
 from __future__ import annotations
 
@@ -59,14 +59,23 @@ def paired(found: Mapping[Cell, Mapping[int, Result]], better: Cell, worse: Cell
 
 
 def _four_is_not_worse(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
-    """Table 1 of the paper: LSQ+ (configuration 4) against LSQ (1), and against LSQ with signed codes where inputs are signed (1s)."""
+    """Table 1 of the paper:
+
+    LSQ+ (configuration 4) against LSQ (1), and against LSQ with signed codes where inputs are signed (1s).
+    """
     if network not in SWISH_NETWORKS:
         return
     for baseline in ("1", "1s"):
         for bits in (2, 3, 4):
             pair: tuple[Cell, Cell] = (network, bits, "4", "mse"), (network, bits, baseline, "lsq")
             gains = list(paired(found, *pair).values())
-            yield _sign(f"configuration 4 ≥ {baseline} on Swish networks", network, f"W{bits}A{bits}", gains, guessing(found, pair))
+            yield _sign(
+                f"configuration 4 ≥ {baseline} on Swish networks",
+                network,
+                f"W{bits}A{bits}",
+                gains,
+                guessing(found, pair),
+            )
 
 
 def _gain_grows(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
@@ -74,11 +83,15 @@ def _gain_grows(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Ite
     if network not in SWISH_NETWORKS:
         return
     for baseline in ("1", "1s"):
-        pairs: list[tuple[Cell, Cell]] = [((network, bits, "4", "mse"), (network, bits, baseline, "lsq")) for bits in WIDTHS]
+        pairs: list[tuple[Cell, Cell]] = [
+            ((network, bits, "4", "mse"), (network, bits, baseline, "lsq")) for bits in WIDTHS
+        ]
         low, high = (paired(found, *pair) for pair in pairs)
         growth = [low[seed] - high[seed] for seed in sorted(low.keys() & high.keys())]
         blind = any(guessing(found, pair) for pair in pairs)
-        yield _sign(f"the gain of 4 over {baseline} is larger at W2A2 than at W4A4", network, "W2A2 - W4A4", growth, blind)
+        yield _sign(
+            f"the gain of 4 over {baseline} is larger at W2A2 than at W4A4", network, "W2A2 - W4A4", growth, blind
+        )
 
 
 def _better_start(found: Mapping[Cell, Mapping[int, Result]], network: str) -> Iterator[Check]:
@@ -100,7 +113,13 @@ def _smaller_spread(found: Mapping[Cell, Mapping[int, Result]], network: str) ->
         theirs = _trained(found, (*cell[:3], other))
         claim, where = f"LSQ+ initialization has a smaller spread than {INIT_NAMES[other]}", f"W{bits}A{bits}"
         if min(len(ours), len(theirs)) < 2:
-            yield Check(claim, network, where, f"{len(ours)} and {len(theirs)} seeds", MISSING if not (ours and theirs) else UNDECIDED)
+            yield Check(
+                claim,
+                network,
+                where,
+                f"{len(ours)} and {len(theirs)} seeds",
+                MISSING if not (ours and theirs) else UNDECIDED,
+            )
             continue
         p, q = f_test(theirs, ours), f_test(ours, theirs)
         blind = guessing(found, (cell, (*cell[:3], other)))
@@ -114,7 +133,12 @@ def _reaches_float(found: Mapping[Cell, Mapping[int, Result]], network: str) -> 
     """The paper's ResNet-18 at W4A4 is as good as in float."""
     if network == "resnet18":
         runs = found.get((network, 4, "4", "mse"), {})
-        yield _sign("W4A4 reaches floating point", network, "W4A4, configuration 4", [r.trained - r.float_accuracy for _, r in sorted(runs.items())])
+        yield _sign(
+            "W4A4 reaches floating point",
+            network,
+            "W4A4, configuration 4",
+            [r.trained - r.float_accuracy for _, r in sorted(runs.items())],
+        )
 
 
 def figure(difference: Estimate, blind: bool = False) -> str:
@@ -130,9 +154,15 @@ def _trained(found: Mapping[Cell, Mapping[int, Result]], cell: Cell) -> list[flo
 
 
 def guessing(found: Mapping[Cell, Mapping[int, Result]], compared: Sequence[Cell]) -> bool:
-    """Whether none of these cells is better than guessing (known for digits, with ten classes): then their differences mean nothing."""
+    """Whether none of these cells is better than guessing (known for digits, with ten classes):
+
+    then their differences mean nothing.
+    """
     runs = [list(found.get(cell, {}).values()) for cell in compared]
-    return all(each and each[0].settings.hard is not None and fmean(r.trained for r in each) < LEARNED / CLASSES for each in runs)
+    return all(
+        each and each[0].settings.hard is not None and fmean(r.trained for r in each) < LEARNED / CLASSES
+        for each in runs
+    )
 
 
 def _sign(claim: str, network: str, where: str, differences: Sequence[float], blind: bool = False) -> Check:
@@ -143,5 +173,7 @@ def _sign(claim: str, network: str, where: str, differences: Sequence[float], bl
     text = figure(estimate, blind)
     if estimate.half_width is None or blind:
         return Check(claim, network, where, text, UNDECIDED)
-    verdict = HOLDS if estimate.mean > estimate.half_width else FAILS if estimate.mean < -estimate.half_width else UNDECIDED
+    verdict = (
+        HOLDS if estimate.mean > estimate.half_width else FAILS if estimate.mean < -estimate.half_width else UNDECIDED
+    )
     return Check(claim, network, where, text, verdict)

@@ -1,8 +1,7 @@
 """What the tables are measured on: digits made hard, or a folder of images, both with inputs in 0 … 1.
 
-The inputs are not negative because configuration 1 has no negative codes: with the mean subtracted, LSQ would lose half of each image in the first
-layer, and a comparison with LSQ+ would measure that.
-"""
+The inputs are not negative because configuration 1 has no negative codes: with the mean subtracted, LSQ would lose half
+of each image in the first layer, and a comparison with LSQ+ would measure that."""
 
 from __future__ import annotations
 
@@ -10,7 +9,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lsq_export.data import Dataset, Split, TensorSplit, draw_moves, load, shift
+from lsq_export.data.augment import draw_moves, shift
+from lsq_export.data.dataset import Dataset, Split, TensorSplit
+from lsq_export.data.loading import load
 
 from .digits import CLASSES, HardDigits
 
@@ -28,7 +29,9 @@ def hard_digits(hard: HardDigits) -> Dataset:
 
     def spoil(x: torch.Tensor) -> torch.Tensor:
         moved = shift(x * std + mean, hard.shift, draw_moves(len(x), hard.shift, generator))
-        noise = hard.noise * torch.randn(len(x), 1, *x.shape[2:], generator=generator)  # the same in all channels: the images are gray
+        noise = hard.noise * torch.randn(
+            len(x), 1, *x.shape[2:], generator=generator
+        )  # the same in all channels: the images are gray
         return (moved + noise).clamp(0.0, 1.0)
 
     copies = torch.cat([spoil(test.x) for _ in range(hard.test_copies)])

@@ -1,8 +1,8 @@
-"""What the first grids do to a float model's activations, before any training: size of the steps, squared error, channels that are lost.
+"""What the first grids do to a float model's activations, before any training: size of the steps, squared error,
+channels that are lost.
 
-A grid belongs to a whole tensor: the least squared error is mostly that of the channels with large values, and a channel with small ones may end up
-on one code, where the layer behind sees nothing of it.
-"""
+A grid belongs to a whole tensor: the least squared error is mostly that of the channels with large values, and a
+channel with small ones may end up on one code, where the layer behind sees nothing of it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from calib.drift.range_use import RangeCounter
 from calib.grid import quantize
-from calib.initialize import look_on
+from calib.initialization.first_grids import look_on
 from calib.quantized import Quantized
-from calib.range_use import RangeCounter
 
 from .grids_file import FirstGrids, GridsFile
 from .plan import Run, Settings, starts
@@ -58,9 +58,16 @@ class LayerUse:
 
 
 def measure_all(
-    networks: Iterable[str], bits: int, settings: Mapping[str, Settings], directory: Path, show: Callable[[str], None] = lambda text: None
+    networks: Iterable[str],
+    bits: int,
+    settings: Mapping[str, Settings],
+    directory: Path,
+    show: Callable[[str], None] = lambda text: None,
 ) -> GridsFile:
-    """Each network at W`bits`A`bits`, each of its starts, on the float model in `directory`. show: called after each with what was done."""
+    """Each network at W`bits`A`bits`, each of its starts, on the float model in `directory`.
+
+    show: called after each with what was done.
+    """
     rows, used = [], {}
     for network in networks:
         used[network] = settings[network]
@@ -81,7 +88,10 @@ def measure(run: Run, settings: Settings, directory: Path) -> FirstGrids:
 
 
 def look(model: nn.Module, batches: Iterable[Any]) -> dict[str, LayerUse]:
-    """{name: use} of the activation quantizers with inputs of four dimensions. The model runs in float, so each sees what no other has changed."""
+    """{name: use} of the activation quantizers with inputs of four dimensions.
+
+    The model runs in float, so each sees what no other has changed.
+    """
     uses: dict[str, LayerUse] = {}
     look_on(model, batches, partial(_look, uses))
     return uses

@@ -1,4 +1,7 @@
-"""The file of first grids: what each initialization makes of a float model's activations. `first_grids` measures it, RESULTS.md shows it."""
+"""The file of first grids:
+
+what each initialization makes of a float model's activations. `first_grids` measures it, RESULTS.md shows it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import QuantizationError
-from lsq_export.atomic import replacing
+from lsq_export.files.atomic import replacing
 
 from .plan import INITS, Settings
 
@@ -18,11 +21,11 @@ NAME = "first-grids.json"  # beside the record in models/results
 
 @dataclass(frozen=True)
 class FirstGrids:
-    """Of one configuration and initialization; means over the `layers`: activation quantizers with inputs of four dimensions that vary.
+    """Of one configuration and initialization; means over the `layers`: activation quantizers with inputs of four
+    dimensions that vary.
 
-    step: s in units of the tensor's σ. error: squared error of x̂ in units of the tensor's variance. constant: share (0-1) of channels that vary in
-    float and have one code only.
-    """
+    step: s in units of the tensor's σ. error: squared error of x̂ in units of the tensor's variance. constant: share
+    (0-1) of channels that vary in float and have one code only."""
 
     network: str
     bits: int
@@ -58,7 +61,10 @@ class GridsFile:
 
 
 def read(path: Path) -> GridsFile:
-    """The opposite of `GridsFile.write`. Errors (QuantizationError): the file cannot be read, or is another kind of file."""
+    """The opposite of `GridsFile.write`.
+
+    Errors (QuantizationError): the file cannot be read, or is another kind of file.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(FirstGrids(**row) for row in values["rows"])
@@ -73,7 +79,9 @@ def read(path: Path) -> GridsFile:
     except OSError as error:
         raise QuantizationError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise QuantizationError(f"{path} holds no first grids ({error}): make it again with `python -m models.first_grids --out {path}`") from error
+        raise QuantizationError(
+            f"{path} holds no first grids ({error}): make it again with `python -m models.first_grids --out {path}`"
+        ) from error
     return found
 
 

@@ -1,8 +1,7 @@
 """Which runs the tables consist of, and the settings of each network.
 
-Table 1: each configuration at each width. Table 2: configuration 4 at W2A2 from each initialization. Table 3: configurations 2 to 4 at W3A3 from
-LSQ's initialization and from LSQ+'s. What several need is run once.
-"""
+Table 1: each configuration at each width. Table 2: configuration 4 at W2A2 from each initialization. Table 3:
+configurations 2 to 4 at W3A3 from LSQ's initialization and from LSQ+'s. What several need is run once."""
 
 from __future__ import annotations
 
@@ -25,8 +24,16 @@ TABLE_2 = ("4", 2)  # configuration and width of the second table
 TABLE_3 = (("2", "3", "4"), 3)  # configurations and width of the third
 TABLE_3_INITS = ("lsq", "mse")
 FIRST_GRIDS = (
-    ("1s", "lsq"), ("1s", "mse"), ("2", "lsq"), ("2", "mse"), ("3", "lsq"), ("3", "mse"), ("4", "lsq"), ("4", "mse"), ("4", "minmax"),
-)  # fmt: skip
+    ("1s", "lsq"),
+    ("1s", "mse"),
+    ("2", "lsq"),
+    ("2", "mse"),
+    ("3", "lsq"),
+    ("3", "mse"),
+    ("4", "lsq"),
+    ("4", "mse"),
+    ("4", "minmax"),
+)
 TABLES = ("table1", "table2", "table3")
 
 
@@ -76,12 +83,14 @@ class Run:
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.network} W{self.bits}A{self.bits} configuration {self.configuration} {self.init} seed {self.seed}"
+        return (
+            f"{self.network} W{self.bits}A{self.bits} configuration {self.configuration} {self.init} seed {self.seed}"
+        )
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Of one training, as in `lsq_export.train.Recipe`. The rest is that of the recipes there."""
+    """Of one training, as in `lsq_export.training.fit.Recipe`. The rest is that of the recipes there."""
 
     epochs: int
     lr: float
@@ -91,11 +100,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything besides a `Run` that decides its result. data: "digits" or "imagefolder:DIR". hard: how digits are made hard; None for a folder.
+    """Everything besides a `Run` that decides its result. data: "digits" or "imagefolder:DIR". hard: how digits are
+    made hard; None for a folder.
 
-    phase: the low-bit training. init_batches: its batches that scales and offsets start from. float_seed: of the one float model of the network.
-    norm_eps: ε of the batch norms, in float and low-bit training; None: PyTorch's 1e-5.
-    """
+    phase: the low-bit training. init_batches: its batches that scales and offsets start from. float_seed: of the one
+    float model of the network. norm_eps: ε of the batch norms, in float and low-bit training; None: PyTorch's 1e-5."""
 
     phase: Phase
     data: str = "digits"
@@ -113,7 +122,10 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """The opposite of to_dict. Errors (TypeError, KeyError): missing (but for norm_eps, which early records do not have) or unknown names."""
+        """The opposite of to_dict.
+
+        Errors (TypeError, KeyError): missing (but for norm_eps, which early records do not have) or unknown names.
+        """
         values = {"norm_eps": None, **values}
         if set(values) != {f.name for f in fields(cls)}:
             raise TypeError(f"settings with the names {', '.join(values)}")
@@ -128,9 +140,10 @@ class Settings:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-# Of the committed tables: small enough for two cores, long enough that W4A4 learns; the same for all configurations and initializations.
-# Swish networks: with PyTorch's ε of 1e-5 EfficientNet-B0 had gradient norms in the hundreds and W4A4 stayed near guessing, at 16 and at 24
-# pixels; with 1e-2 it learned. Probably channels that coarse codes make constant: their batch norm passes gradients on up to 1/√ε times as large.
+# Of the committed tables: small enough for two cores, long enough that W4A4 learns; the same for all configurations and
+# initializations. Swish networks: with PyTorch's ε of 1e-5 EfficientNet-B0 had gradient norms in the hundreds and W4A4
+# stayed near guessing, at 16 and at 24 pixels; with 1e-2 it learned. Probably channels that coarse codes make constant:
+# their batch norm passes gradients on up to 1/√ε times as large.
 _RESNET = Settings(phase=Phase(epochs=3, lr=0.03, batch_size=32, clip_norm=1.0))
 _SWISH = Settings(
     phase=Phase(epochs=10, lr=0.03, batch_size=32, clip_norm=3.0),
@@ -146,7 +159,10 @@ def settings_of(network: str) -> Settings:
 
 
 def plan(networks: Sequence[str] = NETWORKS, seeds: int = 5, only: Iterable[str] = TABLES) -> tuple[Run, ...]:
-    """All runs, the first seed of every cell before the second one of any, so that an unfinished record is balanced. `only`: these tables."""
+    """All runs, the first seed of every cell before the second one of any, so that an unfinished record is balanced.
+
+    `only`: these tables.
+    """
     if seeds < 1:
         raise QuantizationError(f"the number of seeds is {seeds}: use 1 or more")
     wanted = set(only)
@@ -157,10 +173,14 @@ def plan(networks: Sequence[str] = NETWORKS, seeds: int = 5, only: Iterable[str]
                 configuration, bits = TABLE_2
                 runs.update(dict.fromkeys(Run(network, bits, configuration, init, seed) for init in INITS))
             if "table1" in wanted:
-                runs.update(dict.fromkeys(Run(network, bits, c.name, c.init, seed) for bits in BITS for c in rows(network)))
+                runs.update(
+                    dict.fromkeys(Run(network, bits, c.name, c.init, seed) for bits in BITS for c in rows(network))
+                )
             if "table3" in wanted:
                 names, bits = TABLE_3
-                runs.update(dict.fromkeys(Run(network, bits, name, init, seed) for name in names for init in TABLE_3_INITS))
+                runs.update(
+                    dict.fromkeys(Run(network, bits, name, init, seed) for name in names for init in TABLE_3_INITS)
+                )
     return tuple(runs)
 
 

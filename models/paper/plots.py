@@ -12,11 +12,19 @@ from .plan import BITS, INIT_NAMES, INITS, TABLE_2, rows
 from .record import Result
 from .tables import networks_of, table_1, table_2
 
-STYLE: Any = {"svg.hashsalt": "paper", "svg.fonttype": "none", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {
+    "svg.hashsalt": "paper",
+    "svg.fonttype": "none",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def draw(results: Sequence[Result]) -> dict[str, bytes]:
-    """{file name: SVG}: accuracy over width for each configuration, and the accuracy of each run for each initialization."""
+    """{file name: SVG}: accuracy over width for each configuration, and the accuracy of each run for each
+    initialization.
+    """
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -35,13 +43,25 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
 
 
 def _configurations(axis: Any, results: Sequence[Result], network: str) -> None:
-    """Mean over seeds with the standard deviation as a bar, and the float accuracy as a line; the configurations lie a little beside each other."""
+    """Mean over seeds with the standard deviation as a bar, and the float accuracy as a line;
+
+    the configurations lie a little beside each other.
+    """
     for i, (configuration, entries) in enumerate(zip(rows(network), table_1(results, network), strict=True)):
         found = [(entry.bits + 0.06 * (i - 2), entry.trained) for entry in entries if entry.trained is not None]
         if found:
             x, estimates = zip(*found, strict=True)
             errors = [100 * (e.std or 0.0) for e in estimates]
-            axis.errorbar(x, [100 * e.mean for e in estimates], errors, marker="o", markersize=3, linewidth=1, capsize=2, label=configuration.name)
+            axis.errorbar(
+                x,
+                [100 * e.mean for e in estimates],
+                errors,
+                marker="o",
+                markersize=3,
+                linewidth=1,
+                capsize=2,
+                label=configuration.name,
+            )
     for value in sorted({r.float_accuracy for r in results if r.network == network}):
         axis.axhline(100 * value, color="0.6", linestyle="--", linewidth=0.8)
     axis.set_xticks(BITS, [f"W{bits}A{bits}" for bits in BITS])
@@ -54,7 +74,13 @@ def _initializations(axis: Any, results: Sequence[Result], network: str) -> None
     """One point a run."""
     for i, entry in enumerate(table_2(results, network)):
         values = () if entry.trained is None else entry.trained.values
-        axis.plot([i + 0.04 * (k - (len(values) - 1) / 2) for k in range(len(values))], [100 * v for v in values], "o", markersize=4, alpha=0.7)
+        axis.plot(
+            [i + 0.04 * (k - (len(values) - 1) / 2) for k in range(len(values))],
+            [100 * v for v in values],
+            "o",
+            markersize=4,
+            alpha=0.7,
+        )
     axis.set_xticks(range(len(INITS)), [INIT_NAMES[init] for init in INITS])
     axis.set_xlim(-0.5, len(INITS) - 0.5)
     axis.set_title(f"{network}, W{TABLE_2[1]}A{TABLE_2[1]}")

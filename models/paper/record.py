@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import QuantizationError
-from lsq_export.json_lines import JsonLines
+from lsq_export.files.json_lines import JsonLines
 
 from .plan import Run, Settings
 
@@ -18,10 +18,10 @@ from .plan import Run, Settings
 class Result:
     """Accuracies (top-1 on the test images, 0-1) of a run, and what it took.
 
-    float_accuracy: of the float model that it starts from. initialized, trained: of the low-bit model before and after training.
-    train_accuracy: on the training images, in the last epoch. diverged: why training stopped; `trained` is then that of the last good epoch.
-    seconds, cpu_seconds: wall time and processor time of the run, without the float model. commit: None outside of git.
-    """
+    float_accuracy: of the float model that it starts from. initialized, trained: of the low-bit model before and after
+    training. train_accuracy: on the training images, in the last epoch. diverged: why training stopped; `trained` is
+    then that of the last good epoch. seconds, cpu_seconds: wall time and processor time of the run, without the float
+    model. commit: None outside of git."""
 
     network: str
     bits: int
@@ -56,10 +56,11 @@ class Record:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Settings] | None = None) -> None:
-        """settings: what the networks of the series are measured with; None: only read it. A last line that an interruption cut is dropped.
+        """settings: what the networks of the series are measured with; None: only read it. A last line that an
+        interruption cut is dropped.
 
-        Errors (QuantizationError): no record (where one must exist), another kind of file, other settings, the same run twice.
-        """
+        Errors (QuantizationError): no record (where one must exist), another kind of file, other settings, the same run
+        twice."""
         self.path = path
         self._wanted = dict(settings or {})
         self._file = self._open(required=settings is None)
@@ -96,12 +97,16 @@ class Record:
             return JsonLines(self.path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise QuantizationError(f"record {self.path} cannot be read ({reason}): give the file of a series of runs") from error
+            raise QuantizationError(
+                f"record {self.path} cannot be read ({reason}): give the file of a series of runs"
+            ) from error
 
     def _add(self, result: Result, where: str) -> None:
         wanted = self._wanted.setdefault(result.network, result.settings)
         if result.settings != wanted:
-            change = f"the settings of {result.network} differ ({_differences(result.settings.to_dict(), wanted.to_dict())})"
+            change = (
+                f"the settings of {result.network} differ ({_differences(result.settings.to_dict(), wanted.to_dict())})"
+            )
             raise QuantizationError(f"{where}: {change}: give another file with --record, or the same settings")
         if result.run in self.done:
             raise QuantizationError(f"{where}: {result.run} is there already; remove the line")
@@ -112,11 +117,15 @@ def _result(where: str, line: str) -> Result:
     try:
         values = json.loads(line)
     except ValueError as error:
-        raise QuantizationError(f"{where}: no JSON ({error}); give another file with --record, or remove the line") from error
+        raise QuantizationError(
+            f"{where}: no JSON ({error}); give another file with --record, or remove the line"
+        ) from error
     try:
         result = Result(**{**values, "settings": Settings.from_dict(values["settings"])})
     except (TypeError, KeyError, AttributeError) as error:
-        raise QuantizationError(f"{where}: no run of the tables; give another file with --record, or remove the line") from error
+        raise QuantizationError(
+            f"{where}: no run of the tables; give another file with --record, or remove the line"
+        ) from error
     for name in ("float_accuracy", "initialized", "trained"):
         value = values[name]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -126,4 +135,6 @@ def _result(where: str, line: str) -> Result:
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     keys: Iterable[str] = dict.fromkeys([*found, *wanted])
-    return ", ".join(f"{key}: {found.get(key)}, not {wanted.get(key)}" for key in keys if found.get(key) != wanted.get(key))
+    return ", ".join(
+        f"{key}: {found.get(key)}, not {wanted.get(key)}" for key in keys if found.get(key) != wanted.get(key)
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from calib.errors import QuantizationError
-from lsq_export.atomic import replacing
+from lsq_export.files.atomic import replacing
 
 from .claims import check_all
 from .grids_file import NAME, GridsFile, check_settings, read
@@ -22,9 +22,9 @@ PLOTS = ("configurations.svg", "initializations.svg")
 def write(record: Record, directory: Path) -> tuple[Path, ...]:
     """Write RESULTS.md, results/*.svg and results/runs.jsonl (the record itself) under `directory`; returns the files.
 
-    first-grids.json is shown where it is in results/ or beside the record. Errors (QuantizationError): a RESULTS.md that is somebody's own; first
-    grids that cannot be read or belong to other settings; a directory that cannot be written.
-    """
+    first-grids.json is shown where it is in results/ or beside the record. Errors (QuantizationError): a RESULTS.md
+    that is somebody's own; first grids that cannot be read or belong to other settings; a directory that cannot be
+    written."""
     from .plots import draw
 
     target = directory / "RESULTS.md"
@@ -45,7 +45,10 @@ def write(record: Record, directory: Path) -> tuple[Path, ...]:
 
 
 def markdown(record: Record, grids: GridsFile | None = None) -> str:
-    """The text of RESULTS.md. grids: shown behind table 3. Errors (QuantizationError): they were measured with other settings than the runs."""
+    """The text of RESULTS.md.
+
+    grids: shown behind table 3. Errors (QuantizationError): they were measured with other settings than the runs.
+    """
     if grids is not None:
         check_settings(grids, record.settings)
     results, networks = record.results, networks_of(record.results)
@@ -114,7 +117,7 @@ ORIGIN = """\
     python -m models.paper_tables --render --record models/results/runs.jsonl   # this file again, from the committed record
 
 Accuracy is that after the last epoch, not of the best one. Each network has one float model, from which all its runs start, and one low-bit training
-for all configurations and initializations, which also has the safeguards of `FINETUNE` in `lsq_export/train.py`. On images below 64 pixels
+for all configurations and initializations, which also has the safeguards of `FINETUNE` in `lsq_export/training/fit.py`. On images below 64 pixels
 EfficientNet-B0 and MixNet-S have half their width and a stem of stride 1; ResNet-18 is as published.
 
 The committed settings were found by trial on seed 0, judged by test images, too: ResNet-18's rate on configurations 1 and 4 at W2A2 (the higher
@@ -149,8 +152,16 @@ def _table_2(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str
                 texts = [MISSING] * 5 + ["0"]
             else:
                 std = entry.trained.std
-                numbers = (entry.trained.mean, std, min(entry.trained.values), max(entry.trained.values), entry.initialized.mean)
-                texts = [MISSING if number is None else f"{100 * number:.2f}" for number in numbers] + [str(entry.trained.n)]
+                numbers = (
+                    entry.trained.mean,
+                    std,
+                    min(entry.trained.values),
+                    max(entry.trained.values),
+                    entry.initialized.mean,
+                )
+                texts = [MISSING if number is None else f"{100 * number:.2f}" for number in numbers] + [
+                    str(entry.trained.n)
+                ]
             yield f"| {network} | {INIT_NAMES[init]} | " + " | ".join(texts) + " |"
 
 
@@ -160,7 +171,14 @@ def _table_3(results: Sequence[Result], networks: Sequence[str]) -> Iterator[str
     for network in networks:
         for row in table_3(results, network):
             name = row.lsq.configuration
-            texts = (network, name, CONFIGURATIONS[name].grid_description, _accuracy(row.lsq), _accuracy(row.mse), row.figure)
+            texts = (
+                network,
+                name,
+                CONFIGURATIONS[name].grid_description,
+                _accuracy(row.lsq),
+                _accuracy(row.mse),
+                row.figure,
+            )
             yield f"| {' | '.join(texts)} |"
 
 
@@ -193,7 +211,9 @@ def _origin(record: Record, networks: Sequence[str]) -> Iterator[str]:
     versions = _list(", ".join(f"{name} {version}" for name, version in r.versions.items()) for r in results)
     yield f"- Versions: {versions}; commit {_list(r.commit or 'unknown' for r in results)}."
     diverged = [f"{r.run}: {r.diverged}" for r in results if r.diverged]
-    yield "- Diverged: " + ("; ".join(diverged) + ". The accuracy is that of the last good epoch." if diverged else "none.")
+    yield "- Diverged: " + (
+        "; ".join(diverged) + ". The accuracy is that of the last good epoch." if diverged else "none."
+    )
 
 
 def _data(settings: Settings) -> str:

@@ -1,8 +1,7 @@
 """One run: float model (one for each network, trained once and kept) -> prepare -> initialize -> QAT -> accuracy.
 
-The pieces are those of `lsq_export.job`, with two differences: the long test runs at the start and at the end, not after each epoch, and
-configuration 1s changes quantizers between prepare and initialize.
-"""
+The pieces are those of `lsq_export.training.job`, with two differences: the long test runs at the start and at the end,
+not after each epoch, and configuration 1s changes quantizers between prepare and initialize."""
 
 from __future__ import annotations
 
@@ -21,17 +20,18 @@ from torch import nn
 
 import calib
 from calib.errors import QuantizationError
-from calib.initialize import observe
-from calib.observers import Observer
+from calib.initialization.first_grids import observe
 from calib.quantized import quantized_modules
-from lsq_export import __version__, checkpoint
-from lsq_export.data import Batches, Dataset, TensorSplit
-from lsq_export.job import Job
-from lsq_export.machine import processor
+from calib.statistics.observers import Observer
+from lsq_export import __version__
+from lsq_export.bench.machine import processor
+from lsq_export.data.dataset import Batches, Dataset, TensorSplit
 from lsq_export.models import build
-from lsq_export.prepare import QATConfig, prepare
-from lsq_export.quantizer import Quantizer
-from lsq_export.train import FINETUNE, PRETRAIN, Recipe, evaluate, finetune, pretrain
+from lsq_export.qat.prepare_model import QATConfig, prepare
+from lsq_export.qat.quantizer import Quantizer
+from lsq_export.training import checkpoint
+from lsq_export.training.fit import FINETUNE, PRETRAIN, Recipe, evaluate, finetune, pretrain
+from lsq_export.training.job import Job
 
 from .data import hard_digits, load_folder
 from .digits import HardDigits
@@ -70,7 +70,9 @@ def make_float(network: str, settings: Settings, directory: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.float_seed)
         model = _with_eps(build(**job.model_spec(data)), settings)
-    result = pretrain(model, _quick(data), recipe=_recipe(PRETRAIN, settings.float_phase), seed=settings.float_seed, device=device())
+    result = pretrain(
+        model, _quick(data), recipe=_recipe(PRETRAIN, settings.float_phase), seed=settings.float_seed, device=device()
+    )
     if result.interrupted:
         raise KeyboardInterrupt
     checkpoint.save(
@@ -119,7 +121,10 @@ def measure(run: Run, settings: Settings, directory: Path) -> Result:
 
 
 def first_model(run: Run, settings: Settings, directory: Path) -> tuple[nn.Module, Batches]:
-    """The low-bit model that training starts from, and the batches that its grids come from. Errors: QuantizationError (data, float model)."""
+    """The low-bit model that training starts from, and the batches that its grids come from.
+
+    Errors: QuantizationError (data, float model).
+    """
     data = load_data(settings.data, settings.hard, settings.image_size)
     float_model, _ = _float_model(run.network, settings, directory)
     calibration = data.batches("train", settings.phase.batch_size, shuffle=run.seed, limit=settings.init_batches)
@@ -131,14 +136,19 @@ def first_model(run: Run, settings: Settings, directory: Path) -> tuple[nn.Modul
 
 
 def sign_inputs(model: nn.Module, batches: Iterable[Any]) -> list[str]:
-    """Configuration 1s: signed codes for the layers whose inputs go below SWISH_MIN. Returns the names of their quantizers."""
+    """Configuration 1s: signed codes for the layers whose inputs go below SWISH_MIN.
+
+    Returns the names of their quantizers.
+    """
     seen = observe(model, batches)
     signed = []
     for name, quantizer in quantized_modules(model).items():
         values = seen.get(name)
         if quantizer.kind == "activation" and isinstance(values, Observer) and values.min < SWISH_MIN:
             layer = model.get_submodule(name.removesuffix("input").removesuffix("."))
-            layer.input_quantizer = Quantizer.activation(name, quantizer.bits, grid="signed-symmetric", device=quantizer.scale.device)
+            layer.input_quantizer = Quantizer.activation(
+                name, quantizer.bits, grid="signed-symmetric", device=quantizer.scale.device
+            )
             signed.append(name)
     return signed
 
@@ -182,8 +192,12 @@ def commit() -> str | None:
     """The commit of this checkout, with a + where files differ from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if changed else "")

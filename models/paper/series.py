@@ -26,12 +26,17 @@ Outcome = TypeVar("Outcome")
 
 
 def run_all(
-    todo: Sequence[Run], record: Record, settings: Mapping[str, Settings], *, jobs: int = 1, show: Callable[[str], None] = lambda text: None
+    todo: Sequence[Run],
+    record: Record,
+    settings: Mapping[str, Settings],
+    *,
+    jobs: int = 1,
+    show: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Do the runs and write each into the record when it is done; float models lie in `float` beside the record.
 
-    show: called with what was done, once for each network (float model) and each run. Errors: those of a run; the runs before it are recorded.
-    """
+    show: called with what was done, once for each network (float model) and each run. Errors: those of a run; the runs
+    before it are recorded."""
     directory = float_directory(record.path)
     networks = list(dict.fromkeys(run.network for run in todo))
     for network, _ in _each(partial(_make_float, settings=settings, directory=directory), networks, jobs):
@@ -48,7 +53,10 @@ def float_directory(record: Path) -> Path:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch computes on one thread inside this block: sums depend on the number of threads, and so do the networks trained with them."""
+    """torch computes on one thread inside this block:
+
+    sums depend on the number of threads, and so do the networks trained with them.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -72,14 +80,17 @@ def _each(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> 
             yield from ((task, work(task)) for task in tasks)
         return
     # spawn: a forked process would inherit the threads' locks of torch
-    executor = ProcessPoolExecutor(min(jobs, max(1, len(tasks))), mp_context=multiprocessing.get_context("spawn"), initializer=_start)
+    executor = ProcessPoolExecutor(
+        min(jobs, max(1, len(tasks))), mp_context=multiprocessing.get_context("spawn"), initializer=_start
+    )
     try:
         futures = {executor.submit(work, task): task for task in tasks}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise QuantizationError(
-            "a process of the series was killed (out of memory?): use fewer --jobs and start again; what is done is kept"
+            "a process of the series was killed (out of memory?): use fewer --jobs and start again; what is done is "
+            "kept"
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

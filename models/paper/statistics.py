@@ -30,7 +30,10 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % confidence interval of the mean, Student's t with n - 1 degrees of freedom: t·s/√n. None for one value."""
+        """Of the 95 % confidence interval of the mean, Student's t with n - 1 degrees of freedom:
+
+        t·s/√n. None for one value.
+        """
         if self.std is None:
             return None
         from scipy import stats
@@ -39,7 +42,10 @@ class Estimate:
 
 
 def f_test(first: Sequence[float], second: Sequence[float]) -> float:
-    """p-value of "the variance of `first` is not larger than that of `second`" (one-sided F test; supposes normal values, two or more each)."""
+    """p-value of "the variance of `first` is not larger than that of `second`" (one-sided F test;
+
+    supposes normal values, two or more each).
+    """
     from scipy import stats
 
     larger, smaller = statistics.variance(first), statistics.variance(second)

@@ -15,7 +15,10 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a table, over seeds. float_difference: trained - float. None: no run. diverged: runs that stopped early."""
+    """A cell of a table, over seeds.
+
+    float_difference: trained - float. None: no run. diverged: runs that stopped early.
+    """
 
     network: str
     bits: int
@@ -28,10 +31,20 @@ class Entry:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for JSON; accuracies in 0-1."""
-        values: dict[str, object] = {"network": self.network, "bits": self.bits, "configuration": self.configuration, "init": self.init}
+        values: dict[str, object] = {
+            "network": self.network,
+            "bits": self.bits,
+            "configuration": self.configuration,
+            "init": self.init,
+        }
         if self.trained is None or self.float_difference is None:
             return {**values, "runs": 0}
-        summary = {"runs": self.trained.n, "mean": self.trained.mean, "std": self.trained.std, "float_difference": self.float_difference.mean}
+        summary = {
+            "runs": self.trained.n,
+            "mean": self.trained.mean,
+            "std": self.trained.std,
+            "float_difference": self.float_difference.mean,
+        }
         return {**values, **summary, "diverged": self.diverged, "values": list(self.trained.values)}
 
 
@@ -39,8 +52,8 @@ class Entry:
 class Comparison:
     """A configuration from LSQ's initialization and from LSQ+'s.
 
-    difference: trained accuracy from LSQ+'s - that from LSQ's, of the seeds that both have; None: there is none. guessing: neither learned anything.
-    """
+    difference: trained accuracy from LSQ+'s - that from LSQ's, of the seeds that both have; None: there is none.
+    guessing: neither learned anything."""
 
     lsq: Entry
     mse: Entry
@@ -97,7 +110,13 @@ def _entry(found: dict[Cell, dict[int, Result]], cell: Cell) -> Entry:
         return Entry(*cell, None, None, None, 0)
     trained = Estimate(tuple(r.trained for r in runs))
     difference = Estimate(tuple(r.trained - r.float_accuracy for r in runs))
-    return Entry(*cell, trained, difference, Estimate(tuple(r.initialized for r in runs)), sum(r.diverged is not None for r in runs))
+    return Entry(
+        *cell,
+        trained,
+        difference,
+        Estimate(tuple(r.initialized for r in runs)),
+        sum(r.diverged is not None for r in runs),
+    )
 
 
 def percent(estimate: Estimate | None, seeds: bool = True) -> str:

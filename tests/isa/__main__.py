@@ -33,7 +33,10 @@ def main(names: list[str]) -> int:
     jobs = CACHE / "jobs"
     shutil.rmtree(jobs, ignore_errors=True)
     prepare(every, jobs)
-    print(f"{len(every)} models, {len(json.loads((jobs / 'jobs.json').read_text()))} sessions each: made in {time.perf_counter() - started:.1f} s")
+    print(
+        f"{len(every)} models, {len(json.loads((jobs / 'jobs.json').read_text()))} sessions each: made in "
+        f"{time.perf_counter() - started:.1f} s"
+    )
     outcomes: dict[str, list[Outcome]] = {}
     for name, worker in workers.items():
         started = time.perf_counter()
@@ -42,7 +45,8 @@ def main(names: list[str]) -> int:
         print(f"{name}: {MACHINES[name][0]}, {said}, {time.perf_counter() - started:.1f} s")
     _print_table(every, outcomes)
     failures = [
-        f"FAILED {name} {case.name}: {outcome.differing} of {outcome.elements} elements differ, first in {outcome.first or '-'}"
+        f"FAILED {name} {case.name}: {outcome.differing} of {outcome.elements} elements differ, first in "
+        f"{outcome.first or '-'}"
         for name, list_ in outcomes.items()
         for case, outcome in zip(every, list_, strict=True)
         if bool(outcome.differing) != (name in case.differs_on)

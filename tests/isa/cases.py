@@ -14,16 +14,16 @@ import onnx
 import torch
 import torch.nn.functional as F_
 from onnx import helper
-from single_node import MICROSOFT, build, node
 
 import calib
 import lsq_export
-from calib.fixed_point import Addend
-from calib.fold import DEPTHWISE_LIMIT, WEIGHT_LIMIT, strided_grid
+from calib.folding.containers import DEPTHWISE_LIMIT, WEIGHT_LIMIT, strided_grid
 from calib.grid import Grid
-from calib.ties import clear_scale, clear_sum_scale
+from calib.rounding.fixed_point import Addend
+from calib.rounding.ties import clear_scale, clear_sum_scale
 from lsq_export import integer, models
-from lsq_export.rewrite.tie_values import PRODUCT_MARGIN, logistic_margin
+from lsq_export.rewrite.folding.tie_values import PRODUCT_MARGIN, logistic_margin
+from support.single_node import MICROSOFT, build, node
 
 from .machines import MACHINES
 
@@ -44,7 +44,14 @@ class Case:
     differs_on: frozenset[str] = frozenset()
 
 
-def case(kind: str, name: object, model: onnx.ModelProto, inputs: Tensors, *differs_on: str, meant: onnx.ModelProto | None = None) -> Case:
+def case(
+    kind: str,
+    name: object,
+    model: onnx.ModelProto,
+    inputs: Tensors,
+    *differs_on: str,
+    meant: onnx.ModelProto | None = None,
+) -> Case:
     """meant: the model that the reference evaluates, where it is not the one that runs."""
     tensors = integer.run(model if meant is None else meant, inputs)
     reference = {key: value for key, value in tensors.items() if key not in inputs}
@@ -70,7 +77,10 @@ def cases() -> list[Case]:
 
 
 def networks() -> Iterator[Case]:
-    """tiny, as after training: random batch norms, steps and offsets from data; first and last layers at 8 bits (UINT8 weights)."""
+    """tiny, as after training:
+
+    random batch norms, steps and offsets from data; first and last layers at 8 bits (UINT8 weights).
+    """
     for bits, granularity in ((2, "tensor"), (2, "channel"), (4, "tensor"), (4, "channel"), (8, "tensor")):
         torch.manual_seed(bits)
         network = models.build("tiny", num_classes=10)
@@ -93,18 +103,34 @@ def networks() -> Iterator[Case]:
 
 def operators() -> Iterator[Case]:
     """One network with every operator that has an integer form, as exported."""
-    functions = [F_.hardswish, F_.silu, torch.tanh, torch.abs, lambda x: F_.leaky_relu(x, 0.1), lambda x: x @ x.transpose(2, 3)]
-    functions += [lambda x: 0.4 - x / 3, lambda x: F_.pad(x, (1, 0, 0, 1), value=0.2), lambda x: F_.interpolate(x, scale_factor=2)[:, :, 1:9, ::2]]
+    functions = [
+        F_.hardswish,
+        F_.silu,
+        torch.tanh,
+        torch.abs,
+        lambda x: F_.leaky_relu(x, 0.1),
+        lambda x: x @ x.transpose(2, 3),
+    ]
+    functions += [
+        lambda x: 0.4 - x / 3,
+        lambda x: F_.pad(x, (1, 0, 0, 1), value=0.2),
+        lambda x: F_.interpolate(x, scale_factor=2)[:, :, 1:9, ::2],
+    ]
     functions += [lambda x: x * torch.sigmoid(x.mean((2, 3), True))]
     for index, function in enumerate(functions):
         torch.manual_seed(index)
         channels = 6
         modules = {"a": torch.nn.Conv2d(3, channels, 3), "b": torch.nn.Conv2d(channels, 5, 1)}
-        model = lsq_export.prepare(Between(function, modules).eval(), lsq_export.QATConfig(weight_bits=4, activation_bits=4, first_last_bits=None))
+        model = lsq_export.prepare(
+            Between(function, modules).eval(),
+            lsq_export.QATConfig(weight_bits=4, activation_bits=4, first_last_bits=None),
+        )
         x = torch.randn(24, 3, 12, 12)
         calib.initialize(model, [x], method="mse")
         with tempfile.TemporaryDirectory() as directory:
-            bundle = lsq_export.export(model, x[:1], Path(directory) / "out", formats=("qoperator",), calibration=[x], strict_integer=True)
+            bundle = lsq_export.export(
+                model, x[:1], Path(directory) / "out", formats=("qoperator",), calibration=[x], strict_integer=True
+            )
             proto = onnx.load(bundle.models["qoperator"])
         yield case("operators", index, proto, {proto.graph.input[0].name: torch.cat([x[:6], 3 * x[6:12]]).numpy()})
 
@@ -133,11 +159,19 @@ def multiplications() -> Iterator[Case]:
         y_zero = int(np.clip(np.rint(-low / step), 0, 255))
         y_scale = F(clear_scale(values, float(F(step)), -y_zero, 255 - y_zero, margin=PRODUCT_MARGIN))
         constants = [scales[0], U8(zeros[0]), scales[1], U8(zeros[1]), y_scale, U8(y_zero)]
-        yield case("QLinearMul", i, node("QLinearMul", {"a": a, "b": b}, constants, domain=MICROSOFT, order="iccicccc"), {"a": a, "b": b})
+        yield case(
+            "QLinearMul",
+            i,
+            node("QLinearMul", {"a": a, "b": b}, constants, domain=MICROSOFT, order="iccicccc"),
+            {"a": a, "b": b},
+        )
 
 
 def tables() -> Iterator[Case]:
-    """QLinearSigmoid (Tanh's grid among them) and QLinearLeakyRelu: all 256 codes, at the scales that `ties` chooses."""
+    """QLinearSigmoid (Tanh's grid among them) and QLinearLeakyRelu:
+
+    all 256 codes, at the scales that `ties` chooses.
+    """
     rng = np.random.default_rng(12)
     x = EVERY.astype(U8).reshape(1, 256)
     for i in range(24):
@@ -146,19 +180,30 @@ def tables() -> Iterator[Case]:
         logistic = 1 / (1 + np.exp(-values))
         scale = float(F(1 / 254 if i % 2 else logistic.max() / 255))
         y_scale = F(clear_scale(logistic, scale, 0, 255, margin=logistic_margin(scale)))
-        yield case("QLinearSigmoid", i, node("QLinearSigmoid", {"x": x}, [s, U8(z), y_scale, U8(0)], domain=MICROSOFT), {"x": x})
+        yield case(
+            "QLinearSigmoid",
+            i,
+            node("QLinearSigmoid", {"x": x}, [s, U8(z), y_scale, U8(0)], domain=MICROSOFT),
+            {"x": x},
+        )
         alpha = float(F([0.01, 0.1, 0.3, -1.0][i % 4]))
         leaky = np.where(values >= 0, values, alpha * values)
         step = (max(leaky.max(), 0) - min(leaky.min(), 0)) / 255
         y_zero = int(np.rint(-min(leaky.min(), 0) / step))
         y_scale = F(clear_scale(leaky, float(F(step)), -y_zero, 255 - y_zero, margin=PRODUCT_MARGIN))
         yield case(
-            "QLinearLeakyRelu", i, node("QLinearLeakyRelu", {"x": x}, [s, U8(z), y_scale, U8(y_zero)], domain=MICROSOFT, alpha=alpha), {"x": x}
+            "QLinearLeakyRelu",
+            i,
+            node("QLinearLeakyRelu", {"x": x}, [s, U8(z), y_scale, U8(y_zero)], domain=MICROSOFT, alpha=alpha),
+            {"x": x},
         )
 
 
 def sums() -> Iterator[Case]:
-    """QLinearAdd: all 65,536 pairs of codes, on grids as the export chooses them; the last three with operands that broadcast."""
+    """QLinearAdd: all 65,536 pairs of codes, on grids as the export chooses them;
+
+    the last three with operands that broadcast.
+    """
     rng = np.random.default_rng(1)
     a, b = (v.astype(U8) for v in np.meshgrid(EVERY, EVERY, indexing="ij"))
     for i in range(16):
@@ -178,16 +223,24 @@ def sums() -> Iterator[Case]:
 
 
 def spreads() -> Iterator[Case]:
-    """QLinearAdd of the code of zero, as E5 uses it: all 256 codes, on the strided grids of random steps and offsets."""
+    """QLinearAdd of the code of zero, as E5 uses it:
+
+    all 256 codes, on the strided grids of random steps and offsets.
+    """
     rng = np.random.default_rng(2)
     nodes, constants = [], {}
     for i in range(60):
-        grid = strided_grid(Grid(float(10 ** rng.uniform(-3, 1)), float(rng.normal(0, 0.3)), 0, 2 ** int(rng.integers(2, 8)) - 1), padded=False)
+        grid = strided_grid(
+            Grid(float(10 ** rng.uniform(-3, 1)), float(rng.normal(0, 0.3)), 0, 2 ** int(rng.integers(2, 8)) - 1),
+            padded=False,
+        )
         values = [F(grid.trained.scale), U8(1), F(grid.scale), U8(grid.origin + grid.stride)]
         names = [f"{i}.{what}" for what in ("s", "z", "S", "Z")]
         constants.update(zip(names, values, strict=True))
         s, z, *out = names
-        nodes.append(helper.make_node("QLinearAdd", ["x", s, z, z, s, z, *out], [f"y{i}"], f"spread{i}", domain=MICROSOFT))
+        nodes.append(
+            helper.make_node("QLinearAdd", ["x", s, z, z, s, z, *out], [f"y{i}"], f"spread{i}", domain=MICROSOFT)
+        )
     inputs = {"x": EVERY.astype(U8).reshape(1, 256)}
     yield case("spread", "grids", build(nodes, inputs, {n.output[0]: U8 for n in nodes}, constants), inputs)
 
@@ -197,7 +250,11 @@ def pools() -> Iterator[Case]:
     for side in (2, 3, 4, 7, 8):
         pixels = side * side
         totals = np.arange(255 * pixels + 1)  # one channel for each sum that can occur
-        x = (totals[:, None] // pixels + (np.arange(pixels) < totals[:, None] % pixels)).astype(U8).reshape(1, -1, side, side)
+        x = (
+            (totals[:, None] // pixels + (np.arange(pixels) < totals[:, None] % pixels))
+            .astype(U8)
+            .reshape(1, -1, side, side)
+        )
         for zero, y_zero, shrink in ((0, 0, 1.0), (128, 128, 1.0), (17, 90, 0.7)):
             s = float(F(rng.uniform(0.01, 0.1)))
             values = (np.interp(totals, [0, 255 * pixels], [0, 255]) - zero) * s
@@ -209,9 +266,16 @@ def pools() -> Iterator[Case]:
     for i, scales in enumerate([(0.25, 0.25), *rng.uniform(0.03, 0.06, (3, 2))]):
         s, y = np.asarray(scales, F)
         window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1], "count_include_pad": 0}
-        model = node("QLinearAveragePool", {"x": x}, [s, U8(9 * i), y, U8(40 * i)], domain=MICROSOFT, channels_last=0, **window)
+        model = node(
+            "QLinearAveragePool", {"x": x}, [s, U8(9 * i), y, U8(40 * i)], domain=MICROSOFT, channels_last=0, **window
+        )
         yield case("QLinearAveragePool", i, model, {"x": x})
-    yield case("MaxPool", "3x3", node("MaxPool", {"x": x}, [], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), {"x": x})
+    yield case(
+        "MaxPool",
+        "3x3",
+        node("MaxPool", {"x": x}, [], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        {"x": x},
+    )
 
 
 def clips() -> Iterator[Case]:
@@ -227,13 +291,22 @@ def concatenations() -> Iterator[Case]:
         s = rng.uniform(0.01, 0.1, 3).astype(F)
         z = rng.integers(0, 256, 3).astype(U8)
         constants = [s[0], z[0], s[1], z[1], s[2], z[2]]
-        yield case("QLinearConcat", i, node("QLinearConcat", inputs, constants, domain=MICROSOFT, order="cciccicc", axis=1), inputs)
+        yield case(
+            "QLinearConcat",
+            i,
+            node("QLinearConcat", inputs, constants, domain=MICROSOFT, order="cciccicc", axis=1),
+            inputs,
+        )
 
 
-def convolution(rng: np.random.Generator, x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: int, **attributes: Any) -> onnx.ModelProto:
+def convolution(
+    rng: np.random.Generator, x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: int, **attributes: Any
+) -> onnx.ModelProto:
     """QLinearConv with a scale per channel, so that the outputs of each span the codes and a few saturate."""
     zeros = np.full(len(w), w_zero, w.dtype)
-    accumulators = integer.run(node("ConvInteger", {"x": x}, [w, U8(x_zero), zeros], np.int32, **attributes), {"x": x})["y"]
+    accumulators = integer.run(node("ConvInteger", {"x": x}, [w, U8(x_zero), zeros], np.int32, **attributes), {"x": x})[
+        "y"
+    ]
     largest = np.abs(accumulators).max((0, 2, 3))
     bias = (largest * rng.uniform(-0.1, 0.1, len(w))).astype(np.int32)
     w_scale = (140 / (0.02 * largest)).astype(F)
@@ -264,10 +337,14 @@ def convolutions() -> Iterator[Case]:
         limit = DEPTHWISE_LIMIT if attributes.get("group") == channels else WEIGHT_LIMIT
         w = rng.choice([-limit, 1 - limit, 0, 5, limit - 1, limit], shape).astype(S8)
         w[: out // 3], w[out // 3 : out // 2] = limit, -limit  # two products of 64 · 255 have the same sign
-        yield case("QLinearConv INT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 0, **attributes), {"x": x})
+        yield case(
+            "QLinearConv INT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 0, **attributes), {"x": x}
+        )
         w = rng.integers(0, 256, shape).astype(U8)
         w[: out // 3], w[out // 3 : out // 2] = 255, 0
-        yield case("QLinearConv UINT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 128, **attributes), {"x": x})
+        yield case(
+            "QLinearConv UINT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 128, **attributes), {"x": x}
+        )
 
 
 def products() -> Iterator[Case]:
@@ -275,12 +352,17 @@ def products() -> Iterator[Case]:
     rng = np.random.default_rng(6)
     x = rng.integers(0, 256, (5, 75)).astype(U8)
     x[1] = 255
-    for kind, w in (("s8", rng.choice([-64, 64], (10, 75)).astype(S8)), ("u8", rng.integers(0, 256, (10, 75)).astype(U8))):
+    for kind, w in (
+        ("s8", rng.choice([-64, 64], (10, 75)).astype(S8)),
+        ("u8", rng.integers(0, 256, (10, 75)).astype(U8)),
+    ):
         w_zero, w_scale = U8(128) if kind == "u8" else S8(0), rng.uniform(0.005, 0.02, 10).astype(F)
         bias = rng.integers(-2000, 2000, 10).astype(np.int32)
         zeros = np.full(10, w_zero)
         constants = [F(0.02), U8(7), w, w_scale, zeros, bias, F(0.15), U8(120)]
-        yield case("QGemm", kind, node("QGemm", {"x": x}, constants, domain=MICROSOFT, alpha=1.0, transA=0, transB=1), {"x": x})
+        yield case(
+            "QGemm", kind, node("QGemm", {"x": x}, constants, domain=MICROSOFT, alpha=1.0, transA=0, transB=1), {"x": x}
+        )
         nodes = [
             helper.make_node("MatMulInteger", ["x", "w", "zx", "zw"], ["product"], "product"),
             helper.make_node("Add", ["product", "bias"], ["accumulator"], "add"),
@@ -295,7 +377,14 @@ def ends() -> Iterator[Case]:
     rng = np.random.default_rng(7)
     for i, scale in enumerate([F(0.25), *rng.uniform(0.001, 1, 3).astype(F)]):
         ties = ((np.arange(-40, 300) + 0.5) * scale).astype(F)
-        x = np.concatenate([ties, np.nextafter(ties, F(np.inf)), np.nextafter(ties, F(-np.inf)), rng.normal(0, 200 * scale, 1001).astype(F)])
+        x = np.concatenate(
+            [
+                ties,
+                np.nextafter(ties, F(np.inf)),
+                np.nextafter(ties, F(-np.inf)),
+                rng.normal(0, 200 * scale, 1001).astype(F),
+            ]
+        )
         zero = U8(rng.integers(0, 256))
         yield case("QuantizeLinear", i, node("QuantizeLinear", {"x": x}, [scale, zero]), {"x": x})
         codes = EVERY.astype(U8)
@@ -309,15 +398,23 @@ def sabotage() -> Iterator[Case]:
     w = np.stack([np.full((16, 3, 3), 127, S8), np.full((16, 3, 3), -127, S8)])
     model = node("QLinearConv", {"x": x}, [F(0.02), U8(0), w, F(0.01), S8(0), F(10), U8(100), np.zeros(2, np.int32)])
     here = () if "vnni" in Path("/proc/cpuinfo").read_text() else ("host",)
-    yield case("sabotage: weights of 127 (E7)", "", model, {"x": x}, "avx2", *here)  # two products do not fit 16 bits there
+    yield case(
+        "sabotage: weights of 127 (E7)", "", model, {"x": x}, "avx2", *here
+    )  # two products do not fit 16 bits there
 
     a, b = (v.astype(U8) for v in np.meshgrid(EVERY, EVERY, indexing="ij"))
-    # Every sum is 5.9e-5 steps or more from a tie: float32 rounds them all alike, fixed point does not (calib/fixed_point.py).
+    # Every sum is 5.9e-5 steps or more from a tie: float32 rounds them all alike, fixed point does not
+    # (calib/rounding/fixed_point.py).
     constants = [F(0.006179411), U8(240), F(0.015882032), U8(11), F(0.008824789), U8(75)]
     model = node("QLinearAdd", {"a": a, "b": b}, constants, domain=MICROSOFT, order="iccicccc")
     yield case("sabotage: sum beside a tie", "", model, {"a": a, "b": b}, "arm64", "arm64-a72")
 
     x = rng.integers(0, 256, (1, 8, 9, 9)).astype(U8)
     w = rng.integers(-1, 2, (8, 8, 3, 3)).astype(S8)
-    models = [node("QLinearConv", {"x": x}, [F(0.02), U8(3), w, F(0.01), S8(0), F(0.002), U8(128), np.full(8, bias, np.int32)]) for bias in (0, 1)]
+    models = [
+        node(
+            "QLinearConv", {"x": x}, [F(0.02), U8(3), w, F(0.01), S8(0), F(0.002), U8(128), np.full(8, bias, np.int32)]
+        )
+        for bias in (0, 1)
+    ]
     yield case("sabotage: bias off by one", "", models[0], {"x": x}, *MACHINES, meant=models[1])

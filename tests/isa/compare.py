@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from lsq_export.runtime import integer_tensors
+from lsq_export.verification.runtime import integer_tensors
 
 from .cases import Case
 from .worker import read, write
@@ -28,7 +28,10 @@ class Outcome:
 
 
 def prepare(cases: list[Case], directory: Path) -> None:
-    """Model and inputs of every case: as exported, and with every tensor as an output at both levels of graph optimization."""
+    """Model and inputs of every case:
+
+    as exported, and with every tensor as an output at both levels of graph optimization.
+    """
     directory.mkdir(parents=True)
     jobs = []
     for case in cases:
@@ -50,7 +53,9 @@ def _every_tensor(model: onnx.ModelProto) -> onnx.ModelProto:
     wider = onnx.ModelProto()
     wider.CopyFrom(model)
     present = {output.name for output in model.graph.output}
-    wider.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in integer_tensors(model) if name not in present)
+    wider.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in integer_tensors(model) if name not in present
+    )
     return wider
 
 
@@ -60,7 +65,9 @@ def compare(case: Case, directory: Path) -> Outcome:
     for name, model, _ in sessions(case):
         theirs = read(directory, name)
         (directory / f"{name}.json").unlink()  # what the next machine does not write is missed
-        outputs = [output.name for output in case.model.graph.output] if ".every." not in model else list(case.reference)
+        outputs = (
+            [output.name for output in case.model.graph.output] if ".every." not in model else list(case.reference)
+        )
         for tensor in outputs:
             ours = case.reference[tensor]
             different = count_different(ours, theirs.get(tensor))

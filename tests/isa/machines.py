@@ -26,7 +26,12 @@ TIMEOUT = 1800  # seconds
 
 # qemu's name of a core: how Linux describes it. onnxruntime reads that, and crashes where there is nothing to read.
 ARM_CORES = {
-    "neoverse-n1": ("fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs", "0x3", "0xd0c", 1),
+    "neoverse-n1": (
+        "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs",
+        "0x3",
+        "0xd0c",
+        1,
+    ),
     "cortex-a72": ("fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid", "0x0", "0xd08", 3),
 }
 
@@ -46,9 +51,13 @@ class Worker:
     def run(self, jobs: Path) -> str:
         """What the worker says: its version of ONNX Runtime."""
         command = [*self.command, str(jobs), *self.arguments]
-        done = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=TIMEOUT
+        )
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+            raise RuntimeError(
+                f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+            )
         return done.stdout.strip()
 
 
@@ -61,7 +70,10 @@ def x86(core: str) -> Callable[[Path], Worker]:
 
     def make(cache: Path) -> Worker:
         if platform.machine() != "x86_64":
-            raise MissingError(f"{core}: this is {platform.machine()}; the machine must be x86-64, for it runs its own Python under emulation")
+            raise MissingError(
+                f"{core}: this is {platform.machine()}; the machine must be x86-64, for it runs its own Python under "
+                "emulation"
+            )
         return Worker([_program("qemu-x86_64", "qemu-user"), "-cpu", core, sys.executable, str(HERE / "worker.py")])
 
     return make
@@ -75,7 +87,11 @@ def arm64(core: str) -> Callable[[Path], Worker]:
         wheels = [f"{name}=={version(name)}" for name in ("onnxruntime", "numpy")]
         root = _once(cache / "root", " ".join(ARM_PACKAGES), lambda directory: _unpack_debian(directory, cache / "apt"))
         (python,) = (path for path in (root / "usr/bin").glob("python3.*") if path.name[8:].isdigit())
-        site = _once(cache / "site", " ".join([python.name, *wheels]), lambda directory: _unpack_wheels(directory, python.name[6:], wheels))
+        site = _once(
+            cache / "site",
+            " ".join([python.name, *wheels]),
+            lambda directory: _unpack_wheels(directory, python.name[6:], wheels),
+        )
         machine = _once(cache / core, str(root), lambda directory: _describe(directory, root, core))
         command = [qemu, "-cpu", core, "-L", str(machine), str(python), "-B", str(HERE / "worker.py")]
         return Worker(command, environment={"PYTHONPATH": str(site), "PYTHONHOME": str(root / "usr")})
@@ -86,7 +102,11 @@ def arm64(core: str) -> Callable[[Path], Worker]:
 def wasm(cache: Path) -> Worker:
     node, npm = _program("node", "nodejs"), _program("npm", "npm")
     install = ["install", "--ignore-scripts", "--no-audit", "--no-fund", f"onnxruntime-web@{WEB_VERSION}"]
-    packages = _once(cache / "wasm", WEB_VERSION, lambda directory: _call([npm, "--prefix", str(directory), *install], "onnxruntime-web"))
+    packages = _once(
+        cache / "wasm",
+        WEB_VERSION,
+        lambda directory: _call([npm, "--prefix", str(directory), *install], "onnxruntime-web"),
+    )
     return Worker([node, str(HERE / "worker.mjs")], [str(packages)])
 
 
@@ -125,14 +145,20 @@ def _program(name: str, package: str) -> str:
 
 
 def _call(command: list[str], what: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    )
     if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()] or [f"exit {done.returncode}"]
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()] or [
+            f"exit {done.returncode}"
+        ]
         raise MissingError(f"{what} could not be installed: {' '.join(command[:3])} … says: {lines[-1]}")
 
 
 def _unpack_debian(root: Path, apt: Path) -> None:
-    """Debian's arm64 packages, with a private apt that shares nothing but the addresses of the archives with the system's."""
+    """Debian's arm64 packages, with a private apt that shares nothing but the addresses of the archives with the
+    system's.
+    """
     if shutil.which("apt-get") is None or not Path(KEYRING).is_file():
         raise MissingError("arm64: Debian with apt-get and debian-archive-keyring is needed")
     for path in ("lists/partial", "archives/partial"):
@@ -145,14 +171,24 @@ def _unpack_debian(root: Path, apt: Path) -> None:
         raise MissingError("arm64: apt-get knows no Debian archive: run apt-get update first, on Debian")
     (apt / "sources.list").write_text("\n".join(sorted(lines)) + "\n")
     options = {
-        "APT::Architecture": "arm64", "APT::Architectures": "arm64", "APT::Sandbox::User": "", "Acquire::Languages": "none",
-        "Dir::Etc::sourcelist": apt / "sources.list", "Dir::Etc::sourceparts": "-", "Dir::State::status": apt / "status",
-        "Dir::State::lists": apt / "lists", "Dir::State::extended_states": apt / "extended_states",
-        "Dir::Cache": apt, "Dir::Cache::archives": apt / "archives",
-    }  # fmt: skip
+        "APT::Architecture": "arm64",
+        "APT::Architectures": "arm64",
+        "APT::Sandbox::User": "",
+        "Acquire::Languages": "none",
+        "Dir::Etc::sourcelist": apt / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::status": apt / "status",
+        "Dir::State::lists": apt / "lists",
+        "Dir::State::extended_states": apt / "extended_states",
+        "Dir::Cache": apt,
+        "Dir::Cache::archives": apt / "archives",
+    }
     private = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in options.items())]
     _call([*private, "update"], "Debian's arm64 Python")
-    _call([*private, "install", "-y", "--download-only", "--no-install-recommends", *ARM_PACKAGES], "Debian's arm64 Python")
+    _call(
+        [*private, "install", "-y", "--download-only", "--no-install-recommends", *ARM_PACKAGES],
+        "Debian's arm64 Python",
+    )
     for package in sorted((apt / "archives").glob("*.deb")):
         _call(["dpkg", "-x", str(package), str(root)], package.name)
     shutil.rmtree(apt)
@@ -164,13 +200,34 @@ def _describe(directory: Path, root: Path, core: str) -> None:
         if not entry.name.startswith("."):
             (directory / entry.name).symlink_to(entry)
     features, variant, part, revision = ARM_CORES[core]
-    lines = ["processor\t: 0", "BogoMIPS\t: 100.00", f"Features\t: {features}", "CPU implementer\t: 0x41", "CPU architecture: 8"]
+    lines = [
+        "processor\t: 0",
+        "BogoMIPS\t: 100.00",
+        f"Features\t: {features}",
+        "CPU implementer\t: 0x41",
+        "CPU architecture: 8",
+    ]
     lines += [f"CPU variant\t: {variant}", f"CPU part\t: {part}", f"CPU revision\t: {revision}", "", ""]
-    for name, text in (("proc/cpuinfo", "\n".join(lines)), *((f"sys/devices/system/cpu/{name}", "0\n") for name in ("possible", "present"))):
+    for name, text in (
+        ("proc/cpuinfo", "\n".join(lines)),
+        *((f"sys/devices/system/cpu/{name}", "0\n") for name in ("possible", "present")),
+    ):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
 
 
 def _unpack_wheels(site: Path, python: str, wheels: list[str]) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
-    _call([*pip, f"--target={site}", f"--python-version={python}", *(f"--platform={tag}" for tag in ARM_WHEELS), *wheels], "onnxruntime for aarch64")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+    ]
+    _call(
+        [*pip, f"--target={site}", f"--python-version={python}", *(f"--platform={tag}" for tag in ARM_WHEELS), *wheels],
+        "onnxruntime for aarch64",
+    )

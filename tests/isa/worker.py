@@ -1,8 +1,8 @@
 """Run ONNX models where nothing is installed but Python, numpy and onnxruntime: python worker.py DIRECTORY.
 
-DIRECTORY/jobs.json lists jobs {model, level, inputs, outputs}: files in DIRECTORY. A set of tensors NAME is NAME.json, a list of
-{name, type, shape}, and NAME.bin, their bytes one after the other. worker.mjs does the same with onnxruntime-web.
-"""
+DIRECTORY/jobs.json lists jobs {model, level, inputs, outputs}: files in DIRECTORY. A set of tensors NAME is NAME.json,
+a list of {name, type, shape}, and NAME.bin, their bytes one after the other. worker.mjs does the same with
+onnxruntime-web."""
 
 import json
 import pathlib
@@ -30,15 +30,22 @@ def write(directory, name, tensors):
 
 
 def main(directory):
-    levels = {"default": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL, "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL}
+    levels = {
+        "default": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    }
     for job in json.loads((directory / "jobs.json").read_text()):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = levels[job["level"]]
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(directory / job["model"]), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(directory / job["model"]), options, providers=["CPUExecutionProvider"]
+        )
         names = [output.name for output in session.get_outputs()]
-        write(directory, job["outputs"], dict(zip(names, session.run(names, read(directory, job["inputs"])), strict=True)))
+        write(
+            directory, job["outputs"], dict(zip(names, session.run(names, read(directory, job["inputs"])), strict=True))
+        )
     print(f"onnxruntime {onnxruntime.__version__}")
 
 

@@ -4,12 +4,12 @@
     python tests/support/sums.py other.json                 # with the environment of another, on the same machine
     python tests/support/sums.py --compare sums.json other.json
 
-It uses nothing of lsq-export but what README and docs promise, so that it runs with every version. Networks have random weights from fixed seeds:
-ResNet-18, EfficientNet-B0 and MixNet-S on images of 64×64, and 40 small random networks, at 2, 4 and 8 bits.
+It uses nothing of lsq-export but what README and docs promise, so that it runs with every version. Networks have random
+weights from fixed seeds: ResNet-18, EfficientNet-B0 and MixNet-S on images of 64×64, and 40 small random networks, at
+2, 4 and 8 bits.
 
-Before a sum is taken, the producer's version is removed, and nodes and inner tensors are numbered in the order in which they appear: a better name
-is no difference, another number is one.
-"""
+Before a sum is taken, the producer's version is removed, and nodes and inner tensors are numbered in the order in which
+they appear: a better name is no difference, another number is one."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from torch import nn
 
 import calib
 import lsq_export
+from lsq_export import models
 
 NETWORKS = ("resnet18", "efficientnet_b0", "mixnet_s")
 RANDOM = 40
@@ -160,7 +161,7 @@ def cases(only: str) -> Iterator[tuple[str, nn.Module, lsq_export.QATConfig, tor
         for name in NETWORKS:
             if only in ("all", "networks"):
                 torch.manual_seed(0)
-                net = lsq_export.models.build(name, num_classes=10).eval()
+                net = models.build(name, num_classes=10).eval()
                 config = lsq_export.QATConfig(weight_bits=bits, activation_bits=bits)
                 yield f"{name} W{bits}A{bits}", net, config, _images(0, 4, 64), "ort-cpu"
         for seed in range(RANDOM):

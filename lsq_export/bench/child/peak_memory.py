@@ -1,4 +1,5 @@
-"""Load a model, run it, and tell how much memory this process needed at most. Without a model: what the process needs anyway.
+"""Load a model, run it, and tell how much memory this process needed at most. Without a model: what the process needs
+anyway.
 
 {"model": path, "inputs": npz file, "threads": 2, "runs": 3} -> {"peak_bytes": …}
 {"model": null} -> {"peak_bytes": …}
@@ -16,7 +17,10 @@ import onnxruntime as ort
 
 
 def peak_bytes() -> int:
-    """Largest resident set of this program. Linux: VmHWM, for ru_maxrss also counts the larger parent that this process was forked from."""
+    """Largest resident set of this program.
+
+    Linux: VmHWM, for ru_maxrss also counts the larger parent that this process was forked from.
+    """
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):

@@ -1,6 +1,7 @@
 """ONNX Runtime's own quantization of a float model: quant_pre_process, then quantize_static in both of its formats.
 
-{"float": path, "inputs": npz file (x: [N, …]), "qdq": path to write, "qoperator": path to write} -> {"failed": {format: why}}
+{"float": path, "inputs": npz file (x: [N, …]), "qdq": path to write, "qoperator": path to write} -> {"failed": {format:
+why}}
 
 A format that cannot be made, or that ONNX Runtime then cannot load or run, is told in "failed".
 """
@@ -41,7 +42,9 @@ def quantize(request: dict[str, Any]) -> dict[str, str]:
     for key, kind in FORMATS.items():
         try:
             types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-            quantize_static("prepared.onnx", request[key], Reader(name, x), quant_format=kind, per_channel=True, **types)
+            quantize_static(
+                "prepared.onnx", request[key], Reader(name, x), quant_format=kind, per_channel=True, **types
+            )
             ort.InferenceSession(request[key], providers=["CPUExecutionProvider"]).run(None, {name: x[:1]})
         except Exception as error:  # whatever it is, the other format may work
             failed[key] = f"{type(error).__name__}: {error}"

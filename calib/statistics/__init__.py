@@ -1,0 +1,1 @@
+"""Statistics of tensors that go by in batches, in bounded memory."""

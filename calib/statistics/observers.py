@@ -1,0 +1,177 @@
+"""Streaming statistics of a tensor: one pass, bounded memory, any number of batches.
+
+The distribution is kept as a limited number of weighted points. Neighbors merge into their mean, where that costs least
+(Ward's criterion):
+
+    cost(i, i + 1) = n_i·n_j / (n_i + n_j) · (v_i - v_j)²        the growth of Σ (x - v(x))², v(x) the point that stands for x
+
+so points are dense where data are (∝ density^(1/3), as in Panter and Dite's quantizer), and an outlier takes one point,
+not the resolution of the rest. Merging adds up exactly to `loss` = Σ (x - v(x))². Every grid's error on the points is
+near that on the samples (distances to a grid are 1-Lipschitz):
+
+    |√E_samples - √E_points| <= √(loss / count)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from calib.errors import QuantizationError
+from calib.workers import workers
+
+POINTS = 4096  # 16 for each code of an 8-bit grid
+CHUNK = 1 << 20  # elements that are converted to float64 at a time
+
+
+@dataclass(frozen=True)
+class Points:
+    """A distribution as weighted points: values ascending, counts > 0; both float64, shape [P]."""
+
+    values: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some elements. deviation: Σ (x - mean)². loss: of their points."""
+
+    count: int
+    sum: float
+    abs_sum: float
+    deviation: float
+    points: Points
+    loss: float
+
+
+class Observer:
+    """min, max, mean |x|, mean, std and the weighted points of everything that `update` saw.
+
+    limit: of the points. loss: see above, in squared units of the tensor.
+    """
+
+    def __init__(self, name: str = "tensor", limit: int = POINTS) -> None:
+        self.name, self.limit = name, limit
+        self.count = 0
+        self.min, self.max = math.inf, -math.inf
+        self.loss = 0.0
+        self._sum = self._abs_sum = self._deviation = 0.0  # _deviation: Σ (x - mean)²
+        self._points = Points(np.empty(0), np.empty(0))
+
+    @property
+    def mean(self) -> float:
+        return self._sum / self.count
+
+    @property
+    def mean_abs(self) -> float:
+        return self._abs_sum / self.count
+
+    @property
+    def std(self) -> float:
+        """Of the population."""
+        return math.sqrt(self._deviation / self.count)
+
+    @property
+    def max_abs(self) -> float:
+        return max(abs(self.min), abs(self.max))
+
+    @torch.no_grad()
+    def update(self, x: torch.Tensor) -> None:
+        """Add every element of x (any shape, a float type). Not-finite values are an error."""
+        if x.numel() == 0:
+            return
+        flat = x.detach().flatten()
+        low, high = finite_range(self.name, flat)
+        self.min, self.max = min(self.min, low), max(self.max, high)
+        chunks = flat.split(CHUNK)
+        if len(chunks) == 1 or flat.is_cuda:
+            for chunk in chunks:
+                self._add(_part(chunk, 2 * self.limit))
+            return
+        with workers() as run:
+            for part in run([partial(_part, chunk, 2 * self.limit) for chunk in chunks]):
+                self._add(part)
+
+    def _add(self, x: _Part) -> None:
+        deviation = x.deviation
+        if self.count:  # Chan's update of Σ (x - mean)²
+            deviation += (x.sum / x.count - self.mean) ** 2 * self.count * x.count / (self.count + x.count)
+        self.count, self._sum, self._deviation = self.count + x.count, self._sum + x.sum, self._deviation + deviation
+        self._abs_sum += x.abs_sum
+        values, where = np.unique(np.concatenate((self._points.values, x.points.values)), return_inverse=True)
+        counts = np.bincount(where, weights=np.concatenate((self._points.counts, x.points.counts)))
+        self._points, merging = _merged(Points(values, counts), self.limit)
+        self.loss += x.loss + merging
+
+    def points(self) -> Points:
+        """At most `limit`; as long as no more different values were seen, exactly these."""
+        return self._points
+
+
+def finite_range(name: str, x: torch.Tensor) -> tuple[float, float]:
+    """(smallest, largest) element of x, which has one at least. Errors (QuantizationError): NaN or infinity."""
+    low, high = (float(v) for v in torch.aminmax(x))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise QuantizationError(
+            f"{name}: values are not finite (NaN or infinity); check the model and the calibration batches"
+        )
+    return low, high
+
+
+def _part(chunk: torch.Tensor, groups: int) -> _Part:
+    x = _sorted(chunk).double()
+    total = float(x.sum())
+    return _Part(
+        x.numel(), total, float(x.abs().sum()), float((x - total / x.numel()).square().sum()), *_grouped(x, groups)
+    )
+
+
+def _sorted(x: torch.Tensor) -> torch.Tensor:
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (
+        x.sort().values if x.is_cuda else torch.from_numpy(np.sort(x.numpy()))
+    )  # numpy's sort has vector instructions
+
+
+def _grouped(x: torch.Tensor, groups: int) -> tuple[Points, float]:
+    """Ascending samples [n] as at most `groups` means of neighbors, and what that adds to the loss.
+
+    Groups have equal shares of Σ gap^(2/3).
+    """
+    if x.numel() <= groups:
+        return Points(x.cpu().numpy(), np.ones(x.numel())), 0.0
+    length = torch.diff(x, prepend=x[:1]).pow_(2 / 3)  # [n]
+    for _ in range(3):
+        length.clamp_(
+            max=2 * float(length.sum()) / groups
+        )  # however wide a gap is, one border in it is enough; 2: and certain
+    length.cumsum_(0)
+    index = (length * ((groups - 1) / max(float(length[-1]), 1e-300))).long()
+    counts = torch.bincount(index)
+    means = torch.bincount(index, weights=x) / counts.clamp(min=1)
+    loss = float((x - means[index]).square().sum())
+    used = counts > 0
+    return Points(means[used].cpu().numpy(), counts[used].double().cpu().numpy()), loss
+
+
+def _merged(points: Points, limit: int) -> tuple[Points, float]:
+    """At most `limit` points, and what merging them adds to the loss."""
+    values, counts, loss = points.values, points.counts, 0.0
+    while len(values) > limit:
+        cost = counts[:-1] * counts[1:] / (counts[:-1] + counts[1:]) * np.diff(values) ** 2
+        excess = len(values) - limit
+        cheap = cost <= np.partition(cost, excess - 1)[excess - 1]
+        place = np.arange(len(cost))
+        run = place - np.maximum.accumulate(np.where(cheap, -1, place))  # 1, 2, 3, … in a run of cheap pairs
+        left = np.flatnonzero(cheap & (run % 2 == 1))  # a point merges once a round
+        loss += float(cost[left].sum())
+        both = counts[left] + counts[left + 1]
+        values, counts = values.copy(), counts.copy()
+        values[left] += (values[left + 1] - values[left]) * (counts[left + 1] / both)
+        counts[left] = both
+        values, counts = np.delete(values, left + 1), np.delete(counts, left + 1)
+    return Points(values, counts), loss

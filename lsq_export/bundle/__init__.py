@@ -1,0 +1,1 @@
+"""The directory that is handed over: files, golden vectors, manifest."""

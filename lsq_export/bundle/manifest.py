@@ -1,0 +1,63 @@
+"""manifest.json: the files, how to feed them, and every decision of the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+
+from lsq_export import __version__
+from lsq_export.graph.islands import islands
+from lsq_export.rewrite.folding.decisions import summary
+from lsq_export.rewrite.emit import code_types
+from lsq_export.rewrite.fold import Folded
+from lsq_export.targets import Target
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the user says about the network, for the manifest.
+
+    preprocessing: how a source image becomes an input (`lsq_export.data.Dataset`). source: model, config, checkpoint
+    and data, by name."""
+
+    preprocessing: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
+
+
+def manifest_of(
+    directory: Path, folded: Folded, files: Mapping[str, onnx.ModelProto], target: Target, origin: Origin
+) -> dict[str, Any]:
+    """What manifest.json holds. directory: where the files were written already."""
+    first = next(iter(files.values()))
+    containers = {name: kind for proto in files.values() for name, kind in code_types(proto).items()}
+    opsets = {name: next(o.version for o in proto.opset_import if not o.domain) for name, proto in files.items()}
+    corrections = folded.corrections
+    return {
+        "lsq_export": __version__,
+        "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        "target": target.name,
+        "fold": folded.how,
+        "opset": max(opsets.values()),
+        "formats": {name: _file_entry(directory, name, opsets[name]) for name in files},
+        "input": {"name": first.graph.input[0].name, "type": "float32", "shape": ["batch", *folded.input_shape]},
+        "outputs": [output.name for output in first.graph.output],
+        "preprocessing": origin.preprocessing,
+        "source": origin.source,
+        "islands": [asdict(island) for island in islands(folded.model.graph)],
+        "tensors": [{**asdict(d), "container": containers.get(d.codes, d.container)} for d in folded.tensors],
+        "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
+        "bias_correction": {"summary": summary(corrections), "layers": [asdict(c) for c in corrections]}
+        if corrections
+        else None,
+    }
+
+
+def _file_entry(directory: Path, name: str, opset: int) -> dict[str, Any]:
+    file = f"{name}/model.onnx"
+    return {"file": file, "bytes": (directory / file).stat().st_size, "opset": opset}

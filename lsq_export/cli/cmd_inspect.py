@@ -1,0 +1,61 @@
+"""lsq-export inspect: every quantized tensor of ONNX files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .output import print_json, print_table
+
+if TYPE_CHECKING:
+    from lsq_export.inspection.tensors import QuantizedTensor
+
+COLUMNS = ("tensor", "kind", "type", ">bits", ">levels", ">gain", ">scale", ">zero point", ">axis", "shape")
+
+
+@click.command("inspect")
+@click.argument("path", metavar="FILE|BUNDLE", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the scale of every channel.")
+def command(path: Path, as_json: bool) -> None:
+    """List every quantized tensor of an ONNX file, or of each model of a bundle.
+
+    bits: the smallest width that holds the codes which the tensor uses, whatever its type. levels: how many codes it
+    uses. gain: what all codes of a weight are multiples of. Scales and zero points per channel are shown as smallest …
+    largest (number)."""
+    from lsq_export.inspection.tensors import inspect_path
+
+    found = inspect_path(path)
+    if as_json:
+        print_json([{"file": str(file), "tensors": [asdict(row) for row in rows]} for file, rows in found])
+        return
+    for file, rows in found:
+        print_table(f"{file}: {len(rows)} quantized tensors", COLUMNS, [_cells(row) for row in rows])
+
+
+def _cells(row: QuantizedTensor) -> tuple[object, ...]:
+    gain = row.gain if row.gain not in (None, 1) else ""
+    shape = "?" if row.shape is None else " × ".join(map(str, row.shape)) or "scalar"
+    return (
+        row.name,
+        row.kind,
+        row.type,
+        row.bits,
+        row.levels,
+        gain,
+        _span(row.scale),
+        _span(row.zero_point),
+        row.axis,
+        shape,
+    )
+
+
+def _span(values: tuple[float, ...] | None) -> str:
+    if values is None:
+        return "?"
+    low, high = min(values), max(values)
+    if len(values) == 1:
+        return f"{low:.6g}"
+    return f"{low:.6g} ({len(values)})" if low == high else f"{low:.6g} … {high:.6g} ({len(values)})"

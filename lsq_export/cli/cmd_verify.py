@@ -1,0 +1,54 @@
+"""lsq-export verify: does a bundle do what the trained model did?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .group import FAILED
+from .output import console, print_json
+from .parity_table import print_islands, print_parity, print_verdict
+
+
+@click.command("verify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "data_spec",
+    metavar="SPEC",
+    help="Data whose test split to run on.  [default: what the checkpoint was trained on]",
+)
+@click.option("--images", type=click.IntRange(1), help="At most so many images.  [default: the whole test split]")
+@click.option("--batch-size", type=click.IntRange(1), default=64, help="Images at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
+def command(bundle: Path, data_spec: str | None, images: int | None, batch_size: int, as_json: bool) -> None:
+    """Check a bundle in ONNX Runtime against the integer reference, the folded and the trained model, layer by layer.
+
+    Writes parity.json and report.html in the bundle. Exit code 1 if a promise does not hold.
+    """
+    from lsq_export.bundle.directory import open_bundle
+    from lsq_export.pipeline import verify
+    from lsq_export.progress import bar
+    from lsq_export.report.recording import record
+
+    from .data_options import first, load_data
+
+    found = open_bundle(bundle)
+    shape = tuple(found.manifest["input"]["shape"][1:])
+    data = load_data(data_spec or (found.manifest["source"] or {}).get("data"), shape, option="--data")
+    total = min(images or len(data.test), len(data.test))
+    size = min(batch_size, total)
+    batches = data.batches("test", size, limit=-(-total // size))
+    with bar(console(stderr=True), "verify", len(batches)) as advance:
+        parity = verify(None, found, first(total, batches), progress=lambda n: advance(f"{n} images"))
+    record(found, parity)
+    if as_json:
+        print_json(parity.to_dict())
+    else:
+        print_parity(parity, layers=True)
+        print_islands(parity)
+        click.echo()
+        print_verdict(parity)
+    if not parity.ok:
+        raise click.exceptions.Exit(FAILED)

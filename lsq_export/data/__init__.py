@@ -1,0 +1,25 @@
+"""Data sets that commands and examples train and calibrate on. Names are imported when they are first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calib.lazy import attributes_of
+
+if TYPE_CHECKING:
+    from .dataset import Batches as Batches
+    from .dataset import Dataset as Dataset
+    from .dataset import TensorSplit as TensorSplit
+    from .loading import load as load
+
+__all__ = ["Batches", "Dataset", "TensorSplit", "load"]
+
+__getattr__ = attributes_of(
+    __name__,
+    {
+        "Batches": "lsq_export.data.dataset",
+        "Dataset": "lsq_export.data.dataset",
+        "TensorSplit": "lsq_export.data.dataset",
+        "load": "lsq_export.data.loading",
+    },
+)

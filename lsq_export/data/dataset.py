@@ -1,0 +1,117 @@
+"""Splits of samples, batches of them, and a data set with its preprocessing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from calib.errors import QuantizationError
+
+from .augment import draw_moves, shift
+
+
+class Split(Protocol):
+    """Samples that can be fetched by index."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """index int64 [N] -> (x float32 [N, C, H, W], y int64 [N]), preprocessed."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorSplit:
+    """Samples in memory: x float32 [M, C, H, W], y int64 [M]."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.x[index], self.y[index]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """(x float32 [N, C, H, W], y int64 [N]) pairs, the same ones each time it is iterated.
+
+    shuffle: seed of the order, None for the order of the split. augment: shift each image by up to H/12 pixels (seeded,
+    too). drop_single: leave out a last batch of one sample, which batch norm cannot train on. limit: stop after that
+    many batches. skip: begin behind that many, with what would have come. share: (rank, number of ranks): every
+    so-manieth sample of each batch, beginning with that one; all ranks together have the samples of the whole batch,
+    each moved as it would be there. A share may be empty."""
+
+    split: Split
+    batch_size: int = 64
+    shuffle: int | None = None
+    augment: bool = False
+    drop_single: bool = False
+    limit: int | None = None
+    skip: int = 0
+    share: tuple[int, int] = (0, 1)
+
+    def __len__(self) -> int:
+        size = len(self.split)
+        count = math.ceil(size / self.batch_size) - (self.drop_single and size % self.batch_size == 1)
+        return max(0, (count if self.limit is None else min(count, self.limit)) - self.skip)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        generator = torch.Generator().manual_seed(self.shuffle or 0)
+        size = len(self.split)
+        order = torch.arange(size) if self.shuffle is None else torch.randperm(size, generator=generator)
+        rank, ranks = self.share
+        for i, index in enumerate(order.split(self.batch_size)[: self.skip + len(self)]):
+            if i < self.skip and not self.augment:
+                continue
+            mine = index[rank::ranks] if i >= self.skip else index[:0]
+            x, y = self.split.fetch(mine if len(mine) else index[:1])
+            if self.augment:  # drawn for the whole batch, in any case
+                pixels = max(1, x.shape[-2] // 12)
+                moves = draw_moves(len(index), pixels, generator)[:, rank::ranks]
+                x = shift(x, pixels, moves) if len(mine) else x
+            if i >= self.skip:
+                yield x[: len(mine)], y[: len(mine)]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with a train and a test split.
+
+    input_shape: (C, H, W). preprocessing: JSON-able, how a source image becomes an input: `resize` to [H, W], or the
+    shorter side to one number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by
+    `std` per channel. None: that step is left out."""
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+    input_shape: tuple[int, int, int]
+    preprocessing: dict[str, Any]
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int = 64,
+        *,
+        shuffle: int | None = None,
+        augment: bool = False,
+        drop_single: bool = False,
+        limit: int | None = None,
+        skip: int = 0,
+        share: tuple[int, int] = (0, 1),
+    ) -> Batches:
+        """Batches of the split "train" or "test"; the keywords are those of `Batches`."""
+        if split not in ("train", "test"):
+            raise QuantizationError(f"split {split!r} is unknown: use train or test")
+        if batch_size < 1:
+            raise QuantizationError(f"batch size is {batch_size}: use 1 or more")
+        return Batches(
+            self.train if split == "train" else self.test, batch_size, shuffle, augment, drop_single, limit, skip, share
+        )

@@ -1,0 +1,52 @@
+"""`digits`: real handwritten digits, shipped with scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from calib.errors import QuantizationError
+
+from .dataset import Dataset, TensorSplit
+from .splitting import stratified_split
+
+EXTRA = "pip install lsq-export[data]"
+
+
+def digits(image_size: int, channels: int) -> Dataset:
+    """1797 real handwritten digits, 8x8 with values 0 … 16 (UCI "Optical Recognition of Handwritten Digits"):
+
+    1438 to train, 359 to test.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise QuantizationError(f"data 'digits' needs scikit-learn: {EXTRA}") from error
+    source = load_digits()
+    y = np.asarray(source.target, dtype=np.int64)
+    x = torch.from_numpy(np.asarray(source.images, dtype=np.float32) / 16)[:, None]  # [M, 1, 8, 8], 0 … 1
+    x = F.interpolate(x, size=(image_size, image_size), mode="bilinear", align_corners=False).expand(
+        -1, channels, -1, -1
+    )  # [M, C, H, W]
+    train, test = stratified_split(y, "digits")
+    mean = round(float(x[torch.from_numpy(train)].double().mean()), 4)
+    std = round(float(x[torch.from_numpy(train)].double().std()), 4)
+    x = (x - mean) / std
+    labels = torch.from_numpy(y)
+    return Dataset(
+        name="digits",
+        train=TensorSplit(x[torch.from_numpy(train)], labels[torch.from_numpy(train)]),
+        test=TensorSplit(x[torch.from_numpy(test)], labels[torch.from_numpy(test)]),
+        num_classes=10,
+        input_shape=(channels, image_size, image_size),
+        preprocessing={
+            "data": "digits",
+            "resize": [image_size, image_size],
+            "interpolation": "bilinear",
+            "crop": None,
+            "divide_by": 16.0,
+            "mean": [mean] * channels,
+            "std": [std] * channels,
+        },
+    )

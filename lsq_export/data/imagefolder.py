@@ -1,0 +1,163 @@
+"""`imagefolder:DIR`: DIR/train/CLASS/*.png with DIR/val or DIR/test, or DIR/CLASS/*.png, which is split 80:20 in each
+class.
+
+Files are read when a batch is made, so data sets larger than memory work. Class numbers follow the sorted names of the
+train split's folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from calib.errors import QuantizationError
+
+from .dataset import Dataset
+from .digits import EXTRA
+from .splitting import stratified_split
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in 0 … 1
+GRAY_MEAN, GRAY_STD = 0.449, 0.226  # their averages
+CROP_RATIO = 0.875  # the crop's part of the shorter side, as 224 of 256
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Image files and their classes, read on demand:
+
+    shorter side to `resize` (bilinear), center crop to `crop`, normalized.
+    """
+
+    files: tuple[tuple[Path, int], ...]
+    resize: int
+    crop: int
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = [self.files[i] for i in index.tolist()]
+        x = torch.stack([self._image(path) for path, _ in chosen])  # [N, C, crop, crop]
+        return x, torch.tensor([label for _, label in chosen])
+
+    def _image(self, path: Path) -> torch.Tensor:
+        from PIL import Image
+
+        try:
+            with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise QuantizationError(
+                        f"image {path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits"
+                    )
+                pixels = image.convert("L" if self.channels == 1 else "RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            if isinstance(error, QuantizationError):
+                raise
+            raise QuantizationError(
+                f"image {path} cannot be read ({' '.join(str(error).split())}): repair or remove it"
+            ) from error
+        factor = self.resize / min(pixels.size)
+        width, height = (max(self.resize, round(side * factor)) for side in pixels.size)
+        left, top = (width - self.crop) // 2, (height - self.crop) // 2
+        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR).crop(
+            (left, top, left + self.crop, top + self.crop)
+        )
+        values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, self.channels) / np.float32(
+            255
+        )  # [H, W, C]
+        mean, std = _normalization(self.channels)
+        values = (values - np.array(mean, np.float32)) / np.array(std, np.float32)
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def load_imagefolder(directory: Path, image_size: int = 224, channels: int = 3) -> Dataset:
+    """Errors (QuantizationError): pillow missing, no such directory, a layout that is not understood, a class without
+    images, an unknown class in the test split; an image that cannot be read is named when it is its turn."""
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise QuantizationError(f"data 'imagefolder' needs pillow: {EXTRA}") from error
+    if not directory.is_dir():
+        raise QuantizationError(f"image directory {directory} does not exist: check the path after imagefolder:")
+    train, test, classes = _files(directory)
+    resize = round(image_size / CROP_RATIO)
+    mean, std = _normalization(channels)
+    return Dataset(
+        name=f"imagefolder:{directory}",
+        train=ImageSplit(tuple(train), resize, image_size, channels),
+        test=ImageSplit(tuple(test), resize, image_size, channels),
+        num_classes=len(classes),
+        input_shape=(channels, image_size, image_size),
+        preprocessing={
+            "data": "imagefolder",
+            "resize": resize,
+            "interpolation": "bilinear",
+            "crop": image_size,
+            "divide_by": 255.0,
+            "mean": list(mean),
+            "std": list(std),
+            "classes": classes,
+        },
+    )
+
+
+def _normalization(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return (MEAN, STD) if channels == 3 else ((GRAY_MEAN,), (GRAY_STD,))
+
+
+def _files(directory: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
+    """(file, class number) of the train and the test split, and the names of the classes."""
+    if not _folders(directory / "train"):
+        classes = _classes(directory)
+        files = _labeled(directory, classes)
+        train, test = stratified_split(np.array([label for _, label in files]), str(directory))
+        return [files[i] for i in train], [files[i] for i in test], classes
+    held_out = next((directory / name for name in ("val", "test") if (directory / name).is_dir()), None)
+    if held_out is None:
+        raise QuantizationError(
+            f"{directory} has train/ but neither val/ nor test/: add one, or give {directory / 'train'} to have it "
+            "split"
+        )
+    classes = _classes(directory / "train")
+    unknown = sorted(set(_folders(held_out)) - set(classes))
+    if unknown:
+        raise QuantizationError(
+            f"class {unknown[0]!r} of {held_out} is not in {directory / 'train'}: the splits need the same classes"
+        )
+    return _labeled(directory / "train", classes), _labeled(held_out, _folders(held_out), classes), classes
+
+
+def _classes(directory: Path) -> list[str]:
+    classes = _folders(directory)
+    if len(classes) < 2:
+        raise QuantizationError(
+            f"{directory} has {len(classes)} class folders: two or more are needed, each with its images"
+        )
+    return classes
+
+
+def _folders(directory: Path) -> list[str]:
+    if not directory.is_dir():
+        return []
+    return sorted(entry.name for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _labeled(directory: Path, folders: list[str], classes: list[str] | None = None) -> list[tuple[Path, int]]:
+    found = []
+    for folder in folders:
+        files = sorted(
+            f for f in (directory / folder).iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
+        )
+        if not files:
+            raise QuantizationError(
+                f"{directory / folder} holds no images ({', '.join(s[1:] for s in SUFFIXES)}): add some or remove the "
+                "folder"
+            )
+        found += [(file, (classes or folders).index(folder)) for file in files]
+    if not found:
+        raise QuantizationError(f"{directory} has no class folders with images")
+    return found

@@ -1,0 +1,42 @@
+"""Data sets: `digits` (shipped with scikit-learn), `imagefolder:DIR` and `npz:FILE`.
+
+    data = load("digits")
+    for x, y in data.batches("train", 64, shuffle=0, augment=True): ...     # x float32 [N, C, H, W], y int64 [N]
+
+Where a source has no split of its own, 20 % of each class, drawn with a fixed seed, are the test split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calib.errors import QuantizationError
+
+from .dataset import Dataset
+from .digits import digits
+
+
+def load(spec: str, *, image_size: int | None = None, channels: int | None = None) -> Dataset:
+    """The data set that `spec` names: `digits`, `imagefolder:DIR` or `npz:FILE`.
+
+    image_size: height and width, by default 32 for digits and 224 for imagefolder. channels: 1 or 3, by default 3.
+    The images of an npz file stay as they are: there the two are only checked.
+
+    Errors (QuantizationError): an unknown spec, and everything in the files that cannot be used, with its place.
+    """
+    kind, _, argument = spec.partition(":")
+    if channels not in (None, 1, 3):
+        raise QuantizationError(f"channels is {channels}: use 1 (gray) or 3 (RGB)")
+    if image_size is not None and image_size < 1:
+        raise QuantizationError(f"image size is {image_size}: use 1 or more pixels")
+    if spec == "digits":
+        return digits(image_size or 32, channels or 3)
+    if kind == "imagefolder" and argument:
+        from .imagefolder import load_imagefolder
+
+        return load_imagefolder(Path(argument), image_size or 224, channels or 3)
+    if kind == "npz" and argument:
+        from .npz import load_npz
+
+        return load_npz(Path(argument), image_size, channels)
+    raise QuantizationError(f"data {spec!r} is unknown: use digits, imagefolder:DIR or npz:FILE")

@@ -1,0 +1,138 @@
+"""`npz:FILE`: arrays x_train, y_train, x_test, y_test, or x and y, which are split 80:20."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from calib.errors import QuantizationError
+
+from .dataset import Dataset, TensorSplit
+from .splitting import stratified_split
+
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load_npz(path: Path, image_size: int | None = None, channels: int | None = None) -> Dataset:
+    """x: [M, C, H, W] or [M, H, W], uint8 (scaled to 0 … 1) or float (taken as it is); y: integers 0 … classes - 1,
+    [M].
+
+    Errors (QuantizationError): missing or damaged file, pickled arrays, wrong keys, types, shapes, lengths or labels,
+    NaN or infinity."""
+    arrays = _read(path)
+    if set(_KEYS) <= set(arrays):
+        xs, ys = [arrays["x_train"], arrays["x_test"]], [arrays["y_train"], arrays["y_test"]]
+        labels = ["_train", "_test"]
+    elif {"x", "y"} <= set(arrays):
+        xs, ys, labels = [arrays["x"]], [arrays["y"]], [""]
+    else:
+        raise QuantizationError(
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: it must hold {', '.join(_KEYS)}, or x and y"
+        )
+    divide_by = 255.0 if xs[0].dtype == np.uint8 else 1.0
+    splits = [_split(path, label, x, y) for label, x, y in zip(labels, xs, ys, strict=True)]
+    if len({x.dtype == np.uint8 for x in xs}) > 1:
+        raise QuantizationError(
+            f"{path}: x_train is {xs[0].dtype} and x_test is {xs[1].dtype}; give both the same type"
+        )
+    if len(splits) == 1:
+        train, test = (torch.from_numpy(index) for index in stratified_split(splits[0].y.numpy(), str(path)))
+        splits = [TensorSplit(*splits[0].fetch(train)), TensorSplit(*splits[0].fetch(test))]
+    shapes = [tuple(split.x.shape[1:]) for split in splits]
+    if shapes[0] != shapes[1]:
+        raise QuantizationError(
+            f"{path}: images of x_train have the shape {shapes[0]}, those of x_test {shapes[1]}; make them equal"
+        )
+    for what, wanted, found in zip(
+        ("channels", "height", "width"), (channels, image_size, image_size), shapes[0], strict=True
+    ):
+        if wanted is not None and wanted != found:
+            raise QuantizationError(
+                f"{path}: images have {what} {found} where {wanted} is asked for; npz data stay as they are: change "
+                "the file"
+            )
+    return Dataset(
+        name=f"npz:{path}",
+        train=splits[0],
+        test=splits[1],
+        num_classes=_num_classes(path, splits),
+        input_shape=(shapes[0][0], shapes[0][1], shapes[0][2]),
+        preprocessing={
+            "data": "npz",
+            "resize": None,
+            "interpolation": None,
+            "crop": None,
+            "divide_by": divide_by,
+            "mean": None,
+            "std": None,
+        },
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise QuantizationError(f"data file {path} does not exist: check the path after npz:")
+    try:
+        with path.open("rb") as file:  # given a path, numpy leaves the file of a damaged archive open
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise QuantizationError(
+                    f"{path} is a single array (.npy): write an archive with numpy.savez(path, x=…, y=…)"
+                )
+            with archive:
+                return {key: archive[key] for key in archive.files}
+    except QuantizationError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        if "pickle" in str(error).lower() or "object array" in str(error).lower():
+            raise QuantizationError(
+                f"{path} holds pickled data, or is no npz file; nothing is unpickled here: save plain numeric arrays"
+            ) from error
+        reason = " ".join(str(error).split())
+        raise QuantizationError(
+            f"{path} cannot be read as an npz archive ({reason}): write it again with numpy.savez"
+        ) from error
+
+
+def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray) -> TensorSplit:
+    x_name, y_name = f"{path}: x{label}", f"{path}: y{label}"
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise QuantizationError(f"{x_name} is {x.dtype}: use uint8 (0 … 255) or float32")
+    if x.ndim == 3:
+        x = x[:, None]  # [M, 1, H, W]
+    if x.ndim != 4 or 0 in x.shape:
+        raise QuantizationError(
+            f"{x_name} has the shape {list(x.shape)}: use [samples, channels, height, width], none of them 0"
+        )
+    if x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        raise QuantizationError(
+            f"{x_name} has the shape {list(x.shape)}, channels last: transpose it to [samples, channels, height, width]"
+        )
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise QuantizationError(
+            f"{y_name} is {y.dtype} of shape {list(y.shape)}: use one integer class for each sample"
+        )
+    if len(x) != len(y):
+        raise QuantizationError(f"{x_name} holds {len(x)} samples and y{label} {len(y)} labels: they must match")
+    if int(y.min()) < 0:
+        raise QuantizationError(f"{y_name} holds the label {int(y.min())}: use 0 … classes - 1")
+    with np.errstate(over="ignore"):
+        values = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
+    if not np.isfinite(values).all():
+        sample = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise QuantizationError(f"{x_name} holds NaN or infinity (first in sample {sample}): remove such samples")
+    return TensorSplit(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(y.astype(np.int64)))
+
+
+def _num_classes(path: Path, splits: list[TensorSplit]) -> int:
+    num_classes = 1 + max(int(split.y.max()) for split in splits)
+    if num_classes < 2:
+        raise QuantizationError(f"{path} holds one class only: two are needed")
+    if num_classes > sum(len(split) for split in splits):
+        raise QuantizationError(
+            f"{path} holds the label {num_classes - 1}, more than it has samples: number the classes 0 … classes - 1"
+        )
+    return num_classes

@@ -1,0 +1,28 @@
+"""Where a source has no test split of its own: a share of each class, drawn with a fixed seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calib.errors import QuantizationError
+
+TEST_FRACTION = 0.2
+SPLIT_SEED = 0
+
+
+def stratified_split(y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (train, test), both sorted.
+
+    TEST_FRACTION of each class, rounded and at least one, is test; a class of one sample is train.
+    """
+    rng = np.random.default_rng(SPLIT_SEED)
+    test: list[int] = []
+    for label in np.unique(y):
+        members = rng.permutation(np.flatnonzero(y == label))
+        if len(members) > 1:
+            test.extend(members[: max(1, round(TEST_FRACTION * len(members)))])
+    if not test:
+        raise QuantizationError(
+            f"{where}: no class has two samples, so there is nothing to test on; add samples or give a test split"
+        )
+    return np.setdiff1d(np.arange(len(y)), test), np.sort(np.array(test, dtype=np.int64))

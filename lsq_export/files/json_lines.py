@@ -1,0 +1,38 @@
+"""A file of one line of text for each measurement, so that a series goes on behind the last whole line when it was
+interrupted.
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from calib.errors import QuantizationError
+
+
+class JsonLines:
+    """lines: what the file holds, each with its newline;
+
+    none if there is no file. A last line that an interruption cut is left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Errors: OSError, ValueError (no UTF-8), as they come."""
+        self.path = path
+        content = path.read_bytes() if path.exists() else b""
+        *whole, torn = content.split(b"\n")  # bytes: an interruption may cut a character; and "\n" alone ends a line
+        codecs.getincrementaldecoder("utf-8")().decode(torn)  # of a text file, cut at most within its last character
+        self._torn = bool(torn)
+        self.lines = [line.decode("utf-8") + "\n" for line in whole]
+
+    def append(self, line: str) -> None:
+        """Write one line, in place of a torn one. Errors (QuantizationError): the file cannot be written."""
+        try:
+            if self._torn:
+                content = self.path.read_bytes()
+                self.path.write_bytes(content[: content.rfind(b"\n") + 1])
+                self._torn = False
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise QuantizationError(f"{self.path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,214 @@
+"""capture: a prepared PyTorch model -> an ONNX graph in which every use of a quantizer is one
+`lsq_export::FakeQuantize` node.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from itertools import count
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from calib.errors import QuantizationError
+from calib.initialization.first_grids import evaluating
+from lsq_export.qat.prepare_model import quantizers
+
+from .build import attribute, is_marker
+
+CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The trained model as a graph. model: batch norms still separate, weights behind markers, dynamic batch.
+    input_shape: without the batch.
+
+    A quantizer that is used again has a marker for each use, "NAME", "NAME_1", …
+    """
+
+    model: ir.Model
+    input_shape: tuple[int, ...]
+
+
+def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
+    """Capture a prepared model for inputs of the shape of `example_input`, [N, …]; the batch stays dynamic.
+
+    Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
+    or a model that torch's exporter cannot capture.
+    """
+    check_quantizers(model)
+    example = _check_example(model, example_input)
+    forward(model, example)
+    try:
+        with evaluating(model), _quiet_exporter():
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                optimize=True,
+                verbose=False,
+                input_names=["input"],
+            )
+    except QuantizationError:
+        raise
+    except Exception as error:  # the exporter raises many types of its own
+        raise QuantizationError(
+            f"the model cannot be captured by torch.onnx.export: {_first_line(_root(error))}"
+        ) from error
+    assert program is not None
+    _name_by_module(program.model.graph)
+    _number_uses(program.model.graph)
+    return Captured(program.model, tuple(example.shape[1:]))
+
+
+def check_quantizers(model: nn.Module) -> None:
+    """Every quantizer has a finite positive scale and a finite offset; the first that does not is named."""
+    found = quantizers(model)
+    if not found:
+        raise QuantizationError(
+            "the model has no quantizers: call lsq_export.prepare(model, config) and train it first"
+        )
+    for name, quantizer in found.items():
+        if not bool(quantizer.initialized):
+            raise QuantizationError(
+                f"{name}: the quantizer has no grid yet; call calib.initialize(model, batches) first"
+            )
+        scale, offset = quantizer.scale.detach().flatten(), quantizer.effective_offset.detach().flatten()
+        bad = ~(torch.isfinite(scale) & (scale > 0))
+        if bad.any():
+            raise QuantizationError(
+                f"{name}: scale is {float(scale[bad][0])}, but must be finite and positive; initialize or train this "
+                "quantizer again"
+            )
+        if not torch.isfinite(offset).all():
+            raise QuantizationError(
+                f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or "
+                "train this quantizer again"
+            )
+
+
+def _name_by_module(graph: ir.Graph) -> None:
+    """Nodes are called after the module that they come from and their operator, outputs "output" (or output_0, …)."""
+    for node in graph:
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+        module = ast.literal_eval(scopes)[-2:-1] if scopes else []
+        node.name = ".".join([*filter(None, module), node.op_type])
+    for index, output in enumerate(graph.outputs):
+        output.name = "output" if len(graph.outputs) == 1 else f"output_{index}"
+
+
+def _number_uses(graph: ir.Graph) -> None:
+    """A quantizer's second use is called NAME_1, and so on:
+
+    grids, tensors and decisions are told apart by that name.
+    """
+    markers = [node for node in graph if is_marker(node)]
+    names = [attribute(marker, "quantizer") for marker in markers]
+    for marker, name, numbered in zip(markers, names, _numbered(names), strict=True):
+        if numbered != name:
+            marker.attributes["quantizer"] = ir.AttrString("quantizer", numbered)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names of uses in order, with NAME_1, NAME_2, … for those that occurred before; never one that another has."""
+    taken, seen, found = set(names), set[str](), []
+    for name in names:
+        if name in seen:
+            name = next(unused for number in count(1) if (unused := f"{name}_{number}") not in taken)
+            taken.add(name)
+        seen.add(name)
+        found.append(name)
+    return found
+
+
+def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
+    if not isinstance(example, torch.Tensor):
+        raise QuantizationError(
+            f"example_input is a {type(example).__name__}: pass one float tensor [N, C, H, W] (or [N, C])"
+        )
+    if example.dim() < 2 or example.numel() == 0 or not example.is_floating_point():
+        raise QuantizationError(
+            f"example_input has the shape {list(example.shape)} and type {example.dtype}: pass a float tensor [N, C, "
+            "H, W] (or [N, C])"
+        )
+    weight = next(model.parameters())
+    for what, dtype in (("example_input", example.dtype), ("the model", weight.dtype)):
+        if dtype != torch.float32:
+            raise QuantizationError(
+                f"{what} is {dtype}: use float32, {'example_input' if what == 'example_input' else 'model'}.float()"
+            )
+    device = weight.device
+    return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous().to(device)
+
+
+def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """All outputs of a user's model, in eval mode and without gradients; what its forward raises becomes one line."""
+    try:
+        with evaluating(model), torch.no_grad():
+            result = model(x)
+    except QuantizationError:
+        raise
+    except Exception as error:  # a user's forward can raise anything
+        raise QuantizationError(
+            f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {_first_line(error)}"
+        ) from error
+    outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+    if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
+        raise QuantizationError(
+            f"the model returns a {type(result).__name__}: it must return a tensor or a tuple of tensors; wrap it in a "
+            "module that does"
+        )
+    return outputs
+
+
+def forward_with_grids(model: nn.Module, x: torch.Tensor) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """`forward`, and what every use of a quantizer gave, by the names that its markers have: NAME, NAME_1, …"""
+    found = quantizers(model)
+    names = {id(quantizer): name for name, quantizer in reversed(found.items())}
+    uses: list[tuple[str, torch.Tensor]] = []
+    hooks = [
+        q.register_forward_hook(lambda q, _, value: uses.append((names[id(q)], value.detach())))
+        for q in {id(q): q for q in found.values()}.values()
+    ]
+    try:
+        outputs = forward(model, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs, dict(zip(_numbered([name for name, _ in uses]), (value for _, value in uses), strict=True))
+
+
+def _root(error: BaseException) -> BaseException:
+    """What the exporter's own errors, which are pages long, were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """torch's exporter warns of things that its user cannot change (a pytree class of its own, torchvision not being
+    there), and writes whole graphs to stderr when it fails: what matters then is in the error."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*isinstance\\(treespec.*")
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        logging.disable(disabled)

@@ -1,0 +1,1 @@
+"""What is inside a bundle or any quantized ONNX file: tensors, grids, types."""

@@ -1,0 +1,148 @@
+"""trained_edges: 8-bit quantizers where the fold will need a grid that no layer's input has: training then sees what
+the fold will do.
+
+    y = f(x), read by a sum or by several readers   =>   y = f(x);  y = edges.<name>(y)
+    y = silu(x)                                     =>   y = x · edges.<name>_sigmoid(sigmoid(x)), as integer kernels compute it; likewise hardswish
+
+The rule is that of `rewrite/folding/edges.py`, on torch.fx's graph instead of ONNX's: a value that has a quantizer
+needs no grid from calibration at export. Clamps, batch norms and pools between a layer and the grid stay in front of
+the grid, as the fold leaves them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from calib.errors import QuantizationError
+
+from .quantizer import Quantizer
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
+FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool2d)
+DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
+SPLITS = (torch.split, torch.chunk, "split", "chunk")  # their parts have the grid of the whole
+GATES = (
+    (nn.SiLU, F.silu, torch.sigmoid),
+    (nn.Hardswish, F.hardswish, F.hardsigmoid),
+)  # module, function, and σ of x·σ(x)
+METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
+
+
+class _Tracer(fx.Tracer):
+    """Layers of the user's own classes stay whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (nn.Conv2d, nn.Linear)) or bool(super().is_leaf_module(m, module_qualified_name))
+
+
+def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str], Quantizer]) -> fx.GraphModule:
+    """layers: {quantized layer: bits of its input}. make(name) gives the quantizer of an edge. Names of parameters
+    stay.
+
+    Errors (QuantizationError): a model that torch.fx cannot trace.
+    """
+    try:
+        graph = _Tracer().trace(model)
+    except Exception as error:  # whatever the model's forward raises on a symbolic input
+        reason = " ".join(str(error).split())
+        raise QuantizationError(
+            f"edges='trained' needs a model that torch.fx can trace ({reason}): use edges='calibrated'"
+        ) from error
+    if any(node.target in DROPOUTS for node in graph.nodes):
+        raise QuantizationError(
+            "edges='trained' would freeze torch.nn.functional.dropout in one mode: use torch.nn.Dropout"
+        )
+    traced = fx.GraphModule(model, graph, type(model).__name__)
+    unused = [name for name in layers if name not in dict(traced.named_modules())]
+    if unused:
+        raise QuantizationError(
+            f"layer {unused[0]} is not used by the model's forward: remove it, or use edges='calibrated'"
+        )
+    for node in list(graph.nodes):
+        _open_gate(traced, node)
+    for node in list(graph.nodes):
+        if node.op not in ("output", "get_attr") and not _asks(node) and _needs_edge(traced, node, layers):
+            name = f"edges.{node.name}"
+            traced.add_submodule(name, make(name))
+            with graph.inserting_after(node):
+                edge = graph.call_module(name, (node,))
+            for reader in [user for user in node.users if user is not edge]:
+                reader.replace_input_with(node, edge)
+    traced.recompile()
+    return traced
+
+
+def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
+    """x·σ(x) becomes two operators, so that σ(x) gets a grid of its own."""
+    graph = node.graph
+    for module, function, gate in GATES:
+        called = (
+            isinstance(model.get_submodule(str(node.target)), module)
+            if node.op == "call_module"
+            else node.target is function
+        )
+        if called:
+            (x,) = node.all_input_nodes
+            with graph.inserting_before(node):
+                opened = graph.create_node("call_function", gate, (x,), name=f"{node.name}_{gate.__name__}")
+                product = graph.create_node("call_function", torch.mul, (x, opened), name=f"{node.name}_product")
+            node.replace_all_uses_with(product)
+            graph.erase_node(node)
+            return
+
+
+def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:
+    if _is_part(node):
+        return False
+    readers = [reader for reader in node.users if not _asks(reader)]
+    if not readers or any(reader.op == "output" for reader in readers):
+        return False
+    if len(readers) > 1:
+        return True
+    (reader,) = readers
+    if reader.op == "call_module" and str(reader.target) in layers:
+        return layers[str(reader.target)] < 8 and not _from_layer(model, node, layers)
+    if _is_norm(model, reader):
+        return not (node.op == "call_module" and str(node.target) in layers)  # alone, it becomes a layer of its own
+    return not _passes(model, reader)
+
+
+def _asks(node: fx.Node) -> bool:
+    """About the shape, or the result of such a question: a number, which has no grid."""
+    if node.target in SHAPES:
+        return True
+    sources = node.all_input_nodes
+    return node.op == "call_function" and bool(sources) and all(_asks(source) for source in sources)
+
+
+def _from_layer(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:
+    """The value comes from a quantized layer or a norm through operators that pass grids on, none of which others read."""
+    while not (_is_norm(model, node) or (node.op == "call_module" and str(node.target) in layers)):
+        if not _passes(model, node) or len(node.all_input_nodes[0].users) > 1:
+            return False
+        node = node.all_input_nodes[0]
+    return True
+
+
+def _is_part(node: fx.Node) -> bool:
+    """The tuple that a split makes, or one of its parts."""
+    return node.target in SPLITS or (node.target is operator.getitem and node.all_input_nodes[0].target in SPLITS)
+
+
+def _is_norm(model: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), NORMS)
+
+
+def _passes(model: fx.GraphModule, node: fx.Node) -> bool:
+    """A clamp, or an operator that keeps codes."""
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), MODULES)
+    return (
+        node.target in FUNCTIONS if node.op == "call_function" else node.op == "call_method" and node.target in METHODS
+    )

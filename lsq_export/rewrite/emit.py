@@ -1,0 +1,111 @@
+"""emit: the folded graph -> the ONNX file of one format, for one target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from lsq_export import __version__
+from lsq_export.graph.build import copy
+from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
+from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
+from lsq_export.rewrite.lowering.qoperator import to_qoperator
+from lsq_export.targets import Target
+
+from .fold import Folded
+
+FORMATS = ("qdq", "qoperator")
+IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 25: 13}  # of the ONNX release that brought the operator set
+SHARE_FROM = 64  # elements: equal constants from this size on are stored once (a module that is used twice)
+
+
+def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
+    """The checked file of `format_name`, "qdq" or "qoperator", from the folded QDQ graph."""
+    if format_name not in FORMATS:
+        raise QuantizationError(f"format {format_name!r} is unknown: use {', '.join(FORMATS)}")
+    if format_name == "qoperator":
+        return serialize(to_qoperator(folded), target.opset, format_name)
+    return serialize(keep_pairs_apart(to_narrow(folded) if target.narrow else folded), target.opset, format_name)
+
+
+def serialize(model: ir.Model, opset: int, name: str) -> onnx.ModelProto:
+    """ONNX of the given operator set, or the one that its contents need, without the exporter's notes, equal constants
+    stored once.
+    """
+    import onnx_ir.passes.common as passes
+
+    model = copy(model)
+    opset = opset_of(model, opset)
+    passes.ClearMetadataAndDocStringPass()(model)
+    _share_constants(model.graph)
+    model.graph.opset_imports[""] = opset
+    if all(node.domain != "lsq_export" for node in model.graph):
+        model.graph.opset_imports.pop("lsq_export", None)
+    model.ir_version = IR_VERSION[opset]
+    model.producer_name, model.producer_version, model.graph.name = "lsq-export", __version__, name
+    return ir.to_proto(model)
+
+
+def check(proto: onnx.ModelProto, what: str) -> None:
+    """onnx.checker; a file that fails it is never written."""
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise QuantizationError(
+            f"{what}: the exported graph is not valid ONNX ({reason}); please report this model"
+        ) from error
+
+
+def _share_constants(graph: ir.Graph) -> None:
+    first: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.size < SHARE_FROM:
+            continue
+        key = (str(tensor.dtype), tuple(tensor.shape.numpy()), tensor.tobytes())
+        kept = first.setdefault(key, value)
+        if kept is not value:
+            value.replace_all_uses_with(kept)
+            assert value.name is not None
+            graph.initializers.pop(value.name)
+
+
+def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
+    """The formats without repetitions; an empty or unknown one is an error."""
+    wanted = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats))
+    if not wanted:
+        raise QuantizationError(f"formats is empty: use {' or '.join(FORMATS)}")
+    for name in wanted:
+        if name not in FORMATS:
+            raise QuantizationError(f"format {name!r} is unknown: use {', '.join(FORMATS)}")
+    return wanted
+
+
+def emit_all(folded: Folded, formats: tuple[str, ...], target: Target) -> dict[str, onnx.ModelProto]:
+    """{format: checked file}."""
+    files = {}
+    for name in formats:
+        if name in FORMATS and name not in target.formats:
+            raise QuantizationError(
+                f"target {target.name} does not read the format {name}: use {', '.join(target.formats)}"
+            )
+        files[name] = emit(folded.model, name, target)
+        check(files[name], name)
+    return files
+
+
+def code_types(proto: onnx.ModelProto) -> dict[str, str]:
+    """{tensor of codes, or layer: container type} of a qdq file: what activations and weights really are stored in."""
+    constants = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in proto.graph.initializer}
+    made_by = {name: node for node in proto.graph.node for name in node.output}
+    found = {}
+    for node in proto.graph.node:
+        if node.op_type == "QuantizeLinear":
+            found[node.output[0]] = constants[node.input[2]]
+        elif node.op_type in ("Conv", "Gemm"):
+            found[node.name] = constants[made_by[node.input[1]].input[0]]
+    return found

@@ -1,0 +1,83 @@
+"""batch_norm: a batch norm goes into the layer in front of it (E8).
+
+    BatchNormalization(Conv(x, DequantizeLinear(q, s), b))  =>  Conv(x, DequantizeLinear(sign(γ)·q, s·|γ|/σ), (b - μ)·γ/σ + β)
+
+A batch norm that stands alone (behind a sum, a pool, the input) is the same with a depthwise 1×1 convolution of weight
+1 in front of it: one code and one scale per channel hold its factor exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from calib.folding.containers import fold_batch_norm
+from lsq_export.graph.build import attribute, clean, constant, constant_of, insert, is_op, replace, single_consumer
+from lsq_export.rewrite.normalizing.normalize import LINEAR
+
+from .depthwise import uniform_depthwise
+from .weights import bias_of, set_bias, set_weight, weight_codes
+
+
+def fold_batch_norms(model: ir.Model) -> None:
+    graph = model.graph
+    for node in list(graph):
+        if is_op(node, "BatchNormalization"):
+            _fold(graph, node)
+    clean(model)
+
+
+def _fold(graph: ir.Graph, node: ir.Node) -> None:
+    x = node.inputs[0]
+    assert x is not None
+    gamma, beta, mean, variance = (
+        constant_of(v, f"{node.name}: batch norm").astype(np.float64) for v in node.inputs[1:]
+    )
+    if not all(np.isfinite(v).all() for v in (gamma, beta, mean, variance)) or (variance < 0).any():
+        raise QuantizationError(
+            f"{node.name}: the batch norm's weights or running statistics are not finite; train the model again"
+        )
+    layer = x.producer()
+    if layer is None or not is_op(layer, *LINEAR) or not single_consumer(x):
+        layer, result = _identity_layer(graph, node, len(gamma))
+    else:
+        result = x
+    codes, scale = weight_codes(layer)
+    folded = fold_batch_norm(
+        codes, scale, bias_of(layer), gamma, beta, mean, variance, attribute(node, "epsilon", 1e-5)
+    )
+    set_weight(layer, graph, folded[0], folded[1])
+    set_bias(layer, graph, folded[2])
+    result.shape = node.outputs[0].shape
+    replace(node.outputs[0], result)
+    graph.remove(node, safe=True)  # its input has one reader less: the next batch norm may go into the same layer
+
+
+def _identity_layer(graph: ir.Graph, node: ir.Node, channels: int) -> tuple[ir.Node, ir.Value]:
+    """A depthwise 1×1 convolution of weight 1 in front of the batch norm; [N, C] goes through [N, C, 1, 1]."""
+    x, name = node.inputs[0], f"{node.name}"
+    assert x is not None
+    rank = len(x.shape or ())
+    if rank not in (2, 4):
+        raise QuantizationError(f"{node.name}: a batch norm on a tensor of rank {rank} cannot be quantized")
+    if rank == 2:
+        x = insert(
+            node,
+            "Reshape",
+            [x, constant(graph, f"{name}.shape4", np.array([-1, channels, 1, 1]))],
+            f"{name}.in4",
+            shape=[None, channels, 1, 1],
+        )
+    y = uniform_depthwise(graph, node, x, name, channels, [1, 1], 1.0, [1, 1], [0, 0, 0, 0])
+    y.shape = x.shape
+    layer = y.producer()
+    assert layer is not None
+    if rank == 2:
+        y = insert(
+            node,
+            "Reshape",
+            [y, constant(graph, f"{name}.shape2", np.array([-1, channels]))],
+            f"{name}.out2",
+            shape=node.outputs[0].shape,
+        )
+    return layer, y

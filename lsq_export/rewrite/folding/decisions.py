@@ -1,0 +1,115 @@
+"""What the fold decided, tensor by tensor and layer by layer: the record that goes into manifest.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from calib.errors import QuantizationError
+
+
+@dataclass(frozen=True)
+class TensorDecision:
+    """One activation or edge on its container grid (E2-E5).
+
+    name: the quantizer, or the edge's tensor. kind: activation, edge. codes: the tensor in the exported graphs that
+    holds the codes. scale, offset: trained s and beta (of an edge: S and -S·Z). levels: codes in use, p + 1 (after
+    clamps in front were absorbed, E10). offset_carried: beta', what the container grid represents. error_steps: (beta'
+    - beta)/s. stride, origin, container_scale, zero_point: k, o, S, Z of E5. remainder: "none", "bias of <layers>"
+    (E4), or "moved": the grid itself lies at beta' (8-bit grids behind an operator without a bias). border: the largest
+    error that the remainder leaves along a padded border, in the units of the consumer's output; 0 if none. channels:
+    the first and the one behind the last of the codes' channels that are this quantizer's, where convolutions side by
+    side became one (rewrite/folding/merge_parallel.py); None for all."""
+
+    name: str
+    kind: str
+    codes: str
+    scale: float
+    offset: float
+    levels: int
+    offset_carried: float
+    error_steps: float
+    stride: int
+    origin: int
+    container: str
+    container_scale: float
+    zero_point: int
+    remainder: str
+    border: float
+    channels: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class LayerDecision:
+    """One Conv or Gemm on integers (E6-E9).
+
+    bits: of the trained weight. scale: smallest and largest s_w of its channels as the file holds them, s_w·|γ|/σ/g.
+    gain: g of E6. container: INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the largest rounding of a bias
+    in steps of the output's grid (0 if the output is the accumulator), and what bias correction moved one by.
+    accumulator: bound of |acc| over all inputs. dead_channels: channels whose weights are stored as zero, because they
+    are zero or negligible beside the bias."""
+
+    name: str
+    operator: str
+    bits: int
+    scale: tuple[float, float]
+    gain: int
+    container: str
+    bias_error_steps: float
+    accumulator: int
+    dead_channels: int
+
+
+@dataclass(frozen=True)
+class BiasCorrection:
+    """What bias correction did to one Conv or Gemm.
+
+    images: that it was measured on. channels: of the layer. moved: those whose bias moved. largest_steps: the largest
+    move, in steps of the output's grid (0 if the output is the accumulator). error_before, error_after: mean squared
+    error of the layer's outputs, of what is rounded since the layers in front, divided by their mean square."""
+
+    name: str
+    images: int
+    channels: int
+    moved: int
+    largest_steps: float
+    error_before: float
+    error_after: float
+
+
+def summary(corrections: Sequence[BiasCorrection]) -> str:
+    """One line. The errors are means over the layers."""
+    moved, channels = sum(c.moved for c in corrections), sum(c.channels for c in corrections)
+    before, after = (
+        sum(errors) / max(1, len(corrections))
+        for errors in ([c.error_before for c in corrections], [c.error_after for c in corrections])
+    )
+    images = max((c.images for c in corrections), default=0)
+    return (
+        f"bias correction on {images} images: moved {moved} of {channels} channels, "
+        f"mean squared error of layer outputs, of their square, from {before:.3g} to {after:.3g}"
+    )
+
+
+Decisions = tuple[tuple[TensorDecision, ...], tuple[LayerDecision, ...]]
+
+
+def decisions_of(manifest: Mapping[str, Any]) -> Decisions:
+    """The decisions that a manifest holds.
+
+    Errors (QuantizationError): one of them lacks something.
+    """
+    try:
+        tensors = tuple(TensorDecision(**_known(TensorDecision, entry)) for entry in manifest["tensors"])
+        return tensors, tuple(LayerDecision(**_known(LayerDecision, entry)) for entry in manifest["layers"])
+    except (KeyError, TypeError) as error:
+        raise QuantizationError(
+            f"manifest.json holds no decisions of the fold ({error}): export the bundle again"
+        ) from error
+
+
+def _known(kind: type[TensorDecision] | type[LayerDecision], entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f.name: entry[f.name] for f in fields(kind) if f.name in entry or f.default is MISSING
+    }  # older bundles lack what has a default

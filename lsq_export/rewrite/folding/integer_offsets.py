@@ -1,0 +1,113 @@
+"""integer_offsets: a low-bit marker on hardware whose zero point is one of the 2^b codes (the fold "integer",
+calib/folding/integer_grid.py).
+
+    FakeQuantize(Conv(x, w, b); s, β, 0 … p)
+        =>  t = Conv(x, w·S/s, (b - β)·S/s - S·Z);  c = Clip(QuantizeLinear(t; S, Z), 0, p);  DequantizeLinear(c; S, Z)
+
+The codes are exact: t/S + Z = (y - β)/s. The values S·(c - Z) miss the real ones by δ, which the consumers' biases
+carry. QuantizeLinear and DequantizeLinear have equal parameters, as compilers expect. Behind anything else S stays s,
+and Add(x, -β - s·Z) takes the place of the bias, unless that is zero.
+
+"naive" is what exporters do, for comparison: QuantizeLinear(y; s, round(-β/s)), and nobody carries β.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from calib.folding.containers import integral_zero_point
+from calib.folding.integer_grid import IntegerGrid, integer_grid, naive_grid
+from calib.grid import Grid
+from calib.statistics.observers import Observer
+from lsq_export.graph.build import attribute, insert, is_op, replace
+from lsq_export.rewrite.folding.decisions import TensorDecision
+from lsq_export.rewrite.normalizing.normalize import LINEAR
+
+from .clamps import grid_of
+from .qdq import carry_remainder, clip_codes, linear_consumers, outside_share, parameters, shift
+from .weights import bias_of, layer_of, set_bias, set_weight, weight_codes
+
+
+def place_integer(
+    graph: ir.Graph, marker: ir.Node, grid: Grid, seen: Observer | None, *, naive: bool
+) -> TensorDecision:
+    """grid: unsigned."""
+    name, x = attribute(marker, "quantizer"), marker.inputs[0]
+    assert x is not None
+    producer = x.producer()
+    linear = producer if producer is not None and is_op(producer, *LINEAR) else None
+    consumers = linear_consumers(marker.outputs[0])
+    placed = naive_grid(grid) if naive else _choose(name, grid, seen, consumers, fixed_scale=linear is None)
+    if not naive:
+        x = _carry_offset(graph, marker, x, linear, placed, name)
+    shared = parameters(graph, name, placed.scale, placed.zero_point)
+    codes = insert(marker, "QuantizeLinear", [x, *shared], f"{name}.codes", shape=x.shape)
+    codes = clip_codes(graph, marker, codes, 0, grid.qmax, name)
+    values = insert(marker, "DequantizeLinear", [codes, *shared], f"{name}.values", shape=x.shape)
+    border = max([carry_remainder(graph, c, placed.remainder) for c in consumers], default=0.0)
+    replace(marker.outputs[0], values)
+    graph.remove(marker, safe=True)
+    remainder = (
+        "dropped"
+        if naive
+        else f"bias of {', '.join(layer_of(c) for c in consumers)}"
+        if placed.remainder and consumers
+        else "none"
+    )
+    return TensorDecision(
+        name,
+        "activation",
+        str(codes.name),
+        grid.scale,
+        grid.offset,
+        grid.qmax + 1,
+        placed.offset,
+        (placed.offset - grid.offset) / grid.scale,
+        1,
+        0,
+        "UINT8",
+        placed.scale,
+        placed.zero_point,
+        remainder,
+        border,
+    )
+
+
+def asks_for_data(marker: ir.Node) -> bool:
+    """What the grid of this marker becomes depends on what its input looks like.
+
+    Merged convolutions (axis 1) never take this fold.
+    """
+    return attribute(marker, "axis") != 1 and _asks_for_data(grid_of(marker), linear_consumers(marker.outputs[0]))
+
+
+def _asks_for_data(grid: Grid, consumers: list[ir.Node]) -> bool:
+    """A padded convolution reads the grid, and real zero is on none of its codes."""
+    return integral_zero_point(grid) is None and any(outside_share(c) for c in consumers)
+
+
+def _choose(
+    name: str, grid: Grid, seen: Observer | None, consumers: list[ir.Node], *, fixed_scale: bool
+) -> IntegerGrid:
+    if seen is None and _asks_for_data(grid, consumers):
+        raise QuantizationError(f"{name}: the fold integer needs calibration data for this grid")
+    outside = max([outside_share(c) for c in consumers], default=0.0)
+    return integer_grid(grid, seen.points() if seen is not None else None, outside, fixed_scale=fixed_scale)
+
+
+def _carry_offset(
+    graph: ir.Graph, marker: ir.Node, x: ir.Value, linear: ir.Node | None, placed: IntegerGrid, name: str
+) -> ir.Value:
+    """x becomes t, with t/S + Z = (x - β)/s."""
+    trained = placed.trained
+    if linear is None and integral_zero_point(trained) == placed.zero_point:
+        return x
+    if linear is None:
+        return shift(graph, marker, x, -trained.offset - placed.scale * placed.zero_point, name)
+    ratio = placed.scale / trained.scale
+    codes, scale = weight_codes(linear)
+    bias = (bias_of(linear) - trained.offset) * ratio - placed.scale * placed.zero_point
+    set_weight(linear, graph, codes, scale * ratio)
+    set_bias(linear, graph, bias)
+    return x

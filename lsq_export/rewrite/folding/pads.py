@@ -1,0 +1,61 @@
+"""pads: what a constant Pad adds gets the code of the grid that moved in front of it.
+
+    FakeQuantize(Pad(x, v))            =>  Pad(FakeQuantize(x), FakeQuantize(v))
+    Pad(DequantizeLinear(c; S, Z), v)  =>  Pad(…, S·(code(v) - Z)),  on codes: Pad(c, code(v))
+
+Exact for learned grids and for v = 0; another v is rounded to the 8-bit grid of an edge, as the values beside it are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.folding.containers import CONTAINER_MAX
+from calib.grid import Grid, dequantize_linear, quantize_linear
+from lsq_export.graph.build import attribute, constant, constant_of, is_op
+from lsq_export.rewrite.folding.decisions import TensorDecision
+from lsq_export.rewrite.normalizing.normalize import CODE_PRESERVING
+
+
+def is_constant_pad(node: ir.Node | None) -> bool:
+    return node is not None and is_op(node, "Pad") and attribute(node, "mode", "constant") == "constant"
+
+
+def pad_value(pad: ir.Node) -> float:
+    return float(constant_of(pad.inputs[2], str(pad.name)).reshape(()))
+
+
+def set_pad_value(graph: ir.Graph, pad: ir.Node, value: float) -> None:
+    pad.replace_input_with(2, constant(graph, f"{pad.outputs[0].name}.value", np.float32(value)))
+
+
+def quantized(grid: Grid, value: float) -> float:
+    """FakeQuantize(value)."""
+    return float(grid.values(grid.codes(np.float64(value))))
+
+
+def pads_behind(value: ir.Value) -> list[ir.Node]:
+    """The constant Pads that get the codes of this value."""
+    found: list[ir.Node] = []
+    for node in value.consumers():
+        if is_constant_pad(node):
+            found.append(node)
+        if is_op(node, *CODE_PRESERVING):
+            found.extend(pads_behind(node.outputs[0]))
+    return found
+
+
+def place_pad(graph: ir.Graph, pad: ir.Node, decision: TensorDecision) -> None:
+    """The value of a Pad on the container's grid."""
+    value, scale, zero_point = pad_value(pad), decision.container_scale, decision.zero_point
+    if decision.kind == "edge" or decision.remainder == "moved":
+        code = int(quantize_linear(np.float64(value), scale, zero_point, 0, CONTAINER_MAX))
+    else:
+        code = round((value - decision.offset) / decision.scale) * decision.stride + decision.origin
+    set_pad_value(graph, pad, float(dequantize_linear(np.float64(code), scale, zero_point)))
+
+
+def pad_code(pad: ir.Node, scale: float, zero_point: int) -> np.ndarray:
+    """The code of a placed value."""
+    return np.asarray(quantize_linear(np.float64(pad_value(pad)), scale, zero_point, 0, CONTAINER_MAX)).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""From the folded graph to the operators of one format."""

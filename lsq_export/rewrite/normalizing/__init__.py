@@ -1,0 +1,1 @@
+"""Passes that give one form to what the exporter writes in several ways."""

@@ -1,0 +1,61 @@
+"""tokens: a Linear on more than [N, C] is one on [N·…, C].
+
+    Add(MatMul(x, Transpose(W)), b)  =>  Reshape(Gemm(Reshape(x), W, b))          x [N, T, …, C], W [C_out, C]
+
+Exact: rows stay rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from lsq_export.graph.build import array_of, attribute, constant, insert, is_marker, is_op, replace, single_consumer
+
+
+def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:
+    """Replace a MatMul with a Linear's weight; any other is left alone."""
+    x, transposed = node.inputs
+    turn = transposed.producer() if transposed is not None else None
+    weight = turn.inputs[0] if turn is not None and is_op(turn, "Transpose") else None
+    marker = weight.producer() if weight is not None else None
+    if (
+        x is None
+        or turn is None
+        or weight is None
+        or marker is None
+        or not is_marker(marker)
+        or attribute(marker, "kind") != "weight"
+    ):
+        return
+    out, depth = (int(size) for size in weight.shape)  # type: ignore[union-attr, arg-type]
+    sizes = list(x.shape[1:-1]) if x.shape is not None else []
+    if list(attribute(turn, "perm")) != [1, 0] or not sizes or not all(isinstance(size, int) for size in sizes):
+        raise QuantizationError(f"{node.name}: a Linear on {sizes or 'tensors'} of sizes that vary cannot be quantized")
+    bias, last = _bias(node, out)
+    name = str(node.outputs[0].name)
+    flat = insert(
+        last,
+        "Reshape",
+        [x, constant(graph, f"{name}.rows", np.array([-1, depth]))],
+        f"{name}_rows",
+        shape=[None, depth],
+    )
+    y = insert(last, "Gemm", [flat, weight, *bias], f"{name}_gemm", shape=[None, out], transB=1)
+    made = y.producer()
+    assert made is not None
+    made.name = node.name
+    shape = constant(graph, f"{name}.shape", np.array([-1, *sizes, out]))
+    replace(last.outputs[0], insert(last, "Reshape", [y, shape], f"{name}_tokens", shape=last.outputs[0].shape))
+
+
+def _bias(node: ir.Node, out: int) -> tuple[list[ir.Value], ir.Node]:
+    """([bias] or [], the node whose output is the Linear's)."""
+    (reader,) = node.outputs[0].consumers() if single_consumer(node.outputs[0]) else (None,)
+    if reader is not None and is_op(reader, "Add"):
+        for value in reader.inputs:
+            array = array_of(value)
+            if value is not None and array is not None and array.shape == (out,):
+                return [value], reader
+    return [], node

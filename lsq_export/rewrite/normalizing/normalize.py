@@ -1,0 +1,184 @@
+"""normalize: what torch's exporter writes in several ways gets one form.
+
+    Identity(x), Dropout(x)                          =>  x
+    ReduceMean(x, axes = H, W)                       =>  GlobalAveragePool(x)       (and Flatten where the axes are dropped)
+    AveragePool(x), kernel = the whole of H × W      =>  GlobalAveragePool(x)
+    MaxPool(x), ceil_mode                            =>  MaxPool(x), more padding behind; AveragePool where all windows are whole
+    Max(x, c), Min(x, c)                             =>  Clip(x, c), Clip(x, , c)
+    MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (tokens.py)
+    HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
+
+All of these are exact. Anything that no later stage knows is refused here, by name.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from lsq_export.graph.build import array_of, attribute, clean, constant_of, insert, is_marker, is_op, replace
+from lsq_export.graph.float_operators import MOVES
+from lsq_export.graph.islands import ISLANDS
+
+from .decompose import decompose
+from .linear_on_tokens import flatten_tokens
+
+LINEAR = ("Conv", "Gemm")
+# They move codes, add that of a constant, or take the largest: any grid goes through unchanged.
+CODE_PRESERVING = (
+    *("DepthToSpace", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Resize"),
+    *("Slice", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze"),
+)
+PICKING = ("Slice", "Gather")  # of those: they leave codes out
+CLAMPS = ("Relu", "Clip")
+ARITHMETIC = ("Add", "Mul", "Sigmoid", "Tanh", "LeakyRelu", "MatMul", "AveragePool", "GlobalAveragePool", "Concat")
+KNOWN = (*LINEAR, *CODE_PRESERVING, *CLAMPS, *ARITHMETIC, "BatchNormalization", *ISLANDS)
+
+
+def normalize(model: ir.Model) -> None:
+    graph = model.graph
+    for node in list(graph):
+        if is_op(node, "Identity", "Dropout"):
+            assert node.inputs[0] is not None
+            replace(node.outputs[0], node.inputs[0])
+        elif is_op(node, "ReduceMean"):
+            _global_average(graph, node)
+        elif is_op(node, "AveragePool"):
+            _whole_average(node)
+            _plain_windows(node)
+        elif is_op(node, "MaxPool"):
+            _plain_windows(node)
+        elif is_op(node, "Max", "Min"):
+            _clip(node)
+        elif is_op(node, "Gemm"):
+            _plain_gemm(graph, node)
+        elif is_op(node, "MatMul"):
+            flatten_tokens(graph, node)
+        else:
+            decompose(node)
+    clean(model)
+    for node in graph:
+        _check(node)
+
+
+def _check(node: ir.Node) -> None:
+    if is_marker(node):
+        return
+    if not is_op(node, *KNOWN):
+        kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        raise QuantizationError(
+            f"{node.name}: the operator {kind} has no integer form here; supported are {', '.join(sorted(KNOWN))}"
+        )
+    if is_op(node, "Conv") and (node.inputs[1] is None or len(node.inputs[1].shape or ()) != 4):
+        raise QuantizationError(f"{node.name}: only two-dimensional convolutions can be quantized")
+    if is_op(node, "Conv", "MaxPool", "AveragePool") and attribute(node, "auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "VALID",
+    ):
+        raise QuantizationError(
+            f"{node.name}: auto_pad={attribute(node, 'auto_pad')} is not supported; give the pads as numbers"
+        )
+    if is_op(node, "Concat", "MatMul") and any(array_of(v) is not None for v in node.inputs):
+        raise QuantizationError(
+            f"{node.name}: this {node.op_type} has a constant operand, which has no grid; put it into the bias of a "
+            "layer"
+        )
+    if is_op(node, *MOVES) and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
+        raise QuantizationError(
+            f"{node.name}: only the first input of a {node.op_type} can be computed; the others must be constants"
+        )
+    if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
+        raise QuantizationError(
+            f"{node.name}: an average pool whose last window is cut off (ceil_mode) has no exact integer kernel; use "
+            "ceil_mode=False"
+        )
+    if is_op(node, "Clip"):
+        for bound in node.inputs[1:]:
+            if bound is not None and array_of(bound) is None:
+                raise QuantizationError(f"{node.name}: the bounds of a clamp must be constants")
+
+
+def _global_average(graph: ir.Graph, node: ir.Node) -> None:
+    x, axes = node.inputs[0], array_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    rank = len(x.shape) if x is not None and x.shape is not None else 0
+    if rank != 4 or axes is None or sorted(int(a) % rank for a in axes) != [2, 3]:
+        raise QuantizationError(
+            f"{node.name}: a mean over the axes {None if axes is None else axes.tolist()} has no integer form here; "
+            "only over H and W"
+        )
+    pooled = insert(node, "GlobalAveragePool", [x], f"{node.outputs[0].name}_pool")
+    if not attribute(node, "keepdims", 1):
+        pooled = insert(node, "Flatten", [pooled], f"{node.outputs[0].name}_flat", axis=1)
+    pooled.shape = node.outputs[0].shape
+    _take_place(node, pooled)
+
+
+def _whole_average(node: ir.Node) -> None:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    if (
+        shape is not None
+        and list(shape[2:]) == list(attribute(node, "kernel_shape"))
+        and not any(attribute(node, "pads", [0]))
+    ):
+        pooled = insert(
+            node, "GlobalAveragePool", [node.inputs[0]], f"{node.outputs[0].name}_pool", shape=node.outputs[0].shape
+        )
+        _take_place(node, pooled)
+
+
+def _plain_windows(node: ir.Node) -> None:
+    """ceil_mode keeps a last window that is cut off, unless it would begin behind the input. A MaxPool may read -∞
+    there, so it gets the padding; an AveragePool needs no ceil_mode where all windows are whole, and is refused
+    elsewhere: kernels disagree about the count to divide by."""
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    if shape is None or not attribute(node, "ceil_mode", 0) or not all(isinstance(size, int) for size in shape[2:]):
+        return
+    kernel, pads, ones = attribute(node, "kernel_shape"), list(attribute(node, "pads", [0, 0, 0, 0])), [1, 1]
+    strides, dilations = attribute(node, "strides", ones), attribute(node, "dilations", ones)
+    sizes = [size for size in shape[2:] if isinstance(size, int)]
+    for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+        window, reach = (kernel[axis] - 1) * dilations[axis] + 1, size + pads[axis]
+        last = (
+            min(-(-(reach + pads[axis + 2] - window) // stride), (reach - 1) // stride) * stride
+        )  # where the last window begins
+        pads[axis + 2] = max(0, last + window - reach)
+    changed = pads != list(attribute(node, "pads", [0, 0, 0, 0]))
+    if not changed or (
+        node.op_type == "MaxPool" and all(pad < size for pad, size in zip(pads[2:], kernel, strict=True))
+    ):
+        node.attributes["ceil_mode"], node.attributes["pads"] = (
+            ir.AttrInt64("ceil_mode", 0),
+            ir.AttrInt64s("pads", pads),
+        )
+
+
+def _clip(node: ir.Node) -> None:
+    constants = [v for v in node.inputs if array_of(v) is not None]
+    values = [v for v in node.inputs if array_of(v) is None]
+    if len(values) != 1 or len(constants) != 1 or constant_of(constants[0], str(node.name)).size != 1:
+        return  # refused below, by name
+    inputs = [values[0], constants[0]] if node.op_type == "Max" else [values[0], None, constants[0]]
+    _take_place(node, insert(node, "Clip", inputs, f"{node.outputs[0].name}_clip", shape=node.outputs[0].shape))
+
+
+def _plain_gemm(graph: ir.Graph, node: ir.Node) -> None:
+    if attribute(node, "transA", 0):
+        raise QuantizationError(f"{node.name}: a Gemm with a transposed input is not supported")
+    for name in ("alpha", "beta"):
+        if attribute(node, name, 1.0) != 1.0:
+            raise QuantizationError(
+                f"{node.name}: a Gemm with {name}={attribute(node, name)} is not supported; put the factor into the "
+                "weights"
+            )
+    if not attribute(node, "transB", 0):
+        raise QuantizationError(
+            f"{node.name}: a product with a weight that is not a Linear layer's cannot be quantized; use "
+            "torch.nn.Linear"
+        )
+
+
+def _take_place(node: ir.Node, value: ir.Value) -> None:
+    made = value.producer()
+    assert made is not None
+    made.name = node.name
+    replace(node.outputs[0], value)

@@ -1,0 +1,37 @@
+"""slices: Split(x)  =>  one Slice for each part. They move codes, so any grid goes through unchanged."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from lsq_export.graph.build import attribute, clean, constant, insert, is_op, replace
+
+
+def split_to_slices(model: ir.Model) -> None:
+    """Split(x)  =>  one Slice for each part."""
+    graph = model.graph
+    for node in list(graph):
+        if is_op(node, "Split"):
+            _slices(graph, node)
+    clean(model)
+
+
+def _slices(graph: ir.Graph, node: ir.Node) -> None:
+    axis, x = attribute(node, "axis", 0), node.inputs[0]
+    if x is None or x.shape is None or axis % len(x.shape) == 0:
+        raise QuantizationError(
+            f"{node.name}: a split along axis {axis} has no integer form; only the axes behind the batch can be split"
+        )
+    first = 0
+    for index, output in enumerate(node.outputs):
+        if output.shape is None or not isinstance(output.shape[axis], int):
+            raise QuantizationError(f"{node.name}: a split into parts of unknown sizes has no integer form")
+        last = first + int(output.shape[axis])
+        bounds = [
+            constant(graph, f"{node.name}.{what}{index}", np.array([v]))
+            for what, v in (("from", first), ("to", last), ("axis", axis % len(x.shape)))
+        ]
+        replace(output, insert(node, "Slice", [x, *bounds], f"{output.name}_slice", shape=output.shape))
+        first = last

@@ -1,0 +1,187 @@
+"""Checkpoints: one safetensors file; its metadata holds model, config, input shape and preprocessing as JSON. Nothing
+is unpickled.
+
+save("r18.safetensors", model, model_spec={"name": "resnet18", "num_classes": 10, "in_channels": 3},
+     config=config.to_dict(), input_shape=(3, 32, 32), preprocessing=data.preprocessing)
+model, checkpoint = restore("r18.safetensors")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from calib.errors import QuantizationError
+from lsq_export.files import tensor_file
+
+FORMAT = "1"  # raise it when the meaning of the metadata changes
+_FORMAT_KEY = "lsq_export"
+_FIELDS = ("model", "config", "input_shape", "preprocessing", "extra")
+_SCALARS = (str, int, float, bool)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    model_spec: the keywords of `lsq_export.models.build`. config: the keywords of `QATConfig`, None for a float model.
+    input_shape: (C, H, W). preprocessing: as in `lsq_export.data.Dataset`. extra: what else the writer wanted to keep.
+    """
+
+    path: Path
+    state: dict[str, torch.Tensor]
+    model_spec: dict[str, Any]
+    config: dict[str, Any] | None
+    input_shape: tuple[int, int, int]
+    preprocessing: dict[str, Any]
+    extra: dict[str, Any]
+
+
+def save(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    model_spec: dict[str, Any],
+    config: dict[str, Any] | None,
+    input_shape: tuple[int, ...],
+    preprocessing: dict[str, Any],
+    extra: dict[str, Any] | None = None,
+) -> Path:
+    """Write `model`'s state and how to rebuild it; the file appears whole or not at all. Extra must be JSON-able.
+
+    Errors (QuantizationError): a directory that does not exist or cannot be written, a model_spec that `restore` would
+    refuse."""
+    path = Path(path)
+    _check_spec(path, model_spec)
+    metadata = {_FORMAT_KEY: FORMAT}
+    values = (model_spec, config, list(input_shape), preprocessing, extra or {})
+    metadata.update({field: json.dumps(value) for field, value in zip(_FIELDS, values, strict=True)})
+    tensor_file.write(path, model.state_dict(), metadata, "checkpoint")
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a file that `save` wrote.
+
+    Errors (QuantizationError): missing, damaged, a pickle, no safetensors file, metadata that are missing or cannot be
+    used."""
+    path = Path(path)
+    state, metadata = _read(path)
+    if _FORMAT_KEY not in metadata:
+        raise QuantizationError(
+            f"checkpoint {path} has no lsq-export metadata, so its model is unknown: write it with lsq-export train"
+        )
+    if metadata[_FORMAT_KEY] != FORMAT:
+        raise QuantizationError(
+            f"checkpoint {path} has the format {metadata[_FORMAT_KEY]!r}, not {FORMAT!r}: use the lsq-export that "
+            "wrote it"
+        )
+    try:
+        spec, config, shape, preprocessing, extra = (json.loads(metadata[field]) for field in _FIELDS)
+    except (KeyError, ValueError) as error:
+        raise QuantizationError(
+            f"checkpoint {path} has damaged metadata ({' '.join(str(error).split())}): write it again"
+        ) from error
+    _check_spec(path, spec)
+    if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
+        raise QuantizationError(
+            f"checkpoint {path}: input_shape is {shape}, it must be [channels, height, width]; write it again"
+        )
+    for field, value in (("config", config), ("preprocessing", preprocessing), ("extra", extra)):
+        if not isinstance(value, dict) and not (field == "config" and value is None):
+            raise QuantizationError(
+                f"checkpoint {path}: {field} is {value!r}, it must be a table of names and values; write it again"
+            )
+    return Checkpoint(path, state, spec, config, (shape[0], shape[1], shape[2]), preprocessing, extra)
+
+
+def restore(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
+    """The model of a checkpoint in eval mode, prepared for QAT where the checkpoint has a config, with its state.
+
+    A `package.module:factory` in the checkpoint is imported and called, so restore only files whose model you trust as
+    code. Errors (QuantizationError): those of `load`, of `models.build` and of `prepare`, and a state that does not fit
+    the model."""
+    from lsq_export import models
+    from lsq_export.qat.prepare_model import QATConfig, prepare
+
+    checkpoint = load(path)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # fresh weights are drawn, then overwritten: leave the caller's random numbers alone
+        model = models.build(**checkpoint.model_spec)
+    if checkpoint.config is not None:
+        model = prepare(model, QATConfig.from_dict(checkpoint.config))
+    _load_state(model, checkpoint)
+    return model.eval(), checkpoint
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    if not path.is_file():
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise QuantizationError(f"checkpoint {path} {problem}: check the path, or train one with lsq-export train")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        with path.open("rb") as raw:
+            start = raw.read(2)
+        # only now: the first bytes of a sound safetensors file are a length, which may be these by chance
+        if start == b"PK" or start[:1] == b"\x80":
+            raise QuantizationError(
+                f"checkpoint {path} is a pickle (.pt, .pth), which can run code: convert it to safetensors first"
+            ) from error
+        reason = " ".join(str(error).split())
+        raise QuantizationError(
+            f"checkpoint {path} is damaged or no safetensors file ({reason}): copy or train it again"
+        ) from error
+
+
+def _check_spec(path: Path, spec: Any) -> None:
+    """A checkpoint names code to call: keep what the file can pass to it harmless."""
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise QuantizationError(
+            f"checkpoint {path}: the model is {spec!r}, it must be a table with the name of the model"
+        )
+    for key, value in spec.items():
+        if key in ("num_classes", "in_channels") and (type(value) is not int or value < 1):
+            raise QuantizationError(
+                f"checkpoint {path}: {key} of the model is {value!r}, it must be a positive integer"
+            )
+        if not isinstance(value, _SCALARS):
+            raise QuantizationError(
+                f"checkpoint {path}: {key} of the model is {value!r}, it must be a number, a string or a truth value"
+            )
+        if ":" in spec["name"] and key not in ("name", "num_classes", "in_channels"):
+            raise QuantizationError(
+                f"checkpoint {path}: {key} cannot be kept for a model of your own; put it into the factory "
+                f"{spec['name']!r}"
+            )
+
+
+def _load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
+    wanted, found = model.state_dict(), checkpoint.state
+    advice = "the model's code has changed since, or the file is of another model"
+    missing, unexpected = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
+    if missing or unexpected:
+        what = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r}, which the model has not"
+        raise QuantizationError(
+            f"checkpoint {checkpoint.path} {what} ({len(missing)} missing, {len(unexpected)} unexpected in all): "
+            f"{advice}"
+        )
+    for name, tensor in wanted.items():
+        if tensor.shape != found[name].shape:
+            shapes = f"{list(found[name].shape)}, the model's {list(tensor.shape)}"
+            raise QuantizationError(f"checkpoint {checkpoint.path}: {name!r} has the shape {shapes}: {advice}")
+    try:
+        model.load_state_dict(found, strict=True)
+    except (RuntimeError, ValueError) as error:
+        raise QuantizationError(
+            f"checkpoint {checkpoint.path} does not fit its model ({' '.join(str(error).split())}): {advice}"
+        ) from error

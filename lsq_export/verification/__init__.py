@@ -1,0 +1,1 @@
+"""The exported files in ONNX Runtime, held against every promise."""

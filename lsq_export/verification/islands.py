@@ -1,0 +1,79 @@
+"""Float islands under verification: the integers around them are held to the bit, what they compute themselves to
+float32 rounding.
+
+Each session's own codes behind an island take the place of the reference's, so that a tie which its float32 functions
+round the other way does not spread: every other tensor must then equal the integer reference exactly."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from lsq_export import integer
+from lsq_export.graph.islands import Island, is_island, islands
+
+from .parity import IslandParity
+
+
+class IslandCheck:
+    """The islands of a folded graph while the batches go by; without islands there is nothing to do."""
+
+    def __init__(self, folded: ir.Graph, reference: onnx.ModelProto) -> None:
+        self._islands: dict[str, list[Island]] = {}
+        for island in islands(folded):
+            for codes in island.codes:
+                self._islands.setdefault(codes, []).append(island)
+        self._inside = {str(node.outputs[0].name) for node in folded if is_island(node)}
+        self._reference = reference
+        self._elements: Counter[str] = Counter()
+        self._differing: Counter[str] = Counter()
+        self._largest: dict[str, int] = {}
+
+    @property
+    def codes(self) -> list[str]:
+        """The tensors of codes that islands make."""
+        return list(self._islands)
+
+    def expected(
+        self, x: np.ndarray, codes: dict[str, np.ndarray], found: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The reference's tensors for what a session found behind its islands. codes: the reference's own."""
+        if not self._islands:
+            return codes
+        given = {name: found[name] for name in self._islands}
+        made: dict[str, np.ndarray] = {}
+        tensors = integer.run(
+            self._reference, {self._reference.graph.input[0].name: x}, given=given, on_tensor=made.__setitem__
+        )
+        for name, value in given.items():
+            self._count(name, value, made[name])
+        return {name: value for name, value in tensors.items() if name not in self._inside}
+
+    def outside(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Without the float tensors inside islands."""
+        return {name: value for name, value in found.items() if name not in self._inside}
+
+    def _count(self, name: str, found: np.ndarray, expected: np.ndarray) -> None:
+        self._elements[name] += expected.size
+        if found.shape != expected.shape:
+            self._differing[name] += expected.size
+            self._largest[name] = 256
+            return
+        difference = np.abs(found.astype(np.int64) - expected)
+        self._differing[name] += int((difference != 0).sum())
+        self._largest[name] = max(self._largest.get(name, 0), int(difference.max(initial=0)))
+
+    def result(self) -> tuple[IslandParity, ...]:
+        return tuple(
+            IslandParity(
+                codes,
+                tuple(f"{island.name} ({island.operator})" for island in found),
+                self._elements[codes],
+                self._differing[codes],
+                self._largest.get(codes, 0),
+            )
+            for codes, found in self._islands.items()
+        )

@@ -1,0 +1,263 @@
+"""The commands one after another, as a user runs them: on real digits, and on a network of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import lsq_export
+from lsq_export.cli import cli
+from lsq_export.data.loading import load
+from lsq_export.training import checkpoint
+from lsq_export.training.fit import predict
+from lsq_export.verification.runtime import Session
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+USERS_NET = """
+from torch import nn
+
+class Head(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(8, classes)
+    def forward(self, x):
+        return self.fc(x.mean((2, 3)))
+
+def build(num_classes, in_channels):
+    return nn.Sequential(nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, bias=False), Head(num_classes))
+"""
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(scope="module")
+def trained(directory: Path) -> Path:
+    out = directory / "tiny.safetensors"
+    bits = ["--weight-bits", 3, "--activation-bits", 3, "--granularity", "channel"]
+    run(
+        "train",
+        "--model",
+        "tiny",
+        "--data",
+        "digits",
+        "--image-size",
+        16,
+        *bits,
+        "--float-epochs",
+        1,
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
+        "--out",
+        out,
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Path, directory: Path) -> tuple[Path, Result]:
+    out = directory / "out"
+    return out, run("export", trained, "--out", out, "--images", 128)
+
+
+def test_export(bundle: tuple[Path, Result]) -> None:
+    out, result = bundle
+    assert (
+        "all promises hold" in result.stdout
+        and "wrote" in result.stdout
+        and str(out) in result.stdout.replace("\n", "")
+    )
+    assert "conv2.input" in result.stdout and "qoperator (ONNX Runtime)" in result.stdout and result.stderr == ""
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["source"]["data"] == "digits" and manifest["source"]["checkpoint"] == "tiny.safetensors"
+    assert manifest["source"]["model"] == {"name": "tiny", "num_classes": 10, "in_channels": 3}
+    assert manifest["source"]["config"]["weight_bits"] == 3 and manifest["preprocessing"]["data"] == "digits"
+    assert manifest["input"]["shape"] == ["batch", 3, 16, 16]
+    assert [cost["fold"] for cost in manifest["folds"]] == [
+        "strided",
+        "integer",
+    ] and "strided (chosen)" in result.stdout
+    for cost in manifest["folds"]:
+        assert (
+            cost["images"] == 64
+            and f"{cost['codes_differing']:.2%}" in result.stdout
+            and f"{cost['sqnr_db']:.1f} dB" in result.stdout
+        )
+    assert all(f" {layer['accumulator']} " in result.stdout for layer in manifest["layers"])
+
+
+def test_export_as_json(trained: Path, directory: Path) -> None:
+    result = run("export", trained, "--out", directory / "one", "--format", "qoperator", "--images", 32, "--json")
+    assert json.loads(result.stdout)["ok"] is True and list(json.loads(result.stdout)["formats"]) == ["qoperator"]
+
+
+def test_verify(bundle: tuple[Path, Result], trained: Path) -> None:
+    """On the whole test split, and accuracies that somebody else can compute from the files."""
+    out, _ = bundle
+    found = json.loads(run("verify", out, "--json").stdout)
+    data = load("digits", image_size=16)
+    assert found["ok"] is True and found["images"] == len(data.test)
+    x, y = data.test.fetch(torch.arange(len(data.test)))
+    classes = Session(onnx.load(out / "qoperator" / "model.onnx")).run(x.numpy())["output"].argmax(1)
+    expected = predict(checkpoint.restore(trained)[0], [x]).argmax(1).numpy()
+    exported = found["formats"]["qoperator"]
+    assert exported["accuracy"] == pytest.approx((classes == y.numpy()).mean())
+    assert found["trained_accuracy"] == pytest.approx(
+        (expected == y.numpy()).mean(), abs=1 / 359
+    )  # torch and its captured graph: float32 ties
+    assert exported["top1_agreement"] == pytest.approx((classes == expected).mean(), abs=1 / 359)
+    assert exported["reference_mismatch"] == 0 and exported["top1_agreement"] > 0.8  # it has hardly learned anything
+    assert run("verify", out, "--images", 5, "--data", "digits").stdout.count("5 images") == 1
+
+
+def test_inspect(bundle: tuple[Path, Result]) -> None:
+    out, _ = bundle
+    shown = json.loads(run("inspect", out, "--json").stdout)
+    assert [Path(entry["file"]).parent.name for entry in shown] == ["qdq", "qoperator"]
+    for entry in shown:
+        weights = [row for row in entry["tensors"] if row["kind"] == "weight"]
+        assert [row["bits"] for row in weights[1:-1]] == [3] * 5 and all(row["axis"] == 0 for row in weights[:-1])
+    assert "quantized tensors" in run("inspect", out / "qdq" / "model.onnx").stdout
+
+
+def test_bench(bundle: tuple[Path, Result]) -> None:
+    out, _ = bundle
+    rows = json.loads(run("bench", out, "--runs", 2, "--threads", 1, "--pause", 0, "--json", "-").stdout)["rows"]
+    assert [row["name"] for row in rows] == ["float", "qdq", "qoperator"]
+
+
+def test_report(bundle: tuple[Path, Result], tmp_path: Path) -> None:
+    out, _ = bundle
+    run("report", out, "--out", tmp_path / "page.html")
+    assert "conv2.input" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_demo(tmp_path: Path) -> None:
+    """Everything in one command.
+
+    (Whether a network that trained for one epoch agrees with its export is not the question.)
+    """
+    out = tmp_path / "demo"
+    options = ["--model", "tiny", "--epochs", 1, "--float-epochs", 1, "--runs", 2, "--threads", 1]
+    result = run("demo", *options, "--out", out)
+    table = result.stdout.splitlines()
+    for name in ("float", "trained (fake-quant)", "folded (float64)", "ONNX Runtime qdq", "ONNX Runtime qoperator"):
+        assert any(line.startswith(name) for line in table), name
+    assert "tiny W4A4 on 359 test digits" in result.stdout and "all promises hold" in result.stdout
+    assert {p.name for p in out.iterdir()} == {"bundle", "demo.json", "float.safetensors", "trained.safetensors"}
+    written = json.loads((out / "demo.json").read_text())
+    assert (
+        written["parity"]["ok"] is True
+        and written["parity"]["images"] == 359
+        and written["parity"]["formats"]["qoperator"]["reference_mismatch"] == 0
+    )
+    assert [row["name"] for row in written["bench"]["rows"]] == ["float", "qdq", "qoperator"] and 0 < written[
+        "float_accuracy"
+    ] < 1
+    assert lsq_export.open_bundle(out / "bundle").manifest["source"]["data"] == "digits"
+    again = CliRunner().invoke(cli, ["demo", "--out", str(out)])
+    assert (
+        again.exit_code == 2 and "--force to replace an earlier demo" in again.stderr and again.stderr.count("\n") == 1
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("ten years of work")
+    kept = CliRunner().invoke(cli, ["demo", "--out", str(tmp_path / "mine"), "--force"])
+    assert kept.exit_code == 2 and "holds no earlier demo" in kept.stderr
+
+
+def console_script(cwd: Path, *commands: list[str]) -> subprocess.CompletedProcess[str]:
+    """`lsq-export …`, one command after the other in one process. Unlike `python -m`, the console script does not put
+    the current directory on the path by itself."""
+    code = f"""
+import sys
+sys.path = [p for p in sys.path if p]
+from lsq_export.cli import cli
+for arguments in {commands!r}:
+    try:
+        cli.main(arguments, prog_name="lsq-export")
+    except SystemExit as stop:
+        assert not stop.code, (arguments[0], stop.code)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LSQ_EXPORT_"))}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_users_own_models_package(tmp_path: Path) -> None:
+    """--model models.net:build finds theirs, in training and, by the checkpoint, in export;
+
+    verify needs only the bundle.
+    """
+    project = tmp_path / "project"
+    (project / "models").mkdir(parents=True)
+    (project / "models" / "__init__.py").write_text("")
+    (project / "models" / "net.py").write_text(USERS_NET)
+    rng = np.random.default_rng(0)
+    y = np.arange(48) % 3
+    x = (rng.standard_normal((48, 2, 12, 12)) + y[:, None, None, None]).astype(np.float32)
+    np.savez(project / "data.npz", x_train=x[:32], y_train=y[:32], x_test=x[32:], y_test=y[32:])
+    data = ["--data", f"npz:{project / 'data.npz'}"]
+    options = [
+        "--epochs",
+        "1",
+        "--float-epochs",
+        "1",
+        "--weight-bits",
+        "2",
+        "--batch-size",
+        "16",
+        "--out",
+        "net.safetensors",
+        "--device",
+        "cpu",
+    ]
+    commands = (
+        ["train", "--model", "models.net:build", *data, *options],
+        ["export", "net.safetensors", "--out", "out"],
+    )
+    done = console_script(project, *commands)
+    assert done.returncode == 0 and "wrote net.safetensors" in done.stdout and "all promises hold" in done.stdout, (
+        done.stderr
+    )
+    manifest = json.loads((project / "out" / "manifest.json").read_text())
+    assert manifest["source"]["model"] == {"name": "models.net:build", "num_classes": 3, "in_channels": 2}
+    assert [layer["name"] for layer in manifest["layers"]] == ["0", "3", "4.fc"] and manifest["outputs"] == ["output"]
+    assert "all promises hold" in run("verify", project / "out").stdout  # here, where there is no package `models`
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("folds", "x.safetensors", "--out"),
+        ("qat-speed", "--json"),
+        ("init-speed", "--json"),
+        ("bench", "x.onnx", "--json"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(command: tuple[str, ...], tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, [*command, str(tmp_path / "no" / "file.json")])
+    assert (
+        result.exit_code == 2
+        and "file.json cannot be written (there is no directory" in result.stderr
+        and result.stderr.count("\n") == 1
+    )

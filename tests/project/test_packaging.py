@@ -1,0 +1,155 @@
+"""What the wheel carries, and what the installed package does beside a user's own code."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "numpy", "onnx", "onnxruntime", "onnx_ir", "onnxscript", "sklearn", "matplotlib"}
+
+
+def run(*args: str, cwd: Path, path: Path | None = None) -> str:
+    """Output of a Python process that sees no checkout, only what is installed and `path`."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV_", "LSQ_EXPORT_"))}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    done = subprocess.run(
+        [sys.executable, *args], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built offline, from a copy: setuptools leaves build/ behind, and takes stale files from it."""
+    tree = tmp_path_factory.mktemp("tree") / "copy"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "out*", "demo*")
+    tree.mkdir()
+    for name in ("calib", "lsq_export", "models", "tests"):
+        shutil.copytree(
+            ROOT / name, tree / name, ignore=ignored if name == "tests" else shutil.ignore_patterns("__pycache__")
+        )
+    for file in ROOT.iterdir():
+        if file.is_file() and not file.name.startswith("."):
+            shutil.copy(file, tree)
+    out = tmp_path_factory.mktemp("wheel")
+    run(
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        str(out),
+        str(tree),
+        cwd=out,
+    )
+    (file,) = out.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked: a directory for sys.path. It comes before the development install there."""
+    directory = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(directory)
+    return directory
+
+
+def test_wheel_carries_every_source_and_no_test(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    wanted = {str(p.relative_to(ROOT)) for package in ("calib", "lsq_export") for p in (ROOT / package).rglob("*.py")}
+    wanted |= {f"lsq_export/models/{p.relative_to(ROOT / 'models')}" for p in (ROOT / "models").rglob("*.py")}
+    wanted |= {
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "lsq_export").rglob("*")
+        if p.suffix in (".json", ".html", ".css", ".js")
+    }
+    assert {n for n in names if ".dist-info/" not in n and not n.endswith("py.typed")} == wanted
+    assert {n.split("/")[0] for n in names if ".dist-info/" not in n} == {"calib", "lsq_export"}
+    assert any(n.endswith("licenses/LICENSE") for n in names)
+
+
+def test_every_package_directory_is_listed() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    found = {
+        ".".join(p.parent.relative_to(ROOT).parts)
+        for package in ("calib", "lsq_export")
+        for p in (ROOT / package).rglob("*.py")
+    }
+    found |= {".".join(("lsq_export", *p.parent.relative_to(ROOT).parts)) for p in (ROOT / "models").rglob("*.py")}
+    assert listed == found, "list each directory with sources under [options] packages in setup.cfg"
+
+
+def test_installed_command_answers_outside_the_checkout(site: Path, tmp_path: Path) -> None:
+    code = "import lsq_export, sys; sys.argv = ['lsq-export', '--help']; print(lsq_export.__file__); from lsq_export.cli import main; main()"
+    shown = run("-c", code, cwd=tmp_path, path=site)
+    assert shown.startswith(str(site)) and "Usage: lsq-export" in shown
+    assert "console_scripts" in next(site.glob("*.dist-info/entry_points.txt")).read_text()
+
+
+def test_no_top_level_models_is_installed(site: Path, tmp_path: Path) -> None:
+    find = "import importlib.util as u; print(u.find_spec('models'), u.find_spec('lsq_export.models').origin)"
+    nothing, ours = run("-c", find, cwd=tmp_path, path=site).split()
+    assert nothing == "None" and Path(ours) == site / "lsq_export" / "models" / "__init__.py"
+
+
+@pytest.mark.parametrize("installed", ["wheel", "development"])
+def test_a_users_models_package_is_theirs(installed: str, site: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Linear(3, 2)\n")
+    code = "from lsq_export.models import build; print(build('models.net:build').out_features, type(build('tiny')).__name__)"
+    assert run("-c", code, cwd=tmp_path, path=site if installed == "wheel" else None).split() == ["2", "Tiny"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["targets"]])
+def test_cheap_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    code = f"""
+import sys
+from lsq_export.cli import cli
+try:
+    cli.main({arguments!r}, prog_name="lsq-export")
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print("modules:", *sys.modules)
+"""
+    loaded = run("-c", code, cwd=tmp_path).split("modules:")[1].split()
+    assert "lsq_export.cli.group" in loaded
+    assert HEAVY.intersection(loaded) == set()
+
+
+def test_python_m_is_the_same_command(tmp_path: Path) -> None:
+    assert "Usage: lsq-export" in run("-m", "lsq_export", "--help", cwd=tmp_path)
+
+
+def test_lower_bounds_hold_for_the_pinned_versions() -> None:
+    """constraints.txt pins every direct dependency that setup.cfg names."""
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    extras = "\n".join(setup["options.extras_require"].values())
+    wanted = [
+        line.split(">=") for line in (setup["options"]["install_requires"] + "\n" + extras).splitlines() if ">=" in line
+    ]
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if "==" in line:
+            name, version = line.split(";")[0].strip().split("==")
+            pinned.setdefault(name.lower().replace("_", "-"), []).append(version)
+    for name, bound in wanted:
+        for version in pinned[name.strip().lower().replace("_", "-")]:
+            assert [int(n) for n in version.split(".")[:2]] >= [int(n) for n in bound.strip().split(".")[:2]], name

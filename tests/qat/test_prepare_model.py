@@ -1,0 +1,256 @@
+"""prepare: which layers get quantizers, what is refused, and that the float model stays as it was."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from calib import QuantizationError
+from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
+
+
+class SameConv2d(nn.Conv2d):
+    """A subclass with a forward of its own (TensorFlow's "same" padding)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(nn.functional.pad(input, (0, 1, 0, 1)), self.weight, self.bias)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding="same")
+        self.bn1 = nn.BatchNorm2d(4)
+        self.block = nn.Sequential(
+            OrderedDict(conv=nn.Conv2d(4, 4, 3, groups=4, dilation=2, padding=2), act=nn.PReLU(), drop=nn.Dropout(0.1))
+        )
+        self.same = SameConv2d(4, 4, 2)
+        self.fc = nn.Linear(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.block(self.bn1(self.conv1(x)))
+        x = self.same(input=self.same(x))  # twice, once with a keyword
+        return self.fc(x.mean((2, 3)))
+
+
+LAYERS = ["conv1", "block.conv", "same", "fc"]
+
+
+def ready(config: QATConfig | None = None) -> nn.Module:
+    torch.manual_seed(0)
+    model = prepare(Net(), config)
+    for quantizer in quantizers(model).values():
+        quantizer.set_grid(0.05)
+    return model
+
+
+def test_every_layer_gets_two_named_quantizers():
+    model = prepare(Net(), QATConfig(weight_bits=3, activation_bits=2))
+    assert list(quantizers(model)) == [f"{layer}.{part}" for layer in LAYERS for part in ("input", "weight")]
+    for name, quantizer in quantizers(model).items():
+        assert quantizer.name == name
+        assert quantizer.kind == ("weight" if name.endswith(".weight") else "activation")
+        edge = name.split(".")[0] in ("conv1", "fc")
+        assert quantizer.bits == (8 if edge else 3 if quantizer.kind == "weight" else 2)
+    assert type(model.same).forward is SameConv2d.forward and isinstance(model.same, SameConv2d)
+
+
+def test_first_last_bits_none_means_like_the_rest():
+    bits = {q.bits for q in quantizers(prepare(Net(), QATConfig(first_last_bits=None))).values()}
+    assert bits == {4}
+
+
+def test_granularity_and_grid_reach_the_quantizers():
+    known = quantizers(
+        prepare(Net(), QATConfig(weight_granularity="channel", activation_grid="signed-asymmetric", offset="integer"))
+    )
+    assert known["block.conv.weight"].scale.shape == (4,) and known["block.conv.weight"].axis == 0
+    assert known["block.conv.input"].scale.shape == () and known["block.conv.input"].axis is None
+    assert known["block.conv.input"].qmin == -8 and known["block.conv.input"].integer_offset
+    assert known["block.conv.weight"].symmetric and not known["block.conv.weight"].offset.requires_grad
+
+
+def test_values_are_those_of_quantized_input_and_weight():
+    model = ready().eval()
+    x = torch.randn(2, 4, 7, 7, generator=torch.Generator().manual_seed(1))
+    known = quantizers(model)
+    layer = model.block.conv
+    expected = nn.functional.conv2d(
+        known["block.conv.input"](x),
+        known["block.conv.weight"](layer.parametrizations.weight.original),
+        layer.bias,
+        padding=2,
+        dilation=2,
+        groups=4,
+    )
+    assert torch.equal(layer(x), expected)
+
+
+def test_the_float_model_is_untouched():
+    torch.manual_seed(0)
+    net = Net()
+    net.bn1.eval()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    modes = [module.training for module in net.modules()]
+    model = prepare(net)
+    for quantizer in quantizers(model).values():
+        quantizer.set_grid(0.05)
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    assert net.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert [module.training for module in net.modules()] == modes
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert not net.conv1._forward_pre_hooks and type(net.conv1) is nn.Conv2d
+    assert not model.bn1.training and model.conv1.input_quantizer.training
+
+
+def test_gradients_reach_every_parameter():
+    model = ready()
+    model(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(2))).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_state_dict_and_deepcopy():
+    model = ready().eval()
+    other = prepare(Net()).eval()
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(other(x), model(x))
+    assert torch.equal(copy.deepcopy(model)(x), model(x))
+    moved = copy.deepcopy(model).to(torch.float64)
+    assert moved(x.double()).dtype == torch.float64
+
+
+def test_autocast():
+    model = ready()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model(torch.randn(2, 3, 8, 8))
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_a_weight_shared_by_two_layers_stays_shared():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    model = prepare(net)
+    assert model[0].parametrizations.weight.original is model[2].parametrizations.weight.original
+    assert list(quantizers(model)) == ["0.input", "0.weight", "2.input", "2.weight"]
+
+
+def test_a_weight_can_be_assigned_and_a_parametrized_one_is_quantized():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    plain = prepare(nn.Linear(3, 2))
+    plain.weight = torch.ones(2, 3)
+    assert torch.equal(plain.parametrizations.weight.original, torch.ones(2, 3))
+    model = prepare(layer)
+    quantizers(model)["weight"].set_grid(0.1)
+    codes = model.weight / 0.1
+    torch.testing.assert_close(codes, codes.round())
+
+
+class Functional(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.good = nn.Conv2d(3, 3, 1)
+        self.bad = layer
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(1, 1, 1),
+        nn.Conv3d(1, 1, 1),
+        nn.ConvTranspose2d(1, 1, 1),
+        nn.LSTM(2, 2),
+        nn.GRUCell(2, 2),
+        nn.MultiheadAttention(4, 2),
+        nn.Embedding(3, 2),
+        nn.EmbeddingBag(3, 2),
+        nn.Bilinear(2, 2, 2),
+        nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"),
+        nn.Linear(2, 2, dtype=torch.complex64),
+        nn.LazyLinear(3),
+        nn.utils.weight_norm,
+    ],
+    ids=lambda layer: getattr(layer, "__name__", type(layer).__name__),
+)
+def test_refused_layers_are_named(layer):
+    if layer is nn.utils.weight_norm:
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            layer = nn.utils.weight_norm(nn.Linear(2, 2))
+    with pytest.raises(QuantizationError, match=rf"^layer bad \({type(layer).__name__}\) ") as error:
+        prepare(Functional(layer))
+    assert "\n" not in str(error.value)
+
+
+def test_norms_activations_pooling_and_dropout_are_fine():
+    others = [
+        nn.BatchNorm2d(3),
+        nn.GroupNorm(1, 3),
+        nn.LayerNorm(3),
+        nn.PReLU(),
+        nn.SiLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(),
+        nn.Identity(),
+        nn.Flatten(),
+    ]
+    model = prepare(nn.Sequential(nn.Conv2d(3, 3, 1), *others))
+    assert list(quantizers(model)) == ["0.input", "0.weight"]
+
+
+def test_nothing_to_quantize():
+    with pytest.raises(QuantizationError, match="nothing to quantize"):
+        prepare(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+
+
+def test_prepared_twice():
+    with pytest.raises(QuantizationError, match="prepared already"):
+        prepare(prepare(Net()))
+
+
+def test_a_single_layer_is_a_model():
+    model = prepare(nn.Linear(3, 2))
+    assert list(quantizers(model)) == ["input", "weight"]
+    assert quantizers(nn.Linear(3, 2)) == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [
+        ("weight_bits", 1, "2 to 8"),
+        ("activation_bits", 9, "2 to 8"),
+        ("activation_bits", 4.0, "2 to 8"),
+        ("weight_bits", None, "2 to 8"),
+        ("first_last_bits", 16, "2 to 8, or None"),
+        (
+            "activation_grid",
+            "asymmetric",
+            "unsigned-symmetric, signed-symmetric, signed-asymmetric, unsigned-asymmetric",
+        ),
+        ("weight_granularity", "layer", "tensor, channel"),
+        ("offset", "float", "real, integer, container"),
+    ],
+)
+def test_config_refuses(option, value, choices):
+    with pytest.raises(QuantizationError) as error:
+        QATConfig(**{option: value})
+    assert str(error.value).startswith(f"{option}={value!r}: use") and str(error.value).endswith(choices)
+
+
+def test_config_round_trip():
+    config = QATConfig(2, 3, "signed-symmetric", "channel", None, "integer")
+    assert QATConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert QATConfig.from_dict({}) == QATConfig(4, 4, "unsigned-asymmetric", "tensor", 8, "real")
+    with pytest.raises(QuantizationError, match="unknown option 'bits'"):
+        QATConfig.from_dict({"bits": 4})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.weight_bits = 4  # type: ignore[misc]

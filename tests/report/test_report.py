@@ -1,0 +1,193 @@
+"""report: one self-contained page, whatever names and numbers it has to show."""
+
+from __future__ import annotations
+
+import copy
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import lsq_export
+from calib.errors import QuantizationError
+from lsq_export.cli import cli
+from lsq_export.report import render
+from support.exported import Exported
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+NASTY = '<script>alert("1")</script> & [b]'
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order;
+
+    collects tags, attributes, text and the number of cells in each row of each table.
+    """
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.tables: list[list[int]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(0)
+        elif tag in ("td", "th"):
+            self.tables[-1][-1] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+@pytest.fixture
+def manifest(exported: Exported) -> dict[str, Any]:
+    return copy.deepcopy(exported.bundle.manifest)
+
+
+@pytest.fixture
+def parity(exported: Exported) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((exported.bundle.directory / "parity.json").read_text())
+    return found
+
+
+def test_it_shows_every_tensor_and_layer(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    page = Page(render(manifest, parity))
+    for part in (
+        *manifest["tensors"],
+        *manifest["layers"],
+        *(layer for f in parity["formats"].values() for layer in f["layers"]),
+    ):
+        assert part["name"] in page.text
+    assert "All promises hold." in page.text and "Verified on 24 images" in page.text and "ort-cpu" in page.text
+    assert (
+        all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 6
+    )  # every row has a cell for each column
+    (grid,) = parity["trained_layers"][0]["reasons"].items()
+    assert "{}: {}".format(*grid) in page.text and len(page.tables[3]) == 1 + len(parity["trained_layers"])
+    assert len(page.tables[1]) == 1 + len(manifest["tensors"]) and len(page.tables[2]) == 1 + len(manifest["layers"])
+
+
+def test_it_is_the_page_in_the_bundle(exported: Exported, manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    assert render(manifest, parity) == (exported.bundle.directory / "report.html").read_text(encoding="utf-8")
+
+
+def test_nothing_is_loaded_from_elsewhere(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    html = render(manifest, parity)
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
+    assert not {"src", "href", "srcset", "action", "data"} & {
+        name for _, attributes in page.tags for name in attributes
+    }
+    assert not any(word in html for word in ("http:", "https:", "//", "url(", "@import"))
+    assert ("meta", {"charset": "utf-8"}) in page.tags and html.startswith("<!doctype html>")
+
+
+def test_names_are_escaped(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    manifest["tensors"][0]["name"] = manifest["layers"][0]["name"] = manifest["target"] = NASTY
+    manifest["tensors"][0]["remainder"] = f"bias of {NASTY}"
+    parity["formats"]["qdq"]["layers"][0]["name"] = NASTY
+    parity["formats"][NASTY] = parity["formats"].pop("qdq")
+    manifest["formats"][NASTY] = manifest["formats"]["qdq"]
+    parity["ok"], parity["failures"] = False, [f"{NASTY}: 3 elements differ"]
+    html = render(manifest, parity)
+    page = Page(html)
+    assert "<script" not in html and page.text.count(NASTY) >= 7 and "All promises hold" not in page.text
+
+
+def test_failures_are_listed(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    parity["ok"], parity["failures"] = False, ["qdq: one", "qoperator: two"]
+    page = Page(render(manifest, parity))
+    assert "qdq: one" in page.text and "qoperator: two" in page.text and "All promises hold" not in page.text
+    assert [tag for tag, _ in page.tags].count("li") == 2
+
+
+def test_numbers_that_are_not_there(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    """No accuracies (no targets), an infinite SQNR (null in parity.json), NaN in an error:
+
+    dashes, and the page stays whole.
+    """
+    parity["trained_accuracy"] = parity["folded_accuracy"] = parity["folded_sqnr_db"] = None
+    for found in parity["formats"].values():
+        found["accuracy"] = found["sqnr_db"] = None
+    page = Page(render(manifest, parity))
+    assert page.text.count("–") >= 7 and "None" not in page.text and "nan" not in page.text
+
+
+def test_a_parity_of_before_the_nudged_inputs(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    assert "trained, inputs × 1.0001" in Page(render(manifest, parity)).text
+    del parity["nudged_sqnr_db"], parity["nudged_top1_agreement"]
+    assert "inputs × 1.0001" not in Page(render(manifest, parity)).text
+
+
+def test_a_report_of_a_parity_without_targets(exported: Exported, manifest: dict[str, Any]) -> None:
+    parity = lsq_export.verify(None, exported.bundle, [exported.batches[0][0][:1]])
+    page = Page(render(manifest, parity.to_dict()))
+    assert "Verified on 1 images" in page.text and "–" in page.text
+
+
+@pytest.mark.parametrize("damage", [{}, [], None, {"ok": True}])
+def test_what_is_missing_is_an_error(damage: Any, manifest: dict[str, Any]) -> None:
+    with pytest.raises(QuantizationError, match="lacks what the report shows"):
+        render(manifest, damage)
+
+
+def report(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["report", *map(str, arguments)])
+
+
+def test_command(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    page = bundle.directory / "report.html"
+    before = page.read_bytes()
+    page.write_text("scribbled over")
+    result = report(bundle.directory)
+    assert result.exit_code == 0 and result.stdout == f"wrote {page}\n" and page.read_bytes() == before
+    assert lsq_export.verify(None, bundle, exported.batches).damaged == ()
+    out = tmp_path / "page.html"
+    assert report(bundle.directory, "--out", out).exit_code == 0 and out.read_bytes() == before
+    refused = report(bundle.directory, "--out", out)
+    assert refused.exit_code == 2 and "--force to overwrite it" in refused.stderr and refused.stderr.count("\n") == 1
+    assert report(bundle.directory, "--out", out, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(None, "no readable parity.json"), ("junk", "no readable parity.json"), ("{}", "lacks what the report shows")],
+)
+def test_a_bundle_without_parity_is_named(damage: str | None, says: str, exported: Exported, tmp_path: Path) -> None:
+    path = exported.copy(tmp_path).directory / "parity.json"
+    path.unlink() if damage is None else path.write_text(damage)
+    result = report(tmp_path / "bundle")
+    assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1 and result.stdout == ""
+
+
+def test_a_bundle_without_sums_is_named(exported: Exported, tmp_path: Path) -> None:
+    (exported.copy(tmp_path).directory / "SHA256SUMS").unlink()
+    result = report(tmp_path / "bundle")
+    assert result.exit_code == 2 and "no readable SHA256SUMS" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_named(exported: Exported, tmp_path: Path) -> None:
+    for bundle, out, says in (
+        (exported.bundle.directory, tmp_path / "no" / "page.html", "cannot be written"),
+        (tmp_path, None, "manifest.json"),
+    ):
+        result = report(bundle, *(["--out", out] if out else []))
+        assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1

@@ -1,0 +1,212 @@
+"""integers: weights and biases in their containers, exactly or within the rounding that the design states (E6, E7, E9)."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from calib import QuantizationError
+from lsq_export.graph.build import array_of, attribute
+from lsq_export.rewrite.folding.decisions import LayerDecision
+from lsq_export.rewrite.folding.integers import input_scale_of, output_grid_of, place_integers
+from lsq_export.rewrite.folding.weights import bias_of, set_bias, weight_codes, weight_of
+from support.networks import before, difference, find, hand_made, set_constant, values, weight
+
+NEAR = 8.1e-6  # E9: 64 units in the last place of a float32 scale
+F = np.float32
+
+
+def placed(name: str) -> tuple[ir.Model, dict[str, LayerDecision]]:
+    model = before(name, "integers")
+    return model, {decision.name: decision for decision in place_integers(model)}
+
+
+def layers(model: ir.Model) -> dict[str, ir.Node]:
+    return {str(node.name): node for node in find(model, "Conv", "Gemm")}
+
+
+def stored(node: ir.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(codes, scale, zero point) in their types."""
+    codes, scale, zero_point = (array_of(v) for v in weight_of(node).inputs)
+    return codes, scale, zero_point
+
+
+@pytest.mark.parametrize(
+    "name", ["chain", "chain2", "channel", "negative8", "geometry", "pools", "perceptron8", "residual3"]
+)
+def test_containers_hold_the_trained_weights_and_the_rounded_bias(name: str):
+    was, (now, decisions) = before(name, "integers"), placed(name)
+    assert set(layers(was)) == set(layers(now)) == set(decisions)
+    for layer, node in layers(now).items():
+        old, (codes, scale, zero_point), decision = layers(was)[layer], stored(node), decisions[layer]
+        trained_codes, trained_scale = weight_codes(old)
+        shifted = codes.astype(int) - zero_point.astype(int).reshape(-1, *[1] * (codes.ndim - 1))
+        assert np.array_equal(shifted, decision.gain * trained_codes)
+        assert np.abs(scale * decision.gain / trained_scale - 1).max() <= NEAR and scale.dtype == F
+        limit = (
+            127 if node.op_type == "Conv" and codes.shape[1] == 1 < len(codes) == attribute(node, "group") else 64
+        )  # E7
+        if codes.dtype == np.int8:
+            assert np.abs(shifted).max() <= limit and not zero_point.any() and decision.container == "INT8"
+            assert decision.gain == limit // np.abs(trained_codes).max()
+        else:
+            assert (
+                decision.container == "UINT8"
+                and codes.dtype == np.uint8
+                and np.abs(shifted).max() > limit
+                and decision.gain == 1
+            )
+        bias_codes, unit = (array_of(v) for v in node.inputs[2].producer().inputs)
+        assert bias_codes.dtype == np.int32 and np.array_equal(unit, F(input_scale_of(node)) * scale)
+        assert np.array_equal(bias_codes, np.rint(bias_of(old) / unit.astype(np.float64)))
+        step = output_grid_of(node).scale if output_grid_of(node) else None
+        assert decision.bias_error_steps == (
+            0 if step is None else np.abs(bias_codes * unit.astype(np.float64) - bias_of(old)).max() / step
+        )
+        rows = np.abs(shifted).reshape(len(codes), -1).sum(1) * 255 + np.abs(bias_codes.astype(int))
+        assert decision.accumulator == rows.max() < 2**31 and decision.dead_channels == 0
+
+
+def test_8_bit_codes_have_the_zero_point_128_or_127_where_signs_were_flipped():
+    zeros = np.concatenate([stored(node)[2] for node in layers(placed("negative8")[0]).values()])
+    assert set(zeros) == {127, 128}
+    codes = [stored(node)[0] for node in layers(placed("negative8")[0]).values()]
+    assert any(c.max() == 255 for c in codes) and any(c.min() == 0 for c in codes)
+
+
+@pytest.mark.parametrize("name", ["chain2", "geometry", "above", "channel"])
+def test_the_first_layer_changes_by_the_rounding_of_its_bias(name: str):
+    """Its inputs are the same before and after."""
+    was, (now, _) = before(name, "integers"), placed(name)
+    layer, node = next(iter(layers(now).items()))
+    output = str(node.outputs[0].name)
+    a, b = values(was)[output], values(now)[output]
+    unit = input_scale_of(node) * stored(node)[1].astype(np.float64).reshape(-1, 1, 1)
+    products = np.abs(a - bias_of(layers(was)[layer]).reshape(-1, 1, 1)).max()
+    assert (np.abs(b - a) <= 0.5001 * unit + 2 * NEAR * products).all()
+    assert np.abs(b - a).max() > 0
+
+
+def test_a_channel_without_weights_keeps_its_bias():
+    was, (now, decisions) = before("tiny_gamma", "integers"), placed("tiny_gamma")
+    assert decisions["0"].dead_channels >= 2 and decisions["3"].dead_channels >= 1
+    for layer in ("0", "3"):
+        node, old = layers(now)[layer], layers(was)[layer]
+        bias_codes, unit = (array_of(v).astype(np.float64) for v in node.inputs[2].producer().inputs)
+        step = output_grid_of(node).scale
+        assert (np.abs(bias_codes * unit - bias_of(old)) <= 0.5001 * unit).all()
+        dead = ~np.asarray(stored(node)[0].reshape(8, -1).any(1))
+        reach = np.abs(weight_codes(old)[0]).reshape(8, -1).sum(1) * 255 * weight_codes(old)[1] * input_scale_of(old)
+        assert (
+            reach[dead] <= 2**-10 * step
+        ).all()  # what was left out moves the output by less than a thousandth of a step
+    assert difference(values(was), values(now)) < 0.02  # codes next to ties
+
+
+@pytest.mark.parametrize("what", ["scale", "zero point", "bias"])
+def test_sabotage_shows(what: str):
+    was, (now, _) = before("negative8", "integers"), placed("negative8")
+    node = layers(now)["3"]
+    output = str(node.outputs[0].name)
+    plain = difference(values(was), values(now), output)
+    target = (
+        node.inputs[2].producer().inputs[0] if what == "bias" else weight_of(node).inputs[1 if what == "scale" else 2]
+    )
+    set_constant(
+        target, array_of(target) * 2 if what == "scale" else array_of(target) + (1 if what == "zero point" else 100)
+    )
+    assert difference(values(was), values(now), output) > 5 * plain
+
+
+def gemm(
+    codes: np.ndarray,
+    bias: np.ndarray,
+    *,
+    input_scale: float = 0.5,
+    output: tuple[float, int] | None = (0.5, 128),
+    scale: float = 0.1,
+) -> ir.Model:
+    node, constants = weight("fc", codes, scale)
+    constants |= {"s": F(input_scale), "z": np.uint8(0), "b": bias.astype(np.float64)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["v"]),
+        node,
+        helper.make_node("Gemm", ["v", "fc.values", "b"], ["a" if output else "y"], "fc", transB=1),
+    ]
+    if output:
+        constants |= {"t": F(output[0]), "u": np.uint8(output[1])}
+        nodes += [
+            helper.make_node("QuantizeLinear", ["a", "t", "u"], ["c"]),
+            helper.make_node("DequantizeLinear", ["c", "t", "u"], ["y"]),
+        ]
+    model = hand_made(
+        nodes, {k: v for k, v in constants.items() if k != "b"} | {"b": bias.astype(F)}, (1, codes.shape[1])
+    )
+    set_bias(find(model, "Gemm")[0], model.graph, bias)
+    return model
+
+
+CODES = np.array([[1, -2, 3], [4, 5, -6]])
+
+
+def test_by_hand():
+    model = gemm(CODES, np.array([1.0, -2.0]))
+    (decision,) = place_integers(model)
+    assert (decision.name, decision.operator, decision.bits, decision.gain, decision.container) == (
+        "fc",
+        "Gemm",
+        4,
+        10,
+        "INT8",
+    )
+    (node,) = find(model, "Gemm")
+    assert (stored(node)[0] == 10 * CODES).all()
+    assert array_of(node.inputs[2].producer().inputs[0]).tolist() == [200, -400]  # in units of 0.5 · 0.1 / 10
+    assert decision.scale == pytest.approx((0.01, 0.01), rel=1e-5)
+    assert decision.accumulator == max(10 * 6 * 255 + 200, 10 * 15 * 255 + 400)
+
+
+def test_a_bias_beyond_int32_beside_weights_that_matter_is_refused():
+    with pytest.raises(
+        QuantizationError,
+        match=r"fc: the bias of channel 1 is 1e\+09, beyond int32 in units of 0.005, and its weights still matter",
+    ):
+        place_integers(gemm(CODES, np.array([1.0, 1e9])))
+
+
+def test_weights_that_are_nothing_beside_their_bias_are_left_out():
+    model = gemm(CODES, np.array([1.0, 1e9]), output=None)
+    (decision,) = place_integers(model)
+    (node,) = find(model, "Gemm")
+    bias_codes, unit = (array_of(v).astype(np.float64) for v in node.inputs[2].producer().inputs)
+    assert decision.dead_channels == 1 and stored(node)[0].any(1).tolist() == [True, False]
+    assert bias_codes * unit == pytest.approx([1.0, 1e9], rel=1e-6)
+
+
+def test_an_accumulator_beyond_int32_is_refused():
+    with pytest.raises(
+        QuantizationError,
+        match=r"fc: its accumulator can reach 2[0-9]{9}, beyond int32: use fewer bits or fewer input channels",
+    ):
+        place_integers(gemm(np.full((2, 70_000), -127), np.zeros(2)))
+
+
+def test_a_multiplier_that_underflows_is_refused():
+    with pytest.raises(QuantizationError, match="fc: a scale underflows float32"):
+        place_integers(gemm(CODES, np.zeros(2), scale=1e-15, input_scale=1e-15, output=(1e15, 0)))
+
+
+def test_an_input_without_a_grid_is_refused():
+    node, constants = weight("fc", CODES)
+    model = hand_made([node, helper.make_node("Gemm", ["x", "fc.values"], ["y"], "fc", transB=1)], constants, (1, 3))
+    with pytest.raises(QuantizationError, match="fc: nothing put the input of this layer onto a grid"):
+        place_integers(model)
+
+
+def test_an_accumulator_that_is_the_output_has_no_grid():
+    model = gemm(CODES, np.array([1.0, -2.0]), output=None)
+    (decision,) = place_integers(model)
+    assert output_grid_of(find(model, "Gemm")[0]) is None and decision.bias_error_steps == 0

@@ -1,0 +1,125 @@
+"""same: a pass that hands on another network than it was given ends the export, whatever the promises say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from test_rewrite_mixed import case_of
+from torch import nn
+
+import lsq_export.rewrite.fold as stage
+from calib import QuantizationError
+from lsq_export.graph.build import attribute, is_marker
+from lsq_export.rewrite.folding.watch import Watch, probe
+from lsq_export.rewrite.folding.weights import bias_of, set_bias, set_weight, weight_codes
+from support.networks import SHAPE, Case, Conv, before, find, inputs, norm, quick_capture, set_constant, train
+
+Spoil = Callable[[ir.Model], None]
+
+
+def then(monkeypatch: pytest.MonkeyPatch, name: str, spoil: Spoil) -> None:
+    """The pass does its work, and then something else."""
+    real = getattr(stage, name)
+
+    def both(model: ir.Model, *rest: object) -> None:
+        real(model, *rest)
+        spoil(model)
+
+    monkeypatch.setattr(stage, name, both)
+
+
+def last_conv(model: ir.Model, group: int | None = None) -> ir.Node:
+    return [node for node in find(model, "Conv") if group is None or attribute(node, "group", 1) == group][-1]
+
+
+def other_channels(model: ir.Model) -> None:
+    """The outputs of a convolution in another order."""
+    conv = last_conv(model, 8)
+    codes, scale = weight_codes(conv)
+    set_weight(conv, model.graph, codes[::-1].copy(), scale[::-1].copy())
+
+
+def bias_of_one_channel(model: ir.Model) -> None:
+    conv = find(model, "Conv")[1]
+    bias = bias_of(conv).copy()
+    bias[-1] += 0.3 * np.abs(bias).max()
+    set_bias(conv, model.graph, bias)
+
+
+def lowest_code(model: ir.Model) -> None:
+    """A clamp that came out one code too low."""
+    marker = next(
+        node
+        for node in model.graph
+        if is_marker(node) and attribute(node, "kind") == "activation" and attribute(node, "qmin") > 0
+    )
+    marker.attributes["qmin"] = ir.AttrInt64("qmin", attribute(marker, "qmin") - 2)
+
+
+def twice_the_step(model: ir.Model) -> None:
+    marker = [node for node in model.graph if is_marker(node) and attribute(node, "kind") == "activation"][-1]
+    assert marker.inputs[1] is not None
+    set_constant(marker.inputs[1], np.float32(2 * marker.inputs[1].const_value.numpy()))  # type: ignore[union-attr]
+
+
+def padded() -> nn.Module:
+    """Relu in front of a grid with an offset below zero: the clamp goes into the codes."""
+    return nn.Sequential(
+        Conv(3, 6, 3, padding=1), norm(6), nn.ReLU(), Conv(6, 6, 3, padding=1), norm(6), nn.ReLU(), Conv(6, 4, 1)
+    )
+
+
+PLAIN = Case(
+    padded,
+    {"first_last_bits": None, "weight_bits": 4, "activation_bits": 4},
+    offsets={"3.input": -3.0, "6.input": -3.0},
+    shift=0.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "case", "passes"),
+    [
+        ("merge_mixed", other_channels, case_of(), "convolutions side by side"),
+        ("merge_mixed", twice_the_step, case_of(), "convolutions side by side"),
+        ("fold_batch_norms", bias_of_one_channel, PLAIN, "batch norms"),
+        ("absorb_clamps", lowest_code, PLAIN, "clamps"),
+        ("absorb_clamps", twice_the_step, PLAIN, "clamps"),
+        ("absorb_scalings", bias_of_one_channel, PLAIN, "clamps"),
+    ],
+)
+def test_a_pass_that_changes_the_network_ends_the_fold(
+    monkeypatch: pytest.MonkeyPatch, name: str, spoil: Spoil, case: Case, passes: str
+) -> None:
+    found = quick_capture(train(case))
+    stage.fold(found, [inputs(4, 1)])
+    then(monkeypatch, name, spoil)
+    with pytest.raises(QuantizationError, match=rf"after the rewriting of .*{passes}.*; please report") as error:
+        stage.fold(found, [inputs(4, 1)])
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_that_becomes_nan_is_not_the_same():
+    model = before("chain", "batch_norm")
+    watch = Watch(torch.ones(1, *SHAPE, dtype=torch.float64))
+    watch.start(model, "smooth")
+    norm_node = find(model, "BatchNormalization")[-1]
+    set_constant(norm_node.inputs[2], np.full(norm_node.inputs[2].shape, np.nan, np.float32))
+    with pytest.raises(QuantizationError, match="differs by nan"):
+        watch.unchanged(model, "nothing")
+
+
+def test_the_probe_leaves_the_batches_as_they_were():
+    batches = [inputs(3, 1), inputs(2, 2)]
+    image, rest = probe(iter(batches))
+    kept = list(rest)
+    assert image is not None and image.shape == (1, *SHAPE) and image.dtype == torch.float64
+    assert len(kept) == 2 and all(torch.equal(a, b) for a, b in zip(kept, batches, strict=True))
+    assert torch.equal(probe(batches)[0], image) and not torch.equal(image, batches[0][:1].double())
+    flat, _ = probe([torch.zeros(1, *SHAPE)])
+    assert flat is not None and len(torch.unique(flat)) == flat.numel()  # an empty image tells its pixels apart as well
+    assert probe([])[0] is None

@@ -1,0 +1,250 @@
+"""normalize: one form for what exporters write in several ways, exactly, and a refusal by name for the rest."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from calib import QuantizationError
+from lsq_export.graph.build import attribute
+from lsq_export.graph.evaluate import evaluate
+from lsq_export.rewrite.normalizing.normalize import normalize
+from support.networks import before, find, hand_made, inputs, operators, trained
+
+X = ("batch", 4, 6, 5)
+I64 = np.int64
+
+
+def node(op: str, *names: str, output: str = "y", name: str = "layer.node", **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, list(names), [output], name, **attributes)
+
+
+def normalized(model: ir.Model) -> ir.Model:
+    """Normalized; equal to what onnx makes of the graph as it was, but for float32 rounding."""
+    x = (np.random.default_rng(1).standard_normal((3, 4, 6, 5)) * 3).astype(np.float32)
+    expected = ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x})
+    names = [value.name for value in model.graph.outputs]
+    normalize(model)
+    for ours, theirs in zip(evaluate(model.graph, x, dtype=torch.float32), expected, strict=True):
+        assert ours.shape == theirs.shape and np.abs(ours.numpy() - theirs).max() < 1e-5
+    assert [value.name for value in model.graph.outputs] == names
+    return model
+
+
+def test_what_does_nothing_goes():
+    nodes = [
+        node("Identity", "x", output="a"),
+        node("Relu", "a", output="b"),
+        node("Dropout", "b", output="c"),
+        node("Relu", "c"),
+    ]
+    assert operators(normalized(hand_made(nodes, {}, X))) == ["Relu", "Relu"]
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3, 2]])
+def test_a_mean_over_h_and_w(axes: list[int]):
+    kept = normalized(hand_made([node("ReduceMean", "x", "axes", keepdims=1)], {"axes": np.array(axes)}, X))
+    assert operators(kept) == ["GlobalAveragePool"]
+    dropped = normalized(hand_made([node("ReduceMean", "x", "axes", keepdims=0)], {"axes": np.array(axes)}, X))
+    assert operators(dropped) == ["GlobalAveragePool", "Flatten"]
+
+
+def test_an_average_over_everything_is_global_and_another_is_not():
+    assert operators(normalized(hand_made([node("AveragePool", "x", kernel_shape=[6, 5])], {}, X))) == [
+        "GlobalAveragePool"
+    ]
+    assert operators(normalized(hand_made([node("AveragePool", "x", kernel_shape=[5, 5])], {}, X))) == ["AveragePool"]
+
+
+@pytest.mark.parametrize(
+    ("op", "order", "clip_inputs"),
+    [
+        ("Max", "xc", ["x", "c"]),
+        ("Max", "cx", ["x", "c"]),
+        ("Min", "xc", ["x", None, "c"]),
+        ("Min", "cx", ["x", None, "c"]),
+    ],
+)
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_max_and_min_with_a_constant(op: str, order: str, clip_inputs: list[str | None], shape: tuple[int, ...]):
+    model = normalized(hand_made([node(op, *order)], {"c": np.full(shape, 0.25, np.float32)}, X))
+    (clip,) = find(model, "Clip")
+    assert [None if v is None else v.name for v in clip.inputs] == clip_inputs
+
+
+def test_ceil_mode_goes_where_every_window_is_whole():
+    model = normalized(hand_made([node("AveragePool", "x", kernel_shape=[2, 3], strides=[2, 1], ceil_mode=1)], {}, X))
+    assert attribute(find(model, "AveragePool")[0], "ceil_mode") == 0
+    with pytest.raises(
+        QuantizationError, match=r"layer.node: an average pool whose last window is cut off \(ceil_mode\)"
+    ):
+        normalize(hand_made([node("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], {}, X))
+
+
+@pytest.mark.parametrize("size", range(5, 13))
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 1), (3, 2, 1), (3, 3, 0), (2, 3, 1), (3, 2, 0)])
+def test_a_max_pool_with_ceil_mode_becomes_one_with_padding(size: int, kernel: int, stride: int, padding: int):
+    pool = node("MaxPool", "x", kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4, ceil_mode=1)
+    model = hand_made([pool], {}, (1, 2, size, size))
+    normalize(model)
+    x = inputs(1, 3, (2, size, size)) - 9
+    expected = torch.nn.functional.max_pool2d(x, kernel, stride, padding, ceil_mode=True)
+    assert torch.equal(evaluate(model.graph, x, dtype=torch.float32)[0], expected)
+    (pool,) = model.graph
+    assert attribute(pool, "ceil_mode") == 0 and max(attribute(pool, "pads")) < kernel
+    theirs = ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x.numpy()})[
+        0
+    ]  # every runtime agrees about this form
+    assert np.array_equal(theirs, expected.numpy())
+
+
+REFUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], tuple[Any, ...], str]] = {
+    "operator": (
+        [node("Ceil", "x")],
+        {},
+        X,
+        "layer.node: the operator Ceil has no integer form here; supported are Add,",
+    ),
+    "domain": (
+        [node("Gelu", "x", domain="lsq_export")],
+        {},
+        X,
+        "layer.node: the operator lsq_export::Gelu has no integer form",
+    ),
+    "mean over channels": (
+        [node("ReduceMean", "x", "c")],
+        {"c": np.array([1])},
+        X,
+        r"layer.node: a mean over the axes \[1\]",
+    ),
+    "mean over everything": ([node("ReduceMean", "x")], {}, X, "layer.node: a mean over the axes None"),
+    "mean of vectors": ([node("ReduceMean", "x", "c")], {"c": np.array([1])}, (2, 3), "only over H and W"),
+    "max of two": (
+        [node("Relu", "x", output="a", name="relu"), node("Max", "x", "a")],
+        {},
+        X,
+        "layer.node: the operator Max has no integer form",
+    ),
+    "max with a vector": (
+        [node("Max", "x", "c")],
+        {"c": np.zeros(5, np.float32)},
+        X,
+        "layer.node: the operator Max has no integer form",
+    ),
+    "min of three": (
+        [node("Min", "x", "c", "c")],
+        {"c": np.float32(0)},
+        X,
+        "layer.node: the operator Min has no integer form",
+    ),
+    "computed bound": (
+        [node("ReduceMax", "x", output="a", keepdims=0), node("Clip", "x", "a")],
+        {},
+        X,
+        "the operator ReduceMax",
+    ),
+    "multiply by a matrix": (
+        [node("MatMul", "x", "c")],
+        {"c": np.ones((5, 2), np.float32)},
+        X,
+        "this MatMul has a constant",
+    ),
+    "wrap": ([node("Pad", "x", "c", mode="wrap")], {"c": np.array([0, 0, 1, 1, 0, 0, 1, 1])}, X, "a Pad of mode wrap"),
+    "computed pads": (
+        [node("Shape", "x", output="a", name="s"), node("Pad", "x", "a")],
+        {},
+        X,
+        "layer.node: the pads and the value",
+    ),
+    "bilinear": (
+        [node("Resize", "x", "", "c", mode="linear")],
+        {"c": np.array([1, 1, 2, 2], np.float32)},
+        X,
+        "a Resize of mode linear, half",
+    ),
+    "computed slice": (
+        [node("Shape", "x", output="a", name="s"), node("Slice", "x", "a", "a")],
+        {},
+        X,
+        "s: the operator Shape has no integer form",
+    ),
+    "concat a constant": (
+        [node("Concat", "x", "c", axis=1)],
+        {"c": np.ones((2, 1, 6, 5), np.float32)},
+        (2, 4, 6, 5),
+        "this Concat has a constant",
+    ),
+    "transposed input": (
+        [node("Gemm", "x", "c", transA=1)],
+        {"c": np.ones((3, 5), np.float32)},
+        (3, 5),
+        "a Gemm with a transposed input",
+    ),
+    "alpha": (
+        [node("Gemm", "x", "c", transB=1, alpha=0.5)],
+        {"c": np.ones((5, 3), np.float32)},
+        (5, 3),
+        "layer.node: a Gemm with alpha=0.5",
+    ),
+    "beta": (
+        [node("Gemm", "x", "c", transB=1, beta=2.0)],
+        {"c": np.ones((5, 3), np.float32)},
+        (5, 3),
+        "layer.node: a Gemm with beta=2.0",
+    ),
+    "product": (
+        [node("Gemm", "x", "c")],
+        {"c": np.ones((3, 5), np.float32)},
+        (5, 3),
+        "layer.node: a product with a weight that is not",
+    ),
+    "one dimension": (
+        [node("Conv", "x", "c")],
+        {"c": np.ones((2, 4, 3), np.float32)},
+        (1, 4, 9),
+        "layer.node: only two-dimensional convolutions",
+    ),
+    "auto_pad": (
+        [node("Conv", "x", "c", auto_pad="SAME_UPPER")],
+        {"c": np.ones((2, 4, 3, 3), np.float32)},
+        X,
+        "layer.node: auto_pad=SAME_UPPER",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_name_the_node(case: str):
+    nodes, constants, shape, message = REFUSED[case]
+    with pytest.raises(QuantizationError, match=message) as error:
+        normalize(hand_made(nodes, constants, shape))
+    assert "\n" not in str(error.value)
+
+
+def test_computed_bounds_of_a_clip_are_refused():
+    nodes = [
+        node("GlobalAveragePool", "x", output="a"),
+        node("Reshape", "a", "s", output="b"),
+        node("Clip", "x", "b", name="clamp"),
+    ]
+    with pytest.raises(QuantizationError, match="clamp: the bounds of a clamp must be constants"):
+        normalize(hand_made(nodes, {"s": np.zeros(0, I64)}, (1, 1, 6, 5)))
+
+
+@pytest.mark.parametrize("name", ["residual", "pools", "transposed"])
+def test_a_captured_network_stays_the_trained_model(name: str):
+    model = before(name, "normalize")
+    normalize(model)
+    assert "ReduceMean" not in operators(model)
+    x = inputs(6, 2, spread=3.0).double()
+    with torch.no_grad():
+        expected = copy.deepcopy(trained(name)).double()(x)
+    assert (evaluate(model.graph, x)[0] - expected).abs().max() < 1e-9 * expected.abs().max()

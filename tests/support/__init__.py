@@ -1,0 +1,1 @@
+"""What several tests need: networks, oracles, bundles, ways to break them."""

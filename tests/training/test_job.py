@@ -1,0 +1,157 @@
+"""train: the job behind the command, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from calib.errors import QuantizationError
+from lsq_export.cli import cli
+from lsq_export.qat.prepare_model import quantizers
+from lsq_export.training import checkpoint, job
+from lsq_export.training.fit import evaluate
+from lsq_export.training.job import Job, train_float
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """64 noisy images of two classes, 16x16."""
+    rng = np.random.default_rng(0)
+    y = np.arange(64) % 2
+    x = rng.standard_normal((64, 3, 16, 16)).astype(np.float32) + y[:, None, None, None].astype(np.float32)
+    np.savez(tmp_path / "data.npz", x_train=x[:48], y_train=y[:48], x_test=x[48:], y_test=y[48:])
+    return f"npz:{tmp_path / 'data.npz'}"
+
+
+def train(data: str, out: Path, *more: str) -> Result:
+    arguments = [
+        "train",
+        "--model",
+        "tiny",
+        "--data",
+        data,
+        "--out",
+        str(out),
+        "--epochs",
+        "2",
+        "--float-epochs",
+        "1",
+        "--batch-size",
+        "16",
+        *more,
+    ]
+    return CliRunner().invoke(cli, arguments)
+
+
+def test_train_writes_a_checkpoint_that_restores(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "t.safetensors"
+    result = train(
+        data,
+        out,
+        "--weight-bits",
+        "3",
+        "--activation-bits",
+        "2",
+        "--first-last-bits",
+        "none",
+        "--json",
+        "--device",
+        "cpu",
+    )
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert (
+        set(summary["accuracy"]) == {"float", "initialized", "trained"}
+        and len(summary["epochs"]) == 2
+        and not summary["interrupted"]
+    )
+    model, found = checkpoint.restore(out)
+    assert found.config is not None and found.extra["data"] == data and found.extra["epochs"] == 2
+    assert {name.rsplit(".", 1)[1]: q.bits for name, q in quantizers(model).items()} == {"input": 2, "weight": 3}
+    test = job.load(data).batches("test", 16)
+    assert evaluate(model, test) == pytest.approx(
+        summary["accuracy"]["trained"]
+    )  # the file holds the trained model: the same number, only summed again
+
+
+def test_table_and_no_overwriting(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "t.safetensors"
+    result = train(data, out, "--epochs", "0", "--float-epochs", "0", "--init-method", "minmax", "--weight-init", "mse")
+    assert (
+        result.exit_code == 0 and "initialized" in result.stdout and f"wrote {out}" in result.stdout.replace("\n", "")
+    )
+    written = out.read_bytes()
+    refused = train(data, out)
+    assert refused.exit_code == 2 and "--force" in refused.stderr and out.read_bytes() == written
+    assert train(data, out, "--epochs", "0", "--float-epochs", "0", "--force", "--seed", "1").exit_code == 0
+    assert out.read_bytes() != written
+
+
+def test_float_checkpoint_is_where_training_starts(data: str, tmp_path: Path) -> None:
+    first, second, float_file = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "f.safetensors"
+    one = train(data, first, "--float-out", str(float_file), "--json", "--device", "cpu")
+    two = train(data, second, "--float-checkpoint", str(float_file), "--json", "--device", "cpu")
+    assert (one.exit_code, two.exit_code) == (0, 0), two.output
+    assert json.loads(one.stdout)["accuracy"] == json.loads(two.stdout)["accuracy"]
+    states = checkpoint.load(first).state, checkpoint.load(second).state
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    low_bit = train(data, tmp_path / "c.safetensors", "--float-checkpoint", str(first))
+    assert low_bit.exit_code == 2 and "low-bit model" in low_bit.stderr
+
+
+def test_ctrl_c_keeps_the_last_good_checkpoint(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "t.safetensors"
+    finetune = job.finetune
+
+    def stopped_after_one(model: Any, data: Any, *, on_epoch: Any, **options: Any) -> Any:
+        def then_stop(*metrics: Any) -> None:
+            on_epoch(*metrics)
+            raise KeyboardInterrupt
+
+        return finetune(model, data, on_epoch=then_stop, **options)
+
+    monkeypatch.setattr(job, "finetune", stopped_after_one)
+    result = train(data, out, "--epochs", "5")
+    assert result.exit_code == 130 and "trained" in result.stdout and "Traceback" not in result.stderr
+    assert checkpoint.restore(out)[1].extra["epochs"] == 1
+
+
+def test_ctrl_c_before_the_first_epoch_writes_nothing(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "pretrain", stop)
+    result = train(data, tmp_path / "t.safetensors")
+    assert result.exit_code == 130 and not (tmp_path / "t.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--model", "resnet99", "model 'resnet99' is unknown"),
+        ("--data", "mnist", "data 'mnist' is unknown"),
+        ("--out", "no/such/dir/t.safetensors", "the directory no/such/dir does not exist"),
+        ("--device", "abacus", "device 'abacus' is not available"),
+        ("--float-checkpoint", "none.safetensors", "checkpoint none.safetensors does not exist"),
+    ],
+)
+def test_bad_input_is_named(option: str, value: str, says: str, data: str, tmp_path: Path) -> None:
+    result = train(data, tmp_path / "t.safetensors", option, value)
+    assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "t.safetensors").exists()
+
+
+def test_a_float_checkpoint_of_another_shape_is_refused(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "f.safetensors"
+    train(data, tmp_path / "t.safetensors", "--float-epochs", "0", "--epochs", "0", "--float-out", str(out))
+    source = Job("tiny", "digits", image_size=24)
+    with pytest.raises(QuantizationError, match="num_classes 2, this run needs 10"):
+        train_float(source, source.load_data(), start=out)
