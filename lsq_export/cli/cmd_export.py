@@ -157,7 +157,7 @@ def _print_fold(manifest: dict[str, Any]) -> None:
             t["origin"],
             t["zero_point"],
             f"{t['border']:.2g}",
-            t["remainder"],
+            f"bias of {', '.join(t['carried_by'])}" if t["carried_by"] else t["remainder"],
         )
         for t in manifest["tensors"]
     ]

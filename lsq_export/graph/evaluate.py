@@ -22,9 +22,9 @@ from .float_operators import FUNCTIONS, MOVES
 
 Tensor = torch.Tensor
 OnValue = Callable[[str, Tensor], "Tensor | None"]
-PORTION = (
-    2 * 3 * 224**2
-)  # input numbers evaluated at once where every layer is held in float64: 98 images of 3×32×32, 2 of 3×224×224
+OnNode = Callable[[ir.Node, "list[Tensor | None]", Tensor], "Tensor | None"]
+# Input numbers evaluated at once where every layer is held in float64: 98 images of 3×32×32, 2 of 3×224×224
+PORTION = 2 * 3 * 224**2
 CODE_LIMITS = {
     "UINT8": (0, 255),
     "INT8": (-128, 127),
@@ -36,7 +36,12 @@ CODE_LIMITS = {
 
 
 def evaluate(
-    graph: ir.Graph, x: Tensor | np.ndarray, *, dtype: torch.dtype = torch.float64, on_value: OnValue | None = None
+    graph: ir.Graph,
+    x: Tensor | np.ndarray,
+    *,
+    dtype: torch.dtype = torch.float64,
+    on_value: OnValue | None = None,
+    on_node: OnNode | None = None,
 ) -> list[Tensor]:
     """Outputs of the graph for one input batch.
 
@@ -52,7 +57,7 @@ def evaluate(
             (target,) = node.outputs
             assert target.name is not None
             result = _apply(node, inputs)
-            replaced = on_value(target.name, result) if on_value else None
+            replaced = on_value(target.name, result) if on_value else on_node(node, inputs, result) if on_node else None
             values[target] = result if replaced is None else replaced.to(dtype)
             for v in last_use.get(index, ()):
                 if v not in outputs:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from calib.folding.containers import CONTAINER_MAX
 from lsq_export.graph.build import array_of, is_op
-from lsq_export.rewrite.folding.decisions import LayerDecision, TensorDecision
+from lsq_export.rewrite.folding.decisions import LayerDecision, Remainder, TensorDecision
 from lsq_export.rewrite.folding.qdq import inside_taps, is_padded
 from lsq_export.rewrite.normalizing.normalize import LINEAR
 
@@ -82,7 +82,7 @@ def _cause(
     decision: TensorDecision, codes: ir.Value, decided: Mapping[str, TensorDecision], rounding: Mapping[str, float]
 ) -> Cause:
     if (
-        decision.remainder == "moved"
+        decision.remainder == Remainder.MOVED
         and max(abs(decision.error_steps), abs(decision.container_scale / decision.scale - 1) * CONTAINER_MAX) > MOVED
     ):
         return Cause(GRID)
@@ -106,7 +106,7 @@ def _cause(
             continue
         if source.kind == "edge":
             return Cause(EDGE)
-        if _moved_share(source) > 1e-5 and source.remainder != "moved":
+        if _moved_share(source) > 1e-5 and source.remainder != Remainder.MOVED:
             return Cause(GRID)
         border = on_border(layer) if layer is not None and source.border and is_padded(layer) else False
         moved += shift + (decision.levels - 1) * _moved_share(decision)
@@ -114,7 +114,7 @@ def _cause(
             None,
             border,
             FLOAT_STEPS
-            + MOVED * (decision.remainder == "moved")
+            + MOVED * (decision.remainder == Remainder.MOVED)
             + moved
             + rounding.get(str(layer.name) if layer else "", 0.0),
         )

@@ -18,8 +18,8 @@ from calib.errors import QuantizationError
 from calib.grid import Grid
 from lsq_export.graph.build import attribute, is_marker
 from lsq_export.graph.evaluate import evaluate, evaluate_node
-from lsq_export.rewrite.folding.decisions import LayerDecision, TensorDecision
 from lsq_export.rewrite.folding.clamps import PASSED, grid_of, movers_passed
+from lsq_export.rewrite.folding.decisions import LayerDecision, Remainder, TensorDecision
 from lsq_export.rewrite.folding.pads import is_constant_pad, pad_code
 
 from .parity import LayerParity
@@ -34,7 +34,11 @@ def trained_codes(decision: TensorDecision, codes: np.ndarray, grid_offset: floa
 
 def first_code(decision: TensorDecision, grid_offset: float) -> int:
     """The trained code that a clamp in front made the lowest one (E10)."""
-    return 0 if decision.remainder in ("moved", "dropped") else round((decision.offset - grid_offset) / decision.scale)
+    return (
+        0
+        if decision.remainder in (Remainder.MOVED, Remainder.DROPPED)
+        else round((decision.offset - grid_offset) / decision.scale)
+    )
 
 
 def behind(codes: np.ndarray, movers: Sequence[ir.Node], decision: TensorDecision) -> np.ndarray:
@@ -72,13 +76,13 @@ class _Use:
         d = self.decision
         own = codes if d.channels is None else codes[:, slice(*d.channels)]
         low, high = d.origin, d.origin + (d.levels - 1) * d.stride
-        if d.remainder != "moved" and own.size and (own.min() < low or own.max() > high):
+        if d.remainder != Remainder.MOVED and own.size and (own.min() < low or own.max() > high):
             self.tally.outside += int(((own < low) | (own > high)).sum())
 
     def compare(self, value: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """value: what the trained quantizer reads. Returns the values that the folded model's codes stand for."""
         d = self.decision
-        if d.remainder == "moved":
+        if d.remainder == Remainder.MOVED:
             values = (codes - d.zero_point) * d.container_scale
             mine = self.grid.codes(values)
         else:

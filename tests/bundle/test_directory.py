@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,11 @@ def test_the_same_model_gives_the_same_bytes(model: nn.Module, tmp_path: Path) -
 
 def test_open_bundle_reads_what_export_returned(exported: Exported) -> None:
     again = lsq_export.open_bundle(str(exported.bundle.directory))
-    assert again == exported.bundle and set(again.models) == {"qdq", "qoperator"} and isinstance(again.directory, Path)
+    assert (
+        again == replace(exported.bundle, parity=None)
+        and set(again.models) == {"qdq", "qoperator"}
+        and isinstance(again.directory, Path)
+    )
 
 
 def test_one_format_alone(model: nn.Module, tmp_path: Path) -> None:
@@ -212,7 +216,7 @@ def test_an_exception_in_the_last_step_leaves_nothing_behind(
     def render(*args: Any) -> str:
         raise error
 
-    monkeypatch.setattr(importlib.import_module("lsq_export.pipeline"), "render", render)
+    monkeypatch.setattr("lsq_export.report.recording.render", render)
     exported.copy(tmp_path)
     before = content(tmp_path)
     with pytest.raises((KeyboardInterrupt, QuantizationError)) as caught:

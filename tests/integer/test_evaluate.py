@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import oracle
 import pytest
 
 from calib.errors import QuantizationError
 from lsq_export.integer import accumulator_bounds, run
 from lsq_export.integer.numeric import fma32
 from lsq_export.integer.table import logistic
+from support import oracle
 from support.single_node import LEVELS, MICROSOFT, build, node, onnx_runtime
 
 F = np.float32

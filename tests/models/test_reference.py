@@ -27,7 +27,7 @@ from lsq_export import models
 from lsq_export.models.blocks import MixedConv2d
 from lsq_export.models.inverted import round_channels
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 ADJUSTABLE = ("efficientnet_b0", "mixnet_s")
 NAMES = ("resnet18", *ADJUSTABLE)
 # Of the largest logit. Float32 sums in another order: 0 to 5e-7 measured, with one and two threads, with and without

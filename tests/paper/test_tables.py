@@ -42,7 +42,7 @@ from models.paper.tables import table_1, table_2, table_3
 from models.paper_tables import command
 from support.made_up_runs import ONE, SMALL, help_of, recorded, result
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def synthetic(

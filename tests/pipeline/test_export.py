@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import badnets
 import numpy as np
 import onnx
 import onnxruntime
@@ -31,6 +30,7 @@ from lsq_export.graph.evaluate import evaluate
 from lsq_export.rewrite.fold import fold
 from lsq_export.verification.runtime import Session, integer_tensors
 from lsq_export.verification.verify_tools import Agreement
+from support import badnets
 from support.exported import SHAPE, Exported, content, images, save
 
 FORMATS = ("qdq", "qoperator")
@@ -123,14 +123,14 @@ def test_names_and_keywords() -> None:
         "Parity",
         "QuantizationError",
     }
-    parameters = inspect.signature(lsq_export.pipeline).parameters
+    parameters = inspect.signature(lsq_export.export).parameters
     assert list(parameters)[:3] == ["model", "example_input", "out"] and {
         "formats",
         "calibration",
         "target",
         "force",
     } <= set(parameters)
-    assert list(inspect.signature(lsq_export.verification.check).parameters)[:3] == ["model", "bundle", "batches"]
+    assert list(inspect.signature(lsq_export.verify).parameters)[:3] == ["model", "bundle", "batches"]
     assert lsq_export.QuantizationError is QuantizationError and issubclass(QuantizationError, ValueError)
 
 
@@ -402,7 +402,9 @@ def test_a_bad_scale_is_named(quantizer: str, value: float, exported: Exported, 
     assert says in refused(tmp_path, model)
     assert (
         says
-        in command(tmp_path, str(save(model, tmp_path / "bad.safetensors", exported.data, name="badnets:plain"))).stderr
+        in command(
+            tmp_path, str(save(model, tmp_path / "bad.safetensors", exported.data, name="support.badnets:plain"))
+        ).stderr
     )
 
 
@@ -413,7 +415,9 @@ def test_a_bad_offset_is_named(value: float, exported: Exported, tmp_path: Path)
     assert says in refused(tmp_path, model)
     assert (
         says
-        in command(tmp_path, str(save(model, tmp_path / "bad.safetensors", exported.data, name="badnets:plain"))).stderr
+        in command(
+            tmp_path, str(save(model, tmp_path / "bad.safetensors", exported.data, name="support.badnets:plain"))
+        ).stderr
     )
 
 
@@ -538,7 +542,7 @@ def test_a_network_that_cannot_be_quantized_names_the_node(
     model = prepared_plain(build())
     if build is badnets.cumulated:
         assert says in refused(tmp_path, model)
-    file = save(model, tmp_path / "own.safetensors", exported.data, name=f"badnets:{build.__name__}")
+    file = save(model, tmp_path / "own.safetensors", exported.data, name=f"support.badnets:{build.__name__}")
     assert says in command(tmp_path, str(file)).stderr
     assert capfd.readouterr() == ("", "")
 
@@ -559,7 +563,7 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
     out = tmp_path / "t.safetensors"
     arguments = [
         "--model",
-        f"badnets:{name}",
+        f"support.badnets:{name}",
         "--data",
         exported.data,
         "--float-epochs",
@@ -579,7 +583,7 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (badnets.plain, "the model has no quantizers: call lsq_export.qat.prepare_model"),
+        (badnets.plain, "the model has no quantizers: call lsq_export.prepare"),
         (
             lambda: lsq_export.prepare(badnets.plain()),
             "first.input: the quantizer has no grid yet; call calib.initialization.first_grids",
@@ -620,7 +624,7 @@ def test_a_float_checkpoint_and_data_that_do_not_fit_are_named(exported: Exporte
     checkpoint.save(
         own,
         badnets.plain(),
-        model_spec={"name": "badnets:plain"},
+        model_spec={"name": "support.badnets:plain"},
         config=None,
         input_shape=SHAPE,
         preprocessing={},

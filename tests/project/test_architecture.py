@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for package in ("calib", "lsq_export", "models") for path in (ROOT / package).rglob("*.py"))
 ONNX = {"onnx", "onnxruntime", "onnxscript", "onnx_ir"}
 

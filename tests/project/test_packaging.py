@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "numpy", "onnx", "onnxruntime", "onnx_ir", "onnxscript", "sklearn", "matplotlib"}
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from lsq_export.cli.group import COMMANDS, cli
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:

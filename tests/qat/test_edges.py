@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import networks
 import numpy as np
 import pytest
 import torch
@@ -28,6 +27,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import check
 from lsq_export.verification.trained_layers import TrainedLayers
+from support import networks
 from support.networks import Conv, Wired, inputs
 
 CONFIG = {"weight_bits": 3, "activation_bits": 3}

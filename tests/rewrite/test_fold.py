@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import networks
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-import simulation
 import torch
 from torch import nn
 
@@ -21,6 +19,7 @@ from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import check
 from lsq_export.verification.parity import Parity
 from lsq_export.verification.runtime import Session, integer_tensors
+from support import networks, simulation
 from support.networks import ZOO, Case, Conv, captured, folded, inputs, three, train, trained
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import networks
 import numpy as np
 import onnx
 import pytest
@@ -24,6 +23,7 @@ from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import get
 from lsq_export.verification.check import check
+from support import networks
 
 assert networks  # the zoo caches the exporter's registry, which makes captures quick
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import networks
 import numpy as np
 import onnx
 import pytest
@@ -27,6 +26,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import get
 from lsq_export.verification.check import check
 from lsq_export.verification.parity import ISLAND_TIES, TIES, IslandParity, LayerParity, Parity
+from support import networks
 from support.networks import inputs
 
 SPREAD = ["QLinearAdd"]  # of E5: codes of a 4-bit grid over the container

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranks
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -37,6 +36,7 @@ from lsq_export.training.distributed import SINGLE, Processes, launch
 from lsq_export.training.fit import Recipe, evaluate, fit
 from lsq_export.training.loop import Loop
 from lsq_export.training.state import State, StateFile
+from support import ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=49, clip_norm=1.0, grid_lr=0.1, ema=0.5, distill=0.5, label_smoothing=0.1)
@@ -324,7 +324,7 @@ def _torchrun(directory: Path, *arguments: str) -> subprocess.CompletedProcess[s
         "--master-port",
         str(ranks.free_port()),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(
         [*command, "-m", "lsq_export", *arguments],
         cwd=directory,
@@ -340,7 +340,7 @@ def _torchrun(directory: Path, *arguments: str) -> subprocess.CompletedProcess[s
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
     arguments = [*COMMAND, "--out", "t.safetensors", "--float-out", "f.safetensors", "--device", "cpu", "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run(
         [sys.executable, "-m", "lsq_export", *arguments],
         cwd=tmp_path / "one",
@@ -373,7 +373,7 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
 
 
 def _plain(command: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(
         [sys.executable, "-m", "lsq_export", command], env=environment, capture_output=True, text=True, check=True
     ).stdout

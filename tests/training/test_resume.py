@@ -302,7 +302,7 @@ def test_killed_with_half_a_state_written(in_place: bool, whole: tuple[Path, int
 def test_killed_by_the_clock(whole: tuple[Path, int], tmp_path: Path) -> None:
     """A process of its own, killed from outside at seeded random times until it is done."""
     out, rng = tmp_path / "t.safetensors", random.Random(5)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     kills = 0
     while True:
         resume = ["--resume"] if (tmp_path / "t.state.safetensors").exists() else ["--force"]

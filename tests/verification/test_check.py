@@ -15,7 +15,6 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-import sabotage
 import torch
 from click.testing import CliRunner, Result
 from torch import nn
@@ -30,6 +29,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.verification.captured import CaptureCheck
 from lsq_export.verification.check import check
 from lsq_export.verification.parity import QDQ_TIES, TIES, FormatParity, LayerParity, Parity
+from support import sabotage
 from support.exported import CLASSES, SHAPE, TRAINED, Exported, images, prepared
 
 FORMATS = ("qdq", "qoperator")

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
 import torch
@@ -21,6 +20,7 @@ from lsq_export.graph.evaluate import evaluate
 from lsq_export.qat.prepare_model import QATConfig, prepare
 from lsq_export.rewrite.fold import fold
 from lsq_export.verification.fold_costs import FOLDS, compare_folds, fold_costs
+from support import networks
 from support.exported import Exported
 from support.networks import inputs
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace as with_changes
 
-import networks
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from lsq_export.verification.reasons import BORDER, EDGE, GRID, TIE, UNKNOWN, Cause, causes, near_tie, on_border
+from support import networks
 
 
 def test_a_tie_is_a_half() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import networks
 import numpy as np
 import pytest
 import torch
@@ -21,6 +20,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.parity import LayerParity, first_differing
 from lsq_export.verification.trained_layers import TrainedLayers
+from support import networks
 from support.networks import LOW, Case, Conv, Wired, inputs, three
 
 

@@ -23,7 +23,7 @@ import torch
 from calib.folding.bias_correction import ChannelErrors
 from lsq_export.graph.build import attribute, constant_of, is_marker, is_op
 from lsq_export.graph.evaluate import evaluate, portions_of
-from lsq_export.rewrite.folding.decisions import BiasCorrection, TensorDecision
+from lsq_export.rewrite.folding.decisions import BiasCorrection, Remainder, TensorDecision
 from lsq_export.rewrite.normalizing.normalize import LINEAR
 
 from .clamps import grid_of
@@ -108,7 +108,7 @@ def _relations(
     remaining = iter(tensors)
     for grid in grids:
         *_, decision = islice(remaining, grid.uses)
-        if grid.layer is None or decision.kind == "edge" or decision.remainder in ("moved", "dropped"):
+        if grid.layer is None or decision.kind == "edge" or decision.remainder in (Remainder.MOVED, Remainder.DROPPED):
             continue
         placed = output_grid_of(layers[grid.layer])
         assert placed is not None
@@ -121,6 +121,13 @@ def _correct(graph: ir.Graph, node: ir.Node, errors: ChannelErrors) -> BiasCorre
     if correction.any():
         set_bias(node, graph, bias_of(node) + correction)
     largest = float(np.abs(correction).max(initial=0.0)) / grid.scale if grid else 0.0
+    before, after = errors.squared_error
     return BiasCorrection(
-        layer_of(node), errors.images, len(correction), int((correction != 0).sum()), largest, *errors.squared_error
+        name=layer_of(node),
+        images=errors.images,
+        channels=len(correction),
+        moved=int((correction != 0).sum()),
+        largest_steps=largest,
+        error_before=before,
+        error_after=after,
     )

@@ -21,8 +21,8 @@ from calib.errors import QuantizationError
 from calib.folding.channel_grid import ChannelGrid, channel_grid, common_grid
 from calib.grid import Grid
 from lsq_export.graph.build import attribute, constant, constant_of, insert, replace
-from lsq_export.rewrite.folding.decisions import TensorDecision
 
+from .decisions import TensorDecision, carried
 from .equalize import offsets_of
 from .qdq import carry_remainder, clip_codes, dequantize, is_padded, linear_consumers, quantize, spread
 from .unspread import own_zero_point
@@ -49,7 +49,7 @@ def place_channel_offsets(graph: ir.Graph, marker: ir.Node) -> list[TensorDecisi
         )
         replace(marker.outputs[0], dequantize(graph, marker, codes, common.scale, common.zero_point, f"{name}.values"))
         graph.remove(marker, safe=True)
-        return _decisions(marker, str(codes.name), scale, offsets, qmax, common, "", 0.0, padded=True)
+        return _decisions(marker, str(codes.name), scale, offsets, qmax, common, [], 0.0, padded=True)
     try:
         grid = channel_grid(scale, offsets, qmax, padded=padded)
     except QuantizationError as error:
@@ -72,7 +72,7 @@ def place_channel_offsets(graph: ir.Graph, marker: ir.Node) -> list[TensorDecisi
         offsets,
         qmax,
         grid,
-        ", ".join(layer_of(c) for c in consumers),
+        [layer_of(c) for c in consumers],
         border,
         padded=padded,
     )
@@ -97,7 +97,7 @@ def _decisions(
     offsets: np.ndarray,
     qmax: int,
     grid: ChannelGrid,
-    consumers: str,
+    consumers: list[str],
     border: float,
     *,
     padded: bool,
@@ -114,17 +114,16 @@ def _decisions(
             scale=float(own_scale),
             offset=offset * factor,
             levels=qmax + 1,
-            offset_carried=(offset - remainder if padded else offset)
-            * factor,  # without padding the biases carry all of it
+            # Without padding the biases carry all of it.
+            offset_carried=(offset - remainder if padded else offset) * factor,
             error_steps=-remainder / scale if padded else 0.0,
             stride=grid.stride,
             origin=int(grid.origins[first]),
-            container="UINT8",
             container_scale=grid.scale * factor,
             zero_point=grid.zero_point,
-            remainder=f"bias of {consumers}" if remainder and consumers else "none",
             border=border,
             channels=(first, first + int(size)),
+            **carried(remainder if consumers else 0.0, consumers),
         )
         found.append(decision)
         first += int(size)

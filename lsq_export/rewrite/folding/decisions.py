@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
+from enum import Enum
 from typing import Any
 
 from calib.errors import QuantizationError
 
 
-@dataclass(frozen=True)
+class Remainder(str, Enum):
+    """What became of β - β', the part of a learned offset that the container's grid does not represent.
+
+    NONE: there is none. CARRIED: the biases of the layers that read the grid took it (E4). MOVED: nothing took it, the
+    grid itself lies at β' (8-bit grids after an operator without a bias). DROPPED: nothing took it (the naive fold).
+    LOST: no layer reads the grid.
+    """
+
+    NONE = "none"
+    CARRIED = "carried"
+    MOVED = "moved"
+    DROPPED = "dropped"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TensorDecision:
     """One activation or edge on its container grid (E2-E5).
 
     name: the quantizer, or the edge's tensor. kind: activation, edge. codes: the tensor in the exported graphs that
-    holds the codes. scale, offset: trained s and beta (of an edge: S and -S·Z). levels: codes in use, p + 1 (after
-    clamps in front were absorbed, E10). offset_carried: beta', what the container grid represents. error_steps: (beta'
-    - beta)/s. stride, origin, container_scale, zero_point: k, o, S, Z of E5. remainder: "none", "bias of <layers>"
-    (E4), or "moved": the grid itself lies at beta' (8-bit grids behind an operator without a bias). border: the largest
-    error that the remainder leaves along a padded border, in the units of the consumer's output; 0 if none. channels:
-    the first and the one behind the last of the codes' channels that are this quantizer's, where convolutions side by
-    side became one (rewrite/folding/merge_parallel.py); None for all."""
+    holds the codes. scale, offset: trained s and β (of an edge: S and -S·Z). levels: codes in use, p + 1 (after clamps
+    before the grid were absorbed, E10). offset_carried: β', what the container grid represents. error_steps:
+    (β' - β)/s. stride, origin, container_scale, zero_point: k, o, S, Z of E5. remainder: what became of β - β'.
+    carried_by: the layers whose biases took it. border: the largest error that this leaves along a padded border, in
+    the units of the consumer's output; 0 if none. channels: (first, last + 1) of the codes' channels that are this
+    quantizer's, where parallel convolutions became one (merge_parallel.py); None for all.
+    """
 
     name: str
     kind: str
@@ -30,17 +46,25 @@ class TensorDecision:
     levels: int
     offset_carried: float
     error_steps: float
-    stride: int
-    origin: int
-    container: str
+    stride: int = 1
+    origin: int = 0
+    container: str = "UINT8"
     container_scale: float
     zero_point: int
-    remainder: str
-    border: float
+    remainder: Remainder
+    carried_by: tuple[str, ...] = ()
+    border: float = 0.0
     channels: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
+def carried(remainder: float, layers: Sequence[str]) -> dict[str, Any]:
+    """`remainder` and `carried_by` of a decision whose β - β' goes into the biases of those layers."""
+    if remainder == 0:
+        return {"remainder": Remainder.NONE}
+    return {"remainder": Remainder.CARRIED, "carried_by": tuple(layers)} if layers else {"remainder": Remainder.LOST}
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerDecision:
     """One Conv or Gemm on integers (E6-E9).
 
@@ -61,7 +85,7 @@ class LayerDecision:
     dead_channels: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BiasCorrection:
     """What bias correction did to one Conv or Gemm.
 
@@ -101,15 +125,26 @@ def decisions_of(manifest: Mapping[str, Any]) -> Decisions:
     Errors (QuantizationError): one of them lacks something.
     """
     try:
-        tensors = tuple(TensorDecision(**_known(TensorDecision, entry)) for entry in manifest["tensors"])
+        tensors = tuple(_tensor(_known(TensorDecision, entry)) for entry in manifest["tensors"])
         return tensors, tuple(LayerDecision(**_known(LayerDecision, entry)) for entry in manifest["layers"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise QuantizationError(
             f"manifest.json holds no decisions of the fold ({error}): export the bundle again"
         ) from error
 
 
+def _tensor(known: dict[str, Any]) -> TensorDecision:
+    """JSON has neither enums nor tuples."""
+    channels = known.get("channels")
+    return TensorDecision(
+        **known
+        | {
+            "remainder": Remainder(known["remainder"]),
+            "carried_by": tuple(known["carried_by"]),
+            "channels": channels if channels is None else tuple(channels),
+        }
+    )
+
+
 def _known(kind: type[TensorDecision] | type[LayerDecision], entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        f.name: entry[f.name] for f in fields(kind) if f.name in entry or f.default is MISSING
-    }  # older bundles lack what has a default
+    return {f.name: entry[f.name] for f in fields(kind)}

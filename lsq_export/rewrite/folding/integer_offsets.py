@@ -21,10 +21,10 @@ from calib.folding.integer_grid import IntegerGrid, integer_grid, naive_grid
 from calib.grid import Grid
 from calib.statistics.observers import Observer
 from lsq_export.graph.build import attribute, insert, is_op, replace
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.normalizing.normalize import LINEAR
 
 from .clamps import grid_of
+from .decisions import Remainder, TensorDecision, carried
 from .qdq import carry_remainder, clip_codes, linear_consumers, outside_share, parameters, shift
 from .weights import bias_of, layer_of, set_bias, set_weight, weight_codes
 
@@ -48,29 +48,20 @@ def place_integer(
     border = max([carry_remainder(graph, c, placed.remainder) for c in consumers], default=0.0)
     replace(marker.outputs[0], values)
     graph.remove(marker, safe=True)
-    remainder = (
-        "dropped"
-        if naive
-        else f"bias of {', '.join(layer_of(c) for c in consumers)}"
-        if placed.remainder and consumers
-        else "none"
-    )
+    layers = [] if naive else [layer_of(c) for c in consumers]
     return TensorDecision(
-        name,
-        "activation",
-        str(codes.name),
-        grid.scale,
-        grid.offset,
-        grid.qmax + 1,
-        placed.offset,
-        (placed.offset - grid.offset) / grid.scale,
-        1,
-        0,
-        "UINT8",
-        placed.scale,
-        placed.zero_point,
-        remainder,
-        border,
+        name=name,
+        kind="activation",
+        codes=str(codes.name),
+        scale=grid.scale,
+        offset=grid.offset,
+        levels=grid.qmax + 1,
+        offset_carried=placed.offset,
+        error_steps=(placed.offset - grid.offset) / grid.scale,
+        container_scale=placed.scale,
+        zero_point=placed.zero_point,
+        border=border,
+        **({"remainder": Remainder.DROPPED} if naive else carried(placed.remainder if layers else 0.0, layers)),
     )
 
 

@@ -74,7 +74,17 @@ def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
             f"{layer}: its accumulator can reach {bound}, beyond int32: use fewer bits or fewer input channels"
         )
     scales = float(stored_scale.min()), float(stored_scale.max())
-    return LayerDecision(layer, node.op_type, bits, scales, gain, container, float(rounding), bound, int(dead.sum()))
+    return LayerDecision(
+        name=layer,
+        operator=node.op_type,
+        bits=bits,
+        scale=scales,
+        gain=gain,
+        container=container,
+        bias_error_steps=float(rounding),
+        accumulator=bound,
+        dead_channels=int(dead.sum()),
+    )
 
 
 def _dead_channels(layer: str, bias: np.ndarray, reach: np.ndarray, unit: np.ndarray, step: float | None) -> np.ndarray:

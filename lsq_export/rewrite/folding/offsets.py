@@ -28,11 +28,11 @@ from calib.folding.containers import CONTAINER_MAX, StridedGrid, integral_zero_p
 from calib.grid import Grid
 from calib.statistics.observers import Observer
 from lsq_export.graph.build import attribute, clean, insert, is_marker, is_op, make, replace
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.normalizing.normalize import CODE_PRESERVING, LINEAR
 
 from .channel_offsets import place_channel_offsets
 from .clamps import grid_of
+from .decisions import Remainder, TensorDecision, carried
 from .edges import moves_to_integer_zero, on_grid
 from .integer_offsets import place_integer
 from .pads import pads_behind, place_pad
@@ -163,23 +163,18 @@ def _direct(graph: ir.Graph, marker: ir.Node, name: str) -> TensorDecision:
     replace(marker.outputs[0], values)
     graph.remove(marker, safe=True)
     offset = -zero_point * scale
-    levels = grid.qmax - grid.qmin + 1
     return TensorDecision(
-        name,
-        "edge" if edge else "activation",
-        str(codes.name),
-        trained.scale,
-        trained.offset,
-        levels,
-        offset,
-        (offset - trained.offset) / trained.scale,
-        1,
-        0,
-        "UINT8",
-        scale,
-        zero_point,
-        "none" if edge or integral else "moved",
-        0.0,
+        name=name,
+        kind="edge" if edge else "activation",
+        codes=str(codes.name),
+        scale=trained.scale,
+        offset=trained.offset,
+        levels=grid.qmax - grid.qmin + 1,
+        offset_carried=offset,
+        error_steps=(offset - trained.offset) / trained.scale,
+        container_scale=scale,
+        zero_point=zero_point,
+        remainder=Remainder.NONE if edge or integral else Remainder.MOVED,
     )
 
 
@@ -187,29 +182,21 @@ def _decision(
     name: str, codes: ir.Value, strided: StridedGrid, consumers: list[ir.Node], border: float
 ) -> TensorDecision:
     grid: Grid = strided.trained
-    remainder = (
-        "none"
-        if strided.remainder == 0
-        else f"bias of {', '.join(layer_of(c) for c in consumers)}"
-        if consumers
-        else "lost"
-    )
     return TensorDecision(
-        name,
-        "activation",
-        str(codes.name),
-        grid.scale,
-        grid.offset,
-        grid.qmax + 1,
-        strided.offset,
-        -strided.remainder / grid.scale,
-        strided.stride,
-        strided.origin,
-        "UINT8",
-        strided.scale,
-        strided.zero_point,
-        remainder,
-        border,
+        name=name,
+        kind="activation",
+        codes=str(codes.name),
+        scale=grid.scale,
+        offset=grid.offset,
+        levels=grid.qmax + 1,
+        offset_carried=strided.offset,
+        error_steps=-strided.remainder / grid.scale,
+        stride=strided.stride,
+        origin=strided.origin,
+        container_scale=strided.scale,
+        zero_point=strided.zero_point,
+        border=border,
+        **carried(strided.remainder, [layer_of(c) for c in consumers]),
     )
 
 

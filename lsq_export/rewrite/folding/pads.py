@@ -14,7 +14,7 @@ import onnx_ir as ir
 from calib.folding.containers import CONTAINER_MAX
 from calib.grid import Grid, dequantize_linear, quantize_linear
 from lsq_export.graph.build import attribute, constant, constant_of, is_op
-from lsq_export.rewrite.folding.decisions import TensorDecision
+from lsq_export.rewrite.folding.decisions import Remainder, TensorDecision
 from lsq_export.rewrite.normalizing.normalize import CODE_PRESERVING
 
 
@@ -49,7 +49,7 @@ def pads_behind(value: ir.Value) -> list[ir.Node]:
 def place_pad(graph: ir.Graph, pad: ir.Node, decision: TensorDecision) -> None:
     """The value of a Pad on the container's grid."""
     value, scale, zero_point = pad_value(pad), decision.container_scale, decision.zero_point
-    if decision.kind == "edge" or decision.remainder == "moved":
+    if decision.kind == "edge" or decision.remainder == Remainder.MOVED:
         code = int(quantize_linear(np.float64(value), scale, zero_point, 0, CONTAINER_MAX))
     else:
         code = round((value - decision.offset) / decision.scale) * decision.stride + decision.origin

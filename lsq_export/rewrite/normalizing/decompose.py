@@ -131,7 +131,7 @@ def _pad(node: ir.Node) -> ir.Value | None:
 
 def _resize(node: ir.Node) -> ir.Value:
     """The attributes of opset 13, and scales of which float32 makes the sizes."""
-    x, shape = node.inputs[0], node.outputs[0].shape
+    x = node.inputs[0]
     mode, coordinates = (
         attribute(node, "mode", "nearest"),
         attribute(node, "coordinate_transformation_mode", "half_pixel"),
@@ -141,33 +141,31 @@ def _resize(node: ir.Node) -> ir.Value:
         how = f"{mode}, {coordinates}" + (f", {rounding}" if mode == "nearest" else "")
         raise QuantizationError(f"{node.name}: a Resize of mode {how} has no integer form here; use torch's nearest")
     given = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    assert x is not None
     if given is None or not given.size:
-        known = (
-            x.shape is not None
-            and shape is not None
-            and len(shape) == 4
-            and all(isinstance(v, int) for s in (x.shape, shape) for v in s[1:])
-        )
-        if not known or x.shape is None or shape is None:
+        old, new = _fixed_sizes(x), _fixed_sizes(node.outputs[0])
+        if old is None or new is None:
             raise QuantizationError(f"{node.name}: a Resize to sizes that vary is not supported; give numbers")
-        given = np.array(
-            [
-                1,
-                1,
-                *(np.float32(int(new)) / np.float32(int(old)) for new, old in zip(shape[2:], x.shape[2:], strict=True)),
-            ],
-            np.float32,
-        )  # type: ignore[arg-type]
-        if any(
-            int(np.float32(int(old)) * s) != new for old, s, new in zip(x.shape[2:], given[2:], shape[2:], strict=True)
-        ):  # type: ignore[arg-type]
-            given[2:] = np.nextafter(given[2:], np.float32(np.inf))
+        given = _scales(old, new)
     graph, name = node.graph, str(node.outputs[0].name)
     assert isinstance(graph, ir.Graph)
     scales = constant(graph, f"{name}.scales", given.astype(np.float32))
     attributes = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
     return insert(node, "Resize", [x, None, scales], f"{name}_resize", **attributes)
+
+
+def _fixed_sizes(value: ir.Value | None) -> list[int] | None:
+    """H and W of images [N, C, H, W] whose C, H and W are fixed."""
+    shape = value.shape if value is not None else None
+    sizes = [size for size in shape[1:] if isinstance(size, int)] if shape is not None and len(shape) == 4 else []
+    return sizes[1:] if len(sizes) == 3 else None
+
+
+def _scales(old: list[int], new: list[int]) -> np.ndarray:
+    """float32 [4] of which float32 multiplication makes the new sizes of the old ones."""
+    scales = np.array([1, 1, *(np.float32(n) / np.float32(o) for o, n in zip(old, new, strict=True))], np.float32)
+    if any(int(np.float32(o) * s) != n for o, s, n in zip(old, scales[2:], new, strict=True)):
+        scales[2:] = np.nextafter(scales[2:], np.float32(np.inf))
+    return scales
 
 
 RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {

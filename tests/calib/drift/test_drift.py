@@ -21,8 +21,8 @@ from torch import nn
 
 import calib
 import lsq_export
-from calib import drift, range_use
-from calib.drift import DriftMonitor, Thresholds, compare, measure, reinitialize
+from calib import drift
+from calib.drift import DriftMonitor, Thresholds, compare, measure, range_use, reinitialize
 from calib.drift.range_use import RangeCounter, RangeUse
 from calib.errors import QuantizationError
 from lsq_export import models

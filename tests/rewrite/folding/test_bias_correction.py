@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-import test_rewrite_mixed as mixed
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
@@ -21,16 +20,17 @@ from calib.folding.bias_correction import LEAST_IMAGES, ChannelErrors
 from lsq_export.cli import cli
 from lsq_export.graph.build import constant_of
 from lsq_export.rewrite import fold as fold_module
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.rewrite.folding import bias_correction
+from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.folding.integers import output_grid_of
 from lsq_export.rewrite.folding.ties import clear_ties
 from lsq_export.rewrite.folding.weights import bias_of, layer_of, set_bias
 from lsq_export.targets import get
 from lsq_export.verification.check import check
 from lsq_export.verification.fold_costs import FOLDS, fold_costs
+from support import parallel
 from support.exported import Exported, images, prepared
 from support.networks import LOW, ZOO, Case, Conv, captured, find, inputs, quick_capture, set_constant, train
 
@@ -182,7 +182,7 @@ def test_errors_are_of_the_fold_alone(name: str, how: str) -> None:
 @pytest.mark.parametrize("activation", [F.relu, F.silu])
 def test_merged_convolutions_too(activation: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their channels have offsets of their own."""
-    place = prepare_fold(quick_capture(train(mixed.case_of(activation))), [inputs(16, 1)], merge=True)
+    place = prepare_fold(quick_capture(train(parallel.case_of(activation))), [inputs(16, 1)], merge=True)
     found = place("strided", [inputs(16, 1)]).corrections
     assert len(found) >= 4 and all(c.error_before < 2e-2 for c in found)
     monkeypatch.setattr(bias_correction, "_relations", lambda *_: ())

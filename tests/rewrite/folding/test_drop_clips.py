@@ -13,11 +13,11 @@ from lsq_export import integer
 from lsq_export.graph.capture import Captured
 from lsq_export.inspection.tensors import inspect_model
 from lsq_export.rewrite import fold as folding
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import drop_clips as ends
 from lsq_export.rewrite.folding import unspread
+from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.targets import get
 from lsq_export.verification.check import check
 from support.networks import Case, Conv, Wired, inputs, operators, quick_capture, train, values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import networks
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -13,6 +12,7 @@ from calib.folding.containers import integral_zero_point
 from lsq_export.graph.build import array_of, attribute, is_marker
 from lsq_export.rewrite.folding.clamps import grid_of
 from lsq_export.rewrite.folding.edges import moves_to_integer_zero, on_grid, place_edges
+from support import networks
 from support.networks import before, inputs, operators, set_constant, values
 
 

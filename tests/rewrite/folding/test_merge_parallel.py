@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import networks
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -21,9 +20,9 @@ import lsq_export
 from lsq_export import integer
 from lsq_export.graph.build import attribute, copy, is_marker
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.rewrite.folding.decisions import decisions_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
+from lsq_export.rewrite.folding.decisions import decisions_of
 from lsq_export.rewrite.folding.equalize import SCALING
 from lsq_export.rewrite.folding.merge_parallel import merge_mixed
 from lsq_export.rewrite.folding.weights import freeze_weights, weight_codes
@@ -33,41 +32,11 @@ from lsq_export.targets import get
 from lsq_export.verification.check import check
 from lsq_export.verification.fold_costs import compare_folds
 from lsq_export.verification.trained_layers import TrainedLayers
-from support.networks import Case, Conv, Wired, find, inputs, norm, operators, quick_capture, train, values
+from support import networks
+from support.networks import Case, Conv, Wired, find, inputs, operators, quick_capture, train, values
+from support.parallel import STEPS, case_of
 
 FLOAT64 = 1e-6  # relative: the ratios of steps are kept as float32
-STEPS = {"d3.input": -0.3, "d5.input": -0.45, "p1.input": -1.2, "p2.input": 0.7, "fc.input": -0.1}
-
-
-def mixed(
-    activation: Any = F.silu, kernels: tuple[int, int] = (3, 5), shares: tuple[int, int] = (5, 3), stride: int = 1
-) -> nn.Module:
-    """Depthwise kernels of two sizes, then two 1×1 convolutions."""
-
-    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
-        h = activation(s.bn(s.stem(x)))
-        a, b = torch.split(h, list(shares), 1)
-        h = activation(s.bn2(torch.cat([s.d3(a), s.d5(b)], 1)))
-        a, b = torch.split(h, [4, 4], 1)
-        return s.fc(F.relu(torch.cat([s.p1(a), s.p2(b)], 1)))
-
-    depthwise = [Conv(n, n, k, stride, padding=k // 2, groups=n) for n, k in zip(shares, kernels, strict=True)]
-    return Wired(
-        forward,
-        stem=Conv(3, 8, 3, padding=1),
-        bn=norm(8),
-        d3=depthwise[0],
-        d5=depthwise[1],
-        bn2=norm(8),
-        p1=Conv(4, 6, 1),
-        p2=Conv(4, 6, 1),
-        fc=Conv(12, 4, 1),
-    )
-
-
-def case_of(activation: Any = F.silu, bits: int = 4, offsets: dict[str, float] | None = None, **keywords: Any) -> Case:
-    config = {**networks.LOW, "weight_bits": bits, "activation_bits": bits}
-    return Case(lambda: mixed(activation, **keywords), config, offsets=STEPS if offsets is None else offsets)
 
 
 def unmerged(case: Case) -> ir.Model:

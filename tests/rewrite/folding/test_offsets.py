@@ -10,8 +10,8 @@ import torch
 from calib import QuantizationError
 from lsq_export.graph.build import array_of, attribute, is_marker, is_op
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.folding.clamps import grid_of
+from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.folding.offsets import place_offsets
 from lsq_export.rewrite.folding.weights import bias_of, set_bias
 from support.networks import before, difference, find, folded, inputs, operators, set_constant, values

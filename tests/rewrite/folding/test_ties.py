@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import networks
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -16,6 +15,7 @@ from lsq_export.rewrite.folding.offsets import place_offsets
 from lsq_export.rewrite.folding.tie_values import LOGISTIC_ERROR, logistic_margin
 from lsq_export.rewrite.folding.ties import clear_ties
 from lsq_export.verification.runtime import Session
+from support import networks
 from support.networks import before, difference, find, values
 
 CODES = np.arange(256)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import networks
 import numpy as np
 import pytest
 import torch
@@ -15,13 +14,14 @@ import torch.nn.functional as F
 from calib.folding.containers import integral_zero_point
 from calib.grid import Grid
 from lsq_export import integer
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import edges, offsets, unspread
+from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.targets import get
 from lsq_export.verification.check import check
 from lsq_export.verification.parity import Parity
+from support import networks
 from support.networks import Case, Conv, Wired, inputs, quick_capture, train
 
 FORMATS = ("qdq", "qoperator")

@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from test_rewrite_mixed import case_of
 from torch import nn
 
 import lsq_export.rewrite.fold as stage
@@ -17,6 +16,7 @@ from lsq_export.graph.build import attribute, is_marker
 from lsq_export.rewrite.folding.watch import Watch, probe
 from lsq_export.rewrite.folding.weights import bias_of, set_bias, set_weight, weight_codes
 from support.networks import SHAPE, Case, Conv, before, find, inputs, norm, quick_capture, set_constant, train
+from support.parallel import case_of
 
 Spoil = Callable[[ir.Model], None]
 

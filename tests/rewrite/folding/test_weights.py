@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import networks
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -12,6 +11,7 @@ import lsq_export
 from calib import QuantizationError
 from lsq_export.graph.build import array_of, attribute, is_marker
 from lsq_export.rewrite.folding.weights import bias_of, freeze_weights, set_bias, weight_codes, weight_of
+from support import networks
 from support.networks import before, difference, find, hand_made, set_constant, trained, values
 
 F = np.float32

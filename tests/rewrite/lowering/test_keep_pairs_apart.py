@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import networks
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -21,6 +20,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.targets import get
 from lsq_export.verification.check import check
+from support import networks
 from support.networks import Case, Conv, Wired, inputs, quick_capture, train
 
 

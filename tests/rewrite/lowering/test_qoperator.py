@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import networks
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -14,6 +13,7 @@ from lsq_export.graph.build import array_of, constant, copy, insert
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.rewrite.emit import serialize
 from lsq_export.rewrite.lowering.qoperator import to_qoperator
+from support import networks
 from support.networks import before, find, folded, inputs, set_constant
 
 TIES = 1e-5  # promise 2

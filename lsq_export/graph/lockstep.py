@@ -1,0 +1,52 @@
+"""Two runs of a network in step: what one of them made is handed on in the other, layer by layer.
+
+A difference then neither hides behind another one nor multiplies from layer to layer: each is the doing of the
+operators since the last tensor that was handed on.
+
+    kept = {}
+    run(before, x, {name: lambda made: kept.setdefault(name, made.value) for name in names})
+    run(after, x, {name: lambda made: compare(kept[name], made.value) or kept[name] for name in names})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from .evaluate import evaluate
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one node did. node: it. read: its first input. value: its output."""
+
+    node: ir.Node
+    read: torch.Tensor
+    value: torch.Tensor
+
+
+Meet = Callable[[Made], "torch.Tensor | None"]
+
+
+def run(
+    graph: ir.Graph, x: torch.Tensor | np.ndarray, meet: Mapping[str, Meet], *, dtype: torch.dtype = torch.float64
+) -> list[torch.Tensor]:
+    """Outputs of the graph for one batch of inputs [N, …].
+
+    meet: {tensor: function}. The function sees what was made there; what it returns is handed on in its place, and with
+    None the tensor itself is.
+    """
+
+    def on_node(node: ir.Node, inputs: list[torch.Tensor | None], value: torch.Tensor) -> torch.Tensor | None:
+        function = meet.get(str(node.outputs[0].name))
+        if function is None:
+            return None
+        read = inputs[0]
+        assert read is not None
+        return function(Made(node, read, value))
+
+    return evaluate(graph, x, dtype=dtype, on_node=on_node)
