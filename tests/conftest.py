@@ -1,6 +1,6 @@
-"""One exported bundle for all tests that look at bundles.
+"""Fixtures of all rooms: one exported bundle for the tests that look at bundles, and exports that take less time.
 
-It is shared: take `exported.copy(tmp_path)` before you change a file.
+The bundle is shared: take `exported.copy(tmp_path)` before you change a file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,14 @@ import torch
 
 import lsq_export
 from support.exported import Exported, content, images, prepared, save
+from support.exporter import one_operator_table
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_exports() -> Iterator[None]:
+    """Tests that start a process of their own export with torch as it is."""
+    with one_operator_table():
+        yield
 
 
 @pytest.fixture(scope="session")

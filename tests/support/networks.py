@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import pytest
 import torch
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
 from torch import nn
-from torch.onnx._internal.exporter import _registration
 
 import calib
 import lsq_export
@@ -35,6 +33,7 @@ from lsq_export.rewrite.folding.offsets import place_offsets
 from lsq_export.rewrite.folding.ties import clear_ties
 from lsq_export.rewrite.folding.weights import freeze_weights
 from lsq_export.rewrite.normalizing.normalize import normalize
+from support.exporter import one_operator_table
 
 SHAPE = (3, 9, 9)
 Conv = nn.Conv2d
@@ -334,16 +333,9 @@ def captured(name: str) -> Captured:
 
 
 def quick_capture(model: nn.Module, shape: tuple[int, ...] = SHAPE) -> Captured:
-    """torch's exporter builds its table of operators anew each time, which takes as long as the export;
-
-    here it is built once.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registration.ONNXRegistry, "from_torchlib", staticmethod(_torchlib))
+    """`capture` for inputs of a shape."""
+    with one_operator_table():
         return capture(model, inputs(2, 1, shape))
-
-
-_torchlib = lru_cache(_registration.ONNXRegistry.from_torchlib)
 
 
 @cache
