@@ -7,11 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from lsq_export.bench import initialization as init_speed
 from lsq_export.bench.initialization import measure
-from lsq_export.cli import cli
+from support.commands import invoke
 
 
 def test_rows_and_shares() -> None:
@@ -60,10 +59,10 @@ def test_command(tmp_path: Path) -> None:
         "--granularity",
         "channel",
     ]
-    result = CliRunner().invoke(cli, ["init-speed", *options, "--json", str(tmp_path / "init.json")])
+    result = invoke("init-speed", *options, "--json", str(tmp_path / "init.json"))
     assert result.exit_code == 0, result.output
     assert "tiny W4A4 per channel, batch 4, 32×32" in result.stdout
     found = json.loads((tmp_path / "init.json").read_text())
     assert found["images"] == 50_000 and [row["weights"] for row in found["rows"]] == ["lsq+", "mse"]
-    refused = CliRunner().invoke(cli, ["init-speed", *options, "--json", str(tmp_path / "no" / "init.json")])
+    refused = invoke("init-speed", *options, "--json", str(tmp_path / "no" / "init.json"))
     assert refused.exit_code == 2 and "cannot be written" in refused.stderr

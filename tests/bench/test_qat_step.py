@@ -6,12 +6,11 @@ import json
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 from lsq_export import models
 from lsq_export.bench import qat_step as qat_speed
 from lsq_export.bench.qat_step import CPU, FLOAT, measure, peak_bytes, training_step
-from lsq_export.cli import cli
+from support.commands import invoke
 
 # torch's profiler says so of whatever was allocated before it started
 pytestmark = pytest.mark.filterwarnings("ignore:.*profil.*")
@@ -74,7 +73,7 @@ def test_command(tmp_path):
         "1",
         "--no-fused",
     ]
-    result = CliRunner().invoke(cli, ["qat-speed", *options, "--json", str(tmp_path / "speed.json")])
+    result = invoke("qat-speed", *options, "--json", str(tmp_path / "speed.json"))
     assert result.exit_code == 0, result.output
     assert "tiny W4A4, batch 4, 32×32, float32, cpu" in result.stdout and "qat, saving memory" in result.stdout
     (found,) = json.loads((tmp_path / "speed.json").read_text())
@@ -83,7 +82,7 @@ def test_command(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_cuda_is_refused_in_one_line():
-    result = CliRunner().invoke(cli, ["qat-speed", "--device", "cuda"])
+    result = invoke("qat-speed", "--device", "cuda")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: there is no CUDA GPU") and result.stderr.count("\n") == 1
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
 from lsq_export import integer
-from lsq_export.cli import cli
 from lsq_export.inspection.codes import container_range, used_codes
 from lsq_export.inspection.tensors import QuantizedTensor, inspect_model, inspect_path
+from support.commands import invoke
 
 F32, U8, I8, I32 = np.float32, np.uint8, np.int8, np.int32
 
@@ -301,25 +301,24 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["inspect", *arguments])
+inspect = partial(invoke, "inspect")
 
 
 def test_command(bundle: Path) -> None:
-    result = run(str(bundle))
+    result = inspect(str(bundle))
     assert result.exit_code == 0, result.output
     assert result.stdout.count("4 quantized tensors") == 2 and str(
         bundle / "qdq" / "model.onnx"
     ) in result.stdout.replace("\n", "")
     assert "1 … 8 (4)" in result.stdout and "0 (4)" in result.stdout and "4 × 3 × 3 × 3" in result.stdout
-    shown = json.loads(run(str(bundle / "qdq" / "model.onnx"), "--json").stdout)
+    shown = json.loads(inspect(str(bundle / "qdq" / "model.onnx"), "--json").stdout)
     assert shown[0]["tensors"][1]["scale"] == [1, 2, 4, 8] and shown[0]["tensors"][1]["gain"] == 8
 
 
 def test_a_float_model_has_no_rows(tmp_path: Path) -> None:
     onnx.save(build([node("Relu", "x", "y")]), tmp_path / "f.onnx")
     assert inspect_path(tmp_path / "f.onnx")[0][1] == []
-    assert "0 quantized tensors" in run(str(tmp_path / "f.onnx")).stdout
+    assert "0 quantized tensors" in inspect(str(tmp_path / "f.onnx")).stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"junk junk junk", b"\x08\x07"])
@@ -328,7 +327,7 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(QuantizationError, match=r"model\.onnx cannot be read as ONNX"):
         inspect_path(file)
-    result = run(str(file))
+    result = inspect(str(file))
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
 
 

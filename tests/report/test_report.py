@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import lsq_export
 from calib.errors import QuantizationError
-from lsq_export.cli import cli
 from lsq_export.report import render
+from support.commands import invoke
 from support.exported import Exported
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -148,8 +148,7 @@ def test_what_is_missing_is_an_error(damage: Any, manifest: dict[str, Any]) -> N
         render(manifest, damage)
 
 
-def report(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["report", *map(str, arguments)])
+report = partial(invoke, "report")
 
 
 def test_command(exported: Exported, tmp_path: Path) -> None:

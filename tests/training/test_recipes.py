@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from safetensors.torch import load_file
 from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export import models
-from lsq_export.cli import cli
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.qat import fake_quantize
 from lsq_export.qat import save_memory as memory
@@ -29,6 +28,7 @@ from lsq_export.training.log import Log
 from lsq_export.training.loop import Loop
 from lsq_export.training.loss import loss_sum
 from lsq_export.training.optimizer import make_optimizer, make_schedule
+from support.commands import invoke
 from support.small_digits import quantized, small_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -250,7 +250,7 @@ def _train(out: Path, *more: str) -> Result:
         "--device",
         "cpu",
     ]
-    return CliRunner().invoke(cli, [*arguments, "--float-epochs", "1", "--epochs", "1", *more])
+    return invoke(*arguments, "--float-epochs", "1", "--epochs", "1", *more)
 
 
 def test_files_of_a_run(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ TRAIN = [
 
 
 def _trained(path: Path, *options: str) -> dict[str, torch.Tensor]:
-    result = CliRunner().invoke(cli, [*TRAIN, "--out", str(path), *options])
+    result = invoke(*TRAIN, "--out", str(path), *options)
     assert result.exit_code == 0, result.output
     return load_file(path)
 
@@ -358,7 +358,7 @@ def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: p
         raise QuantizationError("fused kernels need a C++ compiler")
 
     monkeypatch.setattr(fake_quantize, "_compiled", missing)
-    result = CliRunner().invoke(cli, [*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused"])
+    result = invoke(*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused")
     assert (
         result.exit_code == 2
         and result.output == "error: fused kernels need a C++ compiler\n"

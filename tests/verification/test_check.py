@@ -16,20 +16,19 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from torch import nn
 
 import calib
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export.bundle.directory import FOLDED, TRAINED, write_sums
-from lsq_export.cli import cli
 from lsq_export.graph.capture import capture
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.verification.captured import CaptureCheck
 from lsq_export.verification.check import check
 from lsq_export.verification.parity import QDQ_TIES, TIES, FormatParity, LayerParity, Parity
 from support import sabotage
+from support.commands import invoke
 from support.exported import CLASSES, SHAPE, Exported, images, prepared
 
 FORMATS = ("qdq", "qoperator")
@@ -656,8 +655,7 @@ def test_to_dict_is_strict_json() -> None:
 # Bundles on disk
 
 
-def verify(directory: Path, *more: str) -> Result:
-    return CliRunner().invoke(cli, ["verify", str(directory), *more])
+verify = partial(invoke, "verify")
 
 
 def test_command(exported: Exported, tmp_path: Path) -> None:

@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 
 import calib
 from calib import QuantizationError
-from lsq_export.cli.group import cli
 from lsq_export.graph.capture import capture
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.qat.prepare_model import QATConfig, prepare
 from lsq_export.rewrite.fold import fold
 from lsq_export.verification.fold_costs import FOLDS, compare_folds, fold_costs
 from support import networks
+from support.commands import invoke
 from support.exported import Exported
 from support.networks import inputs
 
@@ -62,16 +61,16 @@ def test_command(exported: Exported, tmp_path: Path) -> None:
         "--out",
         str(out),
     ]
-    result = CliRunner().invoke(cli, arguments)
+    result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     found = json.loads(out.read_text())
     assert [row["fold"] for row in found] == [*FOLDS, *FOLDS] and {row["bits"] for row in found} == {"W4A4"}
     for row in found:
         assert f"{row['accuracy']:.2%}" in result.stdout and f"{row['codes_differing']:.2%}" in result.stdout
     assert result.stderr.count(f"{exported.checkpoint}  strided") == 2  # the bar's last line, no terminal here
-    printed = CliRunner().invoke(cli, [*arguments[:2], "--data", exported.data, "--json"])
+    printed = invoke(*arguments[:2], "--data", exported.data, "--json")
     assert json.loads(printed.stdout) == found[:3]
-    refused = CliRunner().invoke(cli, [*arguments[:-1], str(tmp_path / "nowhere" / "folds.json")])
+    refused = invoke(*arguments[:-1], str(tmp_path / "nowhere" / "folds.json"))
     assert refused.exit_code == 2 and "nowhere" in refused.stderr.strip().splitlines()[-1]
 
 

@@ -10,13 +10,14 @@ import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from torch import nn
 
 import calib
@@ -26,12 +27,12 @@ from calib.drift import DriftMonitor, Thresholds, compare, measure, range_use, r
 from calib.drift.range_use import RangeCounter, RangeUse
 from calib.errors import QuantizationError
 from lsq_export import models
-from lsq_export.cli import cli
 from lsq_export.data import loading as data
 from lsq_export.qat.prepare_model import quantizers
 from lsq_export.qat.quantizer import Quantizer
 from lsq_export.training import checkpoint, job
 from lsq_export.training import fit as train
+from support.commands import invoke
 
 FIRST, LAST = "conv1.input", "fc.input"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -533,8 +534,7 @@ def drifted(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> s
     return f"npz:{directory / 'x2.npz'}"
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["drift", *map(str, arguments)])
+run = partial(invoke, "drift")
 
 
 def refused(result: Result, says: str) -> None:
