@@ -14,32 +14,16 @@ from torch import nn
 from calib import QuantizationError
 from lsq_export import integer
 from lsq_export.rewrite.emit import emit_all
-from lsq_export.rewrite.fold import Folded, fold
+from lsq_export.rewrite.fold import fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import check
-from lsq_export.verification.parity import Parity
 from lsq_export.verification.runtime import Session, integer_tensors
 from support import networks, simulation
-from support.networks import ZOO, Case, Conv, captured, folded, inputs, three, train, trained
-
-
-def verified(
-    model: nn.Module, made: Folded, shape: tuple[int, ...] = networks.SHAPE
-) -> tuple[dict[str, onnx.ModelProto], Parity]:
-    files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
-    return files, check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        ORT_CPU.name,
-        [inputs(8, 2, shape, spread=3.0), inputs(8, 5, shape, spread=0.5)],
-    )
+from support.networks import ZOO, Case, Conv, captured, folded, inputs, three, train, trained, verified
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_promise_holds(name: str):
-    files, parity = verified(trained(name), folded(name))
+    parity, files = verified(trained(name), folded(name), [inputs(8, 2, spread=3.0), inputs(8, 5, spread=0.5)])
     assert parity.ok, parity.failures
     for found in parity.formats.values():
         assert (found.reference_mismatch, found.accumulator_mismatch, found.output_mismatch, found.altered) == (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,20 @@ def network(function: Callable[[torch.Tensor], torch.Tensor], *, of_a_sum: bool 
     return networks.Wired(forward, a=nn.Conv2d(3, 4, 3, padding=1), b=last, **extra)
 
 
+@cache
+def case_of(function: Callable[[torch.Tensor], torch.Tensor], of_a_sum: bool) -> networks.Case:
+    return networks.Case(lambda: network(function, of_a_sum=of_a_sum), LOW)
+
+
 def folded(
     function: Callable[[torch.Tensor], torch.Tensor], *, of_a_sum: bool = False, how: str = "strided"
 ) -> tuple[nn.Module, Folded]:
-    torch.manual_seed(5)
-    model = networks.train(networks.Case(lambda: network(function, of_a_sum=of_a_sum), LOW))
-    return model, fold(networks.quick_capture(model), [inputs(16, 1)], how)
+    case = case_of(function, of_a_sum)
+    return networks.trained(case), fold(networks.captured(case), [inputs(16, 1)], how)
 
 
 def verified(model: nn.Module, made: Folded) -> tuple[Parity, onnx.ModelProto]:
-    files = emit_all(made, ("qdq", "qoperator"), get("ort-cpu"))
-    parity = check(model, made.trained, made.model, files, "ort-cpu", [inputs(16, 2, spread=3.0)])
+    parity, files = networks.verified(model, made)
     return parity, files["qoperator"]
 
 

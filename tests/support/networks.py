@@ -23,6 +23,7 @@ import lsq_export
 from lsq_export.graph.build import MARKER_DOMAIN, copy, is_op
 from lsq_export.graph.capture import Captured, capture
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding.batch_norm import fold_batch_norms
 from lsq_export.rewrite.folding.clamps import absorb_clamps
@@ -33,6 +34,9 @@ from lsq_export.rewrite.folding.offsets import place_offsets
 from lsq_export.rewrite.folding.ties import clear_ties
 from lsq_export.rewrite.folding.weights import freeze_weights
 from lsq_export.rewrite.normalizing.normalize import normalize
+from lsq_export.targets import ORT_CPU
+from lsq_export.verification.check import check
+from lsq_export.verification.parity import Parity
 from support.exporter import one_operator_table
 
 SHAPE = (3, 9, 9)
@@ -78,9 +82,11 @@ def small_gamma(layer: Any, *values: float) -> Any:
     return layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """build: the float model. config: for QATConfig. wide: weight scales times 0.3, so that codes saturate at both
+    """One object is one case, whose network is trained and captured once per process.
+
+    build: the float model. config: for QATConfig. wide: weight scales times 0.3, so that codes saturate at both
     ends.
 
     offsets: β = offset · s for the named quantizers. shift: β of every asymmetric grid moves by up to that many steps,
@@ -322,14 +328,21 @@ def inputs(count: int, seed: int, shape: tuple[int, ...] = SHAPE, *, spread: flo
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-@cache
-def trained(name: str) -> nn.Module:
-    return train(ZOO[name])
+def case_of(network: str | Case) -> Case:
+    """A case, which may be given by its name in the zoo."""
+    return ZOO[network] if isinstance(network, str) else network
 
 
 @cache
-def captured(name: str) -> Captured:
-    return quick_capture(trained(name), ZOO[name].shape)
+def trained(network: str | Case) -> nn.Module:
+    """Do not change it: `train` makes one of your own."""
+    return train(case_of(network))
+
+
+@cache
+def captured(network: str | Case) -> Captured:
+    """Do not change its graph: copy it."""
+    return quick_capture(trained(network), case_of(network).shape)
 
 
 def quick_capture(model: nn.Module, shape: tuple[int, ...] = SHAPE) -> Captured:
@@ -339,9 +352,19 @@ def quick_capture(model: nn.Module, shape: tuple[int, ...] = SHAPE) -> Captured:
 
 
 @cache
-def folded(name: str) -> Folded:
+def folded(network: str | Case) -> Folded:
     """Do not change its graphs: copy them."""
-    return fold(captured(name), [inputs(16, 1, ZOO[name].shape)])
+    return fold(captured(network), [inputs(16, 1, case_of(network).shape)])
+
+
+def verified(
+    model: nn.Module, made: Folded, batches: Sequence[torch.Tensor] = ()
+) -> tuple[Parity, dict[str, onnx.ModelProto]]:
+    """What verification says of a fold in both formats, and the files. batches: without, beyond the calibrated range."""
+    files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
+    decisions = made.tensors, made.layers
+    x = batches or [inputs(16, 2, spread=3.0)]
+    return check(model, made.trained, made.model, files, ORT_CPU.name, x, decisions=decisions), files
 
 
 PASSES: dict[str, Callable[[ir.Model], object]] = {

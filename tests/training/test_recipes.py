@@ -319,7 +319,7 @@ TRAIN = [
     "--data",
     "digits",
     "--image-size",
-    "16",
+    "8",
     "--float-epochs",
     "0",
     "--epochs",

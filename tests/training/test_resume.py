@@ -190,7 +190,7 @@ COMMAND = [
     "--data",
     "digits",
     "--image-size",
-    "16",
+    "8",
     "--batch-size",
     "256",
     "--device",
@@ -354,7 +354,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--distill", "0.25"], "had --distill 0.5, this one has 0.25"),
         (["--float-epochs", "3"], "had --float-epochs 2, this one has 3"),
         (["--float-checkpoint", "f.safetensors"], "had --float-checkpoint no value, this one has f.safetensors"),
-        (["--image-size", "24"], "had --image-size 16, this one has 24"),
+        (["--image-size", "24"], "had --image-size 8, this one has 24"),
     ],
 )
 def test_another_job_names_the_option(options: list[str], says: str, killed: Path) -> None:
