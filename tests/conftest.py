@@ -5,6 +5,7 @@ The bundle is shared: take `exported.copy(tmp_path)` before you change a file.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,14 +14,17 @@ import torch
 
 import lsq_export
 from support.exported import Exported, content, images, prepared, save
-from support.exporter import one_operator_table
+from support.exporter import operator_tables_made_once
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_exports() -> Iterator[None]:
     """Tests that start a process of their own export with torch as it is."""
-    with one_operator_table():
+    thresholds = gc.get_threshold()
+    gc.set_threshold(10_000, 20, 50)  # a capture makes many objects; looking for garbage took a tenth of its time
+    with operator_tables_made_once():
         yield
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ from lsq_export.rewrite.normalizing.normalize import normalize
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import check
 from lsq_export.verification.parity import Parity
-from support.exporter import one_operator_table
+from support.exporter import operator_tables_made_once
 
 SHAPE = (3, 9, 9)
 Conv = nn.Conv2d
@@ -347,7 +347,7 @@ def captured(network: str | Case) -> Captured:
 
 def quick_capture(model: nn.Module, shape: tuple[int, ...] = SHAPE) -> Captured:
     """`capture` for inputs of a shape."""
-    with one_operator_table():
+    with operator_tables_made_once():
         return capture(model, inputs(2, 1, shape))
 
 
