@@ -56,8 +56,11 @@ class Exported:
 
 
 def prepared(seed: int, bits: int = 4) -> nn.Module:
-    """`tiny` with grids, a network of one's own. Batch norms as after training (γ of both signs); every learned offset lies between two
-    multiples of its scale, and is the smaller the more levels there are, so that real zero stays on every grid."""
+    """`tiny` with grids, a network of one's own.
+
+    Batch norms are as after training (γ of both signs). Every learned offset lies between two multiples of its scale,
+    and is the smaller the more levels there are, so that real zero stays on every grid.
+    """
     return copy.deepcopy(_prepared(seed, bits))
 
 

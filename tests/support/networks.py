@@ -360,7 +360,10 @@ def folded(network: str | Case) -> Folded:
 def verified(
     model: nn.Module, made: Folded, batches: Sequence[torch.Tensor] = ()
 ) -> tuple[Parity, dict[str, onnx.ModelProto]]:
-    """What verification says of a fold in both formats, and the files. batches: without, beyond the calibrated range."""
+    """What verification says of a fold in both formats, and the files.
+
+    batches: without any, inputs beyond the calibrated range.
+    """
     files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
     decisions = made.tensors, made.layers
     x = batches or [inputs(16, 2, spread=3.0)]
