@@ -33,9 +33,9 @@ from .graph.capture import capture
 from .graph.evaluate import portions_of
 from .graph.islands import islands, refuse
 from .report.recording import write_parity
+from .rewrite.contract.decisions import decisions_of
 from .rewrite.emit import check_formats, emit_all
 from .rewrite.fold import prepare_fold
-from .rewrite.folding.decisions import decisions_of
 from .targets import get
 from .verification.check import Progress, check
 from .verification.fold_costs import costs_of_folds

@@ -13,7 +13,8 @@ import onnx
 import onnx_ir as ir
 
 from lsq_export.bundle.directory import TRAINED, load_onnx
-from lsq_export.graph.build import clean, constant, constant_of, is_marker, is_op, replace
+from lsq_export.graph.edit import clean, constant, replace
+from lsq_export.graph.read import constant_of, is_marker, is_op
 from lsq_export.rewrite.emit import serialize
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def write_contents(
         write_model(directory, name, proto, golden, outputs)
     (directory / TRAINED).parent.mkdir()
     for path, graph in ((TRAINED, folded.trained), (FOLDED, folded.model)):
-        onnx.save(serialize(graph, target.opset, path.stem), directory / path)
+        onnx.save(serialize(graph, target.opset, path.stem, notes=True), directory / path)
     manifest = manifest_of(directory, folded, files, target, origin) | {"folds": costs}
     write_json(directory / MANIFEST, manifest)
     return manifest

@@ -13,9 +13,9 @@ import torch
 
 from lsq_export import __version__
 from lsq_export.graph.islands import islands
+from lsq_export.rewrite.contract.decisions import summary
 from lsq_export.rewrite.emit import code_types
 from lsq_export.rewrite.fold import Folded
-from lsq_export.rewrite.folding.decisions import summary
 from lsq_export.targets import Target
 
 

@@ -21,7 +21,7 @@ from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
 from lsq_export.qat.prepare_model import quantizers
 
-from .build import attribute, is_marker
+from .read import attribute, is_marker
 
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
 
@@ -201,7 +201,8 @@ def _first_line(error: BaseException) -> str:
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """torch's exporter warns of things that its user cannot change (a pytree class of its own, torchvision not being
-    there), and writes whole graphs to stderr when it fails: what matters then is in the error."""
+    there), and writes whole graphs to stderr when it fails: what matters then is in the error.
+    """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -13,10 +13,10 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from lsq_export.graph.build import attribute, is_marker
 from lsq_export.graph.capture import forward, forward_with_grids
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.rewrite.folding.clamps import grid_of
+from lsq_export.graph.grids import grid_of
+from lsq_export.graph.read import attribute, is_marker
 
 from .parity import CAPTURE_TOLERANCE, LayerParity
 from .tally import Tally

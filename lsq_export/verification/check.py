@@ -25,8 +25,8 @@ from calib.errors import QuantizationError
 from calib.workers import workers
 from lsq_export import integer
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.rewrite.contract.decisions import Decisions
 from lsq_export.rewrite.emit import emit
-from lsq_export.rewrite.folding.decisions import Decisions
 from lsq_export.targets import get
 
 from .captured import CaptureCheck

@@ -18,11 +18,11 @@ from torch import nn
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import inputs
 from calib.workers import workers
-from lsq_export.graph.build import attribute, is_marker
 from lsq_export.graph.capture import capture
 from lsq_export.graph.evaluate import evaluate, portions_of
+from lsq_export.graph.grids import grid_of, movers_passed
+from lsq_export.graph.read import attribute, is_marker
 from lsq_export.rewrite.fold import Folded, prepare_fold
-from lsq_export.rewrite.folding.clamps import grid_of, movers_passed
 
 from .parity import finite
 from .trained_layers import behind, first_code, trained_codes

@@ -17,10 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.folding.containers import CONTAINER_MAX
-from lsq_export.graph.build import array_of, is_op
-from lsq_export.rewrite.folding.decisions import LayerDecision, Remainder, TensorDecision
-from lsq_export.rewrite.folding.qdq import inside_taps, is_padded
-from lsq_export.rewrite.normalizing.normalize import LINEAR
+from lsq_export.graph.layers import inside_taps, is_padded
+from lsq_export.graph.operators import LAYERS
+from lsq_export.graph.read import array_of, is_op
+from lsq_export.rewrite.contract.decisions import LayerDecision, Remainder, TensorDecision
 
 TIE, BORDER, EDGE, GRID, UNKNOWN = "tie", "border", "edge", "grid", "unknown"
 EXPLAINED = {
@@ -89,7 +89,7 @@ def _cause(
     layer: ir.Node | None = None
     moved = shift = 0.0
     for node in _upstream(codes):
-        if is_op(node, *LINEAR):
+        if is_op(node, *LAYERS):
             layer = layer or node
         if is_op(node, "Add") and layer is None:
             shift = shift or _moved_shift(node, decision)

@@ -16,10 +16,11 @@ import torch
 
 from calib.errors import QuantizationError
 from calib.grid import Grid
-from lsq_export.graph.build import attribute, is_marker
 from lsq_export.graph.evaluate import evaluate, evaluate_node
-from lsq_export.rewrite.folding.clamps import PASSED, grid_of, movers_passed
-from lsq_export.rewrite.folding.decisions import LayerDecision, Remainder, TensorDecision
+from lsq_export.graph.grids import grid_of, movers_passed
+from lsq_export.graph.notes import PASSED
+from lsq_export.graph.read import attribute, is_marker
+from lsq_export.rewrite.contract.decisions import LayerDecision, Remainder, TensorDecision
 from lsq_export.rewrite.folding.pads import is_constant_pad, pad_code
 
 from .parity import LayerParity
@@ -50,7 +51,7 @@ def behind(codes: np.ndarray, movers: Sequence[ir.Node], decision: TensorDecisio
     own = codes if decision.channels is None else codes[:, slice(*decision.channels)]
     x = torch.from_numpy(own.astype(np.float64))
     for node in movers:
-        mine = str(node.name).startswith(f"{decision.name}{PASSED}")
+        mine = PASSED.read(node)[0] == decision.name
         added = (
             pad_code(node, decision.container_scale, decision.zero_point) if is_constant_pad(node) and mine else np.nan
         )

@@ -17,12 +17,11 @@ from onnx import numpy_helper
 
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import inputs
-from lsq_export.graph.build import constant_of, is_op
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.layers import input_scale_of, weight_of
+from lsq_export.graph.operators import LAYERS
+from lsq_export.graph.read import constant_of, is_op
 from lsq_export.integer.accumulators import accumulators
-from lsq_export.rewrite.folding.integers import input_scale_of
-from lsq_export.rewrite.folding.weights import weight_of
-from lsq_export.rewrite.normalizing.normalize import LINEAR
 
 from .parity import LayerParity
 from .reasons import TIE, UNKNOWN, near_tie
@@ -137,7 +136,7 @@ class Layers:
         self._sums = {
             str(node.outputs[0].name): (_behind(node), _unit(node), _bias_excess(node))
             for node in folded
-            if is_op(node, *LINEAR)
+            if is_op(node, *LAYERS)
         }
         self.accumulator_mismatch = self.output_mismatch = 0
 

@@ -16,7 +16,7 @@ import torch
 import lsq_export
 from lsq_export.bench.network import named_network
 from lsq_export.bundle.directory import TRAINED
-from lsq_export.graph.build import attribute, is_marker
+from lsq_export.graph.read import attribute, is_marker
 
 pytestmark = pytest.mark.slow
 SIZE = 64

@@ -13,6 +13,7 @@ from torch import nn
 
 from calib import QuantizationError
 from lsq_export import integer
+from lsq_export.rewrite.contract.decisions import Remainder
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
@@ -201,9 +202,9 @@ def test_the_border_bound_of_a_decision_holds():
             assert decision.border >= 0 and (decision.border > 0) <= (decision.error_steps != 0)
             assert (
                 decision.kind == "edge"
-                or decision.remainder == "moved"
+                or decision.remainder is Remainder.MOVED
                 or abs(decision.error_steps) <= 0.5 / decision.stride
-                or "bias" in decision.remainder
+                or decision.carried_by
             )
 
 

@@ -22,7 +22,7 @@ from torch import nn
 import calib
 import lsq_export
 from calib.errors import QuantizationError
-from lsq_export.bundle.directory import FOLDED, write_sums
+from lsq_export.bundle.directory import FOLDED, TRAINED, write_sums
 from lsq_export.cli import cli
 from lsq_export.graph.capture import capture
 from lsq_export.rewrite.fold import Folded, fold
@@ -30,7 +30,7 @@ from lsq_export.verification.captured import CaptureCheck
 from lsq_export.verification.check import check
 from lsq_export.verification.parity import QDQ_TIES, TIES, FormatParity, LayerParity, Parity
 from support import sabotage
-from support.exported import CLASSES, SHAPE, TRAINED, Exported, images, prepared
+from support.exported import CLASSES, SHAPE, Exported, images, prepared
 
 FORMATS = ("qdq", "qoperator")
 PLACES = {"first": 0, "middle": 2, "last": -1}

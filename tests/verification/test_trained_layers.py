@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lsq_export import integer
-from lsq_export.graph.build import constant, constant_of, copy
+from lsq_export.graph.edit import constant, copy
+from lsq_export.graph.read import constant_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU

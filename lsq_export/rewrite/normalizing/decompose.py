@@ -24,7 +24,8 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from lsq_export.graph.build import array_of, attribute, constant, insert, replace
+from lsq_export.graph.edit import constant, insert, replace
+from lsq_export.graph.read import array_of, attribute
 
 
 def decompose(node: ir.Node) -> bool:

@@ -16,23 +16,21 @@ from click.testing import CliRunner
 from torch import nn
 
 import lsq_export
+from calib.errors import QuantizationError
 from calib.folding.bias_correction import LEAST_IMAGES, ChannelErrors
 from lsq_export.cli import cli
-from lsq_export.graph.build import constant_of
-from lsq_export.rewrite import fold as fold_module
+from lsq_export.graph.layers import bias_of, layer_of, output_grid_of, set_bias
+from lsq_export.graph.read import constant_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.rewrite.folding import bias_correction
-from lsq_export.rewrite.folding.decisions import TensorDecision
-from lsq_export.rewrite.folding.integers import output_grid_of
-from lsq_export.rewrite.folding.ties import clear_ties
-from lsq_export.rewrite.folding.weights import bias_of, layer_of, set_bias
 from lsq_export.targets import get
 from lsq_export.verification.check import check
 from lsq_export.verification.fold_costs import FOLDS, fold_costs
 from support import parallel
 from support.exported import Exported, images, prepared
 from support.networks import LOW, ZOO, Case, Conv, captured, find, inputs, quick_capture, set_constant, train
+from support.passes import spoil, unwatched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = 40
@@ -199,15 +197,19 @@ def test_a_planted_error_comes_back(name: str, layer: str, monkeypatch: pytest.M
     right = place("strided", x)
     steps = np.array([0.0, -1.5, 0.0, 0.7, 0.0, -0.4, 0.0, 2.0])
 
-    def damage(model: ir.Model, decisions: list[TensorDecision]) -> list[TensorDecision]:
-        decisions = clear_ties(model, decisions)
+    def damage(model: ir.Model) -> None:
         node = next(n for n in find(model, "Conv") if layer_of(n) == layer)
         grid = output_grid_of(node)
         assert grid is not None
         set_bias(node, model.graph, bias_of(node) + steps * grid.scale)
-        return decisions
 
-    monkeypatch.setattr(fold_module, "clear_ties", damage)
+    with pytest.raises(QuantizationError, match="codes differ after the pass clear_ties"):
+        with monkeypatch.context() as patch:
+            spoil(patch, "clear_ties", damage)
+            place("strided")
+    unwatched(monkeypatch)
+    place = prepare_fold(captured(name), [inputs(16, 1)])
+    spoil(monkeypatch, "clear_ties", damage)
     wrong, corrected = place("strided"), place("strided", x)
     rounding = max(d.bias_error_steps for d in place("strided").layers)
     assert np.abs(real_biases(wrong)[layer] - real_biases(right)[layer])[1::2].min() > 0.2

@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from lsq_export import integer
 from lsq_export.graph.capture import Captured
 from lsq_export.inspection.tensors import inspect_model
-from lsq_export.rewrite import fold as folding
+from lsq_export.rewrite.contract.decisions import TensorDecision
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import drop_clips as ends
 from lsq_export.rewrite.folding import unspread
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.targets import get
 from lsq_export.verification.check import check
 from support.networks import Case, Conv, Wired, inputs, operators, quick_capture, train, values
+from support.passes import leave_out
 
 FORMATS = ("qdq", "qoperator")
 
@@ -60,7 +60,7 @@ def activations(made: Folded) -> dict[str, TensorDecision]:
 
 def clipped_and_not(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> tuple[Folded, Folded]:
     with monkeypatch.context() as patch:
-        patch.setattr(folding, "drop_clips", lambda model, tensors: tensors)
+        leave_out(patch, "drop_clips")
         clipped = fold(captured, [inputs(16, 1)])
     return clipped, fold(captured, [inputs(16, 1)])
 

@@ -18,14 +18,16 @@ from torch import nn
 
 import lsq_export
 from lsq_export import integer
-from lsq_export.graph.build import attribute, copy, is_marker
+from lsq_export.graph.edit import copy
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.layers import weight_codes
+from lsq_export.graph.notes import EQUALIZES
+from lsq_export.graph.read import attribute, is_marker
+from lsq_export.rewrite.contract.decisions import Remainder, decisions_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
-from lsq_export.rewrite.folding.decisions import decisions_of
-from lsq_export.rewrite.folding.equalize import SCALING
-from lsq_export.rewrite.folding.merge_parallel import merge_mixed
-from lsq_export.rewrite.folding.weights import freeze_weights, weight_codes
+from lsq_export.rewrite.folding.freeze_weights import freeze_weights
+from lsq_export.rewrite.folding.merge_parallel import merge_parallel
 from lsq_export.rewrite.normalizing.normalize import normalize
 from lsq_export.rewrite.normalizing.split_to_slices import split_to_slices
 from lsq_export.targets import get
@@ -65,7 +67,7 @@ def holds(case: Case) -> Folded:
 def test_the_merged_convolutions_compute_the_same(bits: int, stride: int) -> None:
     was = unmerged(case_of(bits=bits, stride=stride))
     now = copy(was)
-    merge_mixed(now)
+    merge_parallel(now)
     assert (
         operators(was).count("Conv") == 6 and operators(was).count("Concat") == 2 and operators(was).count("Slice") == 4
     )
@@ -76,8 +78,8 @@ def test_the_merged_convolutions_compute_the_same(bits: int, stride: int) -> Non
 
 def test_kernels_groups_and_names() -> None:
     model = unmerged(case_of())
-    merge_mixed(model)
-    layers = {str(node.name): node for node in find(model, "Conv") if SCALING not in node.metadata_props}
+    merge_parallel(model)
+    layers = {str(node.name): node for node in find(model, "Conv") if not EQUALIZES.on(node)}
     depthwise, pointwise = (node for node in layers.values() if attribute(node, "group", 1) > 1)
     codes, _ = weight_codes(depthwise)
     assert (
@@ -109,7 +111,9 @@ def test_a_zero_point_that_all_parts_share_needs_no_sum(bits: int, zero_points: 
     assert "Concat.input.clipped" in made and ("Concat.input.apart" in made) != shared
     for name, zero_point in zip(("d3.input", "d5.input"), zero_points, strict=True):
         (decision,) = [d for d in found.tensors if d.name == name]
-        assert (decision.stride == 1 and decision.zero_point == zero_point and decision.remainder == "none") == shared
+        assert (
+            decision.stride == 1 and decision.zero_point == zero_point and decision.remainder is Remainder.NONE
+        ) == shared
 
 
 def test_a_relu_goes_into_the_codes_where_it_clamps_all_parts_alike() -> None:
@@ -118,9 +122,9 @@ def test_a_relu_goes_into_the_codes_where_it_clamps_all_parts_alike() -> None:
     code 0 is the lowest for both. -0.3 and -2.2 steps: codes 0 and 2, so the Relu keeps a grid of its own.
     """
     alike, apart = (holds(case_of(F.relu, offsets={**STEPS, "d5.input": beta})) for beta in (-0.45, -2.2))
-    assert sum(
-        SCALING in node.metadata_props or "scaling" in str(node.name) for node in find(alike.model, "Conv")
-    ) < sum("scaling" in str(node.name) for node in find(apart.model, "Conv"))
+    assert sum(EQUALIZES.on(node) or "scaling" in str(node.name) for node in find(alike.model, "Conv")) < sum(
+        "scaling" in str(node.name) for node in find(apart.model, "Conv")
+    )
 
 
 def test_every_part_has_its_decision() -> None:
@@ -132,7 +136,7 @@ def test_every_part_has_its_decision() -> None:
             steps / 0.9 * decision.scale, rel=1e-5
         )  # `train` counts in steps before their factor
         assert abs(decision.error_steps) <= 0.5 / decision.stride
-    assert found["p1.input"].error_steps == 0 and "bias" in found["p1.input"].remainder
+    assert found["p1.input"].error_steps == 0 and found["p1.input"].remainder is Remainder.CARRIED
 
 
 @pytest.mark.parametrize("padding", [1, 0])
@@ -191,7 +195,7 @@ def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:
         )
 
     model = unmerged(Case(dilated, networks.LOW))
-    merge_mixed(model)
+    merge_parallel(model)
     assert operators(model).count("Concat") == 1 and operators(model).count("Slice") == 2
     holds(Case(dilated, networks.LOW))
 
@@ -237,7 +241,7 @@ def test_shares_and_multipliers(
     case = Case(build, networks.LOW)
     was = unmerged(case)
     now = copy(was)
-    merge_mixed(now)
+    merge_parallel(now)
     assert operators(now).count("Concat") == (0 if merges else 1)
     a, b = (evaluate(m.graph, inputs(6, 2, spread=3.0))[0].numpy() for m in (was, now))
     assert np.abs(a - b).max() <= FLOAT64 * np.abs(a).max()
@@ -258,6 +262,6 @@ def test_an_origin_off_by_one_is_seen() -> None:
 
 def test_markers_have_one_offset_a_channel() -> None:
     model = unmerged(case_of())
-    merge_mixed(model)
+    merge_parallel(model)
     merged = [node for node in model.graph if is_marker(node) and attribute(node, "axis") == 1]
     assert len(merged) == 2 and all(values(model)[str(node.outputs[0].name)].shape[1] == 8 for node in merged)

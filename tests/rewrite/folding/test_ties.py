@@ -8,9 +8,9 @@ import onnx_ir as ir
 import pytest
 
 from calib.rounding.ties import CANDIDATES, MARGIN, STRIDE, clear_scale, tie_distance
-from lsq_export.graph.build import array_of
+from lsq_export.graph.read import array_of
 from lsq_export.integer import table
-from lsq_export.rewrite.folding.decisions import TensorDecision
+from lsq_export.rewrite.contract.decisions import TensorDecision
 from lsq_export.rewrite.folding.offsets import place_offsets
 from lsq_export.rewrite.folding.tie_values import LOGISTIC_ERROR, logistic_margin
 from lsq_export.rewrite.folding.ties import clear_ties
@@ -24,7 +24,7 @@ LARGEST = CANDIDATES / 2 * STRIDE * 1.01
 
 def both(name: str) -> tuple[ir.Model, ir.Model, list[TensorDecision], list[TensorDecision]]:
     """(graph before, graph after, decisions before, decisions after)."""
-    was, now = before(name, "offsets"), before(name, "offsets")
+    was, now = before(name, "place_offsets"), before(name, "place_offsets")
     place_offsets(was)
     decisions = place_offsets(now)
     return was, now, decisions, clear_ties(now, decisions)

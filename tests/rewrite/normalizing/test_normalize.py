@@ -14,8 +14,8 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from calib import QuantizationError
-from lsq_export.graph.build import attribute
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.read import attribute
 from lsq_export.rewrite.normalizing.normalize import normalize
 from support.networks import before, find, hand_made, inputs, operators, trained
 

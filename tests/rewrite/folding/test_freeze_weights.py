@@ -9,8 +9,11 @@ from onnx import helper
 
 import lsq_export
 from calib import QuantizationError
-from lsq_export.graph.build import array_of, attribute, is_marker
-from lsq_export.rewrite.folding.weights import bias_of, freeze_weights, set_bias, weight_codes, weight_of
+from lsq_export.graph.layers import bias_of, set_bias, weight_codes, weight_of
+from lsq_export.graph.notes import BITS
+from lsq_export.graph.read import array_of, attribute, is_marker
+from lsq_export.rewrite.folding.average_pools import average_pools_to_convolutions
+from lsq_export.rewrite.folding.freeze_weights import freeze_weights
 from support import networks
 from support.networks import before, difference, find, hand_made, set_constant, trained, values
 
@@ -18,7 +21,7 @@ F = np.float32
 
 
 def frozen(name: str) -> ir.Model:
-    model = before(name, "weights")
+    model = before(name, "freeze_weights")
     freeze_weights(model)
     return model
 
@@ -41,26 +44,26 @@ def test_codes_are_the_trained_ones(name: str):
         codes, scale = weight_codes(node)
         assert np.array_equal(codes, expected) and np.array_equal(scale, s)
         assert array_of(weight_of(node).inputs[0]).dtype == np.int8 and attribute(weight_of(node), "axis") == 0
-        assert weight_of(node).outputs[0].metadata_props["bits"] == str(quantizer.bits)
+        assert BITS.read(weight_of(node).outputs[0]) == quantizer.bits
         assert np.array_equal(bias_of(node), trained_layer.bias.detach().numpy().astype(np.float64))
     assert name != "negative8" or any((weight_codes(node)[0] == -128).any() for node in layers(model).values())
 
 
 @pytest.mark.parametrize("name", ["channel", "geometry", "perceptron"])
 def test_the_network_stays_as_it_is(name: str):
-    assert difference(values(before(name, "weights")), values(frozen(name))) < 1e-9
+    assert difference(values(before(name, "freeze_weights")), values(frozen(name))) < 1e-9
 
 
 def test_markers_of_activations_stay():
-    was, now = before("chain", "weights"), frozen("chain")
+    was, now = before("chain", "freeze_weights"), frozen("chain")
     kinds = [[attribute(node, "kind") for node in model.graph if is_marker(node)] for model in (was, now)]
     assert sorted(kinds[0]) == ["activation"] * 3 + ["weight"] * 3 and kinds[1] == ["activation"] * 3
 
 
 def test_layers_are_called_as_in_the_model_and_a_second_use_gets_a_number():
     assert list(layers(frozen("residual"))) == ["stem", "a", "b", "c", "down", "fc"]
-    model = networks.before("twice", "depthwise")
-    networks.PASSES["depthwise"](model)  # any pass: it makes names unique
+    model = networks.before("twice", "average_pools")
+    average_pools_to_convolutions(model)  # any pass: it makes names unique
     assert sorted(layers(model)) == ["a", "b", "b_1", "c"]
     one, two = (weight_codes(layers(model)[name]) for name in ("b", "b_1"))
     assert np.array_equal(one[0], two[0]) and np.array_equal(one[1], two[1])
@@ -76,11 +79,11 @@ def test_sabotage_shows(what: str):
         set_constant(dequantize.inputs[0], codes)
     else:
         set_constant(dequantize.inputs[1], array_of(dequantize.inputs[1]) * 2)
-    assert difference(values(before("channel", "weights")), values(model)) > 1e-3
+    assert difference(values(before("channel", "freeze_weights")), values(model)) > 1e-3
 
 
 def test_a_weight_that_is_not_finite_is_refused():
-    model = before("chain", "weights")
+    model = before("chain", "freeze_weights")
     marker = next(node for node in model.graph if is_marker(node) and attribute(node, "quantizer") == "3.weight")
     broken = array_of(marker.inputs[0]).copy()
     broken.ravel()[:2] = np.nan, np.inf

@@ -1,7 +1,4 @@
-"""Small helpers around onnx_ir:
-
-constants, attributes, nodes with readable names. Nothing here knows about quantization.
-"""
+"""Changing an ONNX graph through onnx_ir: constants, nodes with readable names, replacing and removing."""
 
 from __future__ import annotations
 
@@ -11,13 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
-
-MARKER_DOMAIN, MARKER = "lsq_export", "FakeQuantize"
-KEEPS_TYPE = (
-    *("Add", "Clip", "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice"),
-    *("SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze"),
-)
+from .operators import OPERATORS
+from .read import graph_of
 
 
 def constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
@@ -31,53 +23,6 @@ def constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def array_of(value: ir.Value | None) -> np.ndarray | None:
-    """The array of an initializer or of a Constant node; None for anything computed."""
-    if value is None:
-        return None
-    tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
-
-
-def constant_of(value: ir.Value | None, what: str) -> np.ndarray:
-    """The array of a constant; an error that names `what` if it is computed."""
-    array = array_of(value)
-    if array is None:
-        raise QuantizationError(
-            f"{what}: this input must be a constant, but {value.name if value else 'it'} is computed"
-        )
-    return array
-
-
-def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
-    """The value of an attribute, or the default."""
-    found = node.attributes.get(name)
-    return default if found is None else found.value
-
-
-def is_op(node: ir.Node | None, *op_types: str) -> bool:
-    """A standard operator of one of these types."""
-    return node is not None and node.domain == "" and node.op_type in op_types
-
-
-def is_marker(node: ir.Node | None) -> bool:
-    """One use of a quantizer, or an edge's grid (attribute kind: activation, weight, edge)."""
-    return node is not None and node.domain == MARKER_DOMAIN and node.op_type == MARKER
-
-
-def single_consumer(value: ir.Value) -> bool:
-    """The value is read once, and not by the outside."""
-    return len(value.uses()) == 1 and not value.is_graph_output()
-
-
-def sole_producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
-    """The producer of a value that nobody else reads, if it is a standard operator of one of these types (of any type,
-    if none is given).
-    """
-    node = value.producer() if value is not None and single_consumer(value) else None
-    return node if node is not None and (not op_types or is_op(node, *op_types)) else None
-
-
 def insert(
     before: ir.Node,
     op_type: str,
@@ -89,10 +34,8 @@ def insert(
     **attributes: Any,
 ) -> ir.Value:
     """A new node with one output, placed before another; returns the output."""
-    graph = before.graph
-    assert isinstance(graph, ir.Graph)
     node = make(op_type, inputs, output, domain=domain, shape=shape, **attributes)
-    graph.insert_before(before, node)
+    graph_of(before).insert_before(before, node)
     return node.outputs[0]
 
 
@@ -141,7 +84,7 @@ def make(
 def _type_of(inputs: Sequence[ir.Value | None], op_type: str) -> ir.DataType:
     """Operators that move codes keep the type of their first input; the rest are float."""
     first = inputs[0] if inputs else None
-    keeps = op_type in KEEPS_TYPE
+    keeps = op_type in OPERATORS and OPERATORS[op_type].keeps_type
     return first.dtype if keeps and first is not None and first.dtype is not None else ir.DataType.FLOAT
 
 

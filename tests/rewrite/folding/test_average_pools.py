@@ -8,10 +8,10 @@ import pytest
 import torch
 from onnx import helper
 
-from lsq_export.graph.build import array_of, attribute
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.rewrite.folding.depthwise import average_pools_to_convolutions
-from lsq_export.rewrite.folding.weights import weight_codes, weight_of
+from lsq_export.graph.layers import weight_codes, weight_of
+from lsq_export.graph.read import array_of, attribute
+from lsq_export.rewrite.folding.average_pools import average_pools_to_convolutions
 from support.networks import before, difference, find, hand_made, operators, set_constant, values
 
 SCALE_ROUNDING = 2.0**-24  # 1/k² as float32
@@ -22,7 +22,7 @@ def pool(shape: tuple[int | str, ...] = ("batch", 3, 9, 8), **attributes: object
 
 
 def test_a_captured_network_stays_as_it_is():
-    was, now = before("pools", "depthwise"), before("pools", "depthwise")
+    was, now = before("pools", "average_pools"), before("pools", "average_pools")
     average_pools_to_convolutions(now)
     assert operators(was).count("AveragePool") == 2 and "AveragePool" not in operators(now)
     assert difference(values(was), values(now)) < 4 * SCALE_ROUNDING
@@ -72,16 +72,16 @@ def test_an_unknown_number_of_channels_stays():
 
 
 def test_uncounted_padding_stays_in_a_captured_network():
-    model = before("uncounted", "depthwise")
+    model = before("uncounted", "average_pools")
     average_pools_to_convolutions(model)
     assert "AveragePool" in operators(model)
 
 
 @pytest.mark.parametrize("what", ["code", "scale"])
 def test_sabotage_shows(what: str):
-    model = before("pools", "depthwise")
+    model = before("pools", "average_pools")
     average_pools_to_convolutions(model)
     dequantize = weight_of(find(model, "Conv")[1])
     index = 0 if what == "code" else 1
     set_constant(dequantize.inputs[index], array_of(dequantize.inputs[index]) * 2)
-    assert difference(values(before("pools", "depthwise")), values(model)) > 1e-2
+    assert difference(values(before("pools", "average_pools")), values(model)) > 1e-2

@@ -72,7 +72,8 @@ class LayerDecision:
     gain: g of E6. container: INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the largest rounding of a bias
     in steps of the output's grid (0 if the output is the accumulator), and what bias correction moved one by.
     accumulator: bound of |acc| over all inputs. dead_channels: channels whose weights are stored as zero, because they
-    are zero or negligible beside the bias."""
+    are zero or negligible beside the bias.
+    """
 
     name: str
     operator: str
@@ -91,7 +92,8 @@ class BiasCorrection:
 
     images: that it was measured on. channels: of the layer. moved: those whose bias moved. largest_steps: the largest
     move, in steps of the output's grid (0 if the output is the accumulator). error_before, error_after: mean squared
-    error of the layer's outputs, of what is rounded since the layers in front, divided by their mean square."""
+    error of the layer's outputs, of what is rounded since the layers in front, divided by their mean square.
+    """
 
     name: str
     images: int
