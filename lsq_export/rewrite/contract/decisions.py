@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -142,11 +142,12 @@ def _tensor(known: dict[str, Any]) -> TensorDecision:
         **known
         | {
             "remainder": Remainder(known["remainder"]),
-            "carried_by": tuple(known["carried_by"]),
+            "carried_by": tuple(known.get("carried_by", ())),
             "channels": channels if channels is None else tuple(channels),
         }
     )
 
 
 def _known(kind: type[TensorDecision] | type[LayerDecision], entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {f.name: entry[f.name] for f in fields(kind)}
+    """What has a default may be missing: bundles of older versions lack it."""
+    return {f.name: entry[f.name] for f in fields(kind) if f.name in entry or f.default is MISSING}

@@ -83,7 +83,7 @@ PLAIN = Case(
 @pytest.mark.parametrize(
     ("name", "damage", "case"),
     [
-        ("freeze_weights", other_channels, case_of()),
+        ("freeze_weights", weights_of_one_channel, PLAIN),
         ("merge_parallel", other_channels, case_of()),
         ("merge_parallel", twice_the_step, case_of()),
         ("fold_batch_norms", bias_of_one_channel, PLAIN),

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from calib.errors import QuantizationError
 from lsq_export import integer
 from lsq_export.graph.capture import Captured
 from lsq_export.inspection.tensors import inspect_model
@@ -20,7 +21,7 @@ from lsq_export.rewrite.folding import unspread
 from lsq_export.targets import get
 from lsq_export.verification.check import check
 from support.networks import Case, Conv, Wired, inputs, operators, quick_capture, train, values
-from support.passes import leave_out
+from support.passes import leave_out, unwatched
 
 FORMATS = ("qdq", "qoperator")
 
@@ -136,7 +137,11 @@ def test_a_reach_that_says_too_little_is_seen(monkeypatch: pytest.MonkeyPatch):
     quantizer = model.get_submodule("deep.input_quantizer")
     quantizer.set_grid(quantizer.scale.detach(), torch.zeros_like(quantizer.offset))
     monkeypatch.setattr(ends, "reach", lambda value: (0.0, np.inf))
-    made = fold(quick_capture(model), [inputs(16, 1)])
+    captured = quick_capture(model)
+    with pytest.raises(QuantizationError, match="deep.input: .* codes differ after the pass drop_clips"):
+        fold(captured, [inputs(16, 1)])
+    unwatched(monkeypatch)
+    made = fold(captured, [inputs(16, 1)])
     d = activations(made)["deep.input"]
     assert values(made.model, inputs(8, 5, spread=3.0))[d.codes].min() < d.origin == 240
     files = emit_all(made, FORMATS, get("ort-cpu"))

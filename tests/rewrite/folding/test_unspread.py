@@ -108,6 +108,9 @@ def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.Monke
     captured = quick_capture(model)
     kept = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
     monkeypatch.setattr(unspread, "ROOM", np.inf)
+    with pytest.raises(QuantizationError, match="codes differ after the pass place_offsets"):
+        fold(captured, [inputs(16, 1, spread=4.0)])
+    unwatched(monkeypatch)
     loose = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
     assert kept.stride > 1 and loose.stride == 1
 
@@ -173,7 +176,8 @@ def integral_case(bits: int = 4, padding: int = 1) -> Case:
 
 def without_integer_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     """As real offsets are placed: an edge, a sum with -β, codes spread over the container."""
-    monkeypatch.setattr(offsets, "integral_zero_point", lambda grid: None)
+    for module in (offsets, unspread):
+        monkeypatch.setattr(module, "integral_zero_point", lambda grid: None)
     monkeypatch.setattr(edges, "made_in_one_step", edges.moves_to_integer_zero)
 
 
