@@ -1,5 +1,5 @@
-# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | bench-init | folds | paper-tables | format | clean. Each makes
-# its virtual environment first, once.
+# make demo | test | test-quick | test-slow | test-isa | lint | format | dist | clean | bench | bench-record |
+# bench-qat | bench-init | folds | paper-tables. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -27,7 +27,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow test-isa bench folds bench-record bench-qat bench-init paper-tables format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-isa dist bench folds bench-record bench-qat bench-init paper-tables format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -37,6 +37,10 @@ demo: $(STAMP)
 
 test: lint
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+# While you work: the mathematics, the rewrites and the quantizers, without the linter.
+test-quick: $(STAMP)
+	$(PYTEST) -m "not slow" tests/calib tests/graph tests/rewrite tests/integer tests/qat $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -86,6 +90,12 @@ folds: $(STAMP)
 paper-tables: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m models.paper_tables --jobs $(JOBS) --record $(PAPER)/runs.jsonl $(ARGS)
 	$(BIN)/python -m models.paper_tables --render --record $(PAPER)/runs.jsonl
+
+# An sdist, and the wheel that is built from it. build/ of an earlier run would bring its stale files into the wheel.
+dist: $(STAMP)
+	rm -rf build dist
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
