@@ -1,5 +1,5 @@
-# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | bench-init | folds | paper-tables | format | clean. Each makes
-# its virtual environment first, once.
+# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | bench-init | folds | paper-tables | docs | format | clean. Each
+# makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -27,7 +27,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow test-isa bench folds bench-record bench-qat bench-init paper-tables format clean FORCE
+.PHONY: help venv demo test lint test-slow test-isa bench folds bench-record bench-qat bench-init paper-tables docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -87,12 +87,21 @@ paper-tables: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m models.paper_tables --jobs $(JOBS) --record $(PAPER)/runs.jsonl $(ARGS)
 	$(BIN)/python -m models.paper_tables --render --record $(PAPER)/runs.jsonl
 
+# The documentation, as a website in site/. Its packages are installed once; the build itself needs no network. Python 3.11 or newer.
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean --quiet
+	@echo "site/index.html"
+
+$(VENV)/docs-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv: $(STAMP)
