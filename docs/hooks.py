@@ -62,8 +62,8 @@ def operator_table() -> str:
 
     `lsq_export.graph.operators.OPERATORS` is the place to take the rows from, once it exists.
     """
-    normalize = importlib.import_module("lsq_export.rewrite.normalize")
-    islands = importlib.import_module("lsq_export.rewrite.islands")
+    normalize = importlib.import_module("lsq_export.rewrite.normalizing.normalize")
+    islands = importlib.import_module("lsq_export.graph.islands")
     kinds = (
         (normalize.LINEAR, "linear: integer sums of products, requantized once (E9)"),
         (normalize.CODE_PRESERVING, "moves codes, so that any grid goes through unchanged"),
@@ -72,7 +72,10 @@ def operator_table() -> str:
         (("BatchNormalization",), "goes into the layer before it (E8)"),
         (islands.ISLANDS, "stays float between two grids: an island"),
     )
-    return table(("ONNX operator", "what becomes of it"), [(f"`{name}`", kind) for names, kind in kinds for name in sorted(names)])
+    return table(
+        ("ONNX operator", "what becomes of it"),
+        [(f"`{name}`", kind) for names, kind in kinds for name in sorted(names)],
+    )
 
 
 def _api(package: str, skip: Sequence[str] = ()) -> str:
@@ -81,7 +84,9 @@ def _api(package: str, skip: Sequence[str] = ()) -> str:
     parts = []
     for name in (n for n in module.__all__ if n not in skip):
         item = getattr(module, name)
-        parts.append(f"::: {item.__module__}.{item.__qualname__}\n    options:\n      heading: {package}.{name}\n      toc_label: {name}\n")
+        parts.append(
+            f"::: {item.__module__}.{item.__qualname__}\n    options:\n      heading: {package}.{name}\n      toc_label: {name}\n"
+        )
     return "\n".join(parts)
 
 
@@ -101,7 +106,9 @@ def results() -> str:
     return text[text.index("# The tables") :].split("\n", 1)[1]
 
 
-GENERATORS: dict[str, Callable[[], str]] = {f.__name__: f for f in (pass_table, pass_heads, operator_table, lsq_export_api, calib_api, results)}
+GENERATORS: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (pass_table, pass_heads, operator_table, lsq_export_api, calib_api, results)
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
