@@ -1,6 +1,7 @@
 """The generated parts of the documentation (mkdocs hooks).
 
-A line `<!-- generate: NAME -->` in a page becomes the Markdown that the function NAME of this module returns (GENERATORS lists them).
+A line `<!-- generate: NAME -->` in a page becomes the Markdown that the function NAME of this module returns
+(GENERATORS lists them).
 """
 
 from __future__ import annotations
@@ -84,9 +85,8 @@ def _api(package: str, skip: Sequence[str] = ()) -> str:
     parts = []
     for name in (n for n in module.__all__ if n not in skip):
         item = getattr(module, name)
-        parts.append(
-            f"::: {item.__module__}.{item.__qualname__}\n    options:\n      heading: {package}.{name}\n      toc_label: {name}\n"
-        )
+        options = f"    options:\n      heading: {package}.{name}\n      toc_label: {name}\n"
+        parts.append(f"::: {item.__module__}.{item.__qualname__}\n{options}")
     return "\n".join(parts)
 
 
