@@ -87,7 +87,8 @@ paper-tables: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m models.paper_tables --jobs $(JOBS) --record $(PAPER)/runs.jsonl $(ARGS)
 	$(BIN)/python -m models.paper_tables --render --record $(PAPER)/runs.jsonl
 
-# The documentation, as a website in site/. Its packages are installed once; the build itself needs no network. Python 3.11 or newer.
+# The documentation, as a website in site/ (its search: python3 -m http.server -d site). Its packages are installed once; the build needs no
+# network. Python 3.11 or newer.
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean --quiet
 	@echo "site/index.html"

@@ -46,7 +46,7 @@ def pass_table() -> str:
     rows = []
     for path, head in _heads():
         sentence = " ".join(head.split("\n\n")[0].split())
-        rows.append((f"[`{path.stem}`](#pass-{path.stem})", sentence.removeprefix(f"{path.stem}: ")))
+        rows.append((f"[`{path.stem}`](#pass-{path.stem})", re.sub(r"^[a-z_ ]+: ", "", sentence)))
     return table(("rewrite", "what it does"), rows)
 
 
