@@ -90,7 +90,7 @@ paper-tables: $(STAMP)
 # The documentation, as a website in site/ (its search: python3 -m http.server -d site). Its packages are installed once; the build needs no
 # network. Python 3.11 or newer.
 docs: $(VENV)/docs-installed
-	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean --quiet
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean  # not --quiet, which hides warnings from --strict
 	@echo "site/index.html"
 
 $(VENV)/docs-installed: $(STAMP)
