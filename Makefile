@@ -88,9 +88,9 @@ paper-tables: $(STAMP)
 	$(BIN)/python -m models.paper_tables --render --record $(PAPER)/runs.jsonl
 
 # The documentation, as a website in site/ (its search: python3 -m http.server -d site). Its packages are installed once; the build needs no
-# network. Python 3.11 or newer.
+# network. Python 3.11 or newer. (Not --quiet, which would hide warnings from --strict: a broken link is an error.)
 docs: $(VENV)/docs-installed
-	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean  # not --quiet, which hides warnings from --strict
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean
 	@echo "site/index.html"
 
 $(VENV)/docs-installed: $(STAMP)
