@@ -1,4 +1,4 @@
-# make demo | test | test-quick | test-slow | test-isa | lint | format | dist | clean | bench | bench-record |
+# make demo | test | test-quick | test-slow | test-isa | lint | format | docs | dist | clean | bench | bench-record |
 # bench-qat | bench-init | folds | paper-tables. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
@@ -27,7 +27,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-isa dist bench folds bench-record bench-qat bench-init paper-tables format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-isa dist bench folds bench-record bench-qat bench-init paper-tables docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -91,6 +91,16 @@ paper-tables: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m models.paper_tables --jobs $(JOBS) --record $(PAPER)/runs.jsonl $(ARGS)
 	$(BIN)/python -m models.paper_tables --render --record $(PAPER)/runs.jsonl
 
+# The documentation, as a website in site/ (its search: python3 -m http.server -d site). Its packages are installed once; the build needs no
+# network. (Not --quiet, which would hide warnings from --strict: a broken link is an error.)
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean
+	@echo "site/index.html"
+
+$(VENV)/docs-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
 # An sdist, and the wheel that is built from it. build/ of an earlier run would bring its stale files into the wheel.
 dist: $(STAMP)
 	rm -rf build dist
@@ -102,7 +112,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv: $(STAMP)
