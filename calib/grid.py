@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import QuantizationError
+
+FloatArray = NDArray[np.float64]
 
 
 def code_range(bits: int, signed: bool) -> tuple[int, int]:

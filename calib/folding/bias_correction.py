@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .containers import FloatArray
+from calib.grid import FloatArray
 
 STANDARD_ERRORS = 2.0
 LEAST_IMAGES = 8  # fewer give no standard error

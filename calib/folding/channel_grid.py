@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import QuantizationError
-from calib.grid import Grid, zero_point_of
+from calib.grid import FloatArray, Grid, zero_point_of
 
-from .containers import CONTAINER_MAX, FloatArray, integral_zero_point, spread_scale
+from .containers import CONTAINER_MAX, integral_zero_point, spread_scale
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import QuantizationError
-from calib.grid import Grid, quantize, zero_point_of
+from calib.grid import FloatArray, Grid, quantize, zero_point_of
 
 CONTAINER_MAX = 255  # codes of activations live in UINT8
 WEIGHT_LIMIT = 64  # weights within 64 (E7): two u8 x s8 products then fit a saturating int16
 DEPTHWISE_LIMIT = 127  # kernels of depthwise convolutions add no two products: each is an int32 of its own
 BIAS_LIMIT = 2**31 - 1
 INTEGRAL = 2e-5  # steps; float32 holds multiples of a scale up to 255 to 255·2^-24 = 1.6e-5
-FloatArray = NDArray[np.float64]
 
 
 def container_steps(levels: int) -> int:
@@ -66,8 +65,8 @@ def strided_grid(grid: Grid, *, padded: bool) -> StridedGrid:
     """Place a trained grid in the container by spreading (E5).
 
     padded: a consumer pads with Z, so that real zero must be on the grid: the stride with beta' nearest to beta is
-    taken. Without padding the finest stride is taken and Z stays in the container, wherever real zero is: the consumers'
-    biases carry the remainder (E4).
+    taken. Without padding the finest stride is taken and Z stays in the container, wherever real zero is: the biases of
+    the consumers carry the remainder (E4).
 
     Errors (QuantizationError): a consumer pads, and no stride has real zero on the grid.
     """

@@ -35,7 +35,7 @@ def edge_grid(points: Points, *, low: float = -np.inf, high: float = np.inf, kee
     """The asymmetric 8-bit grid with the smallest squared error on the data (LSQ+, its initialization).
 
     points: the calibration data as a weighted histogram.
-    low, high: a clamp that the grid takes over; its range stays inside, so that the container's saturation is the clamp.
+    low, high: a clamp that the grid takes over: its range stays inside, so that saturation of the container clamps.
     keep_range: never clip what calibration saw (outputs of the network).
     """
     bottom = max(min(float(points.values[0]), 0.0), min(low, 0.0))

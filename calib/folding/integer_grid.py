@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.grid import Grid
+from calib.grid import FloatArray, Grid
 from calib.statistics.observers import Points
 
-from .containers import FloatArray, integral_zero_point
+from .containers import integral_zero_point
 
 
 @dataclass(frozen=True)

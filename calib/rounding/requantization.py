@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.folding.containers import CONTAINER_MAX, FloatArray, bias_codes
+from calib.folding.containers import CONTAINER_MAX, bias_codes
+from calib.grid import FloatArray
 
 NEIGHBORS = 64
 CLEAR = 2e-4  # steps from a tie, out of reach of the rounding of a float32 sum

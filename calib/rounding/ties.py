@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from calib.folding.containers import CONTAINER_MAX, FloatArray
-from calib.grid import quantize_linear
+from calib.folding.containers import CONTAINER_MAX
+from calib.grid import FloatArray, quantize_linear
 
 from .fixed_point import Addend, fixed_point_sums
 

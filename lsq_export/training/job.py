@@ -28,9 +28,10 @@ from lsq_export.data.dataset import Dataset
 from lsq_export.data.loading import load
 from lsq_export.models import build, keywords
 from lsq_export.progress import optional_bar
-from lsq_export.qat.fake_quantize import fused
-from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
-from lsq_export.qat.save_memory import save_memory
+from lsq_export.qat.config import QATConfig
+from lsq_export.qat.fusing import fuse
+from lsq_export.qat.memory import save_memory
+from lsq_export.qat.prepare_model import prepare, quantizers
 
 from . import checkpoint
 from .distributed import SINGLE, Processes
@@ -212,10 +213,9 @@ def train_low_bit(
         options = _options(job, run, LOW_BIT, processes, teacher)
         if job.save_memory:
             save_memory(model)
-        with fused(job.fused):
-            result = finetune(
-                model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options
-            )
+        fuse(model, job.fused)
+        result = finetune(model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options)
+        fuse(model, False)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
     if out is not None and len(done) == len(before):  # nothing was left to train

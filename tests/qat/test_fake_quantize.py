@@ -13,8 +13,9 @@ from torch import nn
 
 from calib import QuantizationError
 from calib.grid import dequantize, position, quantize, snap_
-from lsq_export.qat import fake_quantize as module
+from lsq_export.qat import fuse, kernels
 from lsq_export.qat.fake_quantize import fake_quantize
+from lsq_export.qat.kernels import Kernels
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
 
 G = 0.125  # a factor that is exact in binary
@@ -48,19 +49,19 @@ def with_ties(shape: tuple[int, ...], s: float, b: float, n: int, p: int) -> tor
     return x
 
 
-def run(x, s, b, n, p, weights):
+def run(x, s, b, n, p, weights, kind=Kernels.BLOCKS):
     """x̂ and the gradients of Σ weights·x̂."""
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     s = s.detach().clone().requires_grad_()
     b = None if b is None else b.detach().clone().requires_grad_()
-    y = fake_quantize(x, s, b, n, p, G)
+    y = fake_quantize(x, s, b, n, p, G, kind)
     y.backward(weights)
     return y.detach(), x.grad, s.grad, None if b is None else b.grad
 
 
 @pytest.fixture(params=[64, 1 << 17], ids=["blocks", "whole"])
 def block(request, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", request.param)
+    monkeypatch.setattr(kernels, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("block")
@@ -186,7 +187,7 @@ def test_nothing_is_saved_but_the_tensors_themselves():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler about torch
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("channels", [None, pytest.param(6, marks=pytest.mark.slow)])
-def test_fused_kernels_give_what_blocks_give(channels, dtype):
+def test_fused_kernels_give_what_blocks_give(channels, dtype, monkeypatch):
     """Blocks are held against the oracle above."""
     x = with_ties((6, 5, 7, 4), 0.25, -0.375, -8, 7).to(dtype).contiguous(memory_format=torch.channels_last)
     e = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
@@ -195,24 +196,21 @@ def test_fused_kernels_give_what_blocks_give(channels, dtype):
     )
     expected = run(x, s, b, -8, 7, e), run(x, s, None, 0, 15, e)
     torch.compiler.reset()
-    module._compiled.cache_clear()
-    module.fuse()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "FUSED_FROM", 0)
-            found = run(x, s, b, -8, 7, e), run(x, s, None, 0, 15, e)
-    finally:
-        module.fuse(False)
-    for ours, theirs in zip(found, expected, strict=True):
+    kernels.fused_kernels.cache_clear()
+    monkeypatch.setattr(kernels, "FUSED_FROM", 0)
+    fused = run(x, s, b, -8, 7, e, Kernels.FUSED), run(x, s, None, 0, 15, e, Kernels.FUSED)
+    for ours, theirs in zip(fused, expected, strict=True):
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1]) and ours[0].stride() == x.stride()
         torch.testing.assert_close(ours[2:], theirs[2:])
 
 
 def test_fused_kernels_need_a_compiler(monkeypatch):
-    module._compiled.cache_clear()
+    kernels.fused_kernels.cache_clear()
     monkeypatch.setattr(torch, "compile", lambda function, **options: broken)
+    model = net()
     with pytest.raises(QuantizationError, match=r"C\+\+ compiler"):
-        module.fuse()
+        fuse(model)
+    assert all(quantizer.kernels is Kernels.BLOCKS for quantizer in quantizers(model).values())
 
 
 def broken(*arguments):

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from lsq_export.qat import save_memory as memory
-from lsq_export.qat.fake_quantize import values
+from lsq_export.qat import memory, save_memory
+from lsq_export.qat.kernels import values
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
-from lsq_export.qat.save_memory import save_memory
 
 
 def net(granularity: str = "tensor") -> nn.Module:

@@ -19,12 +19,11 @@ from calib.errors import QuantizationError
 from lsq_export import models
 from lsq_export.cli import cli
 from lsq_export.data.dataset import Dataset, TensorSplit
-from lsq_export.qat import fake_quantize
-from lsq_export.qat import save_memory as memory
+from lsq_export.qat import kernels, memory
 from lsq_export.qat.prepare_model import quantizers
 from lsq_export.training import curve
 from lsq_export.training.fit import FINETUNE, PRETRAIN, PRETRAIN_ADAM, Epoch, Recipe, evaluate, fit
-from lsq_export.training.job import Job
+from lsq_export.training.job import Job, train_low_bit
 from lsq_export.training.log import Log
 from lsq_export.training.loop import Loop
 from lsq_export.training.loss import loss_sum
@@ -340,24 +339,33 @@ def test_fused_kernels_train_and_are_off_again(tmp_path: Path, monkeypatch: pyte
     calls: list[str] = []
 
     def counted(name: str) -> Any:
-        kernel = getattr(fake_quantize, name)
+        kernel = getattr(kernels, name)
         return lambda *args: calls.append(name) or kernel(*args)
 
-    monkeypatch.setattr(fake_quantize, "FUSED_FROM", 0)
-    kernels = counted("_values"), counted("_gradients")
-    monkeypatch.setattr(fake_quantize, "_compiled", lambda: kernels)
+    monkeypatch.setattr(kernels, "FUSED_FROM", 0)
+    fused_kernels = counted("_values"), counted("_gradients")
+    monkeypatch.setattr(kernels, "fused_kernels", lambda: fused_kernels)
     plain = _trained(tmp_path / "plain.safetensors")
     assert not calls
     fused = _trained(tmp_path / "fused.safetensors", "--fused")
-    assert {"_values", "_gradients"} == set(calls) and fake_quantize._fused is None
+    assert {"_values", "_gradients"} == set(calls)
     assert all(torch.allclose(fused[name], plain[name], rtol=1e-3, atol=1e-4) for name in plain)
+    calls.clear()
+    data = small_digits(100)
+    job = Job("tiny", "digits", recipe=replace(FINETUNE, epochs=1), device="cpu", fused=True)
+    phase = train_low_bit(job, data, models.build("tiny", num_classes=10, in_channels=1))
+    assert {"_values", "_gradients"} == set(calls)
+    assert all(quantizer.kernels is kernels.Kernels.BLOCKS for quantizer in quantizers(phase.model).values())
+    calls.clear()
+    evaluate(phase.model, data.batches("test"))
+    assert not calls
 
 
 def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise QuantizationError("fused kernels need a C++ compiler")
 
-    monkeypatch.setattr(fake_quantize, "_compiled", missing)
+    monkeypatch.setattr(kernels, "fused_kernels", missing)
     result = CliRunner().invoke(cli, [*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused"])
     assert (
         result.exit_code == 2
@@ -368,7 +376,7 @@ def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: p
 
 def test_training_in_little_memory_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(memory, "values", lambda *recipe: made.append(1) or fake_quantize.values(*recipe))
+    monkeypatch.setattr(memory, "values", lambda *recipe: made.append(1) or kernels.values(*recipe))
     plain = _trained(tmp_path / "plain.safetensors")
     assert not made
     small = _trained(tmp_path / "small.safetensors", "--save-memory")

@@ -160,7 +160,24 @@ def test_values_that_are_not_finite(bad: float) -> None:
 
 
 def use(**changes: Any) -> RangeUse:
-    base = RangeUse("a.input", 4, 0.1, 0.0, 1000, 0.0, 0.004, 14, 0.0, 2.0, 0.5, 0.3, 0.1**2 / 12, 0.0, 0.0, 1.0)
+    base = RangeUse(
+        name="a.input",
+        bits=4,
+        scale=0.1,
+        offset=0.0,
+        elements=1000,
+        below=0.0,
+        above=0.004,
+        codes=14,
+        min=0.0,
+        max=2.0,
+        mean=0.5,
+        std=0.3,
+        mse=0.1**2 / 12,
+        mse_below=0.0,
+        mse_above=0.0,
+        noise=1.0,
+    )
     return replace(base, **changes)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import calib
 from calib import QuantizationError
-from calib.initialization.first_grids import activation_grid, weight_scale
+from calib.initialization.rules import activation_grid, weight_scale
 from calib.statistics.observers import Observer
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
 from lsq_export.qat.quantizer import ACTIVATION_GRIDS, Quantizer

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 
 import numpy as np
 import pytest
 import torch
 
-from calib.initialization.first_grids import activation_grid
+from calib.initialization import rules
+from calib.initialization.objective import Candidates, Objective
+from calib.initialization.rules import activation_grid
 from calib.initialization.scale import best_scale
-from calib.initialization.search import Candidates, Objective, _coarse, _settle, best_grid
+from calib.initialization.search import _coarse, _settle, best_grid
 from calib.statistics.observers import Observer, Points
 from lsq_export.qat.quantizer import ACTIVATION_GRIDS, ActivationGrid, Quantizer
 from support.brute_force import floor, smallest_error, squared_error
@@ -108,8 +109,7 @@ def test_every_cell_reaches_brute_force(kind: str, bits: int, how: str) -> None:
 
 def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scales of 1.05 times the best: an error of more than 1.01."""
-    stage = sys.modules["calib.initialization.first_grids"]  # the module: calib.initialize is its function
-    monkeypatch.setattr(stage, "best_grid", lambda *arguments: (lambda s, b: (1.05 * s, b))(*best_grid(*arguments)))
+    monkeypatch.setattr(rules, "best_grid", lambda *arguments: (lambda s, b: (1.05 * s, b))(*best_grid(*arguments)))
     with pytest.raises(AssertionError, match="of brute force"):
         check(samples("gaussian"), 3, "real")
 
