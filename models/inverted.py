@@ -66,7 +66,8 @@ class InvertedResidualNet(nn.Module):
         x = self.act1(self.bn1(self.conv_stem(x)))  # [N, stem, H/stem_stride, W/stem_stride]
         x = self.blocks(x)  # 1/16 of that
         x = self.act2(self.bn2(self.conv_head(x)))  # [N, head, …]
-        return self.classifier(torch.flatten(self.global_pool(x), 1))
+        logits: torch.Tensor = self.classifier(torch.flatten(self.global_pool(x), 1))
+        return logits
 
 
 def round_channels(channels: float) -> int:

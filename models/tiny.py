@@ -41,4 +41,5 @@ class Tiny(nn.Module):
         x = self.relu(self.bn5(self.pointwise(x)))  # [N, 48, H/8, W/8]
         x = self.relu(self.bn6(self.grouped(x)))
         x = torch.flatten(self.avgpool(x), 1)  # [N, 48]
-        return self.fc(self.dropout(x))
+        logits: torch.Tensor = self.fc(self.dropout(x))
+        return logits

@@ -124,7 +124,7 @@ class RangeCounter:
         scale, offset = self.quantizer.scale.detach().to(compute), self.quantizer.effective_offset.detach().to(compute)
         if math.isnan(self._center):
             self._center = float(offset + scale * (self.quantizer.qmin + self.quantizer.qmax) / 2)
-        for block in flat.split(BLOCK):
+        for block in torch.split(flat, BLOCK):
             self._add(block.to(compute), scale, offset)
 
     def _add(self, x: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> None:  # x [n], scale and offset []

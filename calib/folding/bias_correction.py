@@ -53,7 +53,7 @@ class ChannelErrors:
         """Standard error of the means, [C]; infinite for fewer images than LEAST_IMAGES."""
         if self.images < LEAST_IMAGES:
             return np.full(len(self._mean), np.inf)
-        return np.sqrt(self._deviation / (self.images - 1) / self.images)
+        return np.asarray(np.sqrt(self._deviation / (self.images - 1) / self.images))
 
     @property
     def correction(self) -> FloatArray:

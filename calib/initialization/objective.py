@@ -69,7 +69,7 @@ class Objective:
         """The error of each candidate, [K]. intervals: those of c, where they are known."""
         weight, first, second = intervals or self.intervals(c)
         level = c.scale[:, None] * self.codes + (c.offset[:, None] - self.mean)
-        return (second - 2 * level * first + level**2 * weight).sum(1)
+        return np.asarray((second - 2 * level * first + level**2 * weight).sum(1))
 
     def refit(self, c: Candidates, intervals: list[FloatArray] | None = None) -> Candidates:
         """The least-squares candidates for the codes that c gives.

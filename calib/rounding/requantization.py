@@ -50,7 +50,8 @@ def exact_scale(
     """
     bias = np.zeros(len(scale)) if bias is None else bias
     base = scale.astype(np.float32)
-    result, open_channels = base.copy(), np.arange(len(base))
+    result: NDArray[np.float32] = base.copy()
+    open_channels = np.arange(len(base))
     # How bad the result is: below 0 where all accumulators agree, -2 where they are clear of ties as well.
     least = np.full(len(base), np.inf)
     enough = np.where(_hopeless(scale, input_scale, output, gain), -1.0, -2.0)

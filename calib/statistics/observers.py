@@ -87,7 +87,7 @@ class Observer:
         flat = x.detach().flatten()
         low, high = finite_range(self.name, flat)
         self.min, self.max = min(self.min, low), max(self.max, high)
-        chunks = flat.split(CHUNK)
+        chunks = torch.split(flat, CHUNK)
         if len(chunks) == 1 or flat.is_cuda:
             for chunk in chunks:
                 self._add(_part(chunk, 2 * self.limit))

@@ -169,7 +169,7 @@ def training_step(
         optimizer.zero_grad()
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.is_cuda):
             loss = nn.functional.cross_entropy(call(x), target)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
     return step

@@ -67,7 +67,7 @@ class Batches:
         size = len(self.split)
         order = torch.arange(size) if self.shuffle is None else torch.randperm(size, generator=generator)
         rank, ranks = self.share
-        for i, index in enumerate(order.split(self.batch_size)[: self.skip + len(self)]):
+        for i, index in enumerate(torch.split(order, self.batch_size)[: self.skip + len(self)]):
             if i < self.skip and not self.augment:
                 continue
             mine = index[rank::ranks] if i >= self.skip else index[:0]

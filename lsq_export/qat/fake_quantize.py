@@ -15,6 +15,7 @@ Backward keeps x (the tensor itself, no copy) and computes v again; no float cop
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -38,8 +39,8 @@ def fake_quantize(
     for float64 x. b None: no offset. That s > 0 is the caller's duty.
     g: factor on the gradients of s and b.
     """
-    result: torch.Tensor = _FakeQuantize.apply(x, s, b, qmin, qmax, g, kernels)
-    return result
+    apply: Callable[..., torch.Tensor] = _FakeQuantize.apply
+    return apply(x, s, b, qmin, qmax, g, kernels)
 
 
 class Recipe(NamedTuple):

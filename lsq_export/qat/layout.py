@@ -50,12 +50,12 @@ def blocks(
     """
     flat_tensors = [flat(t, s) for t in tensors]
     if s.dim() == 0:
-        yield from ((parts, s, b) for parts in zip(*(t.split(size) for t in flat_tensors), strict=True))
+        yield from ((parts, s, b) for parts in zip(*(torch.split(t, size) for t in flat_tensors), strict=True))
         return
     rows = max(1, size // flat_tensors[0].shape[1])
-    scales = column(s).split(rows)
-    offsets = [None] * len(scales) if b is None else column(b).split(rows)
-    yield from zip(zip(*(t.split(rows) for t in flat_tensors), strict=True), scales, offsets, strict=True)
+    scales = torch.split(column(s), rows)
+    offsets = [None] * len(scales) if b is None else torch.split(column(b), rows)
+    yield from zip(zip(*(torch.split(t, rows) for t in flat_tensors), strict=True), scales, offsets, strict=True)
 
 
 def join(parts: list[torch.Tensor | None], s: torch.Tensor) -> torch.Tensor | None:

@@ -29,9 +29,10 @@ def save_memory(model: nn.Module, on: bool = True) -> nn.Module:
     """
     for layer in model.modules():
         if isinstance(getattr(layer, "input_quantizer", None), Quantized):
-            if not isinstance(layer.forward, _SavingForward):
+            if isinstance(layer.forward, _SavingForward):
+                layer.forward.on = on
+            elif on:
                 layer.forward = _SavingForward(layer.forward)
-            layer.forward.on = on
     return model
 
 

@@ -32,6 +32,7 @@ from lsq_export.qat.quantizer import Quantizer
 from lsq_export.training import checkpoint
 from lsq_export.training.fit import FINETUNE, PRETRAIN, Recipe, evaluate, finetune, pretrain
 from lsq_export.training.job import Job
+from lsq_export.training.predict import TEST_BATCH
 
 from .data import hard_digits, load_folder
 from .digits import HardDigits
@@ -39,7 +40,6 @@ from .plan import CONFIGURATIONS, Phase, Run, Settings
 from .record import Result
 
 SWISH_MIN = -0.2785  # x·sigmoid(x) >= -0.27846; a tensor that goes below is no output of Swish or ReLU
-TEST_BATCH = 256
 QUICK_TEST = 32  # images of the test after each epoch, which nothing depends on
 
 
