@@ -7,9 +7,9 @@ from torch import nn
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x));
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)).
 
-    the shortcut is x, or a 1x1 convolution where the shape changes.
+    The shortcut is x, or a 1x1 convolution where the shape changes.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -28,15 +28,14 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)  # [N, channels, H/stride, W/stride]
         y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        y = self.relu(y + shortcut)
-        return y
+        result: torch.Tensor = self.relu(self.bn2(self.conv2(y)) + shortcut)
+        return result
 
 
 class ResNet18(nn.Module):
-    """Images [N, in_channels, H, W] -> logits [N, num_classes];
+    """Images [N, in_channels, H, W] -> logits [N, num_classes].
 
-    any H, W >= 1, made for 224, with the standard 7x7 stem.
+    Any H, W >= 1; made for 224, with the standard 7x7 stem.
     """
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:

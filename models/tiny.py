@@ -9,7 +9,8 @@ from torch import nn
 class Tiny(nn.Module):
     """Images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 16; about 10,000 parameters at 10 classes.
 
-    conv-bn-relu, max pooling, a residual add, a depthwise and a pointwise convolution, global average pooling, linear.
+    It has conv-bn-relu, max pooling, a residual add, a depthwise, a pointwise and a grouped convolution, global average
+    pooling and a linear layer.
     """
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:

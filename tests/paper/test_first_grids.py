@@ -24,7 +24,9 @@ from models.paper.render import markdown, write
 from models.paper.runs import first_model, load_data, make_float
 from support.made_up_runs import ONE, SMALL, help_of, recorded, result
 
-ROW = FirstGrids("tiny", 3, "4", "mse", 7, 1.5, 0.0941, 0.1234)
+ROW = FirstGrids(
+    network="tiny", bits=3, configuration="4", init="mse", layers=7, step=1.5, error=0.0941, constant=0.1234
+)
 FILE = GridsFile((ROW, replace(ROW, init="minmax", step=0.25)), {"tiny": SMALL}, "abc", {"torch": "2"})
 
 

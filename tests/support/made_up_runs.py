@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from models.paper.digits import HardDigits
@@ -24,11 +25,7 @@ ONE = Run("tiny", 2, "4", "mse", 0)
 def result(run: Run, trained: float, *, settings: Settings = SMALL, diverged: str | None = None) -> Result:
     """A made-up result."""
     return Result(
-        run.network,
-        run.bits,
-        run.configuration,
-        run.init,
-        run.seed,
+        **asdict(run),
         float_accuracy=0.9,
         initialized=0.5,
         trained=trained,
