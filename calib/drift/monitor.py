@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -92,7 +92,17 @@ class DriftMonitor:
         self.close()
 
 
-@torch.compiler.disable
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _not_compiled(function: Function) -> Function:
+    """The function, which torch.compile then leaves alone."""
+    disable: Any = torch.compiler.disable  # which has no types
+    disabled: Function = disable(function)
+    return disabled
+
+
+@_not_compiled
 def _count(monitor: DriftMonitor, quantizer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     assert isinstance(quantizer, Quantized)
     if not quantizer.bypass and monitor.training in (None, quantizer.training):

@@ -15,10 +15,10 @@ from calib.quantized import Quantized, quantized_modules
 
 def activation_quantizers(model: nn.Module) -> dict[str, Quantized]:
     """{name: quantizer} of the activations. Errors (QuantizationError): there are none."""
-    found = {name: quantizer for name, quantizer in quantized_modules(model).items() if quantizer.kind == "activation"}
-    if not found:
+    activations = {name: q for name, q in quantized_modules(model).items() if q.kind == "activation"}
+    if not activations:
         raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) first")
-    return found
+    return activations
 
 
 def run(model: nn.Module, batches: Iterable[Any], progress: Callable[[str], None] | None = None) -> None:

@@ -26,7 +26,7 @@ class ChannelErrors:
 
     def __init__(self, channels: int) -> None:
         self.images = 0
-        self._mean = np.zeros(channels)  # [C]
+        self._mean: FloatArray = np.zeros(channels)  # [C]
         self._deviation = np.zeros(channels)  # [C]: Σ over images of (mean of the image - mean)²
         self._squared_error = self._square = 0.0  # means over all elements so far
 
@@ -46,7 +46,7 @@ class ChannelErrors:
     @property
     def mean(self) -> FloatArray:
         """The mean errors m, [C]."""
-        return self._mean.copy()
+        return np.array(self._mean)
 
     @property
     def standard_error(self) -> FloatArray:

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from calib.errors import QuantizationError, one_line
@@ -127,7 +128,7 @@ def launch(device: str | None = None, *, timeout: datetime.timedelta = TIMEOUT) 
         store, rank, world = next(iter(rendezvous("env://", timeout=timeout)))
         store.set_timeout(timeout)
         backend = "gloo" if processes.device == "cpu" else "nccl"
-        of_group = dist.PrefixStore("group", store)
+        of_group = PrefixStore("group", store)
         dist.init_process_group(backend, store=of_group, rank=rank, world_size=world, timeout=timeout)
     except (ValueError, RuntimeError) as error:
         raise QuantizationError(

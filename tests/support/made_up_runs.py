@@ -12,7 +12,7 @@ from models.paper.digits import HardDigits
 from models.paper.plan import Phase, Run, Settings
 from models.paper.record import Record, Result
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = Settings(
     phase=Phase(1, 0.03, 16, 1.0),
     float_phase=Phase(4, 0.05, 16, 0.0),
