@@ -261,9 +261,8 @@ def test_fresh_weights(name: str) -> None:
     model = models.build(name)
     for conv in (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 4000):
         fan_out = math.prod(conv.kernel_size) * (1 if conv.groups > 1 else conv.out_channels)
-        assert conv.weight.std().item() == pytest.approx(
-            math.sqrt(2 / fan_out), rel=0.06
-        )  # of 4000 numbers: 1 % off, five times that
+        # Of 4000 numbers: 1 % off, five times that.
+        assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.06)
     assert all(
         (m.bias == 0).all() for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m.bias is not None
     )

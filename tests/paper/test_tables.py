@@ -218,9 +218,8 @@ def test_other_settings_and_runs_twice_are_refused(tmp_path: Path) -> None:
 def test_the_interval_is_students() -> None:
     estimate = Estimate((0.1, 0.2, 0.3, 0.4, 0.5))
     assert estimate.mean == pytest.approx(0.3) and estimate.std == pytest.approx(math.sqrt(0.025))
-    assert estimate.half_width == pytest.approx(
-        2.776 * math.sqrt(0.025 / 5), rel=1e-3
-    )  # t of 4 degrees of freedom, 97.5 %
+    # Student's t of 4 degrees of freedom, at 97.5 %.
+    assert estimate.half_width == pytest.approx(2.776 * math.sqrt(0.025 / 5), rel=1e-3)
     assert Estimate((0.1,)).std is None and Estimate((0.1,)).half_width is None
 
 
@@ -299,9 +298,8 @@ def test_networks_that_only_guess_decide_nothing() -> None:
 
     found = check_all(synthetic(guessing), ("efficientnet_b0",))
     assert {c.verdict for c in found} == {UNDECIDED} and all("neither learned anything" in c.figure for c in found)
-    learned = checks(
-        synthetic(lambda run: guessing(run) + (0.1 if run.configuration == "4" else 0.0)), ""
-    )  # one of the two did
+    # One of the two did.
+    learned = checks(synthetic(lambda run: guessing(run) + (0.1 if run.configuration == "4" else 0.0)), "")
     assert {c.verdict for c in learned if c.network == "efficientnet_b0" and "≥" in c.claim} == {HOLDS}
 
 

@@ -164,9 +164,8 @@ def test_a_pad_that_two_grids_moved_in_front_of_is_compared_where_it_adds_nothin
     tool = TrainedLayers(made.trained.graph, made.model.graph, made.tensors, made.layers)
     tool.add(inputs(16, 2), integer.run(file, {"input": inputs(16, 2).numpy()}))
     found = {layer.name: layer for layer in tool.result()}
-    assert (
-        found["edges.max_pool2d"].elements == 16 * 4 * 5 * 5 and found["b.input"].elements == 16 * 4 * 9 * 9
-    )  # windows without the padding
+    # Windows without the padding.
+    assert found["edges.max_pool2d"].elements == 16 * 4 * 5 * 5 and found["b.input"].elements == 16 * 4 * 9 * 9
     assert all(layer.differing < 2e-3 for layer in found.values())
 
 

@@ -76,9 +76,8 @@ def test_train_writes_a_checkpoint_that_restores(data: str, tmp_path: Path) -> N
     assert found.config is not None and found.extra["data"] == data and found.extra["epochs"] == 2
     assert {name.rsplit(".", 1)[1]: q.bits for name, q in quantizers(model).items()} == {"input": 2, "weight": 3}
     test = load(data).batches("test", 16)
-    assert evaluate(model, test) == pytest.approx(
-        summary["accuracy"]["trained"]
-    )  # the file holds the trained model: the same number, only summed again
+    # The file holds the trained model: the same number, only summed again.
+    assert evaluate(model, test) == pytest.approx(summary["accuracy"]["trained"])
 
 
 def test_table_and_no_overwriting(data: str, tmp_path: Path) -> None:

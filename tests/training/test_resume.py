@@ -269,9 +269,8 @@ def test_killed_at_random_moments(seed: int, whole: tuple[Path, int], tmp_path: 
     expected, events = whole
     rng, out, kills = random.Random(seed), tmp_path / "t.safetensors", 0
     while True:
-        resume = (
-            ["--resume"] if (tmp_path / "t.state.safetensors").exists() else ["--force"]
-        )  # killed before the first state: anew
+        # Killed before the first state: anew.
+        resume = ["--resume"] if (tmp_path / "t.state.safetensors").exists() else ["--force"]
         code, _ = _run(out, *resume, kill_at=rng.randrange(1, events) if kills < 3 else 0)
         kills += 1
         if code == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def gradients(model: nn.Module, dtype: torch.dtype | None = None) -> list[torch.
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_gradients_are_the_same_to_the_bit(granularity, dtype, monkeypatch):
+def test_gradients_are_the_same_to_the_bit(granularity: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(memory, "values", lambda *recipe: made.append(recipe) or values(*recipe))
     for ours, theirs in zip(
@@ -46,7 +47,7 @@ def test_gradients_are_the_same_to_the_bit(granularity, dtype, monkeypatch):
     assert len(made) == (6 if dtype is None else 2)
 
 
-def test_it_can_be_switched_off_also_in_a_copy(monkeypatch):
+def test_it_can_be_switched_off_also_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "values", None)
     model = copy.deepcopy(save_memory(net()))
     with pytest.raises(TypeError):
@@ -54,7 +55,7 @@ def test_it_can_be_switched_off_also_in_a_copy(monkeypatch):
     gradients(save_memory(model, on=False))
 
 
-def test_a_forward_that_fails_leaves_no_hook_behind():
+def test_a_forward_that_fails_leaves_no_hook_behind() -> None:
     model = save_memory(net())
     with pytest.raises(RuntimeError):
         model(torch.randn(3, 2, 8, 8))
@@ -63,6 +64,6 @@ def test_a_forward_that_fails_leaves_no_hook_behind():
     gradients(model)
 
 
-def test_no_gradients_no_hooks():
+def test_no_gradients_no_hooks() -> None:
     with torch.no_grad():
         save_memory(net())(torch.randn(3, 3, 8, 8))
