@@ -1,4 +1,4 @@
-"""calib.grid: E1 and E2, code by code."""
+"""calib.grid: the trained grid (E1) and the ONNX grid (E2), code by code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from calib.grid import (
 
 
 def code(x: float, scale: float, offset: float, low: int, high: int) -> int:
-    """E1 in exact arithmetic: Python rounds fractions half to even."""
+    """A code of the trained grid (E1) in exact arithmetic: Python rounds fractions half to even."""
     return min(max(round((Fraction(x) - Fraction(offset)) / Fraction(scale)), low), high)
 
 
@@ -88,7 +88,7 @@ def test_ties_go_to_the_even_code(kind: str) -> None:
     ties = kind(np.arange(-4.5, 5.0))  # -4.5 … 4.5
     assert quantize(ties, 1.0, 0.0, -8, 7).tolist() == [-4, -4, -2, -2, 0, 0, 2, 2, 4, 4]
     assert quantize(ties * 0.25 + 0.5, 0.25, 0.5, -8, 7).tolist() == [-4, -4, -2, -2, 0, 0, 2, 2, 4, 4]
-    # E2 rounds before it adds Z: with an odd Z a tie goes to an odd code.
+    # The ONNX grid (E2) rounds before it adds Z: with an odd Z a tie goes to an odd code.
     assert quantize_linear(ties, 1.0, 5, 0, 15).tolist() == [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]
 
 

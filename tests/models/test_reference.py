@@ -1,10 +1,12 @@
-"""models: resnet18, efficientnet_b0 and mixnet_s against the public reference (timm 1.0.31), and the two adjustable
-ones at other sizes.
+"""models: resnet18, efficientnet_b0 and mixnet_s against the public reference (timm 1.0.31).
+
+The two adjustable ones are also built at other sizes.
 
 reference/<model>.json: names and shapes of the state dict; <model>.npz: logits with the weights and the input of
 reference/fill.py. With those weights signals shrink from block to block, so that the logits say much about the last
 blocks and little about the first: an activation in an early block of EfficientNet moves them by 1e-7. What they cannot
-see is tested by name: activations, strides, additions, the constants of batch norms."""
+see is tested by name: activations, strides, additions, the constants of batch norms.
+"""
 
 from __future__ import annotations
 

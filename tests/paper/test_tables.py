@@ -1,5 +1,6 @@
-"""The paper's tables: the plan, the record, the statistics against independent numbers, and the command on a small
-network.
+"""The paper's tables: the plan, the record, the statistics, and the command on a small network.
+
+Statistics are held against independent numbers.
 """
 
 from __future__ import annotations
@@ -234,8 +235,9 @@ def test_the_f_test_is_one_sided() -> None:
 
 
 def gaining(low: float, high: float) -> Callable[[Run], float]:
-    """Accuracies in which 4 gains `low` over 1 and 1s at 2 bits and `high` at 4, with a little noise of the seed that
-    is not the same in both.
+    """Accuracies in which 4 gains `low` over 1 and 1s at 2 bits and `high` at 4.
+
+    They have a little noise of the seed, which is not the same in both.
     """
 
     def accuracy(run: Run) -> float:

@@ -1,6 +1,6 @@
-"""The autograd function against the paper's table, element by element in Python floats;
+"""qat.fake_quantize: the autograd function against the paper's table, element by element in Python floats.
 
-blocks, memory formats, types, torch.compile, gradcheck.
+Also blocks, memory formats, types, fused kernels, torch.compile and gradcheck.
 """
 
 from __future__ import annotations

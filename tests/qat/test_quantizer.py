@@ -1,6 +1,4 @@
-"""LSQ+ quantizer: codes against a plain loop, gradients against the paper's table written out again, state, ONNX
-markers.
-"""
+"""qat.quantizer: codes and gradients against the paper's table, state, ONNX markers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lsq_export/training: losses against their formulas, schedules, the average, the log, the curve, and seeds."""
+"""Recipes at work: a teacher, the average, schedules, seeds, and the files and options of a run."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def _qat(data: Dataset) -> nn.Module:
 
 
 def test_a_teacher_alone_is_learned(digits: Dataset) -> None:
-    """With weight 1 the targets of the data do not matter;
+    """With weight 1 the targets of the data do not matter.
 
-    without a teacher, or with one in the float phase, it is refused.
+    Without a teacher, or with one in the float phase, it is refused.
     """
     teacher, shuffled = (
         _tiny(),
@@ -73,9 +73,9 @@ def test_a_teacher_alone_is_learned(digits: Dataset) -> None:
 
 
 def test_the_average_is_what_is_tested_and_kept(digits: Dataset) -> None:
-    """Against an average kept by hand:
+    """Against an average kept by hand.
 
-    decay·average + (1 - decay)·parameter, from the first step's parameters on; buffers as they are.
+    That is decay·average + (1 - decay)·parameter, from the first step's parameters on; buffers as they are.
     """
     recipe, decay = Recipe(epochs=2, lr=0.05, batch_size=100, ema=0.75), 0.75
     loop = Loop(_qat(digits), digits, recipe, seed=0, device=CPU)

@@ -1,6 +1,6 @@
-"""Interrupted training goes on to the same bits:
+"""Interrupted training goes on to the same bits.
 
-from a state between any two steps, and after SIGKILL at any moment, half a file written too.
+It does so from a state between any two steps, and after SIGKILL at any moment, also with half a file written.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def _states(
     data: Dataset, recipe: Recipe, directory: Path
 ) -> tuple[dict[str, torch.Tensor], dict[tuple[int, int], State]]:
-    """The model after training without interruption, and a state read back from a file for each step on the way:
+    """The model after training without interruption, and {(epoch, step): state} on the way.
 
-    {(epoch, step): state}.
+    Each state has been read back from a file.
     """
     model, states, file = _qat(data), {}, StateFile(directory / "s.safetensors", {})
 
@@ -203,9 +203,9 @@ COMMAND += ["--float-epochs", "2", "--epochs", "2", "--weight-bits", "3", "--sav
 
 
 def _child(arguments: list[str], kill_at: int, kind: str, in_place: bool, events: Any) -> None:
-    """The command in a process that kills itself at the n-th event, of one kind or of all:
+    """The command in a process that kills itself at the n-th event, of one kind or of all.
 
-    a step, a file half written, written, renamed.
+    Events are a step, and a file that is half written, written or renamed.
     """
     torch.set_num_threads(1)
 

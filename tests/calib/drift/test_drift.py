@@ -259,9 +259,9 @@ def test_reinitialization_lowers_the_error_and_touches_no_other(trained: Any, di
 def test_reinitialization_brings_a_network_back_whose_float_function_did_not_change(
     trained: Any, digits: data.Dataset
 ) -> None:
-    """Eight times as much in front of a grid and an eighth behind it is the same float network (a ReLU lies between);
+    """Eight times as much before a grid and an eighth after it is the same float network; only the grid does not fit.
 
-    only the grid does not fit.
+    A ReLU lies between the two.
     """
     model, record = trained
     test = digits.batches("test", 256)
@@ -497,9 +497,9 @@ def test_bad_options(trained_file: Path, drifted: str, tmp_path: Path) -> None:
 
 
 def test_initialized_models_can_be_measured_before_any_training(digits: data.Dataset) -> None:
-    """Drift during training starts from what `calib.initialize` saw;
+    """Drift during training starts from what `calib.initialize` saw.
 
-    edges that training learns are quantizers like any other.
+    Edges that training learns are quantizers like any other.
     """
     torch.manual_seed(0)
     model = lsq_export.prepare(

@@ -1,4 +1,4 @@
-"""calib.folding.containers: E5-E10 against brute force and exact rational arithmetic."""
+"""calib.folding.containers: spreading (E5) to clamps (E10), against brute force and exact rational arithmetic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRIDS = st.builds(
 
 
 def offsets_by_stride(grid: Grid) -> dict[int, tuple[int, float]]:
-    """{k: (Z, |β' - β|)} of E5 for every stride whose Z lies in the container, in plain arithmetic."""
+    """{k: (Z, |β' - β|)} of spreading (E5) for every stride whose Z lies in the container, in plain arithmetic."""
     beta, p = grid.offset + grid.qmin * grid.scale, grid.qmax - grid.qmin
     found = {}
     for k in range(1, 255 // p + 1):
@@ -141,7 +141,7 @@ def test_the_weight_gain_is_the_largest_that_keeps_two_products_in_an_int16(larg
     codes = np.array([[-largest, largest, 0]], np.int16)
     gain = weight_gain(codes)
     assert gain >= 1
-    if 0 < largest <= 64:  # E7
+    if 0 < largest <= 64:  # weights within 64 (E7)
         assert gain * largest <= 64 < (gain + 1) * largest and 255 * 2 * gain * largest < 2**15
     else:
         assert gain == (1 if largest else 64)  # 8-bit codes are stored as UINT8

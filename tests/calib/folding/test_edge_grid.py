@@ -87,8 +87,9 @@ def test_keep_range_clips_nothing(kind: str) -> None:
 )
 @pytest.mark.parametrize("keep_range", [False, True])
 def test_a_clamp_fits_into_the_range(low: float, high: float, keep_range: bool) -> None:
-    """What the data behind the clamp holds has a code, and the range stays inside the clamp (and zero) but for the
-    rounding of Z.
+    """What the data hold after the clamp has a code.
+
+    The range stays inside the clamp (and zero) but for the rounding of Z.
     """
     values = (np.random.default_rng(6).standard_normal(4000) * 3).clip(low, high)
     found = edge_grid(points(values), low=low, high=high, keep_range=keep_range)

@@ -1,6 +1,6 @@
-"""calib.initialization.first_grids:
+"""calib.initialization: the closed forms, weights against brute force, and bad input.
 
-the closed forms, weights against brute force, and bad input (the search over activation grids: test_search).
+The search over activation grids is in test_search.
 """
 
 from __future__ import annotations

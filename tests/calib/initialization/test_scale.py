@@ -13,9 +13,9 @@ from support.brute_force import squared_error
 
 @pytest.mark.parametrize(("low", "high"), [(-8, 7), (-2, 1), (0, 15), (-128, 127), (3, 10), (-12, -5)])
 def test_best_scale_is_the_optimum_over_s(low: int, high: int) -> None:
-    """Codes that do not hold 0 too:
+    """Also for codes that do not hold 0, those of an offset s·z.
 
-    those of an offset s·z. The error that it returns is that of its s on all points.
+    The error that it returns is that of its s on all points.
     """
     x = np.sort(np.random.default_rng(1).standard_t(3, size=60)) + (low > 0) - (high < 0)
     counts = np.random.default_rng(2).integers(1, 9, size=60)

@@ -125,9 +125,9 @@ def test_few_random_values(seed: int) -> None:
 
 
 def test_an_outlier_among_millions_costs_nothing() -> None:
-    """Clipping it is best there, with a step far below what the outlier would ask for:
+    """Clipping it is best there, with a step far below what the outlier would ask for.
 
-    the 4096 points do as well as the 2 million samples.
+    The 4096 points do as well as the 2 million samples.
     """
     x = np.append(rng(0).normal(size=(1 << 21) - 1), 200.0).astype(np.float32).astype(np.float64)
     seen = observed(x, batches=3)

@@ -1,6 +1,6 @@
-"""calib.rounding.fixed_point:
+"""calib.rounding.fixed_point: the arithmetic of ARM64's QLinearAdd.
 
-the arithmetic of ARM64's QLinearAdd, against plain integers and against codes that an emulated ARM64 gave.
+It is held against plain integers and against codes that an emulated ARM64 gave.
 """
 
 from __future__ import annotations

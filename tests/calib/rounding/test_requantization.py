@@ -1,4 +1,4 @@
-"""calib.rounding.requantization: E9's float32 arithmetic against exact rational arithmetic."""
+"""calib.rounding.requantization: requantization (E9) in float32 against exact rational arithmetic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from calib.rounding.requantization import OutputGrid, exact_scale
 
 
 def e9(accumulators: np.ndarray, scale: np.float32, input_scale: float, output: OutputGrid) -> np.ndarray:
-    """E9 in float32, as kernels compute it."""
+    """Requantization (E9) in float32, as kernels compute it."""
     multiplier = np.float32(np.float32(np.float32(input_scale) * scale) / np.float32(output.scale))
     return (np.rint(accumulators.astype(np.float32) * multiplier) + output.zero_point).clip(0, 255)
 
@@ -39,7 +39,7 @@ def layers(seed: int, count: int) -> list[tuple[np.ndarray, float, OutputGrid, n
 
 
 def wrong(scale: np.ndarray, input_scale: float, output: OutputGrid, reach: np.ndarray) -> int:
-    """Accumulators that E9 rounds other than real arithmetic does."""
+    """How many accumulators requantization rounds differently from real arithmetic."""
     count = 0
     for channel, s in enumerate(scale):
         accumulators = np.arange(-int(reach[channel]), int(reach[channel]) + 1)
@@ -57,9 +57,9 @@ def test_e9_rounds_every_accumulator_as_real_arithmetic_does() -> None:
 def wrong_beside_bias(
     scale: np.ndarray, input_scale: float, output: OutputGrid, reach: np.ndarray, bias: np.ndarray, gain: int
 ) -> int:
-    """Accumulators that E9 rounds other than the folded model:
+    """How many accumulators requantization rounds differently from the folded model.
 
-    (acc - b)·S·s_w + b·float32(S·s_w), b the bias in its int32 unit (E6).
+    That has (acc - b)·S·s_w + b·float32(S·s_w), with b the bias in its int32 unit (integer biases, E6).
     """
     count = 0
     for channel, s in enumerate(scale):
@@ -100,9 +100,9 @@ def test_e9_agrees_with_the_folded_model_beside_a_large_bias() -> None:
 
 
 def test_a_scale_that_was_not_chosen_rounds_otherwise() -> None:
-    """M = 1.5 / 2^k puts accumulators on ties of real arithmetic, and float32 scales next to it put them beside:
+    """M = 1.5 / 2^k puts accumulators on ties of real arithmetic, and float32 scales next to it put them beside.
 
-    E9 cannot tell.
+    Requantization cannot tell them apart.
     """
     rng, missed, repaired = np.random.default_rng(5), 0, 0
     for _ in range(12):

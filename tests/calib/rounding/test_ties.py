@@ -1,6 +1,6 @@
-"""calib.rounding.ties: after the move, every order of float32 arithmetic rounds a sum as exact arithmetic does;
+"""calib.rounding.ties: every order of float32 arithmetic rounds a sum as exact arithmetic does.
 
-before it, some do not.
+Before the scale moves, some orders do not.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def test_the_nearest_clear_scale_is_taken(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_table_keeps_its_codes(seed: int) -> None:
-    """A logistic table with a value just above or below a tie:
+    """A logistic table with a value just above or below a tie.
 
-    the scale moves to the side on which that value's code does not change.
+    The scale moves to the side on which that value's code does not change.
     """
     rng = np.random.default_rng(seed)
     values = 1 / (1 + np.exp(-rng.uniform(0.01, 0.05) * (np.arange(256) - rng.integers(256))))
