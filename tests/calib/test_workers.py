@@ -1,4 +1,4 @@
-"""workers: results in order, one core a job, and torch's threads as they were behind it."""
+"""workers: results in order, one core for each job, and torch's threads as they were before."""
 
 from __future__ import annotations
 

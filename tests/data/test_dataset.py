@@ -32,12 +32,10 @@ def test_drop_single_leaves_out_a_last_batch_of_one(digits: Dataset) -> None:
 def test_batches_behind_a_step_and_shares_of_ranks(digits: Dataset) -> None:
     options: dict[str, Any] = {"shuffle": 3, "augment": True, "limit": 23}
     whole = list(digits.batches("train", 64, **options))  # 22 of 64 and one of 30
-    behind = digits.batches("train", 64, skip=20, **options)
-    assert len(whole) == 23 and len(behind) == len(list(behind)) == 3
+    rest = digits.batches("train", 64, skip=20, **options)
+    assert len(whole) == 23 and len(rest) == len(list(rest)) == 3
     assert all(
-        torch.equal(a, b)
-        for one, other in zip(whole[20:], behind, strict=True)
-        for a, b in zip(one, other, strict=True)
+        torch.equal(a, b) for one, other in zip(whole[20:], rest, strict=True) for a, b in zip(one, other, strict=True)
     )
     assert len(digits.batches("train", 64, skip=30)) == 0 and list(digits.batches("train", 64, skip=30)) == []
     shares = [list(digits.batches("train", 64, skip=20, share=(rank, 40), **options)) for rank in range(40)]

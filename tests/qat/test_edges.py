@@ -133,15 +133,15 @@ def folded(**options: Any) -> tuple[Folded, dict[str, float]]:
     x = inputs(64, 2)
     tool.add(x, integer.run(file, {"input": x.numpy()}))
     assert all(layer.elements for layer in tool.result()), (
-        "edges.mean too: a Flatten that it moved in front of is behind the classifier's grid"
+        "edges.mean too: a Flatten that it moved before comes after the classifier's grid"
     )
     return made, {layer.name: layer.differing for layer in tool.result()}
 
 
 def test_the_fold_changes_almost_no_code_and_no_border() -> None:
-    """What is left: ties of rounded biases (integer biases, E6), and scales of sums that move by millionths to keep clear of ties.
+    """What is left are ties of rounded biases (integer biases, E6), and scales of sums that move clear of ties.
 
-    Without the options it is more.
+    Those move by millionths. Without the options it is more.
     """
     made, differing = folded()
     assert all(d.border < 1e-5 for d in made.tensors)

@@ -1,4 +1,4 @@
-"""save_memory: the same gradients to the bit, x̂ is really made again, and it can be switched off."""
+"""qat.memory: the same gradients to the bit, x̂ is really made again, and it can be switched off."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_gradients_are_the_same_to_the_bit(granularity: Any, dtype: Any, monkeyp
         gradients(save_memory(net(granularity)), dtype), gradients(net(granularity), dtype), strict=True
     ):
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
-    # both tensors of three layers; autocast puts a cast behind the quantizers of float32 tensors (weights, the image),
+    # both tensors of three layers; autocast puts a cast after the quantizers of float32 tensors (weights, the image),
     # which layers keep as in float
     assert len(made) == (6 if dtype is None else 2)
 

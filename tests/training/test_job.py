@@ -1,4 +1,4 @@
-"""train: the job behind the command, and the command."""
+"""training.job: the job that the command does, and the command."""
 
 from __future__ import annotations
 

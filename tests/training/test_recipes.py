@@ -101,7 +101,7 @@ def test_the_average_is_what_is_tested_and_kept(digits: Dataset) -> None:
 
 
 def test_a_scale_that_a_step_makes_negative_is_positive_when_it_is_tested(digits: Dataset) -> None:
-    """Also after the last step, behind which no forward pass in training mode comes."""
+    """Also after the last step, which no forward pass in training mode follows."""
     model = _qat(digits)
     seen: list[bool] = []
     recipe = Recipe(epochs=1, lr=0.05, batch_size=300, grid_lr=1e6, warmup=0.0, schedule="one-cycle")

@@ -149,7 +149,7 @@ def test_exactly_the_affected_quantizers_are_named(
 
 
 def test_drift_in_the_middle_names_that_quantizer_and_none_before_it(trained: Any, digits: data.Dataset) -> None:
-    """Batch norm 4 (in front of pointwise) gives four times as much."""
+    """Batch norm 4 (before pointwise) gives four times as much."""
     model, record = trained
     with torch.no_grad():
         model.bn4.weight.mul_(4)
@@ -304,7 +304,7 @@ def test_several_are_reinitialized_as_if_those_in_front_lost_nothing(trained: An
     reinitialize(model, batches, ["conv2.input", FIRST], "minmax")
     scale = float(quantizers(model)["conv2.input"].scale.detach())
     assert scale == pytest.approx((x.max() - x.min()) / 15, rel=1e-6)
-    assert scale > 1.05 * (clipped.max() - clipped.min()) / 15  # behind the old grid it would be another one
+    assert scale > 1.05 * (clipped.max() - clipped.min()) / 15  # after the old grid it would be another one
 
 
 def test_bad_calls(trained: Any, digits: data.Dataset) -> None:
