@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .bundle.directory import open_bundle as open_bundle
     from .pipeline import export as export
     from .pipeline import verify as verify
-    from .qat.prepare_model import QATConfig as QATConfig
+    from .qat.config import QATConfig as QATConfig
     from .qat.prepare_model import prepare as prepare
     from .qat.prepare_model import quantizers as quantizers
     from .verification.parity import Parity as Parity
@@ -46,7 +46,7 @@ __getattr__ = attributes_of(
     {
         "Bundle": "lsq_export.bundle.directory",
         "Parity": "lsq_export.verification.parity",
-        "QATConfig": "lsq_export.qat.prepare_model",
+        "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "export": "lsq_export.pipeline",
         "open_bundle": "lsq_export.bundle.directory",

@@ -28,9 +28,11 @@ from torch.profiler import ProfilerActivity, profile
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import initialize
 from lsq_export import models
-from lsq_export.qat import fake_quantize
-from lsq_export.qat.prepare_model import QATConfig, prepare
-from lsq_export.qat.save_memory import save_memory
+from lsq_export.qat.config import QATConfig
+from lsq_export.qat.fusing import fuse
+from lsq_export.qat.kernels import fused_kernels
+from lsq_export.qat.memory import save_memory
+from lsq_export.qat.prepare_model import prepare
 
 CLASSES = 1000
 
@@ -124,7 +126,6 @@ def measure(
         trainers = [trainer(model, variant, device, batch, size) for variant in variants]
         times = _alternate(variants, trainers, blocks, steps, gpu)
     finally:
-        fake_quantize.fuse(False)
         torch.set_num_threads(before)
     rows = []
     for index, variant in enumerate(variants):
@@ -152,15 +153,9 @@ def trainer(model: str, variant: Variant, device: str, batch: int, size: int) ->
     if variant.quantized:
         net = prepare(net, QATConfig(weight_bits=4, activation_bits=4))
         initialize(net, [x[:4]], method="minmax")
-        save_memory(net, variant.saving)
+        save_memory(fuse(net, variant.fused), variant.saving)
     net.train()
-    train = training_step(net, x, target, run=torch.compile(net) if variant.compiled else net)
-
-    def step() -> None:
-        fake_quantize.fuse(variant.fused)
-        train()
-
-    return step
+    return training_step(net, x, target, run=torch.compile(net) if variant.compiled else net)
 
 
 def training_step(
@@ -174,7 +169,7 @@ def training_step(
         optimizer.zero_grad()
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.is_cuda):
             loss = nn.functional.cross_entropy(call(x), target)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
     return step
@@ -182,7 +177,8 @@ def training_step(
 
 def peak_bytes(model: str, variant: Variant, device: str, batch: int, size: int, steps: int = 3) -> int:
     """Largest number of bytes in use at once, from the building of the model to the end of the last step."""
-    fake_quantize.fuse(variant.fused)  # so that what compiling needs is not counted
+    if variant.fused:
+        fused_kernels()  # compiled here, so that what compiling needs is not counted
     gc.collect()  # the variant before is garbage in cycles: freeing it later would be counted against this one
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -159,12 +159,12 @@ def _train(
     """On every rank; the first one prints and writes."""
     files.check(float_out)
     processes.sums(0.0)  # all have looked before the first one writes
-    from lsq_export.qat.fake_quantize import fused
+    from lsq_export.qat.kernels import fused_kernels
     from lsq_export.training.job import train_float, train_low_bit
 
     job = _job(**options)
-    with fused(job.fused):
-        pass  # a missing compiler shows before the float training, not behind it
+    if job.fused:
+        fused_kernels()  # a missing compiler shows before the float training, not after it
     data = job.load_data()
     run = files.run(job.identity(data, float_checkpoint, processes), processes)
     show: dict[str, Any] = {

@@ -128,7 +128,7 @@ def test_a_clamp_that_leaves_one_code_is_refused_by_the_quantizer_s_name():
     model = before("clamps", "absorb_clamps")
     set_constant(markers(model)["3.input"].inputs[2], np.array(-100.0))
     with pytest.raises(
-        QuantizationError, match=r"^3\.input: the clamp to -0.5 … 0.7 in front of it leaves one code of the grid -100 …"
+        QuantizationError, match=r"^3\.input: the clamp to -0.5 … 0.7 before it leaves one code of the grid -100 …"
     ):
         absorb_clamps(model)
 

@@ -1,17 +1,17 @@
-"""save_memory: the same gradients to the bit, x̂ is really made again, and it can be switched off."""
+"""qat.memory: the same gradients to the bit, x̂ is really made again, and it can be switched off."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from lsq_export.qat import save_memory as memory
-from lsq_export.qat.fake_quantize import values
+from lsq_export.qat import memory, save_memory
+from lsq_export.qat.kernels import values
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
-from lsq_export.qat.save_memory import save_memory
 
 
 def net(granularity: str = "tensor") -> nn.Module:
@@ -35,19 +35,19 @@ def gradients(model: nn.Module, dtype: torch.dtype | None = None) -> list[torch.
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_gradients_are_the_same_to_the_bit(granularity, dtype, monkeypatch):
+def test_gradients_are_the_same_to_the_bit(granularity: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(memory, "values", lambda *recipe: made.append(recipe) or values(*recipe))
     for ours, theirs in zip(
         gradients(save_memory(net(granularity)), dtype), gradients(net(granularity), dtype), strict=True
     ):
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
-    # both tensors of three layers; autocast puts a cast behind the quantizers of float32 tensors (weights, the image),
+    # both tensors of three layers; autocast puts a cast after the quantizers of float32 tensors (weights, the image),
     # which layers keep as in float
     assert len(made) == (6 if dtype is None else 2)
 
 
-def test_it_can_be_switched_off_also_in_a_copy(monkeypatch):
+def test_it_can_be_switched_off_also_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "values", None)
     model = copy.deepcopy(save_memory(net()))
     with pytest.raises(TypeError):
@@ -55,7 +55,7 @@ def test_it_can_be_switched_off_also_in_a_copy(monkeypatch):
     gradients(save_memory(model, on=False))
 
 
-def test_a_forward_that_fails_leaves_no_hook_behind():
+def test_a_forward_that_fails_leaves_no_hook_behind() -> None:
     model = save_memory(net())
     with pytest.raises(RuntimeError):
         model(torch.randn(3, 2, 8, 8))
@@ -64,6 +64,6 @@ def test_a_forward_that_fails_leaves_no_hook_behind():
     gradients(model)
 
 
-def test_no_gradients_no_hooks():
+def test_no_gradients_no_hooks() -> None:
     with torch.no_grad():
         save_memory(net())(torch.randn(3, 3, 8, 8))
