@@ -12,9 +12,8 @@ from typing import Any
 import onnxruntime as ort
 
 import calib
-import lsq_export
 from calib.errors import QuantizationError
-from lsq_export import __version__
+from lsq_export.version import VERSION
 
 from .journal import Journal
 from .peer import FORMATS, PEER
@@ -129,7 +128,7 @@ def run(
 
 def environment() -> dict[str, str]:
     """Runs of another machine, of other versions, or of other code are other runs."""
-    versions = {"lsq_export": __version__, "onnxruntime": ort.__version__, "python": platform.python_version()}
+    versions = {"lsq_export": VERSION, "onnxruntime": ort.__version__, "python": platform.python_version()}
     return {"machine": machine(), **versions, "code": _code()}
 
 
@@ -137,11 +136,11 @@ def _code() -> str:
     """Digest of the sources that decide what is measured: all but those that only print."""
     from lsq_export import models
 
-    roots = [Path(module.__file__ or "").parent for module in (calib, lsq_export, models)]
-    printing = {roots[1] / name for name in ("cli", "report")}
-    return _digest(
-        path for root in roots for path in sorted(root.rglob("*.py")) if not printing.intersection(path.parents)
-    )
+    package = Path(__file__).parents[1]
+    roots = (Path(calib.__file__).parent, package, Path(models.__file__).parent)
+    printing = {package / name for name in ("cli", "report")}
+    sources = (file for root in roots for file in sorted(root.rglob("*.py")))
+    return _digest(file for file in sources if not printing.intersection(file.parents))
 
 
 def _content(*paths: Path) -> str:

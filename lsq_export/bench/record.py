@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lsq_export import __version__
+from lsq_export.version import VERSION
 
 from .machine import processor
 from .memory import peak_memory
@@ -125,7 +125,7 @@ def measure(
         gops,
         work,
         machine(),
-        __version__,
+        VERSION,
     )
 
 

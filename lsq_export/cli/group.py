@@ -140,9 +140,9 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     """Print the version of the installed package (setup.cfg is its home)."""
     if value and not ctx.resilient_parsing:
-        from lsq_export import __version__
+        from lsq_export.version import VERSION
 
-        click.echo(f"lsq-export {__version__}")
+        click.echo(f"lsq-export {VERSION}")
         ctx.exit()
 
 
