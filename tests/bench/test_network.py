@@ -21,7 +21,7 @@ from torch import nn
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export import models, quantizers
-from lsq_export.bench import Record, Subject, network, peer, plan, subject_of_bundle
+from lsq_export.bench import Measurement, Subject, network, peer, plan, subject_of_bundle
 from lsq_export.bench.float_model import exported_float_model
 from lsq_export.bench.network import named_network, network_of_checkpoint, randomize_batch_norms, subject_of_network
 from lsq_export.bench.peer import peer_models
@@ -246,27 +246,12 @@ def test_bad_input_is_one_line(
 def test_command(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Twice, as a record; what is there is not measured again;
-
-    nothing else is left in the directory or on the terminal.
-    """
-    made: list[str] = []
+    """Measured twice, into a journal: what it has is not measured again, and nothing else is left behind."""
+    built: list[str] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(network, "named_network", lambda name, size: made.append(name) or None)
+    monkeypatch.setattr(network, "named_network", lambda name, size: built.append(name) or None)
     monkeypatch.setattr(network, "subject_of_network", lambda found, peer, on_stage: subject)
-    arguments = [
-        "--model",
-        "tiny",
-        "--size",
-        "32",
-        *FAST,
-        "--record",
-        "b.jsonl",
-        "--json",
-        "b.json",
-        "--html",
-        "b.html",
-    ]
+    arguments = ["--model=tiny", "--size=32", *FAST, "--record=b.jsonl", "--json=b.json", "--html=b.html"]
     result = bench(*arguments, "--repeat", "2")
     assert result.exit_code == 0, result.output
     assert [line.partition("  ")[0] for line in result.stderr.splitlines()] == [
@@ -274,33 +259,26 @@ def test_command(
     ]
     assert capfd.readouterr() == ("", "") and {p.name for p in tmp_path.iterdir()} == {"b.jsonl", "b.json", "b.html"}
     written = json.loads((tmp_path / "b.json").read_text())
-    records = [Record.from_dict(values) for values in written["records"]]
-    assert [row.name for row in records[0].timing.rows] == MODELS and records[0].float_origin == EXPORTED
-    for record in records:
-        assert all(
-            sum(share.share for share in shares.values()) == pytest.approx(1) for shares in record.operators.values()
-        )
-        assert (
-            f"{record.timing.rows[0].median_ms:.2f}" in result.stdout
-            and f"{record.speedups['quantize_static']:.2f}" in result.stdout
-        )
-    assert written["medians"][0]["speedups"]["float"] == pytest.approx(sum(r.speedups["float"] for r in records) / 2)
-    assert all(
-        word in result.stdout
-        for word in ("QLinearConv", "GOP/s", "peak memory", "the median of the runs", "torch.onnx.export")
-    )
+    runs = [Measurement.from_dict(values) for values in written["records"]]
+    assert [row.name for row in runs[0].timing.rows] == MODELS and runs[0].float_origin == EXPORTED
+    for run in runs:
+        for shares in run.operators.values():
+            assert sum(share.share for share in shares.values()) == pytest.approx(1)
+        assert f"{run.timing.rows[0].median_ms:.2f}" in result.stdout
+        assert f"{run.speedups['quantize_static']:.2f}" in result.stdout
+    assert written["medians"][0]["speedups"]["float"] == pytest.approx(sum(run.speedups["float"] for run in runs) / 2)
+    for words in ("QLinearConv", "GOP/s", "peak memory", "the median of the runs", "torch.onnx.export"):
+        assert words in result.stdout
     again = bench(*arguments, "--repeat", "2")
-    assert made == ["tiny"] and again.stdout == result.stdout and again.stderr == ""
+    assert built == ["tiny"] and again.stdout == result.stdout and again.stderr == ""
     third = bench(*arguments, "--repeat", "3", "--json", "-")
-    assert (
-        made == ["tiny"] * 2
-        and len(json.loads(third.stdout)["records"]) == 3
-        and len((tmp_path / "b.jsonl").read_text().splitlines()) == 3
-    )
+    assert built == ["tiny"] * 2
+    assert len(json.loads(third.stdout)["records"]) == 3
+    assert len((tmp_path / "b.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_changed_file_is_another_run(exported: Exported, tmp_path: Path) -> None:
-    """Or a record would show the times of what was there before."""
+    """Otherwise a journal would give the times of what was there before."""
     copy = exported.copy(tmp_path).directory
 
     def settings() -> dict[str, Any]:
