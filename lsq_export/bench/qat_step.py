@@ -1,11 +1,10 @@
-"""What quantization-aware training costs: one step (forward, backward, SGD) of the prepared network against the same
-step of the float one.
+"""What quantization-aware training costs: a step of the prepared network against the same step of the float one.
 
     result = measure_qat_step("resnet18")               # W4A4, per tensor, batch 16, 3×112×112, on the CPU
     result.rows[1].ratio, result.rows[1].memory_ratio   # of the QAT step to the float step: 1.2 means 20 % more
 
-The variants take turns in blocks of steps; the first step of a block is not counted. spread: the lowest and the highest
-ratio of a block's median to that of the float block before it.
+A step is forward, backward and SGD. The variants take turns in blocks of steps; the first step of a block is not
+counted. spread: the lowest and the highest ratio of a block's median to that of the float block before it.
 
 Peak memory: on the CPU the peak of all that torch's allocator handed out (parameters, gradients and momentum included),
 as its profiler records it from the building of the model to the end of the third step; oneDNN's own scratch memory is

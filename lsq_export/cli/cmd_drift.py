@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 @reinit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
 def command(**options: Any) -> None:
-    """Find the activation quantizers that data have left: those that clip more, leave codes idle, or make a larger
-    error than calibration saw.
+    """Find the activation quantizers whose range other data have left.
+
+    These clip more, leave codes idle, or make a larger error than in calibration.
 
     --reinit mends grids, not the network: compare the accuracies that it prints.
 

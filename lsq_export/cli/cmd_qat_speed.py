@@ -46,10 +46,10 @@ BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
 def command(
     models: tuple[str, ...], device: str, batch: int | None, size: int | None, json_file: Path | None, **options: Any
 ) -> None:
-    """Time a QAT step (W4A4, per tensor; forward, backward, SGD) against the same float step, in alternating blocks of
-    one run.
+    """Time a QAT step against the same float step, in alternating blocks of one run.
 
-    Peak memory is what torch allocated at most, parameters, gradients and momentum included.
+    A step is forward, backward and SGD; QAT is W4A4, with one weight scale per tensor. Peak memory is what torch
+    allocated at most, parameters, gradients and momentum included.
     """
     from lsq_export.bench.qat_step import StepSettings, measure_qat_step
 

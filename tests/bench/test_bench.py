@@ -113,12 +113,12 @@ def bundle(exported: Exported) -> Path:
 
 def test_collect(bundle: Path, tmp_path: Path) -> None:
     """Of a bundle: the float network, made from the trained one, first; of several paths: with the name of each."""
-    found = collect([bundle])
-    assert list(found) == ["float", "qdq", "qoperator"] and found["qdq"] == bundle / "qdq" / "model.onnx"
-    assert found["float"] == float_model_of(bundle)
+    models = collect([bundle])
+    assert list(models) == ["float", "qdq", "qoperator"] and models["qdq"] == bundle / "qdq" / "model.onnx"
+    assert models["float"] == float_model_of(bundle)
     file = bundle / "qdq" / "model.onnx"
     several = collect([bundle, file])
-    assert several == {f"{bundle}/{name}": source for name, source in found.items()} | {str(file): file}
+    assert several == {f"{bundle}/{name}": source for name, source in models.items()} | {str(file): file}
     (tmp_path / "empty").mkdir()
     with pytest.raises(QuantizationError, match="empty is no bundle"):
         collect([tmp_path / "empty"])
@@ -134,21 +134,16 @@ def test_a_damaged_reference_is_named(exported: Exported, tmp_path: Path) -> Non
     directory = exported.copy(tmp_path).directory
     (directory / "reference" / "trained.onnx").write_bytes(b"junk")
     result = CliRunner().invoke(cli, ["bench", str(directory)])
-    assert (
-        result.exit_code == 2
-        and result.stderr.count("\n") == 1
-        and "trained.onnx is not a readable ONNX file" in result.stderr
-    )
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "trained.onnx is not a readable ONNX file" in result.stderr
 
 
 def test_command(bundle: Path, tmp_path: Path) -> None:
     options = ["--runs", "3", "--pause", "0", "--threads", "1"]
     result = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", str(tmp_path / "b.json")])
     assert result.exit_code == 0, result.output
-    assert all(
-        word in result.stdout
-        for word in ("float", "qoperator", "baseline / it", "QLinearConv", "peak memory", "int8 peak")
-    )
+    for words in ("float", "qoperator", "baseline / it", "QLinearConv", "peak memory", "int8 peak"):
+        assert words in result.stdout
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert [r["name"] for r in rows] == ["float", "qdq", "qoperator"]
     assert rows[0]["file_bytes"] > rows[2]["file_bytes"] == (bundle / "qoperator" / "model.onnx").stat().st_size

@@ -90,10 +90,8 @@ def test_a_model_without_operators_cannot_be_profiled() -> None:
 
 def test_memory_is_of_the_model_and_not_of_the_process_that_asks() -> None:
     here = np.ones(60_000_000, np.float32)  # 240 MB, which ru_maxrss of a child would count
-    small, large = (
-        peak_memory("small", model(), feed(), threads=1),
-        peak_memory("large", model(3000), feed(3000), threads=1),
-    )
+    small = peak_memory("small", model(), feed(), threads=1)
+    large = peak_memory("large", model(3000), feed(3000), threads=1)
     assert here[-1] == 1 and 0 <= small < 60e6
     assert 36e6 < large - small < 10 * 36e6  # the weights once at least
 
@@ -168,10 +166,8 @@ def test_int8_peak() -> None:
 
 
 def test_speedups_are_how_many_times_faster_ours_is() -> None:
-    found = speedups_of(
-        with_times(float=6.0, qdq=4.0, qoperator=2.0, quantize_static__qdq=5.0, quantize_static__qoperator=3.0)
-    )
-    assert found == {
+    times = with_times(float=6.0, qdq=4.0, qoperator=2.0, quantize_static__qdq=5.0, quantize_static__qoperator=3.0)
+    assert speedups_of(times) == {
         "float": 3.0,
         "quantize_static": 1.5,
         "quantize_static qdq": 2.5,

@@ -1,4 +1,4 @@
-"""qat-speed: rows and ratios of a small run, turns, the peak of memory against a known one, refusal without a GPU."""
+"""qat-speed: rows and ratios of a small run, the peak of memory against a known one, refusal without a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from lsq_export import models
 from lsq_export.bench import qat_step
 from lsq_export.bench.qat_step import CPU, FLOAT, StepSettings, measure_qat_step, peak_bytes
-from lsq_export.bench.turns import Block, take_turns, training_step
 from lsq_export.cli import cli
 
 # torch's profiler warns of whatever was allocated before it started.
@@ -73,19 +72,3 @@ def test_without_a_gpu_cuda_is_refused_in_one_line() -> None:
     result = CliRunner().invoke(cli, ["qat-speed", "--device", "cuda"])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: there is no CUDA GPU") and result.stderr.count("\n") == 1
-
-
-def test_a_compiled_network_is_called_and_not_asked_for_its_length() -> None:
-    net, x = torch.nn.Linear(3, 2), torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    before = net.weight.detach().clone()
-    training_step(net, x, torch.zeros(4, dtype=torch.long), run=torch.compile(net, backend="eager"))()
-    assert not torch.equal(net.weight, before)
-
-
-def test_blocks_take_turns_and_uncounted_calls_come_first() -> None:
-    calls: list[str] = []
-    first = Block(call=lambda: calls.append("a"), counted=2, uncounted=1)
-    second = Block(call=lambda: calls.append("b"))
-    times = take_turns([first, second], rounds=2)
-    assert calls == ["a", "a", "a", "b"] * 2
-    assert [[len(seconds) for seconds in rounds] for rounds in times] == [[2, 2], [1, 1]]

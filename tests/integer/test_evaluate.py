@@ -57,9 +57,8 @@ def grids(rng: np.random.Generator, i: int) -> list[Any]:
 def test_quantize_rounds_half_to_even_and_saturates(dtype: Any) -> None:
     rng = np.random.default_rng(0)
     ties = (np.arange(-600, 600) / 2 * 0.25).astype(F)
-    x = np.concatenate([ties, rng.normal(0, 30, 5000).astype(F), np.array([1e30, -1e30, np.inf, -np.inf], F)]).reshape(
-        1, -1
-    )
+    extremes = np.array([1e30, -1e30, np.inf, -np.inf], F)
+    x = np.concatenate([ties, rng.normal(0, 30, 5000).astype(F), extremes]).reshape(1, -1)
     same(node("QuantizeLinear", {"x": x}, [F(0.25), dtype(7)], dtype), {"x": x})
     same(node("QuantizeLinear", {"x": x}, [F(0.0371), dtype(101)], dtype), {"x": x})
 
@@ -141,12 +140,12 @@ def test_accumulators_beyond_float32_are_rounded_once() -> None:
 
 
 def test_requantization_at_near_ties() -> None:
-    """E9: accumulators at which another order of the float operations gives another code;
+    """Accumulators at which another order of the operations of the requantization (E9) gives another code.
 
-    a bias holds any accumulator.
+    A bias can hold any accumulator.
     """
     rng = np.random.default_rng(22)
-    halves, found = np.arange(100, 255) + 0.5, 0
+    halves, count = np.arange(100, 255) + 0.5, 0
     for _ in range(12):
         sx, sw, sy = rng.uniform((0.001, 0.001, 0.1), (0.01, 0.01, 1)).astype(F)
         multipliers = sx * sw / sy, sx * (sw / sy), F(float(sx) * float(sw) / float(sy))
@@ -154,13 +153,13 @@ def test_requantization_at_near_ties() -> None:
         near = near[near < 2**24].astype(F)
         right, *wrong = (np.rint(near * m) for m in multipliers)
         bias = np.concatenate([near[right != other] for other in wrong]).astype(np.int32)
-        found += bias.size
+        count += bias.size
         if bias.size:
             x, w = np.zeros((1, 1, 1, 1), U8), np.zeros((bias.size, 1, 1, 1), np.int8)
             same(node("QLinearConv", {"x": x}, [sx, U8(0), w, sw, np.int8(0), sy, U8(0), bias]), {"x": x})
             constants = [sx, U8(0), w.reshape(1, -1), sw, np.int8(0), bias, sy, U8(0)]
             same(node("QGemm", {"x": x[0, 0]}, constants, domain=MICROSOFT), {"x": x[0, 0]})
-    assert found > 100
+    assert count > 100
 
 
 def test_conv_against_plain_loops() -> None:
@@ -575,17 +574,14 @@ def test_outputs_selects_and_on_tensor_sees_all(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("broken", ["s", "t", "z", "o", "bs", "b1", "w1"])
 def test_a_sabotaged_constant_shows(broken: str) -> None:
-    """Design part 5: a scale doubled, a zero point or bias moved by one must not pass."""
+    """A doubled scale, and a zero point or a bias that is off by one, change codes: the comparisons can fail."""
     model, x = network()
     good = run(model, x)
     for tensor in model.graph.initializer:
         if tensor.name == broken:
             value = onnx.numpy_helper.to_array(tensor)
-            tensor.CopyFrom(
-                onnx.numpy_helper.from_array(
-                    np.asarray(value * 2 if value.dtype == F else value + value.dtype.type(1)), broken
-                )
-            )
+            wrong = value * 2 if value.dtype == F else value + value.dtype.type(1)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.asarray(wrong), broken))
     bad = run(model, x)
     assert any(np.any(good[name] != bad[name]) for name in good)
 
@@ -614,18 +610,14 @@ FUNCTIONS: dict[str, Any] = {
 
 @pytest.mark.parametrize("op", FUNCTIONS)
 def test_islands(op: str) -> None:
-    """Beside the correctly rounded value by at most one unit in the last place;
-
-    ONNX Runtime's float32 within some more.
-    """
+    """Within one unit in the last place of the correctly rounded value; ONNX Runtime's float32 within some more."""
     x = np.random.default_rng(26).normal(0, 2, (1, 5000)).astype(F)
     x = np.abs(x) + F(0.01) if op in ("Log", "Sqrt") else x
     model = node(op, {"x": x}, [], F)
     model.opset_import[0].version = 20 if op == "Gelu" else 21
     ours, exact = run(model, {"x": x})["y"], FUNCTIONS[op](x.astype(np.float64))
-    assert ours.dtype == F and np.all(
-        np.abs(ours - exact) <= 1.01 * np.spacing(np.abs(exact).astype(F)) + 1e-7 * (op in ("LogSoftmax", "Selu"))
-    )
+    one_place = 1.01 * np.spacing(np.abs(exact).astype(F)) + 1e-7 * (op in ("LogSoftmax", "Selu"))
+    assert ours.dtype == F and np.all(np.abs(ours - exact) <= one_place)
     assert np.abs(onnx_runtime(model, {"x": x}, "plain")["y"] - exact).max() <= 4e-6 * max(1.0, np.abs(exact).max())
 
 
@@ -633,16 +625,15 @@ def test_given_tensors_take_the_place_of_computed_ones() -> None:
     model, x = network()
     computed: dict[str, np.ndarray] = {}
     given = {"c2": np.zeros_like(run(model, x)["c2"])}
-    found = run(model, x, given=given, on_tensor=computed.__setitem__)
+    tensors = run(model, x, given=given, on_tensor=computed.__setitem__)
     plain = run(model, x)
-    assert np.array_equal(computed["c2"], plain["c2"]) and np.array_equal(found["c2"], given["c2"])
-    assert np.array_equal(found["c1"], plain["c1"]) and not np.array_equal(found["c3"], plain["c3"])
+    assert np.array_equal(computed["c2"], plain["c2"]) and np.array_equal(tensors["c2"], given["c2"])
+    assert np.array_equal(tensors["c1"], plain["c1"]) and not np.array_equal(tensors["c3"], plain["c3"])
 
 
 def test_islands_of_codes_are_refused() -> None:
-    with pytest.raises(
-        QuantizationError, match=r"node node \(Sin\): its input x is uint8: a float island computes in float32"
-    ):
+    says = r"node node \(Sin\): its input x is uint8: a float island computes in float32"
+    with pytest.raises(QuantizationError, match=says):
         run(node("Sin", {"x": EVERY}, []), {"x": EVERY})
 
 
@@ -686,8 +677,7 @@ def test_bad_inputs_are_refused() -> None:
         run(model, {"x": x["x"] * F(np.nan)})
     with pytest.raises(QuantizationError, match="tensor c9 is not in the model"):
         run(model, x, outputs=["c9"])
+    scale = next(tensor for tensor in model.graph.initializer if tensor.name == "t")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.asarray(F(-1)), "t"))
     with pytest.raises(QuantizationError, match=r"scale t is -1\.0"):
-        next(t for t in model.graph.initializer if t.name == "t").CopyFrom(
-            onnx.numpy_helper.from_array(np.asarray(F(-1)), "t")
-        )
         run(model, x)

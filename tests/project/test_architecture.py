@@ -1,8 +1,8 @@
-"""The architecture, held by tests: which room may import which, how large files and functions may be, who prints, and
-how modules are named and imported.
+"""The architecture, held by tests.
 
-A room is a package whose files belong together. An import inside a function or under TYPE_CHECKING is an arrow like
-any other: who reads the code follows it, too. Every rule has a twin that shows that a violation is found.
+They say which room may import which, how large files and functions may be, who prints, and how modules are named and
+imported. A room is a package whose files belong together. An import inside a function or under TYPE_CHECKING is an
+arrow like any other: who reads the code follows it, too. Every rule has a twin that shows that a violation is found.
 """
 
 from __future__ import annotations
@@ -218,10 +218,10 @@ def test_a_cycle_is_found() -> None:
 
 
 def shadowing(modules: list[Module]) -> list[str]:
-    """Modules named like a function that a package offers in `__all__`: calib and lsq_export to everything in them, any
-    other package to the modules directly in it.
+    """Modules named like a function that a package offers in `__all__`: importing one would put it in its place.
 
-    Importing such a module would put it in the function's place.
+    What calib and lsq_export offer counts for all modules in them, at any depth; what another package offers counts for
+    the modules directly in it.
     """
     clashes = []
     for package in (module for module in modules if module.is_package):
