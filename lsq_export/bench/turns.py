@@ -56,7 +56,7 @@ def take_turns(blocks: Sequence[Block], rounds: int) -> list[list[list[float]]]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads of torch inside the block."""
+    """Give torch `count` threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

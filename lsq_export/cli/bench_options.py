@@ -54,21 +54,24 @@ def run_options(command: Command) -> Command:
             default=True,
             help="Measure operator shares, peak memory and the int8 peak of the machine, too.",
         ),
-        click.option("--runs", type=COUNT, default=50, help="Count so many runs of each model."),
-        click.option("--threads", type=COUNT, default=2, help="Give each session so many threads."),
+        click.option("--runs", type=COUNT, default=50, help="Count this many runs of each model."),
+        click.option("--threads", type=COUNT, default=2, help="Give each session this many threads."),
         click.option("--batch", type=COUNT, default=1, help="Use this batch size where the model leaves it open."),
         click.option("--baseline", metavar="NAME", help="Compare speeds with this model.  [default: the first]"),
         click.option(
-            "--warmup", type=click.IntRange(0), default=5, help="Start each block with so many runs that do not count."
+            "--warmup",
+            type=click.IntRange(0),
+            default=5,
+            help="Begin each block with this many uncounted runs.",
         ),
         click.option(
             "--pause",
             type=click.FloatRange(0),
             default=0.1,
-            help="Rest so many seconds before each block, until the threads of the other sessions have stopped.",
+            help="Rest this many seconds before each block, until the threads of the other sessions have stopped.",
         ),
         click.option(
-            "--repeat", type=COUNT, default=1, help="Measure each network so many times; their median counts."
+            "--repeat", type=COUNT, default=1, help="Measure each network this many times; their median counts."
         ),
     )
 

@@ -35,12 +35,11 @@ def command(
 ) -> None:
     """Time ONNX models on random inputs in ONNX Runtime, in alternating blocks of one run.
 
-    FILE, BUNDLE: the files are timed as they are; of a bundle its float model, if there is one, and the model of each
-    format.
+    A FILE is timed as it is. Of a BUNDLE, the float model is timed, if there is one, and the model of each format.
 
-    CHECKPOINT, --model NAME: timed are the float network as torch exports it, both of our formats, and ONNX Runtime's
-    own quantize_static of the float network (per channel, uint8 activations) in both of its formats. A network by name
-    has random weights: speed does not depend on them.
+    A CHECKPOINT, or the network that --model names, is exported first. Then the float network is timed as torch exports
+    it, with both of our formats and ONNX Runtime's own quantize_static of the float network (per channel, uint8
+    activations) in both of its formats. A network by name has random weights: speed does not depend on them.
     """
     from lsq_export.bench import RunOptions
     from lsq_export.bench.journal import Journal, summarize

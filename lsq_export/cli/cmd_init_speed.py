@@ -24,11 +24,11 @@ BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
     type=COUNT,
     multiple=True,
     default=(4,),
-    help="Start from so many batches; give it again to measure another number, too.",
+    help="Start from this many batches; give it again to measure another number, too.",
 )
-@click.option("--batch", type=click.IntRange(2), default=64, help="Put so many images into a batch.")
+@click.option("--batch", type=click.IntRange(2), default=64, help="Put this many images into a batch.")
 @click.option("--size", type=COUNT, default=32, help="Make images of this height and width.")
-@click.option("--images", type=COUNT, default=50_000, help="Compare with an epoch of so many images.")
+@click.option("--images", type=COUNT, default=50_000, help="Compare with an epoch of this many images.")
 @click.option("--weight-bits", type=BITS, default=4, help="Quantize weights to this width.")
 @click.option("--activation-bits", type=BITS, default=4, help="Quantize activations to this width.")
 @click.option(
@@ -37,9 +37,9 @@ BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
     default="tensor",
     help="Use one weight scale per tensor or per channel.",
 )
-@click.option("--rounds", type=COUNT, default=3, help="Let initializations and training steps take so many turns.")
-@click.option("--steps", type=COUNT, default=5, help="Count so many training steps in a round.")
-@click.option("--threads", type=COUNT, default=2, help="Use so many CPU threads.")
+@click.option("--rounds", type=COUNT, default=3, help="Let initializations and training steps take this many turns.")
+@click.option("--steps", type=COUNT, default=5, help="Count this many training steps in a round.")
+@click.option("--threads", type=COUNT, default=2, help="Use this many CPU threads.")
 @json_option
 def command(
     json_file: Path | None, model: str, weight_bits: int, activation_bits: int, granularity: Any, **options: Any

@@ -32,13 +32,13 @@ BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
     default="cpu",
     help="Train on this device; cuda: in bfloat16 and channels_last, also with torch.compile.",
 )
-@click.option("--batch", type=click.IntRange(2), help="Put so many images into a batch.  [default: 16; cuda: 256]")
+@click.option("--batch", type=click.IntRange(2), help="Put this many images into a batch.  [default: 16; cuda: 256]")
 @click.option(
     "--size", type=click.IntRange(32), help="Make images of this height and width.  [default: 112; cuda: 224]"
 )
-@click.option("--blocks", type=COUNT, default=10, help="Let the variants take so many turns, a block of steps each.")
-@click.option("--steps", type=COUNT, default=3, help="Count so many steps in a block.")
-@click.option("--threads", type=COUNT, default=2, help="Use so many CPU threads.")
+@click.option("--blocks", type=COUNT, default=10, help="Let the variants take this many turns, a block of steps each.")
+@click.option("--steps", type=COUNT, default=3, help="Count this many steps in a block.")
+@click.option("--threads", type=COUNT, default=2, help="Use this many CPU threads.")
 @click.option(
     "--fused/--no-fused", default=True, help="Measure fused kernels on the CPU, too; they need a C++ compiler."
 )

@@ -45,7 +45,7 @@ def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) ->
 def first(
     images: int, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The first so many images, in batches; the last batch is cut."""
+    """The first `images` images, in batches; the last batch is cut."""
     for x, y in batches:
         if images > 0:
             yield x[:images], y[:images]

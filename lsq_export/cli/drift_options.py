@@ -68,8 +68,8 @@ def measuring_options(command: Command) -> Command:
             metavar="SPEC",
             help="Compare with the train split of these data.  [default: with the record in the checkpoint]",
         ),
-        click.option("--batches", type=COUNT, help="Take at most so many batches of --data.  [default: all]"),
-        click.option("--batch-size", type=COUNT, default=64, help="Run so many images at a time."),
+        click.option("--batches", type=COUNT, help="Take at most this many batches of --data.  [default: all]"),
+        click.option("--batch-size", type=COUNT, default=64, help="Run this many images at a time."),
         click.option(
             "--image-size",
             type=COUNT,
@@ -95,7 +95,7 @@ def limit_options(command: Command) -> Command:
         click.option(
             "--max-error",
             type=click.FloatRange(1),
-            help="Allow the relative error to be so many times that of calibration.  [default: 4]",
+            help="Allow the relative error to be this many times that of calibration.  [default: 4]",
         ),
     )
 
@@ -117,7 +117,10 @@ def reinit_options(command: Command) -> Command:
             help="Find the new grids of --reinit by this method.",
         ),
         click.option(
-            "--rounds", type=COUNT, default=8, help="Look again after the new grids of --reinit at most so many times."
+            "--rounds",
+            type=COUNT,
+            default=8,
+            help="Look for new grids of --reinit at most this many times.",
         ),
         click.option("--force", is_flag=True, help="Overwrite the file that --reinit names."),
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Selection:
     """Which images of a data set to take, in which size and in batches of how many.
 
-    spec: the data, given by `option`. shape: (C, H, W). split: train, test or all. limit: at most so many batches.
+    spec: the data, given by `option`. shape: (C, H, W). split: train, test or all. limit: at most this many batches.
     """
 
     spec: str

@@ -32,7 +32,7 @@ def keeping_options(command: Command) -> Command:
             type=click.IntRange(0),
             default=0,
             metavar="STEPS",
-            help="Keep the state to resume from after every so many steps, too, not only after epochs.",
+            help="Keep the state to resume from every STEPS steps, too, not only after epochs.",
         ),
         click.option(
             "--log",

@@ -77,7 +77,7 @@ def quantization_options(command: Command) -> Command:
             default="lsq+",
             help="Find the first weight scales by the paper's rule, or by least error.",
         ),
-        click.option("--init-batches", type=COUNT, default=4, help="Start scales and offsets from so many batches."),
+        click.option("--init-batches", type=COUNT, default=4, help="Start scales and offsets from this many batches."),
     )
 
 
@@ -88,7 +88,7 @@ def phase_options(command: Command) -> Command:
         click.option(
             "--epochs",
             type=click.IntRange(0),
-            help="Train so many low-bit epochs; 0: only initialize.  [default: the recipe's]",
+            help="Train this many low-bit epochs; 0: only initialize.  [default: the recipe's]",
         ),
         click.option(
             "--lr", type=RATE, help="Use this highest learning rate in low-bit training.  [default: the recipe's]"
@@ -96,7 +96,7 @@ def phase_options(command: Command) -> Command:
         click.option(
             "--float-epochs",
             type=click.IntRange(0),
-            help="Train so many float epochs before that; 0: start from fresh weights.  [default: the recipe's]",
+            help="Train this many float epochs before that; 0: start from fresh weights.  [default: the recipe's]",
         ),
         click.option(
             "--float-lr", type=RATE, help="Use this highest learning rate in float training.  [default: the recipe's]"
@@ -111,7 +111,7 @@ def phase_options(command: Command) -> Command:
             type=click.Path(path_type=Path, dir_okay=False),
             help="Write the float model to this file, for --float-checkpoint.",
         ),
-        click.option("--batch-size", type=click.IntRange(2), default=64, help="Take so many images per step."),
+        click.option("--batch-size", type=click.IntRange(2), default=64, help="Take this many images per step."),
         click.option(
             "--image-size",
             type=COUNT,
