@@ -11,12 +11,12 @@ import onnx
 import onnxruntime
 import torch
 
-from lsq_export import __version__
 from lsq_export.graph.islands import islands
 from lsq_export.rewrite.contract.decisions import summary
 from lsq_export.rewrite.emit import code_types
 from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
+from lsq_export.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def manifest_of(
     opsets = {name: next(o.version for o in proto.opset_import if not o.domain) for name, proto in files.items()}
     corrections = folded.corrections
     return {
-        "lsq_export": __version__,
+        "lsq_export": VERSION,
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         "target": target.name,
         "fold": folded.how,

@@ -77,7 +77,7 @@ def command(
     _prepare_directory(out, force)
     from dataclasses import replace
 
-    from lsq_export.bench import collect, compare
+    from lsq_export.bench import RunOptions, collect, compare
     from lsq_export.pipeline import export, verify
     from lsq_export.progress import bar
     from lsq_export.qat.prepare_model import QATConfig
@@ -120,7 +120,7 @@ def command(
         parity = verify(low_bit.model, bundle, batches, progress=lambda n: advance(f"{n} images"))
     record(bundle, parity)
     with show.status("bench"):
-        bench = compare(collect([bundle.directory]), runs=runs, threads=threads)
+        bench = compare(collect([bundle.directory]), RunOptions(runs=runs, threads=threads))
     _write(out / "demo.json", job.config.to_dict(), float_phase, parity, bench)
     click.echo()
     title = f"{model_name} W{weight_bits}A{activation_bits} on {parity.images} test digits; latency: batch 1, {threads} threads, median of {runs}"

@@ -8,13 +8,13 @@ import onnx
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from lsq_export import __version__
 from lsq_export.graph.edit import copy
 from lsq_export.graph.notes import strip
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
 from lsq_export.rewrite.lowering.qoperator import to_qoperator
 from lsq_export.targets import Target
+from lsq_export.version import VERSION
 
 from .fold import Folded
 
@@ -46,7 +46,7 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
     if all(node.domain != "lsq_export" for node in model.graph):
         model.graph.opset_imports.pop("lsq_export", None)
     model.ir_version = max(IR_VERSION[opset], NOTES_FROM if notes else 0)
-    model.producer_name, model.producer_version, model.graph.name = "lsq-export", __version__, name
+    model.producer_name, model.producer_version, model.graph.name = "lsq-export", VERSION, name
     return ir.to_proto(model)
 
 

@@ -1,24 +1,25 @@
-"""bench beyond latency:
+"""bench beyond latency: operator shares, memory, int8 peak, measurements, the journal.
 
-operator shares, memory, int8 peak, records, the journal. Numbers are judged only where load cannot change them.
+Numbers are judged only where load cannot change them.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
-from lsq_export.bench import BenchResult, Latency, Record, Subject, children, measure
+from lsq_export.bench import BenchResult, Latency, Measurement, RunOptions, Subject, children, measure
 from lsq_export.bench.journal import Journal, summarize
+from lsq_export.bench.measurement import speedups_of, steps
 from lsq_export.bench.memory import peak_memory
 from lsq_export.bench.operators import operator_shares
 from lsq_export.bench.peak import int8_peak
-from lsq_export.bench.record import speedups_of, steps
 from lsq_export.bench.work import operations
 from lsq_export.report.bench import render_bench
 
@@ -43,20 +44,31 @@ def feed(width: int = 4) -> dict[str, np.ndarray]:
     return {"x": np.ones((1, width), np.float32)}
 
 
-def measured(**options: object) -> Record:
+def measured(runs: int = 5, **options: Any) -> Measurement:
     subject = Subject("a <b>", {"float": model(), "qoperator": model(9)}, "made here", ("a note",))
-    return measure(subject, **{"runs": 5, "threads": 1, "warmup": 0, "pause": 0.0, "peak_sizes": (32,), **options})  # type: ignore[arg-type]
+    return measure(subject, RunOptions(runs=runs, threads=1, warmup=0, pause=0.0), peak_sizes=(32,), **options)
 
 
 @pytest.fixture(scope="module")
-def record() -> Record:
+def measurement() -> Measurement:
     return measured()
 
 
 def with_times(**medians: float) -> BenchResult:
     """Keys with _ in place of blanks, for keywords."""
-    rows = [Latency(name.replace("__", " "), ms, ms, ms, ms / medians["float"], 5, 1) for name, ms in medians.items()]
-    return BenchResult(tuple(rows), "float", 1, 1, "1.0")
+    rows = [
+        Latency(
+            name=name.replace("__", " "),
+            median_ms=ms,
+            low_quartile_ms=ms,
+            high_quartile_ms=ms,
+            speedup=medians["float"] / ms,
+            runs=5,
+            file_bytes=1,
+        )
+        for name, ms in medians.items()
+    ]
+    return BenchResult(rows=tuple(rows), baseline="float", batch=1, threads=1, onnxruntime="1.0")
 
 
 def test_shares_are_of_the_optimized_graph_and_sum_to_1() -> None:
@@ -78,10 +90,8 @@ def test_a_model_without_operators_cannot_be_profiled() -> None:
 
 def test_memory_is_of_the_model_and_not_of_the_process_that_asks() -> None:
     here = np.ones(60_000_000, np.float32)  # 240 MB, which ru_maxrss of a child would count
-    small, large = (
-        peak_memory("small", model(), feed(), threads=1),
-        peak_memory("large", model(3000), feed(3000), threads=1),
-    )
+    small = peak_memory("small", model(), feed(), threads=1)
+    large = peak_memory("large", model(3000), feed(3000), threads=1)
     assert here[-1] == 1 and 0 <= small < 60e6
     assert 36e6 < large - small < 10 * 36e6  # the weights once at least
 
@@ -156,10 +166,8 @@ def test_int8_peak() -> None:
 
 
 def test_speedups_are_how_many_times_faster_ours_is() -> None:
-    found = speedups_of(
-        with_times(float=6.0, qdq=4.0, qoperator=2.0, quantize_static__qdq=5.0, quantize_static__qoperator=3.0)
-    )
-    assert found == {
+    times = with_times(float=6.0, qdq=4.0, qoperator=2.0, quantize_static__qdq=5.0, quantize_static__qoperator=3.0)
+    assert speedups_of(times) == {
         "float": 3.0,
         "quantize_static": 1.5,
         "quantize_static qdq": 2.5,
@@ -170,86 +178,85 @@ def test_speedups_are_how_many_times_faster_ours_is() -> None:
     assert speedups_of(with_times(float=6.0, qdq=2.0)) == {}
 
 
-def test_record_goes_through_json(record: Record) -> None:
-    assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
-    assert (
-        record.to_dict()["rows"][0]["name"] == "float" and record.machine and record.int8_peak and record.int8_peak > 0
-    )
-    assert set(record.operators) == set(record.peak_bytes) == {"float", "qoperator"}
-    assert record.speedups["float"] == record.timing.rows[0].median_ms / record.timing.rows[1].median_ms
+def test_a_measurement_goes_through_json(measurement: Measurement) -> None:
+    assert Measurement.from_dict(json.loads(json.dumps(measurement.to_dict()))) == measurement
+    assert measurement.to_dict()["rows"][0]["name"] == "float" and measurement.machine
+    assert measurement.int8_peak and measurement.int8_peak > 0
+    assert set(measurement.operators) == set(measurement.peak_bytes) == {"float", "qoperator"}
+    assert measurement.speedups["float"] == measurement.timing.rows[0].median_ms / measurement.timing.rows[1].median_ms
 
 
 def test_steps_and_no_details() -> None:
     called: list[str] = []
     measured(on_step=called.append)
-    assert len(called) == steps(2, 5) and called[0] == "time float" and called[-1] == "int8 peak"
+    assert len(called) == steps(2, RunOptions(runs=5)) and called[0] == "time float" and called[-1] == "int8 peak"
     called.clear()
     bare = measured(on_step=called.append, details=False, runs=3)
-    assert len(called) == steps(2, 3, details=False) == 6
+    assert len(called) == steps(2, RunOptions(runs=3), details=False) == 6
     assert (bare.operators, bare.peak_bytes, bare.int8_peak) == ({}, {}, None)
 
 
-def test_html_has_the_numbers_and_escapes_names(record: Record) -> None:
-    page = render_bench([record, record])
-    for row in record.timing.rows:
+def test_html_has_the_numbers_and_escapes_names(measurement: Measurement) -> None:
+    page = render_bench([measurement, measurement])
+    for row in measurement.timing.rows:
         assert f"<td>{row.median_ms:.2f}</td>" in page and f"{row.file_bytes / 1e6:.2f} MB" in page
-        assert f"{record.peak_bytes[row.name] / 1e6:.2f} MB" in page
+        assert f"{measurement.peak_bytes[row.name] / 1e6:.2f} MB" in page
     assert (
-        f"{record.speedups['float']:.2f} × float" in page
-        and f"{record.int8_peak:.0f} GOP/s" in page
+        f"{measurement.speedups['float']:.2f} × float" in page
+        and f"{measurement.int8_peak:.0f} GOP/s" in page
         and "a note" in page
     )
-    for operator, share in record.operators["qoperator"].items():
+    for operator, share in measurement.operators["qoperator"].items():
         assert f"<td>{operator}</td>" in page and f"{100 * share.share:.1f} % ({share.nodes})" in page
     assert "a &lt;b&gt;" in page and "<b>" not in page and "the median of the runs" in page
     bare = render_bench([measured(details=False)])
     assert "share of the time" not in bare and "the median of the runs" not in bare and "int8 peak" not in bare.lower()
 
 
-def test_journal_keeps_runs_apart_by_their_settings(record: Record, tmp_path: Path) -> None:
+def test_journal_keeps_runs_apart_by_their_settings(measurement: Measurement, tmp_path: Path) -> None:
     path = tmp_path / "bench.jsonl"
     journal = Journal(path)
-    assert journal.records(SETTINGS) == []
-    journal.append(SETTINGS, record)
-    journal.append({**SETTINGS, "runs": 6}, record)
-    assert journal.records(SETTINGS) == [record] and Journal(path).records(SETTINGS) == [record]
-    assert Journal(path).records({**SETTINGS, "runs": 7}) == [] and len(path.read_text().splitlines()) == 2
+    assert journal.measurements(SETTINGS) == []
+    journal.append(SETTINGS, measurement)
+    journal.append({**SETTINGS, "runs": 6}, measurement)
+    assert journal.measurements(SETTINGS) == [measurement] and Journal(path).measurements(SETTINGS) == [measurement]
+    assert Journal(path).measurements({**SETTINGS, "runs": 7}) == [] and len(path.read_text().splitlines()) == 2
 
 
-def test_journal_drops_a_line_that_was_cut(record: Record, tmp_path: Path) -> None:
+def test_journal_drops_a_line_that_was_cut(measurement: Measurement, tmp_path: Path) -> None:
     path = tmp_path / "bench.jsonl"
-    Journal(path).append(SETTINGS, record)
+    Journal(path).append(SETTINGS, measurement)
     path.write_text(path.read_text() * 2)
     path.write_text(path.read_text()[:-9])
     journal = Journal(path)
-    assert journal.records(SETTINGS) == [record]
-    journal.append(SETTINGS, record)
-    assert Journal(path).records(SETTINGS) == [record] * 2
+    assert journal.measurements(SETTINGS) == [measurement]
+    journal.append(SETTINGS, measurement)
+    assert Journal(path).measurements(SETTINGS) == [measurement] * 2
 
 
 @pytest.mark.parametrize(
     "line", ["junk", "[]", "{}", '{"settings": {}, "record": {}}', '{"settings": 1, "record": {}}']
 )
-def test_a_foreign_journal_is_named(line: str, record: Record, tmp_path: Path) -> None:
+def test_a_foreign_journal_is_named(line: str, measurement: Measurement, tmp_path: Path) -> None:
     path = tmp_path / "bench.jsonl"
-    Journal(path).append(SETTINGS, record)
+    Journal(path).append(SETTINGS, measurement)
     with path.open("a") as file:
         file.write(line + "\n")
     with pytest.raises(QuantizationError, match=r"bench.jsonl, line 2: no record of lsq-export bench"):
         Journal(path)
 
 
-def test_a_journal_that_cannot_be_read_or_written_is_named(record: Record, tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_read_or_written_is_named(measurement: Measurement, tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(QuantizationError, match="binary cannot be read as JSON lines"):
         Journal(tmp_path / "binary")
     with pytest.raises(QuantizationError, match="cannot be written"):
-        Journal(tmp_path / "no" / "b.jsonl").append(SETTINGS, record)
+        Journal(tmp_path / "no" / "b.jsonl").append(SETTINGS, measurement)
 
 
-def test_summary_is_the_median_of_the_runs(record: Record) -> None:
-    def run(network: str, **speedups: float) -> Record:
-        return Record.from_dict({**record.to_dict(), "network": network, "speedups": speedups})
+def test_summary_is_the_median_of_the_runs(measurement: Measurement) -> None:
+    def run(network: str, **speedups: float) -> Measurement:
+        return Measurement.from_dict({**measurement.to_dict(), "network": network, "speedups": speedups})
 
     one, two = summarize(
         [run("r", float=3.0, peer=1.0), run("m", float=9.0), run("r", float=1.0), run("r", float=2.0, peer=4.0)]
