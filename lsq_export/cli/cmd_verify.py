@@ -34,15 +34,15 @@ def command(bundle: Path, data_spec: str | None, images: int | None, batch_size:
 
     from .data_options import first, load_data
 
-    found = open_bundle(bundle)
-    shape = tuple(found.manifest["input"]["shape"][1:])
-    data = load_data(data_spec or (found.manifest["source"] or {}).get("data"), shape, option="--data")
+    opened = open_bundle(bundle)
+    shape = tuple(opened.manifest["input"]["shape"][1:])
+    data = load_data(data_spec or (opened.manifest["source"] or {}).get("data"), shape, option="--data")
     total = min(images or len(data.test), len(data.test))
     size = min(batch_size, total)
     batches = data.batches("test", size, limit=-(-total // size))
     with bar(console(stderr=True), "verify", len(batches)) as advance:
-        parity = verify(None, found, first(total, batches), progress=lambda n: advance(f"{n} images"))
-    record(found, parity)
+        parity = verify(None, opened, first(total, batches), progress=lambda n: advance(f"{n} images"))
+    record(opened, parity)
     if as_json:
         print_json(parity.to_dict())
     else:

@@ -23,8 +23,8 @@ from torch import nn
 import calib
 import lsq_export
 from calib.errors import QuantizationError
-from lsq_export.bundle import directory as bundles
-from lsq_export.bundle.directory import new_directory
+from lsq_export.bundle import whole_directory
+from lsq_export.bundle.whole_directory import new_directory
 from support.badnets import plain
 from support.exported import SHAPE, Exported, content, images
 
@@ -273,7 +273,9 @@ def test_the_old_bundle_comes_back_if_the_swap_fails(
     ):
         (directory / "manifest.json").write_text("{}")
         monkeypatch.setattr(
-            bundles.os, "replace", lambda a, b: replace(a, b) if Path(b).name == "SHA256SUMS" else fails_once(a, b)
+            whole_directory.os,
+            "replace",
+            lambda a, b: replace(a, b) if Path(b).name == "SHA256SUMS" else fails_once(a, b),
         )
     assert content(tmp_path) == before
 

@@ -28,8 +28,8 @@ from lsq_export.cli import cli
 from lsq_export.graph.capture import Captured, capture
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.rewrite.fold import fold
+from lsq_export.verification.agreement import Agreement
 from lsq_export.verification.runtime import Session, integer_tensors
-from lsq_export.verification.verify_tools import Agreement
 from support import badnets
 from support.exported import SHAPE, Exported, content, images, save
 

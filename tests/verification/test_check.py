@@ -22,15 +22,18 @@ from torch import nn
 import calib
 import lsq_export
 from calib.errors import QuantizationError
-from lsq_export.bundle.directory import FOLDED, write_sums
+from lsq_export.bundle.directory import FOLDED, TRAINED
+from lsq_export.bundle.sums import write_sums
 from lsq_export.cli import cli
 from lsq_export.graph.capture import capture
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.verification.captured import CaptureCheck
-from lsq_export.verification.check import check
-from lsq_export.verification.parity import QDQ_TIES, TIES, FormatParity, LayerParity, Parity
+from lsq_export.verification.check import Subject, check
+from lsq_export.verification.format_parity import FormatParity
+from lsq_export.verification.layer_parity import QDQ_TIES, TIES, LayerParity
+from lsq_export.verification.parity import Parity
 from support import sabotage
-from support.exported import CLASSES, SHAPE, TRAINED, Exported, images, prepared
+from support.exported import CLASSES, SHAPE, Exported, images, prepared
 
 FORMATS = ("qdq", "qoperator")
 PLACES = {"first": 0, "middle": 2, "last": -1}
@@ -43,8 +46,9 @@ def run_check(exported: Exported, files: dict[str, onnx.ModelProto], **changes: 
     """
     count = changes.pop("images", 12)
     x, y = (torch.cat(parts)[:count] for parts in zip(*exported.batches, strict=True))
-    graphs = {"model": exported.model, "trained": exported.graph(TRAINED), "folded": exported.graph(), **changes}
-    return check(graphs["model"], graphs["trained"], graphs["folded"], files, "ort-cpu", [(x, y)])
+    model = changes.pop("model", exported.model)
+    graphs = {"trained": exported.graph(TRAINED), "folded": exported.graph(), **changes}
+    return check(Subject(**graphs, files=files, target="ort-cpu"), [(x, y)], model=model)
 
 
 def broken(parity: FormatParity) -> set[str]:
@@ -559,7 +563,13 @@ def test_a_code_that_is_two_off_in_qdq_is_no_tie(exported: Exported, monkeypatch
 
 
 def layer(differing: int, largest: int, elements: int = 10**6) -> LayerParity:
-    return LayerParity("t", elements, differing / elements, largest, {largest: differing} if differing else {})
+    return LayerParity(
+        name="t",
+        elements=elements,
+        differing=differing / elements,
+        largest=largest,
+        histogram={largest: differing} if differing else {},
+    )
 
 
 def format_parity(name: str = "qoperator", **changes: Any) -> FormatParity:
@@ -612,11 +622,11 @@ def test_ties(differing: int, largest: int, qoperator: bool, qdq: bool) -> None:
         ({"capture_error": 1e-4}, True),
         ({"capture_error": 2e-3}, False),
         (
-            {"capture_error": 0.1, "captured_layers": (LayerParity("a", 4000, 1e-3, 1, {1: 4}),)},
+            {"capture_error": 0.1, "captured_layers": (layer(4, 1, 4000),)},
             True,
         ),  # ties that flip others end to end
-        ({"capture_error": 0.1, "captured_layers": (LayerParity("a", 4000, 2e-3, 1, {1: 8}),)}, False),
-        ({"capture_error": 0.1, "captured_layers": (LayerParity("a", 4000, 1e-3, 2, {2: 4}),)}, False),
+        ({"capture_error": 0.1, "captured_layers": (layer(8, 1, 4000),)}, False),
+        ({"capture_error": 0.1, "captured_layers": (layer(4, 2, 4000),)}, False),
         ({"capture_error": math.nan}, False),
         ({"damaged": ("qdq/model.onnx",)}, False),
         ({"golden": ("qdq",)}, False),

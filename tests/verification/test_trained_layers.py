@@ -18,7 +18,7 @@ from lsq_export.graph.build import constant, constant_of, copy
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.parity import LayerParity, first_differing
+from lsq_export.verification.layer_parity import LayerParity, first_differing
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
 from support.networks import LOW, Case, Conv, Wired, inputs, three

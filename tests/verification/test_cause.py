@@ -1,4 +1,4 @@
-"""lsq_export/verification/reasons.py: ties, borders, and what lies between two learned grids."""
+"""lsq_export/verification/cause.py: ties, borders, and what lies between two learned grids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lsq_export.verification.reasons import BORDER, EDGE, GRID, TIE, UNKNOWN, Cause, causes, near_tie, on_border
+from lsq_export.verification.cause import Cause, causes, near_tie, on_border
+from lsq_export.verification.reasons import Reason
 from support import networks
 
 
@@ -44,14 +45,14 @@ def test_every_element_that_differs_has_one_reason() -> None:
     differs = np.array([[[[True, True], [True, False]]]])
     steps = np.array([[[[0.5, 0.5], [0.2, 0.5]]]])
     border = np.array([[True, False], [False, False]])
-    assert Cause(None, border).count(differs, steps) == {BORDER: 1, TIE: 1, UNKNOWN: 1}
-    assert Cause(None).count(differs, steps) == {BORDER: 0, TIE: 2, UNKNOWN: 1}
-    assert Cause(None, border).count(differs.ravel()[None], steps.ravel()[None]) == {
-        BORDER: 1,
-        TIE: 2,
-        UNKNOWN: 0,
+    assert Cause(border=border).count(differs, steps) == {Reason.BORDER: 1, Reason.TIE: 1, Reason.UNKNOWN: 1}
+    assert Cause().count(differs, steps) == {Reason.BORDER: 0, Reason.TIE: 2, Reason.UNKNOWN: 1}
+    assert Cause(border=border).count(differs.ravel()[None], steps.ravel()[None]) == {
+        Reason.BORDER: 1,
+        Reason.TIE: 2,
+        Reason.UNKNOWN: 0,
     }  # behind a Flatten
-    assert Cause(EDGE).count(differs, steps) == {EDGE: 3}
+    assert Cause(whole=Reason.EDGE).count(differs, steps) == {Reason.EDGE: 3}
 
 
 def found(name: str) -> dict[str, Cause]:
@@ -61,9 +62,9 @@ def found(name: str) -> dict[str, Cause]:
 
 
 def test_what_lies_in_front_of_a_grid() -> None:
-    assert found("residual")["stem.input"].whole == GRID  # 8 bits: moved onto an integer zero point
+    assert found("residual")["stem.input"].whole == Reason.GRID  # 8 bits: moved onto an integer zero point
     why = found("residual3")
-    assert why["a.input"].whole == why["c.input"].whole == EDGE  # read by a sum as well: an 8-bit grid in front
+    assert why["a.input"].whole == why["c.input"].whole == Reason.EDGE  # read by a sum as well: an 8-bit grid in front
     assert why["b.input"].whole is None and np.shape(why["b.input"].border) == (9, 9)
     assert why["b.input"].tie > 1e-3  # the rounding of its bias
     assert found("chain")["3.input"].whole is None
