@@ -34,10 +34,10 @@ def own_channels(codes: np.ndarray, decision: TensorDecision) -> np.ndarray:
 
 
 def codes_after(movers: Sequence[ir.Node], codes: np.ndarray, decision: TensorDecision) -> np.ndarray:
-    """The codes of a grid where the trained graph has it, float64: after the operators that the grid moved in front of.
+    """The codes of a grid where the trained graph has it, float64: after the operators that the grid moved before.
 
     movers: those operators, in order (rewrite/folding/clamps.py). NaN is what a Pad added if the file has its value on
-    a grid of another quantizer, which moved in front of it as well.
+    a grid of another quantizer, which moved before it as well.
     """
     x = torch.from_numpy(own_channels(codes, decision).astype(np.float64))
     for node in movers:

@@ -60,8 +60,8 @@ class TrainedLayers:
 class _Use:
     """One use of a learned quantizer, and what was counted.
 
-    grid: the trained one, unsigned. cause: what can make its codes differ. movers: the operators that it moved in front
-    of.
+    grid: the trained one, unsigned. cause: what can make its codes differ. movers: the operators that the grid was
+    moved before.
     """
 
     decision: TensorDecision

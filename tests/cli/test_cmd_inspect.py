@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 
-from lsq_export.cli import cli
 from lsq_export.inspection.tensors import inspect_path
+from support.commands import invoke
 from support.onnx_files import F32, build, node, qlinear_conv, weight
 
 
@@ -23,8 +23,7 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["inspect", *arguments])
+run = partial(invoke, "inspect")
 
 
 def test_command(bundle: Path) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 import lsq_export
-from lsq_export.cli import cli
+from support.commands import invoke
 from support.exported import Exported
 
-
-def report(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["report", *map(str, arguments)])
+report = partial(invoke, "report")
 
 
 def test_command(exported: Exported, tmp_path: Path) -> None:

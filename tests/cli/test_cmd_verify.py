@@ -9,19 +9,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 
 import lsq_export
 from lsq_export.bundle.directory import FOLDED, TRAINED
 from lsq_export.bundle.sums import write_sums
-from lsq_export.cli import cli
 from lsq_export.rewrite.fold import Folded
+from support.commands import invoke
 from support.exported import Exported
 from support.verified import FORMATS, resave, scale
 
-
-def verify(directory: Path, *more: str) -> Result:
-    return CliRunner().invoke(cli, ["verify", str(directory), *more])
+verify = partial(invoke, "verify")
 
 
 def test_command(exported: Exported, tmp_path: Path) -> None:

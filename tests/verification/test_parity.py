@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lsq_export.verification.format_parity import FormatParity
+from lsq_export.verification.parity import finite
+from lsq_export.verification.reasons import Reason
 from support.parities import format_parity, layer, parity_of
 
 
@@ -59,3 +62,52 @@ def test_to_dict_is_strict_json() -> None:
     assert plain["formats"]["qoperator"]["layers"][0]["histogram"] == {"2": 3}
     fields = {f.name for f in dataclasses.fields(FormatParity)} | {"ok", "first_differing"}
     assert set(plain["formats"]["qdq"]) == fields and plain["formats"]["qdq"]["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"damaged": ("qdq/model.onnx",)}, "qdq/model.onnx: the file is not the one that was exported (SHA256SUMS)"),
+        (
+            {"golden": ("qdq",)},
+            "qdq: the golden vectors (test_data_set_0) are not what the integer reference computes",
+        ),
+        (
+            {"capture_error": 2e-3},
+            "the captured graph is not the trained model: its outputs differ by 2.00e-03 of their range on the median "
+            "image",
+        ),
+        (
+            {"capture_error": 0.1, "captured_layers": (layer(0, 0), layer(20, 1, 1000))},
+            "the captured graph is not the trained model: its outputs differ by 1.00e-01 of their range on the median "
+            "image; t differs first, in 2.00% of its elements on the same inputs",
+        ),
+        (
+            {"folded_sqnr_db": -1.0},
+            "the folded model is not the trained one: its outputs' error is as large as they are (SQNR -1.0 dB)",
+        ),
+        (
+            {"trained_layers": (layer(0, 0), replace(layer(0, 0, 100), outside=3))},
+            "t: 3 of 100 codes are none of its grid's",
+        ),
+    ],
+)
+def test_every_broken_promise_is_one_line(changes: dict[str, Any], says: str) -> None:
+    parity = parity_of(format_parity(), **changes)
+    assert parity.failures == [says] and not parity.ok
+
+
+def test_failures_of_the_formats_come_last() -> None:
+    parity = parity_of(format_parity(accumulator_mismatch=1), golden=("qdq",))
+    assert [line.split(":")[0] for line in parity.failures] == ["qdq", "qoperator"]
+
+
+def test_reasons_are_words_in_the_plain_values() -> None:
+    explained = replace(layer(3, 1), reasons={Reason.TIE: 2, Reason.BORDER: 1})
+    plain = parity_of(format_parity(), trained_layers=(explained,)).to_dict()
+    reasons = plain["trained_layers"][0]["reasons"]
+    assert reasons == {"tie": 2, "border": 1} and {type(key) for key in reasons} == {str}
+
+
+def test_finite() -> None:
+    assert finite({"a": [1, math.inf, (math.nan, "x")], "b": None}) == {"a": [1, None, [None, "x"]], "b": None}
