@@ -10,6 +10,8 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from calib.errors import QuantizationError
+from lsq_export.bundle.golden import read_golden, write_golden
 from support.exported import SHAPE, Exported
 
 
@@ -36,3 +38,29 @@ def test_golden_vectors_reproduce(name: str, exported: Exported) -> None:
 def read(path: Path) -> tuple[str, np.ndarray]:
     tensor = onnx.TensorProto.FromString(path.read_bytes())
     return tensor.name, numpy_helper.to_array(tensor)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """An input and two outputs, in the order in which they were given."""
+    x, outputs = np.ones((2, 3), np.float32), {"b": np.zeros((2, 1), np.float32), "a": np.full((2, 2), 7, np.uint8)}
+    write_golden(tmp_path / "qdq", "x", x, outputs)
+    assert sorted(p.name for p in (tmp_path / "qdq" / "test_data_set_0").iterdir()) == [
+        "input_0.pb",
+        "output_0.pb",
+        "output_1.pb",
+    ]
+    again, found = read_golden(tmp_path / "qdq")
+    assert np.array_equal(again, x) and list(found) == ["b", "a"]
+    assert all(
+        np.array_equal(found[name], outputs[name]) and found[name].dtype == outputs[name].dtype for name in found
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "junk"])
+def test_vectors_that_cannot_be_read_are_named(damage: str, tmp_path: Path) -> None:
+    write_golden(tmp_path, "x", np.ones(2, np.float32), {"y": np.ones(2, np.float32)})
+    path = tmp_path / "test_data_set_0" / "input_0.pb"
+    path.unlink() if damage == "missing" else path.write_bytes(b"junk")
+    with pytest.raises(QuantizationError, match="test_data_set_0 has no readable golden vectors") as error:
+        read_golden(tmp_path)
+    assert "\n" not in str(error.value)
