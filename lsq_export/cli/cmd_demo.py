@@ -33,22 +33,24 @@ CALIBRATION_BATCHES = 8
     "model_name",
     default="resnet18",
     metavar="NAME",
-    help="resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
+    help="Train resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
 )
-@click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Width of weights.")
-@click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Width of activations.")
+@click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Quantize weights to this width.")
+@click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Quantize activations to this width.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default="demo-out",
-    help="Directory for checkpoints, bundle and demo.json.",
+    help="Write checkpoints, bundle and demo.json to this directory.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier demo in --out.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs of low-bit training.  [default: the recipe's]")
-@click.option("--float-epochs", type=click.IntRange(1), help="Epochs of float training.  [default: the recipe's]")
-@click.option("--seed", type=int, default=0, help="Of the weights and of the order of the data.")
-@click.option("--threads", type=click.IntRange(1), default=2, help="Threads of the timed sessions.")
-@click.option("--runs", type=click.IntRange(1), default=100, help="Timed runs of each model.")
+@click.option("--epochs", type=click.IntRange(1), help="Train this many low-bit epochs.  [default: the recipe's]")
+@click.option(
+    "--float-epochs", type=click.IntRange(1), help="Train this many float epochs before that.  [default: the recipe's]"
+)
+@click.option("--seed", type=int, default=0, help="Draw the first weights and the order of the data from this.")
+@click.option("--threads", type=click.IntRange(1), default=2, help="Let the timed sessions use this many threads.")
+@click.option("--runs", type=click.IntRange(1), default=100, help="Time each model this many times.")
 def command(**options: Any) -> None:
     """Train a network on real handwritten digits, export it, verify it on the whole test split, time it, and print one
     table.

@@ -20,22 +20,27 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the bundle to write.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Write the bundle to this directory.")
 @click.option(
     "--format",
     "formats",
     multiple=True,
     metavar="FORMAT",
-    help="qdq or qoperator; may be repeated.  [default: all that the target reads]",
+    help="Write qdq or qoperator; give it again for both.  [default: all that the target reads]",
 )
-@click.option("--target", default="ort-cpu", help="Where the files run: see `lsq-export targets`.")
+@click.option("--target", default="ort-cpu", help="Write files for this target; see `lsq-export targets`.")
 @click.option(
-    "--fold", metavar="FOLD", help="strided or integer: how real offsets get onto zero points.  [default: the target's]"
+    "--fold",
+    metavar="FOLD",
+    help="Put real offsets onto zero points this way: strided or integer.  [default: the target's]",
 )
 @click.option(
-    "--data", "data_spec", metavar="SPEC", help="Calibration data.  [default: what the checkpoint was trained on]"
+    "--data",
+    "data_spec",
+    metavar="SPEC",
+    help="Calibrate on the train split of these data.  [default: what the checkpoint was trained on]",
 )
-@click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate edges on.")
+@click.option("--images", type=click.IntRange(1), default=512, help="Calibrate edges on this many training images.")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option(
     "--strict-integer", is_flag=True, help="Refuse operators that would stay float between integers (islands)."

@@ -29,15 +29,15 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     "--data",
     "data_spec",
     metavar="SPEC",
-    help="Data to calibrate (train split) and to compare on (test split).  [default: the checkpoint's]",
+    help="Calibrate on the train split of these data, and compare on the test split.  [default: the checkpoint's]",
 )
-@click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate on.")
+@click.option("--images", type=click.IntRange(1), default=512, help="Calibrate on this many training images.")
 @click.option(
     "--bias-correction",
     is_flag=True,
-    help="Every fold also with biases corrected on those images (export --bias-correction).",
+    help="Compare every fold also with biases corrected on those images (export --bias-correction).",
 )
-@click.option("--out", type=OutputFile(), help="Write the numbers there as JSON, beside the table.")
+@click.option("--out", type=OutputFile(), help="Write the numbers to this file as JSON, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
 def command(
     checkpoints: tuple[Path, ...],

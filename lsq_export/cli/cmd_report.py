@@ -15,7 +15,7 @@ from calib.errors import QuantizationError
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write.  [default: report.html in the bundle]",
+    help="Write this file.  [default: report.html in the bundle]",
 )
 @click.option("--force", is_flag=True, help="Overwrite --out.")
 def command(bundle: Path, out: Path | None, force: bool) -> None:

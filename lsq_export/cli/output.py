@@ -74,7 +74,7 @@ class OutputFile(click.Path):
 
 def json_option(function: Command) -> Command:
     """The option --json FILE of commands that measure, as the argument json_file; `write_json_file` writes it."""
-    help_text = "Write JSON there too (-: on stdout only)."
+    help_text = "Write JSON to this file, too (-: to stdout alone)."
     return click.option("--json", "json_file", metavar="FILE", type=OutputFile(allow_dash=True), help=help_text)(
         function
     )
