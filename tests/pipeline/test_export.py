@@ -150,21 +150,15 @@ def test_inputs_alone_and_one_pass_are_enough(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
-def test_stages_are_told(tmp_path: Path) -> None:
-    told: list[Any] = []
-    model = prepared_plain()
+def test_stages_are_told_and_the_parity_is_returned(tmp_path: Path) -> None:
+    told: list[str] = []
     calibration = [images(0)[0]]
-    lsq_export.export(
-        model,
-        torch.zeros(1, *SHAPE),
-        tmp_path / "out",
-        calibration=calibration,
-        on_stage=told.append,
-        on_parity=told.append,
+    bundle = lsq_export.export(
+        prepared_plain(), torch.zeros(1, *SHAPE), tmp_path / "out", calibration=calibration, on_stage=told.append
     )
-    assert [t for t in told if isinstance(t, str)] == ["capture", "fold", "rewrite", "verify", "bundle"]
-    (parity,) = (t for t in told if isinstance(t, lsq_export.Parity))
-    assert parity.to_dict() == json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert told == ["capture", "fold", "rewrite", "verify", "bundle"]
+    assert isinstance(bundle.parity, lsq_export.Parity) and bundle.parity.images == 24
+    assert bundle.parity.to_dict() == json.loads((tmp_path / "out" / "parity.json").read_text())
 
 
 def test_a_fold_that_is_refused_does_not_stop_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,7 +579,7 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
         (badnets.plain, "the model has no quantizers: call lsq_export.prepare"),
         (
             lambda: lsq_export.prepare(badnets.plain()),
-            "first.input: the quantizer has no grid yet; call calib.initialization.first_grids",
+            "first.input: the quantizer has no grid yet; call calib.initialize",
         ),
         (lambda: prepared_plain().double(), "the model is torch.float64: use float32"),
     ],
