@@ -147,8 +147,9 @@ def _moved_share(decision: TensorDecision) -> float:
 
 
 def _moved_shift(add: ir.Node, decision: TensorDecision) -> float:
-    """Steps by which the constant that stands for -β after an edge was moved to keep sums clear of ties
-    (rewrite/folding/ties.py).
+    """Steps by which the constant that stands for -β after an edge was moved.
+
+    It keeps sums clear of ties (rewrite/folding/ties.py).
     """
     shift = add.inputs[1].producer() if add.inputs[1] is not None else None
     if shift is None or not is_op(shift, "DequantizeLinear"):

@@ -117,7 +117,9 @@ class FoldedLayers:
 
 @dataclass(frozen=True)
 class _Batch:
-    """codes: of the file. sums: {tensor of codes: accumulators that became it}. rounded: {tensor of codes: (values that
+    """What is compared.
+
+    codes: of the file. sums: {tensor of codes: accumulators that became it}. rounded: {tensor of codes: (values that
     became it, scale)}, until it is compared.
     """
 
@@ -128,8 +130,11 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Rounding:
-    """A QuantizeLinear. codes: the tensor that it makes and that of a clip of codes after it, which narrow types do not
-    need. scale: of the grid."""
+    """A QuantizeLinear.
+
+    codes: the tensor that it makes, and those of clips of codes after it, which narrow types do not need. scale: of the
+    grid.
+    """
 
     codes: tuple[str, ...]
     scale: float

@@ -129,8 +129,9 @@ class QoperatorRun(FormatRun):
 
 
 class QdqRun(FormatRun):
-    """A file of float operators between QuantizeLinear and DequantizeLinear: as it is deployed, and with the values of
-    its codes."""
+    """A file of float operators between QuantizeLinear and DequantizeLinear: two sessions, as it is deployed and with
+    the values of its codes.
+    """
 
     def __init__(self, given: FormatFile) -> None:
         super().__init__(given, FoldedLayers(given.folded, None))

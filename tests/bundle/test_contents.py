@@ -25,9 +25,9 @@ def test_parity_and_report_belong_to_the_files(exported: Exported) -> None:
 
 
 def test_the_same_model_gives_the_same_bytes(model: nn.Module, tmp_path: Path) -> None:
-    """All files, twice in one process;
+    """All files are the same, twice in one process: there are no dates in them.
 
-    there are no dates in them. The models also where the calibration data come in other portions.
+    The models are the same, too, where the calibration data come in other portions.
     """
     first, second = (content(export(model, tmp_path / name).directory) for name in ("a", "b"))
     assert first == second

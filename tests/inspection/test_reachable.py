@@ -13,9 +13,9 @@ from support.onnx_files import F32, U8, build, node, rows_of
 # E5: k = 17, o = 255 - 17 * 15 = 0 at 4 bits; k = 80, o = 15 at 2 bits
 @pytest.mark.parametrize(("bits", "k"), [(4, 17), (4, 11), (2, 80), (3, 36)])
 def test_strided_codes_are_counted(bits: int, k: int) -> None:
-    """QLinearAdd of the code of zero, a look-up by QLinearLeakyRelu, DequantizeLinear -> QuantizeLinear:
+    """All three ways of spreading codes leave 2^bits of them, and max pooling keeps these.
 
-    2^bits codes; max pooling keeps them.
+    They are QLinearAdd of the code of zero, a look-up by QLinearLeakyRelu, and DequantizeLinear -> QuantizeLinear.
     """
     o = 255 - k * (2**bits - 1)
     grids = {"s": F32(0.3), "z": U8(0), "s2": F32(F32(0.3) / k), "z2": U8(o)}

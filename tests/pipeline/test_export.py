@@ -300,9 +300,9 @@ def test_the_batch_is_dynamic(name: str, batch: int, exported: Exported) -> None
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("bits", [4])
 def test_low_bit_codes_are_clipped_to_their_levels(name: str, bits: int, exported: Exported) -> None:
-    """On inputs ten times as large as in calibration;
+    """The levels that the manifest states are all that occur, and nearly all occur.
 
-    the levels that the manifest states are all that occur, and nearly all occur.
+    The inputs are ten times as large as in calibration.
     """
     proto = exported.file(name)
     x = 10 * images(seed=7, count=64)[0].numpy()

@@ -19,9 +19,9 @@ NASTY = '<script>alert("1")</script> & [b]'
 
 
 class Page(HTMLParser):
-    """Checks that tags close in order;
+    """Checks that tags close in order, and collects what a page has.
 
-    collects tags, attributes, text and the number of cells in each row of each table.
+    That is tags, attributes, text and the number of cells in each row of each table.
     """
 
     def __init__(self, html: str) -> None:
@@ -116,9 +116,9 @@ def test_failures_are_listed(manifest: dict[str, Any], parity: dict[str, Any]) -
 
 
 def test_numbers_that_are_not_there(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
-    """No accuracies (no targets), an infinite SQNR (null in parity.json), NaN in an error:
+    """Accuracies without targets, an infinite SQNR (null in parity.json) and NaN become dashes.
 
-    dashes, and the page stays whole.
+    The page stays whole.
     """
     parity["trained_accuracy"] = parity["folded_accuracy"] = parity["folded_sqnr_db"] = None
     for found in parity["formats"].values():

@@ -21,9 +21,9 @@ FORMATS = ("qdq", "qoperator")
 
 
 def run_check(exported: Exported, files: dict[str, onnx.ModelProto], **changes: Any) -> Parity:
-    """`check` on graphs in memory:
+    """`check` on graphs in memory, without SHA256SUMS.
 
-    no SHA256SUMS. changes: other graphs or another model instead of the bundle's; images: how many to run on.
+    changes: other graphs or another model instead of the bundle's; images: how many to run on.
     """
     count = changes.pop("images", 12)
     x, y = (torch.cat(parts)[:count] for parts in zip(*exported.batches, strict=True))

@@ -18,9 +18,9 @@ from support.verified import FORMATS, run_check
 
 
 def test_outputs_that_part_for_flipped_codes_are_no_failure_of_the_capture(exported: Exported) -> None:
-    """Outputs that part on the way, as in a chaotic network:
+    """Outputs may part on the way, as in a chaotic network, while each layer is the trained one on the same inputs.
 
-    each layer is the trained one on the same inputs, and a wrong one is named.
+    A layer that is another one is named.
     """
     x = torch.cat([b[0] for b in exported.batches])
     for weight, broken_layer in (("pointwise", "grouped.input"), ("fc", "output 0"), (None, None)):

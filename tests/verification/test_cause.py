@@ -51,7 +51,7 @@ def test_every_element_that_differs_has_one_reason() -> None:
         Reason.BORDER: 1,
         Reason.TIE: 2,
         Reason.UNKNOWN: 0,
-    }  # behind a Flatten
+    }  # after a Flatten
     assert Cause(whole=Reason.EDGE).count(differs, steps) == {Reason.EDGE: 3}
 
 

@@ -136,9 +136,9 @@ def exported_nodes(exported: Exported, path: Path) -> Any:
 
 
 def test_pixels_on_ties_of_the_networks_input_get_the_codes_that_onnx_gives_them(tmp_path: Path) -> None:
-    """16 levels in [-1, 1] on a grid of 255 steps:
+    """With 16 levels in [-1, 1] on a grid of 255 steps, x / s is k + 1/2 in float32, and beside it in float64.
 
-    x / s is k + 1/2 in float32, and beside it in float64. In 13 % of such pixels codes differed.
+    In 13 % of such pixels codes differed.
     """
     torch.manual_seed(0)
     x = ((torch.randint(0, 16, (32, 3, 12, 12)) / 15 - 0.5) / 0.5).float()

@@ -96,9 +96,9 @@ def test_a_changed_constant_is_noticed_in_qdq(
 
 
 def test_every_constant_of_qoperator_counts(exported: Exported) -> None:
-    """All scales doubled, all zero points moved, all biases off by one, all weights changed, one at a time:
+    """Numbers, and not `altered` alone, notice each constant that is changed.
 
-    numbers notice each (not `altered`).
+    All scales are doubled, all zero points moved, all biases off by one, all weights changed, one at a time.
     """
     unnoticed, tried = [], 0
     for name, array in sabotage.constants(exported.file("qoperator")).items():
@@ -119,7 +119,7 @@ def test_every_constant_of_qoperator_counts(exported: Exported) -> None:
 
 
 def test_the_codes_of_the_grids_are_looked_up_right(exported: Exported) -> None:
-    """The pairs that spread and clip low-bit codes (E5): another scale or zero point behind them."""
+    """The pairs that spread and clip low-bit codes (E5): another scale or zero point after them."""
     proto = exported.file("qoperator")
     spreads = [node for node in proto.graph.node if node.op_type == "QLinearAdd" and node.input[2] == node.input[3]]
     assert spreads
@@ -171,7 +171,7 @@ def test_a_changed_attribute_is_noticed(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_graph_that_cannot_run_is_an_error(name: str, exported: Exported) -> None:
-    """The pool in front of a residual sum with strides of 1: the shapes no longer fit."""
+    """The pool before a residual sum with strides of 1: the shapes no longer fit."""
     file = damaged(
         exported, name, partial(sabotage.set_attribute, op_types=("MaxPool",), name="strides", how=lambda v: [1, 1])
     )
@@ -210,7 +210,7 @@ def test_files_of_another_model_are_noticed(exported: Exported, other: Folded) -
 
 
 def test_packed_codes_are_noticed_as_well(exported: Exported, tmp_path: Path) -> None:
-    """UINT4 and INT4, whose codes cannot leave a session: they are read from the values behind them."""
+    """UINT4 and INT4, whose codes cannot leave a session: they are read from the values after them."""
     batches = [exported.batches[0]]
     bundle = lsq_export.export(
         exported.model, torch.zeros(1, *SHAPE), tmp_path / "out", calibration=batches, target="native-low-bit"

@@ -16,8 +16,9 @@ from support.verified import broken, run_check
 
 
 class Liar:
-    """An ONNX Runtime that changes one element of one tensor, in the sessions that have it, if `where` (the number of
-    the session) says so.
+    """An ONNX Runtime that changes one element of one tensor.
+
+    It does so in the sessions that have the tensor, if `where` (the number of the session) says so.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ def test_a_runtime_that_gives_nan_is_noticed(exported: Exported, monkeypatch: py
 
 
 def test_a_code_that_is_two_off_in_qdq_is_no_tie(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Codes of a qdq file are read from the values behind them."""
+    """Codes of a qdq file are read from the values after them."""
     proto = exported.file("qdq")
     made = {node.output[0]: node for node in proto.graph.node}
     values = next(
