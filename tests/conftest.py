@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import lsq_export
-from support.exported import Exported, content, images, prepared, save
+from lsq_export.graph.capture import capture
+from lsq_export.rewrite.fold import Folded, fold
+from support.exported import SHAPE, Exported, content, images, prepared, save
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +42,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def other() -> Folded:
+    """The graphs of a network like the exported one, with other weights."""
+    return fold(capture(prepared(seed=1), torch.zeros(1, *SHAPE)), [images(seed=1)[0]])

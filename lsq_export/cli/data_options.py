@@ -10,8 +10,10 @@ from calib.errors import QuantizationError
 if TYPE_CHECKING:
     import torch
 
-    from lsq_export.data.dataset import Dataset
+    from lsq_export.data.dataset import Batches, Dataset
     from lsq_export.training.checkpoint import Checkpoint
+
+BATCH = 64  # images at a time
 
 
 def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) -> Dataset:
@@ -40,6 +42,12 @@ def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) ->
             f"{option} {spec} has images of shape {list(data.input_shape)}, the model takes {list(input_shape)}"
         )
     return data
+
+
+def calibration_batches(data: Dataset, images: int) -> Batches:
+    """At least that many training images, in an order that does not depend on the machine."""
+    size = min(images, BATCH)
+    return data.batches("train", size, shuffle=0, limit=-(-images // size))
 
 
 def first(

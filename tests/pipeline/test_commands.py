@@ -33,7 +33,8 @@ class Head(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 def build(num_classes, in_channels):
-    return nn.Sequential(nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, bias=False), Head(num_classes))
+    first = nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()
+    return nn.Sequential(*first, nn.Conv2d(8, 8, 3, 2, bias=False), Head(num_classes))
 """
 
 
@@ -185,8 +186,10 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def console_script(cwd: Path, *commands: list[str]) -> subprocess.CompletedProcess[str]:
-    """`lsq-export …`, one command after the other in one process. Unlike `python -m`, the console script does not put
-    the current directory on the path by itself."""
+    """`lsq-export …`, one command after the other in one process.
+
+    Unlike `python -m`, the console script does not put the current directory on the path by itself.
+    """
     code = f"""
 import sys
 sys.path = [p for p in sys.path if p]
@@ -204,9 +207,9 @@ for arguments in {commands!r}:
 
 
 def test_a_users_own_models_package(tmp_path: Path) -> None:
-    """--model models.net:build finds theirs, in training and, by the checkpoint, in export;
+    """--model models.net:build finds theirs, in training and, by the checkpoint, in export.
 
-    verify needs only the bundle.
+    `verify` needs the bundle alone.
     """
     project = tmp_path / "project"
     (project / "models").mkdir(parents=True)

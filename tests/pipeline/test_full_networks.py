@@ -1,6 +1,6 @@
-"""The two Swish networks, whole:
+"""The two Swish networks, whole, are exported as integer-only graphs and verified.
 
-exported as integer-only graphs and verified. Random weights, 64 pixels. (`make demo` does so with ResNet-18.)
+They have random weights and images of 64 pixels. (`make demo` does so with ResNet-18.)
 """
 
 from __future__ import annotations

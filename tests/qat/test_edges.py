@@ -25,7 +25,7 @@ from lsq_export.qat.quantizer import Quantizer
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
 from support.networks import Conv, Wired, inputs
@@ -111,9 +111,7 @@ def test_nothing_is_left_to_calibrate_but_inputs_and_outputs(name: str) -> None:
     outputs = {str(v.producer().inputs[0].producer().outputs[0].name) for v in made.model.graph.outputs if v.producer()}  # type: ignore[union-attr]
     assert all(d.codes in outputs for d in made.tensors if d.name in ends), ends
     files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
-    parity = check(
-        model, made.trained, made.model, files, ORT_CPU.name, [inputs(8, 2)], decisions=(made.tensors, made.layers)
-    )
+    parity = check(Subject.of(made, files, ORT_CPU.name), [inputs(8, 2)], model=model)
     assert parity.ok, parity.failures
 
 

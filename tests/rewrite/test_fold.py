@@ -17,7 +17,7 @@ from lsq_export.rewrite.contract.decisions import Remainder
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from lsq_export.verification.runtime import Session, integer_tensors
 from support import networks, simulation
@@ -28,14 +28,8 @@ def verified(
     model: nn.Module, made: Folded, shape: tuple[int, ...] = networks.SHAPE
 ) -> tuple[dict[str, onnx.ModelProto], Parity]:
     files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
-    return files, check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        ORT_CPU.name,
-        [inputs(8, 2, shape, spread=3.0), inputs(8, 5, shape, spread=0.5)],
-    )
+    batches = [inputs(8, 2, shape, spread=3.0), inputs(8, 5, shape, spread=0.5)]
+    return files, check(Subject.of(made, files, ORT_CPU.name), batches, model=model)
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -13,7 +13,7 @@ from lsq_export.graph.capture import capture
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import fold
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from support.random_networks import BLOCKS, ISLANDS, OPERATORS, Spec, build, specs
 
 EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))
@@ -88,7 +88,7 @@ def holds_or_refuses(spec: Spec, how: str) -> None:
         )
         return
     files = emit_all(folded, ("qdq", "qoperator"), get("ort-cpu"))
-    parity = check(model, folded.trained, folded.model, files, "ort-cpu", [x])
+    parity = check(Subject.of(folded, files, "ort-cpu"), [x], model=model)
     assert all(found.ok for found in parity.formats.values()), (
         parity.failures
     )  # promises 1 and 2; 3 is a number, and these networks are not trained

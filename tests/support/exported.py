@@ -54,8 +54,11 @@ class Exported:
 
 
 def prepared(seed: int, bits: int = 4) -> nn.Module:
-    """`tiny` with grids. Batch norms as after training (γ of both signs); every learned offset lies between two
-    multiples of its scale, and is the smaller the more levels there are, so that real zero stays on every grid."""
+    """`tiny` with grids.
+
+    Its batch norms are as after training (γ of both signs). Every learned offset lies between two multiples of its
+    scale, and is the smaller the more levels there are, so that real zero stays on every grid.
+    """
     torch.manual_seed(seed)
     net = models.build("tiny", num_classes=CLASSES, in_channels=SHAPE[0])
     with torch.no_grad():

@@ -25,7 +25,7 @@ from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.rewrite.folding import bias_correction
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.fold_costs import FOLDS, fold_costs
 from support import parallel
 from support.exported import Exported, images, prepared
@@ -246,14 +246,14 @@ def test_the_promises_hold_after_it_and_a_moved_bias_is_found(name: str, how: st
     assert sum(c.moved for c in made.corrections)
     target = get("ort-cpu")
     files, x = emit_all(made, ("qdq", "qoperator"), target), [inputs(8, 3, spread=3.0)]
-    parity = check(None, made.trained, made.model, files, "ort-cpu", x, decisions=(made.tensors, made.layers))
+    parity = check(Subject.of(made, files, "ort-cpu"), x)
     assert parity.ok, parity.failures
     node = find(made.model, "Conv")[0]
     codes = node.inputs[2].producer().inputs[0]  # type: ignore[union-attr]
     set_constant(
         codes, constant_of(codes, "bias") + 1
     )  # the folded model is the one with the corrected biases, to the last unit
-    assert not check(None, made.trained, made.model, files, "ort-cpu", x).ok
+    assert not check(Subject.of(made, files, "ort-cpu"), x).ok
 
 
 # export, folds

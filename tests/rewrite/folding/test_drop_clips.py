@@ -19,7 +19,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import drop_clips as ends
 from lsq_export.rewrite.folding import unspread
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from support.networks import Case, Conv, Wired, inputs, operators, quick_capture, train, values
 from support.passes import leave_out, unwatched
 
@@ -88,15 +88,7 @@ def test_the_files_are_verified_and_have_fewer_nodes():
     model = network()
     made = fold(quick_capture(model), [inputs(16, 1)])
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        "ort-cpu",
-        [inputs(16, 2, spread=3.0)],
-        decisions=(made.tensors, made.layers),
-    )
+    parity = check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model)
     assert parity.ok, parity.failures
     for name, d in activations(made).items():
         assert d.offset_carried == pytest.approx(
@@ -145,15 +137,7 @@ def test_a_reach_that_says_too_little_is_seen(monkeypatch: pytest.MonkeyPatch):
     d = activations(made)["deep.input"]
     assert values(made.model, inputs(8, 5, spread=3.0))[d.codes].min() < d.origin == 240
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        "ort-cpu",
-        [inputs(16, 2, spread=3.0)],
-        decisions=(made.tensors, made.layers),
-    )
+    parity = check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model)
     layer = next(layer for layer in parity.trained_layers if layer.name == "deep.input")
     assert layer.differing > 0.05
 

@@ -31,7 +31,7 @@ from lsq_export.rewrite.folding.merge_parallel import merge_parallel
 from lsq_export.rewrite.normalizing.normalize import normalize
 from lsq_export.rewrite.normalizing.split_to_slices import split_to_slices
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.fold_costs import compare_folds
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
@@ -57,7 +57,7 @@ def holds(case: Case) -> Folded:
     """Promises 1 and 2."""
     found = folded(case)
     files = emit_all(found, ("qdq", "qoperator"), get("ort-cpu"))
-    parity = check(None, found.trained, found.model, files, "ort-cpu", [inputs(8, 2, spread=3.0)])
+    parity = check(Subject.of(found, files, "ort-cpu"), [inputs(8, 2, spread=3.0)])
     assert all(f.ok for f in parity.formats.values()), parity.failures
     return found
 
@@ -256,7 +256,7 @@ def test_an_origin_off_by_one_is_seen() -> None:
     codes = np.frombuffer(tensor.raw_data, np.uint8).copy()
     codes[0] += 1
     tensor.raw_data = codes.tobytes()
-    parity = check(None, found.trained, found.model, files, "ort-cpu", [inputs(8, 2, spread=3.0)])
+    parity = check(Subject.of(found, files, "ort-cpu"), [inputs(8, 2, spread=3.0)])
     assert any("more than ties" in line for line in parity.failures)
 
 

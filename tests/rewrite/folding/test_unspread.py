@@ -20,7 +20,7 @@ from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import edges, offsets, unspread
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from support import networks
 from support.networks import Case, Conv, Wired, inputs, quick_capture, train
@@ -52,7 +52,7 @@ def verified(case: Case) -> tuple[Folded, Parity, Any]:
     batches = [inputs(16, 2, spread=3.0)]
     return (
         made,
-        check(model, made.trained, made.model, files, "ort-cpu", batches, decisions=(made.tensors, made.layers)),
+        check(Subject.of(made, files, "ort-cpu"), batches, model=model),
         files["qoperator"],
     )
 
@@ -130,15 +130,7 @@ def test_above_a_silu_s_lowest_value_the_container_s_top_is_the_clamp(monkeypatc
     codes = integer.run(file, {file.graph.input[0].name: inputs(64, 5, spread=50.0).numpy()})[d.codes]
     assert codes.min() >= 240 and codes.max() == 255
     files = {"qoperator": file}
-    assert check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        "ort-cpu",
-        [inputs(16, 2, spread=3.0)],
-        decisions=(made.tensors, made.layers),
-    ).ok
+    assert check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model).ok
 
 
 def test_padded_consumers_keep_the_fine_grid():
@@ -288,7 +280,7 @@ def test_no_code_leaves_its_grid_however_far_from_zero_the_values_lie(
     x = inputs(16, 1, spread=3.0)
     made = fold(quick_capture(model), [x])
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(model, made.trained, made.model, files, "ort-cpu", [x], decisions=(made.tensors, made.layers))
+    parity = check(Subject.of(made, files, "ort-cpu"), [x], model=model)
     assert parity.ok, parity.failures
 
 
@@ -305,5 +297,5 @@ def test_codes_that_leave_their_grid_are_a_broken_promise(monkeypatch: pytest.Mo
     unwatched(monkeypatch)
     made = fold(captured, [x])
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(model, made.trained, made.model, files, "ort-cpu", [x], decisions=(made.tensors, made.layers))
+    parity = check(Subject.of(made, files, "ort-cpu"), [x], model=model)
     assert any("codes are none of its grid's" in line for line in parity.failures)
