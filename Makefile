@@ -22,8 +22,9 @@ JOBS            ?= 2
 PYTEST_ARGS     ?=
 ISA             ?=
 
-# JOBS test processes with one thread each: more only get in each other's way.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# JOBS test processes with one thread each: more only get in each other's way. They keep compiled modules, also where
+# the environment says not to: each process would compile all tests again.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help

@@ -1,10 +1,11 @@
-"""One exported bundle for all tests that look at bundles.
+"""Fixtures of all rooms: one exported bundle for the tests that look at bundles, and exports that take less time.
 
-It is shared: take `exported.copy(tmp_path)` before you change a file.
+The bundle is shared: take `exported.copy(tmp_path)` before you change a file.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import numpy as np

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
 from lsq_export.bench import BenchResult, RunOptions, collect, compare, timing
 from lsq_export.bench.float_model import float_model_of
-from lsq_export.cli import cli
+from support.commands import invoke
 from support.exported import Exported
 
 
@@ -140,16 +139,16 @@ def test_a_damaged_reference_is_named(exported: Exported, tmp_path: Path) -> Non
 
 def test_command(bundle: Path, tmp_path: Path) -> None:
     options = ["--runs", "3", "--pause", "0", "--threads", "1"]
-    result = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", str(tmp_path / "b.json")])
+    result = invoke("bench", str(bundle), *options, "--json", str(tmp_path / "b.json"))
     assert result.exit_code == 0, result.output
     for words in ("float", "qoperator", "baseline / it", "QLinearConv", "peak memory", "int8 peak"):
         assert words in result.stdout
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert [r["name"] for r in rows] == ["float", "qdq", "qoperator"]
     assert rows[0]["file_bytes"] > rows[2]["file_bytes"] == (bundle / "qoperator" / "model.onnx").stat().st_size
-    only = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", "-"])
+    only = invoke("bench", str(bundle), *options, "--json", "-")
     assert json.loads(only.stdout)["baseline"] == "float"
-    nowhere = CliRunner().invoke(cli, ["bench", str(bundle), *options, "--json", str(tmp_path / "no" / "b.json")])
+    nowhere = invoke("bench", str(bundle), *options, "--json", str(tmp_path / "no" / "b.json"))
     assert nowhere.exit_code == 2 and "cannot be written" in nowhere.stderr
 
 

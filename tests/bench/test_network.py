@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from onnx import numpy_helper
 from torch import nn
 
@@ -25,8 +25,8 @@ from lsq_export.bench.network import named_network, network_of_checkpoint, rando
 from lsq_export.bench.peer import peer_models
 from lsq_export.bench.sources import EXPORTED, REBUILT
 from lsq_export.bench.work import operations
-from lsq_export.cli import cli
 from lsq_export.training import checkpoint
+from support.commands import invoke
 from support.exported import Exported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,8 +34,7 @@ MODELS = ["float", "qdq", "qoperator", "quantize_static qdq", "quantize_static q
 FAST = ["--runs", "3", "--pause", "0", "--warmup", "1", "--threads", "1"]
 
 
-def bench(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["bench", *arguments])
+bench = partial(invoke, "bench")
 
 
 def loaded(subject: Subject, name: str) -> onnx.ModelProto:

@@ -10,17 +10,14 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from calib.errors import QuantizationError
 from lsq_export import targets
 from lsq_export.cli import cli, group
+from support.commands import invoke
 
 COMMANDS = list(group.COMMANDS)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments))
 
 
 def get(name: str) -> click.Command:
@@ -37,7 +34,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
         raise error
 
     monkeypatch.setattr(cli, "get_command", lambda ctx, name: command)
-    return run("targets")
+    return invoke("targets")
 
 
 def one_line(result: Result) -> str:
@@ -56,19 +53,19 @@ def test_every_command_and_option_is_documented(name: str) -> None:
             assert parameter.help.rstrip("] ").endswith(".") or "[default" in parameter.help, (
                 f"{name} {parameter.opts}: end the help with a period"
             )
-    result = run(name, "--help")
+    result = invoke(name, "--help")
     assert result.exit_code == 0 and result.stdout.startswith(f"Usage: {cli.name} {name}")
 
 
 def test_group_help_lists_every_command() -> None:
-    shown = run("--help").stdout
+    shown = invoke("--help").stdout
     assert all(f"  {name} " in shown for name in COMMANDS)
     for line in group.COMMANDS.values():
         assert line.split()[0] in shown
 
 
 def test_version() -> None:
-    assert run("--version").stdout.startswith("lsq-export 0.")
+    assert invoke("--version").stdout.startswith("lsq-export 0.")
 
 
 @pytest.mark.parametrize(
@@ -87,12 +84,12 @@ def test_version() -> None:
     ],
 )
 def test_bad_input_is_one_line_and_2(arguments: list[str], says: str) -> None:
-    result = run(*arguments)
+    result = invoke(*arguments)
     assert result.exit_code == 2 and says in one_line(result) and result.stdout == ""
 
 
 def test_no_arguments_show_the_help() -> None:
-    result = run()
+    result = invoke()
     assert result.exit_code == 2 and "Usage:" in result.output
 
 
@@ -141,8 +138,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 
 def test_targets() -> None:
-    assert "ort-cpu" in run("targets").stdout
-    rows = json.loads(run("targets", "--json").stdout)
+    assert "ort-cpu" in invoke("targets").stdout
+    rows = json.loads(invoke("targets", "--json").stdout)
     assert [row["name"] for row in rows] == targets.names()
     assert targets.get("ort-cpu").formats == ("qdq", "qoperator")
     with pytest.raises(QuantizationError, match=r"target 'tpu' is unknown: use ort-cpu, native-low-bit"):

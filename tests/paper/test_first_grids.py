@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
-from click.testing import Result as Invoked
 
 import models.paper.grids_file
 from calib.errors import QuantizationError
@@ -22,6 +21,7 @@ from models.paper.grids_file import NAME, FirstGrids, GridsFile, read
 from models.paper.plan import Run, starts
 from models.paper.render import markdown, write
 from models.paper.runs import first_model, load_data, make_float
+from support.commands import invoke
 from support.made_up_runs import ONE, SMALL, help_of, recorded, result
 
 ROW = FirstGrids(
@@ -252,15 +252,14 @@ def test_first_grids_of_other_settings_are_refused(tmp_path: Path) -> None:
 # the command
 
 
-def invoke(*arguments: str) -> Invoked:
-    return CliRunner().invoke(command, [*arguments])
+call = partial(invoke, command=command)
 
 
 def test_the_command_takes_settings_and_float_model_from_the_record(tmp_path: Path) -> None:
     recorded(tmp_path / "runs.jsonl", [result(ONE, 0.5)])
     record = "--record", str(tmp_path / "runs.jsonl")
     out = tmp_path / "results" / NAME
-    done = invoke("--network", "tiny", "--bits", "2", *record, "--out", str(out), "--json")
+    done = call("--network", "tiny", "--bits", "2", *record, "--out", str(out), "--json")
     assert done.exit_code == 0, done.output
     found = read(out)
     assert (
@@ -270,7 +269,7 @@ def test_the_command_takes_settings_and_float_model_from_the_record(tmp_path: Pa
     )
     (model,) = (tmp_path / "float").iterdir()
     before = model.stat().st_mtime_ns
-    again = invoke("--network", "tiny", "--bits", "2", *record)
+    again = call("--network", "tiny", "--bits", "2", *record)
     assert again.exit_code == 0 and "tiny, A2: first grids, means over 6 layers" in again.stdout
     assert f"{found.rows[0].constant:.1%}" in again.stdout and model.stat().st_mtime_ns == before
 
@@ -286,7 +285,7 @@ def test_bad_input_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = invoke(*arguments)
+    done = call(*arguments)
     assert (
         done.exit_code == 2
         and message in done.stderr

@@ -12,12 +12,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
-from click.testing import Result as Invoked
 
 import lsq_export.files.tensor_file
 import models.paper.runs
@@ -41,6 +40,7 @@ from models.paper.runs import float_path, measure, sign_inputs
 from models.paper.statistics import Estimate, f_test
 from models.paper.tables import table_1, table_2, table_3
 from models.paper_tables import command
+from support.commands import invoke
 from support.made_up_runs import ONE, SMALL, help_of, recorded, result
 
 ROOT = Path(__file__).parents[2]
@@ -561,8 +561,7 @@ def test_configuration_1s_signs_the_inputs_of_linear_bottlenecks(data: Dataset) 
 # the command
 
 
-def invoke(*arguments: str) -> Invoked:
-    return CliRunner().invoke(command, [*arguments])
+call = partial(invoke, command=command)
 
 
 def small(path: Path, *more: str) -> list[str]:
@@ -603,10 +602,10 @@ def test_a_series_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(models.paper.series, "measure", killed)
-        assert invoke(*small(path)).exit_code == 130
+        assert call(*small(path)).exit_code == 130
     before = path.read_text()
     assert len(before.splitlines()) == 2
-    done = invoke(*small(path, "--json"))
+    done = call(*small(path, "--json"))
     assert done.exit_code == 0, done.output
     assert path.read_text().startswith(before) and [r.init for r in Record(path).results] == ["minmax", "lsq", "mse"]
     shown = json.loads(done.stdout)
@@ -614,8 +613,8 @@ def test_a_series_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     assert [e["difference"] for e in shown["table3"] if e["lsq"]["network"] == "tiny"] == [None] * 3
     whole = path.read_bytes()
     monkeypatch.setattr(models.paper.series, "measure", killed)  # nothing is left to run: never called
-    assert invoke(*small(path)).exit_code == 0 and path.read_bytes() == whole
-    again = invoke(*small(path), "--epochs", "0")
+    assert call(*small(path)).exit_code == 0 and path.read_bytes() == whole
+    again = call(*small(path), "--epochs", "0")
     assert again.exit_code == 2 and "settings of tiny differ (phase:" in again.stderr and path.read_bytes() == whole
 
 
@@ -638,7 +637,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
 
 def test_render_writes_the_files(tmp_path: Path) -> None:
     recorded(tmp_path / "runs.jsonl", synthetic(gaining(0.05, 0.02)))
-    done = invoke("--render", "--record", str(tmp_path / "runs.jsonl"), "--results", str(tmp_path / "out"))
+    done = call("--render", "--record", str(tmp_path / "runs.jsonl"), "--results", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "RESULTS.md").read_text().startswith(MARK)
     assert "efficientnet_b0: accuracy" in done.stdout and "wrote" in done.stdout
@@ -657,7 +656,7 @@ def test_bad_input_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = invoke(*arguments)
+    done = call(*arguments)
     assert done.exit_code == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

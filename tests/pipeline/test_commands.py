@@ -12,14 +12,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import lsq_export
-from lsq_export.cli import cli
 from lsq_export.data.loading import load
 from lsq_export.training import checkpoint
 from lsq_export.training.fit import predict
 from lsq_export.verification.runtime import Session
+from support.commands import invoke
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 USERS_NET = """
@@ -39,7 +39,7 @@ def build(num_classes, in_channels):
 
 
 def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     return result
 
@@ -175,13 +175,13 @@ def test_demo(tmp_path: Path) -> None:
         "float_accuracy"
     ] < 1
     assert lsq_export.open_bundle(out / "bundle").manifest["source"]["data"] == "digits"
-    again = CliRunner().invoke(cli, ["demo", "--out", str(out)])
+    again = invoke("demo", "--out", str(out))
     assert (
         again.exit_code == 2 and "--force to replace an earlier demo" in again.stderr and again.stderr.count("\n") == 1
     )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("ten years of work")
-    kept = CliRunner().invoke(cli, ["demo", "--out", str(tmp_path / "mine"), "--force"])
+    kept = invoke("demo", "--out", str(tmp_path / "mine"), "--force")
     assert kept.exit_code == 2 and "holds no earlier demo" in kept.stderr
 
 
@@ -258,7 +258,7 @@ def test_a_users_own_models_package(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(command: tuple[str, ...], tmp_path: Path) -> None:
-    result = CliRunner().invoke(cli, [*command, str(tmp_path / "no" / "file.json")])
+    result = invoke(*command, str(tmp_path / "no" / "file.json"))
     assert (
         result.exit_code == 2
         and "file.json cannot be written (there is no directory" in result.stderr

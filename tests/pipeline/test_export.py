@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
@@ -24,12 +24,12 @@ import calib
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export import integer
-from lsq_export.cli import cli
 from lsq_export.graph.capture import Captured, capture
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.rewrite.fold import fold
 from lsq_export.verification.runtime import Session, integer_tensors
 from support import badnets
+from support.commands import invoke
 from support.exported import SHAPE, Exported, content, images, save
 
 FORMATS = ("qdq", "qoperator")
@@ -371,7 +371,7 @@ def command(tmp_path: Path, *arguments: str) -> Result:
     """`lsq-export export … --out <tmp_path>/cli/bundle`, which must refuse in one line and leave nothing behind."""
     out = tmp_path / "cli"
     out.mkdir()
-    result = CliRunner().invoke(cli, ["export", *arguments, "--out", str(out / "bundle")])
+    result = invoke("export", *arguments, "--out", str(out / "bundle"))
     assert result.exit_code == 2 and result.stdout == "" and content(out) == {}, result.output
     assert (
         result.stderr.startswith("error: ")
@@ -566,7 +566,7 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
         "--out",
         str(out),
     ]
-    result = CliRunner().invoke(cli, ["train", *arguments])
+    result = invoke("train", *arguments)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not out.exists()
     assert (
         says in result.stderr or name == "no_layers"
@@ -650,7 +650,7 @@ def test_a_directory_that_is_not_empty_is_named(exported: Exported, tmp_path: Pa
         ([], "is not empty: give another, or use --force"),
         (["--force"], "holds no bundle, so it is not replaced"),
     ):
-        result = CliRunner().invoke(cli, ["export", str(exported.checkpoint), "--out", str(tmp_path / "out"), *more])
+        result = invoke("export", str(exported.checkpoint), "--out", str(tmp_path / "out"), *more)
         assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
     assert content(tmp_path) == {"out/thesis.txt": b"ten years of work"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from lsq_export.cli.group import COMMANDS, cli
+from lsq_export.cli.group import COMMANDS
+from support.commands import invoke
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -47,6 +47,6 @@ def test_commands_and_options_exist() -> None:
     for line in lines:
         _, command, *rest = line.split()
         assert command in COMMANDS
-        text = CliRunner().invoke(cli, [command, "--help"]).output
+        text = invoke(command, "--help").output
         assert all(word in text for word in rest if word.startswith("--")), line
     assert {"train", "export", "verify", "inspect", "bench"} <= {line.split()[1] for line in lines}

@@ -74,7 +74,7 @@ def test_a_gate_has_a_grid_of_its_own_and_the_fold_changes_almost_no_code(activa
     net, model = prepared(lambda: gated(activation), first_last_bits=None)
     with torch.no_grad(), bypassed(model):
         assert torch.allclose(model(inputs(4, 2)), net(inputs(4, 2)), atol=1e-6)
-    calib.initialize(model, [inputs(16, 1)])
+    calib.initialize(model, [inputs(16, 1)], "minmax")
     gates = [name for name in lsq_export.quantizers(model) if gate.rpartition("_")[2] in name]
     assert len(gates) == 2
     shares = {}
@@ -275,7 +275,7 @@ def split_by(groups: int) -> nn.Module:
 @pytest.mark.parametrize("groups", [1, 4])
 def test_a_split_behind_a_layer_has_a_grid_as_the_fold_needs_one_there(groups: int) -> None:
     _, model = prepared(lambda: split_by(groups), first_last_bits=None)
-    calib.initialize(model, [inputs(16, 1)])
+    calib.initialize(model, [inputs(16, 1)], "minmax")
     assert "edges.relu" in lsq_export.quantizers(model)
     made = fold(networks.quick_capture(model), [inputs(16, 1)])
     assert [d.name for d in made.tensors if d.kind == "edge"] == ["d.output"]  # nothing inside is left to calibration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export.report import render
+from support.commands import invoke
 from support.exported import Exported
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}

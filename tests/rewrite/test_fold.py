@@ -15,7 +15,7 @@ from calib import QuantizationError
 from lsq_export import integer
 from lsq_export.rewrite.contract.decisions import Remainder
 from lsq_export.rewrite.emit import emit_all
-from lsq_export.rewrite.fold import Folded, fold
+from lsq_export.rewrite.fold import fold
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
@@ -34,7 +34,7 @@ def verified(
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_promise_holds(name: str):
-    files, parity = verified(trained(name), folded(name))
+    parity, files = verified(trained(name), folded(name), [inputs(8, 2, spread=3.0), inputs(8, 5, spread=0.5)])
     assert parity.ok, parity.failures
     for found in parity.formats.values():
         assert (found.reference_mismatch, found.accumulator_mismatch, found.output_mismatch, found.altered) == (

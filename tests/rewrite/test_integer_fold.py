@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import onnx
@@ -87,6 +88,7 @@ class Net(torch.nn.Module):
         return self.head(self.b(y).mean((2, 3)))
 
 
+@cache
 def folded(
     bits: int, *, first_last_bits: int | None = 8, offset: str = "real"
 ) -> tuple[torch.nn.Module, Folded, torch.Tensor]:

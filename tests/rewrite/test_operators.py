@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,16 @@ def network(function: Callable[[torch.Tensor], torch.Tensor], *, of_a_sum: bool 
     return networks.Wired(forward, a=nn.Conv2d(3, 4, 3, padding=1), b=last, **extra)
 
 
+@cache
+def case_of(function: Callable[[torch.Tensor], torch.Tensor], of_a_sum: bool) -> networks.Case:
+    return networks.Case(lambda: network(function, of_a_sum=of_a_sum), LOW)
+
+
 def folded(
     function: Callable[[torch.Tensor], torch.Tensor], *, of_a_sum: bool = False, how: str = "strided"
 ) -> tuple[nn.Module, Folded]:
-    torch.manual_seed(5)
-    model = networks.train(networks.Case(lambda: network(function, of_a_sum=of_a_sum), LOW))
-    return model, fold(networks.quick_capture(model), [inputs(16, 1)], how)
+    case = case_of(function, of_a_sum)
+    return networks.trained(case), fold(networks.captured(case), [inputs(16, 1)], how)
 
 
 def verified(model: nn.Module, made: Folded) -> tuple[Parity, onnx.ModelProto]:

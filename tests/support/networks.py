@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import pytest
 import torch
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
 from torch import nn
-from torch.onnx._internal.exporter import _registration
 
 import calib
 import lsq_export
@@ -74,9 +72,11 @@ def small_gamma(layer: Any, *values: float) -> Any:
     return layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """build: the float model. config: for QATConfig. wide: weight scales times 0.3, so that codes saturate at both
+    """One object is one case, whose network is trained and captured once per process.
+
+    build: the float model. config: for QATConfig. wide: weight scales times 0.3, so that codes saturate at both
     ends.
 
     offsets: β = offset · s for the named quantizers. shift: β of every asymmetric grid moves by up to that many steps,
@@ -318,33 +318,46 @@ def inputs(count: int, seed: int, shape: tuple[int, ...] = SHAPE, *, spread: flo
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-@cache
-def trained(name: str) -> nn.Module:
-    return train(ZOO[name])
+def case_of(network: str | Case) -> Case:
+    """A case, which may be given by its name in the zoo."""
+    return ZOO[network] if isinstance(network, str) else network
 
 
 @cache
-def captured(name: str) -> Captured:
-    return quick_capture(trained(name), ZOO[name].shape)
+def trained(network: str | Case) -> nn.Module:
+    """Do not change it: `train` makes one of your own."""
+    return train(case_of(network))
+
+
+@cache
+def captured(network: str | Case) -> Captured:
+    """Do not change its graph: copy it."""
+    return quick_capture(trained(network), case_of(network).shape)
 
 
 def quick_capture(model: nn.Module, shape: tuple[int, ...] = SHAPE) -> Captured:
-    """torch's exporter builds its table of operators anew each time, which takes as long as the export;
-
-    here it is built once.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registration.ONNXRegistry, "from_torchlib", staticmethod(_torchlib))
+    """`capture` for inputs of a shape."""
+    with operator_tables_made_once():
         return capture(model, inputs(2, 1, shape))
 
 
-_torchlib = lru_cache(_registration.ONNXRegistry.from_torchlib)
-
-
 @cache
-def folded(name: str) -> Folded:
+def folded(network: str | Case) -> Folded:
     """Do not change its graphs: copy them."""
-    return fold(captured(name), [inputs(16, 1, ZOO[name].shape)])
+    return fold(captured(network), [inputs(16, 1, case_of(network).shape)])
+
+
+def verified(
+    model: nn.Module, made: Folded, batches: Sequence[torch.Tensor] = ()
+) -> tuple[Parity, dict[str, onnx.ModelProto]]:
+    """What verification says of a fold in both formats, and the files.
+
+    batches: without any, inputs beyond the calibrated range.
+    """
+    files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
+    decisions = made.tensors, made.layers
+    x = batches or [inputs(16, 2, spread=3.0)]
+    return check(model, made.trained, made.model, files, ORT_CPU.name, x, decisions=decisions), files
 
 
 def before(name: str, stage: str) -> ir.Model:

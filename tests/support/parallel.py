@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from support.networks import LOW, Case, Conv, Wired, norm
 
+Items = tuple[tuple[str, Any], ...]
 STEPS = {"d3.input": -0.3, "d5.input": -0.45, "p1.input": -1.2, "p2.input": 0.7, "fc.input": -0.1}
 
 
@@ -39,6 +41,12 @@ def mixed(
     )
 
 
-def case_of(activation: Any = F.silu, bits: int = 4, offsets: dict[str, float] | None = None, **keywords: Any) -> Case:
+def case_of(activation: Any = F.silu, bits: int = 4, offsets: dict[str, float] = STEPS, **keywords: Any) -> Case:
+    """The same object for the same arguments. keywords: of `mixed`."""
+    return _case_of(activation, bits, tuple(offsets.items()), tuple(keywords.items()))
+
+
+@cache
+def _case_of(activation: Any, bits: int, offsets: Items, keywords: Items) -> Case:
     config = {**LOW, "weight_bits": bits, "activation_bits": bits}
-    return Case(lambda: mixed(activation, **keywords), config, offsets=STEPS if offsets is None else offsets)
+    return Case(lambda: mixed(activation, **dict(keywords)), config, offsets=dict(offsets))

@@ -51,7 +51,7 @@ Arrays = dict[str, np.ndarray]
 def _data() -> Dataset:
     data = load("digits", image_size=16, channels=1)
     x, y = data.train.fetch(torch.arange(SAMPLES))
-    test = data.test.fetch(torch.arange(len(data.test)))
+    test = data.test.fetch(torch.arange(SAMPLES))
     return replace(data, train=TensorSplit(x.double(), y), test=TensorSplit(test[0].double(), test[1]))
 
 
@@ -191,7 +191,7 @@ def test_shared_statistics_are_those_of_one_process() -> None:
 
 
 def leave(how: str) -> None:
-    with launch("cpu", timeout=datetime.timedelta(seconds=4)) as processes:
+    with launch("cpu", timeout=datetime.timedelta(seconds=3)) as processes:
         processes.sums(1.0)
         if processes.rank == 1:
             if how == "error":
@@ -201,7 +201,7 @@ def leave(how: str) -> None:
             if how == "Ctrl-C":
                 raise KeyboardInterrupt
             if how == "hang":
-                time.sleep(8)
+                time.sleep(6)
         processes.sums(2.0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from calib.errors import QuantizationError
 from lsq_export.cli import cli
@@ -18,6 +18,7 @@ from lsq_export.qat.prepare_model import quantizers
 from lsq_export.training import checkpoint, float_phase, low_bit_phase
 from lsq_export.training.fit import evaluate
 from lsq_export.training.job import Job, train_float
+from support.commands import invoke
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def train(data: str, out: Path, *more: str) -> Result:
         "16",
         *more,
     ]
-    return CliRunner().invoke(cli, arguments)
+    return invoke(*arguments)
 
 
 def test_train_writes_a_checkpoint_that_restores(data: str, tmp_path: Path) -> None:

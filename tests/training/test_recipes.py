@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from safetensors.torch import load_file
 from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export import models
-from lsq_export.cli import cli
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.qat import kernels, memory
 from lsq_export.qat.prepare_model import quantizers
@@ -25,6 +24,7 @@ from lsq_export.training.fit import FINETUNE, PRETRAIN, PRETRAIN_ADAM, Recipe, e
 from lsq_export.training.job import Job, train_low_bit
 from lsq_export.training.loop import Loop
 from lsq_export.training.optimizer import make_optimizer, make_schedule
+from support.commands import invoke
 from support.small_digits import quantized, small_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -176,7 +176,7 @@ def _train(out: Path, *more: str) -> Result:
         "--device",
         "cpu",
     ]
-    return CliRunner().invoke(cli, [*arguments, "--float-epochs", "1", "--epochs", "1", *more])
+    return invoke(*arguments, "--float-epochs", "1", "--epochs", "1", *more)
 
 
 def test_files_of_a_run(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ TRAIN = [
     "--data",
     "digits",
     "--image-size",
-    "16",
+    "8",
     "--float-epochs",
     "0",
     "--epochs",
@@ -256,7 +256,7 @@ TRAIN = [
 
 
 def _trained(path: Path, *options: str) -> dict[str, torch.Tensor]:
-    result = CliRunner().invoke(cli, [*TRAIN, "--out", str(path), *options])
+    result = invoke(*TRAIN, "--out", str(path), *options)
     assert result.exit_code == 0, result.output
     return load_file(path)
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -31,6 +30,7 @@ from lsq_export.qat.prepare_model import prepare
 from lsq_export.training.fit import Recipe, fit
 from lsq_export.training.loop import Loop
 from lsq_export.training.state import State, StateFile, option
+from support.commands import invoke
 from support.ranks import PROCESSES
 from support.small_digits import quantized, small_digits
 
@@ -190,7 +190,7 @@ COMMAND = [
     "--data",
     "digits",
     "--image-size",
-    "16",
+    "8",
     "--batch-size",
     "256",
     "--device",
@@ -329,7 +329,7 @@ def test_killed_by_the_clock(whole: tuple[Path, int], tmp_path: Path) -> None:
 
 # What is refused.
 def _refused(arguments: list[str], says: str) -> None:
-    result = CliRunner().invoke(cli, ["train", *arguments])
+    result = invoke("train", *arguments)
     assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1, result.stderr
 
 
@@ -353,7 +353,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--distill", "0.25"], "had --distill 0.5, this one has 0.25"),
         (["--float-epochs", "3"], "had --float-epochs 2, this one has 3"),
         (["--float-checkpoint", "f.safetensors"], "had --float-checkpoint no value, this one has f.safetensors"),
-        (["--image-size", "24"], "had --image-size 16, this one has 24"),
+        (["--image-size", "24"], "had --image-size 8, this one has 24"),
     ],
 )
 def test_another_job_names_the_option(options: list[str], says: str, killed: Path) -> None:
@@ -386,7 +386,7 @@ def test_every_field_of_a_job_has_an_option() -> None:
     """So that a message can name it."""
     from lsq_export.training.job import Job
 
-    text = CliRunner().invoke(cli, ["train", "--help"]).output
+    text = invoke("train", "--help").output
     without = {"--momentum", "--weight-decay", "--warmup", "--augment", "--clip-norm", "--data"}  # fixed by the recipes
     names = [
         f"{part}.{name}"

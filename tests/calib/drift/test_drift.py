@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from torch import nn
 
 import calib
@@ -23,7 +23,6 @@ from calib.drift import DriftMonitor, compare, measure, reinitialize
 from calib.drift.range_use import RangeCounter, RangeUse
 from calib.errors import QuantizationError
 from lsq_export import models
-from lsq_export.cli import cli
 from lsq_export.data import loading as data
 from lsq_export.qat.prepare_model import quantizers
 from lsq_export.training import checkpoint, job
@@ -345,8 +344,7 @@ def drifted(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> s
     return f"npz:{directory / 'x2.npz'}"
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["drift", *map(str, arguments)])
+run = partial(invoke, "drift")
 
 
 def refused(result: Result, says: str) -> None:

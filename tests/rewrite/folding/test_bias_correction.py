@@ -12,7 +12,6 @@ import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner
 from torch import nn
 
 import lsq_export
@@ -28,6 +27,7 @@ from lsq_export.targets import get
 from lsq_export.verification.check import Subject, check
 from lsq_export.verification.fold_costs import FOLDS, fold_costs
 from support import parallel
+from support.commands import invoke
 from support.exported import Exported, images, prepared
 from support.networks import LOW, ZOO, Case, Conv, captured, find, inputs, quick_capture, set_constant, train
 from support.passes import spoil, unwatched
@@ -289,10 +289,10 @@ def test_export_says_what_moved_and_keeps_its_promises(tmp_path: Path) -> None:
 
 def test_commands(exported: Exported, tmp_path: Path) -> None:
     arguments = [str(exported.checkpoint), "--data", exported.data]
-    result = CliRunner().invoke(cli, ["export", *arguments, "--out", str(tmp_path / "out"), "--bias-correction"])
+    result = invoke("export", *arguments, "--out", str(tmp_path / "out"), "--bias-correction")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert result.exit_code == 0 and manifest["bias_correction"]["summary"] in result.output
-    table = CliRunner().invoke(cli, ["folds", *arguments, "--bias-correction", "--out", str(tmp_path / "folds.json")])
+    table = invoke("folds", *arguments, "--bias-correction", "--out", str(tmp_path / "folds.json"))
     assert table.exit_code == 0 and "strided + bias correction" in table.stdout
     rows = json.loads((tmp_path / "folds.json").read_text())
     assert [(row["fold"], row["bias_correction"]) for row in rows] == [

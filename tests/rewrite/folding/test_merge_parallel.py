@@ -35,22 +35,18 @@ from lsq_export.verification.check import Subject, check
 from lsq_export.verification.fold_costs import compare_folds
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
-from support.networks import Case, Conv, Wired, find, inputs, operators, quick_capture, train, values
+from support.networks import Case, Conv, Wired, captured, find, folded, inputs, operators, quick_capture, train, values
 from support.parallel import STEPS, case_of
 
 FLOAT64 = 1e-6  # relative: the ratios of steps are kept as float32
 
 
 def unmerged(case: Case) -> ir.Model:
-    model = quick_capture(train(case)).model
+    model = copy(captured(case).model)
     split_to_slices(model)
     normalize(model)
     freeze_weights(model)
     return model
-
-
-def folded(case: Case) -> Folded:
-    return fold(quick_capture(train(case)), [inputs(16, 1)])
 
 
 def holds(case: Case) -> Folded:
@@ -197,7 +193,7 @@ def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:
     model = unmerged(Case(dilated, networks.LOW))
     merge_parallel(model)
     assert operators(model).count("Concat") == 1 and operators(model).count("Slice") == 2
-    holds(Case(dilated, networks.LOW))
+    holds(case)
 
 
 def test_kernels_whose_outputs_only_happen_to_have_one_size_stay_apart() -> None:

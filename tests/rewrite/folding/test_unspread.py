@@ -4,6 +4,7 @@ the trained one.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ def network(padding: int = 0) -> Any:
     )
 
 
+@cache
 def case_of(bits: int = 4, padding: int = 0) -> Case:
     return Case(lambda: network(padding), {"first_last_bits": None, "weight_bits": bits, "activation_bits": bits})
 
@@ -105,8 +107,8 @@ def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.Monke
     with torch.no_grad():
         model.get_submodule("b.input_quantizer").scale.mul_(0.5)
         model.get_submodule("b.input_quantizer").offset.fill_(0.1)  # and a SiLU reaches below the grid, down to -0.28
-    captured = quick_capture(model)
-    kept = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
+    narrow = quick_capture(model)
+    kept = learned(fold(narrow, [inputs(16, 1, spread=4.0)]))["b.input"]
     monkeypatch.setattr(unspread, "ROOM", np.inf)
     with pytest.raises(QuantizationError, match="codes differ after the pass place_offsets"):
         fold(captured, [inputs(16, 1, spread=4.0)])
@@ -161,6 +163,7 @@ def test_no_codes_of_its_own_without_an_edge():
 # Offsets on multiples of the scale: real zero is one of the codes.
 
 
+@cache
 def integral_case(bits: int = 4, padding: int = 1) -> Case:
     case = case_of(bits, padding)
     return Case(case.build, {**case.config, "offset": "integer"})
@@ -195,10 +198,10 @@ def test_integer_offsets_need_neither_edges_nor_sums(bits: int, monkeypatch: pyt
 
 def test_codes_of_integer_offsets_end_at_p(monkeypatch: pytest.MonkeyPatch):
     x = inputs(64, 5, spread=50.0).numpy()  # far beyond what calibration saw
-    captured = quick_capture(train(integral_case()))
+    captured_case = captured(integral_case())
 
     def highest() -> dict[str, int]:
-        made = fold(captured, [inputs(16, 1)])
+        made = fold(captured_case, [inputs(16, 1)])
         file = emit_all(made, FORMATS, get("ort-cpu"))["qoperator"]
         codes = integer.run(file, {file.graph.input[0].name: x})
         assert all(codes[d.codes].min() >= d.origin for d in learned(made).values())
@@ -217,8 +220,7 @@ def test_coarse_biases_spread_integer_offsets_without_an_edge(monkeypatch: pytes
 
 
 def test_the_integer_fold_takes_the_same_codes():
-    captured = quick_capture(train(integral_case()))
-    strided, narrow = (learned(fold(captured, [inputs(16, 1)], how)) for how in ("strided", "integer"))
+    strided, narrow = (learned(fold(captured(integral_case()), [inputs(16, 1)], how)) for how in ("strided", "integer"))
     assert {n: (d.scale, d.zero_point - d.origin) for n, d in strided.items()} == {
         n: (d.scale, d.zero_point) for n, d in narrow.items()
     }
