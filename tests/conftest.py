@@ -5,7 +5,6 @@ The bundle is shared: take `exported.copy(tmp_path)` before you change a file.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import numpy as np

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export.report import render
-from support.commands import invoke
 from support.exported import Exported
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}

@@ -15,7 +15,7 @@ from calib import QuantizationError
 from lsq_export import integer
 from lsq_export.rewrite.contract.decisions import Remainder
 from lsq_export.rewrite.emit import emit_all
-from lsq_export.rewrite.fold import fold
+from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity

@@ -27,7 +27,10 @@ from lsq_export.graph.notes import BITS
 from lsq_export.graph.read import MARKER_DOMAIN, is_op
 from lsq_export.rewrite.contract.passes import State
 from lsq_export.rewrite.contract.run import Runner
+from lsq_export.rewrite.emit import check, emit_all
 from lsq_export.rewrite.fold import STRIDED, Folded, fold
+from lsq_export.verification.parity import Parity
+from support.exporter import operator_tables_made_once
 
 SHAPE = (3, 9, 9)
 Conv = nn.Conv2d

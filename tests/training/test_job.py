@@ -12,7 +12,6 @@ import torch
 from click.testing import Result
 
 from calib.errors import QuantizationError
-from lsq_export.cli import cli
 from lsq_export.data.loading import load
 from lsq_export.qat.prepare_model import quantizers
 from lsq_export.training import checkpoint, float_phase, low_bit_phase

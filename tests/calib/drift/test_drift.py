@@ -27,6 +27,7 @@ from lsq_export.data import loading as data
 from lsq_export.qat.prepare_model import quantizers
 from lsq_export.training import checkpoint, job
 from lsq_export.training import fit as train
+from support.commands import invoke
 from support.range_oracle import agree, oracle
 
 FIRST, LAST = "conv1.input", "fc.input"

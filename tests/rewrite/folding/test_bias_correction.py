@@ -17,7 +17,6 @@ from torch import nn
 import lsq_export
 from calib.errors import QuantizationError
 from calib.folding.bias_correction import LEAST_IMAGES, ChannelErrors
-from lsq_export.cli import cli
 from lsq_export.graph.layers import bias_of, layer_of, output_grid_of, set_bias
 from lsq_export.graph.read import constant_of
 from lsq_export.rewrite.emit import emit_all

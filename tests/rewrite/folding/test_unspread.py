@@ -24,7 +24,7 @@ from lsq_export.targets import get
 from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from support import networks
-from support.networks import Case, Conv, Wired, inputs, quick_capture, train
+from support.networks import Case, Conv, Wired, captured, inputs, quick_capture, train
 from support.passes import unwatched
 
 FORMATS = ("qdq", "qoperator")
