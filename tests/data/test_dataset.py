@@ -29,7 +29,7 @@ def test_drop_single_leaves_out_a_last_batch_of_one(digits: Dataset) -> None:
     assert len(digits.batches("test", 358, drop_single=True)) == 1
 
 
-def test_batches_behind_a_step_and_shares_of_ranks(digits: Dataset) -> None:
+def test_batches_after_a_step_and_shares_of_ranks(digits: Dataset) -> None:
     options: dict[str, Any] = {"shuffle": 3, "augment": True, "limit": 23}
     whole = list(digits.batches("train", 64, **options))  # 22 of 64 and one of 30
     rest = digits.batches("train", 64, skip=20, **options)
