@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,51 +33,68 @@ def module_head(path: Path) -> str:
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
 
-def _heads() -> list[tuple[Path, str]]:
-    """(file, docstring) of every rewrite that says what it turns into what."""
-    found = [(path, module_head(path)) for path in sorted(PASSES.rglob("*.py"))]
-    return [(path, head) for path, head in found if "=>" in head]
+def _sentence(head: str) -> str:
+    """The first sentence of a module's head, without its name."""
+    return re.sub(r"^[a-z_ ]+: ", "", " ".join(head.split("\n\n")[0].split()))
+
+
+def _passes() -> list[Any]:
+    """The passes of all folds, in order."""
+    return list(importlib.import_module("lsq_export.rewrite.fold").STRIDED)
+
+
+def _file_of(step: Any) -> Path:
+    return Path(str(sys.modules[step.run.__module__].__file__))
 
 
 def pass_table() -> str:
-    """One row for each rewrite: the file, and the first sentence of its docstring.
+    """One row for each pass of the folds, in order, as `lsq_export.rewrite.fold.FOLDS` has them."""
+    folds = importlib.import_module("lsq_export.rewrite.fold").FOLDS
+    rows = [
+        (
+            f"[`{step.name}`](#pass-{_file_of(step).stem})",
+            _sentence(step.rule),
+            ", ".join(name for name, passes in folds.items() if step in passes),
+            f"{step.keeps.value}: {step.because}" if step.because else step.keeps.value,
+            "; ".join(condition.text for condition in step.ensures),
+        )
+        for step in _passes()
+    ]
+    return table(("pass", "what it does", "folds", "what it keeps", "what holds after it"), rows)
 
-    The order is that of the files; `lsq_export.rewrite.fold.PASSES` is the place to take names and order from.
-    """
-    rows = []
-    for path, head in _heads():
-        sentence = " ".join(head.split("\n\n")[0].split())
-        rows.append((f"[`{path.stem}`](#pass-{path.stem})", re.sub(r"^[a-z_ ]+: ", "", sentence)))
+
+def _lowerings() -> list[Path]:
+    return [path for path in sorted((PASSES / "lowering").glob("*.py")) if "=>" in module_head(path)]
+
+
+def lowering_table() -> str:
+    """One row for each rewrite of the folded graph into the operators of a format."""
+    rows = [(f"[`{path.stem}`](#pass-{path.stem})", _sentence(module_head(path))) for path in _lowerings()]
     return table(("rewrite", "what it does"), rows)
 
 
 def pass_heads() -> str:
-    """The whole docstring of each rewrite: what it turns into what, and why that is exact."""
-    parts = []
-    for path, head in _heads():
-        parts.append(f"### {path.stem} {{#pass-{path.stem}}}\n\n`{path.relative_to(ROOT)}`\n\n```text\n{head}\n```\n")
-    return "\n".join(parts)
+    """The whole head of each file: what it turns into what, and why that is exact."""
+    first = [_file_of(step) for step in _passes()]
+    parts = [path for path in sorted(PASSES.rglob("*.py")) if "=>" in module_head(path)]
+    ordered = [*dict.fromkeys(first), *(path for path in parts if path not in first)]
+    sections = (
+        f"### {path.stem} {{#pass-{path.stem}}}\n\n`{path.relative_to(ROOT)}`\n\n```text\n{module_head(path)}\n```\n"
+        for path in ordered
+    )
+    return "\n".join(sections)
 
 
 def operator_table() -> str:
-    """Every ONNX operator that a captured graph may hold after normalization, and what becomes of it.
-
-    `lsq_export.graph.operators.OPERATORS` is the place to take the rows from, once it exists.
-    """
-    normalize = importlib.import_module("lsq_export.rewrite.normalizing.normalize")
-    islands = importlib.import_module("lsq_export.graph.islands")
-    kinds = (
-        (normalize.LINEAR, "linear: integer sums of products, requantized once (E9)"),
-        (normalize.CODE_PRESERVING, "moves codes, so that any grid goes through unchanged"),
-        (normalize.CLAMPS, "clamp: becomes a clamp of codes (E10)"),
-        (normalize.ARITHMETIC, "integer operator between two grids"),
-        (("BatchNormalization",), "goes into the layer before it (E8)"),
-        (islands.ISLANDS, "stays float between two grids: an island"),
-    )
-    return table(
-        ("ONNX operator", "what becomes of it"),
-        [(f"`{name}`", kind) for names, kind in kinds for name in sorted(names)],
-    )
+    """The table of operators, `lsq_export.graph.operators.OPERATORS`."""
+    operators = importlib.import_module("lsq_export.graph.operators").OPERATORS.values()
+    rows = []
+    for row in operators:
+        notes = [row.note] if row.note else []
+        notes += [f"operator set {row.opset}"] if row.opset > 17 else []
+        form = f"`{row.integer.domain + '.' if row.integer.domain else ''}{row.integer.op_type}`" if row.integer else ""
+        rows.append((f"`{row.name}`", row.kind.value, form, "; ".join(notes)))
+    return table(("ONNX operator", "what becomes of it", "on codes", "notes"), rows)
 
 
 def _api(package: str, skip: Sequence[str] = ()) -> str:
@@ -107,7 +125,7 @@ def results() -> str:
 
 
 GENERATORS: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (pass_table, pass_heads, operator_table, lsq_export_api, calib_api, results)
+    f.__name__: f for f in (pass_table, lowering_table, pass_heads, operator_table, lsq_export_api, calib_api, results)
 }
 
 

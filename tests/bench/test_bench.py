@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
 from lsq_export.bench import BenchResult, RunOptions, collect, compare, timing
 from lsq_export.bench.float_model import float_model_of
+from lsq_export.cli import cli
 from support.commands import invoke
 from support.exported import Exported
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from lsq_export.bench import initialization, turns
 from lsq_export.bench.initialization import InitSettings, measure_initialization

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from lsq_export import models
 from lsq_export.bench import qat_step

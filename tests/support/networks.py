@@ -29,6 +29,8 @@ from lsq_export.rewrite.contract.passes import State
 from lsq_export.rewrite.contract.run import Runner
 from lsq_export.rewrite.emit import check, emit_all
 from lsq_export.rewrite.fold import STRIDED, Folded, fold
+from lsq_export.targets import ORT_CPU
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from support.exporter import operator_tables_made_once
 
@@ -358,13 +360,15 @@ def verified(
     batches: without any, inputs beyond the calibrated range.
     """
     files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
-    decisions = made.tensors, made.layers
     x = batches or [inputs(16, 2, spread=3.0)]
-    return check(model, made.trained, made.model, files, ORT_CPU.name, x, decisions=decisions), files
+    return check(Subject.of(made, files, ORT_CPU.name), x, model=model), files
 
 
 def before(name: str, stage: str) -> ir.Model:
-    """A fresh graph of the network `name`, as the pass `stage` of the strided fold gets it; "qoperator": after them all."""
+    """A fresh graph of the network `name`, as the pass `stage` of the strided fold gets it.
+
+    "qoperator": after all passes.
+    """
     model, _ = state_before(captured(name), stage, [inputs(16, 1, ZOO[name].shape)])
     return model
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export import models
+from lsq_export.cli import cli
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.qat import kernels, memory
 from lsq_export.qat.prepare_model import quantizers

@@ -130,7 +130,7 @@ def test_a_reach_that_says_too_little_is_seen(monkeypatch: pytest.MonkeyPatch):
     quantizer.set_grid(quantizer.scale.detach(), torch.zeros_like(quantizer.offset))
     monkeypatch.setattr(ends, "reach", lambda value: (0.0, np.inf))
     captured = quick_capture(model)
-    with pytest.raises(QuantizationError, match="deep.input: .* codes differ after the pass drop_clips"):
+    with pytest.raises(QuantizationError, match=r"deep\.input: .* codes differ after the pass drop_clips"):
         fold(captured, [inputs(16, 1)])
     unwatched(monkeypatch)
     made = fold(captured, [inputs(16, 1)])

@@ -190,7 +190,8 @@ def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:
             fc=Conv(8, 4, 1),
         )
 
-    model = unmerged(Case(dilated, networks.LOW))
+    case = Case(dilated, networks.LOW)
+    model = unmerged(case)
     merge_parallel(model)
     assert operators(model).count("Concat") == 1 and operators(model).count("Slice") == 2
     holds(case)

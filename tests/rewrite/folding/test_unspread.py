@@ -294,7 +294,7 @@ def test_codes_that_leave_their_grid_are_a_broken_promise(monkeypatch: pytest.Mo
     model = clamped_far_from_zero(10.0, 12.0, 3.0)
     x = inputs(16, 1, spread=3.0)
     captured = quick_capture(model)
-    with pytest.raises(QuantizationError, match="b.input: .* codes differ after the pass place_offsets"):
+    with pytest.raises(QuantizationError, match=r"b\.input: .* codes differ after the pass place_offsets"):
         fold(captured, [x])
     unwatched(monkeypatch)
     made = fold(captured, [x])
