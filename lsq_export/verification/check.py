@@ -120,8 +120,10 @@ class _Findings:
     def add(self, x: torch.Tensor, classes: np.ndarray | None, together: Run) -> None:
         """One batch, its independent parts side by side."""
         outputs = self._capture.outputs(x) if self._capture else None
-        graph = self._subject.trained
-        captured, reference = together([partial(_evaluated, graph, x, torch.float32), partial(self._referred, x)])
+        trained = self._subject.trained
+        captured, reference = together(
+            [partial(_evaluated, trained, x, torch.float32), partial(self._reference_tensors, x)]
+        )
         if self._capture and outputs:
             self._capture.add(x, captured, outputs)
         expected = outputs or captured
@@ -129,14 +131,14 @@ class _Findings:
             [
                 *(partial(run.add, x.numpy(), reference, expected, classes) for run in self._formats.values()),
                 *([partial(self._price.add, x, reference)] if self._price else []),
-                partial(_evaluated, graph, _nudged(x), torch.float32),
+                partial(_evaluated, trained, _nudged(x), torch.float32),
                 partial(_evaluated, self._subject.folded, x, torch.float64),
             ]
         )
         self._nudged.add(nudged, captured, None)
         self._folded.add(folded, expected, classes)
 
-    def _referred(self, x: torch.Tensor) -> dict[str, np.ndarray]:
+    def _reference_tensors(self, x: torch.Tensor) -> dict[str, np.ndarray]:
         """Every tensor of the integer reference."""
         return integer.run(self._reference, {self._reference.graph.input[0].name: x.numpy()})
 
