@@ -2,7 +2,7 @@
 
     BITS.write(value, 4)        BITS.read(value) == 4        BITS.on(value)
 
-A note survives `copy` and the reference graphs of a bundle; files for runtimes are written without notes.
+A note survives `copy`, and stays in the reference graphs of a bundle; nodes of files for runtimes have none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar
 import onnx_ir as ir
 
 T = TypeVar("T")
-PREFIX = "lsq_export."
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,15 @@ class Note(Generic[T]):
 
     def write(self, subject: ir.Node | ir.Value, fact: T) -> None:
         """Note the fact; it takes the place of an earlier one."""
-        subject.metadata_props[PREFIX + self.key] = json.dumps(fact, default=asdict)
+        subject.metadata_props[self.key] = json.dumps(fact, default=asdict)
 
     def on(self, subject: ir.Node | ir.Value) -> bool:
         """Whether there is such a note."""
-        return PREFIX + self.key in subject.metadata_props
+        return self.key in subject.metadata_props
 
     def read(self, subject: ir.Node | ir.Value) -> T:
         """The fact; KeyError where nobody noted it."""
-        return self.decode(json.loads(subject.metadata_props[PREFIX + self.key]))
+        return self.decode(json.loads(subject.metadata_props[self.key]))
 
     def get(self, subject: ir.Node | ir.Value, default: T) -> T:
         """The fact, or the default."""
@@ -65,15 +64,13 @@ PARTS: Note[tuple[Part, ...]] = Note("parts", lambda rows: tuple(Part(**row) for
 PASSED: Note[tuple[str, ...]] = Note("passed", tuple)
 
 
-def strip(model: ir.Model, *, keep_ours: bool) -> None:
-    """Remove the exporter's notes and doc strings; ours too, but with keep_ours."""
-    graph = model.graph
-    for subject in (model, graph, *graph.inputs, *graph.initializers.values(), *_nodes_and_outputs(graph)):
-        ours = {key: text for key, text in subject.metadata_props.items() if keep_ours and key.startswith(PREFIX)}
+OURS = {note.key for note in (BITS, FACTOR, OPERAND, EQUALIZES, PARTS, PASSED)}
+
+
+def strip(model: ir.Model) -> None:
+    """Remove what torch's exporter noted on nodes, and doc strings; our notes stay."""
+    for subject in (model.graph, *model.graph):
+        ours = {key: text for key, text in subject.metadata_props.items() if key in OURS}
         subject.metadata_props.clear()
         subject.metadata_props.update(ours)
         subject.doc_string = None
-
-
-def _nodes_and_outputs(graph: ir.Graph) -> list[ir.Node | ir.Value]:
-    return [*graph, *(value for node in graph for value in node.outputs)]

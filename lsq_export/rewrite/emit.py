@@ -36,11 +36,16 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
 def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) -> onnx.ModelProto:
     """ONNX of the given operator set, or the one that its contents need, with equal constants stored once.
 
-    notes: keep our notes on nodes and values (graph/notes.py); the exporter's go in any case.
+    notes: keep our notes on nodes (graph/notes.py); the exporter's go in any case.
     """
+    import onnx_ir.passes.common as passes
+
     model = copy(model)
     opset = opset_of(model, opset)
-    strip(model, keep_ours=notes)
+    if notes:
+        strip(model)
+    else:
+        passes.ClearMetadataAndDocStringPass()(model)
     _share_constants(model.graph)
     model.graph.opset_imports[""] = opset
     if all(node.domain != "lsq_export" for node in model.graph):

@@ -54,5 +54,5 @@ def test_only_reference_graphs_keep_notes(notes: bool) -> None:
 def test_strip_removes_doc_strings() -> None:
     noted = model()
     noted.graph.doc_string = noted.graph[0].doc_string = "of the exporter"
-    strip(noted, keep_ours=True)
+    strip(noted)
     assert not noted.graph.doc_string and not noted.graph[0].doc_string
