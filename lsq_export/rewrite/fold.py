@@ -15,12 +15,11 @@ import torch
 
 from lsq_export.graph.capture import Captured
 from lsq_export.graph.edit import copy
-
-from .contract.decisions import BiasCorrection, LayerDecision, TensorDecision
-from .contract.passes import Pass, State
-from .contract.run import Runner
-from .contract.watch import probe
-from .folding import (
+from lsq_export.rewrite.contract.decisions import BiasCorrection, LayerDecision, TensorDecision
+from lsq_export.rewrite.contract.passes import Pass, State
+from lsq_export.rewrite.contract.run import Runner
+from lsq_export.rewrite.contract.watch import probe
+from lsq_export.rewrite.folding import (
     average_pools,
     batch_norm,
     bias_correction,
@@ -36,7 +35,7 @@ from .folding import (
     offsets,
     ties,
 )
-from .normalizing import normalize, split_to_slices
+from lsq_export.rewrite.normalizing import normalize, split_to_slices
 
 # What makes the trained graph of the captured one: the yardstick of every fold.
 TRAINED: tuple[Pass, ...] = (split_to_slices.PASS, normalize.PASS, freeze_weights.PASS)

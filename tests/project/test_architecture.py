@@ -38,6 +38,7 @@ ORDER = (
     "lsq_export.training",
     "lsq_export.graph",
     "lsq_export.targets",
+    "lsq_export.rewrite.contract",
     "lsq_export.rewrite.normalizing",
     "lsq_export.rewrite.folding",
     "lsq_export.rewrite.lowering",
@@ -72,8 +73,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "lsq_export.models": frozenset({"calib.base"}),  # architectures are plain PyTorch
     "lsq_export.integer": frozenset(CALIB),  # the reference shares no code with what it checks
 }
+# `python -m models.paper_tables`: run from a checkout, models/ has that name, and only relative imports fit both names.
+RUN_FROM_A_CHECKOUT = ("lsq_export.models.paper_tables", "lsq_export.models.first_grids")
 # Commands that lie outside cli/.
-COMMANDS = ("lsq_export.__main__", "lsq_export.models.paper_tables", "lsq_export.models.first_grids")
+COMMANDS = ("lsq_export.__main__", *RUN_FROM_A_CHECKOUT)
 
 # Installed packages that a room must not import, and the top-level name of models/, which installs as
 # lsq_export.models.
@@ -319,7 +322,8 @@ def test_a_print_is_found() -> None:
 
 @each_module
 def test_relative_imports_are_of_siblings(module: Module) -> None:
-    assert distant_imports(module) == []
+    if module.name not in RUN_FROM_A_CHECKOUT:
+        assert distant_imports(module) == []
 
 
 @pytest.mark.parametrize(

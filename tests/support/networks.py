@@ -27,7 +27,7 @@ from lsq_export.graph.notes import BITS
 from lsq_export.graph.read import MARKER_DOMAIN, is_op
 from lsq_export.rewrite.contract.passes import State
 from lsq_export.rewrite.contract.run import Runner
-from lsq_export.rewrite.emit import check, emit_all
+from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import STRIDED, Folded, fold
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import Subject, check

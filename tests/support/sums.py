@@ -1,7 +1,7 @@
 """Checksums of what an installed lsq-export writes, to show that a change of the code changed no byte of the exports.
 
-    python tests/support/sums.py sums.json          # with the environment of one version: five minutes on an idle machine
-    python tests/support/sums.py other.json         # with the environment of another, on the same machine
+    python tests/support/sums.py sums.json          # with one version's environment: ten minutes on an idle machine
+    python tests/support/sums.py other.json         # with another's, on the same machine
     python tests/support/sums.py --compare sums.json other.json
 
 It uses nothing of lsq-export but what the documentation promises, so that it runs with every version. Networks have

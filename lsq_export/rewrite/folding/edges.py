@@ -44,7 +44,7 @@ from .tanh import is_tanh
 
 
 def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
-    """Insert edge markers, calibrate them on the batches ([N, …] each) in one pass of evaluation, absorb clamps into them.
+    """Insert edge markers, calibrate them on batches ([N, …] each) in one pass of evaluation, absorb clamps into them.
 
     Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits for which the fold
     "integer" asks that.

@@ -1,4 +1,4 @@
-"""integers: weights and biases in their containers, exactly or within the rounding that the design states (E6, E7, E9)."""
+"""integers: weights and biases in their containers, exactly or within the rounding of E6, E7 and E9."""
 
 from __future__ import annotations
 
