@@ -98,10 +98,7 @@ def _name_by_module(graph: ir.Graph) -> None:
 
 
 def _number_uses(graph: ir.Graph) -> None:
-    """A quantizer's second use is called NAME_1, and so on:
-
-    grids, tensors and decisions are told apart by that name.
-    """
+    """A quantizer's second use is called NAME_1, and so on: that name tells grids, tensors and decisions apart."""
     markers = [node for node in graph if is_marker(node)]
     names = [attribute(marker, "quantizer") for marker in markers]
     for marker, name, numbered in zip(markers, names, _numbered(names), strict=True):

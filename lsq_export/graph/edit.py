@@ -49,8 +49,9 @@ def insert_after(
     domain: str = "",
     **attributes: Any,
 ) -> ir.Value:
-    """A new node with one output of the shape of `value`, placed right behind the node that makes `value` (first, for a
-    graph input).
+    """A new node with one output of the shape of `value`, placed right after the node that makes `value`.
+
+    After an input of the graph: before all other nodes.
     """
     node = make(op_type, inputs, output, domain=domain, shape=value.shape, **attributes)
     producer = value.producer()

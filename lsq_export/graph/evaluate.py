@@ -22,9 +22,8 @@ from .read import array_of, is_marker
 
 Tensor = torch.Tensor
 OnValue = Callable[[str, Tensor], "Tensor | None"]
-OnNode = Callable[
-    [ir.Node, "list[Tensor | None]", Tensor], "Tensor | None"
-]  # Input numbers evaluated at once where every layer is held in float64: 98 images of 3×32×32, 2 of 3×224×224
+# Input numbers evaluated at once where every layer is held in float64: 98 images of 3×32×32, 2 of 3×224×224
+OnNode = Callable[[ir.Node, "list[Tensor | None]", Tensor], "Tensor | None"]
 PORTION = 2 * 3 * 224**2
 
 

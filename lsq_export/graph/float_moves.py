@@ -47,9 +47,8 @@ def slice_(node: ir.Node, inputs: list[Any]) -> Tensor:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = x.shape[axis]
         first, last = (v + size if v < 0 else v for v in (start, end))
-        low, high = (
-            (0, size) if step > 0 else (-1, size - 1)
-        )  # ONNX clamps starts and ends, and counts a negative end from behind once
+        # ONNX clamps starts and ends, and counts a negative end from behind once
+        low, high = (0, size) if step > 0 else (-1, size - 1)
         places = range(min(max(first, max(low, 0)), high), min(max(last, low), size), step)
         x = x.index_select(axis % x.dim(), torch.tensor(list(places), dtype=torch.int64))
     return x

@@ -15,9 +15,9 @@ SHOWN = 0.01  # share of the time from which on an operator type has a row of it
 
 
 def render_bench(records: Sequence[Measurement]) -> str:
-    """HTML of one or more records:
+    """HTML of one or more records.
 
-    medians of several runs first, then each run with its latencies and the share of each operator type.
+    Medians of several runs first, then each run with its latencies and the share of each operator type.
     """
     from lsq_export.bench.journal import summarize
 

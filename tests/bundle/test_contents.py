@@ -41,6 +41,5 @@ def test_one_format_alone(model: nn.Module, tmp_path: Path) -> None:
     bundle = export(model, tmp_path / "out", formats=["qdq"])
     assert list(bundle.models) == ["qdq"] and not (bundle.directory / "qoperator").exists()
     assert set(content(bundle.directory)) == {name for name in LAYOUT if not name.startswith("qoperator")}
-    assert lsq_export.verify(
-        model, bundle, [images(seed=0)[0]]
-    ).ok  # the golden vectors come from the integer reference all the same
+    # the golden vectors come from the integer reference all the same
+    assert lsq_export.verify(model, bundle, [images(seed=0)[0]]).ok

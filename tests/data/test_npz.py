@@ -25,9 +25,8 @@ def test_npz_scales_uint8(tmp_path: Path) -> None:
     data = load(f"npz:{tmp_path / 'd.npz'}")
     assert (data.num_classes, data.input_shape, len(data.train), len(data.test)) == (4, (3, 6, 5), 20, 8)
     x, y = next(iter(data.batches("train", 20)))
-    assert (
-        x * 255 - torch.from_numpy(_arrays()["x_train"])
-    ).abs().max() < 1e-4  # float32 has 24 bits, 255 needs 8 of them
+    # float32 has 24 bits, 255 needs 8 of them
+    assert (x * 255 - torch.from_numpy(_arrays()["x_train"])).abs().max() < 1e-4
     assert y.tolist() == _arrays()["y_train"].tolist() and data.preprocessing["divide_by"] == 255
 
 

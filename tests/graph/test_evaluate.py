@@ -328,9 +328,8 @@ def test_layer_normalization_is_torchs():
 @pytest.mark.parametrize(("low", "high", "dtype"), [(0, 255, np.uint8), (-128, 127, np.int8)])
 def test_quantize_and_dequantize(low: int, high: int, dtype: Any):
     scale, zero = np.float32(0.25), dtype(3)
-    x = np.concatenate([np.arange(low - 20, high + 20) * 0.25, np.arange(low, high) * 0.25 + 0.125]).astype(
-        np.float32
-    )  # every code and every tie
+    # every code and every tie
+    x = np.concatenate([np.arange(low - 20, high + 20) * 0.25, np.arange(low, high) * 0.25 + 0.125]).astype(np.float32)
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     ours, theirs = both(single("QuantizeLinear", x.shape, scale, zero, kind=kind), x)
     assert np.array_equal(ours, theirs)
@@ -387,9 +386,8 @@ def test_a_marker_is_e1():
     x = np.array([-9, -0.91, -0.16, -0.14, 0.34, 0.36, 9], np.float32)
     ours = evaluate(ir.from_proto(marker_model(["x", "s", "b"])).graph, x)[0].numpy()
     assert np.allclose(ours, [-0.9, -0.9, -0.4, 0.1, 0.1, 0.6, 0.6], rtol=0, atol=1e-7)
-    assert np.array_equal(
-        evaluate(ir.from_proto(marker_model(["x"])).graph, x)[0].numpy(), x
-    )  # an edge without a grid passes through
+    # an edge without a grid passes through
+    assert np.array_equal(evaluate(ir.from_proto(marker_model(["x"])).graph, x)[0].numpy(), x)
 
 
 def test_an_unknown_operator_is_refused_by_name():

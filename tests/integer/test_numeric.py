@@ -20,16 +20,16 @@ def test_fma_rounds_once() -> None:
         F(1 - 2**-12 + 2**-23),
         rng.choice([-1, 1], 500).astype(F) * F(2.0**-60),
     )
+    # tie + crumb
     a[1500:1600], b[1500:1600], c[1500:1600] = (
         F(1 + 2**-12),
         F(1 + 2**-12),
         rng.choice([-1, 1], 100).astype(F) * F(2.0**-60),
-    )  # tie + crumb
+    )
     for x, y, z, result in zip(a, b, c, fma32(a, b, c), strict=True):
         exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
         near = [result, np.nextafter(result, F(np.inf)), np.nextafter(result, F(-np.inf))]
         distance = [abs(Fraction(float(v)) - exact) for v in near]
         assert distance[0] == min(distance)
-        assert (
-            distance.count(min(distance)) == 1 or not int(np.asarray(result).view(np.int32)) & 1
-        )  # a tie goes to even
+        # a tie goes to even
+        assert distance.count(min(distance)) == 1 or not int(np.asarray(result).view(np.int32)) & 1

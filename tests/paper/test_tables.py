@@ -314,9 +314,8 @@ def test_what_was_not_run_is_missing() -> None:
     found = check_all([], ("efficientnet_b0", "resnet18"))
     assert len(found) == 17 and {c.verdict for c in found} == {MISSING}
     only_one = [r for r in synthetic(gaining(0.3, 0.1)) if r.configuration != "1"]
-    assert {c.claim[:18]: c.verdict for c in check_all(only_one, ("efficientnet_b0",))}[
-        "configuration 4 ≥ "
-    ] == HOLDS  # 1s, the last of them
+    # 1s, the last of them
+    assert {c.claim[:18]: c.verdict for c in check_all(only_one, ("efficientnet_b0",))}["configuration 4 ≥ "] == HOLDS
     assert {c.verdict for c in checks(only_one, "configuration 4 ≥ 1 ")} == {MISSING}
 
 

@@ -122,9 +122,8 @@ def test_verify(bundle: tuple[Path, Result], trained: Path) -> None:
     expected = predict(checkpoint.restore(trained)[0], [x]).argmax(1).numpy()
     exported = found["formats"]["qoperator"]
     assert exported["accuracy"] == pytest.approx((classes == y.numpy()).mean())
-    assert found["trained_accuracy"] == pytest.approx(
-        (expected == y.numpy()).mean(), abs=1 / 359
-    )  # torch and its captured graph: float32 ties
+    # torch and its captured graph: float32 ties
+    assert found["trained_accuracy"] == pytest.approx((expected == y.numpy()).mean(), abs=1 / 359)
     assert exported["top1_agreement"] == pytest.approx((classes == expected).mean(), abs=1 / 359)
     assert exported["reference_mismatch"] == 0 and exported["top1_agreement"] > 0.8  # it has hardly learned anything
     assert run("verify", out, "--images", 5, "--data", "digits").stdout.count("5 images") == 1

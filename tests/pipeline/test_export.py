@@ -206,9 +206,8 @@ def test_versions_and_checker(name: str, exported: Exported) -> None:
     )
     names = [node.name for node in proto.graph.node]
     assert len(set(names)) == len(names) and all(names)
-    assert not any(
-        node.doc_string or node.metadata_props for node in proto.graph.node
-    )  # nothing of the exporter's machine
+    # nothing of the exporter's machine
+    assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
 
 
 def test_qoperator_has_no_float_between_its_ends(exported: Exported) -> None:
@@ -483,9 +482,8 @@ def test_a_wrong_example_input_is_named(example: Any, says: str, tmp_path: Path)
 def test_wrong_calibration_data_is_named(
     calibration: Any, says: str, captured: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        importlib.import_module("lsq_export.pipeline"), "capture", lambda model, example: captured
-    )  # the same each time
+    # the same each time
+    monkeypatch.setattr(importlib.import_module("lsq_export.pipeline"), "capture", lambda model, example: captured)
     assert says in refused(tmp_path, prepared_plain(), calibration=calibration)
 
 
@@ -568,9 +566,8 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
     ]
     result = invoke("train", *arguments)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not out.exists()
-    assert (
-        says in result.stderr or name == "no_layers"
-    )  # without layers it has nothing to train either, which is found first
+    # without layers it has nothing to train either, which is found first
+    assert says in result.stderr or name == "no_layers"
 
 
 @pytest.mark.parametrize(

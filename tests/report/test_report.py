@@ -73,9 +73,8 @@ def test_it_shows_every_tensor_and_layer(manifest: dict[str, Any], parity: dict[
     ):
         assert part["name"] in page.text
     assert "All promises hold." in page.text and "Verified on 24 images" in page.text and "ort-cpu" in page.text
-    assert (
-        all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 6
-    )  # every row has a cell for each column
+    # every row has a cell for each column
+    assert all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 6
     (grid,) = parity["trained_layers"][0]["reasons"].items()
     assert "{}: {}".format(*grid) in page.text and len(page.tables[3]) == 1 + len(parity["trained_layers"])
     assert len(page.tables[1]) == 1 + len(manifest["tensors"]) and len(page.tables[2]) == 1 + len(manifest["layers"])

@@ -114,9 +114,8 @@ def test_the_promises_hold_in_8_bit_and_in_narrow_types(bits: int, first_last_bi
     for target, formats in (("ort-cpu", ("qdq", "qoperator")), ("native-low-bit", ("qdq",))):
         files = emit_all(made, formats, get(target))
         parity = check(Subject.of(made, files, target), [x], model=model)
-        assert all(found.ok for found in parity.formats.values()), (
-            parity.failures
-        )  # promises 1 and 2; an untrained network at 2 bits may lose all else
+        # promises 1 and 2; an untrained network at 2 bits may lose all else
+        assert all(found.ok for found in parity.formats.values()), parity.failures
     proto = files["qdq"]
     types = {onnx.TensorProto.DataType.Name(t.data_type) for t in proto.graph.initializer}
     assert {2: {"INT2", "UINT2"}, 3: {"INT4", "UINT4"}, 4: {"INT4", "UINT4"}}[bits] <= types

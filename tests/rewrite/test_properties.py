@@ -17,9 +17,8 @@ from lsq_export.verification.check import Subject, check
 from support.random_networks import BLOCKS, ISLANDS, OPERATORS, Spec, build, specs
 
 EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Using padding='same' with even kernel lengths:UserWarning"
-)  # torch's, of what the networks do
+# torch's, of what the networks do
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 REASONS = ("real zero is off the grid", "leaves one code of the grid", "beyond int32", "underflows float32")
 
 
@@ -89,9 +88,8 @@ def holds_or_refuses(spec: Spec, how: str) -> None:
         return
     files = emit_all(folded, ("qdq", "qoperator"), get("ort-cpu"))
     parity = check(Subject.of(folded, files, "ort-cpu"), [x], model=model)
-    assert all(found.ok for found in parity.formats.values()), (
-        parity.failures
-    )  # promises 1 and 2; 3 is a number, and these networks are not trained
+    # promises 1 and 2; 3 is a number, and these networks are not trained
+    assert all(found.ok for found in parity.formats.values()), parity.failures
     exact = parity.formats["qoperator"]
     assert exact.reference_mismatch == 0 and exact.accumulator_mismatch == 0
     assert all(

@@ -47,11 +47,12 @@ def test_every_element_that_differs_has_one_reason() -> None:
     border = np.array([[True, False], [False, False]])
     assert Cause(border=border).count(differs, steps) == {Reason.BORDER: 1, Reason.TIE: 1, Reason.UNKNOWN: 1}
     assert Cause().count(differs, steps) == {Reason.BORDER: 0, Reason.TIE: 2, Reason.UNKNOWN: 1}
+    # after a Flatten
     assert Cause(border=border).count(differs.ravel()[None], steps.ravel()[None]) == {
         Reason.BORDER: 1,
         Reason.TIE: 2,
         Reason.UNKNOWN: 0,
-    }  # after a Flatten
+    }
     assert Cause(whole=Reason.EDGE).count(differs, steps) == {Reason.EDGE: 3}
 
 

@@ -82,9 +82,8 @@ def test_a_changed_constant_is_noticed_in_qoperator(
 ) -> None:
     parity = run_check(exported, {"qoperator": damaged(exported, "qoperator", damage)})
     assert not parity.ok and {promise, "altered"} <= broken(parity.formats["qoperator"])
-    assert "reference_mismatch" not in broken(
-        parity.formats["qoperator"]
-    )  # ONNX Runtime and the reference run the same damaged file
+    # ONNX Runtime and the reference run the same damaged file
+    assert "reference_mismatch" not in broken(parity.formats["qoperator"])
 
 
 @pytest.mark.parametrize(("damage", "promise"), [(c[1], c[3]) for c in CONSTANTS], ids=[c[0] for c in CONSTANTS])

@@ -36,9 +36,8 @@ def test_the_strided_fold_is_nearest_and_naive_rounding_farthest() -> None:
 def test_with_integer_offsets_the_integer_fold_is_naive_rounding_and_only_biases_are_rounded() -> None:
     naive, integer, strided = compare_folds(networks.trained("integer"), inputs(2, 1), [inputs(16, 1)], [inputs(16, 2)])
     assert integer == replace(naive, fold="integer")
-    assert (
-        strided.codes_differing < integer.codes_differing < 0.1
-    )  # without a weight gain, the unit of a bias is coarse (E6)
+    # without a weight gain, the unit of a bias is coarse (E6)
+    assert strided.codes_differing < integer.codes_differing < 0.1
 
 
 def test_no_batches_are_refused() -> None:

@@ -92,7 +92,7 @@ class BiasCorrection:
 
     images: that it was measured on. channels: of the layer. moved: those whose bias moved. largest_steps: the largest
     move, in steps of the output's grid (0 if the output is the accumulator). error_before, error_after: mean squared
-    error of the layer's outputs, of what is rounded since the layers in front, divided by their mean square.
+    error of the layer's outputs, of what is rounded since the layers before, divided by their mean square.
     """
 
     name: str

@@ -63,9 +63,8 @@ def _name_layer(node: ir.Node) -> None:
             f"{node.name}: the bias has {int((~np.isfinite(bias)).sum())} non-finite values; train the layer again"
         )
     quantizer = str(weight.outputs[0].name).removesuffix(".values")
-    node.name = (
-        quantizer.rpartition(".weight")[0] or quantizer
-    )  # its own name is the last part, whatever the path holds
+    # its own name is the last part, whatever the path holds
+    node.name = quantizer.rpartition(".weight")[0] or quantizer
 
 
 PASS = Pass(

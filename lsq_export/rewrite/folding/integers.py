@@ -141,9 +141,8 @@ def _stored_scales(layer: _Layer) -> tuple[np.ndarray, np.ndarray]:
 def _dead_channels(layer: _Layer) -> np.ndarray:
     """Channels whose bias does not fit its unit: their weights are negligible beside it (γ near 0)."""
     bias, unit = layer.bias, layer.scale * layer.input_scale / layer.gain
-    largest = (
-        layer.magnitudes().astype(np.float64) * CONTAINER_MAX * layer.scale * layer.input_scale
-    )  # [C_out], |Σ w·x|
+    # [C_out], |Σ w·x|
+    largest = layer.magnitudes().astype(np.float64) * CONTAINER_MAX * layer.scale * layer.input_scale
     step = layer.step if layer.step is not None else np.abs(bias).max(initial=SMALLEST)
     with np.errstate(divide="ignore", over="ignore"):
         overflow: np.ndarray = (np.abs(bias) / unit > 2**30) | (unit < SMALLEST)
@@ -167,9 +166,8 @@ def _store_weight(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.n
     if np.abs(codes).max(initial=0) <= weight_limit(node):
         set_weight(node, graph, codes.astype(np.int8), scale, np.zeros(len(scale), np.int8))
         return "INT8"
-    flipped = (
-        codes.reshape(len(codes), -1).max(axis=1) > 127
-    )  # E8: γ < 0 turned -128 into +128; such a channel's codes are -127 … 128
+    # E8: γ < 0 turned -128 into +128; such a channel's codes are -127 … 128
+    flipped = codes.reshape(len(codes), -1).max(axis=1) > 127
     zero_point = np.where(flipped, 127, 128).astype(np.uint8)
     shifted = codes.astype(np.int64) + zero_point.astype(np.int64).reshape(-1, *[1] * (codes.ndim - 1))
     set_weight(node, graph, shifted.astype(np.uint8), scale, zero_point)

@@ -20,9 +20,8 @@ from calib.folding.edge_grid import EdgeGrid
 from calib.rounding.ties import MARGIN, tie_distance
 from lsq_export.graph.read import attribute, is_op, maker_of
 
-ONE = np.float32(
-    1
-)  # the kernel puts exp of the largest code at e^-5 = 1/148 of the largest float32 divided by the number of elements
+# the kernel puts exp of the largest code at e^-5 = 1/148 of the largest float32 divided by the number of elements
+ONE = np.float32(1)
 LARGEST = 100
 
 

@@ -44,7 +44,7 @@ def decompose(node: ir.Node) -> bool:
 def _with(
     node: ir.Node, op_type: str, x: ir.Value | None, *numbers: float | np.ndarray, step: str = "", **attributes: Any
 ) -> ir.Value:
-    """op_type(x, constants), in front of the node and of its shape."""
+    """op_type(x, constants), before the node and of its shape."""
     graph, name = node.graph, f"{node.outputs[0].name}_{step or op_type.lower()}"
     assert isinstance(graph, ir.Graph)
     constants = [

@@ -117,7 +117,7 @@ def _whole_average(node: ir.Node) -> None:
 
 
 def _plain_windows(node: ir.Node) -> None:
-    """ceil_mode keeps a last window that is cut off, unless it would begin behind the input. A MaxPool may read -∞
+    """ceil_mode keeps a last window that is cut off, unless it would begin after the input. A MaxPool may read -∞
     there, so it gets the padding; an AveragePool needs no ceil_mode where all windows are whole, and is refused
     elsewhere: kernels disagree about the count to divide by.
     """
@@ -129,9 +129,8 @@ def _plain_windows(node: ir.Node) -> None:
     sizes = [size for size in shape[2:] if isinstance(size, int)]
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         window, reach = (kernel[axis] - 1) * dilations[axis] + 1, size + pads[axis]
-        last = (
-            min(-(-(reach + pads[axis + 2] - window) // stride), (reach - 1) // stride) * stride
-        )  # where the last window begins
+        # where the last window begins
+        last = min(-(-(reach + pads[axis + 2] - window) // stride), (reach - 1) // stride) * stride
         pads[axis + 2] = max(0, last + window - reach)
     changed = pads != list(attribute(node, "pads", [0, 0, 0, 0]))
     if not changed or (

@@ -31,9 +31,8 @@ def folded(name: str) -> ir.Model:
 def test_a_captured_network_stays_as_it_is(name: str):
     was, now = before(name, "fold_batch_norms"), folded(name)
     assert "BatchNormalization" in operators(was) and "BatchNormalization" not in operators(now)
-    assert (
-        difference(values(was), values(now)) < 50 * SCALE_ROUNDING
-    )  # some layers deep, and no quantizer flips a tie on these inputs
+    # some layers deep, and no quantizer flips a tie on these inputs
+    assert difference(values(was), values(now)) < 50 * SCALE_ROUNDING
 
 
 def test_codes_change_their_signs_only():
@@ -56,16 +55,14 @@ def test_gamma_zero_leaves_no_codes_and_a_positive_scale():
 @pytest.mark.parametrize(("name", "layer"), [("preactivation", "n2"), ("concat", "n"), ("perceptron", "6")])
 def test_one_that_stands_alone_gets_a_layer_of_weight_one(name: str, layer: str):
     was, now = before(name, "fold_batch_norms"), folded(name)
-    assert len(find(now, "Conv")) == len(find(was, "Conv")) + 1 + (
-        name == "preactivation"
-    )  # n1's conv has a second reader: the sum
+    # n1's conv has a second reader: the sum
+    assert len(find(now, "Conv")) == len(find(was, "Conv")) + 1 + (name == "preactivation")
     found = next(node for node in find(now, "Conv") if str(node.name).startswith(f"{layer}.BatchNormalization"))
     codes, _ = weight_codes(found)
     assert set(np.unique(codes)) <= {-1, 1} and codes.shape[1:] == (1, 1, 1) and attribute(found, "group") == len(codes)
     assert BITS.read(weight_of(found).outputs[0]) == 2
-    assert operators(now).count("Reshape") == operators(was).count("Reshape") + 2 * (
-        name == "perceptron"
-    )  # [N, C] <-> [N, C, 1, 1]
+    # [N, C] <-> [N, C, 1, 1]
+    assert operators(now).count("Reshape") == operators(was).count("Reshape") + 2 * (name == "perceptron")
 
 
 NORM = {"g": [1.5, -0.5], "b": [0.1, 0.2], "m": [0.3, -0.3], "v": [0.5, 2.0]}

@@ -97,9 +97,8 @@ def test_noise_moves_no_bias_and_what_is_moved_by_chance_is_as_rare_as_two_stand
         correction = errors_of(found, wanted, [IMAGES]).correction
         assert correction[1] < 0 < correction[3]
         share.append(np.count_nonzero(correction[[0, 2, 4, 5]]) / 4)
-    assert (
-        0.03 < np.mean(share) < 0.075
-    )  # of a normal distribution 4.6 % are beyond; 5.3 % of Student's with 39 degrees of freedom
+    # of a normal distribution 4.6 % are beyond; 5.3 % of Student's with 39 degrees of freedom
+    assert 0.03 < np.mean(share) < 0.075
 
 
 def test_few_images_tell_nothing_and_what_is_negligible_stays() -> None:
@@ -156,9 +155,8 @@ def test_an_exact_fold_leaves_nothing_to_correct(name: str, how: str, monkeypatc
     assert all(c.moved == 0 and c.error_before < 1e-10 for c in others)
     before, after = biases(plain), biases(corrected)
     assert all(np.array_equal(before[c.name], after[c.name]) for c in others)
-    monkeypatch.setattr(
-        bias_correction, "_relations", lambda *_: ()
-    )  # what biases carry for the offset behind them would be taken for an error
+    # what biases carry for the offset behind them would be taken for an error
+    monkeypatch.setattr(bias_correction, "_relations", lambda *_: ())
     carried = any(c.moved and c.error_before > 1e-3 for c in place(how, x).corrections)
     assert carried == (name != "integer")  # an offset of whole steps is a zero point, and no bias carries it
 
@@ -213,9 +211,8 @@ def test_a_planted_error_comes_back(name: str, layer: str, monkeypatch: pytest.M
     rounding = max(d.bias_error_steps for d in place("strided").layers)
     assert np.abs(real_biases(wrong)[layer] - real_biases(right)[layer])[1::2].min() > 0.2
     assert np.abs(real_biases(corrected)[layer] - real_biases(right)[layer]).max() <= 2 * rounding + 1e-9
-    others = [
-        n for n in biases(right) if n != layer
-    ]  # every layer hands on what the trained one gives: nobody corrects another's error
+    # every layer hands on what the trained one gives: nobody corrects another's error
+    others = [n for n in biases(right) if n != layer]
     assert all(np.array_equal(biases(corrected)[n], biases(right)[n]) for n in others)
     (found,) = (c for c in corrected.corrections if c.name == layer)
     assert found.moved >= 4 and found.error_after < 0.2 * found.error_before
@@ -249,9 +246,8 @@ def test_the_promises_hold_after_it_and_a_moved_bias_is_found(name: str, how: st
     assert parity.ok, parity.failures
     node = find(made.model, "Conv")[0]
     codes = node.inputs[2].producer().inputs[0]  # type: ignore[union-attr]
-    set_constant(
-        codes, constant_of(codes, "bias") + 1
-    )  # the folded model is the one with the corrected biases, to the last unit
+    # the folded model is the one with the corrected biases, to the last unit
+    set_constant(codes, constant_of(codes, "bias") + 1)
     assert not check(Subject.of(made, files, "ort-cpu"), x).ok
 
 

@@ -38,9 +38,8 @@ def test_codes_are_the_trained_ones(name: str):
         quantizer, trained_layer = known[f"{layer}.weight"], module.get_submodule(layer)
         w = trained_layer.parametrizations.weight.original.detach().numpy()
         s = np.broadcast_to(quantizer.scale.detach().numpy(), len(w)).astype(F)
-        expected = np.rint(w / s.reshape(-1, *[1] * (w.ndim - 1))).clip(
-            quantizer.qmin, quantizer.qmax
-        )  # float32, as training
+        # float32, as training
+        expected = np.rint(w / s.reshape(-1, *[1] * (w.ndim - 1))).clip(quantizer.qmin, quantizer.qmax)
         codes, scale = weight_codes(node)
         assert np.array_equal(codes, expected) and np.array_equal(scale, s)
         assert array_of(weight_of(node).inputs[0]).dtype == np.int8 and attribute(weight_of(node), "axis") == 0

@@ -45,9 +45,8 @@ def test_containers_hold_the_trained_weights_and_the_rounded_bias(name: str):
         shifted = codes.astype(int) - zero_point.astype(int).reshape(-1, *[1] * (codes.ndim - 1))
         assert np.array_equal(shifted, decision.gain * trained_codes)
         assert np.abs(scale * decision.gain / trained_scale - 1).max() <= NEAR and scale.dtype == F
-        limit = (
-            127 if node.op_type == "Conv" and codes.shape[1] == 1 < len(codes) == attribute(node, "group") else 64
-        )  # E7
+        # E7
+        limit = 127 if node.op_type == "Conv" and codes.shape[1] == 1 < len(codes) == attribute(node, "group") else 64
         if codes.dtype == np.int8:
             assert np.abs(shifted).max() <= limit and not zero_point.any() and decision.container == "INT8"
             assert decision.gain == limit // np.abs(trained_codes).max()
@@ -99,9 +98,8 @@ def test_a_channel_without_weights_keeps_its_bias():
         assert (np.abs(bias_codes * unit - bias_of(old)) <= 0.5001 * unit).all()
         dead = ~np.asarray(stored(node)[0].reshape(8, -1).any(1))
         reach = np.abs(weight_codes(old)[0]).reshape(8, -1).sum(1) * 255 * weight_codes(old)[1] * input_scale_of(old)
-        assert (
-            reach[dead] <= 2**-10 * step
-        ).all()  # what was left out moves the output by less than a thousandth of a step
+        # what was left out moves the output by less than a thousandth of a step
+        assert (reach[dead] <= 2**-10 * step).all()
     assert difference(values(was), values(now)) < 0.02  # codes next to ties
 
 

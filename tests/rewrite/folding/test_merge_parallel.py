@@ -99,9 +99,8 @@ def test_the_promises_hold(activation: Any, bits: int) -> None:
 @pytest.mark.parametrize(("zero_points", "shared"), [((1, 1), True), ((1, 2), False), ((0, 0), True)])
 def test_a_zero_point_that_all_parts_share_needs_no_sum(bits: int, zero_points: tuple[int, int], shared: bool) -> None:
     """Offsets on multiples of the parts' own scales; at 2 bits the unit of this network's biases is too coarse."""
-    steps = {
-        name: -0.9 * z for name, z in zip(("d3.input", "d5.input"), zero_points, strict=True)
-    }  # `train` counts in steps before their factor
+    # `train` counts in steps before their factor
+    steps = {name: -0.9 * z for name, z in zip(("d3.input", "d5.input"), zero_points, strict=True)}
     found = holds(case_of(bits=bits, offsets={**STEPS, **steps}))
     made = {value.name for node in found.model.graph for value in node.outputs}
     assert "Concat.input.clipped" in made and ("Concat.input.apart" in made) != shared
@@ -128,9 +127,8 @@ def test_every_part_has_its_decision() -> None:
     d3, d5 = found["d3.input"], found["d5.input"]
     assert d3.codes == d5.codes and d3.scale != d5.scale and d3.zero_point == d5.zero_point
     for decision, steps in ((d3, -0.3), (d5, -0.45)):
-        assert decision.offset == pytest.approx(
-            steps / 0.9 * decision.scale, rel=1e-5
-        )  # `train` counts in steps before their factor
+        # `train` counts in steps before their factor
+        assert decision.offset == pytest.approx(steps / 0.9 * decision.scale, rel=1e-5)
         assert abs(decision.error_steps) <= 0.5 / decision.stride
     assert found["p1.input"].error_steps == 0 and found["p1.input"].remainder is Remainder.CARRIED
 

@@ -75,9 +75,8 @@ def test_a_padded_consumer_is_exact_inside_and_bounded_along_the_border():
     was, (now, decisions) = before("chain2", "place_offsets"), placed("chain2")
     decision, grid = decisions["0.input"], grid_of(markers(was)["3.input"]).unsigned()
     a, b = values(was), values(now)
-    assert np.array_equal(
-        decision.stride * trained_codes(was, a, "0.input") + decision.origin, b[decision.codes]
-    )  # the same inputs
+    # the same inputs
+    assert np.array_equal(decision.stride * trained_codes(was, a, "0.input") + decision.origin, b[decision.codes])
     missed = np.abs(b["conv2d"] + grid.offset - a["conv2d"])  # its bias carries -β of the next grid (E3)
     rounding = 100 * SCALE_ROUNDING * np.abs(a["conv2d"]).max()
     assert missed[:, :, 1:-1, 1:-1].max() <= rounding
@@ -122,9 +121,10 @@ def test_grids_are_repeated_behind_what_keeps_codes(name: str, op: str):
     assert quantize.op_type == "QuantizeLinear" and source.op_type == "DequantizeLinear"
     assert list(quantize.inputs[1:]) == list(source.inputs[1:])
     found = values(now)
+    # changes nothing
     assert np.array_equal(
         found[str(next(iter(quantize.outputs[0].consumers())).outputs[0].name)], found[str(mover.outputs[0].name)]
-    )  # changes nothing
+    )
 
 
 def test_behind_an_edge_an_integer_sum_carries_the_offset():

@@ -77,9 +77,8 @@ def test_scales_move_by_millionths_and_zero_points_stay(name: str):
             assert z == z2 and abs(s2 / s - 1) <= LARGEST * 10
             moved += s != s2
     assert moved
-    assert (
-        difference(values(was), values(now)) < 0.1
-    )  # a sum next to a tie may take the other code, and low-bit codes follow it
+    # a sum next to a tie may take the other code, and low-bit codes follow it
+    assert difference(values(was), values(now)) < 0.1
 
 
 @pytest.mark.parametrize("name", ["residual3", "clamped_sum", "preactivation"])

@@ -100,9 +100,8 @@ def test_the_codes_stay_below_p_without_a_clamp():
 
 def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.MonkeyPatch):
     """Sabotage: with no look at the edge's reach, codes beyond p come out of the sum."""
-    monkeypatch.setattr(
-        "lsq_export.rewrite.folding.calibrate_edges._aligned", lambda edge: None
-    )  # the edge's own grid: all that calibration saw
+    # the edge's own grid: all that calibration saw
+    monkeypatch.setattr("lsq_export.rewrite.folding.calibrate_edges._aligned", lambda edge: None)
     model = train(case_of())
     with torch.no_grad():
         model.get_submodule("b.input_quantizer").scale.mul_(0.5)
