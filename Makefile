@@ -1,5 +1,5 @@
-# make demo | test | test-slow | test-isa | bench | bench-record | bench-qat | bench-init | folds | paper-tables | format | clean. Each makes
-# its virtual environment first, once.
+# make demo | test | test-quick | test-slow | test-isa | lint | format | docs | dist | clean | bench | bench-record |
+# bench-qat | bench-init | folds | paper-tables. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint test-slow test-isa bench folds bench-record bench-qat bench-init paper-tables format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-isa dist bench folds bench-record bench-qat bench-init paper-tables docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -38,6 +38,10 @@ demo: $(STAMP)
 
 test: lint
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+# While you work: the mathematics, the rewrites and the quantizers, without the linter.
+test-quick: $(STAMP)
+	$(PYTEST) -m "not slow" tests/calib tests/graph tests/rewrite tests/integer tests/qat $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -88,12 +92,28 @@ paper-tables: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m models.paper_tables --jobs $(JOBS) --record $(PAPER)/runs.jsonl $(ARGS)
 	$(BIN)/python -m models.paper_tables --render --record $(PAPER)/runs.jsonl
 
+# The documentation, as a website in site/ (its search: python3 -m http.server -d site). Its packages are installed once; the build needs no
+# network. (Not --quiet, which would hide warnings from --strict: a broken link is an error.)
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --clean
+	@echo "site/index.html"
+
+$(VENV)/docs-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
+# An sdist, and the wheel that is built from it. build/ of an earlier run would bring its stale files into the wheel.
+dist: $(STAMP)
+	rm -rf build dist
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv: $(STAMP)
@@ -105,8 +125,8 @@ $(STAMP): FORCE
 endif
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: name an interpreter with PYTHON=..." >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
-	  || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with PYTHON=..." >&2; exit 2; }
 	@test "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@rm -f $@
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"

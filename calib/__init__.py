@@ -1,7 +1,8 @@
-"""calib: where the numbers of a quantized network are made. Grids, calibration statistics, initialization. Knows torch
-and numpy, and not lsq_export.
+"""calib: where the numbers of a quantized network are made: grids, calibration statistics, initialization.
 
-calib.initialize(model, batches, method="mse")
+    calib.initialize(model, batches, method="mse")
+
+It knows torch and numpy, but not lsq_export.
 """
 
 from __future__ import annotations

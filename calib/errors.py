@@ -2,8 +2,13 @@
 
 
 class QuantizationError(ValueError):
-    """Input that the tool cannot use: one line that says what, where (tensor, layer, option), the value, and what to
-    do.
+    """Input that the tool cannot use.
 
-    The command line prints the line and exits with 2.
+    Its message is one line that says what, where (tensor, layer, option), the value, and what to do. The command line
+    prints the line and exits with 2.
     """
+
+
+def one_line(message: object) -> str:
+    """The text of an error of somebody else, which may have several lines, as part of a message of one line."""
+    return " ".join(str(message).split())

@@ -1,7 +1,12 @@
-"""Quantization grids: the only place that computes a code.
+"""Quantization grids: the only place that computes the code of a value, or a zero point.
 
-E1 (LSQ+ eq. 1-2), the trained grid:   q = clamp(round((x - offset) / scale), qmin, qmax),   x_hat = scale * q + offset
-E2, the ONNX grid:                     c = saturate(round(x / scale) + zero_point),          x_hat = scale * (c - zero_point)
+The trained grid (E1; LSQ+ eq. 1-2):
+
+    q = clamp(round((x - offset) / scale), qmin, qmax)      x_hat = scale * q + offset
+
+The ONNX grid (E2):
+
+    c = saturate(round(x / scale) + zero_point)             x_hat = scale * (c - zero_point)
 
 `round` is half-to-even everywhere. The functions take numpy arrays and torch tensors alike; scale and offset are
 numbers or arrays that broadcast against x.
@@ -13,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import QuantizationError
 
-SIGNED, UNSIGNED = "signed", "unsigned"
+FloatArray = NDArray[np.float64]
 
 
 def code_range(bits: int, signed: bool) -> tuple[int, int]:
@@ -27,54 +33,62 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
 
 
 def quantize(x: Any, scale: Any, offset: Any, qmin: int, qmax: int) -> Any:
-    """E1: codes of x, in the (floating) type and shape of x."""
+    """Codes of x on the trained grid (E1), in the (floating) type and shape of x."""
     return ((x - offset) / scale).round().clip(qmin, qmax)
 
 
 def dequantize(q: Any, scale: Any, offset: Any) -> Any:
-    """E1: values of codes."""
+    """Values of codes on the trained grid (E1)."""
     return q * scale + offset
 
 
 def quantize_linear(x: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
-    """E2: codes of x as ONNX's QuantizeLinear makes them, still in a floating type."""
+    """Codes of x on the ONNX grid (E2) as QuantizeLinear makes them, still in a floating type."""
     return ((x / scale).round() + zero_point).clip(low, high)
 
 
 def dequantize_linear(c: Any, scale: Any, zero_point: Any) -> Any:
-    """E2: values of codes as ONNX's DequantizeLinear makes them."""
+    """Values of codes on the ONNX grid (E2) as DequantizeLinear makes them."""
     return (c - zero_point) * scale
 
 
-# E1 and E2 for torch tensors, with one new tensor in place of up to six: getting fresh memory costs more than the
-# arithmetic. Results are those of the functions above to the bit. offset None: 0.
+def zero_point_of(offset: Any, scale: Any, *, spread: int = 1) -> Any:
+    """round(-k * offset / scale), an integer in a floating type: how many steps real zero lies above code 0.
+
+    spread: the k of spreading (E5), where there are k steps for each code; the result is not clipped to a container.
+    """
+    return np.rint(-spread * offset / scale)
+
+
+# The same two grids for torch tensors, with one new tensor instead of up to six: allocating memory costs more than the
+# arithmetic. The results are those of the functions above, to the bit. offset None: 0.
 
 
 def position(x: Any, scale: Any, offset: Any | None) -> Any:
-    """E1: where x lies among the codes, (x - offset) / scale, not rounded and not clipped. A new tensor."""
+    """Where x lies among the codes (E1): (x - offset) / scale, neither rounded nor clipped. A new tensor."""
     return x / scale if offset is None else (x - offset).div_(scale)
 
 
 def snap_(v: Any, scale: Any, offset: Any | None, qmin: int, qmax: int) -> Any:
-    """E1: values on the grid, x_hat, of positions; v itself is overwritten."""
+    """Values x_hat on the trained grid (E1) from positions; v itself is overwritten."""
     values = codes_(v, qmin, qmax).mul_(scale)
     return values if offset is None else values.add_(offset)
 
 
 def codes_(v: Any, qmin: int, qmax: int, zero_point: Any | None = None) -> Any:
-    """E1, and with a zero point E2: codes of positions, still in a floating type; v itself is overwritten."""
+    """Codes from positions (E1, with a zero point E2), still in a floating type; v itself is overwritten."""
     codes = v.round_()
     return (codes if zero_point is None else codes.add_(zero_point)).clamp_(qmin, qmax)
 
 
 def values_(c: Any, scale: Any, zero_point: Any) -> Any:
-    """E2: values of codes. A new tensor."""
+    """Values of codes on the ONNX grid (E2). A new tensor."""
     return (c - zero_point).mul_(scale)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A trained grid of one tensor (E1).
+    """The trained grid of one tensor (E1).
 
     Invariants, checked: scale finite and > 0, offset finite, qmin < qmax.
     """
@@ -95,6 +109,11 @@ class Grid:
             )
         if self.qmin >= self.qmax:
             raise QuantizationError(f"grid has the codes {self.qmin} … {self.qmax}: at least two are needed")
+
+    @property
+    def zero_point(self) -> float:
+        """round(-offset / scale), the integer nearest to the code of real zero; not clipped to the codes."""
+        return float(zero_point_of(self.offset, self.scale))
 
     def codes(self, x: Any) -> Any:
         """Codes of x (E1)."""

@@ -1,12 +1,14 @@
 """What every quantizer module looks like to `calib`: state, switches, and the way to give it a grid.
 
 The training module with the paper's gradients is `lsq_export.qat.quantizer.Quantizer`; `calib` only needs this base
-class."""
+class.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,17 +20,37 @@ Kind = Literal["weight", "activation"]
 MIN_SCALE_RATIO = 1e-3  # in training the scale never falls below this share of the scale that it was given
 
 
-class Quantized(nn.Module):
-    """State of one quantizer (E1).
+@dataclass(frozen=True, kw_only=True)
+class QuantizerSpec:
+    """What a quantizer is, before it has a grid.
 
-    name          "<layer>.input" or "<layer>.weight"
-    kind          "weight" or "activation"
-    bits          2 … 8, with codes qmin … qmax
+    name             "<layer>.input" or "<layer>.weight"
+    kind             "weight" or "activation"
+    bits             2 … 8, with codes qmin … qmax
+    symmetric        the offset is zero and frozen
+    channels         None: one grid per tensor; C: one grid for each of C output channels of a weight
+    integer_offset   the offset in use is a multiple of scale / offset_steps
+    holds_zero       real zero is one of the codes: with integer_offset, the offset in use keeps it in qmin … qmax
+    """
+
+    name: str
+    kind: Kind
+    bits: int
+    qmin: int
+    qmax: int
+    symmetric: bool
+    channels: int | None = None
+    integer_offset: bool = False
+    offset_steps: int = 1
+    holds_zero: bool = False
+
+
+class Quantized(nn.Module):
+    """State of one quantizer on the trained grid (E1). It also has the fields of its `QuantizerSpec`.
+
     axis          None (one grid per tensor) or 0 (one grid per output channel of a weight)
     scale         Parameter, shape [] or [C], in units of the tensor; > 0
     offset        Parameter, same shape, in units of the tensor; zero and frozen when `symmetric`
-    integer_offset  the offset in use is a multiple of scale / offset_steps
-    holds_zero      real zero is one of the codes: the offset in use keeps it between qmin and qmax (with integer_offset)
     floor         buffer, same shape: the smallest scale that training may reach
     initialized   bool buffer, in the state_dict: a loaded quantizer is never initialized again
     bypass        while True the module returns its input (see `bypassed`)
@@ -39,30 +61,16 @@ class Quantized(nn.Module):
     floor: torch.Tensor
     initialized: torch.Tensor
 
-    def __init__(
-        self,
-        name: str,
-        kind: Kind,
-        bits: int,
-        qmin: int,
-        qmax: int,
-        *,
-        symmetric: bool,
-        channels: int | None = None,
-        integer_offset: bool = False,
-        offset_steps: int = 1,
-        holds_zero: bool = False,
-        device: torch.device | None = None,
-    ) -> None:
+    def __init__(self, spec: QuantizerSpec, *, device: torch.device | None = None) -> None:
         super().__init__()
-        self.name, self.kind, self.bits, self.qmin, self.qmax = name, kind, bits, qmin, qmax
-        self.symmetric, self.integer_offset, self.offset_steps = symmetric, integer_offset, offset_steps
-        self.holds_zero = holds_zero
-        self.axis: int | None = None if channels is None else 0
+        self.name, self.kind, self.bits, self.qmin, self.qmax = spec.name, spec.kind, spec.bits, spec.qmin, spec.qmax
+        self.symmetric, self.holds_zero = spec.symmetric, spec.holds_zero
+        self.integer_offset, self.offset_steps = spec.integer_offset, spec.offset_steps
+        self.axis: int | None = None if spec.channels is None else 0
         self.bypass = False
-        shape = () if channels is None else (channels,)
+        shape = () if spec.channels is None else (spec.channels,)
         self.scale = nn.Parameter(torch.ones(shape, device=device))
-        self.offset = nn.Parameter(torch.zeros(shape, device=device), requires_grad=not symmetric)
+        self.offset = nn.Parameter(torch.zeros(shape, device=device), requires_grad=not spec.symmetric)
         self.register_buffer("floor", torch.full(shape, MIN_SCALE_RATIO, device=device))
         self.register_buffer("initialized", torch.tensor(False, device=device))
         self._ready = False  # mirror of `initialized` that forward may read without waiting for a GPU
@@ -76,8 +84,9 @@ class Quantized(nn.Module):
     def set_grid(self, scale: Any, offset: Any = 0.0) -> None:
         """Give the quantizer its grid, in place (optimizers keep their parameters), and mark it as initialized.
 
-        scale, offset: numbers or arrays that broadcast to [] or [C]. Errors: shape; a scale that is not finite and > 0;
-        an offset that is not finite, or not zero on a symmetric grid."""
+        scale, offset: numbers or arrays that broadcast to [] or [C]. Errors (QuantizationError): another shape; a scale
+        that is not finite and > 0; an offset that is not finite, or not zero on a symmetric grid.
+        """
         new_scale = self._as_state("scale", scale)
         new_offset = self._as_state("offset", offset)
         if not bool((torch.isfinite(new_scale) & (new_scale > 0)).all()):
@@ -111,7 +120,8 @@ class Quantized(nn.Module):
 
     def extra_repr(self) -> str:
         offset = "none" if self.symmetric else f"multiples of s/{self.offset_steps}" if self.integer_offset else "real"
-        return f"{self.name}, bits={self.bits}, codes={self.qmin}…{self.qmax}, offset={offset}, axis={self.axis}, initialized={self._ready}"
+        codes = f"bits={self.bits}, codes={self.qmin}…{self.qmax}"
+        return f"{self.name}, {codes}, offset={offset}, axis={self.axis}, initialized={self._ready}"
 
 
 def _worst(values: torch.Tensor, positive: bool = False, nonzero: bool = False) -> float:
@@ -131,7 +141,7 @@ def quantized_modules(model: nn.Module) -> dict[str, Quantized]:
 
 @contextmanager
 def bypassed(model: nn.Module) -> Iterator[None]:
-    """The network runs in float inside this block."""
+    """Run the network in float inside this block."""
     before = {module: module.bypass for module in quantized_modules(model).values()}
     try:
         for module in before:

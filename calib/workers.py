@@ -1,10 +1,11 @@
-"""workers: independent jobs side by side, one core each.
+"""Independent jobs side by side, one core each.
 
     with workers() as run:
         a, b = run([lambda: f(x), lambda: g(x)])
 
-For what one operator cannot spread over the cores: many passes over memory, sorts, several graphs on the same images.
-Results do not depend on the number of threads: each job computes with one."""
+This is for what one operator cannot spread over the cores: many passes over memory, sorts, several graphs on the same
+images. Results do not depend on the number of threads, because each job computes with one.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ Run: TypeAlias = Callable[[Iterable[Callable[[], Any]]], list[Any]]
 
 @contextmanager
 def workers() -> Iterator[Run]:
-    """A function that calls jobs in as many threads as torch may use (OMP_NUM_THREADS, torch.set_num_threads) and gives
-    their results in order.
+    """Give a function that calls jobs in several threads and returns their results in order.
 
-    The first job that fails, in order, raises its error when those that run have ended. The calling thread keeps its
-    threads for what it does itself."""
+    There are as many threads as torch may use (OMP_NUM_THREADS, torch.set_num_threads). The first job that fails, in
+    order, raises its error once the running ones have ended. The calling thread keeps its threads for its own work.
+    """
     cores = torch.get_num_threads()
     if cores == 1:
         yield lambda jobs: [job() for job in jobs]
@@ -33,4 +34,4 @@ def workers() -> Iterator[Run]:
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield lambda jobs: list(pool.map(lambda job: job(), jobs))
     finally:
-        torch.set_num_threads(torch.get_num_threads())  # what threads that begin later get
+        torch.set_num_threads(torch.get_num_threads())  # threads that start later get this number

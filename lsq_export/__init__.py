@@ -7,22 +7,23 @@ Names are imported when they are first used, so that `lsq-export --help` does no
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from calib.lazy import attributes_of
 
+from .version import VERSION
+
 if TYPE_CHECKING:
     from calib.errors import QuantizationError as QuantizationError
+    from lsq_export.bundle.directory import Bundle as Bundle
+    from lsq_export.bundle.directory import open_bundle as open_bundle
+    from lsq_export.qat.config import QATConfig as QATConfig
+    from lsq_export.qat.prepare_model import prepare as prepare
+    from lsq_export.qat.prepare_model import quantizers as quantizers
+    from lsq_export.verification.parity import Parity as Parity
 
-    from .bundle.directory import Bundle as Bundle
-    from .bundle.directory import open_bundle as open_bundle
     from .pipeline import export as export
     from .pipeline import verify as verify
-    from .qat.prepare_model import QATConfig as QATConfig
-    from .qat.prepare_model import prepare as prepare
-    from .qat.prepare_model import quantizers as quantizers
-    from .verification.parity import Parity as Parity
 
 __all__ = [
     "Bundle",
@@ -36,17 +37,14 @@ __all__ = [
     "verify",
 ]
 
-try:
-    __version__ = metadata.version("lsq-export")
-except metadata.PackageNotFoundError:  # a checkout on the path, not installed
-    __version__ = "0+unknown"
+__version__ = VERSION
 
 __getattr__ = attributes_of(
     __name__,
     {
         "Bundle": "lsq_export.bundle.directory",
         "Parity": "lsq_export.verification.parity",
-        "QATConfig": "lsq_export.qat.prepare_model",
+        "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "export": "lsq_export.pipeline",
         "open_bundle": "lsq_export.bundle.directory",

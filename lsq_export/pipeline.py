@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -15,31 +16,24 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
-
-from .bundle.contents import write_contents
-from .bundle.directory import (
-    FOLDED,
-    TRAINED,
-    Bundle,
-    changed_files,
-    load_onnx,
-    new_directory,
-    open_bundle,
-    read_golden,
-)
-from .bundle.manifest import Origin
-from .data.calibration import Calibration
-from .graph.capture import capture
-from .graph.evaluate import portions_of
-from .graph.islands import islands, refuse
-from .report.recording import write_parity
-from .rewrite.emit import check_formats, emit_all
-from .rewrite.fold import prepare_fold
-from .rewrite.folding.decisions import decisions_of
-from .targets import get
-from .verification.check import Progress, check
-from .verification.fold_costs import costs_of_folds
-from .verification.parity import Parity
+from lsq_export.bundle.contents import Contents, write_contents
+from lsq_export.bundle.directory import FOLDED, TRAINED, Bundle, load_onnx, open_bundle
+from lsq_export.bundle.golden import read_golden
+from lsq_export.bundle.manifest import Origin
+from lsq_export.bundle.sums import changed_files
+from lsq_export.bundle.whole_directory import new_directory
+from lsq_export.data.calibration import Calibration
+from lsq_export.graph.capture import Captured, capture
+from lsq_export.graph.evaluate import portions_of
+from lsq_export.graph.islands import islands, refuse
+from lsq_export.report.recording import write_parity
+from lsq_export.rewrite.contract.decisions import decisions_of
+from lsq_export.rewrite.emit import check_formats, emit_all
+from lsq_export.rewrite.fold import Folded, prepare_fold
+from lsq_export.targets import Target, get
+from lsq_export.verification.check import Progress, Subject, check
+from lsq_export.verification.fold_costs import costs_of_folds
+from lsq_export.verification.parity import Parity
 
 VERIFIED_IMAGES = 64  # of the calibration data, that every export is verified on
 GOLDEN_IMAGES = 2
@@ -76,37 +70,65 @@ def export(
 
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
     layer that cannot be quantized (named), empty calibration data. Nothing is written then. A broken promise does not
-    stop the export: see `parity`."""
-    goal = get(target)
-    wanted, how = check_formats(goal.formats if formats is None else formats), fold or goal.folds[0]
-    if how not in goal.folds:
-        raise QuantizationError(f"fold {how!r} is not for the target {goal.name}: use {', '.join(goal.folds)}")
+    stop the export: see `parity`.
+    """
+    plan = _plan(target, formats, fold)
     with new_directory(out, force=force) as directory:
         on_stage("capture")
         captured = capture(model, example_input)
-        data = Calibration(calibration, captured.input_shape, keep=VERIFIED_IMAGES)
         on_stage("fold")
-        place = prepare_fold(captured, data, merge=how == "strided")
-        images = data.images
-        correct_on = (images,) if bias_correction else ()
-        folded = place(how, correct_on)
+        place, images = _prepared_fold(captured, calibration, plan.fold, bias_correction)
+        folded = place(plan.fold)
         if strict_integer:
             refuse(islands(folded.model.graph))
         on_stage("rewrite")
-        files = emit_all(folded, wanted, goal)
+        files = emit_all(folded, plan.formats, plan.target)
         on_stage("verify")
-        costs = costs_of_folds(goal.folds, images, lambda name: folded if name == how else place(name, correct_on))
-        decisions = (folded.tensors, folded.layers)
-        parity = check(model, folded.trained, folded.model, files, target, portions_of(images), decisions=decisions)
+        costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
+        parity = check(Subject.of(folded, files, target), portions_of(images), model=model)
         on_stage("bundle")
-        golden, origin = images[:GOLDEN_IMAGES].numpy(), Origin(preprocessing, source)
-        try:
-            manifest = write_contents(directory, folded, files, goal, golden, costs, origin)
-            write_parity(directory, manifest, parity)
-        except OSError as error:
-            why = error.strerror or error
-            raise QuantizationError(f"the output directory {out} cannot be written: {why}") from error
+        golden, origin = images[:GOLDEN_IMAGES].numpy(), Origin(preprocessing=preprocessing, source=source)
+        contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
+        _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be exported, checked."""
+
+    target: Target
+    formats: tuple[str, ...]
+    fold: str
+
+
+def _plan(target: str, formats: Iterable[str] | None, fold: str | None) -> _Plan:
+    goal = get(target)
+    plan = _Plan(goal, check_formats(goal.formats if formats is None else formats), fold or goal.folds[0])
+    if plan.fold not in goal.folds:
+        raise QuantizationError(f"fold {plan.fold!r} is not for the target {goal.name}: use {', '.join(goal.folds)}")
+    return plan
+
+
+def _prepared_fold(
+    captured: Captured, calibration: Iterable[object], how: str, bias_correction: bool
+) -> tuple[Callable[[str], Folded], torch.Tensor]:
+    """(function that folds in a way, by name, first calibration images [N, …]). how: the way that will be exported."""
+    data = Calibration(calibration, captured.input_shape, keep=VERIFIED_IMAGES)
+    place = prepare_fold(captured, data, merge=how == "strided")
+    images = data.images
+    correct_on = (images,) if bias_correction else ()
+    return lambda name: place(name, correct_on), images
+
+
+def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:
+    """Into a directory that will be `out`."""
+    try:
+        manifest = write_contents(directory, contents)
+        write_parity(directory, manifest, parity)
+    except OSError as error:
+        why = error.strerror or error
+        raise QuantizationError(f"the output directory {out} cannot be written: {why}") from error
 
 
 def verify(
@@ -123,20 +145,19 @@ def verify(
     Errors (QuantizationError): a bundle that cannot be read, or batches that are empty.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    return check(_subject(bundle), batches, model=model, progress=progress)
+
+
+def _subject(bundle: Bundle) -> Subject:
+    """What a bundle says that it is."""
     damaged = tuple(changed_files(bundle))
     trained, folded = (ir.from_proto(load_onnx(bundle.directory / path)) for path in (TRAINED, FOLDED))
-    files = {name: load_onnx(path) for name, path in bundle.models.items()}
-    golden = {name: read_golden(bundle.directory, name) for name in files}
-    target, decisions = str(bundle.manifest["target"]), decisions_of(bundle.manifest)
-    return check(
-        model,
-        trained,
-        folded,
-        files,
-        target,
-        batches,
-        decisions=decisions,
+    return Subject(
+        trained=trained,
+        folded=folded,
+        files={name: load_onnx(path) for name, path in bundle.models.items()},
+        target=str(bundle.manifest["target"]),
+        decisions=decisions_of(bundle.manifest),
         damaged=damaged,
-        golden=golden,
-        progress=progress,
+        golden={name: read_golden(bundle.directory / name) for name in bundle.models},
     )

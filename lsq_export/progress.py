@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar of `total` steps on `console`; call the value after each step with the text to show beside it.
+    """Show a bar of `total` steps on `console`; call the value after each step with the text to show beside it.
 
-    Where the console is no terminal: one line with the last text, when the loop has ended well. (An error is then the
-    only line on stderr.)"""
+    Where the console is no terminal, there is one line with the last text, once the loop has ended well. (An error is
+    then the only line on stderr.)
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     texts = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[status]}")
@@ -35,5 +36,5 @@ def bar(console: Console, title: str, total: int) -> Iterator[Callable[[str], No
 
 
 def optional_bar(console: Console | None, title: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
-    """`bar`, or without a console, or without steps, one that shows nothing."""
+    """`bar`; or, without a console or without steps, one that shows nothing."""
     return nullcontext(lambda text: None) if console is None or not total else bar(console, title, total)

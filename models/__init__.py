@@ -1,13 +1,13 @@
-"""Architectures, one a file, with the parameter names of the usual public checkpoints (blocks.py and inverted.py: what
-two of them share).
+"""Architectures, one in each file, with the parameter names of the usual public checkpoints.
 
-    names()                                     -> ["efficientnet_b0", "mixnet_s", "resnet18", "tiny"]
-    build("resnet18", num_classes=10)           -> nn.Module
-    build("mixnet_s", width=0.5, stem_stride=1) -> nn.Module; these two keywords are those of efficientnet_b0 and
-    mixnet_s
-    build("models.net:build", num_classes=10)   -> what `build` of *your* models/net.py returns (the current directory is searched first)
+    names()                                        -> ["efficientnet_b0", "mixnet_s", "resnet18", "tiny"]
+    build("resnet18", num_classes=10)              -> nn.Module
+    build("mixnet_s", width=0.5, stem_stride=1)    -> nn.Module
+    build("models.net:build", num_classes=10)      -> what `build` of *your* models/net.py returns
 
-Each architecture is imported when it is built: listing the names does not import torch.
+efficientnet_b0 and mixnet_s take width and stem_stride; blocks.py and inverted.py are what these two share. For a model
+of your own the current directory is searched first. Each architecture is imported when it is built: listing the names
+does not import torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,16 +32,15 @@ _REGISTRY = {
     "tiny": (".tiny", "Tiny"),
 }
 
-# For images of fewer pixels a side than these networks were made for: half as wide, and no resolution is given away in
-# the stem.
+# Below this many pixels a side these networks are half as wide, and keep the resolution in the stem.
 SMALL_IMAGE = 64
 _SMALL = {name: {"width": 0.5, "stem_stride": 1} for name in ("efficientnet_b0", "mixnet_s")}
 
 
 def keywords(name: str, size: int) -> dict[str, Any]:
-    """What `build` should get besides classes and channels, for images of size × size pixels:
+    """What `build` should get besides classes and channels, for images of size × size pixels.
 
-    smaller variants below SMALL_IMAGE, else nothing.
+    That is a smaller variant below SMALL_IMAGE, else nothing.
     """
     return dict(_SMALL.get(name, {})) if size < SMALL_IMAGE else {}
 
@@ -54,24 +53,21 @@ def names() -> list[str]:
 def build(name: str, num_classes: int = 1000, in_channels: int = 3, **kw: Any) -> nn.Module:
     """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
 
-    `name` is one of `names()` or `package.module:factory`, imported from the current directory first. A factory of
-    yours gets num_classes and in_channels where its signature has them, and all of `kw`; a factory of ours gets all of
-    them.
+    name: one of `names()`, or `package.module:factory`, imported from the current directory first.
+    kw: keywords of the factory. A factory of yours gets num_classes and in_channels only where its signature has them.
 
-    Errors (QuantizationError): unknown name, module or factory that cannot be found or fails, a factory that returns no
-    nn.Module."""
+    Errors (QuantizationError): an unknown name, a module or factory that cannot be found or fails, a factory that
+    returns no nn.Module.
+    """
     if ":" in name:
         return _build_user(name, num_classes, in_channels, kw)
     if name not in _REGISTRY:
         raise QuantizationError(
             f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own"
         )
-    module, factory = _REGISTRY[name]
-    return _call(
-        name,
-        getattr(importlib.import_module(module, __name__), factory),
-        {"num_classes": num_classes, "in_channels": in_channels, **kw},
-    )
+    module, attribute = _REGISTRY[name]
+    factory = getattr(importlib.import_module(module, __name__), attribute)
+    return _call(name, factory, {"num_classes": num_classes, "in_channels": in_channels, **kw})
 
 
 def _build_user(name: str, num_classes: int, in_channels: int, kw: dict[str, Any]) -> nn.Module:
@@ -103,8 +99,8 @@ def _import_factory(name: str) -> Callable[..., Any]:
             ) from error
         raise QuantizationError(f"model {name!r}: {module_name} imports {missing!r}, which is not installed") from error
     except Exception as error:
-        raise QuantizationError(f"model {name!r}: importing {module_name} failed: {_one_line(error)}") from error
-    factory = getattr(module, attribute, None)
+        raise QuantizationError(f"model {name!r}: importing {module_name} failed: {_described(error)}") from error
+    factory: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(factory):
         where = getattr(module, "__file__", None) or module_name
         raise QuantizationError(f"model {name!r}: {where} has no function or class {attribute!r}")
@@ -119,11 +115,11 @@ def _call(name: str, factory: Callable[..., Any], kw: dict[str, Any]) -> nn.Modu
     except QuantizationError:
         raise
     except Exception as error:
-        raise QuantizationError(f"model {name!r}: building it with {kw} failed: {_one_line(error)}") from error
+        raise QuantizationError(f"model {name!r}: building it with {kw} failed: {_described(error)}") from error
     if not isinstance(model, nn.Module):
         raise QuantizationError(f"model {name!r}: the factory returned {type(model).__name__}, not a torch.nn.Module")
     return model
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"

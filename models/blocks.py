@@ -1,8 +1,8 @@
-"""Blocks that EfficientNet (arXiv:1905.11946) and MixNet (arXiv:1907.09595) are built of, with the parameter names of
-timm.
+"""The blocks of EfficientNet (arXiv:1905.11946) and MixNet (arXiv:1907.09595), with the parameter names of timm.
 
 Convolutions have no bias (except in squeeze-and-excitation) and pad symmetrically, kernel // 2 on each side. Every
-activation is a module of its own."""
+activation is a module of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from torch import nn
 class BlockSpec:
     """One row of an architecture's table: `repeats` equal blocks, the first with `stride`.
 
-    kernels: sizes of the depthwise kernels, each on its share of the channels. expansion: hidden channels = expansion ·
-    input channels; 1 is a `DepthwiseSeparable`, without the expanding convolution. se: channels inside
-    squeeze-and-excitation = se · input channels of the block; 0: none. expand_groups, project_groups: the 1x1
-    convolutions as so many side by side."""
+    kernels         sizes of the depthwise kernels, each on its share of the channels
+    expansion       hidden channels = expansion · input channels; 1 is a `DepthwiseSeparable`, without the expanding
+                    convolution
+    se              channels inside squeeze-and-excitation = se · input channels of the block; 0: none
+    expand_groups, project_groups   how many convolutions side by side the two 1x1 convolutions are
+    """
 
     repeats: int
     kernels: tuple[int, ...]
@@ -34,9 +36,9 @@ class BlockSpec:
 
 
 class SqueezeExcite(nn.Module):
-    """x · sigmoid(expand(act(reduce(mean of x over H and W)))), arXiv:1709.01507:
+    """x · sigmoid(expand(act(reduce(mean of x over H and W)))), arXiv:1709.01507.
 
-    [N, channels, H, W] -> the same shape.
+    [N, channels, H, W] -> the same shape
     """
 
     def __init__(self, channels: int, reduced: int, activation: Callable[[], nn.Module]) -> None:
@@ -48,13 +50,12 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x.mean((2, 3), keepdim=True)  # [N, channels, 1, 1]
-        y = self.conv_expand(self.act1(self.conv_reduce(y)))
-        return x * self.gate(y)
+        gate: torch.Tensor = self.gate(self.conv_expand(self.act1(self.conv_reduce(y))))
+        return x * gate
 
 
 class MixedConv2d(nn.ModuleList):
-    """MixConv (arXiv:1907.09595, section 3): the channels split into one part per kernel size, each with its own
-    convolution, and put together again.
+    """MixConv (arXiv:1907.09595, section 3): one part of the channels per kernel size, each with its own convolution.
 
     [N, in_channels, H, W] -> [N, out_channels, ceil(H/stride), ceil(W/stride)]
     """
@@ -88,7 +89,7 @@ class DepthwiseSeparable(nn.Module):
         self.has_skip = stride == 1 and in_channels == channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.act1(self.bn1(self.conv_dw(x)))  # [N, in_channels, H/stride, W/stride]
+        y: torch.Tensor = self.act1(self.bn1(self.conv_dw(x)))  # [N, in_channels, H/stride, W/stride]
         if self.se is not None:
             y = self.se(y)
         y = self.bn2(self.conv_pw(y))
@@ -96,8 +97,9 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """bn3(conv_pwl(se(act(bn2(conv_dw(act(bn1(conv_pw(x)))))))), plus x where the shape stays (MBConv;
-    arXiv:1801.04381, section 3.3).
+    """bn3(conv_pwl(se(act(bn2(conv_dw(act(bn1(conv_pw(x)))))))), plus x where the shape stays.
+
+    It is also called MBConv (arXiv:1801.04381, section 3.3).
 
     [N, in_channels, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]
     """
@@ -117,7 +119,7 @@ class InvertedResidual(nn.Module):
         self.has_skip = stride == 1 and in_channels == channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.act1(self.bn1(self.conv_pw(x)))  # [N, hidden, H, W]
+        y: torch.Tensor = self.act1(self.bn1(self.conv_pw(x)))  # [N, hidden, H, W]
         y = self.act2(self.bn2(self.conv_dw(y)))  # [N, hidden, H/stride, W/stride]
         if self.se is not None:
             y = self.se(y)

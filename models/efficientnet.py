@@ -27,11 +27,13 @@ STAGES = (
 def efficientnet_b0(
     num_classes: int = 1000, in_channels: int = 3, width: float = 1.0, stem_stride: int = 2
 ) -> nn.Module:
-    """EfficientNet-B0 with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 1, made
-    for 224.
+    """EfficientNet-B0 with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
 
-    width: factor on all channels, rounded to multiples of 8. stem_stride: 1 keeps the resolution of small images
-    (32x32) in the stem. The paper's dropout and stochastic depth are left out."""
+    Any H, W >= 1; made for 224. The paper's dropout and stochastic depth are left out.
+
+    width: factor on all channels, rounded to multiples of 8.
+    stem_stride: 1 keeps the resolution of small images (32x32) in the stem.
+    """
     return InvertedResidualNet(
         STAGES,
         stem=32,

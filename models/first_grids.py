@@ -1,6 +1,6 @@
-"""`python -m models.first_grids`:
+"""What LSQ's, LSQ+'s and min-max initialization do to a float model's activations, before any training.
 
-what LSQ's, LSQ+'s and min-max initialization do to a float model's activations, before any training.
+python -m models.first_grids
 """
 
 from __future__ import annotations
@@ -38,38 +38,41 @@ def _known(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     default=("efficientnet_b0", "resnet18"),
     callback=_known,
     metavar="NAME",
-    help="May be repeated.",
+    help="Network to measure; may be repeated.",
 )
-@click.option("--bits", type=click.IntRange(2, 8), default=3, help="Of weights and activations; the first layer has 8.")
+@click.option(
+    "--bits", type=click.IntRange(2, 8), default=3, help="Bits of weights and activations; the first layer has 8."
+)
 @click.option(
     "--record",
     "record_path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("out-paper/runs.jsonl"),
-    help="The record of models.paper_tables: its settings, if it is there; the float models beside it, trained where "
-    "they are missing.",
+    help="The record of models.paper_tables: its settings are used, if it is there, and the float models beside it. "
+    "Missing ones are trained.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a JSON file, which RESULTS.md shows as results/first-grids.json.",
+    help="JSON file to write, which RESULTS.md shows as results/first-grids.json.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def command(networks: tuple[str, ...], bits: int, record_path: Path, out: Path | None, as_json: bool) -> None:
     """Show what each first grid of activations does to the calibration images of seed 0 in the float model.
 
-    Means over the layers with inputs of four dimensions: the step in units of the tensor's σ, the squared error in
-    units of its variance, and the share of channels that vary in float and have one code only."""
-    found = _measure(networks, bits, record_path)
+    The figures are means over the layers with inputs of four dimensions: the step in units of the tensor's σ, the
+    squared error in units of its variance, and the share of channels that vary in float and have one code only.
+    """
+    grids = _measure(networks, bits, record_path)
     if out is not None:
-        found.write(out)
+        grids.write(out)
     if as_json:
-        print_json(found.to_dict())
+        print_json(grids.to_dict())
         return
     from .paper.plan import INIT_NAMES
 
     for network in networks:
-        rows = [row for row in found.rows if row.network == network]
+        rows = [row for row in grids.rows if row.network == network]
         texts = [
             (r.configuration, INIT_NAMES[r.init], f"{r.step:.2f}", f"{r.error:.3f}", f"{r.constant:.1%}") for r in rows
         ]

@@ -1,6 +1,6 @@
-"""What EfficientNet (arXiv:1905.11946) and MixNet (arXiv:1907.09595) share:
+"""What EfficientNet (arXiv:1905.11946) and MixNet (arXiv:1907.09595) share.
 
-a stem, stages of inverted residual blocks, a head.
+That is a stem, stages of inverted residual blocks and a head.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from .blocks import BlockSpec, DepthwiseSeparable, InvertedResidual
 class InvertedResidualNet(nn.Module):
     """Images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 1.
 
-    stages: the rows of each stage. stem, head: channels of the first and of the last convolution. activation: of both.
-    There is no dropout. width: factor on all channels, rounded by `round_channels`. stem_stride: 2 as published, 1 for
-    small images."""
+    stages        the rows of each stage
+    stem, head    channels of the first and of the last convolution
+    activation    what follows these two
+    width         factor on all channels, rounded by `round_channels`
+    stem_stride   2 as published, 1 for small images
+
+    There is no dropout. Errors (QuantizationError): a width or a stride that cannot be used.
+    """
 
     def __init__(
         self,
@@ -66,7 +71,8 @@ class InvertedResidualNet(nn.Module):
         x = self.act1(self.bn1(self.conv_stem(x)))  # [N, stem, H/stem_stride, W/stem_stride]
         x = self.blocks(x)  # 1/16 of that
         x = self.act2(self.bn2(self.conv_head(x)))  # [N, head, …]
-        return self.classifier(torch.flatten(self.global_pool(x), 1))
+        logits: torch.Tensor = self.classifier(torch.flatten(self.global_pool(x), 1))
+        return logits
 
 
 def round_channels(channels: float) -> int:
@@ -76,10 +82,11 @@ def round_channels(channels: float) -> int:
 
 
 def _initialize(model: nn.Module) -> None:
-    """Convolutions: normal with variance 2 / (kernel area · output channels per group); biases: 0.
+    """Draw convolutions from a normal distribution, variance 2 / (kernel area · output channels per group); biases: 0.
 
     The linear layer keeps PyTorch's uniform ±1/√features. The published ±1/√classes is about the same at 1000 classes
-    and far too much at 10."""
+    and far too much at 10.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups

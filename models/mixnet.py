@@ -9,8 +9,7 @@ from .inverted import InvertedResidualNet
 
 # ReLU in the stem, in the first two stages and in the head, SiLU (swish) in between.
 STAGES = (
-    # repeats, kernels, stride, expansion, channels, squeeze-and-excitation, activation, groups of the two 1x1
-    # convolutions
+    # repeats, kernels, stride, expansion, channels, squeeze-and-excitation, activation, groups of the 1x1 convolutions
     (BlockSpec(1, (3,), 1, 1, 16, 0, nn.ReLU),),
     (
         BlockSpec(1, (3,), 2, 6, 24, 0, nn.ReLU, 2, 2),
@@ -36,11 +35,13 @@ STAGES = (
 
 
 def mixnet_s(num_classes: int = 1000, in_channels: int = 3, width: float = 1.0, stem_stride: int = 2) -> nn.Module:
-    """MixNet-S with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 1, made for
-    224.
+    """MixNet-S with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
 
-    width: factor on all channels, rounded to multiples of 8. stem_stride: 1 keeps the resolution of small images
-    (32x32) in the stem. The paper's dropout is left out."""
+    Any H, W >= 1; made for 224. The paper's dropout is left out.
+
+    width: factor on all channels, rounded to multiples of 8.
+    stem_stride: 1 keeps the resolution of small images (32x32) in the stem.
+    """
     return InvertedResidualNet(
         STAGES,
         stem=16,

@@ -1,6 +1,6 @@
-"""`python -m models.paper_tables`:
+"""The tables of LSQ+ (arXiv:2004.09576) from real runs, and `models/RESULTS.md` from their record.
 
-the tables of LSQ+ (arXiv:2004.09576) from real runs, and `models/RESULTS.md` from their record.
+python -m models.paper_tables
 """
 
 from __future__ import annotations
@@ -44,9 +44,12 @@ def _networks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[s
     metavar="NAME,…",
     help="Networks of the tables.",
 )
-@click.option("--seeds", type=click.IntRange(1), default=5, help="Runs of each cell, with the seeds 0, 1, …")
+@click.option("--seeds", type=click.IntRange(1), default=5, help="Number of runs of each cell, with the seeds 0, 1, …")
 @click.option(
-    "--only", type=click.Choice(["table1", "table2", "table3"]), multiple=True, help="Only this table.  [default: all]"
+    "--only",
+    type=click.Choice(["table1", "table2", "table3"]),
+    multiple=True,
+    help="Measure only this table; may be repeated.  [default: all]",
 )
 @click.option("--data", "data_spec", default="digits", metavar="SPEC", help="digits (made hard) or imagefolder:DIR.")
 @click.option(
@@ -68,7 +71,7 @@ def _networks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[s
     "record_path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=DEFAULT_RECORD,
-    help="JSON lines, one a run. What is in it is not run again; the float models lie beside it.",
+    help="File of JSON lines, one for each run. What is in it is not run again; the float models lie beside it.",
 )
 @click.option(
     "--render", "rendering", is_flag=True, help="Run nothing: write RESULTS.md and its plots from the record."
@@ -94,10 +97,10 @@ def command(
     results: Path,
     as_json: bool,
 ) -> None:
-    """Measure configurations 1-4 at W2A2, W3A3 and W4A4, three initializations at W2A2, and two of configurations 2-4
-    at W3A3.
+    """Measure the tables of LSQ+, and go on where an earlier measurement was interrupted.
 
-    Goes on where it was interrupted.
+    That is configurations 1-4 at W2A2, W3A3 and W4A4; three initializations of configuration 4 at W2A2; and two
+    initializations of configurations 2-4 at W3A3.
 
     The settings are those of models/RESULTS.md. A record that was made with others is refused.
     """
@@ -181,32 +184,19 @@ def _report(record: Record, results: Path | None, as_json: bool) -> None:
         print_json({"record": str(record.path), **tables, "claims": [asdict(check) for check in checks]})
         return
     for network, rows in first.items():
-        texts = [
-            (
-                row[0].configuration,
-                row[0].init,
-                *(text for e in row for text in (percent(e.trained), points(e.float_difference))),
-            )
-            for row in rows
-        ]
+        accuracies = [[text for e in row for text in (percent(e.trained), points(e.float_difference))] for row in rows]
+        texts = [(row[0].configuration, row[0].init, *cells) for row, cells in zip(rows, accuracies, strict=True)]
         print_table(f"{network}: accuracy (%) ± standard deviation [runs], and the difference to float", WIDTHS, texts)
-    print_table(
-        "Table 2: W2A2",
-        ("network", "init", ">accuracy"),
-        [(e.network, e.init, percent(e.trained)) for row in second.values() for e in row],
-    )
+    initializations = [(e.network, e.init, percent(e.trained)) for row in second.values() for e in row]
+    print_table("Table 2: W2A2", ("network", "init", ">accuracy"), initializations)
     compared = [
         (row.lsq.network, row.lsq.configuration, percent(row.lsq.trained), percent(row.mse.trained), row.figure)
         for row in third
     ]
-    print_table(
-        "Table 3: W3A3 from two initializations", ("network", "configuration", ">LSQ", ">LSQ+", ">LSQ+ - LSQ"), compared
-    )
-    print_table(
-        "Claims",
-        ("claim", "network", "where", "measured", "verdict"),
-        [(c.claim, c.network, c.where, c.figure, c.verdict) for c in checks],
-    )
+    columns = ("network", "configuration", ">LSQ", ">LSQ+", ">LSQ+ - LSQ")
+    print_table("Table 3: W3A3 from two initializations", columns, compared)
+    verdicts = [(c.claim, c.network, c.where, c.figure, c.verdict) for c in checks]
+    print_table("Claims", ("claim", "network", "where", "measured", "verdict"), verdicts)
     for file in files:
         click.echo(f"wrote {file}")
 

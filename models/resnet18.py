@@ -7,9 +7,9 @@ from torch import nn
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x));
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)).
 
-    the shortcut is x, or a 1x1 convolution where the shape changes.
+    The shortcut is x, or a 1x1 convolution where the shape changes.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -28,14 +28,14 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)  # [N, channels, H/stride, W/stride]
         y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y + shortcut)
+        result: torch.Tensor = self.relu(self.bn2(self.conv2(y)) + shortcut)
+        return result
 
 
 class ResNet18(nn.Module):
-    """Images [N, in_channels, H, W] -> logits [N, num_classes];
+    """Images [N, in_channels, H, W] -> logits [N, num_classes].
 
-    any H, W >= 1, made for 224, with the standard 7x7 stem.
+    Any H, W >= 1; made for 224, with the standard 7x7 stem.
     """
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
@@ -57,7 +57,8 @@ class ResNet18(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # [N, 64, H/4, W/4]
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # [N, 512, H/32, W/32]
-        return self.fc(torch.flatten(self.avgpool(x), 1))
+        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return logits
 
 
 def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:

@@ -9,7 +9,8 @@ from torch import nn
 class Tiny(nn.Module):
     """Images [N, in_channels, H, W] -> logits [N, num_classes]; any H, W >= 16; about 10,000 parameters at 10 classes.
 
-    conv-bn-relu, max pooling, a residual add, a depthwise and a pointwise convolution, global average pooling, linear.
+    It has conv-bn-relu, max pooling, a residual add, a depthwise, a pointwise and a grouped convolution, global average
+    pooling and a linear layer.
     """
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
@@ -41,4 +42,5 @@ class Tiny(nn.Module):
         x = self.relu(self.bn5(self.pointwise(x)))  # [N, 48, H/8, W/8]
         x = self.relu(self.bn6(self.grouped(x)))
         x = torch.flatten(self.avgpool(x), 1)  # [N, 48]
-        return self.fc(self.dropout(x))
+        logits: torch.Tensor = self.fc(self.dropout(x))
+        return logits

@@ -5,7 +5,6 @@ The bundle is shared: take `exported.copy(tmp_path)` before you change a file.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,18 +12,9 @@ import pytest
 import torch
 
 import lsq_export
-from support.exported import Exported, content, images, prepared, save
-from support.exporter import operator_tables_made_once
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _quick_exports() -> Iterator[None]:
-    """Tests that start a process of their own export with torch as it is."""
-    thresholds = gc.get_threshold()
-    gc.set_threshold(10_000, 20, 50)  # a capture makes many objects; looking for garbage took a tenth of its time
-    with operator_tables_made_once():
-        yield
-    gc.set_threshold(*thresholds)
+from lsq_export.graph.capture import capture
+from lsq_export.rewrite.fold import Folded, fold
+from support.exported import SHAPE, Exported, content, images, prepared, save
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +42,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def other() -> Folded:
+    """The graphs of a network like the exported one, with other weights."""
+    return fold(capture(prepared(seed=1), torch.zeros(1, *SHAPE)), [images(seed=1)[0]])

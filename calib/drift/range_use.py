@@ -1,8 +1,9 @@
-"""How a tensor uses the grid of its quantizer: clipped shares, codes in use, squared error. One pass, bounded memory,
-any number of batches.
+"""How a tensor uses the grid of its quantizer: clipped shares, codes in use, squared error.
 
-"Clipped" is an element whose code the clamp of E1 changes: round((x - β)/s) lies outside of n … p, so its error is at
-least s/2. (The zeros of a ReLU that sit on code n are not clipped.)"""
+One pass over any number of batches, in bounded memory. An element is clipped if the clamp of the trained grid (E1)
+changes its code: round((x - β)/s) lies outside n … p, so its error is at least s/2. (The zeros of a ReLU that sit on
+code n are not clipped.)
+"""
 
 from __future__ import annotations
 
@@ -14,26 +15,22 @@ from typing import Any
 import torch
 
 from calib.errors import QuantizationError
-from calib.grid import position, snap_
+from calib.grid import codes_, position, snap_
 from calib.quantized import Quantized
 
 BLOCK = 1 << 17  # elements that are copied at a time
-# share of the elements on either side that does not count: one outlier uses no code, and a clipped one is no drift
+# Share of the elements on either side that does not count: one outlier uses no code, and a clipped one is no drift.
 TAIL = 1e-3
 
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-}  # by annotation; JSON writes 1.0 as 1.0 or 1
+# What JSON may give for a field with this annotation; it writes 1.0 as 1.0 or 1.
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RangeUse:
     """What one quantizer saw. The grid is the one in use at the end.
 
-    elements       how many
+    elements       how many it saw
     below, above   clipped shares, 0-1
     codes          width, in codes, of the range between the TAIL and the 1 - TAIL quantile of the codes; 1 … 2^bits
     min, max, mean, std   of the tensor, in its units; std of the population
@@ -73,23 +70,20 @@ class RangeUse:
 
     @classmethod
     def from_dict(cls, values: Any) -> RangeUse:
-        """The opposite of to_dict.
+        """The inverse of to_dict.
 
         Errors (QuantizationError): a field that is missing, unknown, of another type or not finite.
         """
         known = {field.name: _TYPES[str(field.type)] for field in fields(cls)}
         if not isinstance(values, Mapping) or set(values) != set(known):
-            found = ", ".join(map(str, values)) if isinstance(values, Mapping) else repr(values)
+            content = ", ".join(map(str, values)) if isinstance(values, Mapping) else repr(values)
             raise QuantizationError(
-                f"a record of a quantizer's range has {found}: it must have {', '.join(known)}; measure it again"
+                f"a record of a quantizer's range has {content}: it must have {', '.join(known)}; measure it again"
             )
         for key, kind in known.items():
             value = values[key]
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, kind)
-                or (isinstance(value, float) and not math.isfinite(value))
-            ):
+            of_type = isinstance(value, kind) and not isinstance(value, bool)
+            if not of_type or (isinstance(value, float) and not math.isfinite(value)):
                 raise QuantizationError(f"the record of a quantizer's range has {key} {value!r}: measure it again")
         return cls(**values)
 
@@ -97,7 +91,7 @@ class RangeUse:
 class RangeCounter:
     """Adds up what `RangeUse` says of one quantizer.
 
-    In training its grid changes between updates: each element counts on the grid of its time.
+    In training the grid changes between updates; each element counts on the grid that is in use when it passes.
     """
 
     def __init__(self, quantizer: Quantized) -> None:
@@ -130,17 +124,16 @@ class RangeCounter:
         scale, offset = self.quantizer.scale.detach().to(compute), self.quantizer.effective_offset.detach().to(compute)
         if math.isnan(self._center):
             self._center = float(offset + scale * (self.quantizer.qmin + self.quantizer.qmax) / 2)
-        for block in flat.split(BLOCK):
+        for block in torch.split(flat, BLOCK):
             self._add(block.to(compute), scale, offset)
 
     def _add(self, x: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> None:  # x [n], scale and offset []
         n, p = self.quantizer.qmin, self.quantizer.qmax
         v = position(x, scale, offset)
-        bins = v.round().clamp_(n - 1, p + 1).sub_(n - 1).long()
+        bins = codes_(v.clone(), n - 1, p + 1).sub_(n - 1).long()
         self._bins += torch.bincount(bins, minlength=p - n + 3).cpu()
-        errors = torch.bincount(
-            bins, weights=(snap_(v, scale, offset, n, p).double() - x).square_(), minlength=p - n + 3
-        ).cpu()
+        squared = (snap_(v, scale, offset, n, p).double() - x).square_()
+        errors = torch.bincount(bins, weights=squared, minlength=p - n + 3).cpu()
         centered = x.double() - self._center
         self._sum += float(centered.sum())
         self._square += float(centered.square_().sum())
@@ -148,7 +141,7 @@ class RangeCounter:
         self._noise += float(errors.sum()) / (float(scale) ** 2 / 12)
 
     def result(self) -> RangeUse:
-        """Errors (QuantizationError): nothing was counted."""
+        """What was counted. Errors (QuantizationError): nothing was."""
         q, bins = self.quantizer, self._bins.tolist()
         count = sum(bins)
         if not count:
@@ -175,11 +168,11 @@ class RangeCounter:
 
 
 def _codes(counts: list[int]) -> int:
-    """Codes from the TAIL to the 1 - TAIL quantile; counts: of each code."""
+    """How many codes lie from the TAIL to the 1 - TAIL quantile. counts: the elements on each code."""
     limit = TAIL * sum(counts)
 
     def skipped(ordered: list[int]) -> int:
-        """Codes at the start that hold no more than the limit together."""
+        """How many codes at the start hold no more than the limit together."""
         total = 0
         for index, count in enumerate(ordered):
             total += count

@@ -1,62 +1,59 @@
 """Bias correction: the mean error of each output channel, and which of these means are beyond chance.
 
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv:1906.04721), section
-4.2, measured on data: b_c <- b_c - m_c with m_c = E[ỹ_c - y_c]. Taking m_c away lowers the mean squared error of the
-channel by m_c², whose standard error is 2·|m_c|·SE_c; so it pays where |m_c| > 2·SE_c, and noise moves no bias."""
+4.2, measured on data: b_c <- b_c - m_c with m_c = E[ỹ_c - y_c]. Subtracting m_c lowers the mean squared error of the
+channel by m_c², whose standard error is 2·|m_c|·SE_c; so it pays where |m_c| > 2·SE_c, and noise moves no bias.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+
+from calib.grid import FloatArray
 
 STANDARD_ERRORS = 2.0
-LEAST_IMAGES = 8  # fewer tell no standard error
-NEGLIGIBLE = (
-    1e-4  # of the root mean square of the layer's outputs: 2^-10 of a step at 4 bits, and far beyond float rounding
-)
-FloatArray = NDArray[np.float64]
+LEAST_IMAGES = 8  # fewer give no standard error
+# Share of the root mean square of the layer's outputs: 2^-10 of a step at 4 bits, and far beyond float rounding.
+NEGLIGIBLE = 1e-4
 
 
 class ChannelErrors:
-    """Errors of one layer's outputs, channel by channel, in one pass over any number of batches; holds a few numbers
-    for each channel.
+    """Errors of one layer's outputs, channel by channel, in one pass over any number of batches.
 
-    Images are the independent samples: pixels of one image are not.
+    It holds a few numbers for each channel. Images are the independent samples; pixels of one image are not.
     """
 
     def __init__(self, channels: int) -> None:
         self.images = 0
-        self._mean, self._deviation = (
-            np.zeros(channels),
-            np.zeros(channels),
-        )  # [C]; _deviation: Σ over images of (mean of the image - mean)²
+        self._mean: FloatArray = np.zeros(channels)  # [C]
+        self._deviation = np.zeros(channels)  # [C]: Σ over images of (mean of the image - mean)²
         self._squared_error = self._square = 0.0  # means over all elements so far
 
     @torch.no_grad()
-    def update(self, found: torch.Tensor, wanted: torch.Tensor) -> None:
-        """Both float [N, C, …]."""
-        n, error = len(found), (found - wanted).double()
+    def update(self, outputs: torch.Tensor, expected: torch.Tensor) -> None:
+        """Add a batch: the layer's outputs and what they should be, both float [N, C, …]."""
+        n, error = len(outputs), (outputs - expected).double()
         of_images = error.flatten(2).mean(2).numpy() if error.dim() > 2 else error.numpy()  # [N, C]
         mean, total = of_images.mean(axis=0), self.images + n
         step = mean - self._mean
         self._deviation += np.square(of_images - mean).sum(axis=0) + step**2 * self.images * n / total  # Chan's update
         self._mean += step * n / total
         self._squared_error += (float(error.square().mean()) - self._squared_error) * n / total
-        self._square += (float(wanted.double().square().mean()) - self._square) * n / total
+        self._square += (float(expected.double().square().mean()) - self._square) * n / total
         self.images = total
 
     @property
     def mean(self) -> FloatArray:
-        """m [C]."""
-        return self._mean.copy()
+        """The mean errors m, [C]."""
+        return np.array(self._mean)
 
     @property
     def standard_error(self) -> FloatArray:
-        """Of the means, [C]; infinite for fewer than LEAST_IMAGES."""
+        """Standard error of the means, [C]; infinite for fewer images than LEAST_IMAGES."""
         if self.images < LEAST_IMAGES:
             return np.full(len(self._mean), np.inf)
-        return np.sqrt(self._deviation / (self.images - 1) / self.images)
+        return np.asarray(np.sqrt(self._deviation / (self.images - 1) / self.images))
 
     @property
     def correction(self) -> FloatArray:
@@ -66,8 +63,9 @@ class ChannelErrors:
 
     @property
     def squared_error(self) -> tuple[float, float]:
-        """Mean squared error of the outputs as they are and with the correction, both divided by the mean square of the
-        wanted outputs.
+        """Mean squared error of the outputs as they are, and with the correction.
+
+        Both are divided by the mean square of the expected outputs.
         """
         before = self._squared_error
         after = max(0.0, before - float(np.square(self.correction).mean()))

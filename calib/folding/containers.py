@@ -1,7 +1,8 @@
-"""Folding: from trained scales and real-valued offsets to numbers that integer hardware holds (design E3-E8).
+"""From trained scales and real-valued offsets to numbers that integer hardware holds.
 
-Only numbers are made here; `lsq_export.rewrite` places them in the graph. Arithmetic is float64; what a file or a
-kernel holds as float32 is rounded to float32 here, so that every later stage reads the number that the hardware reads.
+Spreading (E5), integer biases and the weight gain (E6), weights within 64 (E7), batch norms (E8) and clamps (E10). Only
+numbers are made here; `lsq_export.rewrite` places them in the graph. Arithmetic is float64; what a file or a kernel
+holds as float32 is rounded to float32 here, so that every later stage reads the number that the hardware reads.
 """
 
 from __future__ import annotations
@@ -12,30 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import QuantizationError
-from calib.grid import Grid
+from calib.grid import FloatArray, Grid, quantize, zero_point_of
 
 CONTAINER_MAX = 255  # codes of activations live in UINT8
-WEIGHT_LIMIT = 64  # E7: |w1| + |w2| <= 128, so that two u8 x s8 products fit a saturating int16
-DEPTHWISE_LIMIT = 127  # kernels of depthwise convolutions have no two products to add: each is an int32 of its own
+WEIGHT_LIMIT = 64  # weights within 64 (E7): two u8 x s8 products then fit a saturating int16
+DEPTHWISE_LIMIT = 127  # kernels of depthwise convolutions add no two products: each is an int32 of its own
 BIAS_LIMIT = 2**31 - 1
-INTEGRAL = 2e-5  # steps: float32 holds multiples of a scale up to 255 to 255·2^-24 = 1.6e-5
-FloatArray = NDArray[np.float64]
+INTEGRAL = 2e-5  # steps; float32 holds multiples of a scale up to 255 to 255·2^-24 = 1.6e-5
 
 
 def container_steps(levels: int) -> int:
-    """The k of E5 for offsets that training keeps on multiples of s/k: β' = β for β/s from -p to 1, with padding too.
+    """The k of spreading (E5) for offsets that training keeps on multiples of s/k.
 
-    255 codes hold k·p and one step more, so that real zero may lie up to a step below the codes. 1 at 8 bits, where β
-    is a multiple of s."""
+    With it, β' = β for β/s from -p to 1, with padding too: 255 codes hold k·p and one step more, so that real zero may
+    lie up to a step below the codes. k is 1 at 8 bits, where β is a multiple of s.
+    """
     return max(1, CONTAINER_MAX // levels)
 
 
 @dataclass(frozen=True)
 class StridedGrid:
-    """E5: the codes q = 0 … p of a trained grid spread over a UINT8 container, c = stride * q + origin.
+    """The codes q = 0 … p of a trained grid, spread over a UINT8 container (E5): c = stride * q + origin.
 
+    trained: the grid it was made from, unsigned.
     scale: S = s / stride as float32 holds it. zero_point: Z, so that values are S * (c - Z).
-    offset: beta' = -S * (Z - origin), the offset that those values have. trained: the grid it was made from, unsigned.
+    offset: beta' = -S * (Z - origin), the offset that those values have.
     """
 
     trained: Grid
@@ -50,28 +52,31 @@ class StridedGrid:
 
     @property
     def remainder(self) -> float:
-        """beta - beta': what the consumers' biases have to carry (E4), in the units of the tensor."""
+        """beta - beta', which the consumers' biases have to carry (E4), in the units of the tensor."""
         return self.trained.offset - self.offset
 
     @property
     def is_plain(self) -> bool:
-        """The producer's own saturation to 0 … 255 makes the codes: no table look-up is needed."""
+        """Whether the producer's own saturation to 0 … 255 makes the codes, so that no table look-up is needed."""
         return self.stride == 1 and self.origin == 0 and self.trained.qmax == CONTAINER_MAX
 
 
 def strided_grid(grid: Grid, *, padded: bool) -> StridedGrid:
-    """Place a trained grid in the container (E5).
+    """Place a trained grid in the container by spreading (E5).
 
     padded: a consumer pads with Z, so that real zero must be on the grid: the stride with beta' nearest to beta is
-    taken, and an error says when there is none. Without padding (E4) the finest stride is taken and Z stays in the
-    container, wherever real zero is: the remainder belongs in the consumers' biases."""
+    taken. Without padding the finest stride is taken and Z stays in the container, wherever real zero is: the biases of
+    the consumers carry the remainder (E4).
+
+    Errors (QuantizationError): a consumer pads, and no stride has real zero on the grid.
+    """
     grid = grid.unsigned()
     p = grid.qmax
     best: StridedGrid | None = None
     for stride in range(CONTAINER_MAX // p, 0, -1):
         origin = CONTAINER_MAX - stride * p
-        scale = float(np.float32(grid.scale / stride))
-        zero_point = origin + int(np.rint(-stride * grid.offset / grid.scale))
+        scale = spread_scale(grid.scale, stride)
+        zero_point = origin + int(zero_point_of(grid.offset, grid.scale, spread=stride))
         if not padded:
             return StridedGrid(grid, stride, origin, scale, int(np.clip(zero_point, 0, CONTAINER_MAX)))
         candidate = StridedGrid(grid, stride, origin, scale, zero_point)
@@ -84,10 +89,15 @@ def strided_grid(grid: Grid, *, padded: bool) -> StridedGrid:
     return best
 
 
-def integral_zero_point(grid: Grid) -> int | None:
-    """Z = -β/s where training kept β on multiples of s and real zero among the codes:
+def spread_scale(scale: float, stride: int) -> float:
+    """S = s/k of spreading (E5), as float32 holds it."""
+    return float(np.float32(scale / stride))
 
-    E2 holds such a grid as it is, and nobody carries anything.
+
+def integral_zero_point(grid: Grid) -> int | None:
+    """Z = -β/s where training kept β on multiples of s and real zero among the codes; None elsewhere.
+
+    The ONNX grid (E2) holds such a grid as it is, and nobody carries anything.
     """
     grid = grid.unsigned()
     position = -grid.offset / grid.scale
@@ -96,45 +106,43 @@ def integral_zero_point(grid: Grid) -> int | None:
 
 
 def _off_the_grid(grid: Grid) -> QuantizationError:
-    """grid: unsigned."""
+    """The error of an unsigned grid that does not hold real zero."""
     return QuantizationError(
         f"real zero is off the grid (values {grid.values(0):.6g} … {grid.values(grid.qmax):.6g}) and a padded consumer "
-        "needs it: "
-        "train with an offset nearer to zero, or use padding=0"
+        "needs it: train with an offset nearer to zero, or use padding=0"
     )
 
 
 def widen_to_zero(grid: Grid) -> Grid:
-    """An 8-bit grid with real zero on it: moved to the nearest integer zero point, or, if zero lies outside, stretched
-    until it is inside.
+    """Put real zero on an 8-bit grid.
 
-    Either costs at most half a step, as E5 with k = 1 does; qmin … qmax keep to the trained range.
+    The grid moves to the nearest integer zero point, or, if zero lies outside, is stretched until it is inside. Either
+    costs at most half a step, as spreading (E5) with k = 1 does; qmin … qmax keep to the trained range.
+
     Errors (QuantizationError): a grid of fewer bits, or one so far from zero that its step would more than double.
     """
     grid = grid.unsigned()
-    zero_point = float(np.rint(-grid.offset / grid.scale))
-    if grid.qmax == CONTAINER_MAX and 0 <= zero_point <= CONTAINER_MAX:
+    if grid.qmax == CONTAINER_MAX and 0 <= grid.zero_point <= CONTAINER_MAX:
         scale = float(np.float32(grid.scale))
-        return Grid(scale, -scale * zero_point, 0, CONTAINER_MAX)
+        return Grid(scale, -scale * grid.zero_point, 0, CONTAINER_MAX)
     low, high = grid.values(0), grid.values(grid.qmax)
     reach = max(high, 0.0) - min(low, 0.0)
     if grid.qmax < 128 or reach > 2 * grid.scale * CONTAINER_MAX:
         raise _off_the_grid(grid)
     scale = float(np.float32(reach / CONTAINER_MAX))
-    offset = -scale * np.rint(-min(low, 0.0) / scale)
-    codes = np.rint((np.array([low, high]) - offset) / scale).clip(0, CONTAINER_MAX).astype(int)
-    return Grid(scale, float(offset), int(codes[0]), int(codes[1]))
+    offset = float(-scale * zero_point_of(min(low, 0.0), scale))
+    qmin, qmax = quantize(np.array([low, high]), scale, offset, 0, CONTAINER_MAX).astype(int)
+    return Grid(scale, offset, int(qmin), int(qmax))
 
 
 def narrow(grid: Grid, low: float, high: float) -> Grid:
-    """E10: a clamp to low … high in front of a grid is a clamp of codes to code(low) … code(high)."""
+    """The grid that takes over a clamp to low … high before it: a clamp of codes to code(low) … code(high) (E10)."""
     qmin = int(grid.codes(np.float64(low))) if np.isfinite(low) else grid.qmin
     qmax = int(grid.codes(np.float64(high))) if np.isfinite(high) else grid.qmax
     if qmin >= qmax:
         raise QuantizationError(
-            f"the clamp to {low:g} … {high:g} in front of it leaves one code of the grid "
-            f"{grid.values(grid.qmin):.6g} … {grid.values(grid.qmax):.6g}: "
-            "initialize or train the quantizer again"
+            f"the clamp to {low:g} … {high:g} before it leaves one code of the grid "
+            f"{grid.values(grid.qmin):.6g} … {grid.values(grid.qmax):.6g}: initialize or train the quantizer again"
         )
     return Grid(grid.scale, grid.offset, qmin, qmax)
 
@@ -149,9 +157,10 @@ def fold_batch_norm(
     variance: FloatArray,
     epsilon: float,
 ) -> tuple[NDArray[np.int16], FloatArray, FloatArray]:
-    """E8: gamma * (conv + bias - mean) / sigma + beta, with unchanged codes but for the sign; all vectors are [C_out].
+    """Fold gamma * (conv + bias - mean) / sigma + beta into the scales of the weights (E8).
 
-    gamma < 0 flips the signs of a channel's codes; gamma = 0 leaves zero codes and the positive scale it had.
+    The codes stay, but for their sign: gamma < 0 flips the signs of a channel's codes; gamma = 0 leaves zero codes and
+    the positive scale it had. All vectors are [C_out]. Returns codes, scale and bias.
     """
     factor = gamma / np.sqrt(variance + epsilon)
     sign = np.sign(factor).astype(np.int16).reshape(-1, *[1] * (codes.ndim - 1))
@@ -160,17 +169,22 @@ def fold_batch_norm(
 
 
 def weight_gain(codes: NDArray[np.int16], *, limit: int = WEIGHT_LIMIT) -> int:
-    """E6: the largest g with |g * q| <= limit;
+    """The weight gain (E6): the largest g with |g * q| <= limit (E7).
 
-    1 where the codes are 8-bit (those go to UINT8 with zero point 128, E7).
+    It is 1 where the codes are 8-bit; those go to UINT8 with zero point 128.
     """
     largest = int(np.abs(codes).max(initial=0))
     return max(1, limit // max(1, largest))
 
 
+def bias_codes(bias: FloatArray, unit: FloatArray) -> FloatArray:
+    """Integer biases (E6): the bias [C_out] in its unit S * s_w, rounded half-to-even; not yet checked to fit int32."""
+    return np.rint(bias / unit)
+
+
 def quantize_bias(bias: FloatArray, unit: FloatArray) -> NDArray[np.int32]:
-    """E6: the bias [C_out] in its int32 unit S * s_w, rounded half-to-even."""
-    codes = np.rint(bias / unit)
+    """`bias_codes` as int32. Errors (QuantizationError): one that does not fit, or is not finite."""
+    codes = bias_codes(bias, unit)
     if not np.all(np.abs(codes) <= BIAS_LIMIT):
         channel = int(np.argmax(np.abs(codes)))
         raise QuantizationError(

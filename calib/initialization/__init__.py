@@ -1,4 +1,1 @@
-"""First scales and offsets of quantizers, from what passes through them:
-
-minimum and maximum, LSQ, LSQ+, least squared error.
-"""
+"""First scales and offsets of quantizers, from what passes through them: min-max, LSQ, LSQ+, least squared error."""

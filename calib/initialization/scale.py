@@ -1,5 +1,6 @@
-"""argmin over s of Σ w·(x - s·r(x))² for integer codes r in low … high: every s, exactly. β = 0: r = q. β = s·z: r = q
-+ z.
+"""argmin over s of Σ w·(x - s·r(x))² for integer codes r in low … high, over every s, exactly.
+
+With β = 0, r = q; with β = s·z, r = q + z.
 
 As s falls from infinity, a code moves only where x/s passes a tie: |x|/s = k + 1/2. Between two ties the codes are
 fixed, and with A = Σ w·x·r and B = Σ w·r² the best s for them is A/B, with the error
@@ -8,7 +9,8 @@ fixed, and with A = Σ w·x·r and B = Σ w·r² the best s for them is A/B, wit
 
 A tie adds w·|x| to A and w·((k + 1)² - k²) to B, so running sums over the sorted ties give the error for the codes of
 all s. The smallest one is the optimum: the nearest codes of its s = A/B can only be better, and they are among those
-tried."""
+that are tried.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from calib.statistics.observers import Points
 
 
 def best_scale(points: Points, low: int, high: int) -> tuple[float, float] | None:
-    """(s, error), the error summed over the points;
+    """(s, error), where the error is summed over the points.
 
-    None if no positive s beats x̂ = 0 (all below zero, codes from 0, say).
+    None if no positive s is better than x̂ = 0 (where all points are below zero and the codes start at 0, say).
     """
     x, w = points.values, points.counts  # [P]
     first = min(max(0, low), high)  # the code of everything as s -> infinity

@@ -1,24 +1,22 @@
 """argmin over (s, β) of ‖x̂ - x‖² (LSQ+, "Initialization"), for a distribution given as weighted points.
 
-The codes of E1 cut the sorted points into intervals, one a code, so prefix sums of the points give the error of a grid
-in O(codes · log points), and the least-squares (s, β) for fixed codes in closed form. The search takes the best of
+The search takes the best of
 
-    coarse      clipping ranges [lo, hi] on both sides of the mean, geometric steps; for data that have few values also grids through
-                two of them, or of fractions of their gaps
-    settle      codes for (s, β), then least squares for the codes, until nothing improves (Lloyd's iteration), from the 200 best ranges:
-                the error has several valleys
-    autograd    Adam on s and β with straight-through rounding, as in the paper
-    zoom        finer ranges around the best few, then settle again
-    best scale  with β = s·z, z an integer: the exact optimum over s for the best few z (`calib.initialization.scale`); with β = 0 nothing else is needed
+    coarse       clipping ranges [lo, hi] on both sides of the mean, in geometric steps
+    few values   for data that have few values: grids through two of them, or of fractions of their gaps
+    settle       from the 200 best of these (the error has several valleys): codes for (s, β), then least squares for
+                 the codes, until nothing improves (Lloyd's iteration)
+    autograd     Adam on s and β with straight-through rounding, as in the paper
+    zoom         finer ranges around the best few, then settle again
+    best scale   with β = s·z, z an integer: the exact optimum over s for the best few z
+                 (`calib.initialization.scale`); with β = 0 nothing else is needed
 
-Nothing random. Computed in float64.
+Nothing is random. Everything is computed in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -26,97 +24,23 @@ import torch
 from calib.grid import dequantize, quantize
 from calib.statistics.observers import Points
 
+from .objective import Candidates, Objective, OffsetRule
 from .scale import best_scale
 
-OffsetRule = Literal["none", "integer", "real"]  # β = 0, β on a multiple of s, any β
 STEPS, LEARNING_RATE = 60, 0.01  # of Adam; the rate is in shares of s
-# codes, or values: with so few, every z that keeps zero among the codes, every pair of values on every pair of codes is
-# tried
+# With so few codes, every z that keeps zero among the codes is tried; with so few codes and values, every pair of
+# values on every pair of codes.
 FEW = 16
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """K grids: scale and offset, shape [K]."""
-
-    scale: np.ndarray
-    offset: np.ndarray
-
-    def __add__(self, other: Candidates) -> Candidates:
-        return Candidates(np.concatenate((self.scale, other.scale)), np.concatenate((self.offset, other.offset)))
-
-
-class Objective:
-    """Mean squared error of grids with codes qmin … qmax on points."""
-
-    def __init__(self, points: Points, qmin: int, qmax: int, rule: OffsetRule) -> None:
-        self.points, self.qmin, self.qmax, self.rule = points, qmin, qmax, rule
-        weights = points.counts / points.counts.sum()
-        self.mean = float(points.values @ weights)
-        centered = points.values - self.mean  # [P]; keeps the sums of squares exact when the mean is far from zero
-        self._sums = [
-            np.concatenate(([0.0], np.cumsum(weights * centered**power))) for power in (0, 1, 2)
-        ]  # 3 × [P + 1]
-        self._codes = np.arange(qmin, qmax + 1, dtype=np.float64)  # [L]
-
-    def allowed(self, c: Candidates) -> Candidates:
-        """The nearest candidates that obey the offset rule and have a positive scale."""
-        c = Candidates(c.scale[c.scale > 0], c.offset[c.scale > 0])
-        if self.rule == "real":
-            return c
-        return Candidates(c.scale, c.scale * np.round(c.offset / c.scale))
-
-    def ranges(self, low: np.ndarray, high: np.ndarray) -> Candidates:
-        """Grids whose codes qmin and qmax have the values low and high."""
-        scale = (high - low) / (self.qmax - self.qmin)
-        return self.allowed(Candidates(scale, low - self.qmin * scale))
-
-    def _intervals(self, c: Candidates) -> list[np.ndarray]:
-        """Weight, Σ(x - mean) and Σ(x - mean)² of the points of each code: 3 × [K, L]."""
-        cuts = c.scale[:, None] * (self._codes[:-1] + 0.5) + c.offset[:, None]  # [K, L - 1]
-        ends = np.zeros((len(cuts), len(self._codes) + 1), np.intp)
-        ends[:, 1:-1] = np.searchsorted(self.points.values, cuts.ravel()).reshape(cuts.shape)
-        ends[:, -1] = len(self.points.values)
-        return [(at := sums[ends])[:, 1:] - at[:, :-1] for sums in self._sums]
-
-    def error(self, c: Candidates, intervals: list[np.ndarray] | None = None) -> np.ndarray:
-        """[K]; intervals: `_intervals` of c, where they are known."""
-        weight, first, second = intervals or self._intervals(c)
-        level = c.scale[:, None] * self._codes + (c.offset[:, None] - self.mean)
-        return (second - 2 * level * first + level**2 * weight).sum(1)
-
-    def refit(self, c: Candidates, intervals: list[np.ndarray] | None = None) -> Candidates:
-        """Least squares for the codes that c gives:
-
-        x ≈ s·q + β, or x ≈ s·(q + z) with z = β/s fixed by the offset rule.
-        """
-        weight, first, _ = intervals or self._intervals(c)
-        q = self._codes
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if self.rule == "real":
-                mean_q, mean_x = weight @ q, first.sum(1)
-                scale = (first @ q - mean_q * mean_x) / (weight @ q**2 - mean_q**2)
-                offset = mean_x - scale * mean_q + self.mean
-            else:
-                z = np.round(c.offset / c.scale)
-                shifted = q + z[:, None]  # [K, L]
-                scale = ((first + self.mean * weight) * shifted).sum(1) / (weight * shifted**2).sum(1)
-                offset = scale * z
-        ok = np.isfinite(scale) & (scale > 0)
-        return Candidates(np.where(ok, scale, c.scale), np.where(ok, offset, c.offset))
-
-    def best(self, c: Candidates, keep: int) -> Candidates:
-        order = np.argsort(self.error(c), kind="stable")[:keep]
-        return Candidates(c.scale[order], c.offset[order])
 
 
 def best_grid(
     points: Points, qmin: int, qmax: int, rule: OffsetRule, starts: Sequence[tuple[float, float]] = ()
 ) -> tuple[float, float]:
-    """(s, β) with the smallest mean squared error found. `starts`: (s, β) to try as well; the result is never worse
-    than these.
+    """(s, β) with the smallest mean squared error that the search finds.
 
-    Errors: ValueError where there is nothing to try (all points at or below zero, β = 0, codes from 0, no starts).
+    starts: (s, β) to try as well; the result is never worse than these.
+
+    Errors (ValueError): there is nothing to try (all points at or below zero, β = 0, codes from 0, no starts).
     """
     if rule == "none":
         best = best_scale(points, qmin, qmax)
@@ -124,17 +48,17 @@ def best_grid(
             raise ValueError("no positive scale is better than zero, and there is no start to fall back on")
         return (best or starts[0])[0], 0.0
     objective = Objective(points, qmin, qmax, rule)
-    found = (
-        objective.allowed(Candidates(*np.array(starts, dtype=np.float64).reshape(-1, 2).T))
-        + _coarse(objective)
-        + _few_values(objective)
-    )
-    found = objective.best(_settle(objective, objective.best(found, 200)), 24)
-    learned = objective.allowed(_adam(objective, objective.best(found, 1)))
-    found = objective.best(_settle(objective, _zoom(objective, learned + found)), 8)
+    grids = objective.allowed(_candidates(starts)) + _coarse(objective) + _few_values(objective)
+    grids = objective.best(_settle(objective, objective.best(grids, 200)), 24)
+    learned = objective.allowed(_adam(objective, objective.best(grids, 1)))
+    grids = objective.best(_settle(objective, _zoom(objective, learned + grids)), 8)
     if rule == "integer":
-        found = objective.best(found + _whole(objective, found), 1)
-    return float(found.scale[0]), float(found.offset[0])
+        grids = objective.best(grids + _whole(objective, grids), 1)
+    return float(grids.scale[0]), float(grids.offset[0])
+
+
+def _candidates(grids: Sequence[tuple[float, float]]) -> Candidates:
+    return Candidates(*np.array(grids, dtype=np.float64).reshape(-1, 2).T)
 
 
 def _coarse(o: Objective) -> Candidates:
@@ -145,20 +69,19 @@ def _coarse(o: Objective) -> Candidates:
 
 
 def _few_values(o: Objective) -> Candidates:
-    """Such data (pixels, counts, codes of a network in front) may lie on a grid exactly:
+    """Grids that hold some of the values exactly: two values on two codes, or a gap that is a multiple of s.
 
-    two values on two codes, or a gap a multiple of s.
+    Data with few values (pixels, counts, codes of a network before this one) may lie on a grid exactly.
     """
-    values, codes = o.points.values, o._codes
+    values, codes = o.points.values, o.codes
     none = Candidates(np.empty(0), np.empty(0))
     if not 1 < len(values) <= 4 * len(codes):
         return none
     if max(len(values), len(codes)) <= FEW:
         lower, upper = np.triu_indices(len(values), 1)
         first, last = np.triu_indices(len(codes), 1)
-        scale = (values[upper] - values[lower])[:, None] / (
-            codes[last] - codes[first]
-        )  # [pairs of values, pairs of codes]
+        gap = (values[upper] - values[lower])[:, None]
+        scale = gap / (codes[last] - codes[first])  # [pairs of values, pairs of codes]
         return o.allowed(Candidates(scale.ravel(), (values[lower][:, None] - scale * codes[first]).ravel()))
     gaps = np.unique(np.quantile(np.diff(values), np.linspace(0, 1, 9)))
     scale = (gaps[:, None] / np.arange(1, 9)).ravel()  # [gaps · 8]
@@ -170,15 +93,15 @@ def _few_values(o: Objective) -> Candidates:
 
 def _whole(o: Objective, c: Candidates) -> Candidates:
     """The best scales for the z = β/s of c; with few codes, for every z that keeps zero among them."""
-    few = len(o._codes) <= FEW
-    nearest = list(dict.fromkeys(np.round(c.offset / c.scale).tolist()))[: 8 if few else 2]
-    tried = sorted({*nearest, *(range(-o.qmax, -o.qmin + 1) if few else ())})
-    found = [
+    few = len(o.codes) <= FEW
+    nearest = list(dict.fromkeys(c.zeros.tolist()))[: 8 if few else 2]
+    zeros = sorted({*nearest, *(range(-o.qmax, -o.qmin + 1) if few else ())})
+    grids = [
         (best[0], best[0] * z)
-        for z in tried
+        for z in zeros
         if (best := best_scale(o.points, int(o.qmin + z), int(o.qmax + z))) is not None
     ]
-    return Candidates(*np.array(found, dtype=np.float64).reshape(-1, 2).T)
+    return _candidates(grids)
 
 
 def _zoom(o: Objective, c: Candidates) -> Candidates:
@@ -193,16 +116,16 @@ def _zoom(o: Objective, c: Candidates) -> Candidates:
 
 
 def _settle(o: Objective, c: Candidates) -> Candidates:
-    """Each candidate until it no longer improves."""
-    scale, offset, intervals = c.scale.copy(), c.offset.copy(), o._intervals(c)
+    """Refit each candidate until it no longer improves."""
+    scale, offset, intervals = c.scale.copy(), c.offset.copy(), o.intervals(c)
     error, moving = o.error(c, intervals), np.arange(len(scale))
     for _ in range(30):
-        tried = o.allowed(o.refit(Candidates(scale[moving], offset[moving]), intervals))
-        intervals = o._intervals(tried)
-        found = o.error(tried, intervals)
-        better = found < error[moving]
+        refitted = o.allowed(o.refit(Candidates(scale[moving], offset[moving]), intervals))
+        intervals = o.intervals(refitted)
+        errors = o.error(refitted, intervals)
+        better = errors < error[moving]
         moving, intervals = moving[better], [v[better] for v in intervals]
-        scale[moving], offset[moving], error[moving] = tried.scale[better], tried.offset[better], found[better]
+        scale[moving], offset[moving], error[moving] = refitted.scale[better], refitted.offset[better], errors[better]
         if not len(moving):
             break
     return Candidates(scale, offset)
@@ -228,4 +151,4 @@ def _adam(o: Objective, start: Candidates) -> Candidates:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return o.best(Candidates(*np.array(path).T), 1)
+    return o.best(_candidates(path), 1)

@@ -1,1 +1,1 @@
-"""Scales that keep float32 kernels clear of rounding ties, and the requantization that they compute (E9)."""
+"""Scales that keep float32 kernels clear of rounding ties, also in requantization (E9)."""

@@ -1,14 +1,16 @@
 """Sums of codes in fixed-point arithmetic, as ONNX Runtime's ARM64 kernel of QLinearAdd computes them.
 
-Elsewhere that kernel works in float32. Here, with r_a = float32(S_a / S_y), r_b likewise, and 2^e <= max(r_a, r_b) <
-2^(e+1):
+On other processors that kernel works in float32. In fixed point, with r_a = float32(S_a / S_y), r_b likewise, and
+2^e <= max(r_a, r_b) < 2^(e+1):
 
-    m = round(r · 2^(21 - e))                                             22 bits for the larger of the two
-    y = round(((a - Z_a) · m_a + (b - Z_b) · m_b) / 2^(21 - e)) + Z_y     ties away from zero; saturated
+    m = round(r · 2^(21 - e))
+    y = round(((a - Z_a) · m_a + (b - Z_b) · m_b) / 2^(21 - e)) + Z_y
 
-An m is off by up to half a unit, a sum therefore by up to (|a - Z_a| + |b - Z_b|) · 2^(e - 22) steps: 1.2e-4 at e = 0,
-more than float32 is off by. Measured (onnxruntime 1.32 under qemu-aarch64): these are its codes for all 65,536 pairs on
-each of 60 grids. `make test-isa` repeats the comparison."""
+The larger m has 22 bits; ties of y go away from zero, and y saturates. An m is off by up to half a unit, and a sum
+therefore by up to (|a - Z_a| + |b - Z_b|) · 2^(e - 22) steps: 1.2e-4 at e = 0, more than float32 is off by. Measured
+(onnxruntime 1.32 under qemu-aarch64): these are its codes for all 65,536 pairs on each of 60 grids. `make test-isa`
+repeats the comparison.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ LARGEST_SHIFT = 31
 
 @dataclass(frozen=True)
 class Addend:
-    """One operand of a sum: values (c - Z) · scale. steps: every c - Z that may occur."""
+    """One operand of a sum, with the values (c - Z) · scale. steps: every c - Z that may occur."""
 
     steps: NDArray[np.int64]
     scale: float
@@ -35,9 +37,9 @@ class Addend:
 
 
 def fixed_point_sums(a: Addend, b: Addend, scale: float) -> NDArray[np.int64] | None:
-    """[len(a.steps), len(b.steps)]:
+    """y - Z_y before saturation for every pair, [len(a.steps), len(b.steps)].
 
-    y - Z_y before saturation, for every pair; None where the kernel works in float32 instead.
+    None where the kernel works in float32 instead.
     """
     ratios = np.array([a.scale, b.scale], np.float32) / np.float32(scale)
     shift = MULTIPLIER_BITS - int(np.frexp(ratios.max())[1])

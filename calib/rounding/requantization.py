@@ -1,4 +1,4 @@
-"""Requantization: weight scales with which E9's float32 arithmetic rounds every accumulator as real arithmetic does."""
+"""Weight scales with which the float32 arithmetic of requantization (E9) rounds as real arithmetic does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.folding.containers import CONTAINER_MAX, FloatArray
+from calib.folding.containers import CONTAINER_MAX, bias_codes
+from calib.grid import FloatArray
 
 NEIGHBORS = 64
 CLEAR = 2e-4  # steps from a tie, out of reach of the rounding of a float32 sum
@@ -31,22 +32,28 @@ def exact_scale(
     bias: FloatArray | None = None,
     gain: int = 1,
 ) -> NDArray[np.float32]:
-    """Weight scales [C_out] in float32 with which E9 rounds every accumulator as real arithmetic does.
+    """Weight scales [C_out] in float32 with which requantization (E9) rounds every accumulator as real arithmetic does.
 
-    E9 computes float32(acc) * M with M = float32(float32(S·s_w)/s_y): three roundings, so that an accumulator next to a
-    tie may get another code than the real number S·s_w·acc/s_y does. Of the neighbors of s_w, at most NEIGHBORS units
-    in the last place (8e-6) away, the nearest is taken with which all accumulators up to `reach` [C_out] agree and keep
-    CLEAR of ties: only the two beside each of the 256 ties need a look. Where there is none, the one with which all
-    agree and keep clearest (where accumulators are too dense for any to be clear, the nearest with which all agree);
-    where there is none either (accumulators beyond 2^24), the one with the most exact M. output: None if the
-    accumulator itself is the output; then S·s_w is made exact. bias, gain: with the bias b [C_out], in the units of the
-    output, accumulators are round(b/(S·s_w)) plus multiples of the gain; the others do not occur."""
+    Requantization computes float32(acc) * M with M = float32(float32(S·s_w)/s_y): three roundings, so that an
+    accumulator next to a tie may get another code than the real number S·s_w·acc/s_y does. Among the neighbors of s_w,
+    at most NEIGHBORS units in the last place (8e-6) away, this takes the first of these that there is:
+
+    1. the nearest with which all accumulators up to `reach` [C_out] agree and keep CLEAR of ties (only the two beside
+       each of the 256 ties need a look);
+    2. the one with which all agree and keep clearest of ties, or, where accumulators are too dense for any to be clear,
+       the nearest with which all agree;
+    3. the one with the most exact M (where accumulators go beyond 2^24).
+
+    output: None if the accumulator itself is the output; then S·s_w is made exact.
+    bias, gain: with the bias b [C_out], in the units of the output, accumulators are round(b/(S·s_w)) plus multiples of
+    the gain; the others do not occur.
+    """
     bias = np.zeros(len(scale)) if bias is None else bias
     base = scale.astype(np.float32)
-    result, open_channels = base.copy(), np.arange(len(base))
-    least = np.full(
-        len(base), np.inf
-    )  # how bad the result is: below 0 where all accumulators agree, -2 where they are clear of ties as well
+    result: NDArray[np.float32] = base.copy()
+    open_channels = np.arange(len(base))
+    # How bad the result is: below 0 where all accumulators agree, -2 where they are clear of ties as well.
+    least = np.full(len(base), np.inf)
     enough = np.where(_hopeless(scale, input_scale, output, gain), -1.0, -2.0)
     for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
         candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
@@ -64,8 +71,9 @@ def exact_scale(
 
 
 def _hopeless(scale: FloatArray, input_scale: float, output: OutputGrid | None, gain: int) -> NDArray[np.bool_]:
-    """Channels whose accumulators lie so dense that one in a thousand candidates would keep all 257 pairs beside ties
-    clear of them.
+    """Channels whose accumulators lie so densely that fewer than one candidate in a thousand would be clear of ties.
+
+    Clear: all 257 pairs of accumulators beside ties keep away from them.
     """
     if output is None:
         return np.zeros(len(scale), bool)
@@ -82,10 +90,11 @@ def _requantization(
     bias: FloatArray,
     gain: int,
 ) -> tuple[FloatArray, NDArray[np.bool_], FloatArray]:
-    """(relative error of E9's multiplier, all accumulators get the code of real arithmetic, how clear of ties they
-    keep, 0 … 1), per channel.
+    """How requantization (E9) rounds with these scales, per channel.
 
-    Only accumulators next to a tie can round differently or be less than clear; the others are not looked at.
+    Returns the relative error of its multiplier, whether all accumulators get the code of real arithmetic, and how
+    clear of ties they keep, 0 … 1. Only accumulators next to a tie can round differently or be less than clear; the
+    others are not looked at.
     """
     product = np.float64(input_scale) * scale.astype(np.float64)  # exact: 48 bits
     unit = np.float32(input_scale) * scale
@@ -97,19 +106,15 @@ def _requantization(
         real = product / output.scale
         error = np.abs(multiplier / real - 1) + np.abs(unit / product - 1)
         ties = np.arange(-output.zero_point - 1, CONTAINER_MAX - output.zero_point + 1) + 0.5
-        bias_codes = np.rint(bias / unit.astype(np.float64))
-        excess = (
-            bias_codes * (unit - product) / output.scale
-        )  # steps: the folded model's bias is in units of float32(S·s_w), its sums are not
-        start = bias_codes if gain > 1 else np.zeros(len(scale))
-        unclear = (
-            CLEAR + np.abs(excess) + (CONTAINER_MAX + 2) * (error + 2.0**-22)
-        )  # steps: roundings do not carry an accumulator over this
+        rounded_bias = bias_codes(bias, unit.astype(np.float64))
+        # Steps: the folded model's bias is in units of float32(S·s_w), its sums are not.
+        excess = rounded_bias * (unit - product) / output.scale
+        start = rounded_bias if gain > 1 else np.zeros(len(scale))
+        # Steps: roundings do not carry an accumulator farther than this.
+        unclear = CLEAR + np.abs(excess) + (CONTAINER_MAX + 2) * (error + 2.0**-22)
         channel, index = _near(ties, start / gain, gain * real, unclear)
-        tie, real, start, excess, multiplier, reach = (
-            ties[index],
-            *(v[channel] for v in (real, start, excess, multiplier, reach)),
-        )
+        tie = ties[index]
+        real, start, excess, multiplier, reach = (v[channel] for v in (real, start, excess, multiplier, reach))
         below = start + gain * np.floor((tie / real - start) / gain)  # accumulators on both sides of each of these ties
         agrees, clear = np.ones(len(scale), bool), np.ones(len(scale))
         for accumulator in (below, below + gain):
@@ -124,8 +129,9 @@ def _requantization(
 def _near(
     ties: NDArray[Any], start: NDArray[Any], spacing: NDArray[Any], limit: NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(channel, tie) of each tie that an accumulator (start + n) * spacing [C] lies nearer to than the limit [C], n an
-    integer; all in steps.
+    """(channel, tie) of each tie that an accumulator lies nearer to than the limit [C], in steps.
+
+    Accumulators: (start + n) * spacing [C] for every integer n.
     """
     position = ties / spacing[:, None]
     position -= start[:, None]

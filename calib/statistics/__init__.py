@@ -1,1 +1,1 @@
-"""Statistics of tensors that go by in batches, in bounded memory."""
+"""Statistics of tensors that arrive in batches, in bounded memory."""

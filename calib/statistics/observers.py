@@ -1,13 +1,13 @@
 """Streaming statistics of a tensor: one pass, bounded memory, any number of batches.
 
-The distribution is kept as a limited number of weighted points. Neighbors merge into their mean, where that costs least
-(Ward's criterion):
+The distribution is kept as a limited number of weighted points. Neighbors i and j = i + 1 merge into their mean where
+that costs least (Ward's criterion), that is, where it adds least to Σ (x - v(x))², v(x) the point that stands for x:
 
-    cost(i, i + 1) = n_i·n_j / (n_i + n_j) · (v_i - v_j)²        the growth of Σ (x - v(x))², v(x) the point that stands for x
+    cost(i, j) = n_i·n_j / (n_i + n_j) · (v_i - v_j)²
 
-so points are dense where data are (∝ density^(1/3), as in Panter and Dite's quantizer), and an outlier takes one point,
-not the resolution of the rest. Merging adds up exactly to `loss` = Σ (x - v(x))². Every grid's error on the points is
-near that on the samples (distances to a grid are 1-Lipschitz):
+So points are dense where the data are (∝ density^(1/3), as in Panter and Dite's quantizer), and an outlier takes one
+point, but none of the resolution of the rest. The costs add up exactly to `loss` = Σ (x - v(x))². The error of every
+grid on the points is close to that on the samples (distances to a grid are 1-Lipschitz):
 
     |√E_samples - √E_points| <= √(loss / count)
 """
@@ -25,7 +25,7 @@ from calib.errors import QuantizationError
 from calib.workers import workers
 
 POINTS = 4096  # 16 for each code of an 8-bit grid
-CHUNK = 1 << 20  # elements that are converted to float64 at a time
+CHUNK = 1 << 20  # elements converted to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Points:
     counts: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Some elements. deviation: Σ (x - mean)². loss: of their points."""
+    """Statistics of some elements. deviation: Σ (x - mean)². loss: that of their points."""
 
     count: int
     sum: float
@@ -51,7 +51,7 @@ class _Part:
 class Observer:
     """min, max, mean |x|, mean, std and the weighted points of everything that `update` saw.
 
-    limit: of the points. loss: see above, in squared units of the tensor.
+    limit: how many points are kept. loss: see above, in squared units of the tensor.
     """
 
     def __init__(self, name: str = "tensor", limit: int = POINTS) -> None:
@@ -72,7 +72,7 @@ class Observer:
 
     @property
     def std(self) -> float:
-        """Of the population."""
+        """Standard deviation of the population."""
         return math.sqrt(self._deviation / self.count)
 
     @property
@@ -87,7 +87,7 @@ class Observer:
         flat = x.detach().flatten()
         low, high = finite_range(self.name, flat)
         self.min, self.max = min(self.min, low), max(self.max, high)
-        chunks = flat.split(CHUNK)
+        chunks = torch.split(flat, CHUNK)
         if len(chunks) == 1 or flat.is_cuda:
             for chunk in chunks:
                 self._add(_part(chunk, 2 * self.limit))
@@ -108,12 +108,12 @@ class Observer:
         self.loss += x.loss + merging
 
     def points(self) -> Points:
-        """At most `limit`; as long as no more different values were seen, exactly these."""
+        """At most `limit` points; exactly the values seen, as long as there are no more different ones."""
         return self._points
 
 
 def finite_range(name: str, x: torch.Tensor) -> tuple[float, float]:
-    """(smallest, largest) element of x, which has one at least. Errors (QuantizationError): NaN or infinity."""
+    """(smallest, largest) element of x, which is not empty. Errors (QuantizationError): NaN or infinity."""
     low, high = (float(v) for v in torch.aminmax(x))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise QuantizationError(
@@ -125,30 +125,35 @@ def finite_range(name: str, x: torch.Tensor) -> tuple[float, float]:
 def _part(chunk: torch.Tensor, groups: int) -> _Part:
     x = _sorted(chunk).double()
     total = float(x.sum())
+    points, loss = _grouped(x, groups)
     return _Part(
-        x.numel(), total, float(x.abs().sum()), float((x - total / x.numel()).square().sum()), *_grouped(x, groups)
+        count=x.numel(),
+        sum=total,
+        abs_sum=float(x.abs().sum()),
+        deviation=float((x - total / x.numel()).square().sum()),
+        points=points,
+        loss=loss,
     )
 
 
 def _sorted(x: torch.Tensor) -> torch.Tensor:
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (
-        x.sort().values if x.is_cuda else torch.from_numpy(np.sort(x.numpy()))
-    )  # numpy's sort has vector instructions
+    if x.is_cuda:
+        return x.sort().values
+    return torch.from_numpy(np.sort(x.numpy()))  # numpy's sort has vector instructions
 
 
 def _grouped(x: torch.Tensor, groups: int) -> tuple[Points, float]:
     """Ascending samples [n] as at most `groups` means of neighbors, and what that adds to the loss.
 
-    Groups have equal shares of Σ gap^(2/3).
+    The groups have equal shares of Σ gap^(2/3).
     """
     if x.numel() <= groups:
         return Points(x.cpu().numpy(), np.ones(x.numel())), 0.0
     length = torch.diff(x, prepend=x[:1]).pow_(2 / 3)  # [n]
     for _ in range(3):
-        length.clamp_(
-            max=2 * float(length.sum()) / groups
-        )  # however wide a gap is, one border in it is enough; 2: and certain
+        # However wide a gap is, one border in it is enough, and with the factor 2 there certainly is one.
+        length.clamp_(max=2 * float(length.sum()) / groups)
     length.cumsum_(0)
     index = (length * ((groups - 1) / max(float(length[-1]), 1e-300))).long()
     counts = torch.bincount(index)

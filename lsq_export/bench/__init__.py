@@ -1,24 +1,36 @@
 """bench: what ONNX models cost, against each other and against what else one could deploy, in one run on one machine.
 
-    result = compare({"float": "float.onnx", "qoperator": "out/qoperator/model.onnx"}, batch=1, threads=2)
-    result.rows[1].ratio                               # median time of qoperator / median time of float
+    models = {"float": "float.onnx", "qoperator": "out/qoperator/model.onnx"}
+    result = compare(models, RunOptions(batch=1, threads=2))
+    result.rows[1].speedup                             # how many times faster than float it is: 2.9, say
 
-    record = measure(subject_of_bundle("out"))         # the same, and operator shares, peak memory, the machine's int8 peak
-    record.speedups["float"]                           # median time of float / median time of qoperator
+    measurement = measure(subject_of_bundle("out"))    # the same, and operator shares, peak memory, int8 peak
+    measurement.speedups["float"]                      # how many times faster qoperator is than float
 
-| what | where |
-|---|---|
-| latency in alternating blocks | timing.py |
-| what is compared: files and bundles; networks by name or checkpoint; ONNX Runtime's own quantization | sources.py, network.py, peer.py |
-| share of each operator type, peak memory, int8 peak, arithmetic of a network | operators.py, memory.py, peak.py, work.py |
-| all of it as one record; records as JSON lines, and medians of their ratios | record.py, journal.py |
-| programs that run in processes of their own | children.py, child/ |
+Latency in alternating blocks                                        timing.py
+What is compared: files and bundles                                  sources.py
+    networks by name or checkpoint, ONNX Runtime's own quantization  network.py, float_model.py, peer.py
+Share of each operator type, peak memory, int8 peak, arithmetic      operators.py, memory.py, peak.py, work.py
+All of it as one measurement; these as JSON lines, and medians       measurement.py, journal.py
+Programs that run in processes of their own                          children.py, child/
+The cost of training steps and of the initialization                 qat_step.py, initialization.py, turns.py
 """
 
 from __future__ import annotations
 
-from .record import Record, measure
+from .measurement import Measurement, measure
 from .sources import FLOAT, Subject, collect, subject_of_bundle
-from .timing import BenchResult, Latency, compare
+from .timing import BenchResult, Latency, RunOptions, compare
 
-__all__ = ["FLOAT", "BenchResult", "Latency", "Record", "Subject", "collect", "compare", "measure", "subject_of_bundle"]
+__all__ = [
+    "FLOAT",
+    "BenchResult",
+    "Latency",
+    "Measurement",
+    "RunOptions",
+    "Subject",
+    "collect",
+    "compare",
+    "measure",
+    "subject_of_bundle",
+]

@@ -1,6 +1,6 @@
-"""Programs of child/ in processes of their own:
+"""Programs of child/ in processes of their own.
 
-their memory is theirs alone, and what libraries print or leave behind stays out of sight.
+Their memory is theirs alone, and what libraries print or leave behind stays out of sight.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def run_child(program: str, request: Mapping[str, Any], directory: Path) -> dict
     """Run child/<program>.py with `directory` as its working and temporary directory; request and answer are JSON.
 
     A program reads the request from stdin and writes one line of JSON, the answer or {"error": why}, as the last one on
-    stdout. Errors (QuantizationError): what the program reports, or the last thing that it said before it died."""
+    stdout. Errors (QuantizationError): what the program reports, or the last line that it wrote before it died.
+    """
     environment = {**os.environ, "TMPDIR": str(directory)}
     command = [sys.executable, "-W", "ignore", str(PROGRAMS / f"{program}.py")]
     done = subprocess.run(

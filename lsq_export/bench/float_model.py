@@ -1,6 +1,6 @@
-"""The float network that `bench` compares the integer files with:
+"""The float network with which `bench` compares the integer files.
 
-as torch exports it, or, without a torch model, rebuilt from a trained graph.
+It is what torch exports or, without a torch model, rebuilt from the trained graph of a bundle.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import onnx
 import onnx_ir as ir
 
 from lsq_export.bundle.directory import TRAINED, load_onnx
-from lsq_export.graph.build import clean, constant, constant_of, is_marker, is_op, replace
+from lsq_export.graph.edit import clean, constant, replace
+from lsq_export.graph.read import constant_of, is_marker, is_op
 from lsq_export.rewrite.emit import serialize
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 
 def float_model(trained: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without its quantizers: the shapes of the float model, weights as values.
+    """The graph without its quantizers: the shapes of the float model, with weights as values.
 
     The operators are those of a normalized graph (GlobalAveragePool for ReduceMean, say), which ONNX Runtime can run
-    faster than what torch exports. The weights are the trained low-bit values; latency does not depend on them."""
+    faster than what torch exports. The weights are the trained low-bit values; latency does not depend on them.
+    """
     model = ir.from_proto(trained)
     graph = model.graph
     for node in list(graph):
@@ -40,38 +42,28 @@ def float_model(trained: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def float_model_of(bundle: Path) -> bytes:
-    """Of a bundle directory, serialized."""
-    return float_model(load_onnx(bundle / TRAINED)).SerializeToString()
+    """The float network of a bundle directory, serialized."""
+    serialized: bytes = float_model(load_onnx(bundle / TRAINED)).SerializeToString()
+    return serialized
 
 
 def exported_float_model(model: torch.nn.Module, example: torch.Tensor) -> bytes:
-    """What a user of torch would deploy: torch.onnx.export(dynamo=True) of the model without its quantizers (if it has
-    any), untouched, serialized.
+    """What a user of torch would deploy: torch.onnx.export(dynamo=True) of the model, untouched, serialized.
 
-    example: float32 [N, …]; the batch stays dynamic. Errors (QuantizationError): the model does not take the example,
-    or torch cannot export it."""
-    import torch
-
+    Quantizers of a prepared model are left out. example: float32 [N, …]; the batch stays dynamic. Errors
+    (QuantizationError): the model does not take the example, or torch cannot export it.
+    """
     from calib.errors import QuantizationError
     from calib.initialization.first_grids import evaluating
     from calib.quantized import bypassed
-    from lsq_export.graph.capture import CAPTURE_BATCH, _quiet_exporter, forward
+    from lsq_export.graph.capture import capture_batch, export_program, first_line, forward
 
-    example = example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous()
+    example = capture_batch(example)
     with bypassed(model), evaluating(model):
         forward(model, example)
         try:
-            with _quiet_exporter():
-                program = torch.onnx.export(
-                    model,
-                    (example,),
-                    dynamo=True,
-                    dynamic_shapes=({0: torch.export.Dim("batch")},),
-                    verbose=False,
-                    input_names=["input"],
-                )
+            program = export_program(model, example)
         except Exception as error:  # the exporter raises many types of its own
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            reason = first_line(error)
             raise QuantizationError(f"torch.onnx.export cannot export the float network: {reason}") from error
-    assert program is not None
     return bytes(program.model_proto.SerializeToString())

@@ -1,35 +1,54 @@
 """What the initialization by least error (`mse`) costs: its time as a share of one epoch of QAT.
 
-    result = measure("resnet18")        # W4A4, 4 batches of 64 images of 3×32×32; the epoch has 50,000 of them
+    result = measure_initialization("resnet18")     # W4A4, 4 batches of 64 images of 3×32×32, an epoch of 50,000
     result.rows[0].share
 
-In each round, in one process, every variant initializes the network anew, then some training steps run on the same
-batch. An epoch is extrapolated: the median step times the number of steps. The first call in a process also imports
-what the search needs, and counts: seconds is the slowest call."""
+In each round every variant initializes the network anew, then some training steps run on the same batch. An epoch is
+extrapolated: the median step times the number of steps. The first call in a process also imports what the search needs,
+and counts: seconds is the slowest call.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from calib.initialization.first_grids import WeightMethod, initialize
-from lsq_export import models
 from lsq_export.qat.prepare_model import QATConfig, prepare
 
-from .qat_step import training_step
+from .turns import Block, random_batches, random_network, take_turns, torch_threads, training_step
 
 CLASSES = 10
+W4A4 = QATConfig(weight_bits=4, activation_bits=4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class InitSettings:
+    """What is measured, on random images [batch, 3, size, size] on the CPU.
+
+    batches: numbers of them to initialize from, one variant each. images: of the epoch. steps: counted training steps
+    of a round, after one that is not counted.
+    """
+
+    batches: tuple[int, ...] = (4,)
+    batch: int = 64
+    size: int = 32
+    images: int = 50_000
+    config: QATConfig = W4A4
+    rounds: int = 3
+    steps: int = 5
+    threads: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class InitCost:
-    """seconds: of the slowest call; median_seconds; share: seconds / those of the epoch."""
+    """seconds: of the slowest call; median_seconds: of the median one; share: seconds / those of the epoch."""
 
     batches: int
     weights: WeightMethod
@@ -38,7 +57,7 @@ class InitCost:
     share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InitSpeed:
     """Rows, the epoch that they are compared with, and under which conditions they were measured."""
 
@@ -62,60 +81,45 @@ class InitSpeed:
         return asdict(self)
 
 
-def measure(
-    model: str,
-    *,
-    batches: tuple[int, ...] = (4,),
-    batch: int = 64,
-    size: int = 32,
-    images: int = 50_000,
-    config: QATConfig | None = None,
-    rounds: int = 3,
-    steps: int = 5,
-    threads: int = 2,
-) -> InitSpeed:
-    """Time `initialize(…, "mse")` with each number of batches, weights by either rule, and QAT steps, on random images
-    [batch, 3, size, size].
+def measure_initialization(model: str, settings: InitSettings | None = None) -> InitSpeed:
+    """Time `initialize(…, "mse")` with each number of batches, weights by either rule, and QAT steps.
 
-    steps: counted ones of a round, behind one that is not. Runs on the CPU. Errors (QuantizationError): an unknown
-    model."""
-    config = config or QATConfig(weight_bits=4, activation_bits=4)
-    variants: list[tuple[int, WeightMethod]] = [(count, weights) for count in batches for weights in ("lsq+", "mse")]
-    generator = torch.Generator().manual_seed(0)
-    data = [torch.randn(batch, 3, size, size, generator=generator) for _ in range(max(batches))]
-    target = torch.randint(0, CLASSES, (batch,), generator=generator)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = prepare(models.build(model, num_classes=CLASSES), config)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    times: list[list[float]] = [[] for _ in variants]
-    step_times: list[float] = []
-    try:
-        for _ in range(rounds):
-            for (count, weights), seconds in zip(variants, times, strict=True):
-                start = time.perf_counter()
-                initialize(net, data[:count], method="mse", weights=weights)
-                seconds.append(time.perf_counter() - start)
-            step_times += _steps(net, data[0], target, steps + 1)[1:]
-    finally:
-        torch.set_num_threads(before)
-    step = statistics.median(step_times)
-    epoch = step * math.ceil(images / batch)
-    rows = tuple(
-        InitCost(*v, max(t), statistics.median(t), max(t) / epoch) for v, t in zip(variants, times, strict=True)
-    )
-    bits = config.weight_bits, config.activation_bits, config.weight_granularity
+    Errors (QuantizationError): an unknown model.
+    """
+    settings = settings or InitSettings()
+    config = settings.config
+    weight_methods: tuple[WeightMethod, ...] = ("lsq+", "mse")
+    variants = [(count, weights) for count in settings.batches for weights in weight_methods]
+    data, target = random_batches(max(settings.batches), settings.batch, settings.size, CLASSES)
+    net = prepare(random_network(model, CLASSES), config)
+    starts: list[Callable[[], object]] = [
+        partial(initialize, net, data[:count], method="mse", weights=weights) for count, weights in variants
+    ]
+    step = training_step(net.train(), data[0], target)
+    blocks = [*(Block(call=start) for start in starts), Block(call=step, counted=settings.steps, uncounted=1)]
+    with torch_threads(settings.threads):
+        *start_times, step_times = take_turns(blocks, settings.rounds)
+    step_seconds = statistics.median(seconds for block in step_times for seconds in block)
+    epoch_seconds = step_seconds * math.ceil(settings.images / settings.batch)
+    rows = []
+    for (count, weights), times in zip(variants, start_times, strict=True):
+        calls = [seconds for block in times for seconds in block]
+        slowest, median = max(calls), statistics.median(calls)
+        share = slowest / epoch_seconds
+        rows.append(InitCost(batches=count, weights=weights, seconds=slowest, median_seconds=median, share=share))
     return InitSpeed(
-        model, rows, step * 1e3, epoch, images, batch, size, *bits, threads, rounds, steps, torch.__version__
+        model=model,
+        rows=tuple(rows),
+        step_ms=step_seconds * 1e3,
+        epoch_seconds=epoch_seconds,
+        images=settings.images,
+        batch=settings.batch,
+        size=settings.size,
+        weight_bits=config.weight_bits,
+        activation_bits=config.activation_bits,
+        granularity=config.weight_granularity,
+        threads=settings.threads,
+        rounds=settings.rounds,
+        steps=settings.steps,
+        torch=torch.__version__,
     )
-
-
-def _steps(net: nn.Module, x: torch.Tensor, target: torch.Tensor, count: int) -> list[float]:
-    """Seconds of each training step."""
-    step, times = training_step(net.train(), x, target), []
-    for _ in range(count):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return times

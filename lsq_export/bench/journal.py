@@ -1,6 +1,4 @@
-"""Records as JSON lines, so that a long series of runs goes on where it was interrupted, and the medians of their
-ratios.
-"""
+"""Measurements as JSON lines, so that a long series goes on where it was interrupted, and medians of their speedups."""
 
 from __future__ import annotations
 
@@ -14,38 +12,38 @@ from typing import Any
 from calib.errors import QuantizationError
 from lsq_export.files.json_lines import JsonLines
 
-from .record import Record
+from .measurement import Measurement
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of the runs of one network. speedups: {other model: [one number a run]}, of the models that all runs have."""
+    """The runs of one network. speedups: {other model: [one number a run]}, of the models that all runs have."""
 
     network: str
     runs: int
     speedups: dict[str, list[float]]
 
     def median(self, other: str) -> float:
-        """The ratio of medians, the median of the runs."""
+        """The median over the runs of how many times faster `qoperator` is."""
         return statistics.median(self.speedups[other])
 
 
 class Journal:
-    """A file of one record a line, with the settings that it was measured with. Lines of other settings are left alone.
+    """A file of one measurement a line, with the settings that it was made with. Other lines stay as they are.
 
     journal = Journal(Path("bench.jsonl"))
     settings = {"network": "resnet18", "size": 224, "threads": 2, "runs": 50}
-    for _ in range(len(journal.records(settings)), 3):
+    for _ in range(len(journal.measurements(settings)), 3):
         journal.append(settings, measure(subject))
     """
 
     def __init__(self, path: Path) -> None:
-        """Errors (QuantizationError):
+        """Read the file, if there is one. A last line that an interruption cut is dropped.
 
-        a file that is something else. A last line that an interruption cut is dropped.
+        Errors (QuantizationError): a file that is something else.
         """
         self.path = path
-        self._entries: list[tuple[dict[str, Any], Record]] = []
+        self._entries: list[tuple[dict[str, Any], Measurement]] = []
         try:
             self._file = JsonLines(path)
         except (OSError, ValueError) as error:
@@ -53,32 +51,30 @@ class Journal:
         for number, line in enumerate(self._file.lines, 1):
             try:
                 entry = json.loads(line)
-                self._entries.append((dict(entry["settings"]), Record.from_dict(entry["record"])))
+                self._entries.append((dict(entry["settings"]), Measurement.from_dict(entry["record"])))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise QuantizationError(
                     f"{path}, line {number}: no record of lsq-export bench; give another file, or remove the line"
                 ) from error
 
-    def records(self, settings: Mapping[str, Any]) -> list[Record]:
-        """Those measured with exactly these settings, in the order of the file."""
-        return [record for found, record in self._entries if found == dict(settings)]
+    def measurements(self, settings: Mapping[str, Any]) -> list[Measurement]:
+        """Those made with exactly these settings, in the order of the file."""
+        return [measurement for theirs, measurement in self._entries if theirs == dict(settings)]
 
-    def append(self, settings: Mapping[str, Any], record: Record) -> None:
+    def append(self, settings: Mapping[str, Any], measurement: Measurement) -> None:
         """Write one line. settings: plain values. Errors (QuantizationError): the file cannot be written."""
-        self._file.append(
-            json.dumps({"settings": dict(settings), "record": record.to_dict()}, allow_nan=False, ensure_ascii=False)
-            + "\n"
-        )
-        self._entries.append((dict(settings), record))
+        entry = {"settings": dict(settings), "record": measurement.to_dict()}
+        self._file.append(json.dumps(entry, allow_nan=False, ensure_ascii=False) + "\n")
+        self._entries.append((dict(settings), measurement))
 
 
-def summarize(records: Sequence[Record]) -> list[Summary]:
+def summarize(measurements: Sequence[Measurement]) -> list[Summary]:
     """One summary a network, in the order in which they first appear."""
-    by_network: dict[str, list[Record]] = {}
-    for record in records:
-        by_network.setdefault(record.network, []).append(record)
-    found = []
+    by_network: dict[str, list[Measurement]] = {}
+    for measurement in measurements:
+        by_network.setdefault(measurement.network, []).append(measurement)
+    summaries = []
     for network, runs in by_network.items():
         shared = [name for name in runs[0].speedups if all(name in run.speedups for run in runs)]
-        found.append(Summary(network, len(runs), {name: [run.speedups[name] for run in runs] for name in shared}))
-    return found
+        summaries.append(Summary(network, len(runs), {name: [run.speedups[name] for run in runs] for name in shared}))
+    return summaries

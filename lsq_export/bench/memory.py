@@ -1,4 +1,4 @@
-"""Peak memory of a model: of a process that only loads and runs it, minus that of a process that does neither."""
+"""Peak memory of a model: that of a process that only loads and runs it, minus that of one that does neither."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from calib.errors import QuantizationError
 from .children import as_file, run_child
 from .timing import Source
 
-RUNS = 3  # the second run is the first with ONNX Runtime's memory pattern
+RUNS = 3  # from the second run on, ONNX Runtime uses its memory pattern
 
 
 def peak_memory(name: str, source: Source, feed: Mapping[str, np.ndarray], *, threads: int = 2) -> int:
-    """Bytes that loading the file and running it on `feed` add to a process with numpy and ONNX Runtime at its peak:
-    the file as it is parsed, weights and their packed copies, inputs, activations.
+    """Bytes that loading the file and running it on `feed` add to the peak of a process with numpy and ONNX Runtime.
 
-    Errors (QuantizationError): the model cannot be loaded or run there.
+    They hold the file as it is parsed, weights and their packed copies, inputs and activations. Errors
+    (QuantizationError): the model cannot be loaded or run there.
     """
     with TemporaryDirectory(prefix="lsq-export-bench.") as directory, as_file(source) as path:
         inputs = Path(directory) / "inputs.npz"

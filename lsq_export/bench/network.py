@@ -1,9 +1,9 @@
 """A network by its name or checkpoint -> what `bench` compares: torch's float export, our two formats, and the peer.
-Needs torch.
 
-To time a network nobody has to train it: latency depends on its shapes. A network by name gets random weights, batch
-norms with the statistics of random images, and quantizers initialized on those; it is folded and written as `export`
-does it, without the verification."""
+A network need not be trained to be timed: latency depends on its shapes. A network by name gets random weights, batch
+norms with the statistics of random images, and quantizers initialized on those. It is folded and written as `export`
+does it, without the verification.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ from .sources import EXPORTED, FLOAT, Subject
 
 IMAGES, SEED = 8, 0
 SIZE = 224  # pixels, for a network by name
+INITIALIZED = "float checkpoint: quantizers initialized on random images"
 RANDOM = "random weights, batch norms and quantizers initialized on random images: for timing only"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """A prepared model with grids.
 
-    title: of its record. x: float32 [IMAGES, C, H, W], what grids are calibrated on. notes: as in Subject.
+    title: of the measurement. x: float32 [IMAGES, C, H, W], what grids are calibrated on. notes: as in Subject.
     """
 
     title: str
@@ -48,47 +49,44 @@ class Network:
 
 
 def named_network(name: str, size: int | None = None, **config: Any) -> Network:
-    """A network of `lsq_export.models.build` with random weights, for images of size × size pixels. config: fields of
-    QATConfig.
+    """A network of `lsq_export.models.build` with random weights, for images of size × size pixels.
 
-    Errors (QuantizationError): an unknown model, one that cannot be quantized or does not take such images.
+    config: fields of QATConfig. Errors (QuantizationError): an unknown model, one that cannot be quantized or does not
+    take such images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = build(name)
         x = torch.randn(IMAGES, 3, size or SIZE, size or SIZE)
         randomize_batch_norms(model, x)
-    made = QATConfig(**config)
-    return Network(title_of(name, made, x), _initialized(model, made, x), x, (RANDOM,))
+    qat = QATConfig(**config)
+    return Network(title=title_of(name, qat, x), model=_initialized(model, qat, x), x=x, notes=(RANDOM,))
 
 
 def network_of_checkpoint(path: Path, size: int | None = None, **asked: Any) -> Network:
-    """The network of a checkpoint. asked: fields of QATConfig for a float one; a low-bit one has its own. size: None is
-    that of its images.
+    """The network of a checkpoint.
 
+    size: None is that of its images. asked: fields of QATConfig for a float checkpoint; a low-bit one has its own.
     Errors (QuantizationError): as `restore`; a configuration for a low-bit checkpoint; a network that cannot be
-    quantized or takes no such images."""
-    model, found = restore(path)
-    channels, height, width = found.input_shape
+    quantized or takes no such images.
+    """
+    model, checkpoint = restore(path)
+    channels, height, width = checkpoint.input_shape
     x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
-    config = QATConfig.from_dict(dict(asked) if found.config is None else found.config)
-    if found.config is not None:
+    config = QATConfig.from_dict(dict(asked) if checkpoint.config is None else checkpoint.config)
+    title = title_of(str(path), config, x)
+    if checkpoint.config is not None:
         if asked:
             options = ", ".join(f"--{key.replace('_', '-')}" for key in asked)
             raise QuantizationError(
                 f"checkpoint {path} has widths and offsets of its own ({_short(config)}): leave out {options}"
             )
-        return Network(title_of(str(path), config, x), model, x, ())
-    return Network(
-        title_of(str(path), config, x),
-        _initialized(model, config, x),
-        x,
-        ("float checkpoint: quantizers initialized on random images",),
-    )
+        return Network(title=title, model=model, x=x, notes=())
+    return Network(title=title, model=_initialized(model, config, x), x=x, notes=(INITIALIZED,))
 
 
 def title_of(name: str, config: QATConfig, x: torch.Tensor) -> str:
-    """resnet18 W4A4 3×224×224."""
+    """Such as: resnet18 W4A4 3×224×224."""
     return f"{name} {_short(config)} {'×'.join(map(str, x.shape[1:]))}"
 
 
@@ -100,10 +98,11 @@ def _short(config: QATConfig) -> str:
 def subject_of_network(
     network: Network, *, peer: bool = True, on_stage: Callable[[str], None] = lambda stage: None
 ) -> Subject:
-    """Its float form as torch exports it, our formats for ort-cpu, and ONNX Runtime's quantization of that float form.
+    """The float form as torch exports it, our formats for ort-cpu, and ONNX Runtime's quantization of that float form.
 
     on_stage(name): called as each stage begins. Errors (QuantizationError): as `export` without verification, and as
-    `peer_models`."""
+    `peer_models`.
+    """
     on_stage("float")
     float_model = exported_float_model(network.model, network.x)
     target = get("ort-cpu")
@@ -124,9 +123,9 @@ def subject_of_network(
 
 @torch.no_grad()
 def randomize_batch_norms(model: nn.Module, x: torch.Tensor) -> None:
-    """γ uniform in 0.5 … 1.5, β normal with σ = 0.3, running statistics those of the images x;
+    """Draw γ uniformly from 0.5 … 1.5 and β from a normal distribution (σ = 0.3); take statistics from the images x.
 
-    the model is in eval mode afterwards.
+    The model is in eval mode afterwards.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -136,7 +135,7 @@ def randomize_batch_norms(model: nn.Module, x: torch.Tensor) -> None:
             nn.init.normal_(norm.bias, 0.0, 0.3)
         norm.momentum = None  # the average of all batches, of which there is one
         norm.reset_running_stats()
-    forward(model, x)  # a model that does not take x is one line here; in training mode torch's own error comes through
+    forward(model, x)  # a model that does not take x gives one line here; below, torch's own error would come through
     model.train()
     model(x)
     for norm, momentum in zip(norms, momenta, strict=True):

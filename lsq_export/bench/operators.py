@@ -1,7 +1,4 @@
-"""Where the time of a model goes:
-
-the share of each operator type, from ONNX Runtime's profile of the optimized graph.
-"""
+"""Where the time of a model goes: each operator type's share, from ONNX Runtime's profile of the optimized graph."""
 
 from __future__ import annotations
 
@@ -21,11 +18,12 @@ from .timing import Source, open_session
 RUNS, WARMUP = 10, 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OperatorShare:
-    """nodes: how many the optimized graph has of the type.
+    """What one operator type costs.
 
-    share: of the time of all nodes, 0-1. ms: their times (medians of the runs), added up.
+    nodes: how many of the type the optimized graph has. share: of the time of all nodes, 0-1. ms: the times of these
+    nodes (medians of the runs), added up.
     """
 
     nodes: int
@@ -51,14 +49,13 @@ def operator_shares(
     times: dict[tuple[str, str], list[float]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            times.setdefault(
-                (event["args"]["op_name"], event["name"] + event["args"].get("node_index", "")), []
-            ).append(event["dur"] / 1e3)
-    counted: dict[str, list[float]] = {}
-    for (operator, _), found in times.items():  # one entry a node
-        counted.setdefault(operator, []).append(statistics.median(found[WARMUP:]))
-    total = sum(map(sum, counted.values()))
+            node = event["args"]["op_name"], event["name"] + event["args"].get("node_index", "")
+            times.setdefault(node, []).append(event["dur"] / 1e3)
+    medians: dict[str, list[float]] = {}
+    for (operator, _), runs_of_node in times.items():
+        medians.setdefault(operator, []).append(statistics.median(runs_of_node[WARMUP:]))
+    total = sum(map(sum, medians.values()))
     if not total:
         raise QuantizationError(f"model {name}: ONNX Runtime's profile of it has no operators")
-    ordered = sorted(counted.items(), key=lambda item: -sum(item[1]))
-    return {operator: OperatorShare(len(ms), sum(ms) / total, sum(ms)) for operator, ms in ordered}
+    ordered = sorted(medians.items(), key=lambda item: -sum(item[1]))
+    return {operator: OperatorShare(nodes=len(ms), share=sum(ms) / total, ms=sum(ms)) for operator, ms in ordered}

@@ -1,4 +1,4 @@
-"""The yardstick: how many 8-bit operations per second ONNX Runtime gets out of this machine at best."""
+"""The yardstick: how many 8-bit operations per second ONNX Runtime does on this machine at best."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ RUNS, WARMUP = 10, 2
 
 
 def int8_peak(threads: int = 2, *, sizes: Sequence[int] = SIZES, runs: int = RUNS) -> float:
-    """GOP/s (10^9 multiplications and additions) of MatMulInteger, uint8 [n, n] × constant int8 [n, n], in the fastest
-    run of the fastest size n.
+    """GOP/s (10^9 multiplications and additions a second) of MatMulInteger, in the fastest run of the fastest size n.
+
+    It multiplies uint8 [n, n] with a constant int8 [n, n].
     """
     return max(_speed(size, threads, runs) for size in sizes)
 

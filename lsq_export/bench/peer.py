@@ -2,7 +2,8 @@
 
 quant_pre_process, then quantize_static per channel in both of its formats, with activation_type=QUInt8 and
 weight_type=QInt8. Its default for activations, QInt8 (S8S8), runs 2.5 times slower on x86 than QUInt8 (U8S8): the peer
-is measured at its best, not by its default."""
+is measured at its best, not with its default.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +19,14 @@ from .children import as_file, run_child
 from .timing import Source
 
 PEER = "quantize_static"
-FORMATS = ("qdq", "qoperator")  # its and ours
+FORMATS = ("qdq", "qoperator")  # of the peer, and of our files
 
 
 def peer_models(float_source: Source, x: np.ndarray) -> tuple[dict[str, Source], tuple[str, ...]]:
-    """({"quantize_static qdq": serialized model, "quantize_static qoperator": …}, notes); x: float32 [N, …], what it is
-    calibrated on.
+    """({"quantize_static qdq": serialized model, "quantize_static qoperator": …}, notes).
 
-    notes: a line for a format that ONNX Runtime cannot make, load or run; it is missing among the models then.
-    Errors (QuantizationError): neither format can be made; why.
+    x: float32 [N, …], what the peer is calibrated on. notes: a line for each format that ONNX Runtime cannot make, load
+    or run; it is not among the models then. Errors (QuantizationError): no format can be made; why.
     """
     with TemporaryDirectory(prefix="lsq-export-bench.") as name, as_file(float_source) as path:
         directory = Path(name)

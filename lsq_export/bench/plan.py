@@ -1,34 +1,37 @@
-"""Which networks `bench` measures, how often, and which of those runs a journal has already."""
+"""Which networks `bench` measures, how often, and which of these measurements a journal has already."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
 import calib
-import lsq_export
 from calib.errors import QuantizationError
-from lsq_export import __version__
+from lsq_export.version import VERSION
 
 from .journal import Journal
+from .machine import this_machine
+from .measurement import Measurement, measure
 from .peer import FORMATS, PEER
-from .record import Record, machine, measure
 from .sources import FLOAT, Subject, subject_of_bundle
+from .timing import RunOptions
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt")  # all but the first are refused by name when they are read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Planned:
-    """One network. make(on_stage):
+    """One network to measure.
 
-    its subject, minutes of work for a large one. settings: what, beside those of `measure`, decides the numbers.
+    settings: what decides the numbers, beside the options of `measure`. make(on_stage): its subject, minutes of work
+    for a large network.
     """
 
     name: str
@@ -47,13 +50,13 @@ def plan(
     peer: bool | None = None,
     baseline: str | None = None,
 ) -> list[Planned]:
-    """Checkpoints and networks by name: one plan each. Anything else are files and bundles: one plan that compares all
-    of them.
+    """One plan for each checkpoint and network by name, or one that compares all files and bundles.
 
     size, weight_bits, activation_bits, offset: None is 224 (or the checkpoint's size), 4, 4 and "real". peer: None is
     yes for networks, no for files and bundles. baseline: checked here for networks, whose models are known before they
     are made. Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one, an
-    unknown baseline."""
+    unknown baseline.
+    """
     checkpoints = [path for path in paths if path.suffix in CHECKPOINTS]
     files = [path for path in paths if path not in checkpoints]
     networks = bool(checkpoints or names)
@@ -73,18 +76,15 @@ def plan(
     if files:
         title, peer = ", ".join(map(str, files)), bool(peer)
         settings = {"network": title, "peer": peer, "content": _content(*files)}
-        return [Planned(title, settings, lambda on_stage: subject_of_bundle(*files, peer=peer))]
+        return [Planned(name=title, settings=settings, make=lambda on_stage: subject_of_bundle(*files, peer=peer))]
     models = (FLOAT, *FORMATS, *(f"{PEER} {kind}" for kind in FORMATS if peer is not False))
     if baseline is not None and baseline not in models:
         raise QuantizationError(f"baseline {baseline!r} is none of the models: use one of {', '.join(models)}")
     asked = {"weight_bits": weight_bits, "activation_bits": activation_bits, "offset": offset}
     config = {key: value for key, value in asked.items() if value is not None}
     common = {"size": size, "peer": peer is not False, **config}
-    return [
-        _network(name, named, common, config)
-        for named, found in ((False, checkpoints), (True, names))
-        for name in map(str, found)
-    ]
+    from_checkpoints = [_network(str(path), False, common, config) for path in checkpoints]
+    return [*from_checkpoints, *(_network(name, True, common, config) for name in names)]
 
 
 def _network(name: str, named: bool, common: dict[str, Any], config: dict[str, Any]) -> Planned:
@@ -96,52 +96,56 @@ def _network(name: str, named: bool, common: dict[str, Any], config: dict[str, A
         network = named_network(name, size, **config) if named else network_of_checkpoint(Path(name), size, **config)
         return subject_of_network(network, peer=common["peer"], on_stage=on_stage)
 
-    return Planned(name, {"network": name, **common, "content": None if named else _content(Path(name))}, make)
+    settings = {"network": name, **common, "content": None if named else _content(Path(name))}
+    return Planned(name=name, settings=settings, make=make)
 
 
 def run(
     planned: Sequence[Planned],
+    options: RunOptions,
     *,
+    baseline: str | None = None,
+    details: bool = True,
     repeat: int = 1,
     journal: Journal | None = None,
     on_stage: Callable[[str, str], None] = lambda network, stage: None,
     on_subject: Callable[[Subject, int], Callable[[str], None]] = lambda subject, number: lambda step: None,
-    **options: Any,
-) -> Iterator[Record]:
-    """Records, `repeat` of each network. journal: those that it has are not measured again, the others go into it.
-    options: those of `measure`.
+) -> Iterator[Measurement]:
+    """`repeat` measurements of each network. options, baseline, details: those of `measure`.
 
-    on_stage(network, stage): called while a network is exported. on_subject(subject, number): gives the on_step of run
-    `number`, 1 … repeat."""
+    journal: what it has is not measured again, the rest goes into it. on_stage(network, stage): called while a network
+    is exported. on_subject(subject, number): gives the on_step of measurement `number`, 1 … repeat.
+    """
     for entry in planned:
-        settings = {**entry.settings, **options, **environment()}
-        done = journal.records(settings)[:repeat] if journal else []
+        settings = {**entry.settings, **asdict(options), "baseline": baseline, "details": details, **environment()}
+        done = journal.measurements(settings)[:repeat] if journal else []
         yield from done
         if len(done) == repeat:
             continue
-        subject = entry.make(lambda stage, name=entry.name: on_stage(name, stage))  # type: ignore[misc]
+        subject = entry.make(partial(on_stage, entry.name))
         for number in range(len(done) + 1, repeat + 1):
-            record = measure(subject, on_step=on_subject(subject, number), **options)
+            on_step = on_subject(subject, number)
+            measurement = measure(subject, options, baseline=baseline, details=details, on_step=on_step)
             if journal:
-                journal.append(settings, record)
-            yield record
+                journal.append(settings, measurement)
+            yield measurement
 
 
 def environment() -> dict[str, str]:
-    """Runs of another machine, of other versions, or of other code are other runs."""
-    versions = {"lsq_export": __version__, "onnxruntime": ort.__version__, "python": platform.python_version()}
-    return {"machine": machine(), **versions, "code": _code()}
+    """Settings that tell measurements on other machines, with other versions, or of other code apart."""
+    versions = {"lsq_export": VERSION, "onnxruntime": ort.__version__, "python": platform.python_version()}
+    return {"machine": this_machine(), **versions, "code": _code()}
 
 
 def _code() -> str:
     """Digest of the sources that decide what is measured: all but those that only print."""
     from lsq_export import models
 
-    roots = [Path(module.__file__ or "").parent for module in (calib, lsq_export, models)]
-    printing = {roots[1] / name for name in ("cli", "report")}
-    return _digest(
-        path for root in roots for path in sorted(root.rglob("*.py")) if not printing.intersection(path.parents)
-    )
+    package = Path(__file__).parents[1]
+    roots = (Path(calib.__file__).parent, package, Path(models.__file__).parent)
+    printing = {package / name for name in ("cli", "report")}
+    sources = (file for root in roots for file in sorted(root.rglob("*.py")))
+    return _digest(file for file in sources if not printing.intersection(file.parents))
 
 
 def _content(*paths: Path) -> str:

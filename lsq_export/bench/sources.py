@@ -15,7 +15,7 @@ from .peer import peer_models
 from .timing import Source, open_session, random_inputs
 
 FLOAT = "float"
-IMAGES = 8  # random ones, that the peer is calibrated on
+IMAGES = 8  # random ones, on which the peer is calibrated
 REBUILT = (
     "rebuilt from reference/trained.onnx of the bundle, whose operators are normalized: faster than what torch exports"
 )
@@ -24,10 +24,10 @@ EXPORTED = "torch.onnx.export(dynamo=True) of the float network, untouched"
 
 @dataclass(frozen=True)
 class Subject:
-    """One network to measure. models: name -> file or serialized model, the baseline first. float_origin: where "float"
-    comes from, None without it.
+    """One network to measure.
 
-    network: what the record is about, for its title. notes: what a reader of the numbers should know, a line each.
+    network: its name, for titles. models: name -> file or serialized model, the baseline first. float_origin: where the
+    model "float" comes from, None without one. notes: what a reader of the numbers should know, a line each.
     """
 
     network: str
@@ -37,11 +37,11 @@ class Subject:
 
 
 def subject_of_bundle(*paths: str | os.PathLike[str], peer: bool = False) -> Subject:
-    """Files and bundles, as `collect` finds them. peer: with ONNX Runtime's quantization of the float network, which
-    must be the only one.
+    """Files and bundles, as `collect` finds them.
 
-    Errors (QuantizationError): those of `collect` and `peer_models`; a peer of what is no single bundle with a float
-    network."""
+    peer: with ONNX Runtime's quantization of the float network, which must be the only one. Errors (QuantizationError):
+    those of `collect` and `peer_models`; a peer of anything but one bundle with a float network.
+    """
     models = collect(paths)
     notes: tuple[str, ...] = ()
     rebuilt = any(isinstance(source, bytes) for source in models.values())
@@ -58,13 +58,14 @@ def subject_of_bundle(*paths: str | os.PathLike[str], peer: bool = False) -> Sub
 
 
 def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
-    """name -> ONNX file, or serialized model, of files and bundles. A file is called by its path; of a bundle, the
-    float network (made from reference/trained.onnx) comes first and is called "float", the others by their format; with
-    several paths, behind the directory's name.
+    """name -> ONNX file, or serialized model, of files and bundles.
 
-    Errors (QuantizationError): a path that does not exist, a directory without models, a bundle whose reference is
-    damaged."""
-    found: dict[str, Source] = {}
+    A file is called by its path. Of a bundle, the float network (made from reference/trained.onnx) comes first and is
+    called "float"; the others are called by their format. With several paths the name of the directory comes before
+    these. Errors (QuantizationError): a path that does not exist, a directory without models, a bundle whose reference
+    is damaged.
+    """
+    models: dict[str, Source] = {}
     for path in map(Path, paths):
         if path.is_dir():
             prefix = f"{path}/" if len(paths) > 1 else ""
@@ -79,5 +80,5 @@ def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
                 f"{path} is no bundle: it has no <format>/model.onnx; give ONNX files or a directory that lsq-export "
                 "export wrote"
             )
-        found |= files
-    return found
+        models |= files
+    return models

@@ -2,8 +2,9 @@
 
 The models take turns in blocks of runs, so that what else the machine does falls on all of them. The threads of a
 session spin for a while after its last run and would take the cores from the next one (two sessions timed run by run
-slowed each other down three times); so each block begins with a pause in which they go to sleep, and with runs that are
-not counted."""
+slowed each other down three times). So each block begins with a pause in which they go to sleep, and with runs that
+are not counted.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +24,51 @@ Source = str | os.PathLike[str] | bytes
 BLOCKS = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the models are run.
+
+    batch: takes the place of a dynamic first dimension. runs: counted ones of each model. threads: of each session.
+    warmup: uncounted runs at the start of each block. pause: seconds of rest before each block. seed: of the inputs.
+    Errors (QuantizationError): a batch size, a number of runs or of threads below 1.
+    """
+
+    batch: int = 1
+    runs: int = 50
+    threads: int = 2
+    warmup: int = 5
+    pause: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, value in (("batch", self.batch), ("runs", self.runs), ("threads", self.threads)):
+            if value < 1:
+                raise QuantizationError(f"{option} is {value}: use 1 or more")
+
+    @property
+    def blocks(self) -> list[int]:
+        """The number of runs in each block; the blocks share out the runs."""
+        count = min(BLOCKS, self.runs)
+        return [len(range(block, self.runs, count)) for block in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Times of one model: median and quartiles of all runs in ms, ratio of the median to the baseline's, size of the
-    file (or bytes).
+    """Times of one model: median and quartiles of all runs in ms, and the size of the file (or of its bytes).
+
+    speedup: how many times faster than the baseline the model is, median of the baseline / median of the model.
     """
 
     name: str
     median_ms: float
     low_quartile_ms: float
     high_quartile_ms: float
-    ratio: float
+    speedup: float
     runs: int
     file_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BenchResult:
     """Latencies in the order in which the models were given."""
 
@@ -55,49 +85,57 @@ class BenchResult:
 
 def compare(
     models: Mapping[str, Source],
+    options: RunOptions | None = None,
     *,
-    batch: int = 1,
-    runs: int = 50,
-    threads: int = 2,
     baseline: str | None = None,
-    warmup: int = 5,
-    pause: float = 0.1,
-    seed: int = 0,
     on_block: Callable[[str], None] = lambda name: None,
 ) -> BenchResult:
-    """Time each model `runs` times on the same random inputs, in BLOCKS alternating blocks.
+    """Time all models on the same random inputs, in up to BLOCKS alternating blocks.
 
-    models: name -> file or serialized model. batch: takes the place of a dynamic first dimension. baseline: name of the
-    model that ratios refer to, by default the first. warmup: uncounted runs at the start of each block. pause: seconds
-    of rest before each block. on_block(name): called after each block. Errors (QuantizationError): no models, unknown
-    baseline, a model that cannot be loaded, run, or fed."""
+    models: name -> file or serialized model. baseline: name of the model that speedups refer to, by default the first.
+    on_block(name): called after each block. Errors (QuantizationError): no models, an unknown baseline, a model that
+    cannot be loaded, run, or fed.
+    """
+    options = options or RunOptions()
     if not models:
         raise QuantizationError("there is no model to time: give ONNX files or a bundle")
     baseline = next(iter(models)) if baseline is None else baseline
     if baseline not in models:
         raise QuantizationError(f"baseline {baseline!r} is none of the models: use one of {', '.join(models)}")
-    for option, value in (("batch", batch), ("runs", runs), ("threads", threads)):
-        if value < 1:
-            raise QuantizationError(f"{option} is {value}: use 1 or more")
-    sessions = {name: open_session(name, source, threads) for name, source in models.items()}
-    feeds = {name: random_inputs(name, session, batch, seed) for name, session in sessions.items()}
+    sessions = {name: open_session(name, source, options.threads) for name, source in models.items()}
+    feeds = {name: random_inputs(name, session, options.batch, options.seed) for name, session in sessions.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
-    for block in range(min(BLOCKS, runs)):
-        count = len(range(block, runs, min(BLOCKS, runs)))  # the blocks share out the runs
+    for runs in options.blocks:
         for name, session in sessions.items():
-            times[name] += _block(name, session, feeds[name], count, warmup, pause)
+            times[name] += _block(name, session, feeds[name], runs, options.warmup, options.pause)
             on_block(name)
-    base = float(np.median(times[baseline]))
-    rows = []
-    for name, source in models.items():
-        low, median, high = (float(q) for q in np.quantile(times[name], (0.25, 0.5, 0.75)))
-        rows.append(Latency(name, median, low, high, median / base, len(times[name]), _size(source)))
-    return BenchResult(tuple(rows), baseline, batch, threads, ort.__version__)
+    quartiles = {name: [float(q) for q in np.quantile(times[name], (0.25, 0.5, 0.75))] for name in models}
+    rows = tuple(
+        Latency(
+            name=name,
+            median_ms=median,
+            low_quartile_ms=low,
+            high_quartile_ms=high,
+            speedup=quartiles[baseline][1] / median,
+            runs=len(times[name]),
+            file_bytes=_size(models[name]),
+        )
+        for name, (low, median, high) in quartiles.items()
+    )
+    return BenchResult(
+        rows=rows,
+        baseline=baseline,
+        batch=options.batch,
+        threads=options.threads,
+        onnxruntime=ort.__version__,
+    )
 
 
 def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """Normal numbers for float inputs, all codes alike for 8-bit ones, in the model's shapes with `batch` for a dynamic
-    first dimension.
+    """Inputs in the model's shapes, with `batch` for a dynamic first dimension.
+
+    Float inputs get normal numbers; 8-bit ones get all codes with the same probability. Errors (QuantizationError):
+    another fixed batch size, another dynamic dimension, another type of input.
     """
     rng = np.random.default_rng(seed)
     feed = {}
@@ -129,9 +167,9 @@ def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: in
 
 
 def open_session(name: str, source: Source, threads: int, profile: str | None = None) -> ort.InferenceSession:
-    """A session with `threads` threads and everything else by default. profile: prefix of the file that ONNX Runtime's
-    profiler writes.
+    """A session with `threads` threads and everything else by default.
 
+    profile: prefix of the file that ONNX Runtime's profiler writes.
     Errors (QuantizationError): no such file, a model that cannot be loaded.
     """
     options = ort.SessionOptions()
@@ -154,7 +192,7 @@ def open_session(name: str, source: Source, threads: int, profile: str | None = 
 def _block(
     name: str, session: ort.InferenceSession, feed: dict[str, np.ndarray], runs: int, warmup: int, pause: float
 ) -> list[float]:
-    """Times in ms."""
+    """The times of the counted runs in ms."""
     if pause > 0:
         time.sleep(pause)
     times = []

@@ -1,7 +1,4 @@
-"""How much arithmetic a network is:
-
-with it, milliseconds become operations per second, which compare with the machine's peak.
-"""
+"""How much arithmetic a network is. With it, milliseconds become operations per second, as the machine's peak is."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 def operations(source: Source, batch: int = 1) -> int | None:
-    """Multiplications and additions of the convolutions and matrix products of a float model at that batch size;
+    """Multiplications and additions of the convolutions and matrix products of a float model at that batch size.
 
     None where a shape is not known.
     """
@@ -25,7 +22,7 @@ def operations(source: Source, batch: int = 1) -> int | None:
     for value in proto.graph.input:
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_value = batch
-    del proto.graph.value_info[:]  # the exporter's symbols: infer anew
+    del proto.graph.value_info[:]  # these hold the symbols of the exporter: infer the shapes anew
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph

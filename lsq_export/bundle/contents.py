@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +11,48 @@ import numpy as np
 import onnx
 
 from lsq_export import integer
+from lsq_export.files.text import write_json
 from lsq_export.rewrite.emit import emit, serialize
 from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
 
-from .directory import FOLDED, MANIFEST, TRAINED, write_json, write_model
+from .directory import FOLDED, MANIFEST, MODEL, TRAINED
+from .golden import write_golden
 from .manifest import Origin, manifest_of
 
 
-def write_contents(
-    directory: Path,
-    folded: Folded,
-    files: Mapping[str, onnx.ModelProto],
-    target: Target,
-    golden: np.ndarray,
-    costs: list[dict[str, Any]],
-    origin: Origin,
-) -> dict[str, Any]:
-    """Returns the manifest. golden: images [N, …] of the golden vectors. costs: of each fold, for the manifest."""
-    reference = files.get("qoperator") or emit(folded.model, "qoperator", target)
-    names = [output.name for output in reference.graph.output]
-    outputs = integer.run(reference, {reference.graph.input[0].name: golden}, outputs=names)
-    for name, proto in files.items():
-        write_model(directory, name, proto, golden, outputs)
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What goes into a bundle, but for what verification found.
+
+    files: {format: file}. golden: images float32 [N, …] of the golden vectors. costs: of each fold of the target.
+    """
+
+    folded: Folded
+    files: Mapping[str, onnx.ModelProto]
+    target: Target
+    golden: np.ndarray
+    costs: Sequence[Mapping[str, Any]]
+    origin: Origin
+
+
+def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
+    """Write into an empty directory, and return the manifest."""
+    outputs = _golden_outputs(contents)
+    for name, file in contents.files.items():
+        write_golden(directory / name, file.graph.input[0].name, contents.golden, outputs)
+        onnx.save(file, directory / name / MODEL)
     (directory / TRAINED).parent.mkdir()
-    for path, graph in ((TRAINED, folded.trained), (FOLDED, folded.model)):
-        onnx.save(serialize(graph, target.opset, path.stem), directory / path)
-    manifest = manifest_of(directory, folded, files, target, origin) | {"folds": costs}
+    for path, graph in ((TRAINED, contents.folded.trained), (FOLDED, contents.folded.model)):
+        onnx.save(serialize(graph, contents.target.opset, path.stem, notes=True), directory / path)
+    manifest = manifest_of(directory, contents.folded, contents.files, contents.target, contents.origin)
+    manifest["folds"] = list(contents.costs)
     write_json(directory / MANIFEST, manifest)
     return manifest
+
+
+def _golden_outputs(contents: Contents) -> dict[str, np.ndarray]:
+    """What the integer reference makes of the golden input, whether or not its file is part of the bundle."""
+    reference = contents.files.get("qoperator") or emit(contents.folded.model, "qoperator", contents.target)
+    names = [output.name for output in reference.graph.output]
+    return integer.run(reference, {reference.graph.input[0].name: contents.golden}, outputs=names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,23 @@ import onnx
 import onnxruntime
 import torch
 
-from lsq_export import __version__
 from lsq_export.graph.islands import islands
+from lsq_export.rewrite.contract.decisions import BiasCorrection, TensorDecision, summary
 from lsq_export.rewrite.emit import code_types
 from lsq_export.rewrite.fold import Folded
-from lsq_export.rewrite.folding.decisions import summary
 from lsq_export.targets import Target
+from lsq_export.version import VERSION
+
+from .directory import MODEL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """What the user says about the network, for the manifest.
 
     preprocessing: how a source image becomes an input (`lsq_export.data.Dataset`). source: model, config, checkpoint
-    and data, by name."""
+    and data, by name.
+    """
 
     preprocessing: Mapping[str, Any] | None = None
     source: Mapping[str, Any] | None = None
@@ -37,9 +40,8 @@ def manifest_of(
     first = next(iter(files.values()))
     containers = {name: kind for proto in files.values() for name, kind in code_types(proto).items()}
     opsets = {name: next(o.version for o in proto.opset_import if not o.domain) for name, proto in files.items()}
-    corrections = folded.corrections
     return {
-        "lsq_export": __version__,
+        "lsq_export": VERSION,
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         "target": target.name,
         "fold": folded.how,
@@ -50,14 +52,22 @@ def manifest_of(
         "preprocessing": origin.preprocessing,
         "source": origin.source,
         "islands": [asdict(island) for island in islands(folded.model.graph)],
-        "tensors": [{**asdict(d), "container": containers.get(d.codes, d.container)} for d in folded.tensors],
+        "tensors": [_tensor_entry(d, containers.get(d.codes, d.container)) for d in folded.tensors],
         "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
-        "bias_correction": {"summary": summary(corrections), "layers": [asdict(c) for c in corrections]}
-        if corrections
-        else None,
+        "bias_correction": _correction_entry(folded.corrections),
     }
 
 
+def _tensor_entry(decision: TensorDecision, container: str) -> dict[str, Any]:
+    return {**asdict(decision), "remainder": decision.remainder.value, "container": container}
+
+
+def _correction_entry(corrections: Sequence[BiasCorrection]) -> dict[str, Any] | None:
+    if not corrections:
+        return None
+    return {"summary": summary(corrections), "layers": [asdict(c) for c in corrections]}
+
+
 def _file_entry(directory: Path, name: str, opset: int) -> dict[str, Any]:
-    file = f"{name}/model.onnx"
+    file = f"{name}/{MODEL}"
     return {"file": file, "bytes": (directory / file).stat().st_size, "opset": opset}

@@ -1,4 +1,4 @@
-"""The tables of `bench`."""
+"""The tables of `lsq-export bench`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from .output import print_table
 
 if TYPE_CHECKING:
-    from lsq_export.bench import Record
+    from lsq_export.bench import Measurement
     from lsq_export.bench.journal import Summary
     from lsq_export.bench.operators import OperatorShare
 
@@ -18,101 +18,95 @@ COLUMNS = ("model", ">median ms", ">quartiles ms", ">baseline / it", ">GOP/s", "
 OPERATORS = 12  # rows of the table of operators; the rest is one row
 
 
-def print_record(record: Record) -> None:
-    """Latencies, where the time goes, and what ours gains."""
-    timing = record.timing
+def print_measurement(measurement: Measurement) -> None:
+    """Latencies, where the time goes, and how much faster our files are."""
+    timing = measurement.timing
     rows = [
         (
             row.name,
             f"{row.median_ms:.2f}",
             f"{row.low_quartile_ms:.2f} … {row.high_quartile_ms:.2f}",
-            f"{1 / row.ratio:.2f}",
-            None if record.operations is None else f"{record.operations / row.median_ms / 1e6:.0f}",
+            f"{row.speedup:.2f}",
+            None if measurement.operations is None else f"{measurement.operations / row.median_ms / 1e6:.0f}",
             megabytes(row.file_bytes),
-            megabytes(record.peak_bytes.get(row.name)),
+            megabytes(measurement.peak_bytes.get(row.name)),
         )
         for row in timing.rows
     ]
     runs = timing.rows[0].runs
     title = (
-        f"{record.network}: batch {timing.batch}, {threads(timing.threads)}, median of {runs}, "
+        f"{measurement.network}: batch {timing.batch}, {threads(timing.threads)}, median of {runs}, "
         f"ONNX Runtime {timing.onnxruntime}; baseline {timing.baseline}"
     )
     print_table(title, COLUMNS, rows)
-    print_operators(record)
-    if record.int8_peak is not None:
+    print_operators(measurement)
+    if measurement.int8_peak is not None:
         click.echo(
-            f"int8 peak of this machine: {record.int8_peak:.0f} GOP/s (a large MatMulInteger, "
-            f"{threads(timing.threads)}); {record.machine}"
+            f"int8 peak of this machine: {measurement.int8_peak:.0f} GOP/s (a large MatMulInteger, "
+            f"{threads(timing.threads)}); {measurement.machine}"
         )
-    if record.float_origin:
-        click.echo(f"float: {record.float_origin}")
-    for note in record.notes:
+    if measurement.float_origin:
+        click.echo(f"float: {measurement.float_origin}")
+    for note in measurement.notes:
         click.echo(f"note: {note}")
-    if record.speedups:
-        click.echo(
-            "speed of qoperator: "
-            f"{', '.join(f'{value:.2f} × {said(other)}' for other, value in record.speedups.items())}"
-        )
+    if measurement.speedups:
+        speeds = (f"{value:.2f} × {compared_with(other)}" for other, value in measurement.speedups.items())
+        click.echo(f"speed of qoperator: {', '.join(speeds)}")
     click.echo()
 
 
-def print_operators(record: Record) -> None:
-    """Share of the time and number of nodes of each operator type in the optimized graph, a column a model."""
-    if not record.operators:
+def print_operators(measurement: Measurement) -> None:
+    """Share of the time and number of nodes of each operator type in the optimized graph; one column for each model."""
+    if not measurement.operators:
         return
     largest: dict[str, float] = {}
-    for shares in record.operators.values():
-        for operator, found in shares.items():
-            largest[operator] = max(largest.get(operator, 0.0), found.share)
+    for shares in measurement.operators.values():
+        for operator, cost in shares.items():
+            largest[operator] = max(largest.get(operator, 0.0), cost.share)
     ordered = sorted(largest, key=lambda operator: -largest[operator])
     shown, rest = ordered[:OPERATORS], ordered[OPERATORS:]
-    rows = [(name, *(cell([name], shares) for shares in record.operators.values())) for name in shown]
+    rows = [(name, *(cell([name], shares) for shares in measurement.operators.values())) for name in shown]
     if rest:
-        rows.append((f"{len(rest)} others", *(cell(rest, shares) for shares in record.operators.values())))
+        rows.append((f"{len(rest)} others", *(cell(rest, shares) for shares in measurement.operators.values())))
     print_table(
         "Share of the time (nodes) of each operator type",
-        ("operator", *(f">{name}" for name in record.operators)),
+        ("operator", *(f">{name}" for name in measurement.operators)),
         rows,
     )
 
 
 def print_summary(summaries: Sequence[Summary]) -> None:
-    """Of several runs: the ratio of medians, the median of the runs, and each of them."""
+    """How many times faster `qoperator` is, of several runs: the median of the runs, and each of them."""
     others = list(dict.fromkeys(other for summary in summaries for other in summary.speedups))
-    rows = [
-        (
-            summary.network,
-            summary.runs,
-            *(spread(summary, other) if other in summary.speedups else None for other in others),
-        )
-        for summary in summaries
-    ]
+    rows = []
+    for summary in summaries:
+        speeds = (spread(summary, other) if other in summary.speedups else None for other in others)
+        rows.append((summary.network, summary.runs, *speeds))
     title = "Speed of qoperator against the others: ratio of medians, the median of the runs (each run)"
-    print_table(title, ("network", ">runs", *(f">{said(other)}" for other in others)), rows)
+    print_table(title, ("network", ">runs", *(f">{compared_with(other)}" for other in others)), rows)
 
 
 def spread(summary: Summary, other: str) -> str:
-    """2.91 (2.85, 2.91, 3.02)."""
+    """The median and the runs, such as: 2.91 (2.85, 2.91, 3.02)."""
     return f"{summary.median(other):.2f} ({', '.join(f'{value:.2f}' for value in summary.speedups[other])})"
 
 
-def said(other: str) -> str:
+def compared_with(other: str) -> str:
     """The name of what qoperator is compared with."""
     return "the better quantize_static" if other == "quantize_static" else other
 
 
 def cell(names: Sequence[str], shares: Mapping[str, OperatorShare]) -> str | None:
-    """41.2% (20), of these operator types together; None where a model has none of them."""
-    found = [shares[name] for name in names if name in shares]
-    return f"{sum(f.share for f in found):.1%} ({sum(f.nodes for f in found)})" if found else None
+    """Share and nodes of these operator types together, such as: 41.2% (20). None where a model has none of them."""
+    costs = [shares[name] for name in names if name in shares]
+    return f"{sum(cost.share for cost in costs):.1%} ({sum(cost.nodes for cost in costs)})" if costs else None
 
 
 def threads(count: int) -> str:
-    """1 thread, 2 threads."""
+    """Such as: 1 thread, 2 threads."""
     return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def megabytes(count: int | None) -> str | None:
-    """12.34 MB."""
+    """Such as: 12.34 MB."""
     return None if count is None else f"{count / 1e6:.2f} MB"

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from calib.errors import QuantizationError
-from lsq_export.verification.parity import NUDGED
 
+from .demo_table import Result, print_models
 from .group import FAILED
-from .output import console, print_table
-from .parity_table import codes, decibel, percent, print_verdict
+from .output import console
+from .parity_table import print_verdict
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from lsq_export.bench import BenchResult
     from lsq_export.bundle.directory import Bundle
-    from lsq_export.training.job import FloatPhase, LowBitPhase
+    from lsq_export.data.dataset import Dataset
+    from lsq_export.training.job import FloatPhase, Job
     from lsq_export.verification.parity import Parity
 
 CALIBRATION_BATCHES = 8
-COLUMNS = (
-    "model",
-    ">accuracy",
-    ">top-1 agreement",
-    ">SQNR",
-    ">≠ integer reference",
-    ">codes ≠ folded",
-    ">file",
-    ">latency",
-    ">float / it",
-)
 
 
 @click.command("demo")
@@ -41,99 +33,74 @@ COLUMNS = (
     "model_name",
     default="resnet18",
     metavar="NAME",
-    help="resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
+    help="Train resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
 )
-@click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Width of weights.")
-@click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Width of activations.")
+@click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Quantize weights to this width.")
+@click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Quantize activations to this width.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default="demo-out",
-    help="Directory for checkpoints, bundle and demo.json.",
+    help="Write checkpoints, bundle and demo.json to this directory.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier demo in --out.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs of low-bit training.  [default: the recipe's]")
-@click.option("--float-epochs", type=click.IntRange(1), help="Epochs of float training.  [default: the recipe's]")
-@click.option("--seed", type=int, default=0, help="Of the weights and of the order of the data.")
-@click.option("--threads", type=click.IntRange(1), default=2, help="Threads of the timed sessions.")
-@click.option("--runs", type=click.IntRange(1), default=100, help="Timed runs of each model.")
-def command(
-    model_name: str,
-    weight_bits: int,
-    activation_bits: int,
-    out: Path,
-    force: bool,
-    epochs: int | None,
-    float_epochs: int | None,
-    seed: int,
-    threads: int,
-    runs: int,
-) -> None:
+@click.option("--epochs", type=click.IntRange(1), help="Train this many low-bit epochs.  [default: the recipe's]")
+@click.option(
+    "--float-epochs", type=click.IntRange(1), help="Train this many float epochs before that.  [default: the recipe's]"
+)
+@click.option("--seed", type=int, default=0, help="Draw the first weights and the order of the data from this.")
+@click.option("--threads", type=click.IntRange(1), default=2, help="Let the timed sessions use this many threads.")
+@click.option("--runs", type=click.IntRange(1), default=100, help="Time each model this many times.")
+def command(**options: Any) -> None:
     """Train a network on real handwritten digits, export it, verify it on the whole test split, time it, and print one
     table.
 
     Exit code 1 if a promise does not hold.
     """
-    _prepare_directory(out, force)
-    from dataclasses import replace
-
-    from lsq_export.bench import collect, compare
-    from lsq_export.pipeline import export, verify
-    from lsq_export.progress import bar
-    from lsq_export.qat.prepare_model import QATConfig
-    from lsq_export.report.recording import record
-    from lsq_export.training.fit import FINETUNE, PRETRAIN
-    from lsq_export.training.job import Job, train_float, train_low_bit
-
-    show = console(stderr=True)
-    # offset and edges: training sees what the fold rounds
-    config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits, offset="container", edges="trained")
-    recipes = (
-        replace(PRETRAIN, epochs=float_epochs or PRETRAIN.epochs),
-        replace(FINETUNE, epochs=epochs or FINETUNE.epochs),
-    )
-    job = Job(model_name, "digits", config, float_recipe=recipes[0], recipe=recipes[1], seed=seed)
-    data = job.load_data()
-    float_phase = train_float(job, data, out=out / "float.safetensors", console=show)
-    low_bit = train_low_bit(job, data, float_phase.model, out=out / "trained.safetensors", console=show)
-    example, _ = next(iter(data.batches("test", 1)))
-    calibration = data.batches("train", 64, shuffle=seed, limit=CALIBRATION_BATCHES)
-    with show.status("capture") as status:
-        source = {
-            "model": job.model_spec(data),
-            "config": config.to_dict(),
-            "checkpoint": "trained.safetensors",
-            "data": "digits",
-        }
-        bundle = export(
-            low_bit.model,
-            example,
-            out / "bundle",
-            calibration=calibration,
-            force=force,
-            preprocessing=data.preprocessing,
-            source=source,
-            on_stage=status.update,
-        )
-    batches = data.batches("test", 64)
-    with bar(show, "verify", len(batches)) as advance:
-        parity = verify(low_bit.model, bundle, batches, progress=lambda n: advance(f"{n} images"))
-    record(bundle, parity)
-    with show.status("bench"):
-        bench = compare(collect([bundle.directory]), runs=runs, threads=threads)
-    _write(out / "demo.json", job.config.to_dict(), float_phase, parity, bench)
-    click.echo()
-    title = f"{model_name} W{weight_bits}A{activation_bits} on {parity.images} test digits; latency: batch 1, {threads} threads, median of {runs}"
-    print_table(title, COLUMNS, _rows(float_phase, low_bit, bundle, parity, bench))
-    click.echo()
-    print_verdict(parity)
-    click.echo(f"bundle: {bundle.directory} (report.html, manifest.json, parity.json); checkpoints: {out}")
-    if not parity.ok:
+    given = Options(**options)
+    result = _demo(given)
+    _print(given, result)
+    if not result.parity.ok:
         raise click.exceptions.Exit(FAILED)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line asks for; the names are those of the options."""
+
+    model_name: str
+    weight_bits: int
+    activation_bits: int
+    out: Path
+    force: bool
+    epochs: int | None
+    float_epochs: int | None
+    seed: int
+    threads: int
+    runs: int
+
+
+def _demo(options: Options) -> Result:
+    """Train, export, verify, time; everything lies in --out."""
+    _prepare_directory(options.out, options.force)
+    from lsq_export.bench import RunOptions, collect, compare
+    from lsq_export.training.job import train_float, train_low_bit
+
+    show, out = console(stderr=True), options.out
+    job = _job(options)
+    data = job.load_data()
+    float_phase = train_float(job, data, out=out / "float.safetensors", console=show)
+    low_bit = train_low_bit(job, data, float_phase.model, out=out / "trained.safetensors", console=show)
+    bundle = _export(low_bit.model, job, data, options)
+    parity = _verify(low_bit.model, bundle, data)
+    with show.status("bench"):
+        bench = compare(collect([bundle.directory]), RunOptions(runs=options.runs, threads=options.threads))
+    _write(out / "demo.json", job.config.to_dict(), float_phase, parity, bench)
+    return Result(float_phase=float_phase, bundle=bundle, parity=parity, bench=bench)
+
+
 def _prepare_directory(out: Path, force: bool) -> None:
-    """Before minutes of training, not after."""
+    """Before minutes of training, not after them."""
     if out.exists() and any(out.iterdir()):
         if not force:
             raise QuantizationError(
@@ -149,53 +116,62 @@ def _prepare_directory(out: Path, force: bool) -> None:
         raise QuantizationError(f"--out {out} cannot be made: {error.strerror}") from error
 
 
-def _rows(
-    float_phase: FloatPhase, low_bit: LowBitPhase, bundle: Bundle, parity: Parity, bench: BenchResult
-) -> list[tuple[str, ...]]:
-    times = {row.name: row for row in bench.rows}
-    base = times["float"]
-    rows: list[tuple[str, ...]] = [
-        (
-            "float",
-            percent(float_phase.accuracy),
-            "",
-            "",
-            "",
-            "",
-            f"{base.file_bytes / 1e6:.1f} MB",
-            f"{base.median_ms:.2f} ms",
-            "1.00",
-        ),
-        ("trained (fake-quant)", percent(parity.trained_accuracy), "", "", "", "", "", "", ""),
-        (NUDGED, "", percent(parity.nudged_top1_agreement), decibel(parity.nudged_sqnr_db), "", "", "", "", ""),
-        (
-            "folded (float64)",
-            percent(parity.folded_accuracy),
-            percent(parity.folded_top1_agreement),
-            decibel(parity.folded_sqnr_db),
-            "",
-            "",
-            "",
-            "",
-            "",
-        ),
-    ]
-    for name, f in parity.formats.items():
-        size = f"{bundle.manifest['formats'][name]['bytes'] / 1e6:.1f} MB"
-        timing = (f"{times[name].median_ms:.2f} ms", f"{base.median_ms / times[name].median_ms:.2f}")
-        found = (
-            percent(f.accuracy),
-            percent(f.top1_agreement),
-            decibel(f.sqnr_db),
-            str(f.reference_mismatch),
-            codes(f),
+def _job(options: Options) -> Job:
+    from dataclasses import replace
+
+    from lsq_export.qat.prepare_model import QATConfig
+    from lsq_export.training.fit import FINETUNE, PRETRAIN
+    from lsq_export.training.job import Job
+
+    # offset and edges: training sees what the fold rounds
+    config = QATConfig(
+        weight_bits=options.weight_bits,
+        activation_bits=options.activation_bits,
+        offset="container",
+        edges="trained",
+    )
+    float_recipe = replace(PRETRAIN, epochs=options.float_epochs or PRETRAIN.epochs)
+    recipe = replace(FINETUNE, epochs=options.epochs or FINETUNE.epochs)
+    return Job(options.model_name, "digits", config, float_recipe=float_recipe, recipe=recipe, seed=options.seed)
+
+
+def _export(model: nn.Module, job: Job, data: Dataset, options: Options) -> Bundle:
+    from lsq_export.pipeline import export
+
+    example, _ = next(iter(data.batches("test", 1)))
+    source = {
+        "model": job.model_spec(data),
+        "config": job.config.to_dict(),
+        "checkpoint": "trained.safetensors",
+        "data": "digits",
+    }
+    with console(stderr=True).status("capture") as status:
+        return export(
+            model,
+            example,
+            options.out / "bundle",
+            calibration=data.batches("train", 64, shuffle=job.seed, limit=CALIBRATION_BATCHES),
+            force=options.force,
+            preprocessing=data.preprocessing,
+            source=source,
+            on_stage=status.update,
         )
-        rows.append((f"ONNX Runtime {name}", *found, size, *timing))
-    return rows
+
+
+def _verify(model: nn.Module, bundle: Bundle, data: Dataset) -> Parity:
+    from lsq_export.pipeline import verify
+    from lsq_export.progress import bar
+    from lsq_export.report.recording import record
+
+    batches = data.batches("test", 64)
+    with bar(console(stderr=True), "verify", len(batches)) as advance:
+        parity = verify(model, bundle, batches, progress=lambda images: advance(f"{images} images"))
+    record(bundle, parity)
+    return parity
 
 
 def _write(path: Path, config: dict[str, Any], float_phase: FloatPhase, parity: Parity, bench: BenchResult) -> None:
-    from lsq_export.bundle.directory import write_text
+    from lsq_export.files.text import write_json
 
     content = {
         "config": config,
@@ -203,4 +179,17 @@ def _write(path: Path, config: dict[str, Any], float_phase: FloatPhase, parity: 
         "parity": parity.to_dict(),
         "bench": bench.to_dict(),
     }
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_json(path, content)
+
+
+def _print(options: Options, result: Result) -> None:
+    from lsq_export.qat.bit_widths import bit_widths
+
+    widths = bit_widths(options.weight_bits, options.activation_bits)
+    timing = f"latency: batch 1, {options.threads} threads, median of {options.runs}"
+    click.echo()
+    print_models(f"{options.model_name} {widths} on {result.parity.images} test digits; {timing}", result)
+    click.echo()
+    print_verdict(result.parity)
+    files = f"bundle: {result.bundle.directory} (report.html, manifest.json, parity.json)"
+    click.echo(f"{files}; checkpoints: {options.out}")

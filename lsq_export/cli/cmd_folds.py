@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .output import OutputFile, console, print_json, print_table
+from .output import OutputFile, console, print_entries, print_json
 from .parity_table import decibel, percent
 
-COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreement", ">accuracy", ">trained")
+COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
+    "checkpoint": lambda row: row["checkpoint"],
+    "bits": lambda row: row["bits"],
+    "fold": lambda row: row["fold"] + (" + bias correction" if row["bias_correction"] else ""),
+    ">codes that differ": lambda row: percent(row["codes_differing"]),
+    ">SQNR": lambda row: decibel(row["sqnr_db"]),
+    ">agreement": lambda row: percent(row["top1_agreement"]),
+    ">accuracy": lambda row: percent(row["accuracy"]),
+    ">trained": lambda row: percent(row["trained_accuracy"]),
+}
 
 
 @click.command("folds")
@@ -19,15 +29,15 @@ COLUMNS = ("checkpoint", "bits", "fold", ">codes that differ", ">SQNR", ">agreem
     "--data",
     "data_spec",
     metavar="SPEC",
-    help="Data to calibrate (train split) and to compare on (test split).  [default: the checkpoint's]",
+    help="Calibrate on the train split of these data, and compare on the test split.  [default: the checkpoint's]",
 )
-@click.option("--images", type=click.IntRange(1), default=512, help="Training images to calibrate on.")
+@click.option("--images", type=click.IntRange(1), default=512, help="Calibrate on this many training images.")
 @click.option(
     "--bias-correction",
     is_flag=True,
-    help="Every fold also with biases corrected on those images (export --bias-correction).",
+    help="Compare every fold also with biases corrected on those images (export --bias-correction).",
 )
-@click.option("--out", type=OutputFile(), help="Write the numbers there as JSON, beside the table.")
+@click.option("--out", type=OutputFile(), help="Write the numbers to this file as JSON, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
 def command(
     checkpoints: tuple[Path, ...],
@@ -40,44 +50,36 @@ def command(
     """Compare naive rounding of offsets, the integer fold and the strided fold against the trained model.
 
     "codes that differ" are those of the learned activation quantizers, end to end: rounding of residual sums to 8 bits
-    is in it, too."""
+    is in it, too.
+    """
+    from lsq_export.files.text import write_json
+
+    rows = [row for path in checkpoints for row in _rows(path, data_spec, images, bias_correction)]
+    if out is not None:
+        write_json(out, rows)
+    if as_json:
+        print_json(rows)
+    else:
+        print_entries("Folded (float64) against trained", COLUMNS, rows)
+
+
+def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool) -> list[dict[str, Any]]:
+    """One row for each fold of a checkpoint."""
     import torch
 
-    from lsq_export.bundle.directory import write_json
     from lsq_export.progress import bar
+    from lsq_export.qat.bit_widths import bit_widths
     from lsq_export.training.checkpoint import restore
     from lsq_export.verification.fold_costs import FOLDS, compare_folds
 
-    from .data_options import load_data
+    from .data_options import calibration_batches, load_data
 
-    found: list[dict[str, Any]] = []
-    for path in checkpoints:
-        model, checkpoint = restore(path)
-        data = load_data(data_spec or checkpoint.extra.get("data"), checkpoint.input_shape, option="--data")
-        calibration = data.batches("train", min(images, 64), shuffle=0, limit=-(-images // min(images, 64)))
-        test = data.batches("test", 64)
-        example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if bias_correction else 1)
-        with bar(console(stderr=True), str(path), folds * len(test)) as advance:
-            costs = compare_folds(model, example, calibration, test, bias_correction=bias_correction, progress=advance)
-        config = checkpoint.config or {}
-        bits = f"W{config.get('weight_bits')}A{config.get('activation_bits')}"
-        found += [{"checkpoint": str(path), "bits": bits, **cost.to_dict()} for cost in costs]
-    if out is not None:
-        write_json(out, found)
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (
-            row["checkpoint"],
-            row["bits"],
-            row["fold"] + (" + bias correction" if row["bias_correction"] else ""),
-            percent(row["codes_differing"]),
-            decibel(row["sqnr_db"]),
-            percent(row["top1_agreement"]),
-            percent(row["accuracy"]),
-            percent(row["trained_accuracy"]),
-        )
-        for row in found
-    ]
-    print_table("Folded (float64) against trained", COLUMNS, rows)
+    model, checkpoint = restore(path)
+    data = load_data(data_spec or checkpoint.extra.get("data"), checkpoint.input_shape, option="--data")
+    calibration, test = calibration_batches(data, images), data.batches("test", 64)
+    example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if bias_correction else 1)
+    with bar(console(stderr=True), str(path), folds * len(test)) as advance:
+        costs = compare_folds(model, example, calibration, test, bias_correction=bias_correction, progress=advance)
+    config = checkpoint.config or {}
+    bits = bit_widths(config.get("weight_bits"), config.get("activation_bits"))
+    return [{"checkpoint": str(path), "bits": bits, **cost.to_dict()} for cost in costs]

@@ -13,42 +13,43 @@ if TYPE_CHECKING:
     from lsq_export.bench.initialization import InitSpeed
 
 COLUMNS = ("batches", "weights by", ">slowest s", ">median s", ">share of the epoch")
+BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
 
 
 @click.command("init-speed")
-@click.option("--model", default="resnet18", metavar="NAME", help="Network to initialize.")
+@click.option("--model", default="resnet18", metavar="NAME", help="Initialize this network.")
 @click.option(
     "--init-batches",
     "batches",
-    type=click.IntRange(1),
+    type=COUNT,
     multiple=True,
     default=(4,),
-    help="Batches to start from; repeat for more.",
+    help="Start from this many batches; give it again to measure another number, too.",
 )
-@click.option("--batch", type=click.IntRange(2), default=64, help="Images in a batch.")
-@click.option("--size", type=click.IntRange(1), default=32, help="Height and width of the images.")
-@click.option("--images", type=click.IntRange(1), default=50_000, help="Images of the epoch.")
-@click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Width of weights.")
-@click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Width of activations.")
+@click.option("--batch", type=click.IntRange(2), default=64, help="Put this many images into a batch.")
+@click.option("--size", type=COUNT, default=32, help="Make images of this height and width.")
+@click.option("--images", type=COUNT, default=50_000, help="Compare with an epoch of this many images.")
+@click.option("--weight-bits", type=BITS, default=4, help="Quantize weights to this width.")
+@click.option("--activation-bits", type=BITS, default=4, help="Quantize activations to this width.")
 @click.option(
     "--granularity",
     type=click.Choice(["tensor", "channel"]),
     default="tensor",
-    help="One weight scale per tensor or per channel.",
+    help="Use one weight scale per tensor or per channel.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=3, help="Of initializations and training steps in turn.")
-@click.option("--steps", type=click.IntRange(1), default=5, help="Counted training steps in a round.")
-@click.option("--threads", type=click.IntRange(1), default=2, help="CPU threads.")
+@click.option("--rounds", type=COUNT, default=3, help="Let initializations and training steps take this many turns.")
+@click.option("--steps", type=COUNT, default=5, help="Count this many training steps in a round.")
+@click.option("--threads", type=COUNT, default=2, help="Use this many CPU threads.")
 @json_option
 def command(
     json_file: Path | None, model: str, weight_bits: int, activation_bits: int, granularity: Any, **options: Any
 ) -> None:
     """Time `calib.initialize(…, "mse")` against QAT steps of the same network on the CPU, and extrapolate an epoch."""
-    from lsq_export.bench.initialization import measure
+    from lsq_export.bench.initialization import InitSettings, measure_initialization
     from lsq_export.qat.prepare_model import QATConfig
 
     config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits, weight_granularity=granularity)
-    result = measure(model, config=config, **options)
+    result = measure_initialization(model, InitSettings(config=config, **options))
     if json_file != STDOUT:
         print_speed(result)
     write_json_file(json_file, result.to_dict())
@@ -56,13 +57,11 @@ def command(
 
 def print_speed(result: InitSpeed) -> None:
     """The table of a result."""
-    what = (
-        f"{result.model} W{result.weight_bits}A{result.activation_bits} per {result.granularity}, batch {result.batch}"
-    )
+    widths = f"W{result.weight_bits}A{result.activation_bits}"
+    what = f"{result.model} {widths} per {result.granularity}, batch {result.batch}, {result.size}×{result.size}"
     epoch = f"a QAT step {result.step_ms:.0f} ms, {result.images} images {result.epoch_seconds:.0f} s"
-    title = f"{what}, {result.size}×{result.size}, {result.threads} threads, torch {result.torch}: {epoch}"
-    print_table(
-        title,
-        COLUMNS,
-        [(r.batches, r.weights, f"{r.seconds:.2f}", f"{r.median_seconds:.2f}", f"{r.share:.2%}") for r in result.rows],
-    )
+    rows = [
+        (row.batches, row.weights, f"{row.seconds:.2f}", f"{row.median_seconds:.2f}", f"{row.share:.2%}")
+        for row in result.rows
+    ]
+    print_table(f"{what}, {result.threads} threads, torch {result.torch}: {epoch}", COLUMNS, rows)

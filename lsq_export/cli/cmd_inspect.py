@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .output import print_json, print_table
+from .output import print_entries, print_json
 
 if TYPE_CHECKING:
     from lsq_export.inspection.tensors import QuantizedTensor
 
-COLUMNS = ("tensor", "kind", "type", ">bits", ">levels", ">gain", ">scale", ">zero point", ">axis", "shape")
+COLUMNS: Mapping[str, Callable[[QuantizedTensor], object]] = {
+    "tensor": lambda row: row.name,
+    "kind": lambda row: row.kind,
+    "type": lambda row: row.type,
+    ">bits": lambda row: row.bits,
+    ">levels": lambda row: row.levels,
+    ">gain": lambda row: "" if row.gain in (None, 1) else row.gain,
+    ">scale": lambda row: _span(row.scale),
+    ">zero point": lambda row: _span(row.zero_point),
+    ">axis": lambda row: row.axis,
+    "shape": lambda row: "?" if row.shape is None else " × ".join(map(str, row.shape)) or "scalar",
+}
 
 
 @click.command("inspect")
@@ -24,35 +36,20 @@ def command(path: Path, as_json: bool) -> None:
 
     bits: the smallest width that holds the codes which the tensor uses, whatever its type. levels: how many codes it
     uses. gain: what all codes of a weight are multiples of. Scales and zero points per channel are shown as smallest …
-    largest (number)."""
+    largest (number).
+    """
     from lsq_export.inspection.tensors import inspect_path
 
-    found = inspect_path(path)
+    files = inspect_path(path)
     if as_json:
-        print_json([{"file": str(file), "tensors": [asdict(row) for row in rows]} for file, rows in found])
+        print_json([{"file": str(file), "tensors": [asdict(row) for row in rows]} for file, rows in files])
         return
-    for file, rows in found:
-        print_table(f"{file}: {len(rows)} quantized tensors", COLUMNS, [_cells(row) for row in rows])
-
-
-def _cells(row: QuantizedTensor) -> tuple[object, ...]:
-    gain = row.gain if row.gain not in (None, 1) else ""
-    shape = "?" if row.shape is None else " × ".join(map(str, row.shape)) or "scalar"
-    return (
-        row.name,
-        row.kind,
-        row.type,
-        row.bits,
-        row.levels,
-        gain,
-        _span(row.scale),
-        _span(row.zero_point),
-        row.axis,
-        shape,
-    )
+    for file, rows in files:
+        print_entries(f"{file}: {len(rows)} quantized tensors", COLUMNS, rows)
 
 
 def _span(values: tuple[float, ...] | None) -> str:
+    """Smallest … largest (number)."""
     if values is None:
         return "?"
     low, high = min(values), max(values)

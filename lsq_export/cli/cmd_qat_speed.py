@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lsq_export.bench.qat_step import QatSpeed
 
 COLUMNS = ("step", ">median ms", ">time / float", ">spread over blocks", ">peak MB", ">memory / float")
+COUNT = click.IntRange(1)
+BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
 
 
 @click.command("qat-speed")
@@ -22,45 +24,40 @@ COLUMNS = ("step", ">median ms", ">time / float", ">spread over blocks", ">peak 
     metavar="NAME",
     multiple=True,
     default=("resnet18", "efficientnet_b0"),
-    help="Model to train; repeat for more.",
+    help="Train this model; give it again to measure another one, too.",
 )
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
-    help="Where to train; cuda: bfloat16, channels_last, also torch.compile.",
+    help="Train on this device; cuda: in bfloat16 and channels_last, also with torch.compile.",
 )
-@click.option("--batch", type=click.IntRange(2), help="Images in a batch.  [default: 16; cuda: 256]")
-@click.option("--size", type=click.IntRange(32), help="Height and width of the images.  [default: 112; cuda: 224]")
-@click.option("--blocks", type=click.IntRange(1), default=10, help="Blocks of steps; the variants take turns.")
-@click.option("--steps", type=click.IntRange(1), default=3, help="Counted steps in a block.")
-@click.option("--threads", type=click.IntRange(1), default=2, help="CPU threads.")
-@click.option("--fused/--no-fused", default=True, help="On the CPU, fused kernels too; they need a C++ compiler.")
+@click.option("--batch", type=click.IntRange(2), help="Put this many images into a batch.  [default: 16; cuda: 256]")
+@click.option(
+    "--size", type=click.IntRange(32), help="Make images of this height and width.  [default: 112; cuda: 224]"
+)
+@click.option("--blocks", type=COUNT, default=10, help="Let the variants take this many turns, a block of steps each.")
+@click.option("--steps", type=COUNT, default=3, help="Count this many steps in a block.")
+@click.option("--threads", type=COUNT, default=2, help="Use this many CPU threads.")
+@click.option(
+    "--fused/--no-fused", default=True, help="Measure fused kernels on the CPU, too; they need a C++ compiler."
+)
 @json_option
 def command(
-    models: tuple[str, ...],
-    device: str,
-    batch: int | None,
-    size: int | None,
-    blocks: int,
-    steps: int,
-    threads: int,
-    fused: bool,
-    json_file: Path | None,
+    models: tuple[str, ...], device: str, batch: int | None, size: int | None, json_file: Path | None, **options: Any
 ) -> None:
-    """Time a QAT step (W4A4, per tensor; forward, backward, SGD) against the same float step, in alternating blocks of
-    one run.
+    """Time a QAT step against the same float step, in alternating blocks of one run.
 
-    Peak memory is what torch allocated at most, parameters, gradients and momentum included.
+    A step is forward, backward and SGD; QAT is W4A4, with one weight scale per tensor. Peak memory is what torch
+    allocated at most, parameters, gradients and momentum included.
     """
-    from lsq_export.bench.qat_step import measure
+    from lsq_export.bench.qat_step import StepSettings, measure_qat_step
 
-    batch, size = batch or (256 if device == "cuda" else 16), size or (224 if device == "cuda" else 112)
+    batch, size = batch or BATCH[device], size or SIZE[device]
+    settings = StepSettings(device=device, batch=batch, size=size, **options)
     results = []
     for model in models:
-        result = measure(
-            model, device=device, batch=batch, size=size, blocks=blocks, steps=steps, threads=threads, fused=fused
-        )
+        result = measure_qat_step(model, settings)
         results.append(result)
         if json_file != STDOUT:
             print_speed(result)
@@ -71,15 +68,15 @@ def print_speed(result: QatSpeed) -> None:
     """The table of a result."""
     rows = [
         (
-            r.name,
-            f"{r.median_ms:.1f}",
-            f"{r.ratio:.2f}",
-            f"{r.spread[0]:.2f} … {r.spread[1]:.2f}",
-            f"{r.peak_bytes / 1e6:.0f}",
-            f"{r.memory_ratio:.2f}",
+            row.name,
+            f"{row.median_ms:.1f}",
+            f"{row.ratio:.2f}",
+            f"{row.spread[0]:.2f} … {row.spread[1]:.2f}",
+            f"{row.peak_bytes / 1e6:.0f}",
+            f"{row.memory_ratio:.2f}",
         )
-        for r in result.rows
+        for row in result.rows
     ]
+    images = f"batch {result.batch}, {result.size}×{result.size}, {result.dtype}"
     where = f"{result.device}, {result.threads} threads" if result.device == "cpu" else result.device
-    title = f"{result.model} W4A4, batch {result.batch}, {result.size}×{result.size}, {result.dtype}, {where}, torch {result.torch}"
-    print_table(title, COLUMNS, rows)
+    print_table(f"{result.model} W4A4, {images}, {where}, torch {result.torch}", COLUMNS, rows)

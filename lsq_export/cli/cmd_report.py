@@ -15,23 +15,25 @@ from calib.errors import QuantizationError
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write.  [default: report.html in the bundle]",
+    help="Write this file.  [default: report.html in the bundle]",
 )
 @click.option("--force", is_flag=True, help="Overwrite --out.")
 def command(bundle: Path, out: Path | None, force: bool) -> None:
     """Write the HTML report of a bundle from its manifest and its latest parity."""
-    from lsq_export.bundle.directory import PARITY, REPORT, open_bundle, update_sums, write_text
+    from lsq_export.bundle.directory import PARITY, REPORT, open_bundle
+    from lsq_export.bundle.sums import update_sums
+    from lsq_export.files.text import write_text
     from lsq_export.report import render
 
-    found = open_bundle(bundle)
+    opened = open_bundle(bundle)
     try:
-        parity = json.loads((found.directory / PARITY).read_text(encoding="utf-8"))
+        parity = json.loads((opened.directory / PARITY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise QuantizationError(f"bundle {bundle} has no readable {PARITY}: run lsq-export verify {bundle}") from error
     if out is not None and out.exists() and not force:
         raise QuantizationError(f"--out {out} exists: give another name, or --force to overwrite it")
-    target = out or found.directory / REPORT
-    write_text(target, render(found.manifest, parity))
+    target = out or opened.directory / REPORT
+    write_text(target, render(opened.manifest, parity))
     if out is None:
-        update_sums(found.directory, REPORT)
+        update_sums(opened.directory, REPORT)
     click.echo(f"wrote {target}")

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 import click
 
 from lsq_export import targets
 
-from .output import print_json, print_table
+from .output import print_entries, print_json
+
+COLUMNS: Mapping[str, Callable[[targets.Target], object]] = {
+    "target": lambda target: target.name,
+    "formats": lambda target: ", ".join(target.formats),
+    ">opset": lambda target: target.opset,
+    "containers": lambda target: ", ".join(target.containers),
+    "what it is": lambda target: target.description,
+}
 
 
 @click.command("targets")
@@ -18,7 +27,4 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json([asdict(target) for target in targets.everything()])
         return
-    rows = [
-        (t.name, ", ".join(t.formats), t.opset, ", ".join(t.containers), t.description) for t in targets.everything()
-    ]
-    print_table("Deployment targets", ("target", "formats", ">opset", "containers", "what it is"), rows)
+    print_entries("Deployment targets", COLUMNS, targets.everything())

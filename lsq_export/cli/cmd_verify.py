@@ -17,10 +17,12 @@ from .parity_table import print_islands, print_parity, print_verdict
     "--data",
     "data_spec",
     metavar="SPEC",
-    help="Data whose test split to run on.  [default: what the checkpoint was trained on]",
+    help="Run on the test split of these data.  [default: what the checkpoint was trained on]",
 )
-@click.option("--images", type=click.IntRange(1), help="At most so many images.  [default: the whole test split]")
-@click.option("--batch-size", type=click.IntRange(1), default=64, help="Images at a time.")
+@click.option(
+    "--images", type=click.IntRange(1), help="Take at most this many images.  [default: the whole test split]"
+)
+@click.option("--batch-size", type=click.IntRange(1), default=64, help="Run this many images at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
 def command(bundle: Path, data_spec: str | None, images: int | None, batch_size: int, as_json: bool) -> None:
     """Check a bundle in ONNX Runtime against the integer reference, the folded and the trained model, layer by layer.
@@ -34,15 +36,15 @@ def command(bundle: Path, data_spec: str | None, images: int | None, batch_size:
 
     from .data_options import first, load_data
 
-    found = open_bundle(bundle)
-    shape = tuple(found.manifest["input"]["shape"][1:])
-    data = load_data(data_spec or (found.manifest["source"] or {}).get("data"), shape, option="--data")
+    opened = open_bundle(bundle)
+    shape = tuple(opened.manifest["input"]["shape"][1:])
+    data = load_data(data_spec or (opened.manifest["source"] or {}).get("data"), shape, option="--data")
     total = min(images or len(data.test), len(data.test))
     size = min(batch_size, total)
     batches = data.batches("test", size, limit=-(-total // size))
     with bar(console(stderr=True), "verify", len(batches)) as advance:
-        parity = verify(None, found, first(total, batches), progress=lambda n: advance(f"{n} images"))
-    record(found, parity)
+        parity = verify(None, opened, first(total, batches), progress=lambda n: advance(f"{n} images"))
+    record(opened, parity)
     if as_json:
         print_json(parity.to_dict())
     else:

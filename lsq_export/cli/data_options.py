@@ -1,4 +1,4 @@
-"""Where commands get their data from: an option, or what the checkpoint or the bundle says it was trained on."""
+"""Where commands get their data: from an option, or from what a checkpoint or bundle says it was trained on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from calib.errors import QuantizationError
 if TYPE_CHECKING:
     import torch
 
-    from lsq_export.data.dataset import Dataset
+    from lsq_export.data.dataset import Batches, Dataset
     from lsq_export.training.checkpoint import Checkpoint
+
+BATCH = 64  # images at a time
 
 
 def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) -> Dataset:
-    """The data set, in the shape that the network takes."""
+    """The data set, in the shape that the network takes.
+
+    spec: None where neither `option` nor anything else names the data. Errors (QuantizationError): no data, or data of
+    another shape.
+    """
     from lsq_export.data.loading import load
 
     if not isinstance(spec, str):
@@ -38,21 +44,27 @@ def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) ->
     return data
 
 
+def calibration_batches(data: Dataset, images: int) -> Batches:
+    """At least that many training images, in an order that does not depend on the machine."""
+    size = min(images, BATCH)
+    return data.batches("train", size, shuffle=0, limit=-(-images // size))
+
+
 def first(
     images: int, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The batches up to that many images; the last one is cut."""
+    """The first `images` images, in batches; the last batch is cut."""
     for x, y in batches:
         if images > 0:
             yield x[:images], y[:images]
         images -= len(x)
 
 
-def source_of(found: Checkpoint, data_spec: str | None) -> dict[str, Any]:
-    """For the manifest: what the bundle was made from."""
+def source_of(checkpoint: Checkpoint, data_spec: str | None) -> dict[str, Any]:
+    """What a bundle is made from, for its manifest."""
     return {
-        "model": found.model_spec,
-        "config": found.config,
-        "checkpoint": found.path.name,
-        "data": data_spec or found.extra.get("data"),
+        "model": checkpoint.model_spec,
+        "config": checkpoint.config,
+        "checkpoint": checkpoint.path.name,
+        "data": data_spec or checkpoint.extra.get("data"),
     }

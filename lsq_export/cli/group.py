@@ -1,10 +1,9 @@
-"""The group `lsq-export`: imports a command's module only when that command is asked for, and turns errors into one
-line and an exit code.
+"""The group `lsq-export`: commands whose modules are imported when they are asked for; errors as one line and a code.
 
 | exit code | meaning                                                        |
 |-----------|----------------------------------------------------------------|
 | 0         | done and good                                                  |
-| 1         | the work found a failure (parity); the command says which      |
+| 1         | the work showed a failure (parity); the command says which     |
 | 2         | bad input: a QuantizationError or a wrong option               |
 | 70        | an error of the program itself (EX_SOFTWARE)                   |
 | 130       | Ctrl-C                                                         |
@@ -25,7 +24,7 @@ import click
 DEBUG_VARIABLE = "LSQ_EXPORT_DEBUG"
 FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
-# One line each for `lsq-export --help`, which therefore imports no command.
+# One line each for `lsq-export --help`, which imports no command.
 COMMANDS = {
     "demo": "Run the main job on real digits: train, export, verify, time.",
     "train": "Train a float model, then its low-bit form (LSQ+).",
@@ -42,12 +41,12 @@ COMMANDS = {
 }
 
 
-TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it in the processes that it starts
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable in the processes that it starts
 DISTRIBUTED = ("train",)  # commands that share their work between the processes of torchrun
 
 
 def silent_rank() -> bool:
-    """Whether torchrun started this process, and it is not the first one: then it prints nothing."""
+    """Whether torchrun started this process, and it is not the first one: it prints nothing then."""
     return TORCHRUN in os.environ and os.environ.get("RANK", "0") != "0"
 
 
@@ -70,18 +69,14 @@ class OneLineErrors(click.Command):
         except click.Abort as error:
             _fail(error, "interrupted", INTERRUPTED)
         except Exception as error:
-            from calib.errors import QuantizationError  # calib may import torch, which `--help` must not wait for
+            from calib.errors import QuantizationError  # `--help` must not wait for what calib may import
 
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
             if isinstance(error, QuantizationError):
                 _fail(error, str(error), BAD_INPUT)
-            _fail(
-                error,
-                f"{type(error).__name__}: {error} (an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the "
-                "traceback)",
-                INTERNAL,
-            )
+            advice = f"an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback"
+            _fail(error, f"{type(error).__name__}: {error} ({advice})", INTERNAL)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -100,7 +95,7 @@ class LazyGroup(OneLineErrors, click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in `--help`, from COMMANDS alone."""
+        """Write the list in `--help`, from COMMANDS alone."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -121,14 +116,14 @@ class LazyGroup(OneLineErrors, click.Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError:
-            # Python flushes stdout at exit and would complain: give it somewhere to write.
+            # Python flushes stdout at exit, which would fail again: give it somewhere to write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         return result
 
 
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:
-    """Print `error: <message>` as one line on stderr, behind the traceback if LSQ_EXPORT_DEBUG is set, and exit."""
+    """Print `error: <message>` as one line on stderr and exit; LSQ_EXPORT_DEBUG shows the traceback first."""
     if silent_rank() and not getattr(error, "first_to_fail", False):
         sys.exit(code)
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
@@ -138,11 +133,11 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print the version of the installed package (setup.cfg is its home)."""
+    """Print the version of the installed package."""
     if value and not ctx.resilient_parsing:
-        from lsq_export import __version__
+        from lsq_export.version import VERSION
 
-        click.echo(f"lsq-export {__version__}")
+        click.echo(f"lsq-export {VERSION}")
         ctx.exit()
 
 
@@ -161,11 +156,11 @@ def main() -> None:
     """Entry point of the console script."""
     try:
         cli.main(prog_name="lsq-export")
-    except SystemExit as done:
+    except SystemExit as exit_:
         if TORCHRUN not in os.environ:
             raise
-        # All is written and the process group is gone. One exit in five of torch's own teardown of gloo aborted
+        # All is written and the process group is gone. torch's own teardown of gloo aborts in one exit of five
         # ("terminate called without an active exception"), which torchrun takes for a failed training.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(done.code if isinstance(done.code, int) else 0)
+        os._exit(exit_.code if isinstance(exit_.code, int) else 0)

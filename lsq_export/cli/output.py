@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Entry = TypeVar("Entry")
 STDOUT = Path("-")
 WIDTH = 240  # columns of tables, and where stdout is no terminal: wide enough that no name is cut
 
@@ -26,19 +27,19 @@ class _Console(Console):
 
 
 def console(stderr: bool = False) -> Console:
-    """A console for the terminal as it is now (tests replace stdout), and as long as it lives:
+    """A console for the terminal as it is now (tests replace stdout), and as long as it lives.
 
-    a spinner goes on while `capture` silences stderr.
+    A spinner goes on while `capture` silences stderr.
     """
     file = sys.stderr if stderr else sys.stdout
-    found = _Console(file=file, highlight=False)
-    return found if found.is_terminal else _Console(file=file, highlight=False, width=WIDTH)
+    terminal = _Console(file=file, highlight=False)
+    return terminal if terminal.is_terminal else _Console(file=file, highlight=False, width=WIDTH)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout. A column whose name starts with ">" is aligned right; None is an empty cell.
 
-    Where a terminal is too narrow it continues lines; cells that are folded one by one nobody can read.
+    A terminal that is too narrow continues the lines: nobody can read cells that are folded one by one.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -50,10 +51,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     out.print(Text(title, style="bold"), table, "", sep="\n")
 
 
-class OutputFile(click.Path):
-    """A file to write, as a Path:
+def print_entries(title: str, columns: Mapping[str, Callable[[Entry], object]], entries: Iterable[Entry]) -> None:
+    """A table on stdout with a row for each entry. columns: {name: function that gives its cell}, see `print_table`."""
+    print_table(title, list(columns), ([cell(entry) for cell in columns.values()] for entry in entries))
 
-    that its directory is missing shows before the work, not behind it. "-" is stdout if allow_dash.
+
+class OutputFile(click.Path):
+    """A file to write, as a Path; "-" is stdout if allow_dash.
+
+    That its directory is missing shows before the work, not after it.
     """
 
     def __init__(self, *, allow_dash: bool = False) -> None:
@@ -68,12 +74,14 @@ class OutputFile(click.Path):
 
 def json_option(function: Command) -> Command:
     """The option --json FILE of commands that measure, as the argument json_file; `write_json_file` writes it."""
-    kind, what = OutputFile(allow_dash=True), "Write JSON there too (-: on stdout only)."
-    return click.option("--json", "json_file", metavar="FILE", type=kind, help=what)(function)
+    help_text = "Write JSON to this file, too (-: to stdout alone)."
+    return click.option("--json", "json_file", metavar="FILE", type=OutputFile(allow_dash=True), help=help_text)(
+        function
+    )
 
 
 def write_json_file(json_file: Path | None, value: object) -> None:
-    """What the option asked for. Errors (click.BadParameter): a file that cannot be written."""
+    """Write what the option asked for. Errors (click.BadParameter): a file that cannot be written."""
     if json_file is None:
         return
     text = json.dumps(value, indent=2) + "\n"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from lsq_export.verification.parity import NUDGED
+from lsq_export.verification.reasons import EXPLAINED
 
-from .output import print_table
+from .output import print_entries, print_table
 
 if TYPE_CHECKING:
-    from lsq_export.verification.parity import FormatParity, LayerParity, Parity
+    from lsq_export.verification.format_parity import FormatParity
+    from lsq_export.verification.layer_parity import IslandParity, LayerParity
+    from lsq_export.verification.parity import Parity
 
 SHOWN = 6  # entries of a histogram
 FORMAT_COLUMNS = ("model", ">top-1 agreement", ">SQNR", ">accuracy", ">≠ integer reference", ">codes ≠ folded")
@@ -35,35 +40,45 @@ def codes(parity: FormatParity) -> str:
 
 def print_parity(parity: Parity, *, layers: bool) -> None:
     """Formats against the trained model, and, layer by layer, against the folded one."""
-    rows: list[tuple[str, ...]] = [("trained", "", "", percent(parity.trained_accuracy), "", "")]
-    rows.append((NUDGED, percent(parity.nudged_top1_agreement), decibel(parity.nudged_sqnr_db), "", "", ""))
-    rows.append(
-        (
-            "folded (float64)",
-            percent(parity.folded_top1_agreement),
-            decibel(parity.folded_sqnr_db),
-            percent(parity.folded_accuracy),
-            "",
-            "",
-        )
-    )
-    for name, f in parity.formats.items():
-        rows.append(
-            (
-                f"{name} (ONNX Runtime)",
-                percent(f.top1_agreement),
-                decibel(f.sqnr_db),
-                percent(f.accuracy),
-                str(f.reference_mismatch),
-                codes(f),
-            )
-        )
-    print_table(f"Against the trained model, {parity.images} images", FORMAT_COLUMNS, rows)
+    title = f"Against the trained model, {parity.images} images"
+    print_table(title, FORMAT_COLUMNS, [astuple(row) for row in _rows(parity)])
     if layers:
         _print_layers("Folded against trained: codes of learned quantizers, on the same inputs", parity.trained_layers)
         _print_reasons(parity.trained_layers)
         for name, f in parity.formats.items():
             _print_layers(f"{name} against folded: codes, on the same inputs", f.layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """The cells of FORMAT_COLUMNS."""
+
+    model: str
+    agreement: str = ""
+    sqnr: str = ""
+    accuracy: str = ""
+    reference: str = ""
+    codes: str = ""
+
+
+def _rows(parity: Parity) -> Iterator[_Row]:
+    yield _Row(model="trained", accuracy=percent(parity.trained_accuracy))
+    yield _Row(model=NUDGED, agreement=percent(parity.nudged_top1_agreement), sqnr=decibel(parity.nudged_sqnr_db))
+    yield _Row(
+        model="folded (float64)",
+        agreement=percent(parity.folded_top1_agreement),
+        sqnr=decibel(parity.folded_sqnr_db),
+        accuracy=percent(parity.folded_accuracy),
+    )
+    for name, f in parity.formats.items():
+        yield _Row(
+            model=f"{name} (ONNX Runtime)",
+            agreement=percent(f.top1_agreement),
+            sqnr=decibel(f.sqnr_db),
+            accuracy=percent(f.accuracy),
+            reference=str(f.reference_mismatch),
+            codes=codes(f),
+        )
 
 
 def print_islands(parity: Parity) -> None:
@@ -72,10 +87,8 @@ def print_islands(parity: Parity) -> None:
     if exact is None or not exact.islands:
         return
     click.echo()
-    rows = [(", ".join(i.operators), i.codes, i.elements, i.differing, i.largest) for i in exact.islands]
-    columns = ("operators", "codes behind them", ">compared", ">≠ float64", ">largest difference")
     names = {name for island in exact.islands for name in island.operators}
-    print_table(f"Float islands: {len(names)} operators have no integer form", columns, rows)
+    print_entries(f"Float islands: {len(names)} operators have no integer form", ISLAND_COLUMNS, exact.islands)
     click.echo(
         "Everything else is held to the integer reference on the codes of these islands as ONNX Runtime made them "
         "here. Those are float32"
@@ -92,40 +105,53 @@ def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
         return
     click.echo()
     differing = [layer for layer in layers if layer.histogram]
-    table = [
-        (layer.name, layer.elements, f"{layer.differing:.1e}", histogram(layer), reasons(layer)) for layer in differing
-    ]
     if differing:
-        print_table(title, ("tensor", ">elements", ">differing", "difference: elements", "reason"), table)
+        print_entries(title, LAYER_COLUMNS, differing)
     else:
         click.echo(title)
     click.echo(f"{len(differing) or 'no'} of {len(layers)} tensors differ (all of them: parity.json)")
 
 
 def _print_reasons(layers: tuple[LayerParity, ...]) -> None:
-    """What the reasons in their table mean."""
-    from lsq_export.verification.reasons import EXPLAINED  # onnx_ir: not for --help
-
-    found = {reason for layer in layers for reason in layer.reasons}
+    """What the reasons in the table of these layers mean."""
+    present = {reason for layer in layers for reason in layer.reasons}
     for reason, meaning in EXPLAINED.items():
-        if reason in found:
+        if reason in present:
             click.echo(f"{reason}: {meaning}")
 
 
 def histogram(layer: LayerParity) -> str:
-    """-1: 3, +1: 5; the largest in place of the middle where there are many."""
+    """-1: 3, +1: 5; the smallest and the largest where there are many."""
     entries = [f"{step:+d}: {count}" for step, count in sorted(layer.histogram.items())]
     return ", ".join(entries if len(entries) <= SHOWN else [*entries[: SHOWN // 2], "…", *entries[-SHOWN // 2 :]])
 
 
 def reasons(layer: LayerParity) -> str:
     """tie; or, where there are several, tie 5, border 3."""
-    found = sorted(layer.reasons.items(), key=lambda entry: -entry[1])
-    return found[0][0] if len(found) == 1 else ", ".join(f"{reason} {count}" for reason, count in found) or "unknown"
+    counts = sorted(layer.reasons.items(), key=lambda entry: -entry[1])
+    if len(counts) == 1:
+        return str(counts[0][0])
+    return ", ".join(f"{reason} {count}" for reason, count in counts) or "unknown"
+
+
+LAYER_COLUMNS: Mapping[str, Callable[[LayerParity], object]] = {
+    "tensor": lambda layer: layer.name,
+    ">elements": lambda layer: layer.elements,
+    ">differing": lambda layer: f"{layer.differing:.1e}",
+    "difference: elements": histogram,
+    "reason": reasons,
+}
+ISLAND_COLUMNS: Mapping[str, Callable[[IslandParity], object]] = {
+    "operators": lambda island: ", ".join(island.operators),
+    "codes after them": lambda island: island.codes,
+    ">compared": lambda island: island.elements,
+    ">≠ float64": lambda island: island.differing,
+    ">largest difference": lambda island: island.largest,
+}
 
 
 def print_verdict(parity: Parity) -> None:
-    """One line a broken promise on stderr, or that all hold."""
+    """One line for each broken promise on stderr, or that all hold."""
     for line in parity.failures:
         click.echo(f"FAILED: {line}", err=True)
     if parity.ok:

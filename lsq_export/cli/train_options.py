@@ -1,220 +1,217 @@
-"""Options of `train` that are about its recipes, and about the files that it keeps."""
+"""The options of `lsq-export train`, and the configuration and recipes that they make."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from lsq_export.training.distributed import Processes
-    from lsq_export.training.fit import Recipe
-    from lsq_export.training.log import Histories
-    from lsq_export.training.run import Run
+from .options import Command, apply_options
 
-F = TypeVar("F", bound=Callable[..., Any])
-SUFFIX = ".safetensors"
+if TYPE_CHECKING:
+    from lsq_export.qat.prepare_model import QATConfig
+    from lsq_export.training.fit import Recipe
+
 BOTH = ("batch_size", "optimizer", "schedule", "label_smoothing", "ema")
 LOW_BIT = ("grid_lr", "offset_lr", "distill", "temperature")
+BITS, COUNT, RATE = click.IntRange(2, 8), click.IntRange(1), click.FloatRange(0, min_open=True)
 FRACTION = click.FloatRange(0, 1, max_open=True)
 
 
-def recipe_options(command: F) -> F:
-    """How to train. Those that an option says nothing of have the values of the recipe of optimizer and phase."""
-    for decorate in reversed(
-        (
-            click.option(
-                "--optimizer",
-                type=click.Choice(["sgd", "adam"]),
-                default="sgd",
-                help="SGD with Nesterov momentum, or AdamW; of both phases.",
-            ),
-            click.option(
-                "--schedule",
-                type=click.Choice(["cosine", "one-cycle"]),
-                default="cosine",
-                help="Of the learning rate, in both phases.",
-            ),
-            click.option(
-                "--grid-lr",
-                type=click.FloatRange(0),
-                help="Factor on --lr for scales and offsets.  [default: the recipe's]",
-            ),
-            click.option(
-                "--offset-lr", type=click.FloatRange(0), help="Factor on --lr for offsets alone.  [default: --grid-lr]"
-            ),
-            click.option(
-                "--label-smoothing", type=FRACTION, default=0.0, help="Share of the target that all classes get evenly."
-            ),
-            click.option(
-                "--ema",
-                type=FRACTION,
-                default=0.0,
-                metavar="DECAY",
-                help="Test and keep an average over the steps' parameters; 0.99, say. 0: off.",
-            ),
-            click.option(
-                "--distill",
-                type=click.FloatRange(0, 1),
-                default=0.0,
-                is_flag=False,
-                flag_value=0.5,
-                metavar="[WEIGHT]",
-                help="Learn from the float model's logits as well, with this weight (0.5 without a number); 0: off.",
-            ),
-            click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, help="Of --distill."),
-        )
-    ):
-        command = decorate(command)
-    return command
+def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    if value == "none":
+        return None
+    if value not in map(str, range(2, 9)):
+        raise click.BadParameter(f"{value!r}: use 2 to 8, or none")
+    return int(value)
 
 
-def recipes(options: dict[str, Any]) -> tuple[Recipe, Recipe]:
+def quantization_options(command: Command) -> Command:
+    """Which quantizers the network gets, and where their scales and offsets start."""
+    return apply_options(
+        command,
+        click.option("--weight-bits", type=BITS, default=4, help="Quantize weights to this width."),
+        click.option("--activation-bits", type=BITS, default=4, help="Quantize activations to this width."),
+        click.option(
+            "--first-last-bits",
+            default="8",
+            metavar="BITS",
+            callback=_bits_or_none,
+            help="Quantize the first and the last layer to this width; none: to that of the rest.",
+        ),
+        click.option(
+            "--grid",
+            type=click.Choice(["unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric"]),
+            default="unsigned-asymmetric",
+            help="Use this grid for activations: the LSQ+ configurations 1-4 (unsigned-symmetric is LSQ).",
+        ),
+        click.option(
+            "--granularity",
+            type=click.Choice(["tensor", "channel"]),
+            default="tensor",
+            help="Learn one weight scale per tensor or per channel.",
+        ),
+        click.option(
+            "--offset",
+            type=click.Choice(["real", "integer", "container"]),
+            default="real",
+            help="Learn offsets that are real, multiples of the scale, or multiples of the steps of 8-bit containers.",
+        ),
+        click.option(
+            "--edges",
+            type=click.Choice(["calibrated", "trained"]),
+            default="calibrated",
+            help="Make the 8-bit grids of sums at export (calibrated), or as part of the training.",
+        ),
+        click.option(
+            "--init-method",
+            type=click.Choice(["minmax", "lsq", "mse"]),
+            default="mse",
+            help="Find the first scales and offsets of activations by this method.",
+        ),
+        click.option(
+            "--weight-init",
+            type=click.Choice(["lsq+", "mse"]),
+            default="lsq+",
+            help="Find the first weight scales by the paper's rule, or by least error.",
+        ),
+        click.option("--init-batches", type=COUNT, default=4, help="Start scales and offsets from this many batches."),
+    )
+
+
+def phase_options(command: Command) -> Command:
+    """How long each of the two phases trains, and from what to what file the float model goes."""
+    return apply_options(
+        command,
+        click.option(
+            "--epochs",
+            type=click.IntRange(0),
+            help="Train this many low-bit epochs; 0: only initialize.  [default: the recipe's]",
+        ),
+        click.option(
+            "--lr", type=RATE, help="Use this highest learning rate in low-bit training.  [default: the recipe's]"
+        ),
+        click.option(
+            "--float-epochs",
+            type=click.IntRange(0),
+            help="Train this many float epochs before that; 0: start from fresh weights.  [default: the recipe's]",
+        ),
+        click.option(
+            "--float-lr", type=RATE, help="Use this highest learning rate in float training.  [default: the recipe's]"
+        ),
+        click.option(
+            "--float-checkpoint",
+            type=click.Path(path_type=Path),
+            help="Start from this float checkpoint instead of training one.",
+        ),
+        click.option(
+            "--float-out",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Write the float model to this file, for --float-checkpoint.",
+        ),
+        click.option("--batch-size", type=click.IntRange(2), default=64, help="Take this many images per step."),
+        click.option(
+            "--image-size",
+            type=COUNT,
+            help="Scale images to this height and width.  [default: 32 for digits, 224 for imagefolder]",
+        ),
+    )
+
+
+def recipe_options(command: Command) -> Command:
+    """How to train. An option that is left out keeps the value of the recipe of the optimizer and the phase."""
+    return apply_options(
+        command,
+        click.option(
+            "--optimizer",
+            type=click.Choice(["sgd", "adam"]),
+            default="sgd",
+            help="Train both phases with SGD with Nesterov momentum, or with AdamW.",
+        ),
+        click.option(
+            "--schedule",
+            type=click.Choice(["cosine", "one-cycle"]),
+            default="cosine",
+            help="Let the learning rate of both phases follow this schedule.",
+        ),
+        click.option(
+            "--grid-lr",
+            type=click.FloatRange(0),
+            help="Multiply --lr by this for scales and offsets.  [default: the recipe's]",
+        ),
+        click.option(
+            "--offset-lr", type=click.FloatRange(0), help="Multiply --lr by this for offsets.  [default: --grid-lr]"
+        ),
+        click.option(
+            "--label-smoothing",
+            type=FRACTION,
+            default=0.0,
+            help="Spread this share of the target evenly over all classes.",
+        ),
+        click.option(
+            "--ema",
+            type=FRACTION,
+            default=0.0,
+            metavar="DECAY",
+            help="Test and keep an average over the steps' parameters, with this decay (such as 0.99). 0: off.",
+        ),
+        click.option(
+            "--distill",
+            type=click.FloatRange(0, 1),
+            default=0.0,
+            is_flag=False,
+            flag_value=0.5,
+            metavar="[WEIGHT]",
+            help="Learn from the float model's logits as well, with this weight (0.5 without a number). 0: off.",
+        ),
+        click.option("--temperature", type=RATE, default=1.0, help="Soften the logits of --distill by this."),
+    )
+
+
+def machine_options(command: Command) -> Command:
+    """Where it runs; no option here changes the recipe."""
+    return apply_options(
+        command,
+        click.option("--seed", type=int, default=0, help="Draw the first weights and the order of the data from this."),
+        click.option(
+            "--device", metavar="NAME", help="Train on cpu, cuda, cuda:1, …  [default: cuda where there is one]"
+        ),
+        click.option(
+            "--fused",
+            is_flag=True,
+            help="Use compiled kernels for low-bit training: 10-15 % faster; needs a C++ compiler, and 10 s to start.",
+        ),
+        click.option(
+            "--save-memory", is_flag=True, help="Train low-bit in about the memory of float training, 5-10 % slower."
+        ),
+    )
+
+
+def take_recipes(options: dict[str, Any]) -> tuple[Recipe, Recipe]:
     """(float recipe, low-bit recipe); takes their options out of `options`."""
     from lsq_export.training.fit import FINETUNE, FINETUNE_ADAM, PRETRAIN, PRETRAIN_ADAM
 
     bases = (PRETRAIN_ADAM, FINETUNE_ADAM) if options["optimizer"] == "adam" else (PRETRAIN, FINETUNE)
-    given = {name: options.pop(name) for name in (*BOTH, *LOW_BIT) if name in options}
-    own = [{"epochs": options.pop(f"{phase}epochs"), "lr": options.pop(f"{phase}lr")} for phase in ("float_", "")]
-    own[0].update({name: value for name, value in given.items() if name in BOTH})
-    own[1].update(given)
-    found = [
+    low_bit = {name: options.pop(name) for name in (*BOTH, *LOW_BIT) if name in options}
+    shared = {name: value for name, value in low_bit.items() if name in BOTH}
+    shared |= {name: options.pop(f"float_{name}") for name in ("epochs", "lr")}
+    low_bit |= {name: options.pop(name) for name in ("epochs", "lr")}
+    float_recipe, recipe = (
         replace(base, **{name: value for name, value in values.items() if value is not None})
-        for base, values in zip(bases, own, strict=True)
-    ]
-    return found[0], found[1]
+        for base, values in zip(bases, (shared, low_bit), strict=True)
+    )
+    return float_recipe, recipe
 
 
-def keeping_options(command: F) -> F:
-    """What is kept while it trains."""
-    for decorate in reversed(
-        (
-            click.option(
-                "--resume", is_flag=True, help="Continue the run that was interrupted: the same command with --resume."
-            ),
-            click.option(
-                "--save-every",
-                type=click.IntRange(0),
-                default=0,
-                metavar="STEPS",
-                help="Also keep the state to resume from after so many steps.",
-            ),
-            click.option(
-                "--log",
-                type=click.Path(path_type=Path, dir_okay=False),
-                help="One line of JSON per epoch.  [default: OUT.jsonl]",
-            ),
-            click.option(
-                "--curve",
-                type=click.Path(path_type=Path, dir_okay=False),
-                help="Loss and accuracy, .svg or .png; needs matplotlib.  [default: OUT.svg, if it is installed]",
-            ),
-        )
-    ):
-        command = decorate(command)
-    return command
+def take_config(options: dict[str, Any]) -> QATConfig:
+    """The configuration of the quantizers; takes its options out of `options`."""
+    from lsq_export.qat.prepare_model import QATConfig
 
-
-@dataclass(frozen=True)
-class Files:
-    """What a run writes. Without .safetensors at the end of --out: OUT.state.safetensors, OUT.jsonl, OUT.svg."""
-
-    out: Path
-    log: Path
-    curve: Path
-    curve_wanted: bool
-    every: int
-    force: bool
-    resume: bool
-
-    @classmethod
-    def take(cls, options: dict[str, Any]) -> Files:
-        """From the options, which lose theirs."""
-        out, log, curve = (options.pop(name) for name in ("out", "log", "curve"))
-        every, force, resume = (options.pop(name) for name in ("save_every", "force", "resume"))
-        return cls(
-            out, log or _beside(out, ".jsonl"), curve or _beside(out, ".svg"), curve is not None, every, force, resume
-        )
-
-    @property
-    def state(self) -> Path:
-        """Where the state is as long as the run is not complete."""
-        return _beside(self.out, f".state{SUFFIX}")
-
-    def check(self, float_out: Path | None) -> None:
-        """Before hours of training, not after. Errors (click.UsageError)."""
-        if self.force and self.resume:
-            raise click.UsageError("--resume continues a run and --force starts anew: give one of them")
-        named = {"--out": self.out, "--log": self.log, "--curve": self.curve, "--float-out": float_out}
-        places = [path.resolve() for path in (*named.values(), self.state) if path is not None]
-        if len(set(places)) < len(places):
-            raise click.UsageError(
-                f"{', '.join(named)} and {self.state.name} must be different files: give other names"
-            )
-        for option, path in named.items():
-            if path is not None and path.exists() and not (self.force or self.resume):
-                if self._interrupted():
-                    break
-                raise click.UsageError(f"{option} {path} exists: give another name, or --force to overwrite it")
-            if path is not None and not path.parent.is_dir():
-                raise click.UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
-        if self.state.exists() and not (self.force or self.resume):
-            what = (
-                "a run was interrupted here: --resume continues it"
-                if self._interrupted()
-                else "it is no state of a run: give --out another name"
-            )
-            raise click.UsageError(f"{self.state} exists: {what}, --force starts anew")
-        self._check_curve()
-
-    def run(self, identity: dict[str, Any], processes: Processes) -> Run:
-        """States and log of this run; with --resume, of the one that was interrupted."""
-        from lsq_export.files.atomic import sweep
-        from lsq_export.training.log import Log
-        from lsq_export.training.run import Run
-        from lsq_export.training.state import StateFile
-
-        file = StateFile(self.state, identity)
-        found = Run(file, Log(self.log), every=self.every, resume=self.resume, writes=processes.first)
-        processes.sums(0.0)  # all have read it
-        if processes.first:
-            if not self.resume:
-                file.remove()  # asked for with --force
-            sweep(self.out)
-        return found
-
-    def draw(self, histories: Histories, title: str) -> None:
-        """The curve, if an epoch was trained and matplotlib is there."""
-        from lsq_export.training import curve
-
-        if not histories:
-            return
-        if curve.available():
-            curve.draw(histories, self.curve, title)
-        else:
-            click.echo(f"no curve without matplotlib: {curve.EXTRA}", err=True)
-
-    def say_resume(self, processes: Processes) -> None:
-        """After Ctrl-C."""
-        if processes.first and self.state.exists():
-            click.echo(f"{self.state} holds the state: the same command with --resume continues", err=True)
-
-    def _interrupted(self) -> bool:
-        from lsq_export.training.state import is_state
-
-        return self.state.exists() and is_state(self.state)
-
-    def _check_curve(self) -> None:
-        from lsq_export.training import curve
-
-        if self.curve.suffix not in curve.SUFFIXES:
-            raise click.UsageError(f"--curve {self.curve}: use a name that ends in {' or '.join(curve.SUFFIXES)}")
-        if self.curve_wanted and not curve.available():
-            raise click.UsageError(f"--curve {self.curve} needs matplotlib: {curve.EXTRA}")
-
-
-def _beside(out: Path, suffix: str) -> Path:
-    return out.with_name(out.name.removesuffix(SUFFIX) + suffix)
+    names = ("weight_bits", "activation_bits", "first_last_bits", "offset", "edges")
+    return QATConfig(
+        activation_grid=options.pop("grid"),
+        weight_granularity=options.pop("granularity"),
+        **{name: options.pop(name) for name in names},
+    )

@@ -1,4 +1,4 @@
-"""Calibration data on their way into the fold: checked as they pass, and the first images kept."""
+"""Calibration data on their way into the fold: they are checked as they pass, and the first images are kept."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from calib.errors import QuantizationError
 
 
 class Calibration:
-    """Inputs [N, *shape] of batches of inputs or (input, target) pairs, float32 on the CPU. They are read once.
+    """Inputs [N, *shape], float32 on the CPU, from batches of inputs or (input, target) pairs, which are read once.
 
     keep: how many of the first images stay in memory.
+
     Errors (QuantizationError): a batch of another shape, or with NaN or infinity in it.
     """
 
@@ -38,5 +39,5 @@ class Calibration:
 
     @property
     def images(self) -> torch.Tensor:
-        """The first images, [N, *shape], as soon as the batches were read."""
+        """The first images, [N, *shape], once the batches have been read."""
         return torch.cat(self._kept)

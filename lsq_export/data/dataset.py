@@ -42,11 +42,14 @@ class TensorSplit:
 class Batches:
     """(x float32 [N, C, H, W], y int64 [N]) pairs, the same ones each time it is iterated.
 
-    shuffle: seed of the order, None for the order of the split. augment: shift each image by up to H/12 pixels (seeded,
-    too). drop_single: leave out a last batch of one sample, which batch norm cannot train on. limit: stop after that
-    many batches. skip: begin behind that many, with what would have come. share: (rank, number of ranks): every
-    so-manieth sample of each batch, beginning with that one; all ranks together have the samples of the whole batch,
-    each moved as it would be there. A share may be empty."""
+    shuffle       seed of the order; None: the order of the split
+    augment       shift each image by up to H/12 pixels (seeded, too)
+    drop_single   leave out a last batch of one sample, which batch norm cannot train on
+    limit         stop after this many batches
+    skip          begin after this many batches, with what would have come next
+    share         (rank, ranks): the samples rank, rank + ranks, … of each batch; it may be empty. All ranks together
+                  have the samples of the whole batch, each moved as it would be there
+    """
 
     split: Split
     batch_size: int = 64
@@ -67,26 +70,28 @@ class Batches:
         size = len(self.split)
         order = torch.arange(size) if self.shuffle is None else torch.randperm(size, generator=generator)
         rank, ranks = self.share
-        for i, index in enumerate(order.split(self.batch_size)[: self.skip + len(self)]):
+        for i, index in enumerate(torch.split(order, self.batch_size)[: self.skip + len(self)]):
             if i < self.skip and not self.augment:
                 continue
-            mine = index[rank::ranks] if i >= self.skip else index[:0]
-            x, y = self.split.fetch(mine if len(mine) else index[:1])
+            own = index[rank::ranks] if i >= self.skip else index[:0]
+            x, y = self.split.fetch(own if len(own) else index[:1])
             if self.augment:  # drawn for the whole batch, in any case
                 pixels = max(1, x.shape[-2] // 12)
                 moves = draw_moves(len(index), pixels, generator)[:, rank::ranks]
-                x = shift(x, pixels, moves) if len(mine) else x
+                x = shift(x, pixels, moves) if len(own) else x
             if i >= self.skip:
-                yield x[: len(mine)], y[: len(mine)]
+                yield x[: len(own)], y[: len(own)]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set with a train and a test split.
 
-    input_shape: (C, H, W). preprocessing: JSON-able, how a source image becomes an input: `resize` to [H, W], or the
-    shorter side to one number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by
-    `std` per channel. None: that step is left out."""
+    input_shape: (C, H, W).
+    preprocessing: how a source image becomes an input, JSON-able: `resize` to [H, W], or the shorter side to one
+    number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by `std` per channel.
+    A step that is None is left out.
+    """
 
     name: str
     train: Split
@@ -113,5 +118,12 @@ class Dataset:
         if batch_size < 1:
             raise QuantizationError(f"batch size is {batch_size}: use 1 or more")
         return Batches(
-            self.train if split == "train" else self.test, batch_size, shuffle, augment, drop_single, limit, skip, share
+            self.train if split == "train" else self.test,
+            batch_size,
+            shuffle=shuffle,
+            augment=augment,
+            drop_single=drop_single,
+            limit=limit,
+            skip=skip,
+            share=share,
         )

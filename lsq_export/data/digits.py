@@ -15,9 +15,9 @@ EXTRA = "pip install lsq-export[data]"
 
 
 def digits(image_size: int, channels: int) -> Dataset:
-    """1797 real handwritten digits, 8x8 with values 0 … 16 (UCI "Optical Recognition of Handwritten Digits"):
+    """1797 real handwritten digits: 1438 to train, 359 to test.
 
-    1438 to train, 359 to test.
+    The source has 8x8 pixels with values 0 … 16 (UCI "Optical Recognition of Handwritten Digits").
     """
     try:
         from sklearn.datasets import load_digits
@@ -26,9 +26,8 @@ def digits(image_size: int, channels: int) -> Dataset:
     source = load_digits()
     y = np.asarray(source.target, dtype=np.int64)
     x = torch.from_numpy(np.asarray(source.images, dtype=np.float32) / 16)[:, None]  # [M, 1, 8, 8], 0 … 1
-    x = F.interpolate(x, size=(image_size, image_size), mode="bilinear", align_corners=False).expand(
-        -1, channels, -1, -1
-    )  # [M, C, H, W]
+    x = F.interpolate(x, size=(image_size, image_size), mode="bilinear", align_corners=False)
+    x = x.expand(-1, channels, -1, -1)  # [M, C, H, W]
     train, test = stratified_split(y, "digits")
     mean = round(float(x[torch.from_numpy(train)].double().mean()), 4)
     std = round(float(x[torch.from_numpy(train)].double().std()), 4)

@@ -1,8 +1,9 @@
-"""`imagefolder:DIR`: DIR/train/CLASS/*.png with DIR/val or DIR/test, or DIR/CLASS/*.png, which is split 80:20 in each
-class.
+"""`imagefolder:DIR`: a directory with one folder of images for each class.
 
-Files are read when a batch is made, so data sets larger than memory work. Class numbers follow the sorted names of the
-train split's folders."""
+That is DIR/train/CLASS/*.png with DIR/val or DIR/test beside it, or DIR/CLASS/*.png, which is split 80:20 in each
+class. Files are read when a batch is made, so data sets larger than memory work. Class numbers follow the sorted names
+of the train split's folders.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset
 from .digits import EXTRA
@@ -21,14 +22,14 @@ from .splitting import stratified_split
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in 0 … 1
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # their averages
-CROP_RATIO = 0.875  # the crop's part of the shorter side, as 224 of 256
+CROP_RATIO = 0.875  # how much of the shorter side the crop keeps, as 224 of 256
 
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Image files and their classes, read on demand:
+    """Image files and their classes, read on demand.
 
-    shorter side to `resize` (bilinear), center crop to `crop`, normalized.
+    The shorter side is resized to `resize` (bilinear), the center cropped to `crop`, and the result normalized.
     """
 
     files: tuple[tuple[Path, int], ...]
@@ -57,26 +58,25 @@ class ImageSplit:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             if isinstance(error, QuantizationError):
                 raise
-            raise QuantizationError(
-                f"image {path} cannot be read ({' '.join(str(error).split())}): repair or remove it"
-            ) from error
+            raise QuantizationError(f"image {path} cannot be read ({one_line(error)}): repair or remove it") from error
         factor = self.resize / min(pixels.size)
         width, height = (max(self.resize, round(side * factor)) for side in pixels.size)
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
-        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR).crop(
-            (left, top, left + self.crop, top + self.crop)
-        )
-        values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, self.channels) / np.float32(
-            255
-        )  # [H, W, C]
+        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = pixels.crop((left, top, left + self.crop, top + self.crop))
+        values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, self.channels)  # [H, W, C]
+        values = values / np.float32(255)
         mean, std = _normalization(self.channels)
         values = (values - np.array(mean, np.float32)) / np.array(std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
 def load_imagefolder(directory: Path, image_size: int = 224, channels: int = 3) -> Dataset:
-    """Errors (QuantizationError): pillow missing, no such directory, a layout that is not understood, a class without
-    images, an unknown class in the test split; an image that cannot be read is named when it is its turn."""
+    """The data set of a directory of images.
+
+    Errors (QuantizationError): pillow is missing, no such directory, a layout that is not understood, a class without
+    images, an unknown class in the test split. An image that cannot be read is named when it is its turn.
+    """
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
@@ -147,7 +147,8 @@ def _folders(directory: Path) -> list[str]:
 
 
 def _labeled(directory: Path, folders: list[str], classes: list[str] | None = None) -> list[tuple[Path, int]]:
-    found = []
+    """(file, class number) of the images in these folders. classes: numbers follow them instead of the folders."""
+    images = []
     for folder in folders:
         files = sorted(
             f for f in (directory / folder).iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
@@ -157,7 +158,7 @@ def _labeled(directory: Path, folders: list[str], classes: list[str] | None = No
                 f"{directory / folder} holds no images ({', '.join(s[1:] for s in SUFFIXES)}): add some or remove the "
                 "folder"
             )
-        found += [(file, (classes or folders).index(folder)) for file in files]
-    if not found:
+        images += [(file, (classes or folders).index(folder)) for file in files]
+    if not images:
         raise QuantizationError(f"{directory} has no class folders with images")
-    return found
+    return images

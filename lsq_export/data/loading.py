@@ -1,9 +1,10 @@
 """Data sets: `digits` (shipped with scikit-learn), `imagefolder:DIR` and `npz:FILE`.
 
     data = load("digits")
-    for x, y in data.batches("train", 64, shuffle=0, augment=True): ...     # x float32 [N, C, H, W], y int64 [N]
+    for x, y in data.batches("train", 64, shuffle=0, augment=True):      # x float32 [N, C, H, W], y int64 [N]
+        ...
 
-Where a source has no split of its own, 20 % of each class, drawn with a fixed seed, are the test split.
+Where a source has no split of its own, the test split is 20 % of each class, drawn with a fixed seed.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset, TensorSplit
 from .splitting import stratified_split
@@ -17,11 +17,13 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load_npz(path: Path, image_size: int | None = None, channels: int | None = None) -> Dataset:
-    """x: [M, C, H, W] or [M, H, W], uint8 (scaled to 0 … 1) or float (taken as it is); y: integers 0 … classes - 1,
-    [M].
+    """The data set of a file of arrays.
+
+    x: [M, C, H, W] or [M, H, W], uint8 (scaled to 0 … 1) or float (taken as it is). y: integers 0 … classes - 1, [M].
 
     Errors (QuantizationError): missing or damaged file, pickled arrays, wrong keys, types, shapes, lengths or labels,
-    NaN or infinity."""
+    NaN or infinity.
+    """
     arrays = _read(path)
     if set(_KEYS) <= set(arrays):
         xs, ys = [arrays["x_train"], arrays["x_test"]], [arrays["y_train"], arrays["y_test"]]
@@ -46,12 +48,11 @@ def load_npz(path: Path, image_size: int | None = None, channels: int | None = N
         raise QuantizationError(
             f"{path}: images of x_train have the shape {shapes[0]}, those of x_test {shapes[1]}; make them equal"
         )
-    for what, wanted, found in zip(
-        ("channels", "height", "width"), (channels, image_size, image_size), shapes[0], strict=True
-    ):
-        if wanted is not None and wanted != found:
+    asked = (channels, image_size, image_size)
+    for what, expected, size in zip(("channels", "height", "width"), asked, shapes[0], strict=True):
+        if expected is not None and expected != size:
             raise QuantizationError(
-                f"{path}: images have {what} {found} where {wanted} is asked for; npz data stay as they are: change "
+                f"{path}: images have {what} {size} where {expected} is asked for; npz data stay as they are: change "
                 "the file"
             )
     return Dataset(
@@ -91,9 +92,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise QuantizationError(
                 f"{path} holds pickled data, or is no npz file; nothing is unpickled here: save plain numeric arrays"
             ) from error
-        reason = " ".join(str(error).split())
         raise QuantizationError(
-            f"{path} cannot be read as an npz archive ({reason}): write it again with numpy.savez"
+            f"{path} cannot be read as an npz archive ({one_line(error)}): write it again with numpy.savez"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Where a source has no test split of its own: a share of each class, drawn with a fixed seed."""
+"""The test split of a source that has none: a share of each class, drawn with a fixed seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ SPLIT_SEED = 0
 def stratified_split(y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Indices (train, test), both sorted.
 
-    TEST_FRACTION of each class, rounded and at least one, is test; a class of one sample is train.
+    TEST_FRACTION of each class, rounded and at least one sample, is test; a class of one sample is train.
+
+    Errors (QuantizationError): no class has two samples. where: the source, for the message.
     """
     rng = np.random.default_rng(SPLIT_SEED)
     test: list[int] = []

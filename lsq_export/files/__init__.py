@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and the formats that checkpoints and records are kept in."""
+"""Files that appear whole or not at all, and the formats of checkpoints and records."""

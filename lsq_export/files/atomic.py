@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to, which takes its place at the end of the block.
+    """Give a temporary file beside `path` to write to, which takes its place at the end of the block.
 
-    Errors: OSError of the replacing, as it comes.
+    Errors: an OSError of the replacement is raised as it is.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

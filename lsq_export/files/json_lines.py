@@ -1,6 +1,4 @@
-"""A file of one line of text for each measurement, so that a series goes on behind the last whole line when it was
-interrupted.
-"""
+"""A file of one line of text for each measurement; an interrupted series goes on after the last whole line."""
 
 from __future__ import annotations
 
@@ -11,13 +9,14 @@ from calib.errors import QuantizationError
 
 
 class JsonLines:
-    """lines: what the file holds, each with its newline;
+    """The lines of a file.
 
-    none if there is no file. A last line that an interruption cut is left out.
+    lines: what the file holds, each with its newline; none if there is no file. A last line that an interruption cut is
+    left out.
     """
 
     def __init__(self, path: Path) -> None:
-        """Errors: OSError, ValueError (no UTF-8), as they come."""
+        """Read the file. Errors: OSError and ValueError (no UTF-8) are raised as they are."""
         self.path = path
         content = path.read_bytes() if path.exists() else b""
         *whole, torn = content.split(b"\n")  # bytes: an interruption may cut a character; and "\n" alone ends a line

@@ -9,28 +9,27 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 
 from .atomic import replacing
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], what: str) -> None:
-    """what: the file's kind, for messages.
+    """Write the tensors and the metadata. what: the kind of file, for messages.
 
-    Errors (QuantizationError): a directory, a directory that is missing, a disk that does not take it.
+    Errors (QuantizationError): the path is a directory, its directory is missing, the disk does not take the file.
     """
     if path.is_dir():
         raise QuantizationError(f"{what} {path} is a directory: give a file name that ends in .safetensors")
     if not path.parent.is_dir():
         raise QuantizationError(f"{what} {path}: the directory {path.parent} does not exist; create it first")
-    # clone: safetensors refuses tensors that share memory; contiguous: and those that are channels_last
-    kept = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    # Copies that are contiguous: safetensors refuses tensors that share memory, and those that are channels_last.
+    layout = torch.contiguous_format
+    copies = {name: tensor.detach().cpu().clone(memory_format=layout) for name, tensor in tensors.items()}
     try:
         with replacing(path) as temporary:
-            save_file(kept, temporary, metadata)
+            save_file(copies, temporary, metadata)
             with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # or the new name may reach the disk before the content
+                os.fsync(file.fileno())  # otherwise the new name may reach the disk before the content
     except (OSError, SafetensorError) as error:
-        raise QuantizationError(f"{what} {path} cannot be written: {' '.join(str(error).split())}") from error
+        raise QuantizationError(f"{what} {path} cannot be written: {one_line(error)}") from error

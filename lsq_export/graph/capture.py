@@ -21,7 +21,7 @@ from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
 from lsq_export.qat.prepare_model import quantizers
 
-from .build import attribute, is_marker
+from .read import attribute, is_marker
 
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
 
@@ -48,23 +48,14 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     example = _check_example(model, example_input)
     forward(model, example)
     try:
-        with evaluating(model), _quiet_exporter():
-            program = torch.onnx.export(
-                model,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                optimize=True,
-                verbose=False,
-                input_names=["input"],
-            )
+        with evaluating(model):
+            program = export_program(model, example)
     except QuantizationError:
         raise
     except Exception as error:  # the exporter raises many types of its own
         raise QuantizationError(
-            f"the model cannot be captured by torch.onnx.export: {_first_line(_root(error))}"
+            f"the model cannot be captured by torch.onnx.export: {first_line(_root(error))}"
         ) from error
-    assert program is not None
     _name_by_module(program.model.graph)
     _number_uses(program.model.graph)
     return Captured(program.model, tuple(example.shape[1:]))
@@ -107,10 +98,7 @@ def _name_by_module(graph: ir.Graph) -> None:
 
 
 def _number_uses(graph: ir.Graph) -> None:
-    """A quantizer's second use is called NAME_1, and so on:
-
-    grids, tensors and decisions are told apart by that name.
-    """
+    """A quantizer's second use is called NAME_1, and so on: that name tells grids, tensors and decisions apart."""
     markers = [node for node in graph if is_marker(node)]
     names = [attribute(marker, "quantizer") for marker in markers]
     for marker, name, numbered in zip(markers, names, _numbered(names), strict=True):
@@ -146,8 +134,28 @@ def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
             raise QuantizationError(
                 f"{what} is {dtype}: use float32, {'example_input' if what == 'example_input' else 'model'}.float()"
             )
-    device = weight.device
-    return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous().to(device)
+    return capture_batch(example).to(weight.device)
+
+
+def capture_batch(example: torch.Tensor) -> torch.Tensor:
+    """[CAPTURE_BATCH, …] of the first image of the example, [N, …]."""
+    return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous()
+
+
+def export_program(model: nn.Module, example: torch.Tensor) -> torch.onnx.ONNXProgram:
+    """torch.onnx.export of a model with one input and a dynamic batch; whatever the exporter raises comes through."""
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            optimize=True,
+            verbose=False,
+            input_names=["input"],
+        )
+    assert program is not None
+    return program
 
 
 def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
@@ -159,7 +167,7 @@ def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
         raise
     except Exception as error:  # a user's forward can raise anything
         raise QuantizationError(
-            f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {_first_line(error)}"
+            f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {first_line(error)}"
         ) from error
     outputs = list(result) if isinstance(result, (tuple, list)) else [result]
     if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
@@ -194,14 +202,16 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of the message that is not empty, or the name of the error."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """torch's exporter warns of things that its user cannot change (a pytree class of its own, torchvision not being
-    there), and writes whole graphs to stderr when it fails: what matters then is in the error."""
+    there), and writes whole graphs to stderr when it fails: what matters then is in the error.
+    """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

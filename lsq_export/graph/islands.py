@@ -1,10 +1,11 @@
-"""islands: operators that have no integer form stay float operators between grids, and are named.
+"""Operators that have no integer form stay float operators between grids, and are named.
 
-    Gelu(DequantizeLinear(x)) -> QuantizeLinear      stays as it is in `qoperator`; operators in a row need no grid in between
+    Gelu(DequantizeLinear(x)) -> QuantizeLinear     stays as it is in `qoperator`; a row of them needs no grid between
 
 Every input is a value of a grid and every output is rounded to one, so that the integers around an island stay exact.
-What an island computes depends on the runtime's float32 functions: the codes behind it can differ by one where two of
-them round a tie differently."""
+What an island computes depends on the runtime's float32 functions: the codes after it can differ by one where two of
+them round a tie differently.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +15,11 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 
-from .build import is_op
-
-ISLANDS = (
-    *(
-        "Celu",
-        "Cos",
-        "Div",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "LayerNormalization",
-        "Log",
-        "LogSoftmax",
-        "Mish",
-        "PRelu",
-        "Pow",
-    ),
-    *("Reciprocal", "Selu", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt"),
-)
+from .operators import ISLANDS
+from .read import is_op
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Island:
     """One operator that stays float.
 
@@ -62,17 +45,21 @@ def inside_island(value: ir.Value) -> bool:
 
 def islands(graph: ir.Graph) -> tuple[Island, ...]:
     """Of a folded graph."""
-    return tuple(Island(str(node.name), node.op_type, tuple(_codes_behind(node))) for node in graph if is_island(node))
+    return tuple(
+        Island(name=str(node.name), operator=node.op_type, codes=tuple(_codes_after(node)))
+        for node in graph
+        if is_island(node)
+    )
 
 
-def _codes_behind(node: ir.Node) -> list[str]:
+def _codes_after(node: ir.Node) -> list[str]:
     found = []
     for reader in node.outputs[0].consumers():
         if is_op(reader, "QuantizeLinear"):
             found.append(str(reader.outputs[0].name))
             found += [str(n.outputs[0].name) for n in reader.outputs[0].consumers() if is_op(n, "Clip")]
         elif is_island(reader):
-            found += _codes_behind(reader)
+            found += _codes_after(reader)
     return list(dict.fromkeys(found))
 
 

@@ -1,16 +1,15 @@
 """Two runs of a network in step: what one of them made is handed on in the other, layer by layer.
 
-A difference then neither hides behind another one nor multiplies from layer to layer: each is the doing of the
-operators since the last tensor that was handed on.
+A difference then neither hides another one nor multiplies from layer to layer: each is the doing of the operators since
+the last tensor that was handed on.
 
-    kept = {}
-    run(before, x, {name: lambda made: kept.setdefault(name, made.value) for name in names})
-    run(after, x, {name: lambda made: compare(kept[name], made.value) or kept[name] for name in names})
+    outputs, kept = keep(before, x, names)
+    run(after, x, {name: lambda made: compare(kept[made.name], made.value) or kept[made.name] for name in names})
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +26,11 @@ class Made:
     node: ir.Node
     read: torch.Tensor
     value: torch.Tensor
+
+    @property
+    def name(self) -> str:
+        """The output's."""
+        return str(self.node.outputs[0].name)
 
 
 Meet = Callable[[Made], "torch.Tensor | None"]
@@ -50,3 +54,12 @@ def run(
         return function(Made(node, read, value))
 
     return evaluate(graph, x, dtype=dtype, on_node=on_node)
+
+
+def keep(
+    graph: ir.Graph, x: torch.Tensor | np.ndarray, names: Collection[str], *, dtype: torch.dtype = torch.float64
+) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Outputs of the graph, and {name: tensor} of those among `names` that it makes."""
+    kept: dict[str, torch.Tensor] = {}
+    outputs = run(graph, x, {name: lambda made: kept.update({made.name: made.value}) for name in names}, dtype=dtype)
+    return outputs, kept

@@ -1,46 +1,27 @@
-"""How many codes a tensor of an ONNX file really uses: low-bit codes travel in 8-bit containers.
-
-Weights: counted. Activations: a clip, the end of a container, the spreading of E5 (QLinearAdd of zero,
-QLinearLeakyRelu, DequantizeLinear -> QuantizeLinear) or a narrow container bounds them: functions of one tensor of
-codes are computed for each of these, x·σ(x) too, and sums and products
-for each pair. What a convolution or any other operator makes may take every code of its container.
-"""
+"""Stored codes and their containers: how many codes a weight really uses, of how many bits."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import onnx
 
-from calib.grid import dequantize_linear, quantize_linear
 
-from .onnx_read import Constants, attribute
+def container_bits(container: str) -> int:
+    """8 for UINT8, …"""
+    return int(re.sub(r"\D", "", container))
 
-Function: TypeAlias = Callable[..., np.ndarray]
 
-KEEPS_CODES = (
-    "MaxPool",
-    "Reshape",
-    "Flatten",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Identity",
-    "Slice",
-    "Gather",
-    "Dropout",
-)
+def container_range(container: str) -> tuple[int, int]:
+    """(smallest, largest) code of UINT8, INT4, …"""
+    bits = container_bits(container)
+    return (0, 2**bits - 1) if container.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
-UNARY: dict[str, Function] = {
-    "LeakyRelu": lambda node, x: np.where(x < 0, attribute(node, "alpha", 0.01) * x, x),
-    "Sigmoid": lambda node, x: 0.5 + 0.5 * np.tanh(0.5 * x),  # cannot overflow
-}
-BINARY: dict[str, Function] = {"Add": lambda node, x, y: x + y, "Mul": lambda node, x, y: x * y}
+
+def bits_for(levels: int) -> int:
+    """The smallest width that has so many codes."""
+    return max(1, math.ceil(math.log2(levels)))
 
 
 def used_codes(codes: np.ndarray, zero_point: np.ndarray | None, axis: int | None) -> tuple[int, int, int]:
@@ -48,157 +29,25 @@ def used_codes(codes: np.ndarray, zero_point: np.ndarray | None, axis: int | Non
 
     bits: the width that holds the span of codes of every channel, in units of the gain, so that channels whose sign a
     negative batch norm flipped (E8) need no extra bit. The gain is the greatest common divisor of all codes, of each
-    channel's for the bits."""
+    channel's for the bits.
+    """
     if codes.size == 0:
         return 0, 1, 1
     centered = codes - _broadcast(zero_point, codes.ndim, axis)  # zero is 0
-    channels = (
-        np.moveaxis(centered, axis or 0, 0).reshape(codes.shape[axis or 0], -1)
-        if codes.ndim
-        else centered.reshape(1, 1)
-    )
+    if codes.ndim:
+        channels = np.moveaxis(centered, axis or 0, 0).reshape(codes.shape[axis or 0], -1)
+    else:
+        channels = centered.reshape(1, 1)
     gain = max(1, int(np.gcd.reduce(centered, axis=None)))
     gains = np.maximum(1, np.gcd.reduce(channels, axis=1)) if axis is not None else np.full(len(channels), gain)
     spans = (channels.max(axis=1) - channels.min(axis=1)) // gains
-    return len(np.unique(centered)), _bits(int(spans.max()) + 1), gain
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What each element of a tensor of codes or of values can be: one number for each code of the same element of the
-    tensor `root`.
-
-    between: anything from the smallest to the largest of these numbers.
-    """
-
-    root: str
-    numbers: np.ndarray
-    between: bool = False
-
-
-class ReachableCodes:
-    """The codes that each activation can take, found by visiting the nodes in order."""
-
-    def __init__(self, constants: Constants) -> None:
-        self._constants = constants
-        self._known: dict[str, _Known] = {}
-
-    def levels_and_bits(self, tensor: str, container: str) -> tuple[int, int]:
-        """Of an activation that has been visited."""
-        low, high = container_range(container)
-        levels = len(np.unique(self._known[tensor].numbers)) if tensor in self._known else high - low + 1
-        return levels, _bits(levels)
-
-    @staticmethod
-    def container_bits(container: str) -> int:
-        """8 for UINT8, …"""
-        return int(re.sub(r"\D", "", container))
-
-    def visit(self, node: onnx.NodeProto) -> None:
-        """Note what the node's output can be."""
-        if not node.input:
-            return
-        found = self._visit(node, list(node.input))
-        if found is not None:
-            self._known[node.output[0]] = found
-
-    def _visit(self, node: onnx.NodeProto, names: list[str]) -> _Known | None:
-        op = node.op_type
-        if op in KEEPS_CODES and names[0] in self._known:  # elements change places
-            return _Known(node.output[0], np.unique(self._known[names[0]].numbers))
-        if op == "Clip" and len(names) > 1:
-            return self._clip(names)
-        if op == "DequantizeLinear":
-            return self._dequantized(*names[:3])
-        if op == "QuantizeLinear" and names[0] in self._known:
-            return self._quantized(self._known[names[0]], *names[1:3])
-        if op in UNARY:
-            return self._apply(UNARY[op], node, [self._known.get(names[0])])
-        if op in BINARY:
-            return self._apply(BINARY[op], node, [self._float(name) for name in names[:2]])
-        kernel = op.removeprefix("QLinear")
-        if kernel in UNARY:
-            return self._quantized(self._apply(UNARY[kernel], node, [self._dequantized(*names[:3])]), *names[3:5])
-        if kernel in BINARY:
-            operands = [self._dequantized(*names[:3]), self._dequantized(*names[3:6])]
-            return self._quantized(self._apply(BINARY[kernel], node, operands), *names[6:8])
-        if op == "GlobalAveragePool":
-            return self._mean(node, self._known.get(names[0]))
-        if op == "QLinearGlobalAveragePool":
-            return self._quantized(self._mean(node, self._dequantized(*names[:3])), *names[3:5])
-        return None
-
-    def _mean(self, node: onnx.NodeProto, known: _Known | None) -> _Known | None:
-        return None if known is None else _Known(node.output[0], known.numbers, between=True)
-
-    def _clip(self, names: list[str]) -> _Known | None:
-        """Bounds that are integers make it a clip of codes."""
-        container = next((self._constants.type(name) for name in names[1:3] if name), None)
-        if container is None or "INT" not in container:
-            return None
-        low, high = container_range(container)
-        known = self._known.get(names[0], _Known(names[0], np.arange(low, high + 1)))
-        numbers = known.numbers
-        for name, function in zip(names[1:3], (np.maximum, np.minimum), strict=False):
-            bound = self._constants.get(name)
-            numbers = numbers if bound is None else function(numbers, bound.item())
-        return _Known(known.root, numbers)
-
-    def _apply(self, function: Function, node: onnx.NodeProto, operands: list[_Known | None]) -> _Known | None:
-        """Operands with one root, or with none, meet element by element; of others every number meets every other."""
-        known = [x for x in operands if x is not None]
-        if len(known) < len(operands) or any(x.between for x in known):
-            return None
-        roots = {x.root for x in known} - {""}
-        if len(roots) > 1:
-            a, b = (np.unique(x.numbers) for x in known)
-            return _Known(node.output[0], np.unique(function(node, a[:, None], b[None, :])))
-        return _Known(next(iter(roots), ""), function(node, *(x.numbers for x in known)))
-
-    def _float(self, tensor: str) -> _Known | None:
-        """A computed tensor of values, or one number that is stored (of no root)."""
-        stored = self._constants.get(tensor)
-        return (
-            self._known.get(tensor) if stored is None else _Known("", stored.reshape(1)) if stored.size == 1 else None
-        )
-
-    def _dequantized(self, tensor: str, scale: str, zero_point: str = "") -> _Known | None:
-        """Values of an activation's codes, or of one stored code; None where the grid is not one known number."""
-        s, z, container = self._constants.get(scale), self._constants.get(zero_point), self._constants.type(zero_point)
-        stored = self._constants.get(tensor)
-        if s is None or z is None or container is None or s.size != 1 or (stored is not None and stored.size != 1):
-            return None
-        low, high = container_range(container)
-        known = (
-            self._known.get(tensor, _Known(tensor, np.arange(low, high + 1)))
-            if stored is None
-            else _Known("", stored.reshape(1))
-        )
-        return _Known(known.root, np.asarray(dequantize_linear(known.numbers, s.item(), z.item()), dtype=np.float64))
-
-    def _quantized(self, values: _Known | None, scale: str, zero_point: str = "") -> _Known | None:
-        s, z, container = self._constants.get(scale), self._constants.get(zero_point), self._constants.type(zero_point)
-        if values is None or s is None or z is None or container is None or s.size != 1:
-            return None
-        codes = np.asarray(quantize_linear(values.numbers, s.item(), z.item(), *container_range(container)))
-        return _Known(values.root, np.arange(codes.min(), codes.max() + 1) if values.between else codes)
-
-
-def container_range(container: str) -> tuple[int, int]:
-    """(smallest, largest) code of UINT8, INT4, …"""
-    bits = ReachableCodes.container_bits(container)
-    return (0, 2**bits - 1) if container.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return len(np.unique(centered)), bits_for(int(spans.max()) + 1), gain
 
 
 def _broadcast(zero_point: np.ndarray | None, rank: int, axis: int | None) -> np.ndarray:
+    """Shaped to go with a tensor of that rank."""
     if zero_point is None:
         return np.zeros((), dtype=np.int64)
-    return (
-        zero_point
-        if zero_point.size == 1 or axis is None
-        else zero_point.reshape([-1 if i == axis else 1 for i in range(rank)])
-    )
-
-
-def _bits(levels: int) -> int:
-    return max(1, math.ceil(math.log2(levels)))
+    if zero_point.size == 1 or axis is None:
+        return zero_point
+    return zero_point.reshape([-1 if i == axis else 1 for i in range(rank)])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -24,14 +24,14 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
         model = onnx.load(path)
     except Exception as error:  # protobuf's DecodeError, OSError, missing external data, …
         raise QuantizationError(
-            f"{path} cannot be read as ONNX ({' '.join(str(error).split())}): export or copy it again"
+            f"{path} cannot be read as ONNX ({one_line(error)}): export or copy it again"
         ) from error
     if not model.graph.node:  # almost any few bytes parse as an empty protobuf message
         raise QuantizationError(f"{path} cannot be read as ONNX (no graph in it): export or copy it again")
     return model
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """The value of an attribute, or the default."""
     return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
@@ -42,7 +42,7 @@ class Constants:
     def __init__(self, model: onnx.ModelProto) -> None:
         self._tensors = {t.name: t for t in model.graph.initializer}
         for node in model.graph.node:
-            value = attribute(node, "value", None) if node.op_type == "Constant" else None
+            value = attribute(node, "value") if node.op_type == "Constant" else None
             if value is not None:
                 self._tensors[node.output[0]] = value
 
@@ -61,9 +61,8 @@ class Constants:
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
     """Shapes of the tensors where the file states them or ONNX can infer them."""
-    with contextlib.suppress(
-        Exception
-    ):  # larger than 2 GiB, or operators that contradict each other: then what the file states is enough
+    # larger than 2 GiB, or operators that contradict each other: then what the file states is enough
+    with contextlib.suppress(Exception):
         model = onnx.shape_inference.infer_shapes(model)
     graph, shapes = model.graph, {}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -79,7 +78,7 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
 class Operand:
     """A quantized tensor at an operator.
 
-    scale, zero_point: names of constants, "" for none. axis: of the channels, if there are several scales.
+    tensor, scale, zero_point: names; "" for none. axis: of the channels, if there are several scales.
     """
 
     tensor: str

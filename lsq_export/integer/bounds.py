@@ -1,4 +1,9 @@
-"""Proof that accumulators fit 32 bits (E9), from the weights alone."""
+"""Proof that accumulators of the requantization (E9) fit 32 bits, from the weights alone.
+
+    |acc| <= max over output channels of  Σ|w - z_w| · max|x - Z_x| + |bias|
+
+The inner maximum is over all codes x of the container: the bound holds for every input.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +20,8 @@ from .numeric import check_accumulator
 
 def _gemm(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> int:
     b = gemm_weight(node, x)
-    return columns_bound(
-        b, per_channel(node, x, 5, b.shape[1]), input_type, zero_point_of(node, x, 2), gemm_bias(node, x, b.shape[1])
-    )
+    b_zero, bias = per_channel(node, x, 5, b.shape[1]), gemm_bias(node, x, b.shape[1])
+    return columns_bound(b, b_zero, input_type, zero_point_of(node, x, 2), bias)
 
 
 def _qlinear_matmul(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> int:
@@ -30,7 +34,7 @@ def _matmul_integer(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> 
     return columns_bound(b, per_channel(node, x, 3, b.shape[-1]), input_type, zero_point_of(node, x, 2))
 
 
-# operator -> its bound; each takes the zero point of its first input as input 2
+# The bound of each operator; input 2 of all of them is the zero point of their first input.
 BOUNDS: dict[str, Callable[[Node, Inputs, np.dtype[np.generic]], int]] = {
     "QLinearConv": lambda node, x, t: qlinear_convolution(node, x, t).bound(),
     "ConvInteger": lambda node, x, t: integer_convolution(node, x, t).bound(),
@@ -42,14 +46,12 @@ BOUNDS: dict[str, Callable[[Node, Inputs, np.dtype[np.generic]], int]] = {
 
 
 def accumulator_bounds(model: Model) -> dict[str, int]:
-    """{node name (or its first output's): largest |accumulator|} of every QLinearConv, QGemm, QLinearMatMul,
-    MatMulInteger, ConvInteger.
+    """{node name (or that of its first output): largest |accumulator|} of every operator in BOUNDS.
 
-    E9: max over output channels of sum|w - z_w| * max|x - Z_x| + |bias|, over all codes x of the container.
     Raises QuantizationError where a bound does not fit 32 bits, or where the weight is no constant.
     """
     graph = load(model)
-    found: dict[str, int] = {}
+    bounds: dict[str, int] = {}
     for node in graph.nodes:
         bound = BOUNDS.get(node.op)
         if bound is None:
@@ -59,5 +61,6 @@ def accumulator_bounds(model: Model) -> dict[str, int]:
         if unknown:
             raise node.error(f"{unknown[0]} is no constant: its accumulator has no bound")
         zero = optional(x, 2)
-        found[node.name] = check_accumulator(node, bound(node, x, np.dtype(np.uint8) if zero is None else zero.dtype))
-    return found
+        input_type = np.dtype(np.uint8) if zero is None else zero.dtype
+        bounds[node.name] = check_accumulator(node, bound(node, x, input_type))
+    return bounds

@@ -1,4 +1,10 @@
-"""QLinearConv (E9) and ConvInteger."""
+"""QLinearConv, an accumulator and a requantization (E9), and ConvInteger, the accumulator alone.
+
+    acc = Σ (w - z_w)·(x - Z_x) + bias
+    y   = clamp(round_half_even(float32(acc)·M) + Z_y),   M = float32(float32(S_x·s_w) / S_y)
+
+The sum is over the channels of the group and the taps of the kernel; M is one number for each output channel.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,7 @@ from .window import Window, window
 PATCH_ELEMENTS = 2**24  # of the patch matrix built at once: 64 MB in float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Convolution:
     """The integer part of a convolution: weight - w_zero, x - x_zero, bias."""
 
@@ -25,31 +31,41 @@ class Convolution:
     groups: int
 
     def bound(self) -> int:
-        """E9: the largest |accumulator|."""
+        """The largest |accumulator| (bounds.py)."""
         flat = self.weight.reshape(self.weight.shape[0], -1)
         return accumulator_bound(flat, self.weight_zero, self.input_type, self.input_zero, self.bias)
 
 
 def qlinear_convolution(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> Convolution:
-    """Inputs of QLinearConv:
+    """From the inputs of QLinearConv: x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias.
 
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias. x itself is not looked at.
+    The values of x do not matter.
     """
     weight, bias = codes(node, x, 3), optional(x, 8)
     if bias is not None and (bias.dtype != np.int32 or bias.shape != weight.shape[:1]):
         raise node.error(f"bias is {bias.dtype}{list(bias.shape)}: int32[{weight.shape[0]}] is needed")
     zero = per_channel(node, x, 5, weight.shape[0])
     return Convolution(
-        weight, 0 if zero is None else zero, input_type, zero_point_of(node, x, 2), bias, _groups(node, weight)
+        weight=weight,
+        weight_zero=0 if zero is None else zero,
+        input_type=input_type,
+        input_zero=zero_point_of(node, x, 2),
+        bias=bias,
+        groups=_groups(node, weight),
     )
 
 
 def integer_convolution(node: Node, x: Inputs, input_type: np.dtype[np.generic]) -> Convolution:
-    """Inputs of ConvInteger: x, w, x_zero, w_zero. x itself is not looked at."""
+    """From the inputs of ConvInteger: x, w, x_zero, w_zero. The values of x do not matter."""
     weight = codes(node, x, 1)
     zero = per_channel(node, x, 3, weight.shape[0])
     return Convolution(
-        weight, 0 if zero is None else zero, input_type, zero_point_of(node, x, 2), None, _groups(node, weight)
+        weight=weight,
+        weight_zero=0 if zero is None else zero,
+        input_type=input_type,
+        input_zero=zero_point_of(node, x, 2),
+        bias=None,
+        groups=_groups(node, weight),
     )
 
 
@@ -62,10 +78,7 @@ def _groups(node: Node, weight: Array) -> int:
 
 @operator("QLinearConv")
 def qlinear_conv(node: Node, x: Inputs) -> list[Array]:
-    """E9: float32(acc) * M, M = float32(float32(S_x * s_w) / S_y), rounded half to even, + Z_y, saturated.
-
-    Pads hold Z_x.
-    """
+    """The requantization (E9) of the accumulator. Pads hold Z_x: they add nothing."""
     values, y_zero = codes(node, x, 0), required(node, x, 7)
     conv = qlinear_convolution(node, x, values.dtype)
     weight_scale = per_channel(node, x, 4, conv.weight.shape[0])
@@ -73,31 +86,27 @@ def qlinear_conv(node: Node, x: Inputs) -> list[Array]:
         raise node.error("its weight needs a float32 scale")
     multiplier = scale_of(node, x, 1) * weight_scale / scale_of(node, x, 6)  # (M,) float32, in this order
     per_row = multiplier.reshape(-1, *[1] * (values.ndim - 1))
-    parts = [
-        requantize(part, per_row, int(y_zero.reshape(())[()]), y_zero.dtype) for part in _accumulate(node, values, conv)
-    ]
-    return [_batch_first(parts)]
+    zero = int(y_zero.reshape(())[()])
+    return [batch_first([requantize(part, per_row, zero, y_zero.dtype) for part in accumulate(node, values, conv)])]
 
 
 @operator("ConvInteger")
 def conv_integer(node: Node, x: Inputs) -> list[Array]:
     """The accumulator itself, int32."""
     values = codes(node, x, 0)
-    return [
-        _batch_first(
-            [part.astype(np.int32) for part in _accumulate(node, values, integer_convolution(node, x, values.dtype))]
-        )
-    ]
+    parts = accumulate(node, values, integer_convolution(node, x, values.dtype))
+    return [batch_first([part.astype(np.int32) for part in parts])]
 
 
-def _batch_first(parts: list[Array]) -> Array:
-    return np.ascontiguousarray(np.concatenate(parts, axis=1).swapaxes(0, 1))  # (M, N, *output) -> (N, M, *output)
+def batch_first(parts: list[Array]) -> Array:
+    """Parts of the batch, each (M, n, *output), as one tensor (N, M, *output)."""
+    return np.ascontiguousarray(np.concatenate(parts, axis=1).swapaxes(0, 1))
 
 
-def _accumulate(node: Node, values: Array, conv: Convolution) -> list[Array]:
-    """Exact accumulators with bias, in parts of the batch:
+def accumulate(node: Node, values: Array, conv: Convolution) -> list[Array]:
+    """Exact accumulators with bias, in parts of the batch: each (M, n, *output).
 
-    each (M, n, *output), integers in a float type (exact_float).
+    values: codes (N, C, *size). The accumulators are integers in a float type (exact_float).
     """
     number = exact_float(check_accumulator(node, conv.bound()))
     channels, groups = conv.weight.shape[0], conv.groups
@@ -124,7 +133,7 @@ def _accumulate(node: Node, values: Array, conv: Convolution) -> list[Array]:
 def _patches(
     values: Array, zero: int, geometry: Window, groups: int, number: type[np.float32] | type[np.float64]
 ) -> Array:
-    """x - Z_x under every tap of every window: (groups, C / groups * taps, N * outputs). Pads are 0: they hold Z_x."""
+    """x - Z_x under every tap of every window, 0 in the pads: (groups, C / groups * taps, N * outputs)."""
     batch, channels = values.shape[:2]
     padded = np.zeros((channels, batch, *geometry.padded), number)
     np.subtract(values.swapaxes(0, 1), zero, out=padded[geometry.inside], dtype=number)

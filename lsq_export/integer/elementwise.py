@@ -1,4 +1,10 @@
-"""QLinearAdd and QLinearMul: one table of 256 x 256 codes each, made by the float32 formula of the kernel."""
+"""QLinearAdd and QLinearMul: one table of 256 x 256 codes each, made by the float32 formula of the kernel.
+
+    QLinearAdd   y = round_half_even(fma(a, r_a, fma(b, r_b, F))),   r = S / S_y,  F = Z_y - fma(r_a, Z_a, r_b·Z_b)
+    QLinearMul   y = round_half_even((a - Z_a)·(b - Z_b)·R + Z_y),   R = float32(float32(S_a·S_b) / S_y)
+
+Every operation rounds to float32, fma once for both of its operations; y is saturated.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +16,9 @@ from .node import MICROSOFT, Array, Inputs, Node, codes, operator, scale_of, zer
 from .numeric import fma32, round_int32, saturate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Operand:
-    """Codes with their grid (E2)."""
+    """Codes of an ONNX grid (E2), and the grid: the values are (codes - zero)·scale."""
 
     codes: Array
     scale: np.float32
@@ -20,7 +26,10 @@ class Operand:
 
 
 def _operands(node: Node, x: Inputs) -> tuple[Operand, Operand]:
-    a, b = (Operand(codes(node, x, i), scale_of(node, x, i + 1), zero_point_of(node, x, i + 2)) for i in (0, 3))
+    a, b = (
+        Operand(codes=codes(node, x, i), scale=scale_of(node, x, i + 1), zero=zero_point_of(node, x, i + 2))
+        for i in (0, 3)
+    )
     if a.codes.dtype != b.codes.dtype:
         raise node.error(f"inputs are {a.codes.dtype} and {b.codes.dtype}: one type is needed")
     return a, b
@@ -33,8 +42,9 @@ def _all_codes(dtype: np.dtype[np.generic]) -> Array:
 
 def _look_up(table: Array, a: Array, b: Array) -> Array:
     """table[a, b], broadcasting; table (256, 256) is ordered by bytes."""
-    index = a.view(np.uint8).astype(np.uint16) * np.uint16(256) + b.view(np.uint8)
-    return table.reshape(-1)[index]
+    index: Array = a.view(np.uint8).astype(np.uint16) * np.uint16(256) + b.view(np.uint8)
+    values: Array = table.reshape(-1)[index]
+    return values
 
 
 def first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
@@ -50,12 +60,11 @@ def first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 @operator(f"{MICROSOFT}.QLinearAdd")
 def qlinear_add(node: Node, x: Inputs) -> list[Array]:
-    """round half to even of fma(a, r_a, fma(b, r_b, F)), F = Z_y - fma(r_a, Z_a, r_b * Z_b), r = S / S_y; all in
-    float32.
+    """The formula above, all in float32, in the order of ONNX Runtime's AVX2 kernel (mlas qladd_avx2).
 
-    The order is that of ONNX Runtime's AVX2 kernel (mlas qladd_avx2), compiled with fused multiply-add; the zero points
-    are folded into F, so neither a - Z_a nor the sum is rounded on its own. A first operand that is broadcast swaps
-    roles."""
+    The kernel is compiled with fused multiply-add, and the zero points are folded into F: neither a - Z_a nor the sum
+    is rounded on its own. A first operand that is broadcast swaps roles.
+    """
     a, b = _operands(node, x)
     y_scale, y_zero = scale_of(node, x, 6), np.float32(zero_point_of(node, x, 7))
     swap = first_is_spread(a.codes.shape, b.codes.shape)
@@ -70,10 +79,9 @@ def qlinear_add(node: Node, x: Inputs) -> list[Array]:
 
 @operator(f"{MICROSOFT}.QLinearMul")
 def qlinear_mul(node: Node, x: Inputs) -> list[Array]:
-    """round half to even of float32((a - Z_a)(b - Z_b)) * R + Z_y, R = float32(float32(S_a * S_b) / S_y); no fused
-    multiply-add.
+    """The formula above in float32, without fused multiply-add (mlas qlmul).
 
-    Z_y is added in float32 *before* the rounding (mlas qlmul): with an odd Z_y, ties go the other way than in E9.
+    Z_y is added *before* the rounding: with an odd Z_y, ties go the other way than in the requantization (E9).
     """
     a, b = _operands(node, x)
     ratio = a.scale * b.scale / scale_of(node, x, 6)

@@ -1,4 +1,4 @@
-"""Run the integer graph node by node."""
+"""Run the integer graph node by node: each operator has one function, in the file of its family."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ def run(
     given: {tensor: value that takes its place}, for what readers get; on_tensor still sees what the node made.
 
     Raises QuantizationError: an operator that is not integer arithmetic or not known (named with its node), an
-    accumulator that does not fit 32 bits (E9), an input that is missing, unknown or of the wrong type.
+    accumulator that does not fit 32 bits, an input that is missing, unknown or of the wrong type.
     """
     graph = load(model)
-    wanted = None if outputs is None else tuple(outputs)
+    asked = None if outputs is None else tuple(outputs)
     _check_inputs(graph, inputs)
-    nodes = graph.nodes if wanted is None or on_tensor is not None else needed(graph, wanted)
-    if wanted is not None:
-        needed(graph, wanted)  # the names exist
+    nodes = graph.nodes
+    if asked is not None:
+        necessary = needed(graph, asked)  # also checks that the names exist
+        nodes = necessary if on_tensor is None else nodes
     last_use = {name: i for i, node in enumerate(nodes) for name in node.inputs}
     tensors: dict[str, Array] = dict(graph.constants)
     tensors.update((name, np.asarray(value)) for name, value in inputs.items())
@@ -46,12 +47,12 @@ def run(
             tensors[name] = value if given is None else given.get(name, value)
             if on_tensor is not None:
                 on_tensor(name, value)
-        if wanted is not None:
+        if asked is not None:
             for name in {*node.inputs, *node.outputs}:
-                if last_use.get(name, i) <= i and name not in wanted:
+                if last_use.get(name, i) <= i and name not in asked:
                     tensors.pop(name, None)
-    if wanted is not None:
-        return {name: tensors[name] for name in wanted}
+    if asked is not None:
+        return {name: tensors[name] for name in asked}
     return {name: value for name, value in tensors.items() if name not in graph.constants}
 
 

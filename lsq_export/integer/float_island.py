@@ -1,9 +1,10 @@
-"""Float islands: the one place where a `qoperator` file computes in floating point, between DequantizeLinear and
-QuantizeLinear.
+"""Float islands: the one place where a `qoperator` file computes in floating point.
 
-Their meaning here is the operator in float64, rounded once to float32; a runtime's float32 function may miss it by a
-few units in the last place. onnx's ReferenceEvaluator computes it, with error functions and products of torch's instead
-of its loops."""
+    QuantizeLinear(f(DequantizeLinear(x))),   f in float64, rounded once to float32
+
+A runtime's float32 function may miss this by a few units in the last place. onnx's ReferenceEvaluator computes f; torch
+computes the error function and Gelu, for which onnx has slow loops.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ ISLANDS = (
 
 @operator(*ISLANDS)
 def island(node: Node, x: Inputs) -> list[Array]:
-    """Float32 in and out."""
+    """One of ISLANDS, float32 in and out."""
     values = {name: _float64(node, x, i) for i, name in enumerate(node.inputs) if name}
     evaluator = ReferenceEvaluator(node.proto, opsets={"": node.opset})
     with np.errstate(all="ignore"):  # infinities saturate
@@ -38,11 +39,8 @@ def erf(node: Node, x: Inputs) -> list[Array]:
 def gelu(node: Node, x: Inputs) -> list[Array]:
     """x·Φ(x), or its approximation by tanh."""
     approximate = node.attributes.get("approximate", b"none").decode()
-    return [
-        torch.nn.functional.gelu(torch.from_numpy(_float64(node, x, 0)), approximate=approximate)
-        .numpy()
-        .astype(np.float32)
-    ]
+    values = torch.from_numpy(_float64(node, x, 0))
+    return [torch.nn.functional.gelu(values, approximate=approximate).numpy().astype(np.float32)]
 
 
 def _float64(node: Node, x: Inputs, index: int) -> Array:

@@ -1,4 +1,10 @@
-"""QGemm, QLinearMatMul (E9) and MatMulInteger."""
+"""QGemm and QLinearMatMul, an accumulator and a requantization (E9), and MatMulInteger, the accumulator alone.
+
+    acc = (A - Z_a) @ (B - z_b) + bias
+    y   = clamp(round_half_even(float32(acc)·M) + Z_y),   M = float32(float32(S_a·s_b) / S_y)
+
+z_b, s_b and with them M are one number for each column of B, or one for all.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +29,7 @@ from .numeric import accumulator_bound, check_accumulator, exact_float, requanti
 def columns_bound(
     b: Array, b_zero: Array | None, input_type: np.dtype[np.generic], input_zero: int, bias: Array | None = None
 ) -> int:
-    """E9: the largest |accumulator| of A @ B + bias for any A; b (..., K, N), b_zero (N,), bias (N,)."""
+    """The largest |accumulator| of A @ B + bias for any A (bounds.py); b (..., K, N), b_zero (N,), bias (N,)."""
     rows = b.swapaxes(-1, -2).reshape(-1, b.shape[-2])  # (... * N, K)
     repeats = rows.shape[0] // b.shape[-1]
     zero = 0 if b_zero is None else np.tile(b_zero, repeats)
@@ -46,7 +52,7 @@ def gemm_bias(node: Node, x: Inputs, columns: int) -> Array | None:
     return np.broadcast_to(bias.reshape(-1), (columns,))
 
 
-def _product(node: Node, a: Array, a_zero: int, b: Array, b_zero: Array | None, bias: Array | None = None) -> Array:
+def product(node: Node, a: Array, a_zero: int, b: Array, b_zero: Array | None, bias: Array | None = None) -> Array:
     """Exact (A - z_a) @ (B - z_b) + bias, integers in a float type (exact_float)."""
     number = exact_float(check_accumulator(node, columns_bound(b, b_zero, a.dtype, a_zero, bias)))
     zero = np.int32(0) if b_zero is None else b_zero.astype(np.int32)
@@ -56,7 +62,7 @@ def _product(node: Node, a: Array, a_zero: int, b: Array, b_zero: Array | None, 
 
 @operator(f"{MICROSOFT}.QGemm")
 def qgemm(node: Node, x: Inputs) -> list[Array]:
-    """E9 with inputs a, a_scale, a_zero, b, b_scale, b_zero, bias, y_scale, y_zero.
+    """The requantization (E9); inputs a, a_scale, a_zero, b, b_scale, b_zero, bias, y_scale, y_zero.
 
     Without y_scale and y_zero the output is float32: float32(acc) * float32(S_a * s_b).
     """
@@ -67,9 +73,8 @@ def qgemm(node: Node, x: Inputs) -> list[Array]:
     b_scale = per_channel(node, x, 4, b.shape[1])
     if b_scale is None or b_scale.dtype != np.float32:
         raise node.error("its weight needs a float32 scale")
-    total = _product(
-        node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 5, b.shape[1]), gemm_bias(node, x, b.shape[1])
-    )
+    b_zero = per_channel(node, x, 5, b.shape[1])
+    total = product(node, a, zero_point_of(node, x, 2), b, b_zero, gemm_bias(node, x, b.shape[1]))
     multiplier = scale_of(node, x, 1) * b_scale  # (N,) float32
     y_zero = optional(x, 8)
     if y_zero is None:
@@ -81,12 +86,12 @@ def qgemm(node: Node, x: Inputs) -> list[Array]:
 
 @operator("QLinearMatMul", f"{MICROSOFT}.QLinearMatMul")
 def qlinear_matmul(node: Node, x: Inputs) -> list[Array]:
-    """E9 with inputs a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero."""
+    """The requantization (E9); inputs a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero."""
     a, b, y_zero = codes(node, x, 0), codes(node, x, 3), required(node, x, 7)
     b_scale = per_channel(node, x, 4, b.shape[-1])
     if b_scale is None or b_scale.dtype != np.float32:
         raise node.error("its weight needs a float32 scale")
-    total = _product(node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 5, b.shape[-1]))
+    total = product(node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 5, b.shape[-1]))
     multiplier = scale_of(node, x, 1) * b_scale / scale_of(node, x, 6)
     return [requantize(total, multiplier, int(y_zero.reshape(())[()]), y_zero.dtype)]
 
@@ -95,8 +100,5 @@ def qlinear_matmul(node: Node, x: Inputs) -> list[Array]:
 def matmul_integer(node: Node, x: Inputs) -> list[Array]:
     """The accumulator itself, int32; inputs a, b, a_zero, b_zero."""
     a, b = codes(node, x, 0), codes(node, x, 1)
-    return [
-        np.asarray(
-            _product(node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 3, b.shape[-1])).astype(np.int32)
-        )
-    ]
+    total = product(node, a, zero_point_of(node, x, 2), b, per_channel(node, x, 3, b.shape[-1]))
+    return [np.asarray(total.astype(np.int32))]

@@ -17,7 +17,7 @@ from .node import Array, Node
 Model: TypeAlias = onnx.ModelProto | str | PathLike[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Graph:
     """Nodes in order of evaluation, constants (initializers) and the types of the inputs that a caller feeds."""
 
@@ -44,16 +44,17 @@ def load(model: Model) -> Graph:
         if unknown:
             raise node.error(f"its input {unknown[0]} is made by no earlier node: the graph is not in order")
         known.update(node.outputs)
-    return Graph(nodes, constants, inputs, tuple(o.name for o in proto.graph.output))
+    outputs = tuple(o.name for o in proto.graph.output)
+    return Graph(nodes=nodes, constants=constants, inputs=inputs, outputs=outputs)
 
 
 def needed(graph: Graph, outputs: tuple[str, ...]) -> tuple[Node, ...]:
-    """The nodes on which `outputs` depend, in order."""
-    wanted, kept = set(outputs), []
+    """The nodes on which `outputs` depend, in order. Errors (QuantizationError): a name that is not in the graph."""
+    names, kept = set(outputs), []
     for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs):
+        if names.intersection(node.outputs):
             kept.append(node)
-            wanted.update(node.inputs)
+            names.update(node.inputs)
     missing = set(outputs) - {*graph.constants, *graph.inputs, *(o for n in graph.nodes for o in n.outputs)}
     if missing:
         raise QuantizationError(

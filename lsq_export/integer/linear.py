@@ -1,4 +1,10 @@
-"""QuantizeLinear and DequantizeLinear (E2), the two ends of the integer graph."""
+"""QuantizeLinear and DequantizeLinear, the two ends of the integer graph: the ONNX grid (E2).
+
+    c = clamp(round_half_even(x / S) + Z)
+    x = (c - Z)·S
+
+All arithmetic is in float32.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ from .node import Array, Inputs, Node, operator, optional, required
 
 
 def _along_axis(node: Node, value: Array, x: Array) -> Array:
-    """Scale or zero point, one for all or one a slice of `axis`, in a shape that broadcasts against x."""
+    """Scale or zero point in a shape that broadcasts against x: one for all, or one for each slice of `axis`."""
     if value.size == 1:
         return value.reshape(())
     axis = int(node.attributes.get("axis", 1))
@@ -26,7 +32,7 @@ def _along_axis(node: Node, value: Array, x: Array) -> Array:
 
 @operator("QuantizeLinear")
 def quantize(node: Node, x: Inputs) -> list[Array]:
-    """E2 in float32: round half to even of x / scale, + zero point, saturated."""
+    """Values -> codes of the ONNX grid (E2): round half to even of x / scale, + zero point, saturated."""
     values, scale, zero = required(node, x, 0), required(node, x, 1), optional(x, 2)
     if values.dtype != np.float32 or scale.dtype != np.float32:
         raise node.error(f"input is {values.dtype} with a scale of {scale.dtype}: float32 is supported")
@@ -37,14 +43,16 @@ def quantize(node: Node, x: Inputs) -> list[Array]:
         raise node.error(f"output type {dtype}: uint8 and int8 are supported")
     shift = np.float32(0) if zero is None else _along_axis(node, zero, values).astype(np.float32)
     info = np.iinfo(dtype)
-    return [
-        np.asarray(quantize_linear(values, _along_axis(node, scale, values), shift, info.min, info.max)).astype(dtype)
-    ]
+    rounded = quantize_linear(values, _along_axis(node, scale, values), shift, info.min, info.max)
+    return [np.asarray(rounded).astype(dtype)]
 
 
 @operator("DequantizeLinear")
 def dequantize(node: Node, x: Inputs) -> list[Array]:
-    """E2 in float32: (code - zero point) * scale. int32 rounds to float32 first, as ONNX Runtime does."""
+    """Codes -> values of the ONNX grid (E2): (code - zero point) * scale.
+
+    An int32 code is rounded to float32 first, as ONNX Runtime does it.
+    """
     values, scale, zero = required(node, x, 0), required(node, x, 1), optional(x, 2)
     if values.dtype not in (np.uint8, np.int8, np.int32) or scale.dtype != np.float32:
         raise node.error(
@@ -53,6 +61,5 @@ def dequantize(node: Node, x: Inputs) -> list[Array]:
     if values.dtype == np.int32 and zero is not None and zero.any():
         raise node.error("an int32 input with a zero point other than 0 is not supported")
     shift = np.float32(0) if zero is None else _along_axis(node, zero, values).astype(np.float32)
-    return [
-        np.asarray(dequantize_linear(values.astype(np.float32), _along_axis(node, scale, values), shift), np.float32)
-    ]
+    real = dequantize_linear(values.astype(np.float32), _along_axis(node, scale, values), shift)
+    return [np.asarray(real, np.float32)]

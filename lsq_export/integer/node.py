@@ -19,9 +19,9 @@ OPERATORS: dict[str, Operator] = {}
 MICROSOFT = "com.microsoft"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
-    """A node of the graph; `op` is the operator's name with its domain, unless that is ONNX's own."""
+    """A node of the graph. op: the name of the operator, with its domain unless that is ONNX's own."""
 
     name: str
     op: str
@@ -37,13 +37,13 @@ class Node:
         domain = "" if proto.domain in ("", "ai.onnx") else proto.domain + "."
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         return Node(
-            proto.name or proto.output[0],
-            domain + proto.op_type,
-            tuple(proto.input),
-            tuple(proto.output),
-            attributes,
-            proto,
-            opset,
+            name=proto.name or proto.output[0],
+            op=domain + proto.op_type,
+            inputs=tuple(proto.input),
+            outputs=tuple(proto.output),
+            attributes=attributes,
+            proto=proto,
+            opset=opset,
         )
 
     def error(self, problem: str) -> QuantizationError:
@@ -88,7 +88,7 @@ def scale_of(node: Node, x: Inputs, index: int) -> np.float32:
     value = required(node, x, index)
     if value.dtype != np.float32 or value.size != 1:
         raise node.error(f"scale {node.inputs[index]} is {value.dtype}{list(value.shape)}: one float32 is needed")
-    scale = np.float32(value.reshape(())[()])
+    scale: np.float32 = value.reshape(-1)[0]
     if not (np.isfinite(scale) and scale > 0):
         raise node.error(f"scale {node.inputs[index]} is {scale}: it must be finite and positive")
     return scale

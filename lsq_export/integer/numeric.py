@@ -1,4 +1,9 @@
-"""Float32 and integer arithmetic that several operators share."""
+"""Float32 and integer arithmetic that several operators share: the requantization (E9) and the bound of accumulators.
+
+    y = clamp(round_half_even(float32(acc)·M) + Z_y)
+
+acc is exact; the conversion to float32 and the product with M round.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +25,10 @@ def saturate(values: Array, dtype: npt.DTypeLike) -> Array:
 
 
 def requantize(accumulator: Array, multiplier: Array, zero_point: int, dtype: npt.DTypeLike) -> Array:
-    """E9: accumulator (exact integers, channels on axis 0) -> codes; multiplier broadcasts, float32.
+    """The requantization (E9): accumulator -> codes.
 
-    float32(acc) * M, rounded half to even, + Z_y, saturated. ONNX Runtime saturates before it adds Z_y: the same codes.
+    accumulator: exact integers, channels on axis 0. multiplier: float32, broadcasts. ONNX Runtime saturates before it
+    adds Z_y, which gives the same codes.
     """
     scaled = accumulator.astype(np.float32)  # rounds half to even above 2^24, as the int32 -> float32 conversion does
     scaled *= multiplier
@@ -55,13 +61,14 @@ def round_int32(node: Node, values: Array) -> Array:
             f"a value of {largest:.3g} output steps does not fit int32; the input scales are too large for the output "
             "scale"
         )
-    return np.rint(values)
+    rounded: Array = np.rint(values)
+    return rounded
 
 
 def accumulator_bound(
     weight: Array, weight_zero: Array | int, input_type: npt.DTypeLike, input_zero: int, bias: Array | None
 ) -> int:
-    """E9: the largest |accumulator| that any input can produce; weight (channels, products of one output).
+    """The largest |accumulator| that any input can produce; weight (channels, products of one output).
 
     max over channels of sum|w - z_w| * max|x - Z_x| + |bias|, over all codes x of the input's container.
     """
@@ -85,9 +92,9 @@ def check_accumulator(node: Node, bound: int) -> int:
 
 
 def exact_float(bound: int) -> type[np.float32] | type[np.float64]:
-    """The narrowest float type in which every partial sum of products is an exact integer, whatever the order of
-    summing.
+    """The narrowest float type in which every partial sum of products is an exact integer, in any order of summing.
 
-    Floats, because BLAS multiplies matrices of floats over 100 times faster than numpy multiplies integers. Partial
-    sums are integers of at most `bound`: exact in float32 up to 2^24, in float64 up to 2^53, FMA or not."""
+    Partial sums are integers of at most `bound`: exact in float32 up to 2^24 and in float64 up to 2^53, with FMA and
+    without. BLAS multiplies matrices of floats over 100 times faster than numpy multiplies integers.
+    """
     return np.float32 if bound < FLOAT32_EXACT else np.float64

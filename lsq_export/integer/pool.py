@@ -1,4 +1,10 @@
-"""MaxPool, QLinearAveragePool and QLinearGlobalAveragePool."""
+"""MaxPool, QLinearAveragePool and QLinearGlobalAveragePool, whose mean is a requantization (E9) of the sum.
+
+    QLinearGlobalAveragePool   y = clamp(round_half_even(float32(Σ (x - Z_x))·M) + Z_y),   M = S_x / (S_y·pixels)
+    QLinearAveragePool         y = clamp(round_half_even(Σ S_x·(x - Z_x) / count / S_y + Z_y))
+
+Every operation on floats rounds to float32.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +44,7 @@ def max_pool(node: Node, x: Inputs) -> list[Array]:
 
 @operator(f"{MICROSOFT}.QLinearGlobalAveragePool")
 def global_average_pool(node: Node, x: Inputs) -> list[Array]:
-    """E9 on the sum of all pixels; M = float32(S_x / float32(S_y * pixels)) (mlas qlgavgpool)."""
+    """The requantization (E9) of the sum of all pixels, M = float32(S_x / float32(S_y * pixels)) (mlas qlgavgpool)."""
     if node.attributes.get("channels_last", 0):
         raise node.error("channels_last 1 is not supported")
     return [_global(node, x)]
@@ -55,11 +61,11 @@ def _global(node: Node, x: Inputs) -> Array:
 
 @operator(f"{MICROSOFT}.QLinearAveragePool")
 def average_pool(node: Node, x: Inputs) -> list[Array]:
-    """Values summed in float32 in row-major order, / count, / S_y, + Z_y, rounded half to even (in this order, ONNX
-    Runtime qlinear_pool).
+    """Values summed in float32 in row-major order, / count, / S_y, + Z_y, rounded half to even, in this order.
 
-    Z_y is added before the rounding. A window that is the whole unpadded input is a global average pool: another
-    formula."""
+    It is that of ONNX Runtime's qlinear_pool: Z_y is added before the rounding. A window that is the whole unpadded
+    input is a global average pool, which has another formula.
+    """
     if node.attributes.get("channels_last", 0):
         raise node.error("channels_last 1 is not supported")
     values = codes(node, x, 0)

@@ -1,6 +1,6 @@
-"""Operators that move, select or compare codes without arithmetic on values;
+"""Operators that move, select or compare codes without arithmetic on values: y[i] = x[j] for some j.
 
-onnx's ReferenceEvaluator runs them, exactly.
+onnx's ReferenceEvaluator runs most of them, exactly.
 """
 
 from __future__ import annotations
@@ -11,24 +11,10 @@ from onnx.reference import ReferenceEvaluator
 from .node import Array, Inputs, Node, operator, required
 
 MOVES = (
-    "Concat",
-    "Constant",
-    "ConstantOfShape",
-    "DepthToSpace",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "Identity",
-    "Reshape",
-    "Shape",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
+    *("Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Reshape"),
+    *("Shape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )
+PAD_MODES = ("constant", "reflect", "edge")
 
 
 @operator(*MOVES)
@@ -43,9 +29,8 @@ def move(node: Node, x: Inputs) -> list[Array]:
 def resize(node: Node, x: Inputs) -> list[Array]:
     """Mode nearest with scales, as torch has it: along each axis, output i reads input floor(i / scale), in float32."""
     values, scales = required(node, x, 0), required(node, x, 2)
-    how = tuple(
-        node.attributes.get(name, b"").decode() for name in ("mode", "coordinate_transformation_mode", "nearest_mode")
-    )
+    names = ("mode", "coordinate_transformation_mode", "nearest_mode")
+    how = tuple(node.attributes.get(name, b"").decode() for name in names)
     if how != ("nearest", "asymmetric", "floor"):
         raise node.error(f"Resize by {', '.join(how)} is not supported")
     for axis, scale in enumerate(scales):
@@ -59,11 +44,8 @@ def pad(node: Node, x: Inputs) -> list[Array]:
     """Codes around a tensor; a negative count takes as many away (mode constant)."""
     values, counts = required(node, x, 0), required(node, x, 1).reshape(2, -1).T
     mode = node.attributes.get("mode", b"constant").decode()
-    if (
-        mode not in ("constant", "reflect", "edge")
-        or len(counts) != values.ndim
-        or (mode != "constant" and counts.min() < 0)
-    ):
+    takes_away = counts.min(initial=0) < 0
+    if mode not in PAD_MODES or len(counts) != values.ndim or (takes_away and mode != "constant"):
         raise node.error(f"a Pad of mode {mode} by {counts.tolist()} is not supported")
     inside = values[tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(counts, values.shape, strict=True))]
     value = {"constant_values": required(node, x, 2)} if mode == "constant" else {}
@@ -72,14 +54,16 @@ def pad(node: Node, x: Inputs) -> list[Array]:
 
 @operator("Clip", "Max", "Min")
 def compare(node: Node, x: Inputs) -> list[Array]:
-    """Integers only: on floats these are arithmetic of the float graph."""
-    _integers(node, x)
+    """On integers only: on floats these are arithmetic of the float graph."""
+    values = required(node, x, 0)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise _float_error(node, values)
     return move(node, x)
 
 
 @operator("Add", "Mul", "Sub")
 def integer_arithmetic(node: Node, x: Inputs) -> list[Array]:
-    """int32 and int64 only (shapes, accumulators)."""
+    """On int32 and int64 only: on shapes and accumulators."""
     a, b = required(node, x, 0), required(node, x, 1)
     if a.dtype not in (np.int32, np.int64):
         raise _float_error(node, a)
@@ -88,12 +72,6 @@ def integer_arithmetic(node: Node, x: Inputs) -> list[Array]:
     if exact.size and (exact.max() > info.max or exact.min() < info.min):
         raise node.error(f"its result reaches {exact.min()} … {exact.max()}, which does not fit {a.dtype}")
     return [np.asarray(exact).clip(info.min, info.max).astype(a.dtype)]
-
-
-def _integers(node: Node, x: Inputs) -> None:
-    values = required(node, x, 0)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise _float_error(node, values)
 
 
 def _float_error(node: Node, values: Array) -> Exception:

@@ -1,4 +1,9 @@
-"""Operators that ONNX Runtime runs as 256-entry tables (E5, E10): QLinearLeakyRelu, QLinearSigmoid, QLinearConcat."""
+"""Operators that ONNX Runtime runs as tables of 256 entries: QLinearLeakyRelu, QLinearSigmoid, QLinearConcat.
+
+    y = clamp(round_half_even(f(S_x·(x - Z_x)) / S_y) + Z_y),   f in float32
+
+With f(v) = v the table spreads codes (E5); with another f it is that function of a quantized tensor (E10).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,8 @@ from calib.grid import dequantize_linear, quantize_linear
 from .node import MICROSOFT, Array, Inputs, Node, codes, operator, required, scale_of, zero_point_of
 from .numeric import fma32
 
-# The rational approximation of the logistic function that ONNX Runtime shares with Eigen: x * P(x^2) / Q(x^2) + 1/2 on
-# [-18, 18].
+# The rational approximation of the logistic function, x * P(x^2) / Q(x^2) + 1/2 on [-18, 18], that ONNX Runtime shares
+# with Eigen.
 LOGISTIC_P = (
     4.37031012579801e-11,
     1.15627324459942e-07,
@@ -37,9 +42,9 @@ def _table(
     function: Callable[[Array], Array],
     out: tuple[np.float32, int],
 ) -> Array:
-    """Codes of function(x) for the 256 codes of x, ordered by their bytes:
+    """Codes of function(x) for the 256 codes of x, ordered by their bytes.
 
-    dequantize, apply, quantize (E2), all in float32.
+    grid, out: (scale, zero point) of x and of the result, on the ONNX grid (E2); all arithmetic is in float32.
     """
     info = np.iinfo(dtype)
     every = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
@@ -56,14 +61,14 @@ def _apply(node: Node, x: Inputs, function: Callable[[Array], Array]) -> list[Ar
 
 @operator(f"{MICROSOFT}.QLinearLeakyRelu")
 def leaky_relu(node: Node, x: Inputs) -> list[Array]:
-    """v >= 0 ? v : alpha * v; with alpha = 1 the re-gridding of E5."""
+    """f(v) = v >= 0 ? v : alpha * v; with alpha = 1 it spreads codes (E5)."""
     alpha = np.float32(node.attributes.get("alpha", 0.01))
     return _apply(node, x, lambda v: np.where(v >= 0, v, alpha * v))
 
 
 @operator(f"{MICROSOFT}.QLinearSigmoid")
 def sigmoid(node: Node, x: Inputs) -> list[Array]:
-    """ONNX Runtime's own float32 logistic function."""
+    """f is ONNX Runtime's own float32 logistic function."""
     return _apply(node, x, logistic)
 
 
@@ -76,14 +81,15 @@ def logistic(v: Array) -> Array:
         p = fma32(p, square, np.float32(coefficient))
     for coefficient in LOGISTIC_Q[1:]:
         q = fma32(q, square, np.float32(coefficient))
-    return np.maximum(np.float32(0), v * p / q + np.float32(0.5))
+    values: Array = np.maximum(np.float32(0), v * p / q + np.float32(0.5))
+    return values
 
 
 @operator(f"{MICROSOFT}.QLinearConcat")
 def concat(node: Node, x: Inputs) -> list[Array]:
-    """Inputs y_scale, y_zero, then (x, scale, zero) of each part:
+    """f(v) = v for each part; a part that has the grid of the output is copied.
 
-    the table of the identity, a copy where the grids are the same.
+    Inputs: y_scale, y_zero, then (x, scale, zero) of each part.
     """
     if len(x) < 5 or (len(x) - 2) % 3:
         raise node.error(f"it has {len(x)} inputs: y_scale, y_zero and three for each part are needed")

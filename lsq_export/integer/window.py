@@ -1,4 +1,9 @@
-"""Sliding windows: output sizes and pads of convolutions and pools."""
+"""Sliding windows: output sizes and pads of convolutions and pools.
+
+    output = (size + pads - (kernel - 1)·dilation - 1) / stride + 1
+
+The division is rounded down, or up with ceil_mode.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from .node import Array, Node
 Index: TypeAlias = tuple[EllipsisType | slice, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """The geometry of one node on one input size; every tuple has one entry a spatial axis."""
 
@@ -44,8 +49,9 @@ class Window:
 
 
 def window(node: Node, x: Array, kernel: tuple[int, ...]) -> Window:
-    """The window of a convolution or pool with attributes strides, dilations, pads, auto_pad and ceil_mode on x (N, C,
-    *size).
+    """The window of a convolution or pool on x (N, C, *size).
+
+    It has the attributes strides, dilations, pads, auto_pad and ceil_mode.
     """
     rank = x.ndim - 2
     if len(kernel) != rank or rank < 1:
@@ -75,4 +81,12 @@ def window(node: Node, x: Array, kernel: tuple[int, ...]) -> Window:
                 f"kernel {k} (dilation {d}) is larger than the padded input of {n + pads[i] + pads[rank + i]}"
             )
         output.append(count)
-    return Window(kernel, strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]), size, tuple(output))
+    return Window(
+        kernel=kernel,
+        strides=strides,
+        dilations=dilations,
+        before=tuple(pads[:rank]),
+        after=tuple(pads[rank:]),
+        size=size,
+        output=tuple(output),
+    )

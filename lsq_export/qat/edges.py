@@ -1,12 +1,12 @@
-"""trained_edges: 8-bit quantizers where the fold will need a grid that no layer's input has: training then sees what
-the fold will do.
+"""8-bit quantizers where the fold will need a grid that no layer's input has: training then sees what the fold will do.
 
     y = f(x), read by a sum or by several readers   =>   y = f(x);  y = edges.<name>(y)
-    y = silu(x)                                     =>   y = x · edges.<name>_sigmoid(sigmoid(x)), as integer kernels compute it; likewise hardswish
+    y = silu(x), as integer kernels compute it      =>   y = x · edges.<name>_sigmoid(sigmoid(x)); likewise hardswish
 
 The rule is that of `rewrite/folding/edges.py`, on torch.fx's graph instead of ONNX's: a value that has a quantizer
-needs no grid from calibration at export. Clamps, batch norms and pools between a layer and the grid stay in front of
-the grid, as the fold leaves them."""
+needs no grid from calibration at export. Clamps, batch norms and pools between a layer and the grid stay before the
+grid, as the fold leaves them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 
 from .quantizer import Quantizer
 
@@ -27,32 +27,30 @@ FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
 SPLITS = (torch.split, torch.chunk, "split", "chunk")  # their parts have the grid of the whole
-GATES = (
-    (nn.SiLU, F.silu, torch.sigmoid),
-    (nn.Hardswish, F.hardswish, F.hardsigmoid),
-)  # module, function, and σ of x·σ(x)
+GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
 class _Tracer(fx.Tracer):
-    """Layers of the user's own classes stay whole."""
+    """A tracer that keeps layers of the user's own classes whole."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (nn.Conv2d, nn.Linear)) or bool(super().is_leaf_module(m, module_qualified_name))
 
 
 def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str], Quantizer]) -> fx.GraphModule:
-    """layers: {quantized layer: bits of its input}. make(name) gives the quantizer of an edge. Names of parameters
-    stay.
+    """Trace the model and insert quantizers on its edges; names of parameters stay.
 
-    Errors (QuantizationError): a model that torch.fx cannot trace.
+    layers: {quantized layer: bits of its input}. make: gives the quantizer of an edge with that name.
+
+    Errors (QuantizationError): a model that torch.fx cannot trace, or that tracing would change; a layer that its
+    forward does not use.
     """
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input
-        reason = " ".join(str(error).split())
         raise QuantizationError(
-            f"edges='trained' needs a model that torch.fx can trace ({reason}): use edges='calibrated'"
+            f"edges='trained' needs a model that torch.fx can trace ({one_line(error)}): use edges='calibrated'"
         ) from error
     if any(node.target in DROPOUTS for node in graph.nodes):
         raise QuantizationError(
@@ -82,11 +80,10 @@ def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
     """x·σ(x) becomes two operators, so that σ(x) gets a grid of its own."""
     graph = node.graph
     for module, function, gate in GATES:
-        called = (
-            isinstance(model.get_submodule(str(node.target)), module)
-            if node.op == "call_module"
-            else node.target is function
-        )
+        if node.op == "call_module":
+            called = isinstance(model.get_submodule(str(node.target)), module)
+        else:
+            called = node.target is function
         if called:
             (x,) = node.all_input_nodes
             with graph.inserting_before(node):
@@ -114,7 +111,7 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) ->
 
 
 def _asks(node: fx.Node) -> bool:
-    """About the shape, or the result of such a question: a number, which has no grid."""
+    """Whether the node asks for a shape, or computes with such a number; numbers have no grid."""
     if node.target in SHAPES:
         return True
     sources = node.all_input_nodes
@@ -122,7 +119,10 @@ def _asks(node: fx.Node) -> bool:
 
 
 def _from_layer(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:
-    """The value comes from a quantized layer or a norm through operators that pass grids on, none of which others read."""
+    """Whether the value comes from a quantized layer or a norm through operators that pass its grid on.
+
+    None of the values on the way has another reader.
+    """
     while not (_is_norm(model, node) or (node.op == "call_module" and str(node.target) in layers)):
         if not _passes(model, node) or len(node.all_input_nodes[0].users) > 1:
             return False
@@ -131,7 +131,7 @@ def _from_layer(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) ->
 
 
 def _is_part(node: fx.Node) -> bool:
-    """The tuple that a split makes, or one of its parts."""
+    """Whether the node is the tuple that a split makes, or one of its parts."""
     return node.target in SPLITS or (node.target is operator.getitem and node.all_input_nodes[0].target in SPLITS)
 
 
@@ -140,9 +140,9 @@ def _is_norm(model: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _passes(model: fx.GraphModule, node: fx.Node) -> bool:
-    """A clamp, or an operator that keeps codes."""
+    """Whether the node is a clamp, or an operator that keeps codes."""
     if node.op == "call_module":
         return isinstance(model.get_submodule(str(node.target)), MODULES)
-    return (
-        node.target in FUNCTIONS if node.op == "call_function" else node.op == "call_method" and node.target in METHODS
-    )
+    if node.op == "call_function":
+        return node.target in FUNCTIONS
+    return node.op == "call_method" and node.target in METHODS

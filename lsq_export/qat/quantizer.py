@@ -1,35 +1,34 @@
-"""LSQ+ fake quantizer module (arXiv:2004.09576): the state and the projection around `fake_quantize`, and one marker
-node in ONNX.
+"""LSQ+ fake quantizer module (arXiv:2004.09576): state and projection around `fake_quantize`, one marker node in ONNX.
 
 The factor g on the gradients of s and β is 1/√(N·p) (LSQ, arXiv:1902.08153, part 2.2), where N counts the features of
-one sample (activations: independent of the batch size) or the elements that share a scale (weights)."""
+one sample (activations: independent of the batch size) or the elements that share a scale (weights).
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from calib.errors import QuantizationError
 from calib.grid import code_range
-from calib.quantized import Kind, Quantized
+from calib.quantized import Quantized, QuantizerSpec
 
+from .config import ACTIVATION_GRIDS, ActivationGrid
 from .fake_quantize import fake_quantize
+from .kernels import Kernels
 
-ActivationGrid = Literal["unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric"]
-ACTIVATION_GRIDS: tuple[ActivationGrid, ...] = (
-    "unsigned-symmetric",
-    "signed-symmetric",
-    "signed-asymmetric",
-    "unsigned-asymmetric",
-)
+__all__ = ["ACTIVATION_GRIDS", "MARKER", "ActivationGrid", "Quantizer"]
+
 MARKER = "lsq_export::FakeQuantize"  # the custom ONNX operator that stands for one use of a quantizer
 
 
 class Quantizer(Quantized):
-    """LSQ+ fake quantizer of one tensor: x̂ in the shape and type of x. Make one with `Quantizer.weight` or
-    `Quantizer.activation`.
+    """LSQ+ fake quantizer of one tensor: x̂ in the shape and type of x.
+
+    Make one with `Quantizer.weight` or `Quantizer.activation`. kernels: what computes x̂ and the gradients, see
+    `lsq_export.qat.fuse`.
 
     s stays positive in training: at the start of forward in training mode it is projected, in place, onto s >= floor
     (0.001 of the initial s). In eval mode nothing is written, and a bad s is an error at export.
@@ -40,14 +39,18 @@ class Quantizer(Quantized):
         tensor([-0.3000,  0.1000,  1.2000])
     """
 
+    kernels: Kernels = Kernels.BLOCKS
+
     @classmethod
     def weight(
         cls, name: str, bits: int, *, channels: int | None = None, device: torch.device | None = None
     ) -> Quantizer:
-        """Signed symmetric grid, per tensor, or one scale for each of the `channels` along axis 0."""
-        return cls(
-            name, "weight", bits, *code_range(bits, signed=True), symmetric=True, channels=channels, device=device
+        """A signed symmetric grid per tensor, or one for each of the `channels` along axis 0."""
+        qmin, qmax = code_range(bits, signed=True)
+        spec = QuantizerSpec(
+            name=name, kind="weight", bits=bits, qmin=qmin, qmax=qmax, symmetric=True, channels=channels
         )
+        return cls(spec, device=device)
 
     @classmethod
     def activation(
@@ -68,26 +71,26 @@ class Quantizer(Quantized):
         if grid not in ACTIVATION_GRIDS:
             raise QuantizationError(f"activation_grid={grid!r}: use one of {', '.join(ACTIVATION_GRIDS)}")
         symmetric = grid.endswith("-symmetric")
-        limits = code_range(bits, signed=grid.startswith("signed-"))
-        on_steps = integer_offset and not symmetric
-        return cls(
-            name,
-            "activation",
-            bits,
-            *limits,
+        qmin, qmax = code_range(bits, signed=grid.startswith("signed-"))
+        spec = QuantizerSpec(
+            name=name,
+            kind="activation",
+            bits=bits,
+            qmin=qmin,
+            qmax=qmax,
             symmetric=symmetric,
-            integer_offset=on_steps,
+            integer_offset=integer_offset and not symmetric,
             offset_steps=offset_steps,
             holds_zero=holds_zero,
-            device=device,
         )
+        return cls(spec, device=device)
 
     @property
     def effective_offset(self) -> torch.Tensor:
-        """β as forward uses it: the parameter, or s/k·round(k·β/s) with `integer_offset` and k = `offset_steps`. Export
-        uses this one.
+        """β as forward uses it: the parameter, or s/k·round(k·β/s) with `integer_offset` and k = `offset_steps`.
 
-        The rounding is straight-through, as in E1: ∂/∂β = 1, ∂/∂s = (round(k·β/s) - k·β/s) / k.
+        Export uses this one. The rounding is straight-through, as that of codes: ∂/∂β = 1, ∂/∂s = (round(k·β/s) -
+        k·β/s) / k.
         """
         return self._offset_with(self.scale)
 
@@ -104,23 +107,23 @@ class Quantizer(Quantized):
             with torch.no_grad():
                 self.scale.clamp_(min=self.floor)
         compute = torch.promote_types(x.dtype, torch.float32)
-        scale = (
-            self.scale.clone() if self.training else self.scale
-        )  # autograd must not hold the tensor that the next call projects
+        # A copy in training: autograd must not hold the tensor that the next call projects.
+        scale = self.scale.clone() if self.training else self.scale
         offset = None if self.symmetric else self._offset_with(scale).to(compute)
-        return fake_quantize(x, scale.to(compute), offset, self.qmin, self.qmax, self.gradient_scale(x))
+        g = self.gradient_scale(x)
+        return fake_quantize(x, scale.to(compute), offset, self.qmin, self.qmax, g, self.kernels)
 
     def gradient_scale(self, x: torch.Tensor) -> float:
-        """g = 1/√(N·p). A one-dimensional activation is one sample;
+        """g = 1/√(N·p).
 
-        otherwise dimension 0 is the batch, for a per-channel weight the channel.
+        Dimension 0 is the batch, for a per-channel weight the channel; but a one-dimensional activation is one sample.
         """
         per_item = x.dim() > 1 and (self.kind == "activation" or self.axis == 0)
         features = math.prod(x.shape[1:] if per_item else x.shape)
         return 1.0 / math.sqrt(max(1, features) * self.qmax)
 
     def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
-        """For torch.nn.utils.parametrize: `layer.weight = value` stores the float weight."""
+        """The float weight itself: torch.nn.utils.parametrize stores it at `layer.weight = value`."""
         return value
 
     def _offset_with(self, scale: torch.Tensor) -> torch.Tensor:
@@ -144,6 +147,3 @@ class Quantizer(Quantized):
         }
         inputs = (x, self.scale, self.effective_offset)
         return torch.onnx.ops.symbolic(MARKER, inputs, attrs=attributes, dtype=x.dtype, shape=x.shape, version=1)
-
-
-__all__ = ["ACTIVATION_GRIDS", "MARKER", "ActivationGrid", "Kind", "Quantizer"]

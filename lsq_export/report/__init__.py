@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import jinja2
 
 from calib.errors import QuantizationError
+from lsq_export.qat.bit_widths import bit_widths
 from lsq_export.verification.parity import NUDGED
 
 __all__ = ["render"]
@@ -35,18 +37,19 @@ def render(manifest: dict[str, Any], parity: dict[str, Any]) -> str:
 
 def _made_from(source: object) -> str:
     """resnet18 W4A4, checkpoint r18.safetensors, data digits: as far as the command line noted it."""
-    known: dict[str, Any] = source if isinstance(source, dict) else {}
-    model, config = (known[key] if isinstance(known.get(key), dict) else {} for key in ("model", "config"))
-    bits = (
-        f"W{config['weight_bits']}A{config['activation_bits']}"
-        if {"weight_bits", "activation_bits"} <= config.keys()
-        else ""
-    )
-    parts = [
-        f"{model.get('name', '')} {bits}".strip(),
-        *(f"{key} {known[key]}" for key in ("checkpoint", "data") if known.get(key)),
-    ]
-    return ", ".join(part for part in parts if part)
+    known = _entries(source)
+    model, config = _entries(known.get("model")), _entries(known.get("config"))
+    bits = ""
+    if {"weight_bits", "activation_bits"} <= config.keys():
+        bits = bit_widths(config["weight_bits"], config["activation_bits"])
+    network = f"{model.get('name', '')} {bits}".strip()
+    others = (f"{key} {known[key]}" for key in ("checkpoint", "data") if known.get(key))
+    return ", ".join(part for part in (network, *others) if part)
+
+
+def _entries(value: object) -> Mapping[str, Any]:
+    """The object of JSON that this value is, or an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def _percent(value: float | None, digits: int = 2) -> str:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import jinja2
 
 if TYPE_CHECKING:
-    from lsq_export.bench import Record
+    from lsq_export.bench import Measurement
 
 SHOWN = 0.01  # share of the time from which on an operator type has a row of its own
 
 
-def render_bench(records: Sequence[Record]) -> str:
-    """HTML of one or more records:
+def render_bench(records: Sequence[Measurement]) -> str:
+    """HTML of one or more records.
 
-    medians of several runs first, then each run with its latencies and the share of each operator type.
+    Medians of several runs first, then each run with its latencies and the share of each operator type.
     """
     from lsq_export.bench.journal import summarize
 
@@ -35,7 +35,7 @@ def render_bench(records: Sequence[Record]) -> str:
     )
 
 
-def _operators(record: Record) -> list[str]:
+def _operators(record: Measurement) -> list[str]:
     """Operator types that take some time in some model, the largest share first."""
     largest: dict[str, float] = {}
     for shares in record.operators.values():

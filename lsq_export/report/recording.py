@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lsq_export.bundle.directory import PARITY, REPORT, Bundle, update_sums, write_json, write_text
+from lsq_export.bundle.directory import PARITY, REPORT, Bundle
+from lsq_export.bundle.sums import update_sums
+from lsq_export.files.text import write_json, write_text
 from lsq_export.verification.parity import Parity
 
 from . import render
 
 
 def write_parity(directory: Path, manifest: Mapping[str, Any], parity: Parity) -> None:
-    """parity.json and report.html, without their sums."""
+    """Write parity.json and report.html, without their sums."""
     plain = parity.to_dict()
     write_json(directory / PARITY, plain)
     write_text(directory / REPORT, render(dict(manifest), plain))

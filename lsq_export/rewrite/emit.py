@@ -8,17 +8,19 @@ import onnx
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from lsq_export import __version__
-from lsq_export.graph.build import copy
+from lsq_export.graph.edit import copy
+from lsq_export.graph.notes import strip
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
 from lsq_export.rewrite.lowering.qoperator import to_qoperator
 from lsq_export.targets import Target
+from lsq_export.version import VERSION
 
 from .fold import Folded
 
 FORMATS = ("qdq", "qoperator")
 IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 25: 13}  # of the ONNX release that brought the operator set
+NOTES_FROM = 10  # the IR version from which nodes and values have metadata
 SHARE_FROM = 64  # elements: equal constants from this size on are stored once (a module that is used twice)
 
 
@@ -31,21 +33,25 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
     return serialize(keep_pairs_apart(to_narrow(folded) if target.narrow else folded), target.opset, format_name)
 
 
-def serialize(model: ir.Model, opset: int, name: str) -> onnx.ModelProto:
-    """ONNX of the given operator set, or the one that its contents need, without the exporter's notes, equal constants
-    stored once.
+def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) -> onnx.ModelProto:
+    """ONNX of the given operator set, or the one that its contents need, with equal constants stored once.
+
+    notes: keep our notes on nodes (graph/notes.py); the exporter's go in any case.
     """
     import onnx_ir.passes.common as passes
 
     model = copy(model)
     opset = opset_of(model, opset)
-    passes.ClearMetadataAndDocStringPass()(model)
+    if notes:
+        strip(model)
+    else:
+        passes.ClearMetadataAndDocStringPass()(model)
     _share_constants(model.graph)
     model.graph.opset_imports[""] = opset
     if all(node.domain != "lsq_export" for node in model.graph):
         model.graph.opset_imports.pop("lsq_export", None)
-    model.ir_version = IR_VERSION[opset]
-    model.producer_name, model.producer_version, model.graph.name = "lsq-export", __version__, name
+    model.ir_version = max(IR_VERSION[opset], NOTES_FROM if notes else 0)
+    model.producer_name, model.producer_version, model.graph.name = "lsq-export", VERSION, name
     return ir.to_proto(model)
 
 

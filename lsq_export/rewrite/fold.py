@@ -1,45 +1,68 @@
-"""fold: the captured graph -> the folded graph, pass by pass.
+"""The fold: from the captured graph to the folded one, in passes. Each says on top of its file what it turns into what.
 
-Every pass says on top what it turns into what, and why that is exact.
+STRIDED     real offsets on 8-bit containers, codes spread over them (E5)
+INTEGER     zero points among the 2^b codes, for INT4/INT2 hardware
+naive       the passes of INTEGER, with offsets rounded to zero points, as other exporters do: for comparison only
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from dataclasses import replace as with_changes
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 import torch
 
-from calib.statistics.observers import Observer
-from lsq_export.graph.build import copy
 from lsq_export.graph.capture import Captured
-from lsq_export.rewrite.folding.batch_norm import fold_batch_norms
-from lsq_export.rewrite.folding.bias_correction import correct_biases, learned_grids
-from lsq_export.rewrite.folding.clamps import absorb_clamps
-from lsq_export.rewrite.folding.constants import place_constants
-from lsq_export.rewrite.folding.depthwise import average_pools_to_convolutions
-from lsq_export.rewrite.folding.drop_clips import drop_clips
-from lsq_export.rewrite.folding.edges import place_edges
-from lsq_export.rewrite.folding.equalize import absorb_scalings
-from lsq_export.rewrite.folding.integers import place_integers
-from lsq_export.rewrite.folding.merge_parallel import merge_mixed
-from lsq_export.rewrite.folding.offsets import place_offsets
-from lsq_export.rewrite.folding.ties import clear_ties
-from lsq_export.rewrite.folding.watch import Watch, probe
-from lsq_export.rewrite.folding.weights import freeze_weights
-from lsq_export.rewrite.normalizing.normalize import normalize
-from lsq_export.rewrite.normalizing.split_to_slices import split_to_slices
+from lsq_export.graph.edit import copy
+from lsq_export.rewrite.contract.decisions import BiasCorrection, LayerDecision, TensorDecision
+from lsq_export.rewrite.contract.passes import Pass, State
+from lsq_export.rewrite.contract.run import Runner
+from lsq_export.rewrite.contract.watch import probe
+from lsq_export.rewrite.folding import (
+    average_pools,
+    batch_norm,
+    bias_correction,
+    clamps,
+    constant_grids,
+    constants,
+    drop_clips,
+    edges,
+    equalize,
+    freeze_weights,
+    integers,
+    merge_parallel,
+    offsets,
+    ties,
+)
+from lsq_export.rewrite.normalizing import normalize, split_to_slices
 
-from .folding.decisions import BiasCorrection, LayerDecision, TensorDecision
+# What makes the trained graph of the captured one: the yardstick of every fold.
+TRAINED: tuple[Pass, ...] = (split_to_slices.PASS, normalize.PASS, freeze_weights.PASS)
+# What the folds of one export share, the calibration of edges above all.
+PREPARED: tuple[Pass, ...] = (
+    average_pools.PASS,
+    merge_parallel.PASS,
+    constants.PASS,
+    constant_grids.PASS,
+    batch_norm.PASS,
+    equalize.PASS,
+    clamps.PASS,
+    edges.PASS,
+)
+# What places grids, weights and biases in their containers.
+PLACED: tuple[Pass, ...] = (offsets.PASS, ties.PASS, drop_clips.PASS, bias_correction.PASS, integers.PASS)
+
+STRIDED = (*TRAINED, *PREPARED, *PLACED)
+# An integer zero point has no room for the offsets of merged convolutions, and a Clip says how narrow the codes are.
+INTEGER = tuple(step for step in STRIDED if step not in (merge_parallel.PASS, drop_clips.PASS))
+FOLDS: Mapping[str, tuple[Pass, ...]] = {"strided": STRIDED, "integer": INTEGER, "naive": INTEGER}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Folded:
     """trained: the captured graph with frozen weight codes. model: the folded model as a QDQ graph in 8-bit containers,
-    int32 biases.
+    with int32 biases. how: the fold.
 
     corrections: of biases, one for each layer; none if they were not asked for.
     """
@@ -53,75 +76,43 @@ class Folded:
     corrections: tuple[BiasCorrection, ...] = ()
 
 
-class Place(Protocol):
-    """Folds what is prepared in one way.
-
-    correct_on: batches of images [N, …], on which biases are corrected; none: they stay.
-    """
-
-    def __call__(self, how: str, correct_on: Sequence[torch.Tensor] = ()) -> Folded: ...
+# place(how, correct_on=()): fold what is prepared. correct_on: batches of images [N, …] that biases are corrected on.
+Place = Callable[..., Folded]
 
 
 def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "strided") -> Folded:
-    """Fold a captured model; edges are calibrated on the batches of inputs, [N, …] each.
-
-    how: "strided" (E5, 8-bit containers), "integer" (zero points among the 2^b codes, for INT4/INT2 hardware), "naive"
-    (for comparison only)."""
+    """Fold a captured model; edges are calibrated on the batches of inputs, [N, …] each. how: a name of FOLDS."""
     return prepare_fold(captured, batches, merge=how == "strided")(how)
 
 
 def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: bool = False) -> Place:
-    """What all folds share, the calibrated edges above all; call the result with the name of a fold, as often as you
-    like.
+    """What all folds share; call the result with the name of a fold, as often as you like.
 
-    merge: convolutions side by side become one, for "strided": an integer zero point has no room for their offsets.
+    merge: parallel convolutions become one, for "strided" alone.
     """
-    model = copy(captured.model)
-    split_to_slices(model)
-    normalize(model)
-    freeze_weights(model)
+    image, batches = probe(batches)
+    passes = FOLDS["strided" if merge else "integer"]
+    model, state, runner = copy(captured.model), State(batches=batches), Runner(image)
+    runner.run(passes[: len(TRAINED)], model, state)
     trained = copy(model)
-    x, batches = probe(batches)
-    watch = Watch(x)
-    watch.start(model, "smooth")
-    average_pools_to_convolutions(model)
-    if merge:
-        merge_mixed(model)
-    watch.unchanged(model, "average pools and of convolutions side by side")
-    place_constants(model)
-    watch.start(model, "smooth")
-    fold_batch_norms(model)
-    watch.unchanged(model, "batch norms")
-    watch.start(model, "rounded")
-    absorb_scalings(model)
-    absorb_clamps(model)
-    watch.unchanged(model, "clamps")
-    without_edges = copy(model)
-    statistics = place_edges(model, batches)
+    runner.run(passes[len(TRAINED) : _shared(passes)], model, state)
 
     def place(how: str, correct_on: Sequence[torch.Tensor] = ()) -> Folded:
-        return _place(captured, trained, without_edges, copy(model), how, statistics, correct_on)
+        folded, own = copy(model), replace(state, fold=how, correct_on=correct_on)
+        Runner(image).run(FOLDS[how][_shared(FOLDS[how]) :], folded, own)
+        return Folded(
+            trained=trained,
+            model=folded,
+            tensors=tuple(own.tensors),
+            layers=tuple(own.layers),
+            how=how,
+            input_shape=captured.input_shape,
+            corrections=own.corrections,
+        )
 
     return place
 
 
-def _place(
-    captured: Captured,
-    trained: ir.Model,
-    without_edges: ir.Model,
-    model: ir.Model,
-    how: str,
-    statistics: dict[str, Observer],
-    correct_on: Sequence[torch.Tensor],
-) -> Folded:
-    grids = learned_grids(model)
-    tensors = clear_ties(model, place_offsets(model, how, statistics))
-    if how == "strided":
-        tensors = drop_clips(model, tensors)
-    corrections = correct_biases(model, without_edges, grids, tensors, correct_on) if len(correct_on) else ()
-    moves = {c.name: c.largest_steps for c in corrections}
-    layers = [
-        with_changes(d, bias_error_steps=d.bias_error_steps + moves.get(d.name, 0.0))
-        for d in place_integers(model, gain=how == "strided")
-    ]
-    return Folded(trained, model, tuple(tensors), tuple(layers), how, captured.input_shape, corrections)
+def _shared(passes: tuple[Pass, ...]) -> int:
+    """How many passes the folds of one export share: up to the calibration of edges."""
+    return [step.name for step in passes].index(edges.PASS.name) + 1

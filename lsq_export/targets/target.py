@@ -16,7 +16,8 @@ class Target:
     containers   integer types that carry codes there, activations first
     folds        how real offsets get onto integer zero points there (`lsq_export.rewrite.fold`), the default first
     optimization ONNX Runtime's graph optimization that the files are verified with: "default", or "disabled" where its
-    default cannot load them"""
+                 default cannot load them
+    """
 
     name: str
     description: str

@@ -1,6 +1,6 @@
 """Training: a float network, then its low-bit form with learned scales and offsets.
 
-pretrain and finetune train a model in place; the other files are their parts, and what commands need around them.
+`pretrain` and `finetune` train a model in place. The other files are their parts, and what commands need around them.
 """
 
 from __future__ import annotations

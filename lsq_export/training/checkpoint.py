@@ -1,9 +1,11 @@
-"""Checkpoints: one safetensors file; its metadata holds model, config, input shape and preprocessing as JSON. Nothing
-is unpickled.
+"""Checkpoints: one safetensors file, whose metadata holds model, config, input shape and preprocessing as JSON.
 
-save("r18.safetensors", model, model_spec={"name": "resnet18", "num_classes": 10, "in_channels": 3},
-     config=config.to_dict(), input_shape=(3, 32, 32), preprocessing=data.preprocessing)
-model, checkpoint = restore("r18.safetensors")
+    spec = {"name": "resnet18", "num_classes": 10, "in_channels": 3}
+    save("r18.safetensors", model, model_spec=spec, config=config.to_dict(), input_shape=(3, 32, 32),
+         preprocessing=data.preprocessing)
+    model, checkpoint = restore("r18.safetensors")
+
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 from lsq_export.files import tensor_file
 
 FORMAT = "1"  # raise it when the meaning of the metadata changes
@@ -27,12 +29,15 @@ _FIELDS = ("model", "config", "input_shape", "preprocessing", "extra")
 _SCALARS = (str, int, float, bool)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """What a checkpoint file holds.
 
-    model_spec: the keywords of `lsq_export.models.build`. config: the keywords of `QATConfig`, None for a float model.
-    input_shape: (C, H, W). preprocessing: as in `lsq_export.data.Dataset`. extra: what else the writer wanted to keep.
+    model_spec: the keywords of `lsq_export.models.build`.
+    config: the keywords of `QATConfig`; None for a float model.
+    input_shape: (C, H, W).
+    preprocessing: as in `lsq_export.data.Dataset`.
+    extra: what else the writer wanted to keep.
     """
 
     path: Path
@@ -54,10 +59,13 @@ def save(
     preprocessing: dict[str, Any],
     extra: dict[str, Any] | None = None,
 ) -> Path:
-    """Write `model`'s state and how to rebuild it; the file appears whole or not at all. Extra must be JSON-able.
+    """Write the state of a model and how to rebuild it. The file appears whole or not at all.
+
+    The keywords are the fields of `Checkpoint`; extra must be JSON-able.
 
     Errors (QuantizationError): a directory that does not exist or cannot be written, a model_spec that `restore` would
-    refuse."""
+    refuse.
+    """
     path = Path(path)
     _check_spec(path, model_spec)
     metadata = {_FORMAT_KEY: FORMAT}
@@ -71,7 +79,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a file that `save` wrote.
 
     Errors (QuantizationError): missing, damaged, a pickle, no safetensors file, metadata that are missing or cannot be
-    used."""
+    used.
+    """
     path = Path(path)
     state, metadata = _read(path)
     if _FORMAT_KEY not in metadata:
@@ -87,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         spec, config, shape, preprocessing, extra = (json.loads(metadata[field]) for field in _FIELDS)
     except (KeyError, ValueError) as error:
         raise QuantizationError(
-            f"checkpoint {path} has damaged metadata ({' '.join(str(error).split())}): write it again"
+            f"checkpoint {path} has damaged metadata ({one_line(error)}): write it again"
         ) from error
     _check_spec(path, spec)
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
@@ -99,22 +108,33 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             raise QuantizationError(
                 f"checkpoint {path}: {field} is {value!r}, it must be a table of names and values; write it again"
             )
-    return Checkpoint(path, state, spec, config, (shape[0], shape[1], shape[2]), preprocessing, extra)
+    return Checkpoint(
+        path=path,
+        state=state,
+        model_spec=spec,
+        config=config,
+        input_shape=(shape[0], shape[1], shape[2]),
+        preprocessing=preprocessing,
+        extra=extra,
+    )
 
 
 def restore(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
-    """The model of a checkpoint in eval mode, prepared for QAT where the checkpoint has a config, with its state.
+    """The model of a checkpoint in eval mode, with its state; prepared for QAT where the checkpoint has a config.
 
     A `package.module:factory` in the checkpoint is imported and called, so restore only files whose model you trust as
-    code. Errors (QuantizationError): those of `load`, of `models.build` and of `prepare`, and a state that does not fit
-    the model."""
+    code.
+
+    Errors (QuantizationError): those of `load`, of `models.build` and of `prepare`, and a state that does not fit the
+    model.
+    """
     from lsq_export import models
-    from lsq_export.qat.prepare_model import QATConfig, prepare
+    from lsq_export.qat.config import QATConfig
+    from lsq_export.qat.prepare_model import prepare
 
     checkpoint = load(path)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # fresh weights are drawn, then overwritten: leave the caller's random numbers alone
+    # Fresh weights are drawn, then overwritten: leave the caller's random numbers alone.
+    with torch.random.fork_rng(devices=[]):
         model = models.build(**checkpoint.model_spec)
     if checkpoint.config is not None:
         model = prepare(model, QATConfig.from_dict(checkpoint.config))
@@ -137,14 +157,13 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             raise QuantizationError(
                 f"checkpoint {path} is a pickle (.pt, .pth), which can run code: convert it to safetensors first"
             ) from error
-        reason = " ".join(str(error).split())
         raise QuantizationError(
-            f"checkpoint {path} is damaged or no safetensors file ({reason}): copy or train it again"
+            f"checkpoint {path} is damaged or no safetensors file ({one_line(error)}): copy or train it again"
         ) from error
 
 
 def _check_spec(path: Path, spec: Any) -> None:
-    """A checkpoint names code to call: keep what the file can pass to it harmless."""
+    """Check that what the file can pass to the code that it names is harmless. Errors: QuantizationError."""
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise QuantizationError(
             f"checkpoint {path}: the model is {spec!r}, it must be a table with the name of the model"
@@ -166,22 +185,22 @@ def _check_spec(path: Path, spec: Any) -> None:
 
 
 def _load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
-    wanted, found = model.state_dict(), checkpoint.state
+    expected, state = model.state_dict(), checkpoint.state
     advice = "the model's code has changed since, or the file is of another model"
-    missing, unexpected = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
+    missing, unexpected = [k for k in expected if k not in state], [k for k in state if k not in expected]
     if missing or unexpected:
         what = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r}, which the model has not"
         raise QuantizationError(
             f"checkpoint {checkpoint.path} {what} ({len(missing)} missing, {len(unexpected)} unexpected in all): "
             f"{advice}"
         )
-    for name, tensor in wanted.items():
-        if tensor.shape != found[name].shape:
-            shapes = f"{list(found[name].shape)}, the model's {list(tensor.shape)}"
+    for name, tensor in expected.items():
+        if tensor.shape != state[name].shape:
+            shapes = f"{list(state[name].shape)}, the model's {list(tensor.shape)}"
             raise QuantizationError(f"checkpoint {checkpoint.path}: {name!r} has the shape {shapes}: {advice}")
     try:
-        model.load_state_dict(found, strict=True)
+        model.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError) as error:
         raise QuantizationError(
-            f"checkpoint {checkpoint.path} does not fit its model ({' '.join(str(error).split())}): {advice}"
+            f"checkpoint {checkpoint.path} does not fit its model ({one_line(error)}): {advice}"
         ) from error

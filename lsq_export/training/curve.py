@@ -1,6 +1,6 @@
-"""The curve of a training as an SVG or PNG file:
+"""The curve of a training as an SVG or PNG file: loss and accuracy over the epochs of both phases.
 
-loss and accuracy over the epochs of both phases. Needs matplotlib, an extra.
+It needs matplotlib, an extra.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def available() -> bool:
 
 
 def draw(histories: Histories, path: Path, title: str) -> None:
-    """Epochs of the phases stand one behind the other. path: ends in .svg or .png.
+    """Draw the epochs of the phases one after the other. path: ends in .svg or .png.
 
     Errors (QuantizationError): no matplotlib; a file that cannot be written.
     """
@@ -47,9 +47,8 @@ def draw(histories: Histories, path: Path, title: str) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     try:
+        metadata = {"Date": None} if path.suffix == ".svg" else None
         with replacing(path) as temporary:
-            figure.savefig(
-                temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None
-            )
+            figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     except OSError as error:
         raise QuantizationError(f"curve {path} cannot be written: {error.strerror}") from error

@@ -1,12 +1,15 @@
-"""Several processes that train one model: `torchrun --nproc-per-node 2 -m lsq_export train …` (DistributedDataParallel;
-gloo, on GPUs nccl).
+"""Several processes that train one model: `torchrun --nproc-per-node 2 -m lsq_export train …`.
 
-    with launch() as processes:            # from torchrun's environment variables; without them one process, and no process group
+    with launch() as processes:
         fit(model, data, recipe, processes=processes)
 
-Each step's batch is the single process's batch: rank r of n has its samples r, r + n, …. With L_r the sum of the losses
+`launch` reads torchrun's environment variables; without them there is one process, and no process group. The processes
+train with DistributedDataParallel, over gloo, on GPUs over nccl.
+
+Each step's batch is that of a single process: rank r of n has its samples r, r + n, …. With L_r the sum of the losses
 of rank r's samples and N the samples of all ranks, rank r learns from n·L_r/N: DistributedDataParallel's mean over
-ranks is then the gradient of ΣL_r/N, uneven batches included."""
+ranks is then the gradient of ΣL_r/N, uneven batches included.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 from calib.statistics.observers import Observer
 from calib.statistics.shared_observer import SharedObserver
 
@@ -34,7 +39,7 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes of ranks that say nothi
 
 @dataclass(frozen=True)
 class Processes:
-    """rank of world processes, and the device of this one (None: as a single process chooses it)."""
+    """This process: rank `rank` of `world`, and its device (None: as a single process chooses it)."""
 
     rank: int = 0
     world: int = 1
@@ -47,16 +52,16 @@ class Processes:
 
     @property
     def share(self) -> tuple[int, int]:
-        """For `data.Batches`."""
+        """The `share` of `data.Batches`."""
         return self.rank, self.world
 
     @property
     def observer(self) -> Callable[[str], Observer]:
-        """For `calib.initialize`, whose batches are then this rank's share."""
+        """The `observer` of `calib.initialize`, whose batches are then this rank's share."""
         return Observer if self.world == 1 else partial(SharedObserver, device=self.device or "cpu")
 
     def sums(self, *values: float) -> tuple[float, ...]:
-        """Each value summed over the ranks; the same bits on all."""
+        """Each value summed over the ranks, with the same bits on all of them."""
         if self.world == 1:
             return values
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -67,9 +72,9 @@ class Processes:
         """The tensors of all ranks (one shape and type), on the CPU."""
         if self.world == 1:
             return [tensor]
-        found = [torch.empty_like(tensor, device=self.device) for _ in range(self.world)]
-        dist.all_gather(found, tensor.to(found[0].device))
-        return [part.cpu() for part in found]
+        parts = [torch.empty_like(tensor, device=self.device) for _ in range(self.world)]
+        dist.all_gather(parts, tensor.to(parts[0].device))
+        return [part.cpu() for part in parts]
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """What to call in training: the model, or its wrapper that averages gradients. Rank 0's state goes to all."""
@@ -89,10 +94,10 @@ class Processes:
         state = model.state_dict()
         wrong = torch.zeros(len(state), device=self.device)
         for i, tensor in enumerate(state.values()):
-            mine = tensor.detach().to(wrong.device).contiguous()
-            first = mine.clone()
+            own = tensor.detach().to(wrong.device).contiguous()
+            first = own.clone()
             dist.broadcast(first, 0)
-            wrong[i] = not _same_bits(first, mine)
+            wrong[i] = not _same_bits(first, own)
         dist.all_reduce(wrong)
         if bool(wrong.any()):
             name = list(state)[int(wrong.nonzero()[0])]
@@ -106,27 +111,28 @@ SINGLE = Processes()
 
 @contextmanager
 def launch(device: str | None = None, *, timeout: datetime.timedelta = TIMEOUT) -> Iterator[Processes]:
-    """The processes that torchrun started, or the single one. device: cpu, or cuda (where there is one): each rank then
-    has a GPU of its own.
+    """Join the processes that torchrun started, or be the single one.
 
-    An error, or Ctrl-C, on any rank ends all: the first rank that fails raises it, the others exit without a word.
-    Errors (QuantizationError): variables that torchrun would not set, fewer GPUs than ranks, ranks that do not come.
+    device: cpu, or cuda, where each rank has a GPU of its own; None: cuda where there is one.
+    timeout: how long to wait for the other ranks.
+
+    An error, or Ctrl-C, on any rank ends all of them: the first rank that fails raises it, the others exit without a
+    word. Errors (QuantizationError): variables that torchrun would not set, fewer GPUs than ranks, ranks that do not
+    come.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield SINGLE
         return
     processes = _processes(device)
     try:
-        store, rank, world = next(iter(dist.rendezvous("env://", timeout=timeout)))
+        store, rank, world = next(iter(rendezvous("env://", timeout=timeout)))
         store.set_timeout(timeout)
         backend = "gloo" if processes.device == "cpu" else "nccl"
-        dist.init_process_group(
-            backend, store=dist.PrefixStore("group", store), rank=rank, world_size=world, timeout=timeout
-        )
+        of_group = PrefixStore("group", store)
+        dist.init_process_group(backend, store=of_group, rank=rank, world_size=world, timeout=timeout)
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
         raise QuantizationError(
-            f"rank {processes.rank} does not find the other processes of torchrun ({reason})"
+            f"rank {processes.rank} does not find the other processes of torchrun ({one_line(error)[:300]})"
         ) from error
     try:
         with warnings.catch_warnings():
@@ -140,10 +146,10 @@ def launch(device: str | None = None, *, timeout: datetime.timedelta = TIMEOUT) 
         dist.destroy_process_group()
 
 
-def _leave(error: BaseException, store: dist.Store, processes: Processes) -> NoReturn:
-    """Raise it, or exit where another rank has failed before:
+def _leave(error: BaseException, store: Any, processes: Processes) -> NoReturn:
+    """Raise the error, or exit where another rank has failed before.
 
-    what is seen here then is most likely the loss of that rank.
+    What is seen here then is most likely the loss of that rank. store: that of the rendezvous.
     """
     try:
         earlier = store.add("failures", 1) > 1
@@ -151,24 +157,16 @@ def _leave(error: BaseException, store: dist.Store, processes: Processes) -> NoR
         earlier = True
     if not earlier:
         if isinstance(error, RuntimeError):
-            reason = " ".join(str(error).split())[:200]
-            where = f"rank {processes.rank} of {processes.world}"
-            raise _loud(
-                QuantizationError(f"{where}: {reason} (where another process has ended or hangs, that is the cause)")
-            ) from error
+            reason = f"{one_line(error)[:200]} (where another process has ended or hangs, that is the cause)"
+            raise _loud(QuantizationError(f"rank {processes.rank} of {processes.world}: {reason}")) from error
         raise _loud(error)
-    code = (
-        INTERRUPTED
-        if isinstance(error, KeyboardInterrupt)
-        else BAD_INPUT
-        if isinstance(error, QuantizationError)
-        else FAILED
-    )
-    raise SystemExit(code) from error
+    if isinstance(error, KeyboardInterrupt):
+        raise SystemExit(INTERRUPTED) from error
+    raise SystemExit(BAD_INPUT if isinstance(error, QuantizationError) else FAILED) from error
 
 
 def _loud(error: BaseException) -> BaseException:
-    """The command line prints it, although this may not be rank 0."""
+    """Mark the error: the command line prints it, although this may not be rank 0."""
     error.first_to_fail = True  # type: ignore[attr-defined]
     return error
 
@@ -200,5 +198,5 @@ def _processes(device: str | None) -> Processes:
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """NaN equals NaN: two diverged ranks are the same."""
+    """Whether the tensors are equal, where NaN equals NaN: two diverged ranks are the same."""
     return bool(torch.equal(a, b)) or bool(((a == b) | ((a != a) & (b != b))).all())

@@ -1,18 +1,18 @@
-"""The training loop: float pre-training, then quantization-aware training (QAT) of scales, offsets and weights
-together.
+"""Training: float pre-training, then quantization-aware training (QAT) of scales, offsets and weights together.
 
-    result = pretrain(float_model, data)                                    # SGD, short warm-up, cosine schedule
-    qat = prepare(float_model, config); calib.initialize(qat, data.batches("train", limit=4), method="mse")
-    result = finetune(qat, data, on_epoch=lambda model, epoch, metrics: ...)  # the same with a lower rate
+    result = pretrain(float_model, data)                     # SGD, short warm-up, cosine schedule
+    qat = prepare(float_model, config)
+    calib.initialize(qat, data.batches("train", limit=4), method="mse")
+    result = finetune(qat, data, on_epoch=show)              # the same with a lower rate; show(model, epoch, metrics)
 
 The same seed gives the same batches. Models are trained in place. Nothing is printed unless a rich console is given.
-The parts: `training/`."""
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,7 +51,7 @@ __all__ = [
 def pretrain(
     model: nn.Module, data: Dataset, epochs: int | None = None, *, recipe: Recipe = PRETRAIN, **options: Any
 ) -> TrainResult:
-    """Train a float model in place. epochs: instead of the recipe's. options: those of `fit`."""
+    """Train a float model in place. epochs: instead of those of the recipe. options: those of `fit`."""
     return fit(model, data, recipe if epochs is None else replace(recipe, epochs=epochs), title="float", **options)
 
 
@@ -60,7 +60,7 @@ def finetune(
 ) -> TrainResult:
     """Train a prepared and initialized model (QAT) in place.
 
-    epochs: instead of the recipe's. options: those of `fit`.
+    epochs: instead of those of the recipe. options: those of `fit`.
     """
     return fit(model, data, recipe if epochs is None else replace(recipe, epochs=epochs), title="QAT", **options)
 
@@ -81,53 +81,33 @@ def fit(
     keep_every: int = 0,
     processes: Processes = SINGLE,
 ) -> TrainResult:
-    """Minimize the loss of the recipe on data's train split; after each epoch test, then call on_epoch(model, epoch,
-    metrics).
+    """Minimize the loss of the recipe on data's train split; test after each epoch.
 
-    device: CUDA where there is one, else the CPU; the models come back on the CPU. Ctrl-C ends the training, see
-    `TrainResult`. teacher: a float model, for a recipe with `distill`. keep: called with the state before the first
-    step, after each epoch and after each `keep_every` steps of one; its tensors are the living ones. state: go on from
-    there (same model, data, recipe, seed and device) to the same bits. processes: those of `distributed.launch`, all of
-    which call this; each trains on its share of the same batches, on its own device. Errors (QuantizationError): a
-    model that cannot run on the data's inputs or has fewer logits than the data classes; a loss that is not finite (the
-    model is then as after the last good epoch)."""
-    for what, value, least in (
-        ("epochs", recipe.epochs, 1),
-        ("batch size", recipe.batch_size, 2),
-        ("number of samples", len(data.train), 2),
-    ):
-        if value < least:
-            raise QuantizationError(f"{what} is {value}: training needs {least} or more")
+    device: CUDA where there is one, else the CPU; the models come back on the CPU.
+    console: a rich console for a progress bar.
+    on_epoch: called after each test with the model, the epoch (from 1) and its metrics.
+    teacher: a float model, for a recipe with `distill`.
+    keep: called with the state before the first step, after each epoch and after each `keep_every` steps of one; its
+    tensors are the living ones.
+    state: go on from there (same model, data, recipe, seed and device) to the same bits.
+    processes: those of `distributed.launch`, all of which call this; each trains on its share of the same batches, on
+    its own device.
+
+    Ctrl-C ends the training, see `TrainResult`. Errors (QuantizationError): a model that cannot run on the data's
+    inputs or has fewer logits than the data have classes; a loss that is not finite (the model is then as after the
+    last good epoch).
+    """
+    _check(recipe, data)
     place = torch.device(processes.device or device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loop = Loop(model.to(place), data, recipe, seed=seed, device=place, teacher=teacher, processes=processes)
     if state is not None:
         loop.restore(state)
     check_fit(model, data, place)
-    keep = keep or (lambda state: None)
-
-    def after_step() -> None:
-        if keep_every and loop.step % keep_every == 0:
-            keep(loop.state())
-
+    calls = _Calls(keep or (lambda state: None), keep_every, on_epoch or (lambda model, epoch, metrics: None))
     interrupted = False
-    remaining = recipe.epochs * loop.steps - loop.epoch * loop.steps - loop.step
     try:
-        with (
-            torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
-            _repeatable(place),
-            synchronized(model, processes),
-            optional_bar(console, title, remaining) as show,
-        ):
-            if state is None:
-                torch.manual_seed(seed + processes.rank)  # for dropout; the batches have a generator of their own
-                keep(loop.state())
-            else:
-                loop.restore_random(state)
-            while loop.epoch < recipe.epochs:
-                metrics = loop.run_epoch(show, after_step)
-                if on_epoch is not None:
-                    on_epoch(loop.result, loop.epoch, metrics)
-                keep(loop.state())
+        with optional_bar(console, title, loop.remaining) as show:
+            _run(loop, state, calls, show)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -139,8 +119,47 @@ def fit(
     return TrainResult(loop.history, interrupted, str(place), recipe)
 
 
+@dataclass(frozen=True)
+class _Calls:
+    """What to call while the model trains, see `fit`."""
+
+    keep: Callable[[State], None]
+    keep_every: int
+    on_epoch: Callable[[nn.Module, int, Epoch], None]
+
+
+def _check(recipe: Recipe, data: Dataset) -> None:
+    for what, value, least in (
+        ("epochs", recipe.epochs, 1),
+        ("batch size", recipe.batch_size, 2),
+        ("number of samples", len(data.train), 2),
+    ):
+        if value < least:
+            raise QuantizationError(f"{what} is {value}: training needs {least} or more")
+
+
+def _run(loop: Loop, state: State | None, calls: _Calls, show: Callable[[str], None]) -> None:
+    """Train for all epochs that are left. state: where the loop goes on; None: it begins."""
+
+    def after_step() -> None:
+        if calls.keep_every and loop.step % calls.keep_every == 0:
+            calls.keep(loop.state())
+
+    devices = [loop.device] if loop.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _repeatable(loop.device), synchronized(loop.model, loop.processes):
+        if state is None:
+            torch.manual_seed(loop.seed + loop.processes.rank)  # for dropout; the batches have a generator of their own
+            calls.keep(loop.state())
+        else:
+            loop.restore_random(state)
+        while loop.epoch < loop.recipe.epochs:
+            metrics = loop.run_epoch(show, after_step)
+            calls.on_epoch(loop.result, loop.epoch, metrics)
+            calls.keep(loop.state())
+
+
 def _repeatable(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU: only convolutions that give the same bits each time."""
+    """Use only convolutions that give the same bits each time, on a GPU."""
     if device.type != "cuda":
         return nullcontext()
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

@@ -1,7 +1,8 @@
 """The log of a training: one line of JSON for each epoch.
 
-{"phase": "low-bit", "epoch": 1, "loss": 0.31, "train_accuracy": 0.93, "test_accuracy": 0.95, "seconds": 2.1, "lr":
-0.03}"""
+{"phase": "low-bit", "epoch": 1, "loss": 0.31, "train_accuracy": 0.93, "test_accuracy": 0.95, "seconds": 2.1,
+ "lr": 0.03}
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ class Log:
         self._written: int | None = None  # lines
 
     def update(self, histories: Histories) -> None:
-        """histories: all epochs so far. Errors (QuantizationError): the file cannot be written."""
+        """Write the epochs that are not in the file yet.
+
+        histories: all epochs so far. Errors (QuantizationError): the file cannot be written.
+        """
         lines = [
             json.dumps({"phase": phase, **asdict(epoch)}, allow_nan=False) + "\n"
             for phase, epochs in histories.items()

@@ -1,6 +1,6 @@
-"""What changes while a model trains:
+"""What changes while a model trains: model, optimizer, schedule, average, place in the data.
 
-model, optimizer, schedule, average, place in the data. One object, so that it can be kept and resumed.
+It is one object, so that it can be kept and resumed.
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 from calib.quantized import quantized_modules
 from lsq_export.data.dataset import Batches, Dataset
 
 from .distributed import SINGLE, Processes
 from .loss import loss_sum
 from .optimizer import make_optimizer, make_schedule, optimizer_state, restore_optimizer
-from .predict import evaluate
+from .predict import TEST_BATCH, evaluate
 from .recipe import Epoch, Recipe
 from .state import State
 
-TEST_BATCH = 256
-
 
 class Loop:
-    """Training of one model.
+    """The training of one model.
 
-    epoch: those completed; step: done in the next one; sums: loss, right answers, samples of these steps.
+    epoch: how many are completed. step: how many are done in the next one. sums: loss, right answers and samples of
+    these steps.
     """
 
     def __init__(
@@ -48,19 +47,13 @@ class Loop:
     ) -> None:
         if recipe.distill and teacher is None:
             raise QuantizationError(f"distill is {recipe.distill} and there is no teacher: give a float model")
-        self.model, self.data, self.recipe, self.seed, self.device, self.processes = (
-            model,
-            data,
-            recipe,
-            seed,
-            device,
-            processes,
-        )
+        self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
+        self.device, self.processes = device, processes
         self.teacher = teacher.to(device).eval() if teacher is not None and recipe.distill else None
         self.steps = len(self._batches(0))
         self.optimizer = make_optimizer(model, recipe)
         self.schedule = make_schedule(self.optimizer, recipe, self.steps)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
+        self.average = _average(model, recipe.ema) if recipe.ema else None
         self.parallel = processes.parallel(model)
         self.quantizers = list(quantized_modules(model).values())
         self.epoch = self.step = 0
@@ -73,6 +66,11 @@ class Loop:
     def result(self) -> nn.Module:
         """The model that is tested and kept: the average, where there is one."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def remaining(self) -> int:
+        """Steps that are left, of all epochs."""
+        return (self.recipe.epochs - self.epoch) * self.steps - self.step
 
     def run_epoch(self, show: Callable[[str], None], after_step: Callable[[], None]) -> Epoch:
         """Train for the rest of the epoch and test.
@@ -116,15 +114,14 @@ class Loop:
             wrong = f"the loss is {total} in epoch {self.epoch + 1}, step {self.step + 1}"
             raise QuantizationError(f"{wrong}: lower the learning rate (now {self.recipe.lr}) or check the data")
         self.optimizer.zero_grad()
-        (loss / (count / self.processes.world)).backward()
+        torch.autograd.backward(loss / (count / self.processes.world))
         if self.recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         with torch.no_grad():
-            for (
-                quantizer
-            ) in self.quantizers:  # as forward will do; but the average, the test and the checkpoint come first
+            # As forward will do, but the average, the test and the checkpoint come before it.
+            for quantizer in self.quantizers:
                 quantizer.scale.clamp_(min=quantizer.floor)
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -132,13 +129,13 @@ class Loop:
         self.step += 1
 
     def state(self) -> State:
-        """Everything that the rest of the training depends on. The tensors are the living ones."""
+        """Everything that the rest of the training depends on. Its tensors are the living ones."""
         moments, groups = optimizer_state(self.optimizer)
         average = {} if self.average is None else self.average.state_dict()
         parts = {"model": self.model.state_dict(), "optimizer": moments, "average": average, "random": self._random()}
         if self.step:  # between epochs it is `result`
             parts["good"] = self.good
-        tensors = {f"{part}.{name}": tensor for part, found in parts.items() for name, tensor in found.items()}
+        tensors = {f"{part}.{name}": tensor for part, content in parts.items() for name, tensor in content.items()}
         values = {
             "epoch": self.epoch,
             "step": self.step,
@@ -158,9 +155,8 @@ class Loop:
                 self.average.load_state_dict(state.part("average"))
             restore_optimizer(self.optimizer, state.part("optimizer"), state.values["groups"])
         except (RuntimeError, ValueError, IndexError) as error:
-            reason = " ".join(str(error).split())
             raise QuantizationError(
-                f"the state does not fit the model ({reason}): its code has changed since; start anew"
+                f"the state does not fit the model ({one_line(error)}): its code has changed since; start anew"
             ) from error
         self.schedule.load_state_dict(state.values["schedule"])
         self.epoch, self.step, self.seconds = (state.values[name] for name in ("epoch", "step", "seconds"))
@@ -174,28 +170,33 @@ class Loop:
         )
 
     def restore_random(self, state: State) -> None:
-        """The generators that dropout draws from."""
+        """Set the generators that dropout draws from."""
         kept, rank = state.part("random"), self.processes.rank
         torch.set_rng_state(kept[f"cpu.{rank}"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(kept[f"cuda.{rank}"], self.device)
 
     def _random(self) -> dict[str, torch.Tensor]:
-        """Of all ranks: {"<device>.<rank>": state}."""
-        found = {"cpu": torch.get_rng_state()}
+        """{"<device>.<rank>": state} of the generators of all ranks."""
+        states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            found["cuda"] = torch.cuda.get_rng_state(self.device)
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
             f"{kind}.{rank}": state
-            for kind, mine in found.items()
-            for rank, state in enumerate(self.processes.gather(mine))
+            for kind, own in states.items()
+            for rank, state in enumerate(self.processes.gather(own))
         }
 
     def _batches(self, epoch: int, skip: int = 0) -> Batches:
-        """The same seed gives the same batches, of which this rank has its share. skip: leave out that many."""
+        """This rank's share of an epoch's batches, which are the same for the same seed. skip: leave out that many."""
         order = self.seed * 100_003 + epoch
         how: dict[str, Any] = {"augment": self.recipe.augment, "drop_single": True, "share": self.processes.share}
         return self.data.batches("train", self.recipe.batch_size, shuffle=order, skip=skip, **how)
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    average: Any = get_ema_multi_avg_fn  # which has no types
+    return AveragedModel(model, multi_avg_fn=average(decay))
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -2,8 +2,9 @@
 
     L = (1 - d)·CE(z, y) + d·T²·KL(softmax(t/T) ‖ softmax(z/T))      arXiv:1503.02531, part 2
 
-z: logits of the model, t: of the teacher, d: `Recipe.distill`, T: `Recipe.temperature`. T² keeps the gradients of both
-parts of one size."""
+z: logits of the model; t: logits of the teacher; d: `Recipe.distill`; T: `Recipe.temperature`. T² keeps the gradients
+of both parts at one size.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from .recipe import Recipe
 def loss_sum(
     logits: torch.Tensor, target: torch.Tensor, recipe: Recipe, taught: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Sum of L over the samples, shape [].
+    """The sum of L over the samples, shape [].
 
-    logits, taught [N, classes] (taught: None with `distill` 0); target int64 [N].
+    logits: [N, classes]. target: int64 [N]. taught: logits of the teacher, [N, classes]; None with `distill` 0.
     """
     hard = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing, reduction="sum")
     if taught is None:

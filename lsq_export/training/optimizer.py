@@ -1,4 +1,4 @@
-"""Parameter groups, optimizer and learning-rate schedule of a recipe: torch.optim, put together."""
+"""Parameter groups, optimizer and learning-rate schedule of a recipe, from torch.optim."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from lsq_export.qat.prepare_model import quantizers
 from .recipe import Recipe
 
 BETA2 = 0.999
-CYCLE = 0.1  # one-cycle: momentum falls by that while lr rises (arXiv:1708.07120, 0.95 to 0.85)
+CYCLE = 0.1  # one-cycle: momentum falls by this while lr rises (arXiv:1708.07120, 0.95 to 0.85)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Weights of two or more dimensions; biases and batch norms; scales; offsets. Only the first decay; the last two
-    have rates of their own.
+    """Weights of two or more dimensions; biases and batch norms; scales; offsets.
+
+    Only the first group decays; the last two have rates of their own.
 
     Errors (QuantizationError): nothing to train.
     """
@@ -49,7 +50,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> lr_scheduler.LRScheduler:
-    """One step of it after each of the optimizer's. steps: of an epoch."""
+    """The schedule, which takes one step after each of the optimizer. steps: how many an epoch has."""
     if recipe.schedule == "cosine":
         return lr_scheduler.LambdaLR(optimizer, lambda step: rate((step + 1) / steps, recipe))
     return lr_scheduler.OneCycleLR(
@@ -63,7 +64,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) 
 
 
 def rate(epochs: float, recipe: Recipe) -> float:
-    """Factor of the learning rate after so many epochs: linear warm-up, then a cosine to 0."""
+    """The factor on the learning rate after this many epochs: linear warm-up, then a cosine to 0."""
     warmup = min(recipe.warmup, recipe.epochs / 4)
     if epochs < warmup:
         return epochs / warmup
@@ -72,22 +73,21 @@ def rate(epochs: float, recipe: Recipe) -> float:
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """({"<parameter>.<name>": tensor}, settings of each group as plain values), for `restore_optimizer`."""
-    found = optimizer.state_dict()
+    state = optimizer.state_dict()
     tensors = {
         f"{i}.{name}": t
-        for i, values in found["state"].items()
+        for i, values in state["state"].items()
         for name, t in values.items()
         if isinstance(t, torch.Tensor)
     }
-    return tensors, [
-        {name: value for name, value in group.items() if name != "params"} for group in found["param_groups"]
-    ]
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in state["param_groups"]]
+    return tensors, groups
 
 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """The opposite of `optimizer_state`.
+    """The inverse of `optimizer_state`.
 
     A buffer gets the memory format of its parameter: fused kernels walk both in the order of memory.
     """

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 from lsq_export.data.dataset import Dataset
 
-from . import distributed
+from .distributed import SINGLE, Processes
+
+TEST_BATCH = 256  # samples of one batch of a test
 
 
 def predict(model: nn.Module, batches: Iterable[Any], *, device: str | torch.device | None = None) -> torch.Tensor:
@@ -27,11 +29,14 @@ def evaluate(
     batches: Iterable[Any],
     *,
     device: str | torch.device | None = None,
-    processes: distributed.Processes = distributed.SINGLE,
+    processes: Processes = SINGLE,
 ) -> float:
     """Top-1 accuracy, 0-1, in eval mode.
 
-    batches: (input, target) pairs. processes: each has its share of the batches, the result is that of all.
+    batches: (input, target) pairs.
+    processes: each has its share of the batches; the result is that of all of them.
+
+    Errors (QuantizationError): batches without targets, no batch at all.
     """
     right = total = 0.0
     for logits, target in _forward(model, batches, device, some=processes.world == 1):
@@ -44,27 +49,28 @@ def evaluate(
 
 
 def check_fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
-    """One small batch through the model, so that what does not fit is said before the training."""
+    """Run the model on one small batch, so that what does not fit is said before the training.
+
+    Errors (QuantizationError): the model fails on it, or has fewer logits than the data have classes.
+    """
     shape = [2, *data.input_shape]
     try:
         logits = predict(model, data.batches("train", 2, limit=1), device=device)
     except QuantizationError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        raise QuantizationError(
-            f"the model fails on an input of shape {shape}: {' '.join(str(error).split())}"
-        ) from error
+        raise QuantizationError(f"the model fails on an input of shape {shape}: {one_line(error)}") from error
     if logits.ndim != 2 or logits.shape[1] < data.num_classes:
-        found = f"the model gives {list(logits.shape)} for an input of shape {shape}"
         raise QuantizationError(
-            f"{found}, the data have {data.num_classes} classes: build it with num_classes={data.num_classes}"
+            f"the model gives {list(logits.shape)} for an input of shape {shape}, the data have {data.num_classes} "
+            f"classes: build it with num_classes={data.num_classes}"
         )
 
 
 def _forward(
     model: nn.Module, batches: Iterable[Any], device: str | torch.device | None, some: bool = True
 ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-    """some: no batch at all is an error."""
+    """(logits, target) of each batch. some: no batch at all is an error."""
     first = next(iter(model.parameters()), None)
     device = device or (first.device if first is not None else "cpu")
     training, results = model.training, []

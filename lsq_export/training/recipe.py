@@ -14,20 +14,25 @@ ScheduleName = Literal["cosine", "one-cycle"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training run. lr: the highest learning rate; warmup: epochs from 0 to lr; then a cosine down to
-    0.
+    """Settings of one training run.
 
-    grid_lr: factor on lr for scales and offsets. clip_norm: gradients longer than that (all parameters together) are
-    shortened to it; 0: never.
-
-    optimizer        "sgd" (Nesterov), or "adam": AdamW (arXiv:1711.05101), whose decay is decoupled; momentum is then β1
-    schedule         "cosine", or "one-cycle" (arXiv:1708.07120): lr/25 up to lr over 30 % of the steps, then down, momentum the other way; no warmup
+    lr               the highest learning rate
+    warmup           epochs from 0 to lr; then a cosine goes down to 0
+    grid_lr          factor on lr for scales and offsets
     offset_lr        factor on lr for offsets alone; None: grid_lr
+    clip_norm        gradients longer than this (all parameters together) are shortened to it; 0: never
+    optimizer        "sgd" (Nesterov), or "adam": AdamW (arXiv:1711.05101), whose decay is decoupled; momentum is then
+                     its β1
+    schedule         "cosine", or "one-cycle" (arXiv:1708.07120): lr/25 up to lr over 30 % of the steps, then down,
+                     momentum the other way, without warmup
     label_smoothing  share of the target that all classes get evenly (arXiv:1512.00567)
-    ema              decay of an average over the parameters of all steps, which is what is tested and kept: it reaches back some 1/(1 - ema)
-                     steps; 0: off. Buffers (statistics of batch norms) are copied.
-    distill          weight of the distance to a float teacher's soft targets (arXiv:1503.02531), the rest is the cross entropy; 0: off
-    temperature      of these soft targets
+    ema              decay of an average over the parameters of all steps, which is what is tested and kept: it reaches
+                     back some 1/(1 - ema) steps; 0: off. Buffers (statistics of batch norms) are copied
+    distill          weight of the distance to a float teacher's soft targets (arXiv:1503.02531), the rest is the cross
+                     entropy; 0: off
+    temperature      temperature of these soft targets
+
+    Errors (QuantizationError): a value outside its range.
     """
 
     epochs: int
@@ -78,7 +83,7 @@ FINETUNE_ADAM = replace(FINETUNE, optimizer="adam", lr=1e-3, weight_decay=1e-2)
 class Epoch:
     """What one epoch gave: mean training loss, accuracies in 0-1, wall time in seconds.
 
-    epoch counts from 1. lr: of the epoch's last step.
+    epoch: its number, from 1. lr: the learning rate of its last step.
     """
 
     epoch: int

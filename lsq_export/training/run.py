@@ -22,23 +22,27 @@ from .state import State, StateFile
 class Run:
     """One run of a job through its phases.
 
-    results: plain values that the rest of the run needs; histories: the completed epochs of each phase.
+    results: plain values that the rest of the run needs. histories: the completed epochs of each phase.
     """
 
     def __init__(self, file: StateFile, log: Log, *, every: int = 0, resume: bool = False, writes: bool = True) -> None:
-        """every: steps between states within an epoch; 0: only between epochs. resume: go on where the file says;
-        errors: `StateFile.read`. writes: not on all of several processes."""
+        """every: steps between states within an epoch; 0: only between epochs.
+
+        resume: go on where the file says. writes: False on all but one of several processes.
+
+        Errors: those of `StateFile.read`, to resume.
+        """
         self.file, self.log, self.every, self.writes = file, log, every, writes
         self.saved = file.read() if resume else None
         self.results: dict[str, Any] = {}
         self.histories: Histories = {}
         if self.saved is not None:
             self.results = dict(self.saved.results["results"])
-            self.histories = {phase: _epochs(found) for phase, found in self.saved.results["histories"].items()}
+            self.histories = {phase: _epochs(values) for phase, values in self.saved.results["histories"].items()}
             self.histories[self.saved.phase] = _epochs(self.saved.state.values["history"])
 
     def state(self, phase: str) -> State | None:
-        """Where that phase was interrupted; None: it begins."""
+        """Where that phase was interrupted; None where it begins."""
         return self.saved.state if self.saved is not None and self.saved.phase == phase else None
 
     def keep(self, phase: str, teacher: nn.Module | None = None) -> Callable[[State], None]:
@@ -59,12 +63,12 @@ class Run:
         return write
 
     def finish(self) -> None:
-        """The run is complete: nothing is left to resume."""
+        """End the run: it is complete, and nothing is left to resume."""
         if self.writes:
             if self.histories:
                 self.log.update(self.histories)
             self.file.remove()
 
 
-def _epochs(found: list[dict[str, Any]]) -> tuple[Epoch, ...]:
-    return tuple(Epoch(**values) for values in found)
+def _epochs(history: list[dict[str, Any]]) -> tuple[Epoch, ...]:
+    return tuple(Epoch(**values) for values in history)

@@ -2,7 +2,8 @@
 
     file = StateFile(Path("r18.state.safetensors"), job.identity(data))
     file.write("low-bit", loop.state(), {"initialized": 0.9})
-    saved = file.read();  loop.restore(saved.state)
+    saved = file.read()
+    loop.restore(saved.state)
 
 A kill at any moment leaves the old file or the new one. A state of another job is refused by the option that differs.
 """
@@ -18,14 +19,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 from lsq_export.files import tensor_file
 from lsq_export.files.atomic import sweep
 
 FORMAT = "1"  # raise it when the meaning of the content changes
 _KEY = "lsq_export_state"
 ANEW = "--force starts anew"
-# Fields of a job whose option has another name. Those of float_recipe that have an option of their own are FLOAT.
+# Fields of a job whose option has another name, and those of float_recipe that have an option of their own.
 OPTIONS = {"model_name": "model", "data_spec": "data", "activation_grid": "grid", "weight_granularity": "granularity"}
 FLOAT = ("epochs", "lr")
 
@@ -44,7 +45,7 @@ class State:
 
 @dataclass(frozen=True)
 class Saved:
-    """A state, the phase that it is of ("float" or "low-bit"), and what else the phase had to keep."""
+    """A state, its phase ("float" or "low-bit"), and what else the phase had to keep."""
 
     phase: str
     state: State
@@ -53,7 +54,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class StateFile:
-    """identity: everything that decides the result, as plain values."""
+    """The file that keeps a state. identity: everything that decides the result, as plain values."""
 
     path: Path
     identity: dict[str, Any]
@@ -65,7 +66,10 @@ class StateFile:
         tensor_file.write(self.path, state.tensors, metadata, "state")
 
     def read(self) -> Saved:
-        """Errors (QuantizationError): missing, damaged, not ours, of another job (which option differs)."""
+        """What was written.
+
+        Errors (QuantizationError): missing, damaged, not ours, of another job (which option differs).
+        """
         if not self.path.is_file():
             raise QuantizationError(
                 f"--resume: {self.path} does not exist, so no run was interrupted here; leave --resume out"
@@ -82,23 +86,23 @@ class StateFile:
                 )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise QuantizationError(
-                f"--resume: {self.path} is damaged ({' '.join(str(error).split())}); {ANEW}"
-            ) from error
+            raise QuantizationError(f"--resume: {self.path} is damaged ({one_line(error)}); {ANEW}") from error
         self._check(identity)
         return Saved(phase, State(values, tensors), results)
 
     def remove(self) -> None:
-        """The run is complete."""
+        """Remove the file: the run is complete."""
         self.path.unlink(missing_ok=True)
         sweep(self.path)
 
-    def _check(self, found: dict[str, Any]) -> None:
-        before, now = dict(_flat(found)), dict(_flat(json.loads(json.dumps(self.identity))))
+    def _check(self, identity: dict[str, Any]) -> None:
+        before, now = dict(_flat(identity)), dict(_flat(json.loads(json.dumps(self.identity))))
         for name in {**now, **before}:
             if before.get(name) != now.get(name):
-                wrong = f"the interrupted run had {option(name)} {_shown(before.get(name))}, this one has {_shown(now.get(name))}"
-                raise QuantizationError(f"--resume: {wrong}; give the same options, or {ANEW}")
+                had, has = f"{option(name)} {_shown(before.get(name))}", _shown(now.get(name))
+                raise QuantizationError(
+                    f"--resume: the interrupted run had {had}, this one has {has}; give the same options, or {ANEW}"
+                )
 
 
 def is_state(path: Path) -> bool:

@@ -2,25 +2,32 @@
 
 Two ways to compute a network in float32 round otherwise, and a low-bit network can make another answer of one code that
 flips. So where the outputs differ, each layer is compared on the same inputs: what the model's own quantizers gave is
-handed on in the graph."""
+handed on in the graph.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
 
-from lsq_export.graph.build import attribute, is_marker
+from calib.errors import QuantizationError
+from lsq_export.graph import lockstep
 from lsq_export.graph.capture import forward, forward_with_grids
-from lsq_export.graph.evaluate import evaluate
-from lsq_export.rewrite.folding.clamps import grid_of
+from lsq_export.graph.grids import grid_of
+from lsq_export.graph.lockstep import Made
+from lsq_export.graph.read import attribute, is_marker
 
-from .parity import CAPTURE_TOLERANCE, LayerParity
+from .layer_parity import LayerParity
+from .parity import CAPTURE_TOLERANCE
 from .tally import Tally
-from .verify_tools import capture_error
+
+SMALLEST = 1e-30  # in place of a range of zero
 
 
 class CaptureCheck:
@@ -28,49 +35,43 @@ class CaptureCheck:
 
     def __init__(self, trained: ir.Graph, model: nn.Module) -> None:
         self._trained, self._model = trained, model
-        self._markers = {
-            str(node.outputs[0].name): (attribute(node, "quantizer"), grid_of(node).scale)
-            for node in trained
-            if is_marker(node)
-        }
+        self._scales = {str(node.outputs[0].name): grid_of(node).scale for node in trained if is_marker(node)}
         self._errors: list[np.ndarray] = []
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
     def outputs(self, x: torch.Tensor) -> list[np.ndarray]:
-        """Of the model. It is called in this thread, as its user would."""
+        """The model's. It is called in this thread, as its user would."""
         return [v.cpu().numpy() for v in forward(self._model, self._placed(x))]
 
     def _placed(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(next(self._model.parameters()).device)
 
-    def add(self, x: torch.Tensor, captured: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        """captured: what the graph made of x. outputs: the model's."""
+    def add(self, x: torch.Tensor, captured: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """captured: what the graph made of x [N, …]. outputs: the model's."""
         errors = capture_error(captured[0], outputs[0])
         self._errors.append(errors)
-        if np.median(errors) <= CAPTURE_TOLERANCE:
-            return
+        if not np.median(errors) <= CAPTURE_TOLERANCE:  # NaN, too
+            self._compare_layers(x, outputs)
+
+    def _compare_layers(self, x: torch.Tensor, outputs: Sequence[np.ndarray]) -> None:
         _, given = forward_with_grids(self._model, self._placed(x))
+        meet = dict.fromkeys(self._scales, partial(self._hand_on, given))
+        ours = lockstep.run(self._trained, x, meet, dtype=torch.float32)
+        for index, (output, expected) in enumerate(zip(ours, outputs, strict=True)):
+            unit = CAPTURE_TOLERANCE * max(float(np.abs(expected).max()), SMALLEST)
+            units = np.floor(np.abs(output.numpy() - expected) / unit)
+            self._tallies[f"output {index}"].add(2 * units)  # two codes: no tie of an output is allowed for
 
-        def see(name: str, value: torch.Tensor) -> torch.Tensor | None:
-            if name not in self._markers:
-                return None
-            quantizer, scale = self._markers[name]
-            wanted = given.get(quantizer)
-            if wanted is None or wanted.shape != value.shape:
-                self._tallies[quantizer].add_other_shape(value.numel())
-                return None
-            wanted = wanted.cpu().to(value.dtype)
-            self._tallies[quantizer].add(((value - wanted) / scale).numpy())
-            return wanted
-
-        for index, (found, wanted) in enumerate(
-            zip(evaluate(self._trained, x, dtype=torch.float32, on_value=see), outputs, strict=True)
-        ):
-            unit = CAPTURE_TOLERANCE * max(float(np.abs(wanted).max()), 1e-30)
-            misses = 2 * np.floor(
-                np.abs(found.numpy() - wanted) / unit
-            )  # two codes: no tie of an output is allowed for
-            self._tallies[f"output {index}"].add(misses)
+    def _hand_on(self, given: Mapping[str, torch.Tensor], made: Made) -> torch.Tensor | None:
+        """What the model's quantizer gave at this marker. given: {quantizer: its output}."""
+        quantizer: str = attribute(made.node, "quantizer")
+        expected = given.get(quantizer)
+        if expected is None or expected.shape != made.value.shape:
+            self._tallies[quantizer].add_other_shape(made.value.numel())
+            return None
+        expected = expected.cpu().to(made.value.dtype)
+        self._tallies[quantizer].add(((made.value - expected) / self._scales[made.name]).numpy())
+        return expected
 
     @property
     def error(self) -> float:
@@ -78,5 +79,16 @@ class CaptureCheck:
         return float(np.median(np.concatenate(self._errors)))
 
     def layers(self) -> tuple[LayerParity, ...]:
-        """One entry a use of a quantizer, and an output, of the batches whose outputs differed."""
+        """One entry for each use of a quantizer and each output, of the batches whose outputs differed."""
         return tuple(tally.result(name) for name, tally in self._tallies.items())
+
+
+def capture_error(captured: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """|captured - trained| / max |trained| of each image, [N]."""
+    if captured.shape != expected.shape:
+        raise QuantizationError(
+            f"the bundle's network has outputs of shape {list(captured.shape)}, the model of {list(expected.shape)}: "
+            "is it another model's bundle?"
+        )
+    largest = max(float(np.abs(expected).max()), SMALLEST)
+    return np.asarray(np.abs(captured - expected).max(axis=tuple(range(1, expected.ndim))) / largest)

@@ -1,16 +1,15 @@
-"""verify: run a bundle in ONNX Runtime and hold it against every promise (end of design part 2).
+"""The checks behind `verify`, on graphs in memory: run them in ONNX Runtime and hold them against every promise.
 
-1. ONNX Runtime ≡ integer reference      every tensor of the qoperator file, graph optimization on and off
-                                         (behind a float island: given the codes that ONNX Runtime's float32 made of it,
-                                         islands.py)
-2. integer graph ≡ folded model          layer by layer: the folded model (float64) gets the integer graph's codes as inputs, so that a flipped tie
-                                         neither hides nor multiplies; accumulators exactly, codes but for ties
-3. folded model against trained model    a number: agreement, SQNR, accuracy; and layer by layer on the same inputs, with reasons
+1. ONNX Runtime ≡ integer reference      every tensor of the qoperator file, graph optimization on and off (after a
+                                         float island: given the codes that ONNX Runtime's float32 made of it)
+2. integer graph ≡ folded model          layer by layer: the folded model (float64) gets the integer graph's codes as
+                                         inputs; accumulators exactly, codes but for ties
+3. folded model against trained model    a number: agreement, SQNR, accuracy; and layer by layer on the same inputs,
+                                         with reasons
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,28 +21,151 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
-from calib.workers import workers
+from calib.workers import Run, workers
 from lsq_export import integer
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.rewrite.contract.decisions import Decisions
 from lsq_export.rewrite.emit import emit
-from lsq_export.rewrite.folding.decisions import Decisions
+from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import get
 
+from .agreement import Agreement
+from .batches import checked_batches
 from .captured import CaptureCheck
-from .islands import IslandCheck
-from .parity import NUDGE, FormatParity, Parity
-from .runtime import Session, integer_tensors, readable_codes
+from .format_parity import EXACT
+from .format_run import FormatFile, format_run
+from .parity import NUDGE, Parity
 from .trained_layers import TrainedLayers
-from .verify_tools import Agreement, Layers, altered_parts, pairs
 
 Progress = Callable[[int], None]
-Golden = tuple[np.ndarray, dict[str, np.ndarray]]
+Golden = tuple[np.ndarray, Mapping[str, np.ndarray]]  # (input, {output: value})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is verified.
+
+    trained, folded: the captured graph and the folded model. files: {format: file}. target: by name. decisions: of the
+    fold; without them, it is not held against the trained model layer by layer. damaged: files of the bundle that are
+    not what its sums say. golden: {format: golden vectors} to hold against the integer reference.
+    """
+
+    trained: ir.Model
+    folded: ir.Model
+    files: Mapping[str, onnx.ModelProto]
+    target: str
+    decisions: Decisions | None = None
+    damaged: tuple[str, ...] = ()
+    golden: Mapping[str, Golden] = field(default_factory=dict)
+
+    @staticmethod
+    def of(folded: Folded, files: Mapping[str, onnx.ModelProto], target: str) -> Subject:
+        """What a fold gave, and the files that were made of it."""
+        decisions = (folded.tensors, folded.layers)
+        return Subject(trained=folded.trained, folded=folded.model, files=files, target=target, decisions=decisions)
+
+
+def check(
+    subject: Subject,
+    batches: Iterable[object],
+    *,
+    model: nn.Module | None = None,
+    progress: Progress | None = None,
+) -> Parity:
+    """Run on batches of inputs [N, …] or (input, target) pairs.
+
+    model: the PyTorch model that was trained, if it is there. progress(images so far) is called after each batch.
+    Errors (QuantizationError): a file that ONNX Runtime cannot run, batches that do not fit or are empty.
+    """
+    findings = _Findings(subject, model)
+    with workers() as together:
+        for x, classes in checked_batches(batches, subject.folded.graph):
+            findings.add(x, classes, together)
+            if progress:
+                progress(findings.images)
+    if not findings.images:
+        raise QuantizationError("there is nothing to verify on: the batches are empty")
+    return findings.parity()
+
+
+class _Findings:
+    """All comparisons of a subject, batch by batch."""
+
+    def __init__(self, subject: Subject, model: nn.Module | None) -> None:
+        self._subject = subject
+        target, files = get(subject.target), subject.files
+        self._prescribed = {name: emit(subject.folded, name, target) for name in {*files, EXACT}}
+        self._reference = files.get(EXACT, self._prescribed[EXACT])
+        self._formats = {name: format_run(self._format_file(name, target.optimization)) for name in files}
+        trained, folded = subject.trained.graph, subject.folded.graph
+        self._capture = CaptureCheck(trained, model) if model is not None else None
+        self._price = TrainedLayers(trained, folded, *subject.decisions) if subject.decisions else None
+        self._folded, self._nudged = Agreement(), Agreement()
+
+    def _format_file(self, name: str, level: str) -> FormatFile:
+        return FormatFile(
+            name=name,
+            file=self._subject.files[name],
+            reference=self._reference,
+            prescribed=self._prescribed[name],
+            folded=self._subject.folded.graph,
+            level=level,
+        )
+
+    @property
+    def images(self) -> int:
+        """How many were compared so far."""
+        return self._folded.images
+
+    def add(self, x: torch.Tensor, classes: np.ndarray | None, together: Run) -> None:
+        """One batch, its independent parts side by side."""
+        outputs = self._capture.outputs(x) if self._capture else None
+        trained = self._subject.trained
+        captured, reference = together(
+            [partial(_evaluated, trained, x, torch.float32), partial(self._reference_tensors, x)]
+        )
+        if self._capture and outputs:
+            self._capture.add(x, captured, outputs)
+        expected = outputs or captured
+        *_, nudged, folded = together(
+            [
+                *(partial(run.add, x.numpy(), reference, expected, classes) for run in self._formats.values()),
+                *([partial(self._price.add, x, reference)] if self._price else []),
+                partial(_evaluated, trained, _nudged(x), torch.float32),
+                partial(_evaluated, self._subject.folded, x, torch.float64),
+            ]
+        )
+        self._nudged.add(nudged, captured, None)
+        self._folded.add(folded, expected, classes)
+
+    def _reference_tensors(self, x: torch.Tensor) -> dict[str, np.ndarray]:
+        """Every tensor of the integer reference."""
+        return integer.run(self._reference, {self._reference.graph.input[0].name: x.numpy()})
+
+    def parity(self) -> Parity:
+        """What was found so far."""
+        golden, prescribed = self._subject.golden, self._prescribed[EXACT]
+        return Parity(
+            formats={name: run.result() for name, run in self._formats.items()},
+            images=self.images,
+            trained_accuracy=self._folded.expected_accuracy,
+            folded_accuracy=self._folded.accuracy,
+            folded_top1_agreement=self._folded.top1,
+            folded_sqnr_db=self._folded.sqnr_db,
+            capture_error=self._capture.error if self._capture else None,
+            captured_layers=self._capture.layers() if self._capture else (),
+            nudged_top1_agreement=self._nudged.top1,
+            nudged_sqnr_db=self._nudged.sqnr_db,
+            damaged=self._subject.damaged,
+            golden=tuple(name for name, vectors in golden.items() if not _golden_holds(vectors, prescribed)),
+            trained_layers=self._price.result() if self._price else (),
+        )
 
 
 def _nudged(x: torch.Tensor) -> torch.Tensor:
     """x · (1 + NUDGE); what would overflow stays."""
-    moved = x * (1 + NUDGE)
-    return torch.where(torch.isfinite(moved), moved, x)
+    larger = x * (1 + NUDGE)
+    return torch.where(torch.isfinite(larger), larger, x)
 
 
 def _evaluated(model: ir.Model, x: torch.Tensor, dtype: torch.dtype) -> list[np.ndarray]:
@@ -51,151 +173,8 @@ def _evaluated(model: ir.Model, x: torch.Tensor, dtype: torch.dtype) -> list[np.
 
 
 def _golden_holds(golden: Golden, reference: onnx.ModelProto) -> bool:
-    """The golden outputs of a format are what the integer reference makes of the golden input."""
+    """Whether the golden outputs of a format are what the integer reference makes of the golden input."""
     x, outputs = golden
-    made = integer.run(
-        reference, {reference.graph.input[0].name: x}, outputs=[output.name for output in reference.graph.output]
-    )
-    return outputs.keys() == made.keys() and all(np.array_equal(outputs[n], made[n]) for n in made)
-
-
-def check(
-    model: nn.Module | None,
-    trained: ir.Model,
-    folded: ir.Model,
-    files: dict[str, onnx.ModelProto],
-    target: str,
-    batches: Iterable[object],
-    *,
-    decisions: Decisions | None = None,
-    damaged: tuple[str, ...] = (),
-    golden: Mapping[str, Golden] | None = None,
-    progress: Progress | None = None,
-) -> Parity:
-    """`verify` on graphs in memory. decisions: of the fold; without, it is not held against the trained model layer by
-    layer.
-
-    golden: {format: (input, {output: value})} to hold against the integer reference.
-    """
-    prescribed = {name: emit(folded, name, get(target)) for name in {*files, "qoperator"}}
-    reference = files.get("qoperator", prescribed["qoperator"])
-    runs = [
-        FormatRun(name, file, reference, prescribed[name], folded, get(target).optimization)
-        for name, file in files.items()
-    ]
-    folded_agreement, nudged = Agreement(), Agreement()
-    price = TrainedLayers(trained.graph, folded.graph, *decisions) if decisions else None
-    capture = CaptureCheck(trained.graph, model) if model is not None else None
-    with workers() as together:
-        for x, classes in pairs(batches, folded.graph):
-            outputs = capture.outputs(x) if capture else None
-            captured, codes = together(
-                [
-                    partial(_evaluated, trained, x, torch.float32),
-                    partial(integer.run, reference, {reference.graph.input[0].name: x.numpy()}),
-                ]
-            )
-            if capture and outputs:
-                capture.add(x, captured, outputs)
-            expected = outputs or captured
-            *_, moved, predicted = together(
-                [
-                    *(partial(run.add, x.numpy(), codes, expected, classes) for run in runs),
-                    *([partial(price.add, x, codes)] if price else []),
-                    partial(_evaluated, trained, _nudged(x), torch.float32),
-                    partial(_evaluated, folded, x, torch.float64),
-                ]
-            )
-            nudged.add(moved, captured, None)
-            folded_agreement.add(predicted, expected, classes)
-            if progress:
-                progress(folded_agreement.images)
-    if not folded_agreement.images:
-        raise QuantizationError("there is nothing to verify on: the batches are empty")
-    return Parity(
-        formats={run.name: run.result() for run in runs},
-        images=folded_agreement.images,
-        trained_accuracy=folded_agreement.expected_accuracy,
-        folded_accuracy=folded_agreement.accuracy,
-        folded_top1_agreement=folded_agreement.top1,
-        folded_sqnr_db=folded_agreement.sqnr_db,
-        capture_error=capture.error if capture else None,
-        captured_layers=capture.layers() if capture else (),
-        nudged_top1_agreement=nudged.top1,
-        nudged_sqnr_db=nudged.sqnr_db,
-        damaged=damaged,
-        golden=tuple(
-            name for name, vectors in (golden or {}).items() if not _golden_holds(vectors, prescribed["qoperator"])
-        ),
-        trained_layers=price.result() if price else (),
-    )
-
-
-@dataclass
-class FormatRun:
-    """One file while the batches go by."""
-
-    name: str
-    file: onnx.ModelProto
-    reference: onnx.ModelProto
-    prescribed: onnx.ModelProto
-    folded: ir.Model
-    level: str
-    agreement: Agreement = field(default_factory=Agreement)
-    mismatches: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.exact = exact = self.name == "qoperator"
-        self.islands = IslandCheck(self.folded.graph, self.reference)
-        self.plain = Session(self.file, self.level, self.islands.codes if exact else None, what=self.name)
-        self.readable = {} if exact else readable_codes(self.file)
-        tensors = integer_tensors(self.file) if exact else [r.values for r in self.readable.values()]
-        levels = ("default", "disabled") if exact else ("disabled",)
-        self.wide = [Session(self.file, level, tensors, what=self.name) for level in levels]
-        self.layers = Layers(self.folded.graph, self.file if exact else None)
-
-    def add(
-        self, x: np.ndarray, codes: dict[str, np.ndarray], expected: list[np.ndarray], classes: np.ndarray | None
-    ) -> None:
-        outputs = self.plain.run(x)
-        expected_codes = self.islands.expected(x, codes, outputs) if self.exact else codes
-        self._compare(outputs, expected_codes)
-        seen = outputs
-        for session in self.wide:
-            seen = session.run(x)
-            if self.exact:
-                expected_codes = self.islands.expected(x, codes, seen)
-                self._compare(self.islands.outside(seen), expected_codes)
-        codes = expected_codes
-        if not self.exact:
-            names = {output.name for output in self.file.graph.output}
-            codes = {n: v for n, v in seen.items() if n in names} | {
-                n: r.codes(seen[r.values]) for n, r in self.readable.items()
-            }
-        self.layers.add(x, codes)
-        self.agreement.add([outputs[output.name] for output in self.file.graph.output], expected, classes)
-
-    def _compare(self, found: dict[str, np.ndarray], codes: dict[str, np.ndarray]) -> None:
-        for name, value in found.items():
-            wanted = codes.get(name)
-            if wanted is None or value.shape != wanted.shape:
-                self.mismatches[name] += value.size
-            elif not np.array_equal(value, wanted):
-                self.mismatches[name] += int((value != wanted).sum())
-
-    def result(self) -> FormatParity:
-        return FormatParity(
-            name=self.name,
-            top1_agreement=self.agreement.top1,
-            sqnr_db=self.agreement.sqnr_db,
-            accuracy=self.agreement.accuracy,
-            reference_mismatch=sum(self.mismatches.values()),
-            first_mismatch=next(
-                (n for n in [*integer_tensors(self.reference), *self.mismatches] if self.mismatches.get(n)), None
-            ),
-            accumulator_mismatch=self.layers.accumulator_mismatch,
-            output_mismatch=self.layers.output_mismatch,
-            altered=altered_parts(self.file, self.prescribed),
-            layers=self.layers.result(),
-            islands=self.islands.result() if self.exact else (),
-        )
+    names = [output.name for output in reference.graph.output]
+    expected = integer.run(reference, {reference.graph.input[0].name: x}, outputs=names)
+    return outputs.keys() == expected.keys() and all(np.array_equal(outputs[n], expected[n]) for n in expected)

@@ -1,6 +1,6 @@
 """What each fold costs on the same trained model and data: naive rounding, the integer fold, the strided fold.
 
-for cost in compare_folds(model, example, calibration, test): print(cost.fold, cost.codes_differing, cost.sqnr_db, cost.accuracy)
+for cost in compare_folds(model, example, calibration, test): print(cost.fold, cost.codes_differing, cost.sqnr_db)
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,28 +16,32 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
+from calib.grid import Grid
 from calib.initialization.first_grids import inputs
 from calib.workers import workers
-from lsq_export.graph.build import attribute, is_marker
+from lsq_export.graph import lockstep
 from lsq_export.graph.capture import capture
-from lsq_export.graph.evaluate import evaluate, portions_of
+from lsq_export.graph.evaluate import portions_of
+from lsq_export.graph.grids import grid_of, movers_passed
+from lsq_export.graph.lockstep import Made
+from lsq_export.graph.read import attribute, is_marker
 from lsq_export.rewrite.fold import Folded, prepare_fold
-from lsq_export.rewrite.folding.clamps import grid_of, movers_passed
 
+from .agreement import Agreement
+from .batches import checked_batches
 from .parity import finite
-from .trained_layers import behind, first_code, trained_codes
-from .verify_tools import Agreement, pairs
+from .trained_grid import codes_after, first_code, trained_codes
 
 COMPARED = 16 * 3 * 224**2  # numbers in the images of an export that its folds are compared on, 8 images at least
 FOLDS = ("naive", "integer", "strided")
-TrainedCodes: TypeAlias = tuple[str, float, np.ndarray]  # quantizer, offset of code 0, codes counted from 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FoldCost:
     """The folded model (float64) against the trained one, both running freely from the same images.
 
-    codes_differing: fraction of the codes of all learned activation quantizers. accuracy: None without targets.
+    codes_differing: share of the codes of all learned activation quantizers. accuracy: None without targets.
+    bias_correction: whether biases were corrected.
     """
 
     fold: str
@@ -50,8 +54,8 @@ class FoldCost:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; an infinite SQNR is None."""
-        found: dict[str, Any] = finite(asdict(self))
-        return found
+        plain: dict[str, Any] = finite(asdict(self))
+        return plain
 
 
 def compare_folds(
@@ -63,18 +67,20 @@ def compare_folds(
     bias_correction: bool = False,
     progress: Callable[[str], None] = lambda fold: None,
 ) -> list[FoldCost]:
-    """calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them.
+    """Fold a trained model in every way, and compare each with it.
+
+    calibration, batches: as for `export` and `verify`; both are kept in memory, since every fold reads them.
     bias_correction: every fold also with biases corrected on all calibration images. progress(fold): after each fold of
-    each batch."""
+    each batch. Errors (QuantizationError): as those two, and no batches.
+    """
     captured = capture(model, example_input)
     images = [x.float() for x in inputs(calibration, torch.device("cpu"))]
-    test = list(pairs(batches, captured.model.graph))
+    test = list(checked_batches(batches, captured.model.graph))
     if not test:
         raise QuantizationError("there is nothing to compare on: the batches are empty")
     place = prepare_fold(captured, images)
-    return fold_costs(
-        [place(how, on) for how in FOLDS for on in ([(), images] if bias_correction else [()])], test, progress
-    )
+    corrections = [(), images] if bias_correction else [()]
+    return fold_costs([place(how, on) for how in FOLDS for on in corrections], test, progress)
 
 
 def fold_costs(
@@ -83,11 +89,12 @@ def fold_costs(
     progress: Callable[[str], None] = lambda fold: None,
 ) -> list[FoldCost]:
     """Of several folds of one trained model. test: (inputs [N, …], classes [N] or None)."""
+    trained = _Trained(folds[0].trained.graph)
     costs = [_Cost(folded) for folded in folds]
     with workers() as together:
         for x, classes in test:
-            expected, trained = _codes_of_trained(folds[0].trained.graph, x)
-            together(partial(cost.add, x, expected, trained, classes) for cost in costs)
+            outputs, codes = trained.outputs_and_codes(x)
+            together(partial(cost.add, x, outputs, codes, classes) for cost in costs)
             for cost in costs:
                 progress(cost.folded.how)
     return [cost.result() for cost in costs]
@@ -110,11 +117,41 @@ def costs_of_folds(names: Sequence[str], images: torch.Tensor, place: Callable[[
 
 
 def _entry(cost: FoldCost, images: int) -> dict[str, Any]:
-    return {
-        "fold": cost.fold,
-        "images": images,
-        **{key: cost.to_dict()[key] for key in ("codes_differing", "sqnr_db", "top1_agreement")},
-    }
+    plain = cost.to_dict()
+    shown = {key: plain[key] for key in ("codes_differing", "sqnr_db", "top1_agreement")}
+    return {"fold": cost.fold, "images": images, **shown}
+
+
+@dataclass(frozen=True)
+class _TrainedCodes:
+    """Codes of one use of a quantizer of the trained model, counted from 0. offset: the value of that 0."""
+
+    quantizer: str
+    offset: float
+    codes: np.ndarray
+
+
+class _Trained:
+    """The trained graph and the grids of its quantizers."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._grids: dict[str, tuple[str, Grid]] = {
+            str(node.outputs[0].name): (attribute(node, "quantizer"), grid_of(node).unsigned())
+            for node in graph
+            if is_marker(node)
+        }
+
+    def outputs_and_codes(self, x: torch.Tensor) -> tuple[list[np.ndarray], list[_TrainedCodes]]:
+        """Outputs, and the codes of every use of an activation quantizer, in the order of the graph."""
+        codes: list[_TrainedCodes] = []
+
+        def note(made: Made) -> None:
+            quantizer, grid = self._grids[made.name]
+            codes.append(_TrainedCodes(quantizer, grid.offset, grid.codes(made.value).numpy()))
+
+        outputs = lockstep.run(self._graph, x, dict.fromkeys(self._grids, note))
+        return [v.numpy() for v in outputs], codes
 
 
 @dataclass
@@ -127,52 +164,34 @@ class _Cost:
     compared: int = 0
 
     def add(
-        self, x: torch.Tensor, expected: list[np.ndarray], trained: Sequence[TrainedCodes], classes: np.ndarray | None
+        self,
+        x: torch.Tensor,
+        expected: Sequence[np.ndarray],
+        trained: Sequence[_TrainedCodes],
+        classes: np.ndarray | None,
     ) -> None:
+        """One batch. expected, trained: outputs and codes of the trained model."""
+        graph = self.folded.model.graph
         learned = {d.name: d for d in self.folded.tensors if d.kind == "activation"}
-        found, codes = _values_of(self.folded.model.graph, x, {d.codes for d in self.folded.tensors})
-        self.agreement.add(found, expected, classes)
-        for name, grid_offset, wanted in trained:
-            decision = learned[name]
-            raw = behind(codes[decision.codes], movers_passed(self.folded.model.graph, name), decision)
-            mine, first = trained_codes(decision, raw, grid_offset), first_code(decision, grid_offset)
-            known = ~np.isnan(mine)
-            self.differing += int((mine != wanted.clip(first, first + decision.levels - 1))[known].sum())
+        outputs, codes = lockstep.keep(graph, x, {d.codes for d in learned.values()})
+        self.agreement.add([v.numpy() for v in outputs], expected, classes)
+        for use in trained:
+            decision = learned[use.quantizer]
+            container = codes_after(movers_passed(graph, decision.name), codes[decision.codes].numpy(), decision)
+            ours, first = trained_codes(decision, container, use.offset), first_code(decision, use.offset)
+            reachable = use.codes.clip(first, first + decision.levels - 1)
+            known = ~np.isnan(ours)
+            self.differing += int((ours != reachable)[known].sum())
             self.compared += int(known.sum())
 
     def result(self) -> FoldCost:
-        seen = self.agreement
+        """What was counted so far."""
         return FoldCost(
-            self.folded.how,
-            self.differing / max(1, self.compared),
-            seen.sqnr_db,
-            seen.top1,
-            seen.accuracy,
-            seen.expected_accuracy,
-            bool(self.folded.corrections),
+            fold=self.folded.how,
+            codes_differing=self.differing / max(1, self.compared),
+            sqnr_db=self.agreement.sqnr_db,
+            top1_agreement=self.agreement.top1,
+            accuracy=self.agreement.accuracy,
+            trained_accuracy=self.agreement.expected_accuracy,
+            bias_correction=bool(self.folded.corrections),
         )
-
-
-def _codes_of_trained(graph: ir.Graph, x: torch.Tensor) -> tuple[list[np.ndarray], list[TrainedCodes]]:
-    """Outputs, and the codes of every use of an activation quantizer, in order."""
-    grids = {str(n.outputs[0].name): (attribute(n, "quantizer"), grid_of(n).unsigned()) for n in graph if is_marker(n)}
-    found: list[TrainedCodes] = []
-
-    def see(name: str, value: torch.Tensor) -> None:
-        if name in grids:
-            quantizer, grid = grids[name]
-            found.append((quantizer, grid.offset, grid.codes(value).numpy()))
-
-    outputs = evaluate(graph, x, on_value=see)
-    return [v.numpy() for v in outputs], found
-
-
-def _values_of(graph: ir.Graph, x: torch.Tensor, names: set[str]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    kept: dict[str, np.ndarray] = {}
-
-    def see(name: str, value: torch.Tensor) -> None:
-        if name in names:
-            kept[name] = value.numpy()
-
-    outputs = evaluate(graph, x, on_value=see)
-    return [v.numpy() for v in outputs], kept

@@ -1,12 +1,14 @@
 """Float islands under verification: the integers around them are held to the bit, what they compute themselves to
 float32 rounding.
 
-Each session's own codes behind an island take the place of the reference's, so that a tie which its float32 functions
-round the other way does not spread: every other tensor must then equal the integer reference exactly."""
+Each session's own codes after an island take the place of the reference's, so that a tie which its float32 functions
+round the other way does not spread: every other tensor must then equal the integer reference exactly.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -15,14 +17,15 @@ import onnx_ir as ir
 from lsq_export import integer
 from lsq_export.graph.islands import Island, is_island, islands
 
-from .parity import IslandParity
+from .layer_parity import IslandParity
+from .tally import NOT_A_CODE
 
 
 class IslandCheck:
     """The islands of a folded graph while the batches go by; without islands there is nothing to do."""
 
     def __init__(self, folded: ir.Graph, reference: onnx.ModelProto) -> None:
-        self._islands: dict[str, list[Island]] = {}
+        self._islands: dict[str, list[Island]] = {}  # by the tensor of codes that they make
         for island in islands(folded):
             for codes in island.codes:
                 self._islands.setdefault(codes, []).append(island)
@@ -38,42 +41,46 @@ class IslandCheck:
         return list(self._islands)
 
     def expected(
-        self, x: np.ndarray, codes: dict[str, np.ndarray], found: dict[str, np.ndarray]
+        self, x: np.ndarray, reference: dict[str, np.ndarray], session: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """The reference's tensors for what a session found behind its islands. codes: the reference's own."""
+        """The reference's tensors on the codes that a session has after its islands.
+
+        x: the input [N, …]. reference: the reference's own tensors for it. session: the session's.
+        """
         if not self._islands:
-            return codes
-        given = {name: found[name] for name in self._islands}
-        made: dict[str, np.ndarray] = {}
+            return reference
+        given = {name: session[name] for name in self._islands}
+        computed: dict[str, np.ndarray] = {}
         tensors = integer.run(
-            self._reference, {self._reference.graph.input[0].name: x}, given=given, on_tensor=made.__setitem__
+            self._reference, {self._reference.graph.input[0].name: x}, given=given, on_tensor=computed.__setitem__
         )
         for name, value in given.items():
-            self._count(name, value, made[name])
+            self._count(name, value, computed[name])
+        return self.outside(tensors)
+
+    def outside(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Without the float tensors inside islands."""
         return {name: value for name, value in tensors.items() if name not in self._inside}
 
-    def outside(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Without the float tensors inside islands."""
-        return {name: value for name, value in found.items() if name not in self._inside}
-
-    def _count(self, name: str, found: np.ndarray, expected: np.ndarray) -> None:
+    def _count(self, name: str, codes: np.ndarray, expected: np.ndarray) -> None:
         self._elements[name] += expected.size
-        if found.shape != expected.shape:
+        if codes.shape != expected.shape:
             self._differing[name] += expected.size
-            self._largest[name] = 256
+            self._largest[name] = NOT_A_CODE
             return
-        difference = np.abs(found.astype(np.int64) - expected)
+        difference = np.abs(codes.astype(np.int64) - expected)
         self._differing[name] += int((difference != 0).sum())
         self._largest[name] = max(self._largest.get(name, 0), int(difference.max(initial=0)))
 
     def result(self) -> tuple[IslandParity, ...]:
+        """One entry for each tensor of codes that islands make."""
         return tuple(
             IslandParity(
-                codes,
-                tuple(f"{island.name} ({island.operator})" for island in found),
-                self._elements[codes],
-                self._differing[codes],
-                self._largest.get(codes, 0),
+                codes=codes,
+                operators=tuple(f"{island.name} ({island.operator})" for island in makers),
+                elements=self._elements[codes],
+                differing=self._differing[codes],
+                largest=self._largest.get(codes, 0),
             )
-            for codes, found in self._islands.items()
+            for codes, makers in self._islands.items()
         )

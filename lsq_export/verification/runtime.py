@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 
 LEVELS: Mapping[str, ort.GraphOptimizationLevel] = {
     "default": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -19,29 +19,22 @@ LEVELS: Mapping[str, ort.GraphOptimizationLevel] = {
 
 
 class Session:
-    """An ONNX Runtime CPU session. run(x) gives {name: array} of the model's outputs, or of `tensors` beside them."""
+    """An ONNX Runtime CPU session. run(x) gives {name: array} of the model's outputs, and of `tensors` besides."""
 
     def __init__(
-        self, proto: onnx.ModelProto, level: str = "default", tensors: list[str] | None = None, what: str = "model"
+        self, proto: onnx.ModelProto, level: str = "default", tensors: Sequence[str] = (), what: str = "model"
     ) -> None:
         options = ort.SessionOptions()
         options.graph_optimization_level = LEVELS[level]
         options.log_severity_level = 4  # what fails is raised
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
-        if tensors:
-            wider = onnx.ModelProto()
-            wider.CopyFrom(proto)
-            present = {output.name for output in proto.graph.output}
-            wider.graph.output.extend(
-                onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present
-            )
-            proto = wider
+        content = (_with_outputs(proto, tensors) if tensors else proto).SerializeToString()
         self.what = what
         try:
-            self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise QuantizationError(
-                f"{what}: ONNX Runtime {ort.__version__} cannot load it ({' '.join(str(error).split())})"
+                f"{what}: ONNX Runtime {ort.__version__} cannot load it ({one_line(error)})"
             ) from error
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
@@ -50,25 +43,31 @@ class Session:
         """x: float32 [N, …]."""
         try:
             return dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))
-        except Exception as error:
+        except Exception as error:  # see above
             raise QuantizationError(
-                f"{self.what}: ONNX Runtime {ort.__version__} cannot run it ({' '.join(str(error).split())})"
+                f"{self.what}: ONNX Runtime {ort.__version__} cannot run it ({one_line(error)})"
             ) from error
 
 
-def integer_tensors(proto: onnx.ModelProto) -> list[str]:
-    """Outputs of all nodes of a qoperator file:
+def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """A copy with those tensors among its outputs."""
+    wider = onnx.ModelProto()
+    wider.CopyFrom(proto)
+    present = {output.name for output in proto.graph.output}
+    wider.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present)
+    return wider
 
-    every tensor that ONNX Runtime and the integer reference must agree on.
-    """
+
+def integer_tensors(proto: onnx.ModelProto) -> list[str]:
+    """Outputs of all nodes of a qoperator file, on which ONNX Runtime and the integer reference must agree."""
     return [name for node in proto.graph.node for name in node.output if name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Readable:
-    """A tensor of codes that ONNX Runtime shows as the values of a DequantizeLinear behind it:
+    """A tensor of codes that ONNX Runtime shows as the values of a DequantizeLinear after it.
 
-    not every container can leave a session.
+    Not every container can leave a session. values: the tensor of values.
     """
 
     values: str
@@ -76,15 +75,17 @@ class Readable:
     zero_point: int
 
     def codes(self, values: np.ndarray) -> np.ndarray:
-        return np.rint(values / np.float32(self.scale)).astype(np.int32) + self.zero_point
+        """int32, of the values [N, …]."""
+        return np.asarray(np.rint(values / np.float32(self.scale)).astype(np.int32) + self.zero_point)
 
 
 def readable_codes(proto: onnx.ModelProto) -> dict[str, Readable]:
     """{tensor of codes: how to read it} of a qdq file: the activations, as far as a DequantizeLinear reads them."""
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-    found = {}
+    readable: dict[str, Readable] = {}
     for node in proto.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] not in constants and node.input[0] not in found:
+        codes = node.input[0] if node.op_type == "DequantizeLinear" else None
+        if codes is not None and codes not in constants and codes not in readable:
             scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
-            found[node.input[0]] = Readable(node.output[0], float(scale), int(zero_point))
-    return found
+            readable[codes] = Readable(values=node.output[0], scale=float(scale), zero_point=int(zero_point))
+    return readable

@@ -7,29 +7,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .parity import LayerParity
+from .layer_parity import LayerParity
+from .reasons import Reason
 
 NOT_A_CODE = 256  # the difference that counts for every element of a tensor of another shape, and for larger ones
 
 
 @dataclass
 class Tally:
-    """elements: compared so far.
-
-    outside: codes that are none of the grid's. The counters are those of `LayerParity`.
-    """
+    """What was counted so far of one tensor; the fields are those of `LayerParity`."""
 
     elements: int = 0
     outside: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[Reason] = field(default_factory=Counter)
 
     def add(self, differences: np.ndarray) -> None:
         """differences: of every element that was compared, in codes, rounded here; NaN is no code."""
         self.elements += differences.size
-        found = np.nan_to_num(differences[differences != 0], nan=NOT_A_CODE).clip(-NOT_A_CODE, NOT_A_CODE)
-        steps, counts = np.unique(np.rint(found).astype(np.int64), return_counts=True)
+        nonzero = np.nan_to_num(differences[differences != 0], nan=NOT_A_CODE).clip(-NOT_A_CODE, NOT_A_CODE)
+        steps, counts = np.unique(np.rint(nonzero).astype(np.int64), return_counts=True)
         self.histogram.update({int(s): int(c) for s, c in zip(steps, counts, strict=True) if s})
+
+    def add_equal(self, elements: int) -> None:
+        """So many elements were compared, and none of them differs."""
+        self.elements += elements
 
     def add_other_shape(self, elements: int) -> None:
         """There is nothing to compare so many elements with."""
@@ -37,14 +39,13 @@ class Tally:
         self.histogram[NOT_A_CODE] += elements
 
     def result(self, name: str) -> LayerParity:
-        histogram, reasons = dict(self.histogram), {reason: count for reason, count in self.reasons.items() if count}
-        largest = max(map(abs, histogram), default=0)
+        """What was counted, for the tensor of that name."""
         return LayerParity(
-            name,
-            self.elements,
-            sum(histogram.values()) / max(1, self.elements),
-            largest,
-            histogram,
-            reasons,
-            self.outside,
+            name=name,
+            elements=self.elements,
+            differing=sum(self.histogram.values()) / max(1, self.elements),
+            largest=max(map(abs, self.histogram), default=0),
+            histogram=dict(self.histogram),
+            reasons={reason: count for reason, count in self.reasons.items() if count},
+            outside=self.outside,
         )

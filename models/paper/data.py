@@ -1,7 +1,8 @@
 """What the tables are measured on: digits made hard, or a folder of images, both with inputs in 0 … 1.
 
 The inputs are not negative because configuration 1 has no negative codes: with the mean subtracted, LSQ would lose half
-of each image in the first layer, and a comparison with LSQ+ would measure that."""
+of each image in the first layer, and a comparison with LSQ+ would measure that.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +29,9 @@ def hard_digits(hard: HardDigits) -> Dataset:
     mean, std = (torch.tensor(data.preprocessing[key]).reshape(-1, 1, 1) for key in ("mean", "std"))
 
     def spoil(x: torch.Tensor) -> torch.Tensor:
-        moved = shift(x * std + mean, hard.shift, draw_moves(len(x), hard.shift, generator))
-        noise = hard.noise * torch.randn(
-            len(x), 1, *x.shape[2:], generator=generator
-        )  # the same in all channels: the images are gray
-        return (moved + noise).clamp(0.0, 1.0)
+        shifted = shift(x * std + mean, hard.shift, draw_moves(len(x), hard.shift, generator))
+        noise = torch.randn(len(x), 1, *x.shape[2:], generator=generator)  # the same in all channels: images are gray
+        return (shifted + hard.noise * noise).clamp(0.0, 1.0)
 
     copies = torch.cat([spoil(test.x) for _ in range(hard.test_copies)])
     return replace(

@@ -1,8 +1,9 @@
-"""What the first grids do to a float model's activations, before any training: size of the steps, squared error,
-channels that are lost.
+"""What the first grids do to a float model's activations, before any training.
 
-A grid belongs to a whole tensor: the least squared error is mostly that of the channels with large values, and a
-channel with small ones may end up on one code, where the layer behind sees nothing of it."""
+That is: the size of the steps, the squared error, and the channels that are lost. A grid belongs to a whole tensor: the
+least squared error is mostly that of the channels with large values, and a channel with small ones may end up on one
+code, where the next layer sees nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from .grids_file import FirstGrids, GridsFile
 from .plan import Run, Settings, starts
 from .runs import commit, first_model, versions
 
-SEED = 0  # of the runs whose calibration batches are taken
+SEED = 0  # that of the runs whose calibration batches are taken
 
 
 class LayerUse:
@@ -64,7 +65,7 @@ def measure_all(
     directory: Path,
     show: Callable[[str], None] = lambda text: None,
 ) -> GridsFile:
-    """Each network at W`bits`A`bits`, each of its starts, on the float model in `directory`.
+    """Measure each network at W`bits`A`bits` from each of its starts, on the float model in `directory`.
 
     show: called after each with what was done.
     """
@@ -82,9 +83,18 @@ def measure(run: Run, settings: Settings, directory: Path) -> FirstGrids:
     """The first grids of a run, on the calibration batches that they were made from, as they are in the float model."""
     model, calibration = first_model(run, settings, directory)
     uses = look(model, calibration)
-    found = [(*numbers, use.constant) for use in uses.values() if (numbers := use.step_and_error) is not None]
-    step, error, constant = (fmean(column) for column in zip(*found, strict=True))
-    return FirstGrids(run.network, run.bits, run.configuration, run.init, len(found), step, error, constant)
+    layers = [(*numbers, use.constant) for use in uses.values() if (numbers := use.step_and_error) is not None]
+    step, error, constant = (fmean(column) for column in zip(*layers, strict=True))
+    return FirstGrids(
+        network=run.network,
+        bits=run.bits,
+        configuration=run.configuration,
+        init=run.init,
+        layers=len(layers),
+        step=step,
+        error=error,
+        constant=constant,
+    )
 
 
 def look(model: nn.Module, batches: Iterable[Any]) -> dict[str, LayerUse]:

@@ -1,6 +1,6 @@
-"""The file of first grids:
+"""The file of first grids: what each initialization makes of a float model's activations.
 
-what each initialization makes of a float model's activations. `first_grids` measures it, RESULTS.md shows it.
+`first_grids` measures it, RESULTS.md shows it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from .plan import INITS, Settings
 NAME = "first-grids.json"  # beside the record in models/results
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FirstGrids:
-    """Of one configuration and initialization; means over the `layers`: activation quantizers with inputs of four
-    dimensions that vary.
+    """The first grids of one configuration and initialization, as means over layers.
 
-    step: s in units of the tensor's σ. error: squared error of x̂ in units of the tensor's variance. constant: share
-    (0-1) of channels that vary in float and have one code only."""
+    layers     how many: activation quantizers with inputs of four dimensions that vary
+    step       s in units of the tensor's σ
+    error      squared error of x̂ in units of the tensor's variance
+    constant   share (0-1) of channels that vary in float and have one code only
+    """
 
     network: str
     bits: int
@@ -51,7 +53,7 @@ class GridsFile:
         return asdict(self)
 
     def write(self, path: Path) -> None:
-        """Errors (QuantizationError): the file cannot be written."""
+        """Write the file. Errors (QuantizationError): it cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as unfinished:
@@ -61,7 +63,7 @@ class GridsFile:
 
 
 def read(path: Path) -> GridsFile:
-    """The opposite of `GridsFile.write`.
+    """The inverse of `GridsFile.write`.
 
     Errors (QuantizationError): the file cannot be read, or is another kind of file.
     """
@@ -69,7 +71,7 @@ def read(path: Path) -> GridsFile:
         values = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(FirstGrids(**row) for row in values["rows"])
         settings = {network: Settings.from_dict(each) for network, each in values["settings"].items()}
-        found = GridsFile(**{**values, "rows": rows, "settings": settings})
+        file = GridsFile(**{**values, "rows": rows, "settings": settings})
         if not all(math.isfinite(number) for row in rows for number in (row.step, row.error, row.constant)):
             raise ValueError("numbers that are not finite")
         if unknown := {row.init for row in rows} - set(INITS):
@@ -82,12 +84,12 @@ def read(path: Path) -> GridsFile:
         raise QuantizationError(
             f"{path} holds no first grids ({error}): make it again with `python -m models.first_grids --out {path}`"
         ) from error
-    return found
+    return file
 
 
-def check_settings(found: GridsFile, settings: dict[str, Settings]) -> None:
-    """Errors (QuantizationError): a network whose runs were made with other settings than its first grids."""
-    for network, each in found.settings.items():
+def check_settings(file: GridsFile, settings: dict[str, Settings]) -> None:
+    """Check that first grids and runs have the same settings. Errors (QuantizationError): a network with other ones."""
+    for network, each in file.settings.items():
         if settings.get(network, each) != each:
             change = f"the first grids of {network} were measured with other settings than its runs"
             raise QuantizationError(f"{change}: measure them again, or remove {NAME}")

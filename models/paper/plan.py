@@ -1,7 +1,8 @@
 """Which runs the tables consist of, and the settings of each network.
 
 Table 1: each configuration at each width. Table 2: configuration 4 at W2A2 from each initialization. Table 3:
-configurations 2 to 4 at W3A3 from LSQ's initialization and from LSQ+'s. What several need is run once."""
+configurations 2 to 4 at W3A3 from LSQ's initialization and from LSQ+'s. What several tables need is run once.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +24,14 @@ INIT_NAMES = {"minmax": "min-max", "lsq": "LSQ", "mse": "LSQ+"}
 TABLE_2 = ("4", 2)  # configuration and width of the second table
 TABLE_3 = (("2", "3", "4"), 3)  # configurations and width of the third
 TABLE_3_INITS = ("lsq", "mse")
-FIRST_GRIDS = (
-    ("1s", "lsq"),
-    ("1s", "mse"),
-    ("2", "lsq"),
-    ("2", "mse"),
-    ("3", "lsq"),
-    ("3", "mse"),
-    ("4", "lsq"),
-    ("4", "mse"),
-    ("4", "minmax"),
-)
+# (configuration, initialization) of the first grids that are looked at
+FIRST_GRIDS = (*((name, init) for name in ("1s", "2", "3", "4") for init in TABLE_3_INITS), ("4", "minmax"))
 TABLES = ("table1", "table2", "table3")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A row of table 1: the grid of activations and where scales and offsets start.
+    """A row of table 1: the grid of activations, and where scales and offsets start.
 
     signed_inputs: layers whose inputs go below what Swish can give (linear bottlenecks) get signed codes all the same.
     """
@@ -51,7 +43,7 @@ class Configuration:
 
     @property
     def description(self) -> str:
-        """For the tables."""
+        """How the tables describe it."""
         return f"{self.grid_description}; {INIT_NAMES[self.init]} initialization"
 
     @property
@@ -90,7 +82,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Phase:
-    """Of one training, as in `lsq_export.training.fit.Recipe`. The rest is that of the recipes there."""
+    """Settings of one training, as in `lsq_export.training.fit.Recipe`. The rest is that of the recipes there."""
 
     epochs: int
     lr: float
@@ -100,11 +92,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything besides a `Run` that decides its result. data: "digits" or "imagefolder:DIR". hard: how digits are
-    made hard; None for a folder.
+    """Everything besides a `Run` that decides its result.
 
-    phase: the low-bit training. init_batches: its batches that scales and offsets start from. float_seed: of the one
-    float model of the network. norm_eps: ε of the batch norms, in float and low-bit training; None: PyTorch's 1e-5."""
+    phase          the low-bit training
+    data           "digits" or "imagefolder:DIR"
+    hard           how digits are made hard; None for a folder
+    init_batches   how many training batches scales and offsets start from
+    float_seed     seed of the one float model of the network
+    norm_eps       ε of the batch norms, in float and low-bit training; None: PyTorch's 1e-5
+    """
 
     phase: Phase
     data: str = "digits"
@@ -122,7 +118,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """The opposite of to_dict.
+        """The inverse of to_dict.
 
         Errors (TypeError, KeyError): missing (but for norm_eps, which early records do not have) or unknown names.
         """
@@ -140,10 +136,10 @@ class Settings:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-# Of the committed tables: small enough for two cores, long enough that W4A4 learns; the same for all configurations and
-# initializations. Swish networks: with PyTorch's ε of 1e-5 EfficientNet-B0 had gradient norms in the hundreds and W4A4
-# stayed near guessing, at 16 and at 24 pixels; with 1e-2 it learned. Probably channels that coarse codes make constant:
-# their batch norm passes gradients on up to 1/√ε times as large.
+# Settings of the committed tables: small enough for two cores, long enough that W4A4 learns; the same for all
+# configurations and initializations. Swish networks: with PyTorch's ε of 1e-5 EfficientNet-B0 had gradient norms in the
+# hundreds, and W4A4 stayed near guessing, at 16 and at 24 pixels; with 1e-2 it learned. The cause is probably channels
+# that coarse codes make constant: their batch norm passes gradients on up to 1/√ε times as large.
 _RESNET = Settings(phase=Phase(epochs=3, lr=0.03, batch_size=32, clip_norm=1.0))
 _SWISH = Settings(
     phase=Phase(epochs=10, lr=0.03, batch_size=32, clip_norm=3.0),
@@ -159,28 +155,26 @@ def settings_of(network: str) -> Settings:
 
 
 def plan(networks: Sequence[str] = NETWORKS, seeds: int = 5, only: Iterable[str] = TABLES) -> tuple[Run, ...]:
-    """All runs, the first seed of every cell before the second one of any, so that an unfinished record is balanced.
+    """All runs: the first seed of every cell comes before the second one of any, so an unfinished record is balanced.
 
-    `only`: these tables.
+    only: the runs of these tables.
     """
     if seeds < 1:
         raise QuantizationError(f"the number of seeds is {seeds}: use 1 or more")
-    wanted = set(only)
+    tables = set(only)
     runs: dict[Run, None] = {}  # an ordered set
     for seed in range(seeds):
         for network in networks:
-            if "table2" in wanted:
+            if "table2" in tables:
                 configuration, bits = TABLE_2
                 runs.update(dict.fromkeys(Run(network, bits, configuration, init, seed) for init in INITS))
-            if "table1" in wanted:
-                runs.update(
-                    dict.fromkeys(Run(network, bits, c.name, c.init, seed) for bits in BITS for c in rows(network))
-                )
-            if "table3" in wanted:
+            if "table1" in tables:
+                cells = ((bits, row) for bits in BITS for row in rows(network))
+                runs.update(dict.fromkeys(Run(network, bits, row.name, row.init, seed) for bits, row in cells))
+            if "table3" in tables:
                 names, bits = TABLE_3
-                runs.update(
-                    dict.fromkeys(Run(network, bits, name, init, seed) for name in names for init in TABLE_3_INITS)
-                )
+                pairs = ((name, init) for name in names for init in TABLE_3_INITS)
+                runs.update(dict.fromkeys(Run(network, bits, name, init, seed) for name, init in pairs))
     return tuple(runs)
 
 

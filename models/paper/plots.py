@@ -19,11 +19,13 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+MARKER: Any = {"marker": "o", "markersize": 3, "linewidth": 1, "capsize": 2}
 
 
 def draw(results: Sequence[Result]) -> dict[str, bytes]:
-    """{file name: SVG}: accuracy over width for each configuration, and the accuracy of each run for each
-    initialization.
+    """{file name: SVG} of two plots.
+
+    Accuracy over width for each configuration, and the accuracy of each run for each initialization.
     """
     try:
         from matplotlib import rc_context
@@ -43,25 +45,16 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
 
 
 def _configurations(axis: Any, results: Sequence[Result], network: str) -> None:
-    """Mean over seeds with the standard deviation as a bar, and the float accuracy as a line;
+    """Draw the mean over seeds with the standard deviation as a bar, and the float accuracy as a line.
 
-    the configurations lie a little beside each other.
+    The configurations lie a little beside each other.
     """
     for i, (configuration, entries) in enumerate(zip(rows(network), table_1(results, network), strict=True)):
-        found = [(entry.bits + 0.06 * (i - 2), entry.trained) for entry in entries if entry.trained is not None]
-        if found:
-            x, estimates = zip(*found, strict=True)
-            errors = [100 * (e.std or 0.0) for e in estimates]
-            axis.errorbar(
-                x,
-                [100 * e.mean for e in estimates],
-                errors,
-                marker="o",
-                markersize=3,
-                linewidth=1,
-                capsize=2,
-                label=configuration.name,
-            )
+        points = [(entry.bits + 0.06 * (i - 2), entry.trained) for entry in entries if entry.trained is not None]
+        if points:
+            x, estimates = zip(*points, strict=True)
+            means, errors = [100 * e.mean for e in estimates], [100 * (e.std or 0.0) for e in estimates]
+            axis.errorbar(x, means, errors, **MARKER, label=configuration.name)
     for value in sorted({r.float_accuracy for r in results if r.network == network}):
         axis.axhline(100 * value, color="0.6", linestyle="--", linewidth=0.8)
     axis.set_xticks(BITS, [f"W{bits}A{bits}" for bits in BITS])
@@ -71,16 +64,11 @@ def _configurations(axis: Any, results: Sequence[Result], network: str) -> None:
 
 
 def _initializations(axis: Any, results: Sequence[Result], network: str) -> None:
-    """One point a run."""
+    """Draw one point for each run."""
     for i, entry in enumerate(table_2(results, network)):
         values = () if entry.trained is None else entry.trained.values
-        axis.plot(
-            [i + 0.04 * (k - (len(values) - 1) / 2) for k in range(len(values))],
-            [100 * v for v in values],
-            "o",
-            markersize=4,
-            alpha=0.7,
-        )
+        x = [i + 0.04 * (k - (len(values) - 1) / 2) for k in range(len(values))]
+        axis.plot(x, [100 * v for v in values], "o", markersize=4, alpha=0.7)
     axis.set_xticks(range(len(INITS)), [INIT_NAMES[init] for init in INITS])
     axis.set_xlim(-0.5, len(INITS) - 0.5)
     axis.set_title(f"{network}, W{TABLE_2[1]}A{TABLE_2[1]}")

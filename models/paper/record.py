@@ -1,4 +1,4 @@
-"""The record: JSON lines, one a run. A killed series goes on behind the last whole line."""
+"""The record: JSON lines, one for each run. A killed series goes on after the last whole line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from lsq_export.files.json_lines import JsonLines
 from .plan import Run, Settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """Accuracies (top-1 on the test images, 0-1) of a run, and what it took.
 
-    float_accuracy: of the float model that it starts from. initialized, trained: of the low-bit model before and after
-    training. train_accuracy: on the training images, in the last epoch. diverged: why training stopped; `trained` is
-    then that of the last good epoch. seconds, cpu_seconds: wall time and processor time of the run, without the float
-    model. commit: None outside of git."""
+    float_accuracy         accuracy of the float model that it starts from
+    initialized, trained   accuracy of the low-bit model before and after training
+    train_accuracy         accuracy on the training images, in the last epoch
+    diverged               why training stopped; `trained` is then the accuracy of the last good epoch
+    seconds, cpu_seconds   wall time and processor time of the run, without the float model
+    commit                 None outside of git
+    """
 
     network: str
     bits: int
@@ -50,19 +53,23 @@ class Result:
 class Record:
     """The file of a series.
 
-    record = Record(Path("runs.jsonl"), {"resnet18": settings})     # a file with runs of resnet18 that were made with others is refused
-    todo = [run for run in plan() if run not in record.done]
-    record.append(result)
+        record = Record(Path("runs.jsonl"), {"resnet18": settings})
+        todo = [run for run in plan() if run not in record.done]
+        record.append(result)
+
+    A file with runs of resnet18 that were made with other settings is refused.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Settings] | None = None) -> None:
-        """settings: what the networks of the series are measured with; None: only read it. A last line that an
-        interruption cut is dropped.
+        """Read the file. A last line that an interruption cut is dropped.
+
+        settings: what the networks of the series are measured with; None: only read the file, which must exist.
 
         Errors (QuantizationError): no record (where one must exist), another kind of file, other settings, the same run
-        twice."""
+        twice.
+        """
         self.path = path
-        self._wanted = dict(settings or {})
+        self._expected = dict(settings or {})
         self._file = self._open(required=settings is None)
         self.results: list[Result] = []
         for number, line in enumerate(self._file.lines, 1):
@@ -102,12 +109,13 @@ class Record:
             ) from error
 
     def _add(self, result: Result, where: str) -> None:
-        wanted = self._wanted.setdefault(result.network, result.settings)
-        if result.settings != wanted:
-            change = (
-                f"the settings of {result.network} differ ({_differences(result.settings.to_dict(), wanted.to_dict())})"
+        expected = self._expected.setdefault(result.network, result.settings)
+        if result.settings != expected:
+            differences = _differences(result.settings.to_dict(), expected.to_dict())
+            raise QuantizationError(
+                f"{where}: the settings of {result.network} differ ({differences}): give another file with --record, "
+                "or the same settings"
             )
-            raise QuantizationError(f"{where}: {change}: give another file with --record, or the same settings")
         if result.run in self.done:
             raise QuantizationError(f"{where}: {result.run} is there already; remove the line")
         self.results.append(result)
@@ -133,8 +141,7 @@ def _result(where: str, line: str) -> Result:
     return result
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    keys: Iterable[str] = dict.fromkeys([*found, *wanted])
-    return ", ".join(
-        f"{key}: {found.get(key)}, not {wanted.get(key)}" for key in keys if found.get(key) != wanted.get(key)
-    )
+def _differences(settings: dict[str, Any], expected: dict[str, Any]) -> str:
+    keys: Iterable[str] = dict.fromkeys([*settings, *expected])
+    pairs = ((key, settings.get(key), expected.get(key)) for key in keys)
+    return ", ".join(f"{key}: {value}, not {other}" for key, value, other in pairs if value != other)

@@ -1,7 +1,8 @@
 """One run: float model (one for each network, trained once and kept) -> prepare -> initialize -> QAT -> accuracy.
 
 The pieces are those of `lsq_export.training.job`, with two differences: the long test runs at the start and at the end,
-not after each epoch, and configuration 1s changes quantizers between prepare and initialize."""
+not after each epoch, and configuration 1s changes quantizers between prepare and initialize.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +28,13 @@ from lsq_export import __version__
 from lsq_export.bench.machine import processor
 from lsq_export.data.dataset import Batches, Dataset, TensorSplit
 from lsq_export.models import build
-from lsq_export.qat.prepare_model import QATConfig, prepare
+from lsq_export.qat.config import QATConfig
+from lsq_export.qat.prepare_model import prepare
 from lsq_export.qat.quantizer import Quantizer
 from lsq_export.training import checkpoint
 from lsq_export.training.fit import FINETUNE, PRETRAIN, Recipe, evaluate, finetune, pretrain
 from lsq_export.training.job import Job
+from lsq_export.training.predict import TEST_BATCH
 
 from .data import hard_digits, load_folder
 from .digits import HardDigits
@@ -39,8 +42,7 @@ from .plan import CONFIGURATIONS, Phase, Run, Settings
 from .record import Result
 
 SWISH_MIN = -0.2785  # x·sigmoid(x) >= -0.27846; a tensor that goes below is no output of Swish or ReLU
-TEST_BATCH = 256
-QUICK_TEST = 32  # images of the test after each epoch, which nothing depends on
+QUICK_TEST = 32  # images in the test after each epoch, which nothing depends on
 
 
 def device() -> str:
@@ -60,7 +62,7 @@ def float_path(network: str, settings: Settings, directory: Path) -> Path:
 
 
 def make_float(network: str, settings: Settings, directory: Path) -> None:
-    """Train the float model of a network, if it is not there yet. It appears whole or not at all."""
+    """Train the float model of a network, if it is not there yet. The file appears whole or not at all."""
     path = float_path(network, settings, directory)
     if path.exists():
         return
@@ -87,7 +89,10 @@ def make_float(network: str, settings: Settings, directory: Path) -> None:
 
 
 def measure(run: Run, settings: Settings, directory: Path) -> Result:
-    """Run it, from the float model in `directory`. Errors: KeyboardInterrupt, QuantizationError (data, float model)."""
+    """Do one run, from the float model in `directory`.
+
+    Errors: KeyboardInterrupt; QuantizationError (data, float model).
+    """
     wall, cpu = time.perf_counter(), time.process_time()
     data, place = load_data(settings.data, settings.hard, settings.image_size), device()
     _, float_accuracy = _float_model(run.network, settings, directory)
@@ -123,7 +128,7 @@ def measure(run: Run, settings: Settings, directory: Path) -> Result:
 def first_model(run: Run, settings: Settings, directory: Path) -> tuple[nn.Module, Batches]:
     """The low-bit model that training starts from, and the batches that its grids come from.
 
-    Errors: QuantizationError (data, float model).
+    Errors (QuantizationError): those of the data and of the float model.
     """
     data = load_data(settings.data, settings.hard, settings.image_size)
     float_model, _ = _float_model(run.network, settings, directory)
@@ -136,7 +141,7 @@ def first_model(run: Run, settings: Settings, directory: Path) -> tuple[nn.Modul
 
 
 def sign_inputs(model: nn.Module, batches: Iterable[Any]) -> list[str]:
-    """Configuration 1s: signed codes for the layers whose inputs go below SWISH_MIN.
+    """Give signed codes to the layers whose inputs go below SWISH_MIN (configuration 1s).
 
     Returns the names of their quantizers.
     """
@@ -146,9 +151,8 @@ def sign_inputs(model: nn.Module, batches: Iterable[Any]) -> list[str]:
         values = seen.get(name)
         if quantizer.kind == "activation" and isinstance(values, Observer) and values.min < SWISH_MIN:
             layer = model.get_submodule(name.removesuffix("input").removesuffix("."))
-            layer.input_quantizer = Quantizer.activation(
-                name, quantizer.bits, grid="signed-symmetric", device=quantizer.scale.device
-            )
+            device = quantizer.scale.device
+            layer.input_quantizer = Quantizer.activation(name, quantizer.bits, grid="signed-symmetric", device=device)
             signed.append(name)
     return signed
 
@@ -191,20 +195,17 @@ def _quick(data: Dataset) -> Dataset:
 def commit() -> str | None:
     """The commit of this checkout, with a + where files differ from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
+    how: Any = {"capture_output": True, "text": True, "check": True}
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], **how).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **how).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head + ("+" if changed else "")
+    return f"{head}+" if changed else f"{head}"
 
 
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """The versions of what computes."""
     return {"lsq_export": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 

@@ -35,8 +35,10 @@ def run_all(
 ) -> None:
     """Do the runs and write each into the record when it is done; float models lie in `float` beside the record.
 
-    show: called with what was done, once for each network (float model) and each run. Errors: those of a run; the runs
-    before it are recorded."""
+    show: called with what was done, once for each network (float model) and each run.
+
+    Errors: those of a run; the runs before it are recorded.
+    """
     directory = float_directory(record.path)
     networks = list(dict.fromkeys(run.network for run in todo))
     for network, _ in _each(partial(_make_float, settings=settings, directory=directory), networks, jobs):
@@ -53,9 +55,9 @@ def float_directory(record: Path) -> Path:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch computes on one thread inside this block:
+    """Have torch compute on one thread inside this block.
 
-    sums depend on the number of threads, and so do the networks trained with them.
+    Sums depend on the number of threads, and so do the networks trained with them.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -89,15 +91,14 @@ def _each(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> 
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise QuantizationError(
-            "a process of the series was killed (out of memory?): use fewer --jobs and start again; what is done is "
-            "kept"
+            "a process of the series was killed (out of memory?): use fewer --jobs and start again; what is done stays"
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _start() -> None:
-    """In each process: one thread, and an end when the parent is gone."""
+    """Prepare a process of the series: it has one thread, and ends when the parent is gone."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     assert parent is not None

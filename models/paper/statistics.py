@@ -12,7 +12,10 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds. std: of the sample (n - 1), None for one value. values in the order of the seeds."""
+    """A mean over seeds.
+
+    values: in the order of the seeds. std: that of the sample (n - 1); None for one value.
+    """
 
     values: tuple[float, ...]
 
@@ -30,9 +33,9 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % confidence interval of the mean, Student's t with n - 1 degrees of freedom:
+        """Half the width of the 95 % confidence interval of the mean; None for one value.
 
-        t·s/√n. None for one value.
+        It is t·s/√n, with Student's t for n - 1 degrees of freedom.
         """
         if self.std is None:
             return None
@@ -42,9 +45,9 @@ class Estimate:
 
 
 def f_test(first: Sequence[float], second: Sequence[float]) -> float:
-    """p-value of "the variance of `first` is not larger than that of `second`" (one-sided F test;
+    """p-value of "the variance of `first` is not larger than that of `second`", by a one-sided F test.
 
-    supposes normal values, two or more each).
+    It supposes normal values, two or more each.
     """
     from scipy import stats
 

@@ -1,11 +1,11 @@
-"""The three tables as rows of numbers, cells that were not measured included: for Markdown, JSON and plots alike."""
+"""The three tables as rows of numbers, with the cells that were not measured: for Markdown, JSON and plots alike."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .claims import Cell, cells, figure, guessing, paired
+from .claims import Cell, Runs, cells, figure, guessing, paired
 from .plan import BITS, INITS, NETWORKS, TABLE_2, TABLE_3, TABLE_3_INITS, rows
 from .record import Result
 from .statistics import Estimate
@@ -17,7 +17,7 @@ MISSING = "–"
 class Entry:
     """A cell of a table, over seeds.
 
-    float_difference: trained - float. None: no run. diverged: runs that stopped early.
+    float_difference: trained - float. diverged: how many runs stopped early. Estimates are None without a run.
     """
 
     network: str
@@ -53,7 +53,8 @@ class Comparison:
     """A configuration from LSQ's initialization and from LSQ+'s.
 
     difference: trained accuracy from LSQ+'s - that from LSQ's, of the seeds that both have; None: there is none.
-    guessing: neither learned anything."""
+    guessing: neither learned anything.
+    """
 
     lsq: Entry
     mse: Entry
@@ -75,48 +76,43 @@ class Comparison:
 
 
 def networks_of(results: Sequence[Result]) -> tuple[str, ...]:
-    """Those of the paper (measured or not), then others in the record."""
+    """The networks of the paper (measured or not), then others in the record."""
     return tuple(dict.fromkeys([*NETWORKS, *(r.network for r in results)]))
 
 
 def table_1(results: Sequence[Result], network: str) -> list[list[Entry]]:
     """One row a configuration, one column a width."""
-    found = cells(results)
-    return [[_entry(found, (network, bits, c.name, c.init)) for bits in BITS] for c in rows(network)]
+    runs = cells(results)
+    return [[_entry(runs, (network, bits, c.name, c.init)) for bits in BITS] for c in rows(network)]
 
 
 def table_2(results: Sequence[Result], network: str) -> list[Entry]:
     """One row an initialization."""
-    found, (configuration, bits) = cells(results), TABLE_2
-    return [_entry(found, (network, bits, configuration, init)) for init in INITS]
+    runs, (configuration, bits) = cells(results), TABLE_2
+    return [_entry(runs, (network, bits, configuration, init)) for init in INITS]
 
 
 def table_3(results: Sequence[Result], network: str) -> list[Comparison]:
     """One row a configuration."""
-    found, (names, bits) = cells(results), TABLE_3
-    return [_comparison(found, network, bits, name) for name in names]
+    runs, (names, bits) = cells(results), TABLE_3
+    return [_comparison(runs, network, bits, name) for name in names]
 
 
-def _comparison(found: dict[Cell, dict[int, Result]], network: str, bits: int, name: str) -> Comparison:
+def _comparison(runs: Runs, network: str, bits: int, name: str) -> Comparison:
     lsq, mse = ((network, bits, name, init) for init in TABLE_3_INITS)
-    differences = tuple(paired(found, mse, lsq).values())
+    differences = tuple(paired(runs, mse, lsq).values())
     difference = Estimate(differences) if differences else None
-    return Comparison(_entry(found, lsq), _entry(found, mse), difference, guessing(found, (lsq, mse)))
+    return Comparison(_entry(runs, lsq), _entry(runs, mse), difference, guessing(runs, (lsq, mse)))
 
 
-def _entry(found: dict[Cell, dict[int, Result]], cell: Cell) -> Entry:
-    runs = [run for _, run in sorted(found.get(cell, {}).items())]
-    if not runs:
+def _entry(runs: Runs, cell: Cell) -> Entry:
+    results = [result for _, result in sorted(runs.get(cell, {}).items())]
+    if not results:
         return Entry(*cell, None, None, None, 0)
-    trained = Estimate(tuple(r.trained for r in runs))
-    difference = Estimate(tuple(r.trained - r.float_accuracy for r in runs))
-    return Entry(
-        *cell,
-        trained,
-        difference,
-        Estimate(tuple(r.initialized for r in runs)),
-        sum(r.diverged is not None for r in runs),
-    )
+    trained = Estimate(tuple(r.trained for r in results))
+    difference = Estimate(tuple(r.trained - r.float_accuracy for r in results))
+    initialized = Estimate(tuple(r.initialized for r in results))
+    return Entry(*cell, trained, difference, initialized, sum(r.diverged is not None for r in results))
 
 
 def percent(estimate: Estimate | None, seeds: bool = True) -> str:

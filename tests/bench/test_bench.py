@@ -1,21 +1,24 @@
-"""bench: the models take turns in blocks;
+"""bench: the models take turns in blocks; bad input is named.
 
-bad input is named. The times themselves are not judged: the machine may be busy.
+The times themselves are not judged: the machine may be busy.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
-from lsq_export.bench import BenchResult, collect, compare, timing
+from lsq_export.bench import BenchResult, RunOptions, collect, compare, timing
 from lsq_export.bench.float_model import float_model_of
+from lsq_export.cli import cli
 from support.commands import invoke
 from support.exported import Exported
 
@@ -32,8 +35,10 @@ def model(shape: tuple[int | str, ...] = ("N", 4), element: int = TensorProto.FL
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
-def fast(models: dict[str, object], **options: object) -> BenchResult:
-    return compare(models, **{"runs": 7, "threads": 1, "warmup": 1, "pause": 0.0, **options})  # type: ignore[arg-type]
+def fast(models: dict[str, Any], baseline: str | None = None, **options: Any) -> BenchResult:
+    return compare(
+        models, RunOptions(**{"runs": 7, "threads": 1, "warmup": 1, "pause": 0.0, **options}), baseline=baseline
+    )
 
 
 def test_rows() -> None:
@@ -43,13 +48,14 @@ def test_rows() -> None:
     assert [r.runs for r in result.rows] == [7, 7] and [r.file_bytes for r in result.rows] == [len(a), len(b)]
     for row in result.rows:
         assert 0 < row.low_quartile_ms <= row.median_ms <= row.high_quartile_ms
-        assert row.ratio == row.median_ms / result.rows[0].median_ms
+        assert row.speedup == result.rows[0].median_ms / row.median_ms
     assert json.loads(json.dumps(result.to_dict()))["rows"][1]["name"] == "b"
 
 
 def test_baseline() -> None:
     result = fast({"a": model(), "b": model()}, baseline="b")
-    assert result.rows[1].ratio == 1.0
+    assert result.rows[1].speedup == 1.0
+    assert result.rows[0].speedup == result.rows[1].median_ms / result.rows[0].median_ms
 
 
 def test_blocks_alternate_and_begin_with_pause_and_warmup(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +67,7 @@ def test_blocks_alternate_and_begin_with_pause_and_warmup(monkeypatch: pytest.Mo
         return [float(len(blocks))] * runs
 
     monkeypatch.setattr(timing, "_block", fake)
-    compare({"a": model(), "b": model()}, runs=12, warmup=2, pause=0.5)
+    compare({"a": model(), "b": model()}, RunOptions(runs=12, warmup=2, pause=0.5))
     assert blocks == [(name, runs) for runs in (3, 3, 2, 2, 2) for name in "ab"]
 
 
@@ -96,7 +102,7 @@ def test_inputs_are_the_same_for_every_model_and_cover_both_signs() -> None:
         ({"a": model(element=TensorProto.INT64)}, {}, r"input 'x' is a tensor\(int64\)"),
     ],
 )
-def test_bad_input_is_named(models: dict[str, object], options: dict[str, object], says: str) -> None:
+def test_bad_input_is_named(models: dict[str, Any], options: dict[str, Any], says: str) -> None:
     with pytest.raises(QuantizationError, match=says):
         fast(models, **options)
 
@@ -108,12 +114,12 @@ def bundle(exported: Exported) -> Path:
 
 def test_collect(bundle: Path, tmp_path: Path) -> None:
     """Of a bundle: the float network, made from the trained one, first; of several paths: with the name of each."""
-    found = collect([bundle])
-    assert list(found) == ["float", "qdq", "qoperator"] and found["qdq"] == bundle / "qdq" / "model.onnx"
-    assert found["float"] == float_model_of(bundle)
+    models = collect([bundle])
+    assert list(models) == ["float", "qdq", "qoperator"] and models["qdq"] == bundle / "qdq" / "model.onnx"
+    assert models["float"] == float_model_of(bundle)
     file = bundle / "qdq" / "model.onnx"
     several = collect([bundle, file])
-    assert several == {f"{bundle}/{name}": source for name, source in found.items()} | {str(file): file}
+    assert several == {f"{bundle}/{name}": source for name, source in models.items()} | {str(file): file}
     (tmp_path / "empty").mkdir()
     with pytest.raises(QuantizationError, match="empty is no bundle"):
         collect([tmp_path / "empty"])
@@ -128,22 +134,17 @@ def test_a_directory_without_references_has_no_float_model(bundle: Path, tmp_pat
 def test_a_damaged_reference_is_named(exported: Exported, tmp_path: Path) -> None:
     directory = exported.copy(tmp_path).directory
     (directory / "reference" / "trained.onnx").write_bytes(b"junk")
-    result = invoke("bench", str(directory))
-    assert (
-        result.exit_code == 2
-        and result.stderr.count("\n") == 1
-        and "trained.onnx is not a readable ONNX file" in result.stderr
-    )
+    result = CliRunner().invoke(cli, ["bench", str(directory)])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "trained.onnx is not a readable ONNX file" in result.stderr
 
 
 def test_command(bundle: Path, tmp_path: Path) -> None:
     options = ["--runs", "3", "--pause", "0", "--threads", "1"]
     result = invoke("bench", str(bundle), *options, "--json", str(tmp_path / "b.json"))
     assert result.exit_code == 0, result.output
-    assert all(
-        word in result.stdout
-        for word in ("float", "qoperator", "baseline / it", "QLinearConv", "peak memory", "int8 peak")
-    )
+    for words in ("float", "qoperator", "baseline / it", "QLinearConv", "peak memory", "int8 peak"):
+        assert words in result.stdout
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert [r["name"] for r in rows] == ["float", "qdq", "qoperator"]
     assert rows[0]["file_bytes"] > rows[2]["file_bytes"] == (bundle / "qoperator" / "model.onnx").stat().st_size

@@ -33,10 +33,10 @@ def test_it_is_the_trained_network_with_low_bit_weights_and_float_activations(
     with torch.no_grad():
         expected = without_activation_grids(exported)(torch.from_numpy(exported.inputs)).numpy()
         trained = exported.model(torch.from_numpy(exported.inputs)).numpy()
-    (found,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"input": exported.inputs})
+    (y,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"input": exported.inputs})
     largest = np.abs(expected).max()
-    assert np.abs(found - expected).max() < 1e-5 * largest  # float32 sums in another order
-    assert np.abs(found - trained).max() > 0.01 * largest  # the grids of activations do something
+    assert np.abs(y - expected).max() < 1e-5 * largest  # float32 sums in another order
+    assert np.abs(y - trained).max() > 0.01 * largest  # the grids of activations do something
 
 
 def test_no_quantizer_is_left(exported: Exported, proto: onnx.ModelProto) -> None:

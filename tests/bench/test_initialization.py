@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from lsq_export.bench import initialization as init_speed
-from lsq_export.bench.initialization import measure
-from support.commands import invoke
+from lsq_export.bench import initialization, turns
+from lsq_export.bench.initialization import InitSettings, measure_initialization
+from lsq_export.cli import cli
 
 
 def test_rows_and_shares() -> None:
-    result = measure("tiny", batches=(1, 2), batch=4, size=32, images=1001, rounds=2, steps=2, threads=1)
+    settings = InitSettings(batches=(1, 2), batch=4, size=32, images=1001, rounds=2, steps=2, threads=1)
+    result = measure_initialization("tiny", settings)
     assert [(row.batches, row.weights) for row in result.rows] == [(1, "lsq+"), (1, "mse"), (2, "lsq+"), (2, "mse")]
     assert result.epoch_seconds == pytest.approx(result.step_ms / 1e3 * math.ceil(1001 / 4))
     for row in result.rows:
@@ -22,47 +26,36 @@ def test_rows_and_shares() -> None:
 
 
 def test_a_slow_initialization_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both clocks are those of the thing they name:
-
-    time that passes inside initialize is in seconds and not in the step.
-    """
+    """Both clocks are those of the thing they name: time inside initialize is in seconds, not in the step."""
     now = [0.0]
-    monkeypatch.setattr(init_speed.time, "perf_counter", lambda: now[0])
-    real = init_speed.initialize
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: now[0])
+    real = initialization.initialize
 
-    def slow(*arguments: object, **options: object) -> None:
-        real(*arguments, **options)  # type: ignore[arg-type]
+    def slow(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
         now[0] += 30
 
-    def steps(*arguments: object) -> list[float]:
-        now[0] += 7
-        return [9.0, 2.0, 2.0]
+    def step_maker(*arguments: object) -> Callable[[], None]:
+        durations = iter([9, 2, 2])  # the first one does not count
 
-    monkeypatch.setattr(init_speed, "initialize", slow)
-    monkeypatch.setattr(init_speed, "_steps", steps)
-    result = measure("tiny", batch=4, size=32, images=400, rounds=1, steps=2, threads=1)
+        def step() -> None:
+            now[0] += next(durations)
+
+        return step
+
+    monkeypatch.setattr(initialization, "initialize", slow)
+    monkeypatch.setattr(initialization, "training_step", step_maker)
+    settings = InitSettings(batch=4, size=32, images=400, rounds=1, steps=2, threads=1)
+    result = measure_initialization("tiny", settings)
     assert result.epoch_seconds == 200 and [row.share for row in result.rows] == [0.15, 0.15]
 
 
 def test_command(tmp_path: Path) -> None:
-    options = [
-        "--model",
-        "tiny",
-        "--batch",
-        "4",
-        "--rounds",
-        "1",
-        "--steps",
-        "1",
-        "--threads",
-        "1",
-        "--granularity",
-        "channel",
-    ]
-    result = invoke("init-speed", *options, "--json", str(tmp_path / "init.json"))
+    options = ["--model=tiny", "--batch=4", "--rounds=1", "--steps=1", "--threads=1", "--granularity=channel"]
+    result = CliRunner().invoke(cli, ["init-speed", *options, "--json", str(tmp_path / "init.json")])
     assert result.exit_code == 0, result.output
     assert "tiny W4A4 per channel, batch 4, 32×32" in result.stdout
-    found = json.loads((tmp_path / "init.json").read_text())
-    assert found["images"] == 50_000 and [row["weights"] for row in found["rows"]] == ["lsq+", "mse"]
-    refused = invoke("init-speed", *options, "--json", str(tmp_path / "no" / "init.json"))
+    written = json.loads((tmp_path / "init.json").read_text())
+    assert written["images"] == 50_000 and [row["weights"] for row in written["rows"]] == ["lsq+", "mse"]
+    refused = CliRunner().invoke(cli, ["init-speed", *options, "--json", str(tmp_path / "no" / "init.json")])
     assert refused.exit_code == 2 and "cannot be written" in refused.stderr

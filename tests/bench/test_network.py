@@ -1,6 +1,4 @@
-"""bench of networks: by name or checkpoint, the float model as torch exports it, ONNX Runtime's own quantization, the
-command.
-"""
+"""bench of networks: by name or checkpoint, torch's float export, ONNX Runtime's own quantization, the command."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from torch import nn
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export import models, quantizers
-from lsq_export.bench import Record, Subject, network, peer, plan, subject_of_bundle
+from lsq_export.bench import Measurement, Subject, network, peer, plan, subject_of_bundle
 from lsq_export.bench.float_model import exported_float_model
 from lsq_export.bench.network import named_network, network_of_checkpoint, randomize_batch_norms, subject_of_network
 from lsq_export.bench.peer import peer_models
@@ -57,9 +55,9 @@ def tiny() -> network.Network:
 @pytest.fixture(scope="module")
 def subject(tiny: network.Network) -> Subject:
     stages: list[str] = []
-    found = subject_of_network(tiny, on_stage=stages.append)
+    exported = subject_of_network(tiny, on_stage=stages.append)
     assert stages == ["float", "capture", "fold", "rewrite", "quantize_static"]
-    return found
+    return exported
 
 
 def test_a_named_network_is_random_but_always_the_same(tiny: network.Network) -> None:
@@ -80,38 +78,30 @@ def test_batch_norms_have_the_statistics_of_the_images() -> None:
     norm = nn.BatchNorm2d(2)
     net, x = nn.Sequential(norm), 3 + 2 * torch.randn(8, 2, 9, 9)
     randomize_batch_norms(net, x)
-    assert torch.allclose(norm.running_mean, x.mean((0, 2, 3)), atol=1e-5) and torch.allclose(
-        norm.running_var, x.var((0, 2, 3)), atol=1e-4
-    )
+    assert torch.allclose(norm.running_mean, x.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(norm.running_var, x.var((0, 2, 3)), atol=1e-4)
     assert norm.momentum == 0.1 and not net.training
     assert ((norm.weight >= 0.5) & (norm.weight <= 1.5)).all() and (norm.bias != 0).all()
 
 
 def test_the_subject_has_all_five_models(subject: Subject) -> None:
     assert operations(subject.models["float"]) == operations(subject.models["float"], 2) // 2 > 1e5
-    assert (
-        list(subject.models) == MODELS and subject.float_origin == EXPORTED and subject.network == "tiny W3A4 3×32×32"
-    )
-    assert "QLinearConv" in operators(loaded(subject, "qoperator")) and "QuantizeLinear" in operators(
-        loaded(subject, "qdq")
-    )
+    assert list(subject.models) == MODELS and subject.float_origin == EXPORTED
+    assert subject.network == "tiny W3A4 3×32×32"
+    assert "QLinearConv" in operators(loaded(subject, "qoperator"))
+    assert "QuantizeLinear" in operators(loaded(subject, "qdq"))
     assert any("random weights" in note for note in subject.notes)
 
 
 def test_the_float_model_is_what_torch_exports(tiny: network.Network) -> None:
-    """Torch's own operators (ReduceMean, not the GlobalAveragePool of our normalization), the same with and without
-    quantizers.
-    """
+    """It has torch's own operators (ReduceMean, not our GlobalAveragePool), with and without quantizers."""
     with torch.random.fork_rng():
         torch.manual_seed(network.SEED)
         plain = models.build("tiny")
         randomize_batch_norms(plain, torch.randn(network.IMAGES, 3, 32, 32))
     ours, direct = (onnx.load_from_string(exported_float_model(net, tiny.x)) for net in (tiny.model, plain))
-    assert (
-        operators(ours) == operators(direct)
-        and "ReduceMean" in operators(ours)
-        and "FakeQuantize" not in operators(ours)
-    )
+    assert operators(ours) == operators(direct)
+    assert "ReduceMean" in operators(ours) and "FakeQuantize" not in operators(ours)
     (y,) = onnxruntime.InferenceSession(ours.SerializeToString()).run(None, {"input": tiny.x.numpy()})
     with torch.no_grad():
         expected = plain(tiny.x).numpy()
@@ -172,26 +162,23 @@ def test_one_format_of_the_peer_may_fail(monkeypatch: pytest.MonkeyPatch) -> Non
         return run
 
     monkeypatch.setattr(peer, "run_child", child({"qoperator": "X:\n no"}))
-    found, notes = peer_models(b"", np.zeros((1, 3), np.float32))
-    assert found == {"quantize_static qdq": b"qdq"} and notes == ("quantize_static qoperator does not work: X: no",)
+    peers, notes = peer_models(b"", np.zeros((1, 3), np.float32))
+    assert peers == {"quantize_static qdq": b"qdq"} and notes == ("quantize_static qoperator does not work: X: no",)
     monkeypatch.setattr(peer, "run_child", child({"qdq": "Y", "qoperator": "X"}))
     with pytest.raises(QuantizationError, match=r"\(Y\): leave it out"):
         peer_models(b"", np.zeros((1, 3), np.float32))
 
 
 def test_of_a_checkpoint(exported: Exported, tmp_path: Path) -> None:
-    """A low-bit one as it is, at another size if asked;
-
-    a float one gets quantizers of the widths that are asked for.
-    """
+    """A low-bit network stays as it is, at another size if asked; a float one gets quantizers of the given widths."""
     low = network_of_checkpoint(exported.checkpoint)
     assert low.title.endswith(".safetensors W4A4 1×16×16") and low.notes == ()
     assert network_of_checkpoint(exported.checkpoint, 24).x.shape == (network.IMAGES, 1, 24, 24)
     spec = {"name": "tiny", "num_classes": 5, "in_channels": 1}
     path = tmp_path / "float.safetensors"
     checkpoint.save(path, models.build(**spec), model_spec=spec, config=None, input_shape=(1, 16, 16), preprocessing={})
-    found = network_of_checkpoint(path, weight_bits=2, activation_bits=3)
-    assert found.title.endswith("W2A3 1×16×16") and "float checkpoint" in found.notes[0]
+    low_bit = network_of_checkpoint(path, weight_bits=2, activation_bits=3)
+    assert low_bit.title.endswith("W2A3 1×16×16") and "float checkpoint" in low_bit.notes[0]
     integral = network_of_checkpoint(path, offset="integer")
     assert integral.title.endswith("W4A4, integer offsets, 1×16×16")
     for quantizer in quantizers(integral.model).values():
@@ -207,8 +194,8 @@ def test_a_low_bit_checkpoint_has_its_own_widths(exported: Exported) -> None:
 
 
 def test_a_bundle_with_peer(exported: Exported, tmp_path: Path) -> None:
-    found = subject_of_bundle(exported.bundle.directory, peer=True)
-    assert list(found.models) == MODELS and found.float_origin == REBUILT
+    rebuilt = subject_of_bundle(exported.bundle.directory, peer=True)
+    assert list(rebuilt.models) == MODELS and rebuilt.float_origin == REBUILT
     with pytest.raises(QuantizationError, match="give one bundle, or use --no-peer"):
         subject_of_bundle(exported.bundle.models["qdq"], peer=True)
 
@@ -245,27 +232,12 @@ def test_bad_input_is_one_line(
 def test_command(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Twice, as a record; what is there is not measured again;
-
-    nothing else is left in the directory or on the terminal.
-    """
-    made: list[str] = []
+    """Measured twice, into a journal: what it has is not measured again, and nothing else is left behind."""
+    built: list[str] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(network, "named_network", lambda name, size: made.append(name) or None)
+    monkeypatch.setattr(network, "named_network", lambda name, size: built.append(name) or None)
     monkeypatch.setattr(network, "subject_of_network", lambda found, peer, on_stage: subject)
-    arguments = [
-        "--model",
-        "tiny",
-        "--size",
-        "32",
-        *FAST,
-        "--record",
-        "b.jsonl",
-        "--json",
-        "b.json",
-        "--html",
-        "b.html",
-    ]
+    arguments = ["--model=tiny", "--size=32", *FAST, "--record=b.jsonl", "--json=b.json", "--html=b.html"]
     result = bench(*arguments, "--repeat", "2")
     assert result.exit_code == 0, result.output
     assert [line.partition("  ")[0] for line in result.stderr.splitlines()] == [
@@ -273,33 +245,26 @@ def test_command(
     ]
     assert capfd.readouterr() == ("", "") and {p.name for p in tmp_path.iterdir()} == {"b.jsonl", "b.json", "b.html"}
     written = json.loads((tmp_path / "b.json").read_text())
-    records = [Record.from_dict(values) for values in written["records"]]
-    assert [row.name for row in records[0].timing.rows] == MODELS and records[0].float_origin == EXPORTED
-    for record in records:
-        assert all(
-            sum(share.share for share in shares.values()) == pytest.approx(1) for shares in record.operators.values()
-        )
-        assert (
-            f"{record.timing.rows[0].median_ms:.2f}" in result.stdout
-            and f"{record.speedups['quantize_static']:.2f}" in result.stdout
-        )
-    assert written["medians"][0]["speedups"]["float"] == pytest.approx(sum(r.speedups["float"] for r in records) / 2)
-    assert all(
-        word in result.stdout
-        for word in ("QLinearConv", "GOP/s", "peak memory", "the median of the runs", "torch.onnx.export")
-    )
+    runs = [Measurement.from_dict(values) for values in written["records"]]
+    assert [row.name for row in runs[0].timing.rows] == MODELS and runs[0].float_origin == EXPORTED
+    for run in runs:
+        for shares in run.operators.values():
+            assert sum(share.share for share in shares.values()) == pytest.approx(1)
+        assert f"{run.timing.rows[0].median_ms:.2f}" in result.stdout
+        assert f"{run.speedups['quantize_static']:.2f}" in result.stdout
+    assert written["medians"][0]["speedups"]["float"] == pytest.approx(sum(run.speedups["float"] for run in runs) / 2)
+    for words in ("QLinearConv", "GOP/s", "peak memory", "the median of the runs", "torch.onnx.export"):
+        assert words in result.stdout
     again = bench(*arguments, "--repeat", "2")
-    assert made == ["tiny"] and again.stdout == result.stdout and again.stderr == ""
+    assert built == ["tiny"] and again.stdout == result.stdout and again.stderr == ""
     third = bench(*arguments, "--repeat", "3", "--json", "-")
-    assert (
-        made == ["tiny"] * 2
-        and len(json.loads(third.stdout)["records"]) == 3
-        and len((tmp_path / "b.jsonl").read_text().splitlines()) == 3
-    )
+    assert built == ["tiny"] * 2
+    assert len(json.loads(third.stdout)["records"]) == 3
+    assert len((tmp_path / "b.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_changed_file_is_another_run(exported: Exported, tmp_path: Path) -> None:
-    """Or a record would show the times of what was there before."""
+    """Otherwise a journal would give the times of what was there before."""
     copy = exported.copy(tmp_path).directory
 
     def settings() -> dict[str, Any]:

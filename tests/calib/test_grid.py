@@ -1,4 +1,4 @@
-"""calib.grid: E1 and E2, code by code."""
+"""calib.grid: the trained grid (E1) and the ONNX grid (E2), code by code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from calib.grid import (
 
 
 def code(x: float, scale: float, offset: float, low: int, high: int) -> int:
-    """E1 in exact arithmetic: Python rounds fractions half to even."""
+    """A code of the trained grid (E1) in exact arithmetic: Python rounds fractions half to even."""
     return min(max(round((Fraction(x) - Fraction(offset)) / Fraction(scale)), low), high)
 
 
@@ -34,19 +34,19 @@ def code(x: float, scale: float, offset: float, low: int, high: int) -> int:
     ("bits", "signed", "expected"),
     [(2, False, (0, 3)), (2, True, (-2, 1)), (3, True, (-4, 3)), (8, False, (0, 255)), (8, True, (-128, 127))],
 )
-def test_code_ranges(bits: int, signed: bool, expected: tuple[int, int]):
+def test_code_ranges(bits: int, signed: bool, expected: tuple[int, int]) -> None:
     assert code_range(bits, signed) == expected
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 1, 9])
-def test_bits_outside_2_to_8_are_refused(bits: int):
+def test_bits_outside_2_to_8_are_refused(bits: int) -> None:
     with pytest.raises(QuantizationError, match=f"bits={bits}"):
         code_range(bits, signed=False)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (-128, 127)])
-def test_256_values_have_256_codes(kind, low: int, high: int):
+def test_256_values_have_256_codes(kind: str, low: int, high: int) -> None:
     codes = np.arange(low, high + 1.0)
     for scale, offset in ((0.25, -3.0), (2.0**-7, 0.0), (0.1, 0.77)):
         values = dequantize(codes, scale, offset)
@@ -56,7 +56,7 @@ def test_256_values_have_256_codes(kind, low: int, high: int):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
-def test_e2_256_values_have_256_codes(kind):
+def test_e2_256_values_have_256_codes(kind: str) -> None:
     codes = np.arange(256.0)
     for scale, zero_point in ((0.25, 12), (2.0**-7, 0), (0.1, 255), (0.3, 128)):
         values = dequantize_linear(codes, scale, zero_point)
@@ -65,7 +65,7 @@ def test_e2_256_values_have_256_codes(kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_e2_in_place_is_the_plain_formula_to_the_bit(dtype: torch.dtype):
+def test_e2_in_place_is_the_plain_formula_to_the_bit(dtype: torch.dtype) -> None:
     x = torch.cat(
         [
             torch.randn(2, 3, 5000, generator=torch.Generator().manual_seed(0)) * 9,
@@ -84,16 +84,16 @@ def test_e2_in_place_is_the_plain_formula_to_the_bit(dtype: torch.dtype):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
-def test_ties_go_to_the_even_code(kind):
+def test_ties_go_to_the_even_code(kind: str) -> None:
     ties = kind(np.arange(-4.5, 5.0))  # -4.5 … 4.5
     assert quantize(ties, 1.0, 0.0, -8, 7).tolist() == [-4, -4, -2, -2, 0, 0, 2, 2, 4, 4]
     assert quantize(ties * 0.25 + 0.5, 0.25, 0.5, -8, 7).tolist() == [-4, -4, -2, -2, 0, 0, 2, 2, 4, 4]
-    # E2 rounds before it adds Z: with an odd Z a tie goes to an odd code.
+    # The ONNX grid (E2) rounds before it adds Z: with an odd Z a tie goes to an odd code.
     assert quantize_linear(ties, 1.0, 5, 0, 15).tolist() == [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
-def test_both_ends_saturate(kind):
+def test_both_ends_saturate(kind: str) -> None:
     x = kind(np.array([-math.inf, -1e30, -0.51, 15.49, 15.51, 1e30, math.inf]))
     assert quantize(x, 1.0, 0.0, 0, 15).tolist() == [0, 0, 0, 15, 15, 15, 15]
     assert quantize_linear(x, 1.0, 3, 0, 15).tolist() == [0, 0, 2, 15, 15, 15, 15]
@@ -109,7 +109,7 @@ def test_both_ends_saturate(kind):
 )
 def test_codes_are_those_of_exact_arithmetic_but_for_ties(
     x: float, scale: float, offset: float, bits: int, signed: bool
-):
+) -> None:
     low, high = code_range(bits, signed)
     found = int(Grid(scale, offset, low, high).codes(np.float64(x)))
     steps = (Fraction(x) - Fraction(offset)) / Fraction(scale)
@@ -117,7 +117,7 @@ def test_codes_are_those_of_exact_arithmetic_but_for_ties(
     assert found == code(x, scale, offset, low, high) or near_tie
 
 
-def test_numpy_and_torch_give_equal_codes():
+def test_numpy_and_torch_give_equal_codes() -> None:
     rng = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
         x = (rng.standard_normal(20_000) * 3).astype(dtype)
@@ -136,12 +136,12 @@ def test_numpy_and_torch_give_equal_codes():
             )
 
 
-def test_scales_broadcast_per_channel():
+def test_scales_broadcast_per_channel() -> None:
     x = np.array([[1.0, 2.0], [1.0, 2.0]])
     assert quantize(x, np.array([[1.0], [0.5]]), 0.0, -8, 7).tolist() == [[1, 2], [2, 4]]
 
 
-def test_an_unsigned_grid_has_the_same_values():
+def test_an_unsigned_grid_has_the_same_values() -> None:
     grid = Grid(0.3, -0.17, -8, 7)
     same = grid.unsigned()
     assert (same.qmin, same.qmax) == (0, 15)
@@ -164,7 +164,7 @@ def test_an_unsigned_grid_has_the_same_values():
         ((1.0, 0.0, 4, 3), "codes 4 … 3"),
     ],
 )
-def test_what_is_no_grid_is_refused(values: tuple[float, float, int, int], message: str):
+def test_what_is_no_grid_is_refused(values: tuple[float, float, int, int], message: str) -> None:
     with pytest.raises(QuantizationError, match=message) as error:
         Grid(*values)
     assert "\n" not in str(error.value)

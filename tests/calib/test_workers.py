@@ -1,4 +1,4 @@
-"""workers: results in order, one core a job, and torch's threads as they were behind it."""
+"""workers: results in order, one core for each job, and torch's threads as they were before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def three_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_jobs_run_side_by_side_each_with_one_thread_and_results_keep_their_order():
+def test_jobs_run_side_by_side_each_with_one_thread_and_results_keep_their_order() -> None:
     together = threading.Barrier(3, timeout=60)  # is passed only by three at once
 
     def job(number: int) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def test_jobs_run_side_by_side_each_with_one_thread_and_results_keep_their_order
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_the_error_of_a_job_is_raised_and_threads_come_back():
+def test_the_error_of_a_job_is_raised_and_threads_come_back() -> None:
     def fails() -> None:
         raise ValueError("seen")
 
@@ -43,7 +43,7 @@ def test_the_error_of_a_job_is_raised_and_threads_come_back():
     assert torch.get_num_threads() == 3
 
 
-def test_with_one_thread_nothing_else_starts():
+def test_with_one_thread_nothing_else_starts() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

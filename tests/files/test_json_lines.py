@@ -1,4 +1,4 @@
-"""json_lines: a series goes on behind the last whole line, wherever an interruption cut the file."""
+"""files.json_lines: a series goes on after the last whole line, wherever an interruption cut the file."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from calib.errors import QuantizationError
-from lsq_export.graph.build import MARKER, MARKER_DOMAIN
 from lsq_export.graph.evaluate import OPERATORS, evaluate
+from lsq_export.graph.read import MARKER, MARKER_DOMAIN
 
 OPSET = 22
 RNG = np.random.default_rng(8)
@@ -173,6 +173,12 @@ REST: list[tuple[str, list[np.ndarray | None], dict[str, Any]]] = [
     ("Clip", [None, np.float32(0.7)], {}),
     ("Clip", [np.float32(0.1)], {}),
     ("Min", [np.float32(0.3)], {}),
+    ("Max", [np.float32(0.3)], {}),
+    ("Sub", [normal(4, 1, 1)], {}),
+    ("Dropout", [], {}),
+    ("ReduceMean", [np.array([2, 3])], {}),
+    ("ReduceMean", [np.array([-1])], {"keepdims": 0}),
+    ("ReduceMean", [], {}),
     ("Add", [normal(*X4)], {}),
     ("Add", [normal(4, 1, 1)], {}),
     ("Concat", [normal(2, 3, 9, 8)], {"axis": 1}),
@@ -262,12 +268,18 @@ FUNCTION_CASES: dict[str, list[tuple[Any, list[Any], dict[str, Any]]]] = {  # to
     "Erf": [(torch.erf, [], {})],
     "Exp": [(torch.exp, [], {})],
     "Gelu": [(F.gelu, [], {}), (lambda x: F.gelu(x, approximate="tanh"), [], {"approximate": "tanh"})],
+    "HardSigmoid": [
+        (lambda x: (0.25 * x + 0.75).clamp(0, 1), [], {"alpha": 0.25, "beta": 0.75}),
+        (lambda x: (0.2 * x + 0.5).clamp(0, 1), [], {}),
+    ],
+    "HardSwish": [(F.hardswish, [], {})],
     "LeakyRelu": [(F.leaky_relu, [], {}), (torch.abs, [], {"alpha": -1.0})],
     "Log": [(lambda x: x.abs().log(), [], {})],
     "LogSoftmax": [(lambda x: F.log_softmax(x, 1), [], {"axis": 1})],
     "MatMul": [(lambda x: x @ torch.eye(8).double().flip(0), [np.eye(8, dtype=np.float32)[::-1]], {})],
     "Mish": [(F.mish, [], {})],
     "Mul": [(lambda x: x * 0.3, [np.float32(0.3)], {})],
+    "Neg": [(torch.neg, [], {})],
     "PRelu": [
         (
             lambda x: F.prelu(x, torch.linspace(-1, 1, 4).double()),
@@ -316,9 +328,8 @@ def test_layer_normalization_is_torchs():
 @pytest.mark.parametrize(("low", "high", "dtype"), [(0, 255, np.uint8), (-128, 127, np.int8)])
 def test_quantize_and_dequantize(low: int, high: int, dtype: Any):
     scale, zero = np.float32(0.25), dtype(3)
-    x = np.concatenate([np.arange(low - 20, high + 20) * 0.25, np.arange(low, high) * 0.25 + 0.125]).astype(
-        np.float32
-    )  # every code and every tie
+    # every code and every tie
+    x = np.concatenate([np.arange(low - 20, high + 20) * 0.25, np.arange(low, high) * 0.25 + 0.125]).astype(np.float32)
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     ours, theirs = both(single("QuantizeLinear", x.shape, scale, zero, kind=kind), x)
     assert np.array_equal(ours, theirs)
@@ -343,8 +354,23 @@ def test_dequantize_per_channel(axis: int):
         agree(model(nodes, {"c": codes, "s": scale, **zeros}, shape), normal(*shape))
 
 
+@pytest.mark.parametrize(("sizes", "parts"), [([1, 3], 2), (None, 2), (None, 4)])
+def test_split(sizes: list[int] | None, parts: int):
+    x = normal(*X4)
+    names = [f"p{i}" for i in range(parts)]
+    constants = {"sizes": np.array(sizes)} if sizes else {}
+    nodes = [
+        helper.make_node("Split", ["x", *constants], names, axis=1, **({} if sizes else {"num_outputs": parts})),
+        helper.make_node("Concat", [*names[::-1]], ["y"], axis=1),
+    ]
+    agree(model(nodes, constants, X4), x)
+
+
 def test_every_operator_is_tested():
-    tested = "AveragePool BatchNormalization Conv DequantizeLinear Gemm MaxPool QuantizeLinear Gather LayerNormalization Pad Resize"
+    tested = (
+        "AveragePool BatchNormalization Conv DequantizeLinear Gemm MaxPool QuantizeLinear Gather LayerNormalization "
+        "Pad Resize Split"
+    )
     simple = (case[0] for case in REST)
     assert set(OPERATORS) == {*tested.split(), *simple, *FUNCTION_CASES, *MOVE_CASES}
 
@@ -360,9 +386,8 @@ def test_a_marker_is_e1():
     x = np.array([-9, -0.91, -0.16, -0.14, 0.34, 0.36, 9], np.float32)
     ours = evaluate(ir.from_proto(marker_model(["x", "s", "b"])).graph, x)[0].numpy()
     assert np.allclose(ours, [-0.9, -0.9, -0.4, 0.1, 0.1, 0.6, 0.6], rtol=0, atol=1e-7)
-    assert np.array_equal(
-        evaluate(ir.from_proto(marker_model(["x"])).graph, x)[0].numpy(), x
-    )  # an edge without a grid passes through
+    # an edge without a grid passes through
+    assert np.array_equal(evaluate(ir.from_proto(marker_model(["x"])).graph, x)[0].numpy(), x)
 
 
 def test_an_unknown_operator_is_refused_by_name():

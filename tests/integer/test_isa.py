@@ -1,9 +1,10 @@
-"""What `make test-isa` compares with, run on this machine: equal bits pass, and anything else is counted."""
+"""What `make test-isa` compares, run on this machine: equal bits pass, and anything else is counted."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from isa.__main__ import main
 from isa.cases import Case, sabotage, spreads, sums
 from isa.compare import compare, count_different, prepare, sessions
-from isa.machines import MissingError, host, wasm, x86
+from isa.machines import MACHINES, MissingError, Worker, host, wasm, x86
 from isa.worker import read, write
 
 
@@ -80,11 +81,8 @@ def test_tensors_survive_the_files(tmp_path: Path) -> None:
     }
     write(tmp_path, "x.y", tensors)
     for name, value in read(tmp_path, "x.y").items():
-        assert (
-            value.dtype == tensors[name].dtype
-            and value.shape == tensors[name].shape
-            and np.array_equal(value, tensors[name])
-        )
+        assert (value.dtype, value.shape) == (tensors[name].dtype, tensors[name].shape)
+        assert np.array_equal(value, tensors[name])
 
 
 def test_an_unknown_machine_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,9 +90,15 @@ def test_an_unknown_machine_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "error: unknown machine avx3: use host, avx, avx2, arm64, arm64-a72, wasm\n"
 
 
+def test_help_lists_the_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "python -m isa" in shown and all(f"\n{name} " in shown for name in MACHINES)
+
+
 @pytest.mark.parametrize(("make", "message"), [(x86("Haswell-v4"), "qemu-x86_64 not found"), (wasm, "node not found")])
 def test_without_the_programs_and_without_root_is_one_line(
-    make, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[Path], Worker], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

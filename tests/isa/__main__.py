@@ -1,6 +1,6 @@
 """Run every case on every machine and compare every tensor with the integer reference: python -m isa [MACHINE …]
 
-Exit 0: nothing differs (and what must differ does), 1: something does, 2: a machine cannot be had.
+The exit code is 0 if nothing differs but what must differ, 1 if something does, 2 if a machine cannot be had.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ CACHE = Path(__file__).parents[2] / ".cache/isa"
 
 
 def main(names: list[str]) -> int:
+    if {"-h", "--help"} & set(names):
+        print(__doc__, *(f"{name:12}{what}" for name, (what, _) in MACHINES.items()), sep="\n")
+        return 0
     unknown = sorted(set(names) - set(MACHINES))
     if unknown:
         print(f"error: unknown machine {unknown[0]}: use {', '.join(MACHINES)}", file=sys.stderr)
@@ -33,10 +36,8 @@ def main(names: list[str]) -> int:
     jobs = CACHE / "jobs"
     shutil.rmtree(jobs, ignore_errors=True)
     prepare(every, jobs)
-    print(
-        f"{len(every)} models, {len(json.loads((jobs / 'jobs.json').read_text()))} sessions each: made in "
-        f"{time.perf_counter() - started:.1f} s"
-    )
+    count = len(json.loads((jobs / "jobs.json").read_text()))
+    print(f"{len(every)} models, {count} sessions each: made in {time.perf_counter() - started:.1f} s")
     outcomes: dict[str, list[Outcome]] = {}
     for name, worker in workers.items():
         started = time.perf_counter()
@@ -47,8 +48,8 @@ def main(names: list[str]) -> int:
     failures = [
         f"FAILED {name} {case.name}: {outcome.differing} of {outcome.elements} elements differ, first in "
         f"{outcome.first or '-'}"
-        for name, list_ in outcomes.items()
-        for case, outcome in zip(every, list_, strict=True)
+        for name, of_machine in outcomes.items()
+        for case, outcome in zip(every, of_machine, strict=True)
         if bool(outcome.differing) != (name in case.differs_on)
     ]
     print("\n".join([*failures, f"{len(every) * len(outcomes) - len(failures)} passed, {len(failures)} failed"]))
@@ -61,9 +62,9 @@ def _print_table(every: list[Case], outcomes: dict[str, list[Outcome]]) -> None:
     for kind in dict.fromkeys(case.kind for case in every):
         at = [i for i, case in enumerate(every) if case.kind == kind]
         cells = []
-        for name, list_ in outcomes.items():
+        for name, of_machine in outcomes.items():
             must = any(name in every[i].differs_on for i in at)
-            cells.append(f"{sum(list_[i].differing for i in at):,}{' (must)' if must else ''}")
+            cells.append(f"{sum(of_machine[i].differing for i in at):,}{' (must)' if must else ''}")
         elements = sum(next(iter(outcomes.values()))[i].elements for i in at)
         print(f"{kind:32} {len(at):6} {elements:10,}" + "".join(f"{cell:>14}" for cell in cells))
     print()

@@ -59,6 +59,7 @@ def case(
 
 
 def cases() -> list[Case]:
+    """All of them."""
     return [
         *networks(),
         *operators(),
@@ -77,9 +78,9 @@ def cases() -> list[Case]:
 
 
 def networks() -> Iterator[Case]:
-    """tiny, as after training:
+    """The network tiny, as after training: random batch norms, and steps and offsets from data.
 
-    random batch norms, steps and offsets from data; first and last layers at 8 bits (UINT8 weights).
+    The first and the last layer have 8 bits (UINT8 weights).
     """
     for bits, granularity in ((2, "tensor"), (2, "channel"), (4, "tensor"), (4, "channel"), (8, "tensor")):
         torch.manual_seed(bits)
@@ -103,20 +104,15 @@ def networks() -> Iterator[Case]:
 
 def operators() -> Iterator[Case]:
     """One network with every operator that has an integer form, as exported."""
-    functions = [
-        F_.hardswish,
-        F_.silu,
-        torch.tanh,
-        torch.abs,
+    functions: list[Callable[[torch.Tensor], torch.Tensor]] = [
+        *(F_.hardswish, F_.silu, torch.tanh, torch.abs),
         lambda x: F_.leaky_relu(x, 0.1),
         lambda x: x @ x.transpose(2, 3),
-    ]
-    functions += [
         lambda x: 0.4 - x / 3,
         lambda x: F_.pad(x, (1, 0, 0, 1), value=0.2),
         lambda x: F_.interpolate(x, scale_factor=2)[:, :, 1:9, ::2],
+        lambda x: x * torch.sigmoid(x.mean((2, 3), True)),
     ]
-    functions += [lambda x: x * torch.sigmoid(x.mean((2, 3), True))]
     for index, function in enumerate(functions):
         torch.manual_seed(index)
         channels = 6
@@ -136,7 +132,7 @@ def operators() -> Iterator[Case]:
 
 
 class Between(torch.nn.Module):
-    """conv, function, conv."""
+    """A convolution, a function of its output, another convolution."""
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], modules: dict[str, torch.nn.Module]) -> None:
         super().__init__()
@@ -159,19 +155,12 @@ def multiplications() -> Iterator[Case]:
         y_zero = int(np.clip(np.rint(-low / step), 0, 255))
         y_scale = F(clear_scale(values, float(F(step)), -y_zero, 255 - y_zero, margin=PRODUCT_MARGIN))
         constants = [scales[0], U8(zeros[0]), scales[1], U8(zeros[1]), y_scale, U8(y_zero)]
-        yield case(
-            "QLinearMul",
-            i,
-            node("QLinearMul", {"a": a, "b": b}, constants, domain=MICROSOFT, order="iccicccc"),
-            {"a": a, "b": b},
-        )
+        model = node("QLinearMul", {"a": a, "b": b}, constants, domain=MICROSOFT, order="iccicccc")
+        yield case("QLinearMul", i, model, {"a": a, "b": b})
 
 
 def tables() -> Iterator[Case]:
-    """QLinearSigmoid (Tanh's grid among them) and QLinearLeakyRelu:
-
-    all 256 codes, at the scales that `ties` chooses.
-    """
+    """QLinearSigmoid (with the grid of Tanh) and QLinearLeakyRelu: all 256 codes, at the scales that `ties` chooses."""
     rng = np.random.default_rng(12)
     x = EVERY.astype(U8).reshape(1, 256)
     for i in range(24):
@@ -180,29 +169,21 @@ def tables() -> Iterator[Case]:
         logistic = 1 / (1 + np.exp(-values))
         scale = float(F(1 / 254 if i % 2 else logistic.max() / 255))
         y_scale = F(clear_scale(logistic, scale, 0, 255, margin=logistic_margin(scale)))
-        yield case(
-            "QLinearSigmoid",
-            i,
-            node("QLinearSigmoid", {"x": x}, [s, U8(z), y_scale, U8(0)], domain=MICROSOFT),
-            {"x": x},
-        )
+        model = node("QLinearSigmoid", {"x": x}, [s, U8(z), y_scale, U8(0)], domain=MICROSOFT)
+        yield case("QLinearSigmoid", i, model, {"x": x})
         alpha = float(F([0.01, 0.1, 0.3, -1.0][i % 4]))
         leaky = np.where(values >= 0, values, alpha * values)
         step = (max(leaky.max(), 0) - min(leaky.min(), 0)) / 255
         y_zero = int(np.rint(-min(leaky.min(), 0) / step))
         y_scale = F(clear_scale(leaky, float(F(step)), -y_zero, 255 - y_zero, margin=PRODUCT_MARGIN))
-        yield case(
-            "QLinearLeakyRelu",
-            i,
-            node("QLinearLeakyRelu", {"x": x}, [s, U8(z), y_scale, U8(y_zero)], domain=MICROSOFT, alpha=alpha),
-            {"x": x},
-        )
+        model = node("QLinearLeakyRelu", {"x": x}, [s, U8(z), y_scale, U8(y_zero)], domain=MICROSOFT, alpha=alpha)
+        yield case("QLinearLeakyRelu", i, model, {"x": x})
 
 
 def sums() -> Iterator[Case]:
-    """QLinearAdd: all 65,536 pairs of codes, on grids as the export chooses them;
+    """QLinearAdd: all 65,536 pairs of codes, on grids as the export chooses them.
 
-    the last three with operands that broadcast.
+    The operands of the last three broadcast.
     """
     rng = np.random.default_rng(1)
     a, b = (v.astype(U8) for v in np.meshgrid(EVERY, EVERY, indexing="ij"))
@@ -211,7 +192,7 @@ def sums() -> Iterator[Case]:
         zeros = [int(z) for z in rng.integers(0, 40 if i % 2 else 256, 2) * (i % 4 > 0)]
         addends = [Addend(EVERY - z, float(s)) for s, z in zip(scales, zeros, strict=True)]
         low, high = (rng.choice([1, 0.9, 0.6]) * sum(f(v.values) for v in addends) for f in (np.min, np.max))
-        low = 0.0 if i % 2 else low  # as behind a ReLU
+        low = 0.0 if i % 2 else low  # as after a ReLU
         step = float(F((high - low) / 255))
         y_zero = int(np.clip(np.rint(-low / step), 0, 255))
         y_scale = F(clear_sum_scale(*addends, step, -y_zero, 255 - y_zero))
@@ -223,10 +204,7 @@ def sums() -> Iterator[Case]:
 
 
 def spreads() -> Iterator[Case]:
-    """QLinearAdd of the code of zero, as E5 uses it:
-
-    all 256 codes, on the strided grids of random steps and offsets.
-    """
+    """QLinearAdd of the code of zero, as it spreads codes (E5): all 256 codes, on grids of random steps and offsets."""
     rng = np.random.default_rng(2)
     nodes, constants = [], {}
     for i in range(60):
@@ -246,15 +224,13 @@ def spreads() -> Iterator[Case]:
 
 
 def pools() -> Iterator[Case]:
+    """Averages with every sum that can occur, and the largest codes of windows."""
     rng = np.random.default_rng(3)
     for side in (2, 3, 4, 7, 8):
         pixels = side * side
         totals = np.arange(255 * pixels + 1)  # one channel for each sum that can occur
-        x = (
-            (totals[:, None] // pixels + (np.arange(pixels) < totals[:, None] % pixels))
-            .astype(U8)
-            .reshape(1, -1, side, side)
-        )
+        codes = totals[:, None] // pixels + (np.arange(pixels) < totals[:, None] % pixels)
+        x = codes.astype(U8).reshape(1, -1, side, side)
         for zero, y_zero, shrink in ((0, 0, 1.0), (128, 128, 1.0), (17, 90, 0.7)):
             s = float(F(rng.uniform(0.01, 0.1)))
             values = (np.interp(totals, [0, 255 * pixels], [0, 255]) - zero) * s
@@ -270,12 +246,8 @@ def pools() -> Iterator[Case]:
             "QLinearAveragePool", {"x": x}, [s, U8(9 * i), y, U8(40 * i)], domain=MICROSOFT, channels_last=0, **window
         )
         yield case("QLinearAveragePool", i, model, {"x": x})
-    yield case(
-        "MaxPool",
-        "3x3",
-        node("MaxPool", {"x": x}, [], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
-        {"x": x},
-    )
+    model = node("MaxPool", {"x": x}, [], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    yield case("MaxPool", "3x3", model, {"x": x})
 
 
 def clips() -> Iterator[Case]:
@@ -285,18 +257,15 @@ def clips() -> Iterator[Case]:
 
 
 def concatenations() -> Iterator[Case]:
+    """QLinearConcat: all 256 codes, moved to another grid."""
     rng = np.random.default_rng(4)
     inputs = {"a": EVERY.astype(U8).reshape(1, 256, 1), "b": EVERY[::-1].astype(U8).reshape(1, 256, 1)}
     for i in range(4):
         s = rng.uniform(0.01, 0.1, 3).astype(F)
         z = rng.integers(0, 256, 3).astype(U8)
         constants = [s[0], z[0], s[1], z[1], s[2], z[2]]
-        yield case(
-            "QLinearConcat",
-            i,
-            node("QLinearConcat", inputs, constants, domain=MICROSOFT, order="cciccicc", axis=1),
-            inputs,
-        )
+        model = node("QLinearConcat", inputs, constants, domain=MICROSOFT, order="cciccicc", axis=1)
+        yield case("QLinearConcat", i, model, inputs)
 
 
 def convolution(
@@ -304,10 +273,8 @@ def convolution(
 ) -> onnx.ModelProto:
     """QLinearConv with a scale per channel, so that the outputs of each span the codes and a few saturate."""
     zeros = np.full(len(w), w_zero, w.dtype)
-    accumulators = integer.run(node("ConvInteger", {"x": x}, [w, U8(x_zero), zeros], np.int32, **attributes), {"x": x})[
-        "y"
-    ]
-    largest = np.abs(accumulators).max((0, 2, 3))
+    model = node("ConvInteger", {"x": x}, [w, U8(x_zero), zeros], np.int32, **attributes)
+    largest = np.abs(integer.run(model, {"x": x})["y"]).max((0, 2, 3))
     bias = (largest * rng.uniform(-0.1, 0.1, len(w))).astype(np.int32)
     w_scale = (140 / (0.02 * largest)).astype(F)
     return node("QLinearConv", {"x": x}, [F(0.02), U8(x_zero), w, w_scale, zeros, F(1), U8(120), bias], **attributes)
@@ -327,7 +294,7 @@ KINDS: dict[str, tuple[int, int, int, dict[str, Any]]] = {  # channels in and ou
 
 
 def convolutions() -> Iterator[Case]:
-    """Weights of ±64, of ±127 in depthwise convolutions, on inputs of 255 (E7), and UINT8 weights with zero point 128."""
+    """INT8 weights of ±64, or ±127 if depthwise, on inputs of 255 (E7), and UINT8 weights with zero point 128."""
     rng = np.random.default_rng(5)
     for name, (channels, out, kernel, attributes) in KINDS.items():
         x = rng.integers(0, 256, (3, channels, 11, 13)).astype(U8)
@@ -337,14 +304,12 @@ def convolutions() -> Iterator[Case]:
         limit = DEPTHWISE_LIMIT if attributes.get("group") == channels else WEIGHT_LIMIT
         w = rng.choice([-limit, 1 - limit, 0, 5, limit - 1, limit], shape).astype(S8)
         w[: out // 3], w[out // 3 : out // 2] = limit, -limit  # two products of 64 · 255 have the same sign
-        yield case(
-            "QLinearConv INT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 0, **attributes), {"x": x}
-        )
+        model = convolution(rng, x, w, int(rng.integers(0, 256)), 0, **attributes)
+        yield case("QLinearConv INT8", name, model, {"x": x})
         w = rng.integers(0, 256, shape).astype(U8)
         w[: out // 3], w[out // 3 : out // 2] = 255, 0
-        yield case(
-            "QLinearConv UINT8", name, convolution(rng, x, w, int(rng.integers(0, 256)), 128, **attributes), {"x": x}
-        )
+        model = convolution(rng, x, w, int(rng.integers(0, 256)), 128, **attributes)
+        yield case("QLinearConv UINT8", name, model, {"x": x})
 
 
 def products() -> Iterator[Case]:
@@ -360,9 +325,8 @@ def products() -> Iterator[Case]:
         bias = rng.integers(-2000, 2000, 10).astype(np.int32)
         zeros = np.full(10, w_zero)
         constants = [F(0.02), U8(7), w, w_scale, zeros, bias, F(0.15), U8(120)]
-        yield case(
-            "QGemm", kind, node("QGemm", {"x": x}, constants, domain=MICROSOFT, alpha=1.0, transA=0, transB=1), {"x": x}
-        )
+        model = node("QGemm", {"x": x}, constants, domain=MICROSOFT, alpha=1.0, transA=0, transB=1)
+        yield case("QGemm", kind, model, {"x": x})
         nodes = [
             helper.make_node("MatMulInteger", ["x", "w", "zx", "zw"], ["product"], "product"),
             helper.make_node("Add", ["product", "bias"], ["accumulator"], "add"),
@@ -377,14 +341,8 @@ def ends() -> Iterator[Case]:
     rng = np.random.default_rng(7)
     for i, scale in enumerate([F(0.25), *rng.uniform(0.001, 1, 3).astype(F)]):
         ties = ((np.arange(-40, 300) + 0.5) * scale).astype(F)
-        x = np.concatenate(
-            [
-                ties,
-                np.nextafter(ties, F(np.inf)),
-                np.nextafter(ties, F(-np.inf)),
-                rng.normal(0, 200 * scale, 1001).astype(F),
-            ]
-        )
+        above, below = np.nextafter(ties, F(np.inf)), np.nextafter(ties, F(-np.inf))
+        x = np.concatenate([ties, above, below, rng.normal(0, 200 * scale, 1001).astype(F)])
         zero = U8(rng.integers(0, 256))
         yield case("QuantizeLinear", i, node("QuantizeLinear", {"x": x}, [scale, zero]), {"x": x})
         codes = EVERY.astype(U8)
@@ -392,15 +350,14 @@ def ends() -> Iterator[Case]:
 
 
 def sabotage() -> Iterator[Case]:
-    """What must differ, or the comparison could not fail."""
+    """Cases that must differ: without them the comparison could not fail."""
     rng = np.random.default_rng(8)
     x = np.full((1, 16, 9, 9), 255, U8)
     w = np.stack([np.full((16, 3, 3), 127, S8), np.full((16, 3, 3), -127, S8)])
     model = node("QLinearConv", {"x": x}, [F(0.02), U8(0), w, F(0.01), S8(0), F(10), U8(100), np.zeros(2, np.int32)])
     here = () if "vnni" in Path("/proc/cpuinfo").read_text() else ("host",)
-    yield case(
-        "sabotage: weights of 127 (E7)", "", model, {"x": x}, "avx2", *here
-    )  # two products do not fit 16 bits there
+    # Two products do not fit the 16 bits of these machines.
+    yield case("sabotage: weights of 127 (E7)", "", model, {"x": x}, "avx2", *here)
 
     a, b = (v.astype(U8) for v in np.meshgrid(EVERY, EVERY, indexing="ij"))
     # Every sum is 5.9e-5 steps or more from a tie: float32 rounds them all alike, fixed point does not
@@ -411,10 +368,6 @@ def sabotage() -> Iterator[Case]:
 
     x = rng.integers(0, 256, (1, 8, 9, 9)).astype(U8)
     w = rng.integers(-1, 2, (8, 8, 3, 3)).astype(S8)
-    models = [
-        node(
-            "QLinearConv", {"x": x}, [F(0.02), U8(3), w, F(0.01), S8(0), F(0.002), U8(128), np.full(8, bias, np.int32)]
-        )
-        for bias in (0, 1)
-    ]
-    yield case("sabotage: bias off by one", "", models[0], {"x": x}, *MACHINES, meant=models[1])
+    constants = [F(0.02), U8(3), w, F(0.01), S8(0), F(0.002), U8(128)]
+    ran, meant = (node("QLinearConv", {"x": x}, [*constants, np.full(8, bias, np.int32)]) for bias in (0, 1))
+    yield case("sabotage: bias off by one", "", ran, {"x": x}, *MACHINES, meant=meant)

@@ -17,7 +17,7 @@ from .worker import read, write
 LEVELS = ("default", "disabled")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What one machine computed for one case, over all its sessions. first: the first tensor that differs."""
 
@@ -28,9 +28,9 @@ class Outcome:
 
 
 def prepare(cases: list[Case], directory: Path) -> None:
-    """Model and inputs of every case:
+    """Write model, inputs and jobs of every case.
 
-    as exported, and with every tensor as an output at both levels of graph optimization.
+    A case runs as exported, and with every tensor as an output at both levels of graph optimization.
     """
     directory.mkdir(parents=True)
     jobs = []
@@ -60,19 +60,23 @@ def _every_tensor(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def compare(case: Case, directory: Path) -> Outcome:
-    """Bit by bit; a tensor that is missing, or has another type or shape, differs in every element."""
+    """Compare bit by bit; a tensor that is missing, or has another type or shape, differs in every element."""
     total = Outcome()
     for name, model, _ in sessions(case):
         theirs = read(directory, name)
         (directory / f"{name}.json").unlink()  # what the next machine does not write is missed
-        outputs = (
-            [output.name for output in case.model.graph.output] if ".every." not in model else list(case.reference)
-        )
+        exported = [output.name for output in case.model.graph.output]
+        outputs = list(case.reference) if ".every." in model else exported
         for tensor in outputs:
             ours = case.reference[tensor]
             different = count_different(ours, theirs.get(tensor))
             first = total.first or (f"{tensor} in {name}" if different else "")
-            total = Outcome(total.tensors + 1, total.elements + ours.size, total.differing + different, first)
+            total = Outcome(
+                tensors=total.tensors + 1,
+                elements=total.elements + ours.size,
+                differing=total.differing + different,
+                first=first,
+            )
     return total
 
 

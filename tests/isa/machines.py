@@ -1,4 +1,4 @@
-"""Other instruction sets, emulated: what each needs is put into a cache directory, once. For Debian on x86-64.
+"""Other instruction sets, emulated, on Debian on x86-64: what each needs is put into a cache directory, once.
 
 x86-64   qemu-x86_64 as an older core runs this very Python
 ARM64    qemu-aarch64 runs Debian's arm64 Python and the aarch64 wheels; nothing of arm64 gets into the system
@@ -62,6 +62,7 @@ class Worker:
 
 
 def host(cache: Path) -> Worker:
+    """This machine as it is."""
     return Worker([sys.executable, str(HERE / "worker.py")])
 
 
@@ -100,6 +101,7 @@ def arm64(core: str) -> Callable[[Path], Worker]:
 
 
 def wasm(cache: Path) -> Worker:
+    """onnxruntime-web in node."""
     node, npm = _program("node", "nodejs"), _program("npm", "npm")
     install = ["install", "--ignore-scripts", "--no-audit", "--no-fund", f"onnxruntime-web@{WEB_VERSION}"]
     packages = _once(
@@ -121,7 +123,7 @@ MACHINES: dict[str, tuple[str, Callable[[Path], Worker]]] = {
 
 
 def _once(directory: Path, key: str, make: Callable[[Path], None]) -> Path:
-    """A directory that `make` has filled; made anew where it was not finished or `key` is another."""
+    """A directory that `make` has filled; it is filled anew if it was not finished, or for another `key`."""
     stamp = directory / ".made"
     if not stamp.is_file() or stamp.read_text() != key:
         shutil.rmtree(directory, ignore_errors=True)
@@ -132,16 +134,16 @@ def _once(directory: Path, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def _program(name: str, package: str) -> str:
-    """Its path; root may install what is missing."""
+    """The path of a program; root may install what is missing."""
     if shutil.which(name) is None:
         if shutil.which("apt-get") is None or os.geteuid() != 0:
             raise MissingError(f"{name} not found: install Debian's package {package} (apt-get install {package})")
         _call(["apt-get", "update", "-q"], package)
         _call(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], package)
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise MissingError(f"{name} not found, though the package {package} is installed")
-    return found
+    return path
 
 
 def _call(command: list[str], what: str) -> None:
@@ -149,16 +151,13 @@ def _call(command: list[str], what: str) -> None:
         command, capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     )
     if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()] or [
-            f"exit {done.returncode}"
-        ]
-        raise MissingError(f"{what} could not be installed: {' '.join(command[:3])} … says: {lines[-1]}")
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        last = lines[-1] if lines else f"exit {done.returncode}"
+        raise MissingError(f"{what} could not be installed: {' '.join(command[:3])} … says: {last}")
 
 
 def _unpack_debian(root: Path, apt: Path) -> None:
-    """Debian's arm64 packages, with a private apt that shares nothing but the addresses of the archives with the
-    system's.
-    """
+    """Unpack Debian's arm64 packages with an apt that shares only the addresses of the archives with the system."""
     if shutil.which("apt-get") is None or not Path(KEYRING).is_file():
         raise MissingError("arm64: Debian with apt-get and debian-archive-keyring is needed")
     for path in ("lists/partial", "archives/partial"):
@@ -217,16 +216,8 @@ def _describe(directory: Path, root: Path, core: str) -> None:
 
 
 def _unpack_wheels(site: Path, python: str, wheels: list[str]) -> None:
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-    ]
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", *options]
     _call(
         [*pip, f"--target={site}", f"--python-version={python}", *(f"--platform={tag}" for tag in ARM_WHEELS), *wheels],
         "onnxruntime for aarch64",

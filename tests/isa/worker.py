@@ -2,17 +2,21 @@
 
 DIRECTORY/jobs.json lists jobs {model, level, inputs, outputs}: files in DIRECTORY. A set of tensors NAME is NAME.json,
 a list of {name, type, shape}, and NAME.bin, their bytes one after the other. worker.mjs does the same with
-onnxruntime-web."""
+onnxruntime-web.
+"""
+
+from __future__ import annotations
 
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
 
 import numpy
 import onnxruntime
 
 
-def read(directory, name):
+def read(directory: pathlib.Path, name: str) -> dict[str, numpy.ndarray]:
     """{name: array} of a set of tensors."""
     raw, offset, tensors = (directory / f"{name}.bin").read_bytes(), 0, {}
     for entry in json.loads((directory / f"{name}.json").read_text()):
@@ -22,14 +26,15 @@ def read(directory, name):
     return tensors
 
 
-def write(directory, name, tensors):
-    """The opposite of read; whole once the .json is there."""
+def write(directory: pathlib.Path, name: str, tensors: Mapping[str, numpy.ndarray]) -> None:
+    """The opposite of read; the set is complete once the .json is there."""
     (directory / f"{name}.bin").write_bytes(b"".join(value.tobytes() for value in tensors.values()))
     entries = [{"name": key, "type": str(value.dtype), "shape": list(value.shape)} for key, value in tensors.items()]
     (directory / f"{name}.json").write_text(json.dumps(entries))
 
 
-def main(directory):
+def main(directory: pathlib.Path) -> None:
+    """Run all jobs and print the version of ONNX Runtime."""
     levels = {
         "default": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
         "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -39,13 +44,11 @@ def main(directory):
         options.graph_optimization_level = levels[job["level"]]
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            str(directory / job["model"]), options, providers=["CPUExecutionProvider"]
-        )
+        model = str(directory / job["model"])
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        write(
-            directory, job["outputs"], dict(zip(names, session.run(names, read(directory, job["inputs"])), strict=True))
-        )
+        values = session.run(names, read(directory, job["inputs"]))
+        write(directory, job["outputs"], dict(zip(names, values, strict=True)))
     print(f"onnxruntime {onnxruntime.__version__}")
 
 

@@ -1,10 +1,12 @@
-"""models: resnet18, efficientnet_b0 and mixnet_s against the public reference (timm 1.0.31), and the two adjustable
-ones at other sizes.
+"""models: resnet18, efficientnet_b0 and mixnet_s against the public reference (timm 1.0.31).
+
+The two adjustable ones are also built at other sizes.
 
 reference/<model>.json: names and shapes of the state dict; <model>.npz: logits with the weights and the input of
 reference/fill.py. With those weights signals shrink from block to block, so that the logits say much about the last
 blocks and little about the first: an activation in an early block of EfficientNet moves them by 1e-7. What they cannot
-see is tested by name: activations, strides, additions, the constants of batch norms."""
+see is tested by name: activations, strides, additions, the constants of batch norms.
+"""
 
 from __future__ import annotations
 
@@ -261,9 +263,8 @@ def test_fresh_weights(name: str) -> None:
     model = models.build(name)
     for conv in (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 4000):
         fan_out = math.prod(conv.kernel_size) * (1 if conv.groups > 1 else conv.out_channels)
-        assert conv.weight.std().item() == pytest.approx(
-            math.sqrt(2 / fan_out), rel=0.06
-        )  # of 4000 numbers: 1 % off, five times that
+        # Of 4000 numbers: 1 % off, five times that.
+        assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.06)
     assert all(
         (m.bias == 0).all() for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m.bias is not None
     )

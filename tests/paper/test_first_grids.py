@@ -24,7 +24,9 @@ from models.paper.runs import first_model, load_data, make_float
 from support.commands import invoke
 from support.made_up_runs import ONE, SMALL, help_of, recorded, result
 
-ROW = FirstGrids("tiny", 3, "4", "mse", 7, 1.5, 0.0941, 0.1234)
+ROW = FirstGrids(
+    network="tiny", bits=3, configuration="4", init="mse", layers=7, step=1.5, error=0.0941, constant=0.1234
+)
 FILE = GridsFile((ROW, replace(ROW, init="minmax", step=0.25)), {"tiny": SMALL}, "abc", {"torch": "2"})
 
 
@@ -62,17 +64,13 @@ def images(*channels: tuple[float, float]) -> torch.Tensor:
 
 @pytest.mark.parametrize("offset", [0.0, -0.3])
 def test_a_channel_that_is_made_constant_is_counted(offset: float) -> None:
-    large, lost, visible = (
-        (-1.0, 7.0),
-        (0.8 + offset, 1.2 + offset),
-        (0.3 + offset, 0.8 + offset),
-    )  # codes of s = 1: 0 … 7, 1, 0 and 1
+    # Codes of s = 1: 0 … 7, 1, 0 and 1.
+    large, lost, visible = (-1.0, 7.0), (0.8 + offset, 1.2 + offset), (0.3 + offset, 0.8 + offset)
     assert use_of(quantizer(1.0, offset), images(large, visible)).constant == 0
     assert use_of(quantizer(1.0, offset), images(large, lost)).constant == 0.5
     assert use_of(quantizer(0.2, offset), images(large, lost)).constant == 0  # finer steps see it
-    assert (
-        use_of(quantizer(1.0, offset), images(large, large, visible, (-9.0, offset))).constant == 0.25
-    )  # clipped below: code 0 alone
+    # Clipped below: code 0 alone.
+    assert use_of(quantizer(1.0, offset), images(large, large, visible, (-9.0, offset))).constant == 0.25
 
 
 def test_a_channel_that_is_constant_in_float_is_not_blamed_on_the_grid() -> None:
@@ -84,9 +82,8 @@ def test_a_channel_with_another_code_in_another_batch_is_not_constant() -> None:
     first, second = images((0.8, 1.2), (0.8, 1.2)), images((1.8, 2.2), (0.8, 1.2))
     assert use_of(quantizer(1.0), first).constant == 1
     assert use_of(quantizer(1.0), first, second).constant == 0.5
-    assert (
-        use_of(quantizer(1.0), first[:, :, :1, :1] * 0 + 1, first[:, :, :1, :1] * 0 + 1.1).constant == 1
-    )  # varies between batches only
+    # Varies between batches only.
+    assert use_of(quantizer(1.0), first[:, :, :1, :1] * 0 + 1, first[:, :, :1, :1] * 0 + 1.1).constant == 1
 
 
 @pytest.mark.parametrize(
@@ -104,9 +101,8 @@ def test_step_and_error_are_those_of_a_loop(grid: ActivationGrid, offset: float,
     # scale and offset are float32: a relative 1e-7 each, many times that where the error of an element is a small
     # difference
     assert numbers == pytest.approx((0.6 / math.sqrt(variance), error / variance), rel=1e-5)
-    assert use_of(quantizer(1.2, offset, grid), *batches).step_and_error != pytest.approx(
-        numbers, rel=0.1
-    )  # a scale doubled is seen
+    # A scale doubled is seen.
+    assert use_of(quantizer(1.2, offset, grid), *batches).step_and_error != pytest.approx(numbers, rel=0.1)
 
 
 def test_a_tensor_that_does_not_vary_has_no_figures() -> None:
@@ -120,9 +116,8 @@ def test_the_network_runs_in_float(float_models: Path) -> None:
     model, calibration = first_model(ONE, SMALL, float_models)
     before = {name: use.step_and_error for name, use in look(model, calibration).items()}
     quantizers = quantized_modules(model)
-    assert list(before) == [
-        name for name, q in quantizers.items() if q.kind == "activation" and name != "fc.input"
-    ]  # [N, 48] is no image
+    # [N, 48] is no image.
+    assert list(before) == [name for name, q in quantizers.items() if q.kind == "activation" and name != "fc.input"]
     quantizers["conv1.input"].set_grid(1000.0)  # all zeros, if it quantized
     after = {name: use.step_and_error for name, use in look(model, calibration).items()}
     assert [name for name in before if before[name] != after[name]] == ["conv1.input"]

@@ -1,5 +1,6 @@
-"""The paper's tables: the plan, the record, the statistics against independent numbers, and the command on a small
-network.
+"""The paper's tables: the plan, the record, the statistics, and the command on a small network.
+
+Statistics are held against independent numbers.
 """
 
 from __future__ import annotations
@@ -218,9 +219,8 @@ def test_other_settings_and_runs_twice_are_refused(tmp_path: Path) -> None:
 def test_the_interval_is_students() -> None:
     estimate = Estimate((0.1, 0.2, 0.3, 0.4, 0.5))
     assert estimate.mean == pytest.approx(0.3) and estimate.std == pytest.approx(math.sqrt(0.025))
-    assert estimate.half_width == pytest.approx(
-        2.776 * math.sqrt(0.025 / 5), rel=1e-3
-    )  # t of 4 degrees of freedom, 97.5 %
+    # Student's t of 4 degrees of freedom, at 97.5 %.
+    assert estimate.half_width == pytest.approx(2.776 * math.sqrt(0.025 / 5), rel=1e-3)
     assert Estimate((0.1,)).std is None and Estimate((0.1,)).half_width is None
 
 
@@ -235,8 +235,9 @@ def test_the_f_test_is_one_sided() -> None:
 
 
 def gaining(low: float, high: float) -> Callable[[Run], float]:
-    """Accuracies in which 4 gains `low` over 1 and 1s at 2 bits and `high` at 4, with a little noise of the seed that
-    is not the same in both.
+    """Accuracies in which 4 gains `low` over 1 and 1s at 2 bits and `high` at 4.
+
+    They have a little noise of the seed, which is not the same in both.
     """
 
     def accuracy(run: Run) -> float:
@@ -299,9 +300,8 @@ def test_networks_that_only_guess_decide_nothing() -> None:
 
     found = check_all(synthetic(guessing), ("efficientnet_b0",))
     assert {c.verdict for c in found} == {UNDECIDED} and all("neither learned anything" in c.figure for c in found)
-    learned = checks(
-        synthetic(lambda run: guessing(run) + (0.1 if run.configuration == "4" else 0.0)), ""
-    )  # one of the two did
+    # One of the two did.
+    learned = checks(synthetic(lambda run: guessing(run) + (0.1 if run.configuration == "4" else 0.0)), "")
     assert {c.verdict for c in learned if c.network == "efficientnet_b0" and "≥" in c.claim} == {HOLDS}
 
 
@@ -314,9 +314,8 @@ def test_what_was_not_run_is_missing() -> None:
     found = check_all([], ("efficientnet_b0", "resnet18"))
     assert len(found) == 17 and {c.verdict for c in found} == {MISSING}
     only_one = [r for r in synthetic(gaining(0.3, 0.1)) if r.configuration != "1"]
-    assert {c.claim[:18]: c.verdict for c in check_all(only_one, ("efficientnet_b0",))}[
-        "configuration 4 ≥ "
-    ] == HOLDS  # 1s, the last of them
+    # 1s, the last of them
+    assert {c.claim[:18]: c.verdict for c in check_all(only_one, ("efficientnet_b0",))}["configuration 4 ≥ "] == HOLDS
     assert {c.verdict for c in checks(only_one, "configuration 4 ≥ 1 ")} == {MISSING}
 
 
@@ -386,8 +385,8 @@ def test_rendered_tables_hold_the_numbers(tmp_path: Path) -> None:
 
     text = markdown(recorded(tmp_path / "runs.jsonl", synthetic(accuracy)))
     # deviations -2 … 2 points: standard deviation √2.5 = 1.58; float is 90
-    row = "| 1s | unsigned, symmetric, signed after linear bottlenecks; LSQ initialization | 59.0 ± 1.6 [5] | -31.0 | 61.0 ± 1.6 [5] | -29.0 |"
-    assert row in text
+    grid = "unsigned, symmetric, signed after linear bottlenecks; LSQ initialization"
+    assert f"| 1s | {grid} | 59.0 ± 1.6 [5] | -31.0 | 61.0 ± 1.6 [5] | -29.0 |" in text
     assert "| efficientnet_b0 | LSQ+ | 74.00 | 1.58 | 72.00 | 76.00 | 50.00 | 5 |" in text
     assert (
         "| efficientnet_b0 | 3 | signed, asymmetric | 71.0 ± 1.6 [5] | 71.0 ± 1.6 [5] | +0.00 points ± 0.00 (95 %, 5 "

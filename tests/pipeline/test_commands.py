@@ -33,7 +33,8 @@ class Head(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 def build(num_classes, in_channels):
-    return nn.Sequential(nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, bias=False), Head(num_classes))
+    first = nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()
+    return nn.Sequential(*first, nn.Conv2d(8, 8, 3, 2, bias=False), Head(num_classes))
 """
 
 
@@ -121,9 +122,8 @@ def test_verify(bundle: tuple[Path, Result], trained: Path) -> None:
     expected = predict(checkpoint.restore(trained)[0], [x]).argmax(1).numpy()
     exported = found["formats"]["qoperator"]
     assert exported["accuracy"] == pytest.approx((classes == y.numpy()).mean())
-    assert found["trained_accuracy"] == pytest.approx(
-        (expected == y.numpy()).mean(), abs=1 / 359
-    )  # torch and its captured graph: float32 ties
+    # torch and its captured graph: float32 ties
+    assert found["trained_accuracy"] == pytest.approx((expected == y.numpy()).mean(), abs=1 / 359)
     assert exported["top1_agreement"] == pytest.approx((classes == expected).mean(), abs=1 / 359)
     assert exported["reference_mismatch"] == 0 and exported["top1_agreement"] > 0.8  # it has hardly learned anything
     assert run("verify", out, "--images", 5, "--data", "digits").stdout.count("5 images") == 1
@@ -185,8 +185,10 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def console_script(cwd: Path, *commands: list[str]) -> subprocess.CompletedProcess[str]:
-    """`lsq-export …`, one command after the other in one process. Unlike `python -m`, the console script does not put
-    the current directory on the path by itself."""
+    """`lsq-export …`, one command after the other in one process.
+
+    Unlike `python -m`, the console script does not put the current directory on the path by itself.
+    """
     code = f"""
 import sys
 sys.path = [p for p in sys.path if p]
@@ -204,9 +206,9 @@ for arguments in {commands!r}:
 
 
 def test_a_users_own_models_package(tmp_path: Path) -> None:
-    """--model models.net:build finds theirs, in training and, by the checkpoint, in export;
+    """--model models.net:build finds theirs, in training and, by the checkpoint, in export.
 
-    verify needs only the bundle.
+    `verify` needs the bundle alone.
     """
     project = tmp_path / "project"
     (project / "models").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""export: the Python API of the contract, the files that come out, and one line for everything that cannot be exported."""
+"""export: the Python API of the contract, the files that come out, and one line for whatever cannot be exported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from lsq_export.graph.capture import Captured, capture
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.rewrite.fold import fold
 from lsq_export.verification.runtime import Session, integer_tensors
-from lsq_export.verification.verify_tools import Agreement
 from support import badnets
 from support.commands import invoke
 from support.exported import SHAPE, Exported, content, images, save
@@ -151,21 +150,15 @@ def test_inputs_alone_and_one_pass_are_enough(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
-def test_stages_are_told(tmp_path: Path) -> None:
-    told: list[Any] = []
-    model = prepared_plain()
+def test_stages_are_told_and_the_parity_is_returned(tmp_path: Path) -> None:
+    told: list[str] = []
     calibration = [images(0)[0]]
-    lsq_export.export(
-        model,
-        torch.zeros(1, *SHAPE),
-        tmp_path / "out",
-        calibration=calibration,
-        on_stage=told.append,
-        on_parity=told.append,
+    bundle = lsq_export.export(
+        prepared_plain(), torch.zeros(1, *SHAPE), tmp_path / "out", calibration=calibration, on_stage=told.append
     )
-    assert [t for t in told if isinstance(t, str)] == ["capture", "fold", "rewrite", "verify", "bundle"]
-    (parity,) = (t for t in told if isinstance(t, lsq_export.Parity))
-    assert parity.to_dict() == json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert told == ["capture", "fold", "rewrite", "verify", "bundle"]
+    assert isinstance(bundle.parity, lsq_export.Parity) and bundle.parity.images == 24
+    assert bundle.parity.to_dict() == json.loads((tmp_path / "out" / "parity.json").read_text())
 
 
 def test_a_fold_that_is_refused_does_not_stop_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +206,8 @@ def test_versions_and_checker(name: str, exported: Exported) -> None:
     )
     names = [node.name for node in proto.graph.node]
     assert len(set(names)) == len(names) and all(names)
-    assert not any(
-        node.doc_string or node.metadata_props for node in proto.graph.node
-    )  # nothing of the exporter's machine
+    # nothing of the exporter's machine
+    assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
 
 
 def test_qoperator_has_no_float_between_its_ends(exported: Exported) -> None:
@@ -307,9 +299,9 @@ def test_the_batch_is_dynamic(name: str, batch: int, exported: Exported) -> None
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("bits", [4])
 def test_low_bit_codes_are_clipped_to_their_levels(name: str, bits: int, exported: Exported) -> None:
-    """On inputs ten times as large as in calibration;
+    """The levels that the manifest states are all that occur, and nearly all occur.
 
-    the levels that the manifest states are all that occur, and nearly all occur.
+    The inputs are ten times as large as in calibration.
     """
     proto = exported.file(name)
     x = 10 * images(seed=7, count=64)[0].numpy()
@@ -490,9 +482,8 @@ def test_a_wrong_example_input_is_named(example: Any, says: str, tmp_path: Path)
 def test_wrong_calibration_data_is_named(
     calibration: Any, says: str, captured: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        importlib.import_module("lsq_export.pipeline"), "capture", lambda model, example: captured
-    )  # the same each time
+    # the same each time
+    monkeypatch.setattr(importlib.import_module("lsq_export.pipeline"), "capture", lambda model, example: captured)
     assert says in refused(tmp_path, prepared_plain(), calibration=calibration)
 
 
@@ -575,9 +566,8 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
     ]
     result = invoke("train", *arguments)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not out.exists()
-    assert (
-        says in result.stderr or name == "no_layers"
-    )  # without layers it has nothing to train either, which is found first
+    # without layers it has nothing to train either, which is found first
+    assert says in result.stderr or name == "no_layers"
 
 
 @pytest.mark.parametrize(
@@ -586,7 +576,7 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
         (badnets.plain, "the model has no quantizers: call lsq_export.prepare"),
         (
             lambda: lsq_export.prepare(badnets.plain()),
-            "first.input: the quantizer has no grid yet; call calib.initialization.first_grids",
+            "first.input: the quantizer has no grid yet; call calib.initialize",
         ),
         (lambda: prepared_plain().double(), "the model is torch.float64: use float32"),
     ],
@@ -688,14 +678,6 @@ def test_a_layer_without_weights_keeps_its_bias_whatever_its_scale() -> None:
     folded = fold(capture(model, x), [x])
     outputs = evaluate(folded.model.graph, x)[0].numpy()
     assert np.abs(outputs - net[3].bias.detach().numpy()).max() < 1e-6
-
-
-def test_the_worst_of_several_outputs_is_reported() -> None:
-    """A second output that is wrong must show: its SQNR is the one that counts."""
-    first, second = np.ones((4, 3)), np.ones((4, 2))
-    agreement = Agreement()
-    agreement.add([first, 0 * second], [first, second], None)
-    assert agreement.top1 == 1 and agreement.sqnr_db == 0
 
 
 def test_a_model_that_returns_a_dict_is_refused() -> None:

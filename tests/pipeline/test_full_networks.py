@@ -1,6 +1,6 @@
-"""The two Swish networks, whole:
+"""The two Swish networks, whole, are exported as integer-only graphs and verified.
 
-exported as integer-only graphs and verified. Random weights, 64 pixels. (`make demo` does so with ResNet-18.)
+They have random weights and images of 64 pixels. (`make demo` does so with ResNet-18.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import lsq_export
 from lsq_export.bench.network import named_network
 from lsq_export.bundle.directory import TRAINED
-from lsq_export.graph.build import attribute, is_marker
+from lsq_export.graph.read import attribute, is_marker
 
 pytestmark = pytest.mark.slow
 SIZE = 64

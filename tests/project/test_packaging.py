@@ -42,19 +42,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if file.is_file() and not file.name.startswith("."):
             shutil.copy(file, tree)
     out = tmp_path_factory.mktemp("wheel")
-    run(
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "-w",
-        str(out),
-        str(tree),
-        cwd=out,
-    )
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+    run("-m", "pip", "wheel", *options, "-w", str(out), str(tree), cwd=out)
     (file,) = out.glob("*.whl")
     return file
 
@@ -71,14 +60,11 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_carries_every_source_and_no_test(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    wanted = {str(p.relative_to(ROOT)) for package in ("calib", "lsq_export") for p in (ROOT / package).rglob("*.py")}
-    wanted |= {f"lsq_export/models/{p.relative_to(ROOT / 'models')}" for p in (ROOT / "models").rglob("*.py")}
-    wanted |= {
-        str(p.relative_to(ROOT))
-        for p in (ROOT / "lsq_export").rglob("*")
-        if p.suffix in (".json", ".html", ".css", ".js")
-    }
-    assert {n for n in names if ".dist-info/" not in n and not n.endswith("py.typed")} == wanted
+    expected = {str(p.relative_to(ROOT)) for package in ("calib", "lsq_export") for p in (ROOT / package).rglob("*.py")}
+    expected |= {f"lsq_export/models/{p.relative_to(ROOT / 'models')}" for p in (ROOT / "models").rglob("*.py")}
+    data = (p for p in (ROOT / "lsq_export").rglob("*") if p.suffix in (".json", ".html", ".css", ".js"))
+    expected |= {str(p.relative_to(ROOT)) for p in data}
+    assert {n for n in names if ".dist-info/" not in n and not n.endswith("py.typed")} == expected
     assert {n.split("/")[0] for n in names if ".dist-info/" not in n} == {"calib", "lsq_export"}
     assert any(n.endswith("licenses/LICENSE") for n in names)
 
@@ -87,19 +73,20 @@ def test_every_package_directory_is_listed() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     listed = set(setup["options"]["packages"].split())
-    found = {
-        ".".join(p.parent.relative_to(ROOT).parts)
-        for package in ("calib", "lsq_export")
-        for p in (ROOT / package).rglob("*.py")
-    }
-    found |= {".".join(("lsq_export", *p.parent.relative_to(ROOT).parts)) for p in (ROOT / "models").rglob("*.py")}
-    assert listed == found, "list each directory with sources under [options] packages in setup.cfg"
+    files = [p for package in ("calib", "lsq_export") for p in (ROOT / package).rglob("*.py")]
+    packages = {".".join(p.parent.relative_to(ROOT).parts) for p in files}
+    packages |= {".".join(("lsq_export", *p.parent.relative_to(ROOT).parts)) for p in (ROOT / "models").rglob("*.py")}
+    assert listed == packages, "list each directory with sources under [options] packages in setup.cfg"
 
 
 def test_installed_command_answers_outside_the_checkout(site: Path, tmp_path: Path) -> None:
-    code = "import lsq_export, sys; sys.argv = ['lsq-export', '--help']; print(lsq_export.__file__); from lsq_export.cli import main; main()"
+    code = (
+        "import lsq_export, sys; sys.argv = ['lsq-export', '--help']; print(lsq_export.__file__); "
+        "from lsq_export.cli import main; main()"
+    )
     shown = run("-c", code, cwd=tmp_path, path=site)
-    assert shown.startswith(str(site)) and "Usage: lsq-export" in shown
+    assert shown.startswith(str(site))
+    assert "Usage: lsq-export" in shown
     assert "console_scripts" in next(site.glob("*.dist-info/entry_points.txt")).read_text()
 
 
@@ -113,7 +100,10 @@ def test_no_top_level_models_is_installed(site: Path, tmp_path: Path) -> None:
 def test_a_users_models_package_is_theirs(installed: str, site: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Linear(3, 2)\n")
-    code = "from lsq_export.models import build; print(build('models.net:build').out_features, type(build('tiny')).__name__)"
+    code = (
+        "from lsq_export.models import build; "
+        "print(build('models.net:build').out_features, type(build('tiny')).__name__)"
+    )
     assert run("-c", code, cwd=tmp_path, path=site if installed == "wheel" else None).split() == ["2", "Tiny"]
 
 
@@ -142,14 +132,13 @@ def test_lower_bounds_hold_for_the_pinned_versions() -> None:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     extras = "\n".join(setup["options.extras_require"].values())
-    wanted = [
-        line.split(">=") for line in (setup["options"]["install_requires"] + "\n" + extras).splitlines() if ">=" in line
-    ]
-    pinned = {}
+    requirements = (setup["options"]["install_requires"] + "\n" + extras).splitlines()
+    bounds = [line.split(">=") for line in requirements if ">=" in line]
+    pinned: dict[str, list[str]] = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if "==" in line:
             name, version = line.split(";")[0].strip().split("==")
             pinned.setdefault(name.lower().replace("_", "-"), []).append(version)
-    for name, bound in wanted:
+    for name, bound in bounds:
         for version in pinned[name.strip().lower().replace("_", "-")]:
             assert [int(n) for n in version.split(".")[:2]] >= [int(n) for n in bound.strip().split(".")[:2]], name

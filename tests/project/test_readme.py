@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, on a smaller network for fewer epochs, and its commands exist."""
+"""The README is short; its Python runs as it stands, on a smaller network for fewer epochs, and its commands exist."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def block(language: str) -> str:
     found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
     assert found
     return found.group(1)
+
+
+def test_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 120 and max(map(len, lines)) <= 120
 
 
 def test_python_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
-"""lsq_export/qat/edges.py:
+"""qat.edges: 8-bit grids of sums in training, and offsets on the steps of containers.
 
-8-bit grids of sums in training, and offsets on the steps of containers. The fold has then nothing to round.
+The fold then has nothing to round.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lsq_export.qat.quantizer import Quantizer
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
 from support.networks import Conv, Wired, inputs
@@ -67,9 +67,9 @@ def gated(activation: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
     [(F.silu, "silu_sigmoid"), (nn.SiLU(), "act_sigmoid"), (F.hardswish, "hardswish_hardsigmoid")],
 )
 def test_a_gate_has_a_grid_of_its_own_and_the_fold_changes_almost_no_code(activation: Any, gate: str) -> None:
-    """Integer kernels multiply x with 8-bit codes of σ(x):
+    """Integer kernels multiply x with 8-bit codes of σ(x).
 
-    without that grid in training, the product's rounding differs.
+    Without that grid in training, the product's rounding differs.
     """
     net, model = prepared(lambda: gated(activation), first_last_bits=None)
     with torch.no_grad(), bypassed(model):
@@ -111,16 +111,14 @@ def test_nothing_is_left_to_calibrate_but_inputs_and_outputs(name: str) -> None:
     outputs = {str(v.producer().inputs[0].producer().outputs[0].name) for v in made.model.graph.outputs if v.producer()}  # type: ignore[union-attr]
     assert all(d.codes in outputs for d in made.tensors if d.name in ends), ends
     files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
-    parity = check(
-        model, made.trained, made.model, files, ORT_CPU.name, [inputs(8, 2)], decisions=(made.tensors, made.layers)
-    )
+    parity = check(Subject.of(made, files, ORT_CPU.name), [inputs(8, 2)], model=model)
     assert parity.ok, parity.failures
 
 
 def folded(**options: Any) -> tuple[Folded, dict[str, float]]:
-    """The residual network, its offsets moved as by training, and {quantizer:
+    """The residual network with offsets moved as by training, and what the fold changes.
 
-    share of codes that the fold changes on the same inputs}.
+    That is {quantizer: share of codes that differ on the same inputs}.
     """
     _, model = prepared(networks.residual, first_last_bits=None, **options)
     calib.initialize(model, [inputs(16, 1)], "minmax")
@@ -133,15 +131,15 @@ def folded(**options: Any) -> tuple[Folded, dict[str, float]]:
     x = inputs(64, 2)
     tool.add(x, integer.run(file, {"input": x.numpy()}))
     assert all(layer.elements for layer in tool.result()), (
-        "edges.mean too: a Flatten that it moved in front of is behind the classifier's grid"
+        "edges.mean too: a Flatten that it moved before comes after the classifier's grid"
     )
     return made, {layer.name: layer.differing for layer in tool.result()}
 
 
 def test_the_fold_changes_almost_no_code_and_no_border() -> None:
-    """What is left: ties of rounded biases (E6), and scales of sums that move by millionths to keep clear of ties.
+    """What is left are ties of rounded biases (integer biases, E6), and scales of sums that move clear of ties.
 
-    Without the options it is more.
+    Those move by millionths. Without the options it is more.
     """
     made, differing = folded()
     assert all(d.border < 1e-5 for d in made.tensors)
@@ -164,9 +162,8 @@ def test_a_pad_that_two_grids_moved_in_front_of_is_compared_where_it_adds_nothin
     tool = TrainedLayers(made.trained.graph, made.model.graph, made.tensors, made.layers)
     tool.add(inputs(16, 2), integer.run(file, {"input": inputs(16, 2).numpy()}))
     found = {layer.name: layer for layer in tool.result()}
-    assert (
-        found["edges.max_pool2d"].elements == 16 * 4 * 5 * 5 and found["b.input"].elements == 16 * 4 * 9 * 9
-    )  # windows without the padding
+    # Windows without the padding.
+    assert found["edges.max_pool2d"].elements == 16 * 4 * 5 * 5 and found["b.input"].elements == 16 * 4 * 9 * 9
     assert all(layer.differing < 2e-3 for layer in found.values())
 
 
@@ -240,9 +237,9 @@ class Parts(nn.Module):
 
 
 def test_edges_hold_real_zero() -> None:
-    """The gate's values lie around 1/2, in a range a tenth as wide:
+    """The gate's values lie around 1/2, in a range a tenth as wide.
 
-    kernels need a zero point in the container all the same.
+    Kernels need a zero point in the container all the same.
     """
     torch.manual_seed(0)
     model = lsq_export.prepare(Parts().eval(), lsq_export.QATConfig(first_last_bits=None, edges="trained"))

@@ -1,11 +1,12 @@
-"""The autograd function against the paper's table, element by element in Python floats;
+"""qat.fake_quantize: the autograd function against the paper's table, element by element in Python floats.
 
-blocks, memory formats, types, torch.compile, gradcheck.
+Also blocks, memory formats, types, fused kernels, torch.compile and gradcheck.
 """
 
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -13,63 +14,45 @@ from torch import nn
 
 from calib import QuantizationError
 from calib.grid import dequantize, position, quantize, snap_
-from lsq_export.qat import fake_quantize as module
+from lsq_export.qat import fuse, kernels
 from lsq_export.qat.fake_quantize import fake_quantize
+from lsq_export.qat.kernels import Kernels
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
+from support.lsq_table import oracle, samples
 
 G = 0.125  # a factor that is exact in binary
 
 
-def oracle(x: float, s: float, b: float, n: int, p: int) -> tuple[float, float, float, float]:
-    """x̂, ∂x̂/∂x, ∂x̂/∂s, ∂x̂/∂β (LSQ+ eq.
-
-    1-4; values exactly on n and p count as clipped). Python's round is half-to-even.
-    """
-    v = (x - b) / s
-    if v <= n:
-        return s * n + b, 0.0, n, 1.0
-    if v >= p:
-        return s * p + b, 0.0, p, 1.0
-    return s * round(v) + b, 1.0, round(v) - v, 0.0
-
-
-def with_ties(shape: tuple[int, ...], s: float, b: float, n: int, p: int) -> torch.Tensor:
-    """Float64 values beyond the range, exactly on n and p, and on ties (s, b:
-
-    powers of two times small integers, so all of this is exact).
-    """
-    x = (
-        torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * s * (p - n) * 0.4
-        + b
-        + s * (n + p) / 2
-    )
-    special = [n, p, n - 0.5, n + 0.5, p - 0.5, p + 0.5, (n + p) // 2 + 0.5, (n + p) // 2 + 1.5, n - 3, p + 3]
-    x.view(-1)[: len(special)] = torch.tensor(special, dtype=torch.float64) * s + b
-    return x
-
-
-def run(x, s, b, n, p, weights):
+def run(
+    x: torch.Tensor,
+    s: torch.Tensor,
+    b: torch.Tensor | None,
+    n: int,
+    p: int,
+    weights: torch.Tensor,
+    kind: Kernels = Kernels.BLOCKS,
+) -> Any:
     """x̂ and the gradients of Σ weights·x̂."""
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     s = s.detach().clone().requires_grad_()
     b = None if b is None else b.detach().clone().requires_grad_()
-    y = fake_quantize(x, s, b, n, p, G)
+    y = fake_quantize(x, s, b, n, p, G, kind)
     y.backward(weights)
     return y.detach(), x.grad, s.grad, None if b is None else b.grad
 
 
 @pytest.fixture(params=[64, 1 << 17], ids=["blocks", "whole"])
-def block(request, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", request.param)
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("block")
 @pytest.mark.parametrize(("n", "p"), [(0, 15), (-8, 7), (0, 3), (-128, 127)])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("offset", [True, False])
-def test_one_grid(n, p, channels_last, offset):
+def test_one_grid(n: int, p: int, channels_last: bool, offset: bool) -> None:
     s, b = 0.25, -0.375 if offset else 0.0
-    x = with_ties((4, 3, 5, 7), s, b, n, p)
+    x = samples((4, 3, 5, 7), s, b, n, p)
     weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)  # the gradient stays NCHW: that must not matter
@@ -94,9 +77,9 @@ def test_one_grid(n, p, channels_last, offset):
 @pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("offset", [True, False])
-def test_one_grid_a_channel(channels_last, offset):
+def test_one_grid_a_channel(channels_last: bool, offset: bool) -> None:
     scales, offsets = [0.25, 0.5, 2.0, 1.0, 0.125], [0.5, -0.25, 0.0, -1.0, 0.375] if offset else [0.0] * 5
-    x = torch.stack([with_ties((4, 3, 3), s, b, -8, 7) for s, b in zip(scales, offsets, strict=True)])
+    x = torch.stack([samples((4, 3, 3), s, b, -8, 7) for s, b in zip(scales, offsets, strict=True)])
     weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -118,7 +101,7 @@ def test_one_grid_a_channel(channels_last, offset):
 
 @pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("offset", [True, False])
-def test_values_in_place_are_those_of_the_plain_formula_to_the_bit(offset):
+def test_values_in_place_are_those_of_the_plain_formula_to_the_bit(offset: bool) -> None:
     x = torch.randn(30_000, generator=torch.Generator().manual_seed(0)) * 3
     s, b = torch.tensor(0.0371), torch.tensor(-0.2173) if offset else None
     plain = dequantize(quantize(x, s, b if offset else 0.0, 0, 255), s, b if offset else 0.0)
@@ -128,14 +111,14 @@ def test_values_in_place_are_those_of_the_plain_formula_to_the_bit(offset):
     assert torch.equal(position(x, s, b).round().clip(0, 255), codes)
 
 
-def test_gradcheck_of_the_offset_and_scale_where_everything_is_clipped():
+def test_gradcheck_of_the_offset_and_scale_where_everything_is_clipped() -> None:
     """There x̂ = s·n + β or s·p + β: differentiable, and the paper's gradients are the true ones."""
     x = torch.tensor([-5.0, 9.0, 7.0, -3.0], dtype=torch.float64)
     s, b = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.25, -0.5))
     assert torch.autograd.gradcheck(lambda s, b: fake_quantize(x, s, b, -8, 7, 1.0), (s, b))
 
 
-def test_gradcheck_of_x_against_the_straight_through_form():
+def test_gradcheck_of_x_against_the_straight_through_form() -> None:
     """With round replaced by the identity the paper's ∂x̂/∂x is the derivative of a clamp."""
     x = torch.linspace(-2, 3, 41, dtype=torch.float64) + 0.01
     s, b = torch.tensor(0.25).double(), torch.tensor(-0.5).double()
@@ -147,7 +130,7 @@ def test_gradcheck_of_x_against_the_straight_through_form():
 
 
 @pytest.mark.usefixtures("block")
-def test_float32_gradients_are_those_of_float64_to_a_few_roundings():
+def test_float32_gradients_are_those_of_float64_to_a_few_roundings() -> None:
     x = torch.randn(16, 40, 40, generator=torch.Generator().manual_seed(0)).double()
     e = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).double()
     s, b = torch.tensor(0.25), torch.tensor(-0.375)  # exact in float32; x is, too, so v differs by one rounding at most
@@ -162,7 +145,7 @@ def test_float32_gradients_are_those_of_float64_to_a_few_roundings():
 
 @pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_types_compute_in_float32_and_keep_parameters_there(dtype):
+def test_half_types_compute_in_float32_and_keep_parameters_there(dtype: Any) -> None:
     x = torch.randn(8, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
     s, b, ones = torch.tensor(0.01), torch.tensor(-0.5), torch.ones(8, 50)
     y, grad_x, grad_s, grad_b = run(x, s, b, 0, 255, ones.to(dtype))
@@ -173,7 +156,7 @@ def test_half_types_compute_in_float32_and_keep_parameters_there(dtype):
 
 
 @pytest.mark.usefixtures("block")
-def test_nothing_is_saved_but_the_tensors_themselves():
+def test_nothing_is_saved_but_the_tensors_themselves() -> None:
     x = torch.randn(40, 10, requires_grad=True)
     s, b = torch.tensor(0.1, requires_grad=True), torch.tensor(0.0, requires_grad=True)
     saved: list[torch.Tensor] = []
@@ -186,36 +169,33 @@ def test_nothing_is_saved_but_the_tensors_themselves():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler about torch
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("channels", [None, pytest.param(6, marks=pytest.mark.slow)])
-def test_fused_kernels_give_what_blocks_give(channels, dtype):
+def test_fused_kernels_give_what_blocks_give(channels: int | None, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks are held against the oracle above."""
-    x = with_ties((6, 5, 7, 4), 0.25, -0.375, -8, 7).to(dtype).contiguous(memory_format=torch.channels_last)
+    x = samples((6, 5, 7, 4), 0.25, -0.375, -8, 7).to(dtype).contiguous(memory_format=torch.channels_last)
     e = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     s, b = (
         torch.tensor(v) if channels is None else torch.tensor(v) * torch.arange(1, channels + 1) for v in (0.25, -0.375)
     )
     expected = run(x, s, b, -8, 7, e), run(x, s, None, 0, 15, e)
     torch.compiler.reset()
-    module._compiled.cache_clear()
-    module.fuse()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "FUSED_FROM", 0)
-            found = run(x, s, b, -8, 7, e), run(x, s, None, 0, 15, e)
-    finally:
-        module.fuse(False)
-    for ours, theirs in zip(found, expected, strict=True):
+    kernels.fused_kernels.cache_clear()
+    monkeypatch.setattr(kernels, "FUSED_FROM", 0)
+    fused = run(x, s, b, -8, 7, e, Kernels.FUSED), run(x, s, None, 0, 15, e, Kernels.FUSED)
+    for ours, theirs in zip(fused, expected, strict=True):
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1]) and ours[0].stride() == x.stride()
         torch.testing.assert_close(ours[2:], theirs[2:])
 
 
-def test_fused_kernels_need_a_compiler(monkeypatch):
-    module._compiled.cache_clear()
+def test_fused_kernels_need_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels.fused_kernels.cache_clear()
     monkeypatch.setattr(torch, "compile", lambda function, **options: broken)
+    model = net()
     with pytest.raises(QuantizationError, match=r"C\+\+ compiler"):
-        module.fuse()
+        fuse(model)
+    assert all(quantizer.kernels is Kernels.BLOCKS for quantizer in quantizers(model).values())
 
 
-def broken(*arguments):
+def broken(*arguments: Any) -> None:
     raise RuntimeError("no compiler")
 
 
@@ -232,12 +212,11 @@ def net() -> nn.Module:
     return model
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"
-)  # torch 2.13's tracer does it
+# torch 2.13's tracer instantiates autograd functions.
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_torch_compile_has_no_graph_break_and_the_same_gradients(autocast, channels_last):
+def test_torch_compile_has_no_graph_break_and_the_same_gradients(autocast: bool, channels_last: bool) -> None:
     """aot_eager: traced, functionalized and partitioned, with torch's own kernels."""
     results = []
     for compiled in (False, True):

@@ -1,11 +1,10 @@
-"""LSQ+ quantizer: codes against a plain loop, gradients against the paper's table written out again, state, ONNX
-markers.
-"""
+"""qat.quantizer: codes and gradients against the paper's table, state, ONNX markers."""
 
 from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -13,8 +12,10 @@ import torch
 from torch import nn
 
 from calib import QuantizationError
+from lsq_export.qat.config import ACTIVATION_GRIDS, ActivationGrid
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
-from lsq_export.qat.quantizer import ACTIVATION_GRIDS, Quantizer
+from lsq_export.qat.quantizer import Quantizer
+from support.lsq_table import oracle, samples
 
 LIMITS = {
     "unsigned-symmetric": (0, 15),
@@ -22,28 +23,6 @@ LIMITS = {
     "signed-asymmetric": (-8, 7),
     "unsigned-asymmetric": (0, 15),
 }
-
-
-def oracle(x: float, s: float, b: float, n: int, p: int) -> tuple[float, float, float, float]:
-    """x̂, ∂x̂/∂x, ∂x̂/∂s, ∂x̂/∂β of one element (LSQ+ eq. 1-4). Python's round is half-to-even."""
-    v = (x - b) / s
-    q = min(max(round(v), n), p)
-    if v <= n:
-        return s * q + b, 0.0, n, 1.0
-    if v >= p:
-        return s * q + b, 0.0, p, 1.0
-    return s * q + b, 1.0, round(v) - v, 0.0
-
-
-def samples(shape: tuple[int, ...], s: float, b: float, n: int, p: int) -> torch.Tensor:
-    """Float64 values of both signs, beyond the range, exactly on n and p, and on ties (s and b are powers of two times
-    small integers: exact).
-    """
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=generator, dtype=torch.float64) * s * (p - n) * 0.4 + b + s * (n + p) / 2
-    special = [n, p, n - 0.5, n + 0.5, p - 0.5, p + 0.5, 1.5, 2.5, -0.5, 0.5, n - 3, p + 3]
-    x.view(-1)[: len(special)] = torch.tensor(special, dtype=torch.float64) * s + b
-    return x
 
 
 def check(
@@ -77,7 +56,7 @@ def check(
 
 
 @pytest.mark.parametrize("grid", ACTIVATION_GRIDS)
-def test_activation_values_and_gradients(grid):
+def test_activation_values_and_gradients(grid: ActivationGrid) -> None:
     quantizer = Quantizer.activation("a.input", 4, grid=grid).double()
     assert (quantizer.qmin, quantizer.qmax) == LIMITS[grid]
     offset = 0.0 if quantizer.symmetric else -0.375
@@ -87,7 +66,7 @@ def test_activation_values_and_gradients(grid):
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_weight_values_and_gradients_per_tensor_and_per_channel(bits):
+def test_weight_values_and_gradients_per_tensor_and_per_channel(bits: int) -> None:
     tensor = Quantizer.weight("a.weight", bits).double()
     tensor.set_grid(0.125)
     check(tensor, samples((6, 4, 3, 3), 0.125, 0, tensor.qmin, tensor.qmax), [0.125], [0.0], samples_in_batch=1)
@@ -98,7 +77,7 @@ def test_weight_values_and_gradients_per_tensor_and_per_channel(bits):
     check(channel, x, scales, [0.0] * 3, samples_in_batch=1)
 
 
-def test_gradient_of_scale_does_not_depend_on_how_a_batch_repeats():
+def test_gradient_of_scale_does_not_depend_on_how_a_batch_repeats() -> None:
     """N counts the features of one sample: the mean loss of a batch of copies has the gradient of one sample."""
     x = samples((1, 40), 0.25, -0.25, 0, 15)
     grads = []
@@ -110,7 +89,7 @@ def test_gradient_of_scale_does_not_depend_on_how_a_batch_repeats():
     torch.testing.assert_close(grads[0], grads[1])
 
 
-def test_integer_offset_is_a_multiple_of_the_scale_and_trains_straight_through():
+def test_integer_offset_is_a_multiple_of_the_scale_and_trains_straight_through() -> None:
     quantizer = Quantizer.activation("a.input", 4, integer_offset=True).double()
     quantizer.set_grid(0.25, -0.7)
     assert quantizer.effective_offset.item() == -0.75  # round(-2.8) = -3
@@ -126,11 +105,11 @@ def test_integer_offset_is_a_multiple_of_the_scale_and_trains_straight_through()
     assert quantizer.scale.grad.item() == pytest.approx(g * sum(t[2] for t in table) + grad_b * (-3 + 2.8), rel=1e-12)
 
 
-def test_symmetric_grids_ignore_the_integer_offset_option():
+def test_symmetric_grids_ignore_the_integer_offset_option() -> None:
     assert not Quantizer.activation("a.input", 4, grid="signed-symmetric", integer_offset=True).integer_offset
 
 
-def test_scale_stays_positive_in_training_and_is_not_touched_in_eval():
+def test_scale_stays_positive_in_training_and_is_not_touched_in_eval() -> None:
     quantizer = Quantizer.activation("a.input", 4)
     quantizer.set_grid(0.5, 0.0)
     with torch.no_grad():
@@ -144,7 +123,7 @@ def test_scale_stays_positive_in_training_and_is_not_touched_in_eval():
     assert quantizer.scale.grad is not None
 
 
-def test_uninitialized_quantizer_is_an_error_that_names_it():
+def test_uninitialized_quantizer_is_an_error_that_names_it() -> None:
     with pytest.raises(QuantizationError, match=r"^conv1\.input: .*calib\.initialize"):
         Quantizer.activation("conv1.input", 4)(torch.ones(1, 2))
 
@@ -160,31 +139,31 @@ def test_uninitialized_quantizer_is_an_error_that_names_it():
         ([1.0, 2.0], 0.0, r"scale has the shape \[2\], expected \[\]"),
     ],
 )
-def test_set_grid_refuses(scale, offset, message):
+def test_set_grid_refuses(scale: Any, offset: Any, message: str) -> None:
     quantizer = Quantizer.activation("a.input", 4)
     with pytest.raises(QuantizationError, match=f"^a.input: {message}"):
         quantizer.set_grid(scale, offset)
     assert not quantizer.initialized
 
 
-def test_set_grid_refuses_an_offset_on_a_symmetric_grid():
+def test_set_grid_refuses_an_offset_on_a_symmetric_grid() -> None:
     with pytest.raises(QuantizationError, match="symmetric"):
         Quantizer.weight("a.weight", 4, channels=2).set_grid([1.0, 1.0], [0.0, 0.5])
 
 
 @pytest.mark.parametrize("bits", [1, 9])
-def test_bits_out_of_range(bits):
+def test_bits_out_of_range(bits: int) -> None:
     with pytest.raises(QuantizationError, match="use 2 to 8"):
         Quantizer.weight("a.weight", bits)
 
 
-def test_unknown_activation_grid():
+def test_unknown_activation_grid() -> None:
     with pytest.raises(QuantizationError, match="unsigned-asymmetric"):
         Quantizer.activation("a.input", 4, grid="asymmetric")
 
 
 @pytest.mark.parametrize("channels", [None, 3])
-def test_state_survives_loading_and_copying(channels):
+def test_state_survives_loading_and_copying(channels: int | None) -> None:
     quantizer = Quantizer.weight("a.weight", 4, channels=channels)
     quantizer.set_grid(0.3)
     loaded = Quantizer.weight("a.weight", 4, channels=channels)
@@ -200,7 +179,7 @@ def test_state_survives_loading_and_copying(channels):
         loaded(x)
 
 
-def test_half_types_compute_in_float32():
+def test_half_types_compute_in_float32() -> None:
     quantizer = Quantizer.activation("a.input", 8)
     quantizer.set_grid(0.01, -0.5)
     x = torch.randn(4, 50, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
@@ -223,7 +202,7 @@ class Twice(nn.Module):
         return self.fc(self.conv(torch.relu(self.conv(x))).mean((2, 3)))
 
 
-def test_onnx_export_has_one_marker_for_each_use():
+def test_onnx_export_has_one_marker_for_each_use() -> None:
     torch.manual_seed(0)
     model = prepare(
         Twice(), QATConfig(weight_granularity="channel", offset="integer", first_last_bits=None, activation_bits=3)

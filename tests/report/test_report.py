@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from functools import partial
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ import pytest
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export.report import render
-from support.commands import invoke
 from support.exported import Exported
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -22,9 +19,9 @@ NASTY = '<script>alert("1")</script> & [b]'
 
 
 class Page(HTMLParser):
-    """Checks that tags close in order;
+    """Checks that tags close in order, and collects what a page has.
 
-    collects tags, attributes, text and the number of cells in each row of each table.
+    That is tags, attributes, text and the number of cells in each row of each table.
     """
 
     def __init__(self, html: str) -> None:
@@ -76,9 +73,8 @@ def test_it_shows_every_tensor_and_layer(manifest: dict[str, Any], parity: dict[
     ):
         assert part["name"] in page.text
     assert "All promises hold." in page.text and "Verified on 24 images" in page.text and "ort-cpu" in page.text
-    assert (
-        all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 6
-    )  # every row has a cell for each column
+    # every row has a cell for each column
+    assert all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 6
     (grid,) = parity["trained_layers"][0]["reasons"].items()
     assert "{}: {}".format(*grid) in page.text and len(page.tables[3]) == 1 + len(parity["trained_layers"])
     assert len(page.tables[1]) == 1 + len(manifest["tensors"]) and len(page.tables[2]) == 1 + len(manifest["layers"])
@@ -119,9 +115,9 @@ def test_failures_are_listed(manifest: dict[str, Any], parity: dict[str, Any]) -
 
 
 def test_numbers_that_are_not_there(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
-    """No accuracies (no targets), an infinite SQNR (null in parity.json), NaN in an error:
+    """Accuracies without targets, an infinite SQNR (null in parity.json) and NaN become dashes.
 
-    dashes, and the page stays whole.
+    The page stays whole.
     """
     parity["trained_accuracy"] = parity["folded_accuracy"] = parity["folded_sqnr_db"] = None
     for found in parity["formats"].values():
@@ -146,47 +142,3 @@ def test_a_report_of_a_parity_without_targets(exported: Exported, manifest: dict
 def test_what_is_missing_is_an_error(damage: Any, manifest: dict[str, Any]) -> None:
     with pytest.raises(QuantizationError, match="lacks what the report shows"):
         render(manifest, damage)
-
-
-report = partial(invoke, "report")
-
-
-def test_command(exported: Exported, tmp_path: Path) -> None:
-    bundle = exported.copy(tmp_path)
-    page = bundle.directory / "report.html"
-    before = page.read_bytes()
-    page.write_text("scribbled over")
-    result = report(bundle.directory)
-    assert result.exit_code == 0 and result.stdout == f"wrote {page}\n" and page.read_bytes() == before
-    assert lsq_export.verify(None, bundle, exported.batches).damaged == ()
-    out = tmp_path / "page.html"
-    assert report(bundle.directory, "--out", out).exit_code == 0 and out.read_bytes() == before
-    refused = report(bundle.directory, "--out", out)
-    assert refused.exit_code == 2 and "--force to overwrite it" in refused.stderr and refused.stderr.count("\n") == 1
-    assert report(bundle.directory, "--out", out, "--force").exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [(None, "no readable parity.json"), ("junk", "no readable parity.json"), ("{}", "lacks what the report shows")],
-)
-def test_a_bundle_without_parity_is_named(damage: str | None, says: str, exported: Exported, tmp_path: Path) -> None:
-    path = exported.copy(tmp_path).directory / "parity.json"
-    path.unlink() if damage is None else path.write_text(damage)
-    result = report(tmp_path / "bundle")
-    assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1 and result.stdout == ""
-
-
-def test_a_bundle_without_sums_is_named(exported: Exported, tmp_path: Path) -> None:
-    (exported.copy(tmp_path).directory / "SHA256SUMS").unlink()
-    result = report(tmp_path / "bundle")
-    assert result.exit_code == 2 and "no readable SHA256SUMS" in result.stderr and result.stderr.count("\n") == 1
-
-
-def test_a_place_that_cannot_be_written_is_named(exported: Exported, tmp_path: Path) -> None:
-    for bundle, out, says in (
-        (exported.bundle.directory, tmp_path / "no" / "page.html", "cannot be written"),
-        (tmp_path, None, "manifest.json"),
-    ):
-        result = report(bundle, *(["--out", out] if out else []))
-        assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1

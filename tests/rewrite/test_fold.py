@@ -13,12 +13,23 @@ from torch import nn
 
 from calib import QuantizationError
 from lsq_export import integer
+from lsq_export.rewrite.contract.decisions import Remainder
 from lsq_export.rewrite.emit import emit_all
-from lsq_export.rewrite.fold import fold
+from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
+from lsq_export.verification.check import Subject, check
+from lsq_export.verification.parity import Parity
 from lsq_export.verification.runtime import Session, integer_tensors
 from support import networks, simulation
-from support.networks import ZOO, Case, Conv, captured, folded, inputs, three, train, trained, verified
+from support.networks import ZOO, Case, Conv, captured, folded, inputs, three, train, trained
+
+
+def verified(
+    model: nn.Module, made: Folded, shape: tuple[int, ...] = networks.SHAPE
+) -> tuple[dict[str, onnx.ModelProto], Parity]:
+    files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
+    batches = [inputs(8, 2, shape, spread=3.0), inputs(8, 5, shape, spread=0.5)]
+    return files, check(Subject.of(made, files, ORT_CPU.name), batches, model=model)
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -95,30 +106,26 @@ def test_every_code_of_every_layer_is_that_of_a_float64_simulation(bits: int):
     for index in range(6):
         layer, name = layer_of(model, index), str(3 * index)
         decision = decisions[quantizer_behind(model, index)[0]]
-        skipped = round(
-            (decision.offset - layer.offset) / layer.scale
-        )  # codes below that of zero, which a ReLU never makes (E10)
+        # codes below that of zero, which a ReLU never makes (E10)
+        skipped = round((decision.offset - layer.offset) / layer.scale)
         scale, bias = simulation.folded_numbers(layer, remainder)
         stored = constants[f"{name}.weight.scale"].astype(np.float64)
-        gain = (
-            1 if index == 0 or bits == 8 else 64 // np.abs(layer.codes_of_weights()).max()
-        )  # the first layer has 8 bits
+        # the first layer has 8 bits
+        gain = 1 if index == 0 or bits == 8 else 64 // np.abs(layer.codes_of_weights()).max()
         assert np.abs(stored * gain / np.abs(scale) - 1).max() < 1e-5  # E9 moves a scale by some float32 neighbors
         unit, less = input_scale * stored, skipped * layer.scale  # the bias carries -β of the codes that are left (E3)
         rounded = constants[f"{name}.bias.codes"].astype(np.float64)
         # E6: half a unit, and what two float32 roundings of scales on the way move a bias by
         assert (np.abs((bias - less) / unit - rounded) <= 0.5 + 2.0**-23 * np.abs(rounded)).all()
-        carried = rounded * (np.float32(input_scale) * stored.astype(np.float32)).astype(
-            np.float64
-        )  # files hold the bias's unit as float32
+        # files hold the bias's unit as float32
+        carried = rounded * (np.float32(input_scale) * stored.astype(np.float32)).astype(np.float64)
         found = simulation.folded_codes(layer, values, np.sign(scale) * stored * gain, carried + less)
         assert found.size >= 2**19 and len(np.unique(found)) > 2
         expected = decision.stride * (found - skipped) + decision.origin
         assert int((expected != codes[decision.codes]).sum()) == 0, f"layer {index}"
 
-        trained = simulation.trained_codes(layer, values + remainder)[
-            :, :, 1:-1, 1:-1
-        ]  # promise 3, away from the border, which sees β'
+        # promise 3, away from the border, which sees β'
+        trained = simulation.trained_codes(layer, values + remainder)[:, :, 1:-1, 1:-1]
         rounding = next(d.bias_error_steps for d in made.layers if d.name == name)
         assert (trained != found[:, :, 1:-1, 1:-1]).mean() <= 3 * rounding + 1e-4
         remainder, input_scale = decision.offset - decision.offset_carried, decision.container_scale
@@ -185,9 +192,9 @@ def test_the_border_bound_of_a_decision_holds():
             assert decision.border >= 0 and (decision.border > 0) <= (decision.error_steps != 0)
             assert (
                 decision.kind == "edge"
-                or decision.remainder == "moved"
+                or decision.remainder is Remainder.MOVED
                 or abs(decision.error_steps) <= 0.5 / decision.stride
-                or "bias" in decision.remainder
+                or decision.carried_by
             )
 
 

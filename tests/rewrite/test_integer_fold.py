@@ -23,7 +23,10 @@ from lsq_export.graph.evaluate import evaluate
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
+from support import networks
+
+assert networks  # the zoo caches the exporter's registry, which makes captures quick
 
 
 def observed(seed: int = 0) -> Observer:
@@ -110,10 +113,9 @@ def test_the_promises_hold_in_8_bit_and_in_narrow_types(bits: int, first_last_bi
     model, made, x = folded(bits, first_last_bits=first_last_bits)
     for target, formats in (("ort-cpu", ("qdq", "qoperator")), ("native-low-bit", ("qdq",))):
         files = emit_all(made, formats, get(target))
-        parity = check(model, made.trained, made.model, files, target, [x])
-        assert all(found.ok for found in parity.formats.values()), (
-            parity.failures
-        )  # promises 1 and 2; an untrained network at 2 bits may lose all else
+        parity = check(Subject.of(made, files, target), [x], model=model)
+        # promises 1 and 2; an untrained network at 2 bits may lose all else
+        assert all(found.ok for found in parity.formats.values()), parity.failures
     proto = files["qdq"]
     types = {onnx.TensorProto.DataType.Name(t.data_type) for t in proto.graph.initializer}
     assert {2: {"INT2", "UINT2"}, 3: {"INT4", "UINT4"}, 4: {"INT4", "UINT4"}}[bits] <= types
@@ -149,7 +151,7 @@ def test_a_doubled_scale_in_the_narrow_file_fails() -> None:
     broken.CopyFrom(file)
     tensor = next(t for t in broken.graph.initializer if t.name.startswith("b.input") and t.name.endswith("scale"))
     tensor.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(tensor), tensor.name))
-    parity = check(model, made.trained, made.model, {"qdq": broken}, "native-low-bit", [x])
+    parity = check(Subject.of(made, {"qdq": broken}, "native-low-bit"), [x], model=model)
     assert not parity.ok and not replace(parity.formats["qdq"], altered=()).ok
 
 

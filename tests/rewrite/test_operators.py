@@ -25,8 +25,9 @@ from lsq_export.graph.islands import islands
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import get
-from lsq_export.verification.check import check
-from lsq_export.verification.parity import ISLAND_TIES, TIES, IslandParity, LayerParity, Parity
+from lsq_export.verification.check import Subject, check
+from lsq_export.verification.layer_parity import ISLAND_TIES, TIES, IslandParity, LayerParity
+from lsq_export.verification.parity import Parity
 from support import networks
 from support.networks import inputs
 
@@ -63,7 +64,8 @@ def folded(
 
 
 def verified(model: nn.Module, made: Folded) -> tuple[Parity, onnx.ModelProto]:
-    parity, files = networks.verified(model, made)
+    files = emit_all(made, ("qdq", "qoperator"), get("ort-cpu"))
+    parity = check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model)
     return parity, files["qoperator"]
 
 
@@ -280,15 +282,15 @@ def test_an_island_that_computes_something_else_fails():
     wrong = onnx.ModelProto()
     wrong.CopyFrom(files["qoperator"])
     next(node for node in wrong.graph.node if node.op_type == "Sin").op_type = "Cos"
-    parity = check(model, made.trained, made.model, {"qoperator": wrong}, "ort-cpu", [inputs(16, 2)])
+    parity = check(Subject.of(made, {"qoperator": wrong}, "ort-cpu"), [inputs(16, 2)], model=model)
     assert any("is not as the fold prescribes" in line for line in parity.failures)
     assert any("differ from the folded model by more than ties" in line for line in parity.failures)
 
 
 def test_the_tolerance_is_the_islands_alone():
-    layer = LayerParity("x", 100_000, 5e-4, 1, {1: 50})
+    layer = LayerParity(name="x", elements=100_000, differing=5e-4, largest=1, histogram={1: 50})
     assert layer.within(ISLAND_TIES) and not layer.within(TIES)
-    good = IslandParity("x", ("sin (Sin)",), 100_000, 50, 1)
+    good = IslandParity(codes="x", operators=("sin (Sin)",), elements=100_000, differing=50, largest=1)
     assert good.ok and not replace(good, largest=2).ok and not replace(good, differing=101).ok
     model, made = folded(torch.sin)
     exact = verified(model, made)[0].formats["qoperator"]

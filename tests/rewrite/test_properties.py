@@ -13,13 +13,12 @@ from lsq_export.graph.capture import capture
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import fold
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from support.random_networks import BLOCKS, ISLANDS, OPERATORS, Spec, build, specs
 
 EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Using padding='same' with even kernel lengths:UserWarning"
-)  # torch's, of what the networks do
+# torch's, of what the networks do
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 REASONS = ("real zero is off the grid", "leaves one code of the grid", "beyond int32", "underflows float32")
 
 
@@ -88,10 +87,9 @@ def holds_or_refuses(spec: Spec, how: str) -> None:
         )
         return
     files = emit_all(folded, ("qdq", "qoperator"), get("ort-cpu"))
-    parity = check(model, folded.trained, folded.model, files, "ort-cpu", [x])
-    assert all(found.ok for found in parity.formats.values()), (
-        parity.failures
-    )  # promises 1 and 2; 3 is a number, and these networks are not trained
+    parity = check(Subject.of(folded, files, "ort-cpu"), [x], model=model)
+    # promises 1 and 2; 3 is a number, and these networks are not trained
+    assert all(found.ok for found in parity.formats.values()), parity.failures
     exact = parity.formats["qoperator"]
     assert exact.reference_mismatch == 0 and exact.accumulator_mismatch == 0
     assert all(

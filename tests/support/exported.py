@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,16 +54,11 @@ class Exported:
 
 
 def prepared(seed: int, bits: int = 4) -> nn.Module:
-    """`tiny` with grids, a network of one's own.
+    """`tiny` with grids.
 
-    Batch norms are as after training (γ of both signs). Every learned offset lies between two multiples of its scale,
-    and is the smaller the more levels there are, so that real zero stays on every grid.
+    Its batch norms are as after training (γ of both signs). Every learned offset lies between two multiples of its
+    scale, and is the smaller the more levels there are, so that real zero stays on every grid.
     """
-    return copy.deepcopy(_prepared(seed, bits))
-
-
-@cache
-def _prepared(seed: int, bits: int) -> nn.Module:
     torch.manual_seed(seed)
     net = models.build("tiny", num_classes=CLASSES, in_channels=SHAPE[0])
     with torch.no_grad():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from models.paper.digits import HardDigits
 from models.paper.plan import Phase, Run, Settings
 from models.paper.record import Record, Result
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = Settings(
     phase=Phase(1, 0.03, 16, 1.0),
     float_phase=Phase(4, 0.05, 16, 0.0),
@@ -24,11 +25,7 @@ ONE = Run("tiny", 2, "4", "mse", 0)
 def result(run: Run, trained: float, *, settings: Settings = SMALL, diverged: str | None = None) -> Result:
     """A made-up result."""
     return Result(
-        run.network,
-        run.bits,
-        run.configuration,
-        run.init,
-        run.seed,
+        **asdict(run),
         float_accuracy=0.9,
         initialized=0.5,
         trained=trained,

@@ -5,7 +5,7 @@ a zoo by name, trained as far as a test needs it, each captured once per process
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -20,22 +20,17 @@ from torch import nn
 
 import calib
 import lsq_export
-from lsq_export.graph.build import MARKER_DOMAIN, copy, is_op
 from lsq_export.graph.capture import Captured, capture
+from lsq_export.graph.edit import copy
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.notes import BITS
+from lsq_export.graph.read import MARKER_DOMAIN, is_op
+from lsq_export.rewrite.contract.passes import State
+from lsq_export.rewrite.contract.run import Runner
 from lsq_export.rewrite.emit import emit_all
-from lsq_export.rewrite.fold import Folded, fold
-from lsq_export.rewrite.folding.batch_norm import fold_batch_norms
-from lsq_export.rewrite.folding.clamps import absorb_clamps
-from lsq_export.rewrite.folding.depthwise import average_pools_to_convolutions
-from lsq_export.rewrite.folding.edges import place_edges
-from lsq_export.rewrite.folding.integers import place_integers
-from lsq_export.rewrite.folding.offsets import place_offsets
-from lsq_export.rewrite.folding.ties import clear_ties
-from lsq_export.rewrite.folding.weights import freeze_weights
-from lsq_export.rewrite.normalizing.normalize import normalize
+from lsq_export.rewrite.fold import STRIDED, Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from support.exporter import operator_tables_made_once
 
@@ -365,36 +360,26 @@ def verified(
     batches: without any, inputs beyond the calibrated range.
     """
     files = emit_all(made, ("qdq", "qoperator"), ORT_CPU)
-    decisions = made.tensors, made.layers
     x = batches or [inputs(16, 2, spread=3.0)]
-    return check(model, made.trained, made.model, files, ORT_CPU.name, x, decisions=decisions), files
-
-
-PASSES: dict[str, Callable[[ir.Model], object]] = {
-    "normalize": normalize,
-    "weights": freeze_weights,
-    "depthwise": average_pools_to_convolutions,
-    "batch_norm": fold_batch_norms,
-    "clamps": absorb_clamps,
-    "edges": lambda model: place_edges(model, [inputs(16, 1)]),
-    "offsets": place_offsets,
-    "ties": lambda model: clear_ties(model, []),
-    "integers": place_integers,
-}
+    return check(Subject.of(made, files, ORT_CPU.name), x, model=model), files
 
 
 def before(name: str, stage: str) -> ir.Model:
-    """A fresh graph of the network `name`, as the pass `stage` gets it."""
-    return _before(copy(captured(name).model), stage)
+    """A fresh graph of the network `name`, as the pass `stage` of the strided fold gets it.
 
-
-def _before(model: ir.Model, stage: str) -> ir.Model:
-    for known, run in PASSES.items():
-        if known == stage:
-            return model
-        run(model)
-    assert stage == "qoperator"
+    "qoperator": after all passes.
+    """
+    model, _ = state_before(captured(name), stage, [inputs(16, 1, ZOO[name].shape)])
     return model
+
+
+def state_before(found: Captured, stage: str, batches: Iterable[torch.Tensor]) -> tuple[ir.Model, State]:
+    """The graph and the state that the pass `stage` of the strided fold gets."""
+    steps = [step.name for step in STRIDED]
+    assert stage in steps or stage == "qoperator", f"{stage}: use one of {steps}"
+    model, state = copy(found.model), State(batches=batches)
+    Runner(None).run(STRIDED[: steps.index(stage)] if stage in steps else STRIDED, model, state)
+    return model, state
 
 
 def values(model: ir.Model, x: torch.Tensor | None = None) -> dict[str, np.ndarray]:
@@ -446,7 +431,7 @@ def hand_made(
         onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=9))
     )
     for node in find(model, "DequantizeLinear"):
-        node.outputs[0].metadata_props["bits"] = "4"
+        BITS.write(node.outputs[0], 4)
     return model
 
 

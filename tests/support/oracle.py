@@ -59,9 +59,8 @@ def requantize(
     y = np.zeros(accumulator.shape, np.int64)
     for index in np.ndindex(accumulator.shape):
         scaled = np.float32(int(accumulator[index])) * np.float32(multiplier[index[1]])
-        y[index] = min(
-            max(round(float(scaled)) + zero, low), high
-        )  # Python's round is half to even, on the exact float32
+        # Python's round is half to even, on the exact float32
+        y[index] = min(max(round(float(scaled)) + zero, low), high)
     return y
 
 

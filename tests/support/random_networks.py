@@ -94,9 +94,8 @@ class Block(nn.Module):
         elif kind == "se":
             self.conv, self.other = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
         elif kind in OPERATORS or kind in ISLANDS:
-            self.conv = (
-                nn.Conv2d(channels, channels, 1) if rng.integers(2) else nn.Identity()
-            )  # else it reads whatever is in front
+            # else it reads whatever is in front
+            self.conv = nn.Conv2d(channels, channels, 1) if rng.integers(2) else nn.Identity()
         elif kind == "preact":
             self.conv = nn.Conv2d(channels, channels, 1, groups=channels if rng.integers(2) else 1)
         normed = channels if kind in ("preact", "residual") else self.out

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 PROCESSES = multiprocessing.get_context("forkserver")
-_MODULES = ("training.job", "cli.cmd_train", "cli.train_options", "training.curve", "models.tiny")
+_MODULES = ("training.job", "cli.cmd_train", "cli.train_files", "cli.train_options", "training.curve", "models.tiny")
 _LIBRARIES = ("sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_svg", "torch._dynamo", "rich.table")
 PROCESSES.set_forkserver_preload([*(f"lsq_export.{name}" for name in _MODULES), *_LIBRARIES])
 

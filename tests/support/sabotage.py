@@ -16,7 +16,7 @@ Array = np.ndarray
 class Layer:
     """The constants of one convolution or Linear, by name.
 
-    output_*: of the codes behind it; where its accumulator is the network's output, that output's scale, and no zero
+    output_*: of the codes after it; where its accumulator is the network's output, that output's scale, and no zero
     point."""
 
     node: str

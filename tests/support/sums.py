@@ -1,15 +1,16 @@
 """Checksums of what an installed lsq-export writes, to show that a change of the code changed no byte of the exports.
 
-    python tests/support/sums.py sums.json                  # with the environment of one version; takes a quarter of an hour
-    python tests/support/sums.py other.json                 # with the environment of another, on the same machine
+    python tests/support/sums.py sums.json          # with one version's environment: ten minutes on an idle machine
+    python tests/support/sums.py other.json         # with another's, on the same machine
     python tests/support/sums.py --compare sums.json other.json
 
-It uses nothing of lsq-export but what README and docs promise, so that it runs with every version. Networks have random
-weights from fixed seeds: ResNet-18, EfficientNet-B0 and MixNet-S on images of 64×64, and 40 small random networks, at
-2, 4 and 8 bits.
+It uses nothing of lsq-export but what the documentation promises, so that it runs with every version. Networks have
+random weights from fixed seeds: ResNet-18, EfficientNet-B0 and MixNet-S on images of 64×64, and 40 small random
+networks, at 2, 4 and 8 bits.
 
 Before a sum is taken, the producer's version is removed, and nodes and inner tensors are numbered in the order in which
-they appear: a better name is no difference, another number is one."""
+they appear: a better name is no difference, another number is one.
+"""
 
 from __future__ import annotations
 
@@ -208,9 +209,10 @@ def main() -> int:
                 calib.initialize(model, [images], method="mse")
                 bundle = lsq_export.export(model, images[:1], f"{directory}/out", calibration=[images], target=target)
                 found[name] = sums_of(bundle)
-            except lsq_export.QuantizationError:
-                found[name] = {"refused": "yes"}
-        print(f"{len(found)}: {name}: {len(found[name])} files", flush=True)
+                seen = f"{len(found[name])} files"
+            except lsq_export.QuantizationError as error:
+                found[name], seen = {"refused": "yes"}, f"refused: {error}"
+        print(f"{len(found)}: {name}: {seen}", flush=True)
         options.file.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 

@@ -110,9 +110,8 @@ def test_ranks_learn_what_one_process_learns(world: int, alone: tuple[Arrays, Ar
         assert _distance(start, first) < 1e-7  # grids from the same histogram, in float32
         assert _distance(end, after) < TOLERANCE, _distance(end, after)
         assert numbers == pytest.approx(metrics, abs=TOLERANCE)
-        assert (
-            all(np.array_equal(end[name], found[0][1][name]) for name in end) and numbers == found[0][2]
-        )  # bitwise, scales and offsets included
+        # Bitwise, scales and offsets included.
+        assert all(np.array_equal(end[name], found[0][1][name]) for name in end) and numbers == found[0][2]
     assert _distance(first, after) > 1e-2  # there was something to learn
 
 
@@ -360,16 +359,14 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     one, two = (
         {k: v.numpy() for k, v in load_file(tmp_path / name / "f.safetensors").items()} for name in ("one", "two")
     )
-    assert (
-        one.keys() == two.keys() and _distance(one, two) < 1e-4
-    )  # the float phase, in float32: no codes that could flip
+    # The float phase, in float32: no codes that could flip.
+    assert one.keys() == two.keys() and _distance(one, two) < 1e-4
     one, two = (json.loads((tmp_path / name / "t.jsonl").read_text().splitlines()[0]) for name in ("one", "two"))
     assert one["loss"] == pytest.approx(two["loss"], rel=1e-5) and one["train_accuracy"] == two["train_accuracy"]
     again = _torchrun(tmp_path / "two", *arguments)
     assert again.returncode != 0 and again.stderr.count("error: --out t.safetensors exists") == 1
-    assert len(_torchrun(tmp_path, "targets").stdout.split("ort-cpu")) == len(
-        _plain("targets").split("ort-cpu")
-    )  # the first rank does it alone
+    # The first rank does it alone.
+    assert len(_torchrun(tmp_path, "targets").stdout.split("ort-cpu")) == len(_plain("targets").split("ort-cpu"))
 
 
 def _plain(command: str) -> str:

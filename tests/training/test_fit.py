@@ -1,4 +1,4 @@
-"""train: it learns, it is seeded, it stops cleanly, it decays only weights."""
+"""training.fit: it learns, it is seeded, it stops cleanly."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from calib.errors import QuantizationError
 from calib.initialization.first_grids import initialize
 from lsq_export import models
 from lsq_export.data.dataset import Dataset, TensorSplit
-from lsq_export.data.loading import load
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
-from lsq_export.training.fit import FINETUNE, PRETRAIN, Epoch, Recipe, evaluate, finetune, predict, pretrain
-from lsq_export.training.optimizer import make_optimizer, rate
+from lsq_export.training.fit import Epoch, Recipe, evaluate, finetune, predict, pretrain
+from support.small_digits import small_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAST = Recipe(epochs=3, lr=0.1, batch_size=32)
@@ -28,9 +27,7 @@ FAST = Recipe(epochs=3, lr=0.1, batch_size=32)
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     """500 of the digits, in gray and small."""
-    data = load("digits", image_size=16, channels=1)
-    x, y = data.train.fetch(torch.arange(500))
-    return replace(data, train=TensorSplit(x, y))
+    return small_digits(500)
 
 
 def _tiny(seed: int = 0) -> nn.Module:
@@ -89,9 +86,8 @@ def test_interrupt_keeps_the_last_completed_epoch(digits: Dataset) -> None:
             {"epoch": epoch, "state": {k: v.clone() for k, v in model.state_dict().items()}, "metrics": metrics}
         )
 
-    data = replace(
-        digits, train=_interrupting(digits, after=1 + 16 + 16 + 5)
-    )  # a check, then epochs of 16 batches: in the third
+    # A check, then epochs of 16 batches: in the third.
+    data = replace(digits, train=_interrupting(digits, after=1 + 16 + 16 + 5))
     result = pretrain(reference, data, recipe=FAST, on_epoch=keep)
     assert result.interrupted and len(result.epochs) == 2 and saved["epoch"] == 2
     assert saved["metrics"] == result.epochs[-1]
@@ -129,40 +125,6 @@ def test_unusable_combinations(digits: Dataset) -> None:
         predict(_tiny(), [])
     with pytest.raises(QuantizationError, match="inputs only"):
         evaluate(_tiny(), [torch.zeros(2, 1, 16, 16)])
-
-
-def test_predict_takes_inputs_or_pairs_and_leaves_the_mode(digits: Dataset) -> None:
-    model = _tiny().train()
-    pairs = list(digits.batches("test", 100))
-    logits = predict(model, pairs)
-    assert logits.shape == (359, 10) and not logits.requires_grad and model.training
-    assert torch.equal(logits, predict(model, [x for x, _ in pairs]))
-    right = (logits.argmax(1) == torch.cat([y for _, y in pairs])).double().mean()
-    assert evaluate(model, pairs) == pytest.approx(float(right), abs=1e-12)
-
-
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_only_weights_decay(name: Any) -> None:
-    model = prepare(_tiny(), QATConfig(weight_granularity="channel"))
-    recipe = replace(FINETUNE, optimizer=name, offset_lr=0.3)
-    decayed, kept, scales, offsets = groups = make_optimizer(model, recipe).param_groups
-    assert [group["weight_decay"] for group in groups] == [recipe.weight_decay, 0, 0, 0]
-    assert [group["lr"] for group in groups] == pytest.approx([recipe.lr, recipe.lr, 0.1 * recipe.lr, 0.3 * recipe.lr])
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert all(names[id(p)].endswith("weight.original") for p in decayed["params"])
-    assert {id(p) for p in scales["params"]} == {id(q.scale) for q in quantizers(model).values()}
-    assert {id(p) for p in offsets["params"]} == {id(q.offset) for q in quantizers(model).values() if not q.symmetric}
-    assert (
-        sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
-        and kept["params"]
-    )
-
-
-def test_rate_warms_up_and_falls_to_zero() -> None:
-    recipe = replace(PRETRAIN, epochs=8, warmup=1.0)
-    assert [rate(e, recipe) for e in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
-    assert rate(4.5, recipe) == pytest.approx(0.5) and rate(8.0, recipe) == pytest.approx(0.0, abs=1e-12)
-    assert max(rate(e / 10, replace(recipe, warmup=0.0)) for e in range(81)) == 1.0
 
 
 def test_only_a_console_gets_output(digits: Dataset, capsys: Any) -> None:

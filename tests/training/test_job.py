@@ -1,4 +1,4 @@
-"""train: the job behind the command, and the command."""
+"""training.job: the job that the command does, and the command."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from click.testing import Result
 
 from calib.errors import QuantizationError
+from lsq_export.data.loading import load
 from lsq_export.qat.prepare_model import quantizers
-from lsq_export.training import checkpoint, job
+from lsq_export.training import checkpoint, float_phase, low_bit_phase
 from lsq_export.training.fit import evaluate
 from lsq_export.training.job import Job, train_float
 from support.commands import invoke
@@ -74,10 +75,9 @@ def test_train_writes_a_checkpoint_that_restores(data: str, tmp_path: Path) -> N
     model, found = checkpoint.restore(out)
     assert found.config is not None and found.extra["data"] == data and found.extra["epochs"] == 2
     assert {name.rsplit(".", 1)[1]: q.bits for name, q in quantizers(model).items()} == {"input": 2, "weight": 3}
-    test = job.load(data).batches("test", 16)
-    assert evaluate(model, test) == pytest.approx(
-        summary["accuracy"]["trained"]
-    )  # the file holds the trained model: the same number, only summed again
+    test = load(data).batches("test", 16)
+    # The file holds the trained model: the same number, only summed again.
+    assert evaluate(model, test) == pytest.approx(summary["accuracy"]["trained"])
 
 
 def test_table_and_no_overwriting(data: str, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_float_checkpoint_is_where_training_starts(data: str, tmp_path: Path) ->
 
 def test_ctrl_c_keeps_the_last_good_checkpoint(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "t.safetensors"
-    finetune = job.finetune
+    finetune = low_bit_phase.finetune
 
     def stopped_after_one(model: Any, data: Any, *, on_epoch: Any, **options: Any) -> Any:
         def then_stop(*metrics: Any) -> None:
@@ -116,7 +116,7 @@ def test_ctrl_c_keeps_the_last_good_checkpoint(data: str, tmp_path: Path, monkey
 
         return finetune(model, data, on_epoch=then_stop, **options)
 
-    monkeypatch.setattr(job, "finetune", stopped_after_one)
+    monkeypatch.setattr(low_bit_phase, "finetune", stopped_after_one)
     result = train(data, out, "--epochs", "5")
     assert result.exit_code == 130 and "trained" in result.stdout and "Traceback" not in result.stderr
     assert checkpoint.restore(out)[1].extra["epochs"] == 1
@@ -128,7 +128,7 @@ def test_ctrl_c_before_the_first_epoch_writes_nothing(
     def stop(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "pretrain", stop)
+    monkeypatch.setattr(float_phase, "pretrain", stop)
     result = train(data, tmp_path / "t.safetensors")
     assert result.exit_code == 130 and not (tmp_path / "t.safetensors").exists()
 

@@ -1,9 +1,8 @@
-"""lsq_export/training: losses against their formulas, schedules, the average, the log, the curve, and seeds."""
+"""Recipes at work: a teacher, the average, schedules, seeds, and the files and options of a run."""
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,22 +10,20 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export import models
+from lsq_export.cli import cli
 from lsq_export.data.dataset import Dataset, TensorSplit
-from lsq_export.qat import fake_quantize
-from lsq_export.qat import save_memory as memory
+from lsq_export.qat import kernels, memory
 from lsq_export.qat.prepare_model import quantizers
 from lsq_export.training import curve
-from lsq_export.training.fit import FINETUNE, PRETRAIN, PRETRAIN_ADAM, Epoch, Recipe, evaluate, fit
-from lsq_export.training.job import Job
-from lsq_export.training.log import Log
+from lsq_export.training.fit import FINETUNE, PRETRAIN, PRETRAIN_ADAM, Recipe, evaluate, fit
+from lsq_export.training.job import Job, train_low_bit
 from lsq_export.training.loop import Loop
-from lsq_export.training.loss import loss_sum
 from lsq_export.training.optimizer import make_optimizer, make_schedule
 from support.commands import invoke
 from support.small_digits import quantized, small_digits
@@ -50,30 +47,10 @@ def _qat(data: Dataset) -> nn.Module:
     return quantized(_tiny(), data)
 
 
-def test_loss_is_the_formula() -> None:
-    """Against sums written out in float64."""
-    generator = torch.Generator().manual_seed(0)
-    z, t = (3 * torch.randn((5, 4), generator=generator, dtype=torch.float64) for _ in range(2))
-    y = torch.tensor([0, 3, 1, 1, 2])
-    smooth, d, temperature = 0.1, 0.3, 2.5
-    found = loss_sum(z, y, replace(FINETUNE, label_smoothing=smooth, distill=d, temperature=temperature), t)
-    expected = 0.0
-    for n in range(5):
-        total = sum(float(v.exp()) for v in z[n])
-        target = [smooth / 4 + (1 - smooth) * (k == int(y[n])) for k in range(4)]
-        hard = -sum(target[k] * float((z[n, k].exp() / total).log()) for k in range(4))
-        q, p = ([float((v / temperature).exp()) for v in logits] for logits in (z[n], t[n]))
-        q, p = [v / sum(q) for v in q], [v / sum(p) for v in p]
-        soft = sum(b * (math.log(b) - math.log(a)) for a, b in zip(q, p, strict=True))
-        expected += (1 - d) * hard + d * temperature**2 * soft
-    assert float(found) == pytest.approx(expected, rel=1e-12)
-    assert float(loss_sum(z, y, FINETUNE)) == pytest.approx(float(nn.functional.cross_entropy(z, y, reduction="sum")))
-
-
 def test_a_teacher_alone_is_learned(digits: Dataset) -> None:
-    """With weight 1 the targets of the data do not matter;
+    """With weight 1 the targets of the data do not matter.
 
-    without a teacher, or with one in the float phase, it is refused.
+    Without a teacher, or with one in the float phase, it is refused.
     """
     teacher, shuffled = (
         _tiny(),
@@ -97,9 +74,9 @@ def test_a_teacher_alone_is_learned(digits: Dataset) -> None:
 
 
 def test_the_average_is_what_is_tested_and_kept(digits: Dataset) -> None:
-    """Against an average kept by hand:
+    """Against an average kept by hand.
 
-    decay·average + (1 - decay)·parameter, from the first step's parameters on; buffers as they are.
+    That is decay·average + (1 - decay)·parameter, from the first step's parameters on; buffers as they are.
     """
     recipe, decay = Recipe(epochs=2, lr=0.05, batch_size=100, ema=0.75), 0.75
     loop = Loop(_qat(digits), digits, recipe, seed=0, device=CPU)
@@ -125,7 +102,7 @@ def test_the_average_is_what_is_tested_and_kept(digits: Dataset) -> None:
 
 
 def test_a_scale_that_a_step_makes_negative_is_positive_when_it_is_tested(digits: Dataset) -> None:
-    """Also after the last step, behind which no forward pass in training mode comes."""
+    """Also after the last step, which no forward pass in training mode follows."""
     model = _qat(digits)
     seen: list[bool] = []
     recipe = Recipe(epochs=1, lr=0.05, batch_size=300, grid_lr=1e6, warmup=0.0, schedule="one-cycle")
@@ -182,56 +159,6 @@ def test_the_same_seed_gives_the_same_bits(change: dict[str, Any], digits: Datas
         states.append(model.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert not all(torch.equal(tensor, states[2][name]) for name, tensor in states[0].items())
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "says"),
-    [
-        ("optimizer", "lamb", "optimizer is 'lamb': use sgd or adam"),
-        ("schedule", "step", "schedule is 'step': use cosine or one-cycle"),
-        ("label_smoothing", 1.0, r"label_smoothing is 1\.0: use 0 or more, less than 1"),
-        ("ema", -0.1, r"ema is -0\.1"),
-        ("lr", float("nan"), "lr is nan: use more than 0"),
-        ("temperature", 0.0, r"temperature is 0\.0"),
-        ("distill", 1.5, r"distill is 1\.5: use 0 \(off\) to 1"),
-        ("offset_lr", -1.0, r"offset_lr is -1\.0: use 0 or more"),
-    ],
-)
-def test_a_recipe_that_cannot_be(option: str, value: Any, says: str) -> None:
-    with pytest.raises(QuantizationError, match=says):
-        replace(FINETUNE, **{option: value})
-
-
-HISTORY = tuple(Epoch(i, 1.0 / i, 0.5, 0.6, 2.0, 0.1) for i in (1, 2, 3))
-
-
-def test_log_appends_each_epoch_once(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"phase": "float", "epoch": 1, "lo')  # a line that a kill cut, as a resumed run finds it
-    log = Log(path)
-    log.update({"float": HISTORY[:1]})
-    reader = path.open()  # somebody follows it
-    log.update({"float": HISTORY[:1]})
-    log.update({"float": HISTORY[:2], "low-bit": HISTORY[:1]})
-    lines = [json.loads(line) for line in reader]
-    assert [(line["phase"], line["epoch"]) for line in lines] == [("float", 1), ("float", 2), ("low-bit", 1)] and lines[
-        1
-    ]["loss"] == 0.5
-    reader.close()
-    with pytest.raises(QuantizationError, match=r"log .* cannot be written: "):
-        Log(tmp_path / "no" / "a.jsonl").update({})
-
-
-@pytest.mark.parametrize("name", ["c.svg", "c.png"])
-def test_curve(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    for path in (tmp_path / name, tmp_path / f"again-{name}"):
-        curve.draw({"float": HISTORY, "low-bit": HISTORY}, path, "<tiny> on $[digits]_{")
-    assert (tmp_path / name).read_bytes()[:5] in (b"<?xml", b"\x89PNG\r") and {
-        p.suffix for p in tmp_path.iterdir()
-    } == {Path(name).suffix}
-    with pytest.raises(QuantizationError, match=r"curve .* cannot be written"):
-        curve.draw({"float": HISTORY}, tmp_path / "no" / name, "")
 
 
 def _train(out: Path, *more: str) -> Result:
@@ -340,25 +267,34 @@ def test_fused_kernels_train_and_are_off_again(tmp_path: Path, monkeypatch: pyte
     calls: list[str] = []
 
     def counted(name: str) -> Any:
-        kernel = getattr(fake_quantize, name)
+        kernel = getattr(kernels, name)
         return lambda *args: calls.append(name) or kernel(*args)
 
-    monkeypatch.setattr(fake_quantize, "FUSED_FROM", 0)
-    kernels = counted("_values"), counted("_gradients")
-    monkeypatch.setattr(fake_quantize, "_compiled", lambda: kernels)
+    monkeypatch.setattr(kernels, "FUSED_FROM", 0)
+    fused_kernels = counted("_values"), counted("_gradients")
+    monkeypatch.setattr(kernels, "fused_kernels", lambda: fused_kernels)
     plain = _trained(tmp_path / "plain.safetensors")
     assert not calls
     fused = _trained(tmp_path / "fused.safetensors", "--fused")
-    assert {"_values", "_gradients"} == set(calls) and fake_quantize._fused is None
+    assert {"_values", "_gradients"} == set(calls)
     assert all(torch.allclose(fused[name], plain[name], rtol=1e-3, atol=1e-4) for name in plain)
+    calls.clear()
+    data = small_digits(100)
+    job = Job("tiny", "digits", recipe=replace(FINETUNE, epochs=1), device="cpu", fused=True)
+    phase = train_low_bit(job, data, models.build("tiny", num_classes=10, in_channels=1))
+    assert {"_values", "_gradients"} == set(calls)
+    assert all(quantizer.kernels is kernels.Kernels.BLOCKS for quantizer in quantizers(phase.model).values())
+    calls.clear()
+    evaluate(phase.model, data.batches("test"))
+    assert not calls
 
 
 def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise QuantizationError("fused kernels need a C++ compiler")
 
-    monkeypatch.setattr(fake_quantize, "_compiled", missing)
-    result = invoke(*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused")
+    monkeypatch.setattr(kernels, "fused_kernels", missing)
+    result = CliRunner().invoke(cli, [*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused"])
     assert (
         result.exit_code == 2
         and result.output == "error: fused kernels need a C++ compiler\n"
@@ -368,7 +304,7 @@ def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: p
 
 def test_training_in_little_memory_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(memory, "values", lambda *recipe: made.append(1) or fake_quantize.values(*recipe))
+    monkeypatch.setattr(memory, "values", lambda *recipe: made.append(1) or kernels.values(*recipe))
     plain = _trained(tmp_path / "plain.safetensors")
     assert not made
     small = _trained(tmp_path / "small.safetensors", "--save-memory")

@@ -1,6 +1,6 @@
-"""Interrupted training goes on to the same bits:
+"""Interrupted training goes on to the same bits.
 
-from a state between any two steps, and after SIGKILL at any moment, half a file written too.
+It does so from a state between any two steps, and after SIGKILL at any moment, also with half a file written.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def _states(
     data: Dataset, recipe: Recipe, directory: Path
 ) -> tuple[dict[str, torch.Tensor], dict[tuple[int, int], State]]:
-    """The model after training without interruption, and a state read back from a file for each step on the way:
+    """The model after training without interruption, and {(epoch, step): state} on the way.
 
-    {(epoch, step): state}.
+    Each state has been read back from a file.
     """
     model, states, file = _qat(data), {}, StateFile(directory / "s.safetensors", {})
 
@@ -203,9 +203,9 @@ COMMAND += ["--float-epochs", "2", "--epochs", "2", "--weight-bits", "3", "--sav
 
 
 def _child(arguments: list[str], kill_at: int, kind: str, in_place: bool, events: Any) -> None:
-    """The command in a process that kills itself at the n-th event, of one kind or of all:
+    """The command in a process that kills itself at the n-th event, of one kind or of all.
 
-    a step, a file half written, written, renamed.
+    Events are a step, and a file that is half written, written or renamed.
     """
     torch.set_num_threads(1)
 
@@ -269,9 +269,8 @@ def test_killed_at_random_moments(seed: int, whole: tuple[Path, int], tmp_path: 
     expected, events = whole
     rng, out, kills = random.Random(seed), tmp_path / "t.safetensors", 0
     while True:
-        resume = (
-            ["--resume"] if (tmp_path / "t.state.safetensors").exists() else ["--force"]
-        )  # killed before the first state: anew
+        # Killed before the first state: anew.
+        resume = ["--resume"] if (tmp_path / "t.state.safetensors").exists() else ["--force"]
         code, _ = _run(out, *resume, kill_at=rng.randrange(1, events) if kills < 3 else 0)
         kills += 1
         if code == 0:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +17,6 @@ from lsq_export.qat.prepare_model import QATConfig, prepare
 from lsq_export.rewrite.fold import fold
 from lsq_export.verification.fold_costs import FOLDS, compare_folds, fold_costs
 from support import networks
-from support.commands import invoke
-from support.exported import Exported
 from support.networks import inputs
 
 assert networks  # the zoo caches the exporter's registry, which makes captures quick
@@ -40,38 +36,13 @@ def test_the_strided_fold_is_nearest_and_naive_rounding_farthest() -> None:
 def test_with_integer_offsets_the_integer_fold_is_naive_rounding_and_only_biases_are_rounded() -> None:
     naive, integer, strided = compare_folds(networks.trained("integer"), inputs(2, 1), [inputs(16, 1)], [inputs(16, 2)])
     assert integer == replace(naive, fold="integer")
-    assert (
-        strided.codes_differing < integer.codes_differing < 0.1
-    )  # without a weight gain, the unit of a bias is coarse (E6)
+    # without a weight gain, the unit of a bias is coarse (E6)
+    assert strided.codes_differing < integer.codes_differing < 0.1
 
 
 def test_no_batches_are_refused() -> None:
     with pytest.raises(QuantizationError, match="nothing to compare on"):
         compare_folds(networks.trained("chain2"), inputs(2, 1), [inputs(16, 1)], [])
-
-
-def test_command(exported: Exported, tmp_path: Path) -> None:
-    out = tmp_path / "folds.json"
-    arguments = [
-        "folds",
-        str(exported.checkpoint),
-        str(exported.checkpoint),
-        "--data",
-        exported.data,
-        "--out",
-        str(out),
-    ]
-    result = invoke(*arguments)
-    assert result.exit_code == 0, result.output
-    found = json.loads(out.read_text())
-    assert [row["fold"] for row in found] == [*FOLDS, *FOLDS] and {row["bits"] for row in found} == {"W4A4"}
-    for row in found:
-        assert f"{row['accuracy']:.2%}" in result.stdout and f"{row['codes_differing']:.2%}" in result.stdout
-    assert result.stderr.count(f"{exported.checkpoint}  strided") == 2  # the bar's last line, no terminal here
-    printed = invoke(*arguments[:2], "--data", exported.data, "--json")
-    assert json.loads(printed.stdout) == found[:3]
-    refused = invoke(*arguments[:-1], str(tmp_path / "nowhere" / "folds.json"))
-    assert refused.exit_code == 2 and "nowhere" in refused.stderr.strip().splitlines()[-1]
 
 
 def test_the_worst_output_counts() -> None:

@@ -1,6 +1,5 @@
-"""lsq_export/verification/trained_layers.py:
-
-the folded model's codes against the trained model's, layer by layer on the same inputs.
+"""lsq_export/verification/trained_layers.py: the folded model's codes against the trained model's, layer by layer on
+the same inputs.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from lsq_export import integer
-from lsq_export.graph.build import constant, constant_of, copy
+from lsq_export.graph.edit import constant, copy
+from lsq_export.graph.read import constant_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.parity import LayerParity, first_differing
+from lsq_export.verification.layer_parity import LayerParity, first_differing
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
 from support.networks import LOW, Case, Conv, Wired, inputs, three
@@ -58,17 +58,17 @@ def test_padding_differs_on_the_border_and_sums_differ_by_their_edge() -> None:
     assert found["a.input"].reasons == {"edge": sum(found["a.input"].histogram.values())} != {"edge": 0}
 
 
-def test_grids_behind_a_pool_are_compared_behind_it() -> None:
+def test_grids_after_a_pool_are_compared_after_it() -> None:
     found = price(networks.folded("chain"), inputs(16, 2))
-    assert found["8.input"].elements == 16 * 128  # behind the Flatten; the codes are made in front of the pool
+    assert found["8.input"].elements == 16 * 128  # after the Flatten; the codes are made before the pool
     assert found["8.input"].differing < 5e-3
 
 
 @pytest.mark.parametrize("padding", [0, 1])
-def test_grids_behind_what_keeps_the_shape_are_compared_behind_it(padding: int) -> None:
-    """A pool with stride 1, a transpose of square images:
+def test_grids_after_what_keeps_the_shape_are_compared_after_it(padding: int) -> None:
+    """Codes before a pool with stride 1, or a transpose of square images, have the shape of those after it.
 
-    codes in front of it have the shape of those behind it, and a border may be elsewhere.
+    A border may be elsewhere.
     """
 
     def forward(s: Any, x: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""Load a model, run it, and tell how much memory this process needed at most. Without a model: what the process needs
-anyway.
+"""Load a model, run it, and tell how much memory this process needed at most.
 
-{"model": path, "inputs": npz file, "threads": 2, "runs": 3} -> {"peak_bytes": …}
-{"model": null} -> {"peak_bytes": …}
+    {"model": path, "inputs": npz file, "threads": 2, "runs": 3} -> {"peak_bytes": …}
+    {"model": null} -> {"peak_bytes": …}, what the process needs without a model
+
+Where it fails, the answer is {"error": why}.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import onnxruntime as ort
 def peak_bytes() -> int:
     """Largest resident set of this program.
 
-    Linux: VmHWM, for ru_maxrss also counts the larger parent that this process was forked from.
+    On Linux it is VmHWM: ru_maxrss also counts the larger parent that this process was forked from.
     """
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -31,7 +32,7 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
-    """One request."""
+    """Answer one request."""
     request = json.load(sys.stdin)
     try:
         if request["model"] is not None:

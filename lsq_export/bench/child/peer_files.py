@@ -1,9 +1,10 @@
 """ONNX Runtime's own quantization of a float model: quant_pre_process, then quantize_static in both of its formats.
 
-{"float": path, "inputs": npz file (x: [N, …]), "qdq": path to write, "qoperator": path to write} -> {"failed": {format:
-why}}
+    {"float": path, "inputs": npz file (x: [N, …]), "qdq": path to write, "qoperator": path to write}
+    -> {"failed": {format: why}}
 
-A format that cannot be made, or that ONNX Runtime then cannot load or run, is told in "failed".
+"failed" names each format that cannot be made, or that ONNX Runtime then cannot load or run. Where all fails, the
+answer is {"error": why}.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
 
 
-class Reader(CalibrationDataReader):
+class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]  # onnxruntime has no types
     """Calibration images one by one: x, float32 [N, …]."""
 
     def __init__(self, name: str, x: np.ndarray) -> None:
@@ -33,7 +34,7 @@ class Reader(CalibrationDataReader):
 
 
 def quantize(request: dict[str, Any]) -> dict[str, str]:
-    """Write both files; {format: why} of those that do not work."""
+    """Write both files. Returns {format: why} for those that do not work."""
     quant_pre_process(request["float"], "prepared.onnx")
     name = ort.InferenceSession("prepared.onnx", providers=["CPUExecutionProvider"]).get_inputs()[0].name
     with np.load(request["inputs"]) as file:
@@ -52,7 +53,7 @@ def quantize(request: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """One request."""
+    """Answer one request."""
     logging.disable(logging.CRITICAL)
     ort.set_default_logger_severity(4)
     try:

@@ -1,9 +1,11 @@
-"""batch_norm: a batch norm goes into the layer in front of it (E8).
+"""batch_norm: a batch norm goes into the layer before it (E8).
 
-    BatchNormalization(Conv(x, DequantizeLinear(q, s), b))  =>  Conv(x, DequantizeLinear(sign(γ)·q, s·|γ|/σ), (b - μ)·γ/σ + β)
+    BatchNormalization(Conv(x, DequantizeLinear(q, s), b))
+        =>  Conv(x, DequantizeLinear(sign(γ)·q, s·|γ|/σ), (b - μ)·γ/σ + β)
 
-A batch norm that stands alone (behind a sum, a pool, the input) is the same with a depthwise 1×1 convolution of weight
-1 in front of it: one code and one scale per channel hold its factor exactly."""
+A batch norm that stands alone (after a sum, a pool, the input) is the same after a depthwise 1×1 convolution of weight
+1: one code and one scale for each channel hold its factor exactly.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,13 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from calib.folding.containers import fold_batch_norm
-from lsq_export.graph.build import attribute, clean, constant, constant_of, insert, is_op, replace, single_consumer
-from lsq_export.rewrite.normalizing.normalize import LINEAR
-
-from .depthwise import uniform_depthwise
-from .weights import bias_of, set_bias, set_weight, weight_codes
+from lsq_export.graph.edit import clean, constant, insert, replace
+from lsq_export.graph.layers import bias_of, set_bias, set_weight, weight_codes
+from lsq_export.graph.operators import LAYERS
+from lsq_export.graph.read import attribute, constant_of, input_of, is_op, rank_of, single_consumer
+from lsq_export.graph.uniform import uniform_depthwise
+from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, NO_BATCH_NORMS
+from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 
 def fold_batch_norms(model: ir.Model) -> None:
@@ -38,7 +42,7 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
             f"{node.name}: the batch norm's weights or running statistics are not finite; train the model again"
         )
     layer = x.producer()
-    if layer is None or not is_op(layer, *LINEAR) or not single_consumer(x):
+    if layer is None or not is_op(layer, *LAYERS) or not single_consumer(x):
         layer, result = _identity_layer(graph, node, len(gamma))
     else:
         result = x
@@ -54,30 +58,27 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _identity_layer(graph: ir.Graph, node: ir.Node, channels: int) -> tuple[ir.Node, ir.Value]:
-    """A depthwise 1×1 convolution of weight 1 in front of the batch norm; [N, C] goes through [N, C, 1, 1]."""
-    x, name = node.inputs[0], f"{node.name}"
-    assert x is not None
-    rank = len(x.shape or ())
+    """A depthwise 1×1 convolution of weight 1 before the batch norm; [N, C] goes through [N, C, 1, 1]."""
+    x, name = input_of(node), str(node.name)
+    rank = rank_of(x)
     if rank not in (2, 4):
         raise QuantizationError(f"{node.name}: a batch norm on a tensor of rank {rank} cannot be quantized")
     if rank == 2:
-        x = insert(
-            node,
-            "Reshape",
-            [x, constant(graph, f"{name}.shape4", np.array([-1, channels, 1, 1]))],
-            f"{name}.in4",
-            shape=[None, channels, 1, 1],
-        )
-    y = uniform_depthwise(graph, node, x, name, channels, [1, 1], 1.0, [1, 1], [0, 0, 0, 0])
+        shape = constant(graph, f"{name}.shape4", np.array([-1, channels, 1, 1]))
+        x = insert(node, "Reshape", [x, shape], f"{name}.in4", shape=[None, channels, 1, 1])
+    layer = uniform_depthwise(node, x, name, channels)
+    y = layer.outputs[0]
     y.shape = x.shape
-    layer = y.producer()
-    assert layer is not None
     if rank == 2:
-        y = insert(
-            node,
-            "Reshape",
-            [y, constant(graph, f"{name}.shape2", np.array([-1, channels]))],
-            f"{name}.out2",
-            shape=node.outputs[0].shape,
-        )
+        shape = constant(graph, f"{name}.shape2", np.array([-1, channels]))
+        y = insert(node, "Reshape", [y, shape], f"{name}.out2", shape=node.outputs[0].shape)
     return layer, y
+
+
+PASS = Pass(
+    "fold_batch_norms",
+    stateless(fold_batch_norms),
+    Keeps.VALUES,
+    requires=(FROZEN_WEIGHTS,),
+    ensures=(NO_BATCH_NORMS, FROZEN_WEIGHTS),
+)

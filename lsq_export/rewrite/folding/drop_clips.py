@@ -1,12 +1,15 @@
-"""ends: an end of the container stands in for a Clip of codes, where the values do not reach beyond the other one.
+"""drop_clips: an end of the container stands in for a Clip of codes, where the values do not reach beyond the other
+one.
 
-    Clip(QuantizeLinear(x; S, Z), n, p)  =>  QuantizeLinear(x; S, Z + 255 - p)      where x never gets a code below n: 255 is the clip at p
-                                         =>  QuantizeLinear(x; S, Z - n)            where x never gets a code above p: 0 is the clip at n
+    Clip(QuantizeLinear(x; S, Z), n, p)
+        =>  QuantizeLinear(x; S, Z + 255 - p)       where x never gets a code below n: 255 is the clip at p
+        =>  QuantizeLinear(x; S, Z - n)             where x never gets a code above p: 0 is the clip at n
 
 All codes move alike, and the zero point with them. A SiLU, which ends at -0.28, on a grid that holds all of that, needs
-no clip; nor does what a gate or a mean makes of it, nor a sum behind a ReLU. Values of a convolution reach everywhere:
+no clip; nor does what a gate or a mean makes of it, nor a sum after a ReLU. Values of a convolution reach everywhere:
 their codes stay clipped. After `ties`, for the final scales decide. Only for 8-bit containers: elsewhere a Clip says
-how narrow the codes are."""
+how narrow the codes are.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,14 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.folding.containers import CONTAINER_MAX
-from lsq_export.graph.build import clean, constant, constant_of, is_op, replace, single_consumer
-from lsq_export.rewrite.folding.decisions import TensorDecision
+from lsq_export.graph.edit import clean, constant, replace
+from lsq_export.graph.grids import grid_of_codes
+from lsq_export.graph.read import constant_of, input_of, is_op, single_consumer
+from lsq_export.rewrite.contract.conditions import NO_MARKERS
+from lsq_export.rewrite.contract.decisions import TensorDecision
+from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 
 from .reach import reach
-from .tie_values import grid_of_codes
 from .ties import dequantized
 
 
@@ -59,8 +65,7 @@ def _move(quantize: ir.Node, clip: ir.Node) -> int | None:
 
 
 def _drop(graph: ir.Graph, quantize: ir.Node, clip: ir.Node, by: int) -> None:
-    old = quantize.inputs[2]
-    assert old is not None
+    old = input_of(quantize, 2)
     replace(clip.outputs[0], quantize.outputs[0])
     replace(old, constant(graph, str(old.name), np.uint8(grid_of_codes(quantize)[1] + by)))
     graph.remove(clip, safe=True)
@@ -68,3 +73,10 @@ def _drop(graph: ir.Graph, quantize: ir.Node, clip: ir.Node, by: int) -> None:
 
 def _moved(decision: TensorDecision, codes: str, by: int) -> TensorDecision:
     return with_changes(decision, codes=codes, origin=decision.origin + by, zero_point=decision.zero_point + by)
+
+
+def _run(model: ir.Model, state: State) -> None:
+    state.tensors = drop_clips(model, state.tensors)
+
+
+PASS = Pass("drop_clips", _run, Keeps.CODES, requires=(NO_MARKERS,))

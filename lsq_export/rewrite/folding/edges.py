@@ -1,62 +1,61 @@
-"""edges: every tensor that integer operators exchange gets a grid; where training learned none, an 8-bit one from
-calibration data.
+"""edges: every tensor that integer operators exchange gets a grid; where training learned none, an 8-bit one from data.
 
     x read by an arithmetic operator, by several readers, or by the outside   =>   FakeQuantize(x; 0 … 255, kind edge)
     FakeQuantize(Add(…); low-bit grid)   =>   FakeQuantize(FakeQuantize(Add(…); edge); low-bit grid)
 
 An edge that one learned low-bit grid alone reads takes its grid from that: the same range, as fine as 256 codes allow
-(calib.folding.edge_grid.aligned_grid). A learned grid stays alone where its codes can be made in one step: behind a
-Conv or Gemm (whose bias carries the offset, E3); behind anything, if its offset is a multiple of its scale, or at 8
-bits, where moving the grid onto an integer zero point costs at most half a step of 1/255. A Gemm that is an output of
-the network needs no grid: its int32 accumulator is the output."""
+(calib.folding.edge_grid.aligned_grid). A learned grid stays alone where its codes can be made in one step: after a Conv
+or Gemm (whose bias carries the offset, E3); after anything, if its offset is a multiple of its scale, or at 8 bits,
+where moving the grid onto an integer zero point costs at most half a step of 1/255. A Gemm that is an output of the
+network needs no grid: its int32 accumulator is the output.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
 from calib.errors import QuantizationError
 from calib.folding.containers import CONTAINER_MAX, integral_zero_point, widen_to_zero
-from calib.folding.edge_grid import EdgeGrid, aligned_grid, edge_grid
-from calib.statistics.observers import Observer, finite_range
-from lsq_export.graph.build import (
+from calib.statistics.observers import Observer
+from lsq_export.graph.edit import clean, copy, insert_after
+from lsq_export.graph.grids import grid_of, is_edge
+from lsq_export.graph.islands import inside_island
+from lsq_export.graph.operators import CLAMPS, LAYERS, MOVES
+from lsq_export.graph.read import (
     MARKER,
     MARKER_DOMAIN,
     attribute,
-    clean,
-    constant,
-    insert_after,
     is_marker,
     is_op,
+    maker_of,
     single_consumer,
 )
-from lsq_export.graph.evaluate import evaluate
-from lsq_export.graph.islands import inside_island
-from lsq_export.rewrite.normalizing.normalize import CLAMPS, CODE_PRESERVING, LINEAR
+from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, NO_BATCH_NORMS, Condition
+from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 
-from .clamps import absorb_clamps, clamp_bounds, grid_of
-from .integer_offsets import asks_for_data
+from .calibrate_edges import calibrate
+from .clamps import absorb_clamps
 from .scaling import factor_of, scalar_operand
-from .softmax import is_softmax, softmax_grid
-from .tanh import GRID, is_tanh
+from .softmax import is_softmax
+from .tanh import is_tanh
 
 
 def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
-    """Insert edge markers, calibrate them on the batches ([N, …] each) in one pass of float evaluation, absorb clamps
-    into them.
+    """Insert edge markers, calibrate them on batches ([N, …] each) in one pass of evaluation, absorb clamps into them.
 
     Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits for which the fold
-    "integer" asks that."""
+    "integer" asks that.
+    """
     graph = model.graph
     edges = [_insert_edge(graph, value) for value in _values(graph) if _needs_edge(value)]
     clean(model)
     learned = [node for node in graph if is_marker(node) and node not in edges and attribute(node, "bits") < 8]
-    seen = _calibrate(graph, edges, learned, batches)
+    statistics = calibrate(graph, edges, learned, batches)
     absorb_clamps(model)
-    return seen
+    return statistics
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -64,9 +63,9 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
 
 
 def on_grid(value: ir.Value) -> bool:
-    """The value comes from a marker (or what became of it), perhaps through operators that keep codes."""
+    """The value comes from a marker (or what became of it), perhaps through operators that move codes."""
     node = value.producer()
-    if node is not None and is_op(node, *CODE_PRESERVING):
+    if node is not None and is_op(node, *MOVES):
         return node.inputs[0] is not None and on_grid(node.inputs[0])
     scaled = scalar_operand(node) if factor_of(node) is not None else None
     if scaled is not None:
@@ -92,7 +91,6 @@ def _needs_edge(value: ir.Value) -> bool:
     producer = value.producer()
     if on_grid(value) or not (value.uses() or value.is_graph_output()):
         return False
-    linear = producer is not None and is_op(producer, *LINEAR)
     if value.is_graph_output() and not value.uses():
         return not is_op(producer, "Gemm")
     if inside_island(value):
@@ -101,8 +99,8 @@ def _needs_edge(value: ir.Value) -> bool:
         return True
     (reader,) = value.consumers()
     if is_marker(reader):
-        return not linear and (factor_of(producer) is not None or not made_in_one_step(reader))
-    return not is_op(reader, *CLAMPS, *CODE_PRESERVING) and factor_of(reader) is None
+        return not is_op(producer, *LAYERS) and (factor_of(producer) is not None or not made_in_one_step(reader))
+    return not is_op(reader, *CLAMPS, *MOVES) and factor_of(reader) is None
 
 
 def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
@@ -111,8 +109,7 @@ def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
     name = f"{producer.name}.output" if producer is not None else str(value.name)
     attributes = {"qmin": 0, "qmax": CONTAINER_MAX, "bits": 8, "kind": "edge", "axis": -1, "quantizer": name}
     marked = insert_after(value, graph, MARKER, [value], f"{value.name}_edge", domain=MARKER_DOMAIN, **attributes)
-    marker = marked.producer()
-    assert marker is not None
+    marker = maker_of(marked)
     for reader, index in list(value.uses()):
         if reader is not marker:
             reader.replace_input_with(index, marked)
@@ -123,75 +120,25 @@ def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
     return marker
 
 
-def _calibrate(
-    graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[torch.Tensor]
-) -> dict[str, Observer]:
-    aligned = {edge: grid for edge in edges if (grid := _aligned(edge)) is not None}
-    observers: dict[str | None, Observer] = {
-        edge.outputs[0].name: Observer(attribute(edge, "quantizer")) for edge in edges if edge not in aligned
-    }
-    inputs: dict[str | None, set[str]] = {}
-    statistics: dict[str, Observer] = {}
-    for node in learned:
-        if node.inputs[0] is not None:
-            name = attribute(node, "quantizer")
-            inputs.setdefault(node.inputs[0].name, set()).add(name)
-            if asks_for_data(node):
-                statistics[name] = Observer(name)
-    seen = 0
-
-    def observe(name: str, value: torch.Tensor) -> None:
-        if name in observers:
-            observers[name].update(value)
-        for quantizer in inputs.get(name, ()):
-            if quantizer in statistics:
-                statistics[quantizer].update(value)
-            elif value.numel():
-                finite_range(quantizer, value)
-
-    for batch in batches:
-        seen += len(batch)
-        evaluate(graph, batch, dtype=torch.float32, on_value=observe)
-    if not seen:
-        raise QuantizationError("calibration data is empty: pass at least one batch of inputs (calibration=…)")
-    for edge in edges:
-        x, (low, high) = edge.inputs[0], _clamp_in_front(edge)
-        if edge in aligned:
-            grid = aligned[edge]
-        else:
-            grid = edge_grid(
-                observers[edge.outputs[0].name].points(),
-                low=low,
-                high=high,
-                keep_range=edge.outputs[0].is_graph_output(),
-            )
-        grid = GRID if is_tanh(x) else softmax_grid(grid, x) if x is not None and is_softmax(x) else grid
-        name = attribute(edge, "quantizer")
-        scale, offset = (
-            constant(graph, f"{name}.edge_scale", np.float32(grid.scale)),
-            constant(graph, f"{name}.edge_offset", np.float64(grid.offset)),
-        )
-        edge.resize_inputs(3)
-        edge.replace_input_with(1, scale)
-        edge.replace_input_with(2, offset)
-    return statistics
+def _lacks_grid(node: ir.Node) -> bool:
+    return any(_needs_edge(value) and not all(map(_is_edge_marker, value.consumers())) for value in node.outputs)
 
 
-def _aligned(edge: ir.Node) -> EdgeGrid | None:
-    readers = list(edge.outputs[0].consumers())
-    alone = single_consumer(edge.outputs[0]) and is_marker(readers[0]) and attribute(readers[0], "bits") < 8
-    return aligned_grid(grid_of(readers[0])) if alone else None
+def _is_edge_marker(node: ir.Node) -> bool:
+    return is_marker(node) and is_edge(node)
 
 
-def _clamp_in_front(edge: ir.Node) -> tuple[float, float]:
-    """Bounds of the clamps that absorb_clamps will put into this edge."""
-    low, high, value = -np.inf, np.inf, edge.inputs[0]
-    while value is not None and single_consumer(value):
-        node = value.producer()
-        if node is not None and is_op(node, *CLAMPS):
-            bounds = clamp_bounds(node)
-            low, high = max(low, bounds[0]), min(high, bounds[1])
-        elif node is None or not is_op(node, *CODE_PRESERVING):
-            break
-        value = node.inputs[0]
-    return low, high
+def _run(model: ir.Model, state: State) -> None:
+    state.before_edges = copy(model)
+    state.statistics = place_edges(model, state.batches)
+
+
+EVERY_VALUE_ON_A_GRID = Condition("every tensor that integer operators exchange is on a grid", _lacks_grid)
+PASS = Pass(
+    "place_edges",
+    _run,
+    Keeps.NOTHING,
+    because="edges round tensors for which training learned no grid",
+    requires=(FROZEN_WEIGHTS, NO_BATCH_NORMS),
+    ensures=(EVERY_VALUE_ON_A_GRID,),
+)

@@ -1,9 +1,10 @@
-"""reach: the smallest and the largest value that a tensor of the folded graph can take, whatever the image.
+"""The smallest and the largest value that a tensor of the folded graph can take, whatever the image.
 
     QuantizeLinear, DequantizeLinear, Clip, Sigmoid     the ends of their inputs, for these functions never decrease
     MaxPool, GlobalAveragePool, Reshape, …              what their inputs reach
     Add, Mul                                            the ends of sums and of products
-    a function of one tensor of codes                   all of its values, one for each code: x·σ(x), a SiLU, is never below -0.28, whatever x is
+    a function of one tensor of codes                   all of its values, one for each code: x·σ(x), a SiLU, is never
+                                                        below -0.28, whatever x is
     everything else, convolutions above all             everywhere
 
 Real arithmetic, as the folded graph is; `ties` sees to it that kernels round as it does.
@@ -17,18 +18,16 @@ from math import isnan
 import onnx_ir as ir
 import torch
 
-from lsq_export.graph.build import array_of, is_op
 from lsq_export.graph.evaluate import evaluate_node
-from lsq_export.rewrite.normalizing.normalize import CODE_PRESERVING
+from lsq_export.graph.operators import OPERATORS
+from lsq_export.graph.read import array_of, is_op
 
 Range = tuple[float, float]
 EVERYWHERE = (-torch.inf, torch.inf)
-INCREASING = ("QuantizeLinear", "DequantizeLinear", "Clip", "Relu", "Sigmoid")
-BETWEEN = (
-    *(op for op in CODE_PRESERVING if op != "Pad"),
-    "GlobalAveragePool",
-)  # their outputs lie among the values of their inputs
-POINTWISE = (*INCREASING, "Add", "Mul", "Min", "LeakyRelu")
+INCREASING, BETWEEN, POINTWISE = (
+    tuple(row.name for row in OPERATORS.values() if getattr(row, flag))
+    for flag in ("increasing", "between", "pointwise")
+)
 
 
 def reach(value: ir.Value | None, known: dict[ir.Value, Range] | None = None) -> Range:

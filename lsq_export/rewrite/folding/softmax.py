@@ -1,11 +1,13 @@
-"""softmax: an island (islands.py) on a grid on which ONNX Runtime may fuse it.
+"""Softmax is an island (graph/islands.py) on a grid on which ONNX Runtime may fuse it.
 
-    FakeQuantize(Softmax(x); edge of scale s)  =>  QuantizeLinear(Softmax(x); 1/n, 0)      n = floor(1/s), at most 100 for each element of the sum
+    FakeQuantize(Softmax(x); edge of scale s)  =>  QuantizeLinear(Softmax(x); 1/n, 0)
+                                                   n = floor(1/s), at most 100 for each element of the sum
 
 With graph optimization on, ONNX Runtime makes QLinearSoftmax of DequantizeLinear, Softmax and QuantizeLinear. That
 multiplies by floor(1/S): it agrees with the float operator only where S is 1/n with a whole n, as float32 divides, and
 a large n overflows. The order of its sums depends on the instruction set, so that some elements of a million differ
-between machines: it is no integer form."""
+between machines: it is no integer form. Part of the passes edges.py and ties.py.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ import onnx_ir as ir
 
 from calib.folding.edge_grid import EdgeGrid
 from calib.rounding.ties import MARGIN, tie_distance
-from lsq_export.graph.build import attribute, is_op
+from lsq_export.graph.read import attribute, is_op, maker_of
 
-ONE = np.float32(1)
 # the kernel puts exp of the largest code at e^-5 = 1/148 of the largest float32 divided by the number of elements
+ONE = np.float32(1)
 LARGEST = 100
 
 
@@ -28,10 +30,10 @@ def is_softmax(value: ir.Value | None) -> bool:
 
 
 def reciprocal_scale(scale: float, readers: Sequence[float] = ()) -> float:
-    """1/n in float32, not below `scale`, of which float32 makes n again; clear of ties of the grids that read the
-    codes, if one is.
+    """1/n in float32, not below `scale`, of which float32 makes n again.
 
-    readers: scales of grids to which the codes are quantized directly.
+    If there is one, it is clear of ties of the grids that read the codes. readers: scales of grids to which the codes
+    are quantized directly.
     """
     most = max(1, int(np.floor(1 / scale * (1 + 1e-6))))
     whole = [n for n in range(most, 0, -1) if np.floor(ONE / (ONE / np.float32(n))) == n]
@@ -45,7 +47,8 @@ def reciprocal_scale(scale: float, readers: Sequence[float] = ()) -> float:
 
 
 def softmax_grid(grid: EdgeGrid, softmax: ir.Value) -> EdgeGrid:
-    node = softmax.producer()
-    size = softmax.shape[attribute(node, "axis", -1)] if node is not None and softmax.shape is not None else None
+    """The grid of an edge after a Softmax that ONNX Runtime may fuse."""
+    axis = attribute(maker_of(softmax), "axis", -1)
+    size = softmax.shape[axis] if softmax.shape is not None else None
     most = LARGEST * (size if isinstance(size, int) else 2)
     return EdgeGrid(reciprocal_scale(max(grid.scale, 1 / most)), 0, grid.error)

@@ -1,5 +1,6 @@
-"""Every value that an integer operator can make of codes, and how far kernels need it from a tie (`ties` moves scales
-until it is).
+"""Every value that an integer operator can make of codes, and how far kernels need it from a rounding tie.
+
+Part of the pass ties.py, which moves scales until values are that far.
 """
 
 from __future__ import annotations
@@ -11,29 +12,21 @@ import onnx_ir as ir
 
 from calib.rounding.fixed_point import Addend
 from calib.rounding.ties import MARGIN
-from lsq_export.graph.build import array_of, attribute, constant_of, is_op
+from lsq_export.graph.grids import grid_of_codes
+from lsq_export.graph.read import array_of, attribute, input_of, is_op, maker_of
 
 CODES = np.arange(256)
 PRODUCT_MARGIN = 7e-5  # steps: kernels round a product once more than a sum, when they add its zero point
 LOGISTIC_ERROR = 5e-7  # ONNX Runtime's rational approximation in float32 misses by 1.7e-7
 
 
-def grid_of_codes(node: ir.Node) -> tuple[float, int]:
-    """(scale, zero point) of a QuantizeLinear or DequantizeLinear."""
-    scale, zero_point = (constant_of(v, str(node.name)) for v in node.inputs[1:3])
-    return float(scale), int(zero_point)
-
-
 def addend(node: ir.Node, index: int) -> Addend:
     """One quantized input of a node: all 256 codes, or those of a constant."""
-    source = node.inputs[index].producer()  # type: ignore[union-attr]
-    assert source is not None and is_op(source, "DequantizeLinear")
+    source = maker_of(input_of(node, index))
+    assert is_op(source, "DequantizeLinear")
     scale, zero_point = grid_of_codes(source)
-    codes = (
-        CODES
-        if array_of(source.inputs[0]) is None
-        else constant_of(source.inputs[0], str(source.name)).astype(np.int64).ravel()
-    )
+    stored = array_of(source.inputs[0])
+    codes = CODES if stored is None else stored.astype(np.int64).ravel()
     return Addend(codes - zero_point, scale)
 
 
@@ -44,9 +37,9 @@ def _products(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
 
 
 def _averages(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
-    x = node.inputs[0]
-    assert x is not None and x.shape is not None
-    pixels = int(np.prod([int(size) for size in x.shape[2:]]))  # type: ignore[arg-type]
+    shape = input_of(node).shape
+    assert shape is not None
+    pixels = int(np.prod([size for size in shape[2:] if isinstance(size, int)]))
     return np.interp(np.arange(255 * pixels + 1), [0, 255 * pixels], addend(node, 0).values[[0, -1]]), MARGIN
 
 
@@ -56,9 +49,8 @@ def logistic_margin(scale: float) -> float:
 
 
 def _logistic(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:
-    return np.exp(-np.logaddexp(0, -addend(node, 0).values)), logistic_margin(
-        scale
-    )  # 1 / (1 + exp(-x)) without an overflow
+    values = np.exp(-np.logaddexp(0, -addend(node, 0).values))  # 1 / (1 + exp(-x)) without an overflow
+    return values, logistic_margin(scale)
 
 
 def _leaky_relu(node: ir.Node, scale: float) -> tuple[np.ndarray, float]:

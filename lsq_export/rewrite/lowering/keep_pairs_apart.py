@@ -1,10 +1,11 @@
-"""apart: pairs of a qdq file that an optimizer would merge are kept apart.
+"""keep_pairs_apart: pairs of a qdq file that an optimizer would merge are kept apart.
 
     Q(x; S, Z) -> DQ(S, Z) -> Q(s, z) -> DQ(s, z)   =>   Q(x; S, Z) -> DQ(S, Z) -> Q(s, z) -> Clip(0, 255) -> DQ(s, z)
 
 Where nothing else reads what lies between, ONNX Runtime's DoubleQDQPairsRemover makes one pair of the two, on a grid of
 256 codes over the range that both hold: low-bit codes are gone then. The Clip is none, for all codes are 0 … 255, and
-it is what keeps the pattern from matching. In a qdq file alone: qoperator has no such pairs."""
+it is what keeps the pattern from matching. In a qdq file alone: qoperator has no such pairs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.folding.containers import CONTAINER_MAX
-from lsq_export.graph.build import array_of, constant, copy, insert, is_op, sole_producer
+from lsq_export.graph.edit import constant, copy, insert
+from lsq_export.graph.read import array_of, is_op, sole_producer
 
 
 def keep_pairs_apart(folded: ir.Model) -> ir.Model:

@@ -1,12 +1,12 @@
-"""narrow: codes of the integer fold go into the narrowest standard types, packed in the file (UINT4/INT4 from opset 21,
-UINT2/INT2 from opset 25).
+"""narrow: codes of the integer fold go into the narrowest standard types, packed in the file.
 
-    Clip(QuantizeLinear(t; S, Z UINT8), 0, 15)   =>  QuantizeLinear(t; S, Z UINT4)          the type's own saturation is the clip
-    Clip(QuantizeLinear(t; S, Z UINT8), 0, 7)    =>  QuantizeLinear(Min(t, (7 - Z)·S); S, Z UINT4)      (ONNX Runtime 1.32 fails on a Clip there)
+    Clip(QuantizeLinear(t; S, Z UINT8), 0, 15)   =>  QuantizeLinear(t; S, Z UINT4)     the type's own saturation clips
+    Clip(QuantizeLinear(t; S, Z UINT8), 0, 7)    =>  QuantizeLinear(Min(t, (7 - Z)·S); S, Z UINT4)
+                                                     (ONNX Runtime 1.32 fails on a Clip there)
     DequantizeLinear(q INT8; s)                  =>  DequantizeLinear(q INT4; s)
     DequantizeLinear(q INT8; s), q = +8 (E8)     =>  DequantizeLinear(q - 1 INT4; s, -1)    in the channels that hold it
 
-Exact. Grids of edges and 8-bit layers stay as they are.
+UINT4 and INT4 need opset 21, UINT2 and INT2 opset 25. Exact. Grids of edges and 8-bit layers stay as they are.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.build import clean, constant, constant_of, copy, insert, is_op, replace
-from lsq_export.rewrite.folding.weights import weight_of
-from lsq_export.rewrite.normalizing.normalize import LINEAR
+from lsq_export.graph.edit import clean, constant, copy, insert, replace
+from lsq_export.graph.layers import weight_of
+from lsq_export.graph.operators import LAYERS, OPERATORS
+from lsq_export.graph.read import constant_of, is_op
 
 UNSIGNED = ((3, ml_dtypes.uint2), (15, ml_dtypes.uint4))  # largest code, type
 SIGNED = ((2, ml_dtypes.int2), (8, ml_dtypes.int4))  # codes -n … n - 1, type
-NEWER = {"Mish": 18, "Gelu": 20}
 OPSET = {"UINT4": 21, "INT4": 21, "UINT2": 25, "INT2": 25}
 
 
@@ -33,12 +33,11 @@ def to_narrow(folded: ir.Model) -> ir.Model:
         if is_op(node, "Clip"):
             _narrow_activation(graph, node)
     for node in list(graph):
-        if is_op(node, *LINEAR):
+        if is_op(node, *LAYERS):
             _narrow_weight(graph, node)
         elif is_op(node, "QuantizeLinear") and node.inputs[2] is not None and node.inputs[2].dtype is not None:
-            node.outputs[0].type = ir.TensorType(
-                node.inputs[2].dtype
-            )  # also of the grids that are repeated behind a reshape or a pool
+            # Also of the grids that are repeated after a reshape or a pool.
+            node.outputs[0].type = ir.TensorType(node.inputs[2].dtype)
     clean(model)
     return model
 
@@ -46,7 +45,7 @@ def to_narrow(folded: ir.Model) -> ir.Model:
 def opset_of(model: ir.Model, least: int) -> int:
     """The operator set that the narrowest type in the model needs, and its newest operator."""
     types = {v.dtype.name for v in model.graph.initializers.values() if v.dtype is not None}
-    newest = [NEWER[node.op_type] for node in model.graph if not node.domain and node.op_type in NEWER]
+    newest = [OPERATORS[node.op_type].opset for node in model.graph if is_op(node, *OPERATORS)]
     return max([least, *newest, *(OPSET[name] for name in types if name in OPSET)])
 
 

@@ -1,16 +1,17 @@
-"""gates: one code for each channel is copied to all pixels before it is multiplied, for the kernels' sake.
+"""tile_gates: one code for each channel is copied to all pixels before it is multiplied; kernels are faster on that.
 
     QLinearMul(x [N, C, H, W], g [N, C, 1, 1])  =>  QLinearMul(x, Tile(g, [1, 1, H, W]))
 
 The products are the same integers. Kernels work on channels last, where a gate repeats after C elements, and start anew
-for each pixel."""
+for each pixel.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.build import constant, insert
+from lsq_export.graph.edit import constant, insert
 
 FACTORS = (0, 3)  # the inputs of QLinearMul that hold codes
 

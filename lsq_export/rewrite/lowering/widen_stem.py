@@ -1,8 +1,9 @@
-"""stem: a convolution of three channels reads four, or eight, for the kernels' sake.
+"""widen_stem: a convolution of three channels reads four, or eight, because kernels are faster on these.
 
     INT8:   QLinearConv(x [N, 3, H, W]; w [C, 3, K, K])  =>  QLinearConv(Gather(x, [0, 1, 2, 2]); [w0, w1, w2, 0])
-    UINT8:  QLinearConv(x; w, zero point z)              =>  QLinearConv(Gather(x, [0, 0, 1, 1, 2, 2, 2, 2]); [⌊v0/2⌋, ⌈v0/2⌉, ⌊v1/2⌋, …, 0, 0])
-                                                             v = w - z, in -128 … 128
+    UINT8:  QLinearConv(x; w, zero point z)
+            =>  QLinearConv(Gather(x, [0, 0, 1, 1, 2, 2, 2, 2]); [⌊v0/2⌋, ⌈v0/2⌉, ⌊v1/2⌋, …, 0, 0])
+            v = w - z, in -128 … 128
 
 The sums are the same integers, and the halves are no larger than 64, so that no kernel saturates on the way (E7).
 
@@ -10,14 +11,16 @@ Kernels copy four or eight bytes at a time where they copied three one by one, a
 ones. ONNX Runtime on two threads with AVX512-VNNI, stems of EfficientNet-B0 and of ResNet-18 at 224 pixels: INT8
 weights 102 and 365 us (three channels: 169, 445), UINT8 weights 133 and 533 us (three channels: 179, 620; a fourth one:
 197, 740). Six channels, or blocks of 2×2 pixels as twelve, are slower. In the whole network with UINT8 weights that is
-2-4 % of EfficientNet-B0, and nothing of ResNet-18, whose caches are cold there."""
+2-4 % of EfficientNet-B0, and nothing of ResNet-18, whose caches are cold there.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.build import attribute, constant, constant_of, insert, is_op
+from lsq_export.graph.edit import constant, insert
+from lsq_export.graph.read import attribute, constant_of, is_op
 
 COLORS = 3
 QUAD, PAIRS = (0, 1, 2, 2), (0, 0, 1, 1, 2, 2, 2, 2)  # the colors that the channels read

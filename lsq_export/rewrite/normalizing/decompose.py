@@ -24,7 +24,8 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from lsq_export.graph.build import array_of, attribute, constant, insert, replace
+from lsq_export.graph.edit import constant, insert, replace
+from lsq_export.graph.read import array_of, attribute
 
 
 def decompose(node: ir.Node) -> bool:
@@ -43,7 +44,7 @@ def decompose(node: ir.Node) -> bool:
 def _with(
     node: ir.Node, op_type: str, x: ir.Value | None, *numbers: float | np.ndarray, step: str = "", **attributes: Any
 ) -> ir.Value:
-    """op_type(x, constants), in front of the node and of its shape."""
+    """op_type(x, constants), before the node and of its shape."""
     graph, name = node.graph, f"{node.outputs[0].name}_{step or op_type.lower()}"
     assert isinstance(graph, ir.Graph)
     constants = [

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from lsq_export.graph.build import array_of, attribute, constant, insert, is_marker, is_op, replace, single_consumer
+from lsq_export.graph.edit import constant, insert, replace
+from lsq_export.graph.read import array_of, attribute, is_marker, is_op, single_consumer
 
 
 def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:

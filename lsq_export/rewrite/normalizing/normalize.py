@@ -1,11 +1,12 @@
 """normalize: what torch's exporter writes in several ways gets one form.
 
     Identity(x), Dropout(x)                          =>  x
-    ReduceMean(x, axes = H, W)                       =>  GlobalAveragePool(x)       (and Flatten where the axes are dropped)
+    ReduceMean(x, axes = H, W)                       =>  GlobalAveragePool(x), Flatten where the axes are dropped
     AveragePool(x), kernel = the whole of H × W      =>  GlobalAveragePool(x)
-    MaxPool(x), ceil_mode                            =>  MaxPool(x), more padding behind; AveragePool where all windows are whole
+    MaxPool(x), ceil_mode                            =>  MaxPool(x) with more padding at the end
+    AveragePool(x), ceil_mode, all windows whole     =>  AveragePool(x)
     Max(x, c), Min(x, c)                             =>  Clip(x, c), Clip(x, , c)
-    MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (tokens.py)
+    MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (linear_on_tokens.py)
     HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
 
 All of these are exact. Anything that no later stage knows is refused here, by name.
@@ -16,31 +17,24 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from lsq_export.graph.build import array_of, attribute, clean, constant_of, insert, is_marker, is_op, replace
-from lsq_export.graph.float_operators import MOVES
-from lsq_export.graph.islands import ISLANDS
+from lsq_export.graph.edit import clean, insert, replace
+from lsq_export.graph.operators import OPERATORS, Kind
+from lsq_export.graph.read import array_of, attribute, constant_of, input_of, is_marker, is_op, maker_of
+from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, NO_SPLITS
+from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 from .decompose import decompose
 from .linear_on_tokens import flatten_tokens
 
-LINEAR = ("Conv", "Gemm")
-# They move codes, add that of a constant, or take the largest: any grid goes through unchanged.
-CODE_PRESERVING = (
-    *("DepthToSpace", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Resize"),
-    *("Slice", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze"),
-)
-PICKING = ("Slice", "Gather")  # of those: they leave codes out
-CLAMPS = ("Relu", "Clip")
-ARITHMETIC = ("Add", "Mul", "Sigmoid", "Tanh", "LeakyRelu", "MatMul", "AveragePool", "GlobalAveragePool", "Concat")
-KNOWN = (*LINEAR, *CODE_PRESERVING, *CLAMPS, *ARITHMETIC, "BatchNormalization", *ISLANDS)
+KNOWN = tuple(row.name for row in OPERATORS.values() if row.kind not in (Kind.GRID, Kind.REWRITTEN))
+CONSTANT_INPUTS = tuple(row.name for row in OPERATORS.values() if row.constants)
 
 
 def normalize(model: ir.Model) -> None:
     graph = model.graph
     for node in list(graph):
         if is_op(node, "Identity", "Dropout"):
-            assert node.inputs[0] is not None
-            replace(node.outputs[0], node.inputs[0])
+            replace(node.outputs[0], input_of(node))
         elif is_op(node, "ReduceMean"):
             _global_average(graph, node)
         elif is_op(node, "AveragePool"):
@@ -71,19 +65,15 @@ def _check(node: ir.Node) -> None:
         )
     if is_op(node, "Conv") and (node.inputs[1] is None or len(node.inputs[1].shape or ()) != 4):
         raise QuantizationError(f"{node.name}: only two-dimensional convolutions can be quantized")
-    if is_op(node, "Conv", "MaxPool", "AveragePool") and attribute(node, "auto_pad", "NOTSET") not in (
-        "NOTSET",
-        "VALID",
-    ):
-        raise QuantizationError(
-            f"{node.name}: auto_pad={attribute(node, 'auto_pad')} is not supported; give the pads as numbers"
-        )
+    auto_pad = attribute(node, "auto_pad", "NOTSET")
+    if is_op(node, "Conv", "MaxPool", "AveragePool") and auto_pad not in ("NOTSET", "VALID"):
+        raise QuantizationError(f"{node.name}: auto_pad={auto_pad} is not supported; give the pads as numbers")
     if is_op(node, "Concat", "MatMul") and any(array_of(v) is not None for v in node.inputs):
         raise QuantizationError(
             f"{node.name}: this {node.op_type} has a constant operand, which has no grid; put it into the bias of a "
             "layer"
         )
-    if is_op(node, *MOVES) and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
+    if is_op(node, *CONSTANT_INPUTS) and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
         raise QuantizationError(
             f"{node.name}: only the first input of a {node.op_type} can be computed; the others must be constants"
         )
@@ -127,9 +117,10 @@ def _whole_average(node: ir.Node) -> None:
 
 
 def _plain_windows(node: ir.Node) -> None:
-    """ceil_mode keeps a last window that is cut off, unless it would begin behind the input. A MaxPool may read -∞
+    """ceil_mode keeps a last window that is cut off, unless it would begin after the input. A MaxPool may read -∞
     there, so it gets the padding; an AveragePool needs no ceil_mode where all windows are whole, and is refused
-    elsewhere: kernels disagree about the count to divide by."""
+    elsewhere: kernels disagree about the count to divide by.
+    """
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     if shape is None or not attribute(node, "ceil_mode", 0) or not all(isinstance(size, int) for size in shape[2:]):
         return
@@ -138,9 +129,8 @@ def _plain_windows(node: ir.Node) -> None:
     sizes = [size for size in shape[2:] if isinstance(size, int)]
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         window, reach = (kernel[axis] - 1) * dilations[axis] + 1, size + pads[axis]
-        last = (
-            min(-(-(reach + pads[axis + 2] - window) // stride), (reach - 1) // stride) * stride
-        )  # where the last window begins
+        # where the last window begins
+        last = min(-(-(reach + pads[axis + 2] - window) // stride), (reach - 1) // stride) * stride
         pads[axis + 2] = max(0, last + window - reach)
     changed = pads != list(attribute(node, "pads", [0, 0, 0, 0]))
     if not changed or (
@@ -178,7 +168,10 @@ def _plain_gemm(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _take_place(node: ir.Node, value: ir.Value) -> None:
-    made = value.producer()
-    assert made is not None
-    made.name = node.name
+    maker_of(value).name = node.name
     replace(node.outputs[0], value)
+
+
+PASS = Pass(
+    "normalize", stateless(normalize), Keeps.VALUES, requires=(NO_SPLITS,), ensures=(KNOWN_OPERATORS, NO_SPLITS)
+)

@@ -1,4 +1,9 @@
-"""slices: Split(x)  =>  one Slice for each part. They move codes, so any grid goes through unchanged."""
+"""split_to_slices: a split is a slice for each part.
+
+    Split(x)  =>  Slice(x), Slice(x), …
+
+Slices move codes, so any grid goes through them unchanged.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
-from lsq_export.graph.build import attribute, clean, constant, insert, is_op, replace
+from lsq_export.graph.edit import clean, constant, insert, replace
+from lsq_export.graph.read import attribute, is_op
+from lsq_export.rewrite.contract.conditions import NO_SPLITS
+from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 
 def split_to_slices(model: ir.Model) -> None:
@@ -22,7 +30,7 @@ def _slices(graph: ir.Graph, node: ir.Node) -> None:
     axis, x = attribute(node, "axis", 0), node.inputs[0]
     if x is None or x.shape is None or axis % len(x.shape) == 0:
         raise QuantizationError(
-            f"{node.name}: a split along axis {axis} has no integer form; only the axes behind the batch can be split"
+            f"{node.name}: a split along axis {axis} has no integer form; only the axes after the batch can be split"
         )
     first = 0
     for index, output in enumerate(node.outputs):
@@ -35,3 +43,6 @@ def _slices(graph: ir.Graph, node: ir.Node) -> None:
         ]
         replace(output, insert(node, "Slice", [x, *bounds], f"{output.name}_slice", shape=output.shape))
         first = last
+
+
+PASS = Pass("split_to_slices", stateless(split_to_slices), Keeps.VALUES, ensures=(NO_SPLITS,))

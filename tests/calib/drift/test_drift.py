@@ -1,7 +1,4 @@
-"""drift: how data use the learned grids, counted again by plain numpy on all samples;
-
-what leaves its range; re-initialization; the command.
-"""
+"""drift on a trained network: what leaves its range, monitoring, re-initialization, the command."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,204 +20,19 @@ from torch import nn
 import calib
 import lsq_export
 from calib import drift
-from calib.drift import DriftMonitor, Thresholds, compare, measure, range_use, reinitialize
+from calib.drift import DriftMonitor, compare, measure, reinitialize
 from calib.drift.range_use import RangeCounter, RangeUse
 from calib.errors import QuantizationError
 from lsq_export import models
 from lsq_export.data import loading as data
 from lsq_export.qat.prepare_model import quantizers
-from lsq_export.qat.quantizer import Quantizer
 from lsq_export.training import checkpoint, job
 from lsq_export.training import fit as train
 from support.commands import invoke
+from support.range_oracle import agree, oracle
 
 FIRST, LAST = "conv1.input", "fc.input"
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def oracle(x: np.ndarray, scale: float, offset: float, qmin: int, qmax: int) -> dict[str, float]:
-    """RangeUse of all samples at once. Codes in float32, as the network computes them; the rest in float64."""
-    wide = x.astype(np.float64)
-    free = np.rint((x.astype(np.float32) - np.float32(offset)) / np.float32(scale))
-    codes = np.clip(free, qmin, qmax)
-    values = (codes.astype(np.float32) * np.float32(scale) + np.float32(offset)).astype(np.float64)
-    mse = ((values - wide) ** 2).mean()
-    ordered, tail = np.sort(codes.ravel()), int(1e-3 * x.size)  # so many elements on either side do not count
-    found = {"elements": x.size, "below": (free < qmin).mean(), "above": (free > qmax).mean()}
-    found |= {
-        "codes": ordered[-1 - tail] - ordered[tail] + 1,
-        "min": wide.min(),
-        "max": wide.max(),
-        "mean": wide.mean(),
-        "std": wide.std(),
-    }
-    for side, clipped in (("below", free < qmin), ("above", free > qmax)):
-        found[f"mse_{side}"] = ((values - wide)[clipped] ** 2).sum() / x.size
-    return {**found, "mse": mse, "noise": mse / (float(np.float32(scale)) ** 2 / 12)}
-
-
-def agree(use: RangeUse, expected: dict[str, float]) -> None:
-    """Counts exactly; float64 sums but for their order."""
-    for key, value in expected.items():
-        exact = key in ("elements", "below", "above", "codes", "min", "max")
-        assert getattr(use, key) == (value if exact else pytest.approx(value, rel=1e-9, abs=1e-12)), key
-
-
-def given(scale: float = 0.1, offset: float = -0.237, bits: int = 4, grid: Any = "unsigned-asymmetric") -> Quantizer:
-    quantizer = Quantizer.activation("a.input", bits, grid=grid)
-    quantizer.set_grid(scale, offset)
-    return quantizer
-
-
-def counted(quantizer: Quantizer, *batches: torch.Tensor) -> RangeUse:
-    counter = RangeCounter(quantizer)
-    for x in batches:
-        counter.update(x)
-    return counter.result()
-
-
-def samples(shape: tuple[int, ...] = (40, 8, 12, 13), seed: int = 0) -> torch.Tensor:
-    """Of both signs, beyond the range, with ties (multiples of 0.05 - 0.237)."""
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    x.view(-1)[::3] = torch.arange(x.numel())[::3] % 40 * 0.05 - 0.237
-    return x
-
-
-@pytest.mark.parametrize("grid", ["unsigned-asymmetric", "signed-asymmetric", "signed-symmetric"])
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_counts_are_those_of_numpy(grid: Any, bits: int) -> None:
-    scale = 1.6 / 2**bits
-    quantizer, x = given(scale, 0.0 if grid.endswith("-symmetric") else -0.237, bits, grid), samples()
-    expected = oracle(x.numpy(), scale, float(quantizer.offset.detach()), quantizer.qmin, quantizer.qmax)
-    agree(counted(quantizer, x), expected)
-    assert expected["above"] > 0 and expected["mse"] > 0
-    damaged = {**expected, "above": expected["above"] + 1 / x.numel()}  # one element more: the comparison can fail
-    with pytest.raises(AssertionError, match="above"):
-        agree(counted(quantizer, x), damaged)
-
-
-def test_streaming_equals_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    quantizer, x = given(), samples()
-    whole = counted(quantizer, x)
-    expected = {field.name: getattr(whole, field.name) for field in fields(whole) if field.type != "str"}
-    agree(counted(quantizer, *x.split(7), x[:0]), expected)
-    agree(counted(quantizer, x.to(memory_format=torch.channels_last)), expected)
-    agree(counted(quantizer, x.transpose(1, 3)), expected)
-    monkeypatch.setattr(range_use, "BLOCK", 1000)
-    agree(counted(quantizer, x), expected)
-
-
-def test_far_from_zero_and_half_types() -> None:
-    x = samples() + 1e4
-    assert counted(given(offset=1e4), x).std == pytest.approx(x.double().std(correction=0).item(), rel=1e-9)
-    half = samples().bfloat16()
-    agree(counted(given(), half), oracle(half.float().numpy(), 0.1, -0.237, 0, 15))
-
-
-def test_memory_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that a counter keeps, and no tensor that it makes, depends on the number of elements."""
-    quantizer = given()
-    counter = RangeCounter(quantizer)
-
-    def kept() -> list[int]:
-        return [v.numel() if isinstance(v, torch.Tensor) else 1 for v in vars(counter).values()]
-
-    sizes: list[int] = []
-    position = range_use.position
-    monkeypatch.setattr(range_use, "position", lambda x, *rest: (sizes.append(x.numel()), position(x, *rest))[1])
-    before = kept()
-    for _ in range(3):
-        counter.update(torch.zeros(3 * range_use.BLOCK + 5))
-    assert kept() == before and max(sizes) == range_use.BLOCK and len(sizes) == 12
-
-
-def test_a_grid_that_moves_counts_each_batch_on_its_own_grid() -> None:
-    quantizer, x = given(0.1, -0.2), samples()
-    counter = RangeCounter(quantizer)
-    counter.update(x)
-    first = counter.result()
-    quantizer.set_grid(0.05, -0.1)
-    counter.update(x)
-    both, second = counter.result(), counted(quantizer, x)
-    for key in ("below", "above", "mse", "noise"):
-        assert getattr(both, key) == pytest.approx((getattr(first, key) + getattr(second, key)) / 2, rel=1e-12)
-
-
-def test_a_constant_and_an_outlier() -> None:
-    constant = counted(given(), torch.full((4, 4), 0.3))
-    assert constant.codes == 1 and constant.relative_error is None
-    x = torch.zeros(10_000)
-    x[0] = 1.0  # one element in 10,000 uses no code
-    assert counted(given(), x).codes == 1
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_values_that_are_not_finite(bad: float) -> None:
-    with pytest.raises(QuantizationError, match=r"^a\.input: values are not finite"):
-        counted(given(), torch.tensor([0.0, bad]))
-
-
-def use(**changes: Any) -> RangeUse:
-    base = RangeUse("a.input", 4, 0.1, 0.0, 1000, 0.0, 0.004, 14, 0.0, 2.0, 0.5, 0.3, 0.1**2 / 12, 0.0, 0.0, 1.0)
-    return replace(base, **changes)
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "says"),
-    [
-        ({}, {}, []),
-        ({}, {"above": 0.073}, ["clips 7.3% above (0.4% in calibration)"]),
-        ({}, {"below": 0.0101}, ["clips 1.0% below (0.0% in calibration)"]),
-        ({}, {"below": 0.0099}, []),
-        ({"below": 0.5}, {"below": 0.7}, []),  # the zeros of a ReLU below an offset: not half as many more
-        ({"above": 0.5}, {"above": 0.0}, []),
-        ({}, {"codes": 8}, []),
-        ({}, {"codes": 7}, ["uses 7 of 16 codes (14 in calibration)"]),
-        ({}, {"std": 0.16}, []),
-        ({}, {"std": 0.14}, ["error 4.6 × that of calibration"]),
-        ({}, {"mse": 4.1 * 0.1**2 / 12}, ["error 4.1 × that of calibration"]),
-        ({"mse": 1e-12, "noise": 1e-9}, {"mse": 1e-6, "noise": 1e-3}, []),  # both are nothing
-        ({"std": 0.0}, {"mse": 1.0}, []),
-        ({}, {"above": 0.001, "mse": 1.0, "mse_above": 0.999}, []),  # a thousandth are outliers
-        ({}, {"above": 0.0011, "mse": 1.0, "mse_above": 0.999}, ["error 1200.0 × that of calibration"]),
-    ],
-)
-def test_reasons(before: dict[str, Any], now: dict[str, Any], says: list[str]) -> None:
-    (found,) = compare({"a.input": use(**before)}, {"a.input": use(**now)})
-    assert list(found.reasons) == says and found.to_dict()["reasons"] == says
-
-
-def test_thresholds_are_obeyed() -> None:
-    pair = {"a.input": use()}, {"a.input": use(above=0.05, codes=5, std=0.1)}
-    assert len(compare(*pair)[0].reasons) == 3
-    assert compare(*pair, Thresholds(clipped=0.1, codes=0.1, error=100))[0].reasons == ()
-    for wrong in ({"clipped": -0.1}, {"codes": 2.0}, {"error": 0.5}, {"error": float("nan")}):
-        with pytest.raises(QuantizationError, match=f"threshold {next(iter(wrong))}="):
-            Thresholds(**wrong)
-
-
-@pytest.mark.parametrize("other", [{"b.input": use(name="b.input")}, {"a.input": use(bits=3)}, {}])
-def test_a_record_of_another_network_is_refused(other: dict[str, RangeUse]) -> None:
-    with pytest.raises(QuantizationError, match="is of another network"):
-        compare(other, {"a.input": use()})
-
-
-def test_record_and_back() -> None:
-    uses = {"a.input": use(), "b.input": use(name="b.input", above=1)}
-    assert drift.from_record(json.loads(json.dumps(drift.to_record(uses)))) == uses
-    for damaged, says in (
-        ({}, "is dict, not a list"),
-        ([3], "has 3: it must have name"),
-        ([{"name": "a"}], "has name: it must have"),
-        ([{**use().to_dict(), "below": "x"}], "has below 'x'"),
-        ([{**use().to_dict(), "codes": 1.5}], "has codes 1.5"),
-        ([{**use().to_dict(), "scale": float("nan")}], "has scale nan"),
-    ):
-        with pytest.raises(QuantizationError, match=says):
-            drift.from_record(damaged)
-
-
-# A trained network.
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +150,7 @@ def test_exactly_the_affected_quantizers_are_named(
 
 
 def test_drift_in_the_middle_names_that_quantizer_and_none_before_it(trained: Any, digits: data.Dataset) -> None:
-    """Batch norm 4 (in front of pointwise) gives four times as much."""
+    """Batch norm 4 (before pointwise) gives four times as much."""
     model, record = trained
     with torch.no_grad():
         model.bn4.weight.mul_(4)
@@ -448,9 +260,9 @@ def test_reinitialization_lowers_the_error_and_touches_no_other(trained: Any, di
 def test_reinitialization_brings_a_network_back_whose_float_function_did_not_change(
     trained: Any, digits: data.Dataset
 ) -> None:
-    """Eight times as much in front of a grid and an eighth behind it is the same float network (a ReLU lies between);
+    """Eight times as much before a grid and an eighth after it is the same float network; only the grid does not fit.
 
-    only the grid does not fit.
+    A ReLU lies between the two.
     """
     model, record = trained
     test = digits.batches("test", 256)
@@ -493,7 +305,7 @@ def test_several_are_reinitialized_as_if_those_in_front_lost_nothing(trained: An
     reinitialize(model, batches, ["conv2.input", FIRST], "minmax")
     scale = float(quantizers(model)["conv2.input"].scale.detach())
     assert scale == pytest.approx((x.max() - x.min()) / 15, rel=1e-6)
-    assert scale > 1.05 * (clipped.max() - clipped.min()) / 15  # behind the old grid it would be another one
+    assert scale > 1.05 * (clipped.max() - clipped.min()) / 15  # after the old grid it would be another one
 
 
 def test_bad_calls(trained: Any, digits: data.Dataset) -> None:
@@ -685,9 +497,9 @@ def test_bad_options(trained_file: Path, drifted: str, tmp_path: Path) -> None:
 
 
 def test_initialized_models_can_be_measured_before_any_training(digits: data.Dataset) -> None:
-    """Drift during training starts from what `calib.initialize` saw;
+    """Drift during training starts from what `calib.initialize` saw.
 
-    edges that training learns are quantizers like any other.
+    Edges that training learns are quantizers like any other.
     """
     torch.manual_seed(0)
     model = lsq_export.prepare(

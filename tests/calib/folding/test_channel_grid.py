@@ -1,5 +1,6 @@
-"""channel_grid: every channel's codes lie in the container, on values within s/(2k) of the trained ones, with real zero
-at one code.
+"""channel_grid: every channel's codes lie in the container, with real zero at one code.
+
+Their values are within s/(2k) of the trained ones.
 """
 
 from __future__ import annotations

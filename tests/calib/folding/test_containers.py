@@ -1,4 +1,4 @@
-"""calib.folding.containers: E5-E10 against brute force and exact rational arithmetic."""
+"""calib.folding.containers: spreading (E5) to clamps (E10), against brute force and exact rational arithmetic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRIDS = st.builds(
 
 
 def offsets_by_stride(grid: Grid) -> dict[int, tuple[int, float]]:
-    """{k: (Z, |β' - β|)} of E5 for every stride whose Z lies in the container, in plain arithmetic."""
+    """{k: (Z, |β' - β|)} of spreading (E5) for every stride whose Z lies in the container, in plain arithmetic."""
     beta, p = grid.offset + grid.qmin * grid.scale, grid.qmax - grid.qmin
     found = {}
     for k in range(1, 255 // p + 1):
@@ -43,14 +43,13 @@ def check_codes(strided: StridedGrid) -> None:
     assert strided.scale == np.float32(strided.scale)  # what a file can hold
     values = strided.scale * (codes - strided.zero_point)
     reach = np.abs(values).max() + abs(strided.remainder) + strided.trained.scale * strided.trained.qmax
-    assert (
-        np.abs(values + strided.remainder - strided.trained.values(q)).max() <= 2.0**-23 * reach
-    )  # S rounds to float32
+    # S rounds to float32.
+    assert np.abs(values + strided.remainder - strided.trained.values(q)).max() <= 2.0**-23 * reach
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(grid=GRIDS)
-def test_a_padded_grid_takes_the_best_stride(grid: Grid):
+def test_a_padded_grid_takes_the_best_stride(grid: Grid) -> None:
     options = offsets_by_stride(grid)
     if not options:
         with pytest.raises(QuantizationError, match="real zero is off the grid"):
@@ -60,9 +59,8 @@ def test_a_padded_grid_takes_the_best_stride(grid: Grid):
     check_codes(found)
     best = min(error for _, error in options.values())
     assert options[found.stride][0] == found.zero_point
-    assert (
-        abs(found.remainder) <= best / 0.999 + 1e-12 * grid.scale
-    )  # of strides that are as good as each other, the finest
+    # Of strides that are as good as each other, the finest.
+    assert abs(found.remainder) <= best / 0.999 + 1e-12 * grid.scale
     assert (
         abs(found.offset - found.trained.offset)
         <= 0.5 * found.trained.scale / found.stride * (1 + 1e-6) + 2.0**-23 * abs(grid.offset) * 4
@@ -71,13 +69,13 @@ def test_a_padded_grid_takes_the_best_stride(grid: Grid):
 
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(grid=GRIDS, far=st.floats(-1e4, 1e4))
-def test_an_unpadded_grid_always_has_a_place(grid: Grid, far: float):
+def test_an_unpadded_grid_always_has_a_place(grid: Grid, far: float) -> None:
     found = strided_grid(Grid(grid.scale, far * grid.scale, grid.qmin, grid.qmax), padded=False)
     check_codes(found)
     assert found.stride == 255 // found.trained.qmax  # the finest
 
 
-def test_real_zero_off_the_grid():
+def test_real_zero_off_the_grid() -> None:
     below = Grid(0.5, 150.0, 0, 15)  # zero would be code -300, and o is at most 240
     with pytest.raises(QuantizationError, match=r"real zero is off the grid \(values 150 … 157.5\)") as error:
         strided_grid(below, padded=True)
@@ -88,14 +86,14 @@ def test_real_zero_off_the_grid():
         strided_grid(Grid(0.5, -100.0, 0, 15), padded=True)
 
 
-def test_head_room_makes_place_for_a_zero_below_the_codes():
+def test_head_room_makes_place_for_a_zero_below_the_codes() -> None:
     """β = 3 steps: Z = -3 of the codes 0 … 3; with k = 42, o = 129 it is 3 again."""
     found = strided_grid(Grid(1.0, 3.0, 0, 3), padded=True)
     assert found.zero_point == found.origin - 3 * found.stride >= 0 and abs(found.remainder) < 1e-6
 
 
 @pytest.mark.parametrize("offset", [0.0, -3.0])
-def test_eight_bits_without_a_clamp_need_no_look_up(offset: float):
+def test_eight_bits_without_a_clamp_need_no_look_up(offset: float) -> None:
     found = strided_grid(Grid(1.0, offset, 0, 255), padded=True)
     assert found.is_plain and found.zero_point == -offset and found.remainder == 0
     assert not strided_grid(Grid(1.0, offset, 0, 254), padded=True).is_plain
@@ -103,7 +101,7 @@ def test_eight_bits_without_a_clamp_need_no_look_up(offset: float):
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(grid=GRIDS, low=st.floats(-3, 1), span=st.floats(0, 8))
-def test_a_clamp_of_values_is_a_clamp_of_codes(grid: Grid, low: float, span: float):
+def test_a_clamp_of_values_is_a_clamp_of_codes(grid: Grid, low: float, span: float) -> None:
     x = np.concatenate(
         [np.linspace(-30, 30, 4001) * grid.scale, [low, low + span], grid.values(np.arange(grid.qmin, grid.qmax) + 0.5)]
     )
@@ -115,13 +113,13 @@ def test_a_clamp_of_values_is_a_clamp_of_codes(grid: Grid, low: float, span: flo
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, math.inf), (-math.inf, -40.0), (-2.2, -2.1)])
-def test_a_clamp_that_leaves_one_code_is_refused(low: float, high: float):
+def test_a_clamp_that_leaves_one_code_is_refused(low: float, high: float) -> None:
     with pytest.raises(QuantizationError, match=r"leaves one code of the grid -8 … -0.5"):
         narrow(Grid(0.5, -8.0, 0, 15), low, high)
 
 
 @pytest.mark.parametrize("shape", [(6, 3, 3, 3), (6, 10)])
-def test_batch_norm(shape: tuple[int, ...]):
+def test_batch_norm(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(1)
     codes = rng.integers(-128, 128, shape).astype(np.int16)
     codes.reshape(6, -1)[:, 0] = -128
@@ -139,27 +137,27 @@ def test_batch_norm(shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("largest", range(129))
-def test_the_weight_gain_is_the_largest_that_keeps_two_products_in_an_int16(largest: int):
+def test_the_weight_gain_is_the_largest_that_keeps_two_products_in_an_int16(largest: int) -> None:
     codes = np.array([[-largest, largest, 0]], np.int16)
     gain = weight_gain(codes)
     assert gain >= 1
-    if 0 < largest <= 64:  # E7
+    if 0 < largest <= 64:  # weights within 64 (E7)
         assert gain * largest <= 64 < (gain + 1) * largest and 255 * 2 * gain * largest < 2**15
     else:
         assert gain == (1 if largest else 64)  # 8-bit codes are stored as UINT8
 
 
-def test_no_weights_at_all_have_a_gain():
+def test_no_weights_at_all_have_a_gain() -> None:
     assert weight_gain(np.zeros((0, 3), np.int16)) == 64
 
 
-def test_a_bias_is_rounded_half_to_even_in_its_unit():
+def test_a_bias_is_rounded_half_to_even_in_its_unit() -> None:
     bias = np.array([0.75, 1.25, -0.75, 2.0**30, -0.1])
     assert quantize_bias(bias, np.array([0.5, 0.5, 0.5, 1.0, 1.0])).tolist() == [2, 2, -2, 2**30, 0]
     assert quantize_bias(np.array([2.0**31 - 1, 1 - 2.0**31]), np.ones(2)).tolist() == [2**31 - 1, 1 - 2**31]
 
 
 @pytest.mark.parametrize("bias", [2.0**31, -(2.0**31), math.inf, math.nan])
-def test_a_bias_beyond_int32_is_refused(bias: float):
+def test_a_bias_beyond_int32_is_refused(bias: float) -> None:
     with pytest.raises(QuantizationError, match=r"the bias of channel 1 is .* beyond int32"):
         quantize_bias(np.array([0.0, bias]), np.ones(2))

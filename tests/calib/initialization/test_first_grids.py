@@ -1,11 +1,12 @@
-"""calib.initialization.first_grids:
+"""calib.initialization: the closed forms, weights against brute force, and bad input.
 
-the closed forms, weights against brute force, and bad input (the search over activation grids: test_search).
+The search over activation grids is in test_search.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from torch import nn
 
 import calib
 from calib import QuantizationError
-from calib.initialization.first_grids import activation_grid, weight_scale
+from calib.initialization.rules import activation_grid, weight_scale
 from calib.statistics.observers import Observer
+from lsq_export.qat.config import ACTIVATION_GRIDS, ActivationGrid
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
-from lsq_export.qat.quantizer import ACTIVATION_GRIDS, Quantizer
+from lsq_export.qat.quantizer import Quantizer
 from support.brute_force import smallest_error, squared_error
 
 
@@ -49,7 +51,7 @@ def batches(count: int = 3) -> list[torch.Tensor]:
     return [torch.randn(4, 2, 6, 6, generator=generator) for _ in range(count)]
 
 
-def test_grids_do_not_depend_on_the_number_of_threads_and_each_is_told(monkeypatch):
+def test_grids_do_not_depend_on_the_number_of_threads_and_each_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     config, known = QATConfig(edges="trained", offset="integer"), []
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
@@ -60,7 +62,7 @@ def test_grids_do_not_depend_on_the_number_of_threads_and_each_is_told(monkeypat
     assert known[0] == known[1]
 
 
-def test_minmax():
+def test_minmax() -> None:
     model = prepared(QATConfig(first_last_bits=None))
     calib.initialize(model, batches(), method="minmax")
     x = torch.stack(batches())
@@ -72,7 +74,7 @@ def test_minmax():
 @pytest.mark.parametrize(
     ("grid", "n", "p"), [("unsigned-symmetric", 0, 15), ("signed-symmetric", -8, 7), ("signed-asymmetric", -8, 7)]
 )
-def test_minmax_on_the_other_grids(grid, n, p):
+def test_minmax_on_the_other_grids(grid: ActivationGrid, n: int, p: int) -> None:
     model = prepared(QATConfig(first_last_bits=None, activation_grid=grid))
     calib.initialize(model, batches(), method="minmax")
     low, high = torch.stack(batches()).min().item(), torch.stack(batches()).max().item()
@@ -85,7 +87,7 @@ def test_minmax_on_the_other_grids(grid, n, p):
     assert (quantizer.scale.item(), quantizer.offset.item()) == pytest.approx(expected)
 
 
-def test_lsq():
+def test_lsq() -> None:
     model = prepared(QATConfig(first_last_bits=None))
     calib.initialize(model, batches(), method="lsq")
     quantizer = quantizers(model)["conv.input"]
@@ -94,7 +96,7 @@ def test_lsq():
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_weights(granularity):
+def test_weights(granularity: Any) -> None:
     model = prepared(QATConfig(weight_bits=3, first_last_bits=None, weight_granularity=granularity))
     calib.initialize(model, batches())
     weight = model.conv.parametrizations.weight.original.detach().double().numpy()
@@ -122,7 +124,7 @@ class Layers(nn.Module):
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_mse_of_weights_reaches_brute_force(granularity, bits):
+def test_mse_of_weights_reaches_brute_force(granularity: Any, bits: int) -> None:
     torch.manual_seed(0)
     model = prepare(Layers(), QATConfig(weight_bits=bits, first_last_bits=None, weight_granularity=granularity))
     calib.initialize(model, [torch.randn(2, 2, 6, 6)], method="minmax", weights="mse")
@@ -135,7 +137,7 @@ def test_mse_of_weights_reaches_brute_force(granularity, bits):
             assert squared_error(row, s, 0.0, n, p) <= 1.01 * smallest_error(row, n, p, "none"), (name, bits)
 
 
-def test_the_papers_rule_for_weights_is_not_the_best_one():
+def test_the_papers_rule_for_weights_is_not_the_best_one() -> None:
     """So the check above can fail."""
     row = torch.nn.init.normal_(torch.empty(1, 3000), generator=torch.Generator().manual_seed(0))
     quantizer = Quantizer.weight("a.weight", 3, channels=1)
@@ -146,7 +148,7 @@ def test_the_papers_rule_for_weights_is_not_the_best_one():
     assert paper > 1.01 * smallest_error(row.double().numpy(), -4, 3, "none") >= best
 
 
-def test_an_unknown_rule_for_weights_is_refused():
+def test_an_unknown_rule_for_weights_is_refused() -> None:
     with pytest.raises(QuantizationError, match=r"^weights='max': use one of lsq\+, mse"):
         calib.initialize(prepared(), batches(), weights="max")
 
@@ -154,7 +156,7 @@ def test_an_unknown_rule_for_weights_is_refused():
 @pytest.mark.parametrize("method", ["minmax", "lsq", "mse"])
 @pytest.mark.parametrize("grid", ACTIVATION_GRIDS)
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.0, 1e-38])
-def test_constant_activations_get_a_positive_scale(method, grid, value):
+def test_constant_activations_get_a_positive_scale(method: Any, grid: ActivationGrid, value: Any) -> None:
     quantizer = Quantizer.activation("a.input", 4, grid=grid)
     s, b = activation_grid(quantizer, observed(np.full(10, value)), method)
     quantizer.set_grid(s, b)
@@ -165,7 +167,7 @@ def test_constant_activations_get_a_positive_scale(method, grid, value):
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("value", [0.0, 0.7])
 @pytest.mark.parametrize("rule", ["lsq+", "mse"])
-def test_constant_weights_get_a_positive_scale(granularity, value, rule):
+def test_constant_weights_get_a_positive_scale(granularity: Any, value: Any, rule: Any) -> None:
     model = prepared(QATConfig(weight_granularity=granularity))
     nn.init.constant_(model.conv.parametrizations.weight.original, value)
     calib.initialize(model, batches(), weights=rule)
@@ -178,7 +180,7 @@ def test_constant_weights_get_a_positive_scale(granularity, value, rule):
     assert scale[1].item() == pytest.approx(scale[[0, 2, 3]].mean().item())
 
 
-def test_the_model_runs_in_float_and_comes_back_as_it_was():
+def test_the_model_runs_in_float_and_comes_back_as_it_was() -> None:
     model = prepared()
     model.bn.eval()
     modes = {name: module.training for name, module in model.named_modules()}
@@ -200,7 +202,7 @@ def test_the_model_runs_in_float_and_comes_back_as_it_was():
     assert all(not q.bypass and not q._forward_pre_hooks for q in quantizers(again).values())
 
 
-def test_a_loaded_model_is_not_initialized_again():
+def test_a_loaded_model_is_not_initialized_again() -> None:
     model = prepared()
     calib.initialize(model, batches())
     other = prepared()
@@ -230,7 +232,7 @@ class Unused(Net):
         ([torch.zeros((0, 2, 6, 6))], "mse", "conv.input: no data"),
     ],
 )
-def test_bad_calibration_data(data, method, message):
+def test_bad_calibration_data(data: Any, method: Any, message: str) -> None:
     model = prepared()
     with pytest.raises(QuantizationError) as error:
         calib.initialize(model, data, method=method)
@@ -240,19 +242,19 @@ def test_bad_calibration_data(data, method, message):
     assert model.training
 
 
-def test_a_layer_that_is_never_called_is_named_and_nothing_is_set():
+def test_a_layer_that_is_never_called_is_named_and_nothing_is_set() -> None:
     model = prepare(Unused())
     with pytest.raises(QuantizationError, match=r"^extra\.input: no data"):
         calib.initialize(model, batches())
     assert not any(quantizer.initialized for quantizer in quantizers(model).values())
 
 
-def test_a_float_model_is_refused():
+def test_a_float_model_is_refused() -> None:
     with pytest.raises(QuantizationError, match="prepare"):
         calib.initialize(Net(), batches())
 
 
-def test_weights_that_are_not_finite_are_named():
+def test_weights_that_are_not_finite_are_named() -> None:
     model = prepared()
     with torch.no_grad():
         model.fc.parametrizations.weight.original[0, 0] = torch.nan

@@ -1,6 +1,6 @@
-"""calib.rounding.fixed_point:
+"""calib.rounding.fixed_point: the arithmetic of ARM64's QLinearAdd.
 
-the arithmetic of ARM64's QLinearAdd, against plain integers and against codes that an emulated ARM64 gave.
+It is held against plain integers and against codes that an emulated ARM64 gave.
 """
 
 from __future__ import annotations
@@ -68,10 +68,8 @@ def test_the_code_that_arm64_gave() -> None:
     assert sums is not None
     assert tie_distance(np.add.outer(a.values, b.values) / scale, -zero_point, 255 - zero_point) > MARGIN
     assert np.argwhere((sums + zero_point).clip(0, 255) != (exact + zero_point).clip(0, 255)).tolist() == [[14, 172]]
-    assert (sums[14, 172] + zero_point, exact[14, 172] + zero_point) == (
-        206,
-        207,
-    )  # 206: onnxruntime 1.32 under qemu-aarch64
+    # 206: onnxruntime 1.32 under qemu-aarch64.
+    assert (sums[14, 172] + zero_point, exact[14, 172] + zero_point) == (206, 207)
 
 
 def test_the_export_takes_a_scale_on_which_all_agree() -> None:

@@ -1,8 +1,9 @@
-"""calib.rounding.requantization: E9's float32 arithmetic against exact rational arithmetic."""
+"""calib.rounding.requantization: requantization (E9) in float32 against exact rational arithmetic."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from calib.rounding.requantization import OutputGrid, exact_scale
 
 
 def e9(accumulators: np.ndarray, scale: np.float32, input_scale: float, output: OutputGrid) -> np.ndarray:
-    """E9 in float32, as kernels compute it."""
+    """Requantization (E9) in float32, as kernels compute it."""
     multiplier = np.float32(np.float32(np.float32(input_scale) * scale) / np.float32(output.scale))
     return (np.rint(accumulators.astype(np.float32) * multiplier) + output.zero_point).clip(0, 255)
 
@@ -38,7 +39,7 @@ def layers(seed: int, count: int) -> list[tuple[np.ndarray, float, OutputGrid, n
 
 
 def wrong(scale: np.ndarray, input_scale: float, output: OutputGrid, reach: np.ndarray) -> int:
-    """Accumulators that E9 rounds other than real arithmetic does."""
+    """How many accumulators requantization rounds differently from real arithmetic."""
     count = 0
     for channel, s in enumerate(scale):
         accumulators = np.arange(-int(reach[channel]), int(reach[channel]) + 1)
@@ -46,7 +47,7 @@ def wrong(scale: np.ndarray, input_scale: float, output: OutputGrid, reach: np.n
     return count
 
 
-def test_e9_rounds_every_accumulator_as_real_arithmetic_does():
+def test_e9_rounds_every_accumulator_as_real_arithmetic_does() -> None:
     for scale, input_scale, output, reach in layers(0, 8):
         chosen = exact_scale(scale, input_scale, output, reach)
         assert chosen.dtype == np.float32 and (np.abs(chosen / scale - 1) < 1e-5).all()
@@ -56,9 +57,9 @@ def test_e9_rounds_every_accumulator_as_real_arithmetic_does():
 def wrong_beside_bias(
     scale: np.ndarray, input_scale: float, output: OutputGrid, reach: np.ndarray, bias: np.ndarray, gain: int
 ) -> int:
-    """Accumulators that E9 rounds other than the folded model:
+    """How many accumulators requantization rounds differently from the folded model.
 
-    (acc - b)·S·s_w + b·float32(S·s_w), b the bias in its int32 unit (E6).
+    That has (acc - b)·S·s_w + b·float32(S·s_w), with b the bias in its int32 unit (integer biases, E6).
     """
     count = 0
     for channel, s in enumerate(scale):
@@ -66,9 +67,8 @@ def wrong_beside_bias(
         code = round(float(bias[channel]) / float(unit))
         accumulators = np.arange(code % gain - gain * (int(reach[channel]) // gain), int(reach[channel]), gain)
         float_steps = accumulators * (input_scale * float(s) / output.scale)
-        accumulators = accumulators[
-            np.abs(float_steps - np.floor(float_steps) - 0.5) < 1e-3
-        ]  # the others are not in doubt
+        # The others are not in doubt.
+        accumulators = accumulators[np.abs(float_steps - np.floor(float_steps) - 0.5) < 1e-3]
         product = Fraction(float(np.float32(input_scale))) * Fraction(float(s))
         values = [(int(a) - code) * product + code * Fraction(float(unit)) for a in accumulators]
         steps = [round(v / Fraction(float(np.float32(output.scale)))) + output.zero_point for v in values]
@@ -76,7 +76,7 @@ def wrong_beside_bias(
     return count
 
 
-def test_e9_agrees_with_the_folded_model_beside_a_large_bias():
+def test_e9_agrees_with_the_folded_model_beside_a_large_bias() -> None:
     """Float32 holds the unit of a bias 6e-8 off: 300,000 units of it move a sum by enough to cross a tie."""
     rng, missed = np.random.default_rng(11), 0
     for _ in range(4):
@@ -99,10 +99,10 @@ def test_e9_agrees_with_the_folded_model_beside_a_large_bias():
     assert missed > 0
 
 
-def test_a_scale_that_was_not_chosen_rounds_otherwise():
-    """M = 1.5 / 2^k puts accumulators on ties of real arithmetic, and float32 scales next to it put them beside:
+def test_a_scale_that_was_not_chosen_rounds_otherwise() -> None:
+    """M = 1.5 / 2^k puts accumulators on ties of real arithmetic, and float32 scales next to it put them beside.
 
-    E9 cannot tell.
+    Requantization cannot tell them apart.
     """
     rng, missed, repaired = np.random.default_rng(5), 0, 0
     for _ in range(12):
@@ -114,7 +114,7 @@ def test_a_scale_that_was_not_chosen_rounds_otherwise():
     assert missed > 0 and repaired == 0
 
 
-def test_an_accumulator_that_is_the_output_has_an_exact_scale():
+def test_an_accumulator_that_is_the_output_has_an_exact_scale() -> None:
     rng = np.random.default_rng(2)
     for _ in range(5):
         input_scale, scale = float(np.float32(rng.uniform(0.01, 1))), rng.uniform(1e-3, 1, 16)
@@ -130,25 +130,25 @@ def test_an_accumulator_that_is_the_output_has_an_exact_scale():
         assert (np.abs(chosen / scale - 1) < 1e-5).all()
 
 
-def test_an_exact_scale_stays_positive_next_to_nothing():
+def test_an_exact_scale_stays_positive_next_to_nothing() -> None:
     tiny = float(np.finfo(np.float32).smallest_subnormal)
     assert (exact_scale(np.array([tiny * 3]), 1.0, OutputGrid(1.0, 0), np.ones(1)) > 0).all()
 
 
-def test_accumulators_that_are_not_looked_at_would_have_changed_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_accumulators_that_are_not_looked_at_would_have_changed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of those that are not next to a tie; without a look at those that are, other scales are chosen."""
     rng, near = np.random.default_rng(3), requantization._near
     looked_at: list[float] = []
 
-    def share(ties, start, spacing, limit):
+    def share(ties: Any, start: Any, spacing: Any, limit: Any) -> Any:
         found = near(ties, start, spacing, limit)
         looked_at.append(len(found[0]) / (len(ties) * len(spacing)))
         return found
 
-    def all_of_them(ties, start, spacing, limit):
+    def all_of_them(ties: Any, start: Any, spacing: Any, limit: Any) -> Any:
         return np.nonzero(np.ones((len(spacing), len(ties))))
 
-    def none(ties, start, spacing, limit):
+    def none(ties: Any, start: Any, spacing: Any, limit: Any) -> Any:
         return np.nonzero(np.zeros((len(spacing), len(ties))))
 
     unlike = 0

@@ -1,6 +1,6 @@
-"""calib.rounding.ties: after the move, every order of float32 arithmetic rounds a sum as exact arithmetic does;
+"""calib.rounding.ties: every order of float32 arithmetic rounds a sum as exact arithmetic does.
 
-before it, some do not.
+Before the scale moves, some orders do not.
 """
 
 from __future__ import annotations
@@ -57,25 +57,24 @@ def exact_codes(a: Addend, b: Addend, scale: float, zero_point: int) -> np.ndarr
     return (codes.astype(np.int64) + zero_point).clip(0, 255)
 
 
-def test_tie_distance():
+def test_tie_distance() -> None:
     assert tie_distance(np.array([0.0, 1.0, -3.0]), -8, 7) == 0.5
     assert tie_distance(np.array([0.25, 2.4]), -8, 7) == pytest.approx(0.1)
     assert tie_distance(np.array([0.25, 2.5]), -8, 7) == 0
     assert tie_distance(np.array([0.25, -2.6]), -8, 7) == pytest.approx(0.1)
     assert tie_distance(np.array([6.5]), -8, 7) == tie_distance(np.array([-7.5]), -8, 7) == 0
-    assert (
-        tie_distance(np.array([7.5, 7.0, -8.0, -8.5, 9.5, -12.5]), -8, 7) == 0.5
-    )  # between the last code and what saturates to it there is no tie
+    # Between the last code and what saturates to it there is no tie.
+    assert tie_distance(np.array([7.5, 7.0, -8.0, -8.5, 9.5, -12.5]), -8, 7) == 0.5
     assert tie_distance(np.array([]), -8, 7) == 0.5
 
 
-def test_a_scale_without_ties_stays():
+def test_a_scale_without_ties_stays() -> None:
     values = np.arange(-20, 20) * 0.25
     assert clear_scale(values, 0.25, -100, 100) == 0.25
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_nearest_clear_scale_is_taken(seed: int):
+def test_the_nearest_clear_scale_is_taken(seed: int) -> None:
     rng = np.random.default_rng(seed)
     pixels, step = int(rng.integers(2, 50)), float(np.exp(rng.uniform(-5, 0)))
     values = np.arange(-5 * pixels, 60 * pixels) * step / pixels  # averages
@@ -89,10 +88,10 @@ def test_the_nearest_clear_scale_is_taken(seed: int):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_table_keeps_its_codes(seed: int):
-    """A logistic table with a value just above or below a tie:
+def test_a_table_keeps_its_codes(seed: int) -> None:
+    """A logistic table with a value just above or below a tie.
 
-    the scale moves to the side on which that value's code does not change.
+    The scale moves to the side on which that value's code does not change.
     """
     rng = np.random.default_rng(seed)
     values = 1 / (1 + np.exp(-rng.uniform(0.01, 0.05) * (np.arange(256) - rng.integers(256))))
@@ -118,34 +117,34 @@ def changed_codes(values: np.ndarray, before: float, after: float) -> int:
     return int((np.rint(values / before).clip(0, 255) != np.rint(values / after).clip(0, 255)).sum())
 
 
-def test_where_no_scale_is_clear_the_clearest_is_taken():
+def test_where_no_scale_is_clear_the_clearest_is_taken() -> None:
     values = np.arange(0, 2, 9e-5)
     found = clear_scale(values, 1.0, -10, 245)
     assert abs(found - 1) <= LARGEST_MOVE and 0 < tie_distance(values / found, -10, 245) < MARGIN
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_sums_round_exactly_in_every_order(seed: int):
+def test_sums_round_exactly_in_every_order(seed: int) -> None:
     a, b, scale, zero_point = pairs(seed)
     moved = clear_sum_scale(a, b, scale, -zero_point, 255 - zero_point)
     assert moved == F(moved) and abs(moved / scale - 1) <= LARGEST_MOVE
     assert disagreements(a, b, moved, zero_point) == 0
 
 
-def test_equal_grids_are_all_ties_until_they_are_moved():
+def test_equal_grids_are_all_ties_until_they_are_moved() -> None:
     a = addend(3, 0.1)
     scale = float(F(0.2))
     assert disagreements(a, a, scale, 128) > 1000  # fixed point rounds ties away from zero
     assert disagreements(a, a, clear_sum_scale(a, a, scale, -128, 127), 128) == 0
 
 
-def test_some_scales_that_were_not_moved_round_otherwise():
+def test_some_scales_that_were_not_moved_round_otherwise() -> None:
     assert sum(disagreements(*pairs(seed)) > 0 for seed in range(6)) >= 1
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("seed", range(4))
-def test_shifts_round_exactly_in_every_order(seed: int, sign: int):
+def test_shifts_round_exactly_in_every_order(seed: int, sign: int) -> None:
     a, _, scale, zero_point = pairs(seed + 10)
     shift = Addend(np.array([sign]), float(F(a.scale * np.random.default_rng(seed).uniform(0.5, 40))))
     low, high = -zero_point, 255 - zero_point
@@ -158,7 +157,7 @@ def test_shifts_round_exactly_in_every_order(seed: int, sign: int):
     assert disagreements(a, moved, scale, zero_point) == 0
 
 
-def test_a_shift_by_half_a_step_is_all_ties_until_it_is_moved():
+def test_a_shift_by_half_a_step_is_all_ties_until_it_is_moved() -> None:
     a, half = addend(0, 1.0), Addend(np.array([-1]), 0.5)
     assert disagreements(a, half, 1.0, 0) > 100
     assert disagreements(a, Addend(half.steps, clear_shift(a, half, 1.0, 0, 255)), 1.0, 0) == 0
@@ -172,7 +171,7 @@ def kernel_codes(a: np.ndarray, za: int, sa: F, b: np.ndarray, zb: int, sb: F, s
 
 
 @pytest.mark.parametrize("ratio", [700, 1500, 6000])
-def test_an_addend_much_coarser_than_the_output_is_kept_further_from_ties(ratio: int):
+def test_an_addend_much_coarser_than_the_output_is_kept_further_from_ties(ratio: int) -> None:
     """Hardswish of wide values: x / 6 + 1/2 with outputs 0 … 1, and 1/2 is a tie of 1/255."""
     codes, half, scale = np.arange(256), np.array([1]), float(F(1 / 255))
     misses = {"moved": 0, "as a finer one": 0}

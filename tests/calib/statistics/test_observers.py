@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from calib import QuantizationError
 from calib.statistics.observers import POINTS, Observer
 
 
-def observe(chunks) -> Observer:
+def observe(chunks: Iterable[Any]) -> Observer:
     observer = Observer("layer.input")
     for chunk in chunks:
         observer.update(torch.as_tensor(chunk))
@@ -27,7 +29,7 @@ def data(seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("parts", [1, 7, 500])
-def test_moments_do_not_depend_on_the_batches(parts):
+def test_moments_do_not_depend_on_the_batches(parts: int) -> None:
     x = data()
     seen = observe(np.array_split(x, parts))
     wide = x.astype(np.float64)
@@ -39,7 +41,7 @@ def test_moments_do_not_depend_on_the_batches(parts):
     assert seen.std == pytest.approx(wide.std(), rel=1e-12)
 
 
-def test_the_number_of_threads_changes_no_bit(monkeypatch):
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calib.statistics.observers.CHUNK", 1000)
     x, before, found = data(), torch.get_num_threads(), []
     try:
@@ -52,7 +54,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     assert found[0] == found[1]
 
 
-def test_std_of_data_far_from_zero():
+def test_std_of_data_far_from_zero() -> None:
     x = np.random.default_rng(0).normal(1e4, 1.0, size=5000).astype(np.float32)
     assert observe(np.array_split(x, 9)).std == pytest.approx(x.astype(np.float64).std(), rel=1e-10)
 
@@ -65,7 +67,7 @@ def spread(values: np.ndarray, weights: np.ndarray | None = None) -> float:
 
 @pytest.mark.parametrize("order", ["upward", "downward", "shuffled"])
 @pytest.mark.parametrize("parts", [1, 4, 50])
-def test_points_lose_nothing_but_what_loss_says(order, parts):
+def test_points_lose_nothing_but_what_loss_says(order: Any, parts: int) -> None:
     x = data()
     x = (
         np.random.default_rng(1).permutation(x)
@@ -86,7 +88,7 @@ def test_points_lose_nothing_but_what_loss_says(order, parts):
 
 
 @pytest.mark.parametrize("limit", [8, 64, 512])
-def test_errors_on_points_are_within_the_loss_of_those_on_samples(limit):
+def test_errors_on_points_are_within_the_loss_of_those_on_samples(limit: int) -> None:
     x = data().astype(np.float64)
     seen = Observer("layer.input", limit)
     for part in np.array_split(x.astype(np.float32), 9):
@@ -101,12 +103,11 @@ def test_errors_on_points_are_within_the_loss_of_those_on_samples(limit):
             abs(np.sqrt((on_samples**2).mean()) - np.sqrt(np.average(on_points**2, weights=points.counts)))
         )
     assert max(differences) <= bound * (1 + 1e-9)
-    assert (
-        limit > 8 or max(differences) > 0.1 * bound
-    )  # the bound is no idle one; with more points the differences fall faster
+    # The bound is no idle one; with more points the differences fall faster.
+    assert limit > 8 or max(differences) > 0.1 * bound
 
 
-def test_few_values_are_kept_exactly():
+def test_few_values_are_kept_exactly() -> None:
     x = np.random.default_rng(0).integers(0, POINTS, size=40_000).astype(np.float32) / 7
     values, counts = np.unique(x.astype(np.float64), return_counts=True)
     seen = observe(np.array_split(x, 6))
@@ -114,7 +115,7 @@ def test_few_values_are_kept_exactly():
     assert seen.loss == 0
 
 
-def test_a_spike_keeps_its_value():
+def test_a_spike_keeps_its_value() -> None:
     x = np.maximum(data(), 0)
     points = observe(np.array_split(x, 5)).points()
     assert points.values[points.counts.argmax()] == pytest.approx(0, abs=1e-3)  # the ReLU's zeros, of values up to 150
@@ -123,14 +124,14 @@ def test_a_spike_keeps_its_value():
     assert shifted.values.tolist() == [np.float32(-0.278), 5.0]
 
 
-def test_an_outlier_keeps_a_point_of_its_own():
+def test_an_outlier_keeps_a_point_of_its_own() -> None:
     x = np.append(np.random.default_rng(0).normal(size=1 << 18), 1000.0).astype(np.float32)
     alone, together = observe([x[:-1]]), observe([x])
     assert together.points().values[-1] == 1000 and together.points().counts[-1] == 1
     assert together.loss <= 1.5 * alone.loss
 
 
-def test_memory_does_not_grow_with_the_batches():
+def test_memory_does_not_grow_with_the_batches() -> None:
     """Fifty batches that reach further and further: the same state and the same peak as after ten."""
     seen, rng = Observer("layer.input"), np.random.default_rng(0)
     sizes: list[int] = []
@@ -151,14 +152,14 @@ def test_memory_does_not_grow_with_the_batches():
     assert seen.count == 50 * 20_000
 
 
-def test_many_batches_lose_no_more_than_one():
+def test_many_batches_lose_no_more_than_one() -> None:
     """Old points are not merged again and again: the loss per sample stays that of a single batch."""
     x = np.random.default_rng(0).normal(size=400_000).astype(np.float32)
     one, many = observe([x]), observe(np.array_split(x, 100))
     assert many.loss <= 3 * one.loss
 
 
-def test_a_constant_first_batch_then_data():
+def test_a_constant_first_batch_then_data() -> None:
     seen = observe(
         [np.zeros(100, dtype=np.float32), np.full(3, 7.0, dtype=np.float32), np.array([-2.0, 6.0], dtype=np.float32)]
     )
@@ -167,17 +168,17 @@ def test_a_constant_first_batch_then_data():
     assert points.counts.tolist() == [1, 100, 1, 3]
 
 
-def test_empty_tensors_are_skipped():
+def test_empty_tensors_are_skipped() -> None:
     seen = observe([np.zeros((0, 3), dtype=np.float32), np.ones((1, 3), dtype=np.float32)])
     assert seen.count == 3
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_named(bad):
+def test_values_that_are_not_finite_are_named(bad: float) -> None:
     with pytest.raises(QuantizationError, match=r"^layer\.input: values are not finite"):
         observe([np.array([1.0, bad], dtype=np.float32)])
 
 
-def test_half_types():
+def test_half_types() -> None:
     seen = observe([torch.tensor([1.0, 2.0], dtype=torch.bfloat16)])
     assert seen.mean == 1.5

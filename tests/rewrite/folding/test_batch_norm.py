@@ -9,17 +9,18 @@ import torch
 from onnx import helper
 
 from calib import QuantizationError
-from lsq_export.graph.build import array_of, attribute
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.layers import bias_of, set_bias, weight_codes, weight_of
+from lsq_export.graph.notes import BITS
+from lsq_export.graph.read import array_of, attribute
 from lsq_export.rewrite.folding.batch_norm import fold_batch_norms
-from lsq_export.rewrite.folding.weights import bias_of, set_bias, weight_codes, weight_of
 from support.networks import before, difference, find, hand_made, operators, set_constant, values, weight
 
 SCALE_ROUNDING = 2.0**-24  # s·|γ|/σ as float32
 
 
 def folded(name: str) -> ir.Model:
-    model = before(name, "batch_norm")
+    model = before(name, "fold_batch_norms")
     fold_batch_norms(model)
     return model
 
@@ -28,16 +29,15 @@ def folded(name: str) -> ir.Model:
     "name", ["chain", "channel", "negative8", "concat", "preactivation", "perceptron", "tiny_gamma"]
 )
 def test_a_captured_network_stays_as_it_is(name: str):
-    was, now = before(name, "batch_norm"), folded(name)
+    was, now = before(name, "fold_batch_norms"), folded(name)
     assert "BatchNormalization" in operators(was) and "BatchNormalization" not in operators(now)
-    assert (
-        difference(values(was), values(now)) < 50 * SCALE_ROUNDING
-    )  # some layers deep, and no quantizer flips a tie on these inputs
+    # some layers deep, and no quantizer flips a tie on these inputs
+    assert difference(values(was), values(now)) < 50 * SCALE_ROUNDING
 
 
 def test_codes_change_their_signs_only():
-    was, now = (find(model, "Conv") for model in (before("negative8", "batch_norm"), folded("negative8")))
-    norms = find(before("negative8", "batch_norm"), "BatchNormalization")
+    was, now = (find(model, "Conv") for model in (before("negative8", "fold_batch_norms"), folded("negative8")))
+    norms = find(before("negative8", "fold_batch_norms"), "BatchNormalization")
     for old, new, norm in zip(was, now, norms, strict=True):
         gamma = array_of(norm.inputs[1])
         codes, expected = weight_codes(new)[0], weight_codes(old)[0] * np.sign(gamma).astype(int).reshape(-1, 1, 1, 1)
@@ -54,17 +54,15 @@ def test_gamma_zero_leaves_no_codes_and_a_positive_scale():
 
 @pytest.mark.parametrize(("name", "layer"), [("preactivation", "n2"), ("concat", "n"), ("perceptron", "6")])
 def test_one_that_stands_alone_gets_a_layer_of_weight_one(name: str, layer: str):
-    was, now = before(name, "batch_norm"), folded(name)
-    assert len(find(now, "Conv")) == len(find(was, "Conv")) + 1 + (
-        name == "preactivation"
-    )  # n1's conv has a second reader: the sum
+    was, now = before(name, "fold_batch_norms"), folded(name)
+    # n1's conv has a second reader: the sum
+    assert len(find(now, "Conv")) == len(find(was, "Conv")) + 1 + (name == "preactivation")
     found = next(node for node in find(now, "Conv") if str(node.name).startswith(f"{layer}.BatchNormalization"))
     codes, _ = weight_codes(found)
     assert set(np.unique(codes)) <= {-1, 1} and codes.shape[1:] == (1, 1, 1) and attribute(found, "group") == len(codes)
-    assert weight_of(found).outputs[0].metadata_props["bits"] == "2"
-    assert operators(now).count("Reshape") == operators(was).count("Reshape") + 2 * (
-        name == "perceptron"
-    )  # [N, C] <-> [N, C, 1, 1]
+    assert BITS.read(weight_of(found).outputs[0]) == 2
+    # [N, C] <-> [N, C, 1, 1]
+    assert operators(now).count("Reshape") == operators(was).count("Reshape") + 2 * (name == "perceptron")
 
 
 NORM = {"g": [1.5, -0.5], "b": [0.1, 0.2], "m": [0.3, -0.3], "v": [0.5, 2.0]}
@@ -105,7 +103,7 @@ def test_sabotage_shows(what: str):
     else:
         index, factor = (1, 2) if what == "scale" else (0, -1)
         set_constant(dequantize.inputs[index], array_of(dequantize.inputs[index]) * factor)
-    assert difference(values(before("channel", "batch_norm")), values(model)) > 1e-3
+    assert difference(values(before("channel", "fold_batch_norms")), values(model)) > 1e-3
 
 
 @pytest.mark.parametrize(

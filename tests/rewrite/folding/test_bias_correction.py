@@ -15,23 +15,21 @@ import torch.nn.functional as F
 from torch import nn
 
 import lsq_export
+from calib.errors import QuantizationError
 from calib.folding.bias_correction import LEAST_IMAGES, ChannelErrors
-from lsq_export.graph.build import constant_of
-from lsq_export.rewrite import fold as fold_module
+from lsq_export.graph.layers import bias_of, layer_of, output_grid_of, set_bias
+from lsq_export.graph.read import constant_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.rewrite.folding import bias_correction
-from lsq_export.rewrite.folding.decisions import TensorDecision
-from lsq_export.rewrite.folding.integers import output_grid_of
-from lsq_export.rewrite.folding.ties import clear_ties
-from lsq_export.rewrite.folding.weights import bias_of, layer_of, set_bias
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.fold_costs import FOLDS, fold_costs
 from support import parallel
 from support.commands import invoke
 from support.exported import Exported, images, prepared
 from support.networks import LOW, ZOO, Case, Conv, captured, find, inputs, quick_capture, set_constant, train
+from support.passes import spoil, unwatched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = 40
@@ -99,9 +97,8 @@ def test_noise_moves_no_bias_and_what_is_moved_by_chance_is_as_rare_as_two_stand
         correction = errors_of(found, wanted, [IMAGES]).correction
         assert correction[1] < 0 < correction[3]
         share.append(np.count_nonzero(correction[[0, 2, 4, 5]]) / 4)
-    assert (
-        0.03 < np.mean(share) < 0.075
-    )  # of a normal distribution 4.6 % are beyond; 5.3 % of Student's with 39 degrees of freedom
+    # of a normal distribution 4.6 % are beyond; 5.3 % of Student's with 39 degrees of freedom
+    assert 0.03 < np.mean(share) < 0.075
 
 
 def test_few_images_tell_nothing_and_what_is_negligible_stays() -> None:
@@ -158,9 +155,8 @@ def test_an_exact_fold_leaves_nothing_to_correct(name: str, how: str, monkeypatc
     assert all(c.moved == 0 and c.error_before < 1e-10 for c in others)
     before, after = biases(plain), biases(corrected)
     assert all(np.array_equal(before[c.name], after[c.name]) for c in others)
-    monkeypatch.setattr(
-        bias_correction, "_relations", lambda *_: ()
-    )  # what biases carry for the offset behind them would be taken for an error
+    # what biases carry for the offset behind them would be taken for an error
+    monkeypatch.setattr(bias_correction, "_relations", lambda *_: ())
     carried = any(c.moved and c.error_before > 1e-3 for c in place(how, x).corrections)
     assert carried == (name != "integer")  # an offset of whole steps is a zero point, and no bias carries it
 
@@ -198,22 +194,25 @@ def test_a_planted_error_comes_back(name: str, layer: str, monkeypatch: pytest.M
     right = place("strided", x)
     steps = np.array([0.0, -1.5, 0.0, 0.7, 0.0, -0.4, 0.0, 2.0])
 
-    def damage(model: ir.Model, decisions: list[TensorDecision]) -> list[TensorDecision]:
-        decisions = clear_ties(model, decisions)
+    def damage(model: ir.Model) -> None:
         node = next(n for n in find(model, "Conv") if layer_of(n) == layer)
         grid = output_grid_of(node)
         assert grid is not None
         set_bias(node, model.graph, bias_of(node) + steps * grid.scale)
-        return decisions
 
-    monkeypatch.setattr(fold_module, "clear_ties", damage)
+    with monkeypatch.context() as patch:
+        spoil(patch, "clear_ties", damage)
+        with pytest.raises(QuantizationError, match="codes differ after the pass clear_ties"):
+            place("strided")
+    unwatched(monkeypatch)
+    place = prepare_fold(captured(name), [inputs(16, 1)])
+    spoil(monkeypatch, "clear_ties", damage)
     wrong, corrected = place("strided"), place("strided", x)
     rounding = max(d.bias_error_steps for d in place("strided").layers)
     assert np.abs(real_biases(wrong)[layer] - real_biases(right)[layer])[1::2].min() > 0.2
     assert np.abs(real_biases(corrected)[layer] - real_biases(right)[layer]).max() <= 2 * rounding + 1e-9
-    others = [
-        n for n in biases(right) if n != layer
-    ]  # every layer hands on what the trained one gives: nobody corrects another's error
+    # every layer hands on what the trained one gives: nobody corrects another's error
+    others = [n for n in biases(right) if n != layer]
     assert all(np.array_equal(biases(corrected)[n], biases(right)[n]) for n in others)
     (found,) = (c for c in corrected.corrections if c.name == layer)
     assert found.moved >= 4 and found.error_after < 0.2 * found.error_before
@@ -243,14 +242,13 @@ def test_the_promises_hold_after_it_and_a_moved_bias_is_found(name: str, how: st
     assert sum(c.moved for c in made.corrections)
     target = get("ort-cpu")
     files, x = emit_all(made, ("qdq", "qoperator"), target), [inputs(8, 3, spread=3.0)]
-    parity = check(None, made.trained, made.model, files, "ort-cpu", x, decisions=(made.tensors, made.layers))
+    parity = check(Subject.of(made, files, "ort-cpu"), x)
     assert parity.ok, parity.failures
     node = find(made.model, "Conv")[0]
     codes = node.inputs[2].producer().inputs[0]  # type: ignore[union-attr]
-    set_constant(
-        codes, constant_of(codes, "bias") + 1
-    )  # the folded model is the one with the corrected biases, to the last unit
-    assert not check(None, made.trained, made.model, files, "ort-cpu", x).ok
+    # the folded model is the one with the corrected biases, to the last unit
+    set_constant(codes, constant_of(codes, "bias") + 1)
+    assert not check(Subject.of(made, files, "ort-cpu"), x).ok
 
 
 # export, folds

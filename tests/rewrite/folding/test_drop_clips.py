@@ -9,18 +9,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from calib.errors import QuantizationError
 from lsq_export import integer
 from lsq_export.graph.capture import Captured
 from lsq_export.inspection.tensors import inspect_model
-from lsq_export.rewrite import fold as folding
+from lsq_export.rewrite.contract.decisions import TensorDecision
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import drop_clips as ends
 from lsq_export.rewrite.folding import unspread
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from support.networks import Case, Conv, Wired, inputs, operators, quick_capture, train, values
+from support.passes import leave_out, unwatched
 
 FORMATS = ("qdq", "qoperator")
 
@@ -60,7 +61,7 @@ def activations(made: Folded) -> dict[str, TensorDecision]:
 
 def clipped_and_not(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> tuple[Folded, Folded]:
     with monkeypatch.context() as patch:
-        patch.setattr(folding, "drop_clips", lambda model, tensors: tensors)
+        leave_out(patch, "drop_clips")
         clipped = fold(captured, [inputs(16, 1)])
     return clipped, fold(captured, [inputs(16, 1)])
 
@@ -87,15 +88,7 @@ def test_the_files_are_verified_and_have_fewer_nodes():
     model = network()
     made = fold(quick_capture(model), [inputs(16, 1)])
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        "ort-cpu",
-        [inputs(16, 2, spread=3.0)],
-        decisions=(made.tensors, made.layers),
-    )
+    parity = check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model)
     assert parity.ok, parity.failures
     for name, d in activations(made).items():
         assert d.offset_carried == pytest.approx(
@@ -136,19 +129,15 @@ def test_a_reach_that_says_too_little_is_seen(monkeypatch: pytest.MonkeyPatch):
     quantizer = model.get_submodule("deep.input_quantizer")
     quantizer.set_grid(quantizer.scale.detach(), torch.zeros_like(quantizer.offset))
     monkeypatch.setattr(ends, "reach", lambda value: (0.0, np.inf))
-    made = fold(quick_capture(model), [inputs(16, 1)])
+    captured = quick_capture(model)
+    with pytest.raises(QuantizationError, match=r"deep\.input: .* codes differ after the pass drop_clips"):
+        fold(captured, [inputs(16, 1)])
+    unwatched(monkeypatch)
+    made = fold(captured, [inputs(16, 1)])
     d = activations(made)["deep.input"]
     assert values(made.model, inputs(8, 5, spread=3.0))[d.codes].min() < d.origin == 240
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        "ort-cpu",
-        [inputs(16, 2, spread=3.0)],
-        decisions=(made.tensors, made.layers),
-    )
+    parity = check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model)
     layer = next(layer for layer in parity.trained_layers if layer.name == "deep.input")
     assert layer.differing > 0.05
 

@@ -9,15 +9,15 @@ import torch
 
 from calib import QuantizationError
 from calib.folding.containers import integral_zero_point
-from lsq_export.graph.build import array_of, attribute, is_marker
-from lsq_export.rewrite.folding.clamps import grid_of
+from lsq_export.graph.grids import grid_of
+from lsq_export.graph.read import array_of, attribute, is_marker
 from lsq_export.rewrite.folding.edges import moves_to_integer_zero, on_grid, place_edges
 from support import networks
 from support.networks import before, inputs, operators, set_constant, values
 
 
 def placed(name: str, *batches: torch.Tensor) -> ir.Model:
-    model = before(name, "edges")
+    model = before(name, "place_edges")
     place_edges(model, batches or [inputs(16, 1)])
     return model
 
@@ -63,7 +63,7 @@ def test_edges_are_where_no_learned_grid_is(name: str, count: int):
 
 
 def test_a_network_with_learned_grids_everywhere_stays_as_it_is():
-    was, now = values(before("chain", "edges")), values(placed("chain"))
+    was, now = values(before("chain", "place_edges")), values(placed("chain"))
     assert np.array_equal(was["output0"], now["output0"])
 
 
@@ -83,13 +83,15 @@ def test_an_edge_moves_what_it_saw_by_half_a_step(name: str):
         if edge.outputs[
             0
         ].is_graph_output():  # the range of what calibration saw, which is the network without its edges
-            seen = values(before(name, "edges"), inputs(16, 1))[output]
+            seen = values(before(name, "place_edges"), inputs(16, 1))[output]
             assert low - scale <= seen.min() and seen.max() <= high + scale
 
 
 def test_outputs_keep_their_names():
     for name in ("two_readers", "two_outputs", "clamped_sum", "unflatten"):
-        assert [v.name for v in placed(name).graph.outputs] == [v.name for v in before(name, "edges").graph.outputs]
+        assert [v.name for v in placed(name).graph.outputs] == [
+            v.name for v in before(name, "place_edges").graph.outputs
+        ]
 
 
 def test_batches_count_together():
@@ -111,19 +113,19 @@ def test_a_clamp_becomes_codes_of_its_edge():
 @pytest.mark.parametrize("batches", [[], [torch.zeros(0, *networks.SHAPE)]])
 def test_no_data_are_refused(batches: list[torch.Tensor]):
     with pytest.raises(QuantizationError, match="calibration data is empty"):
-        place_edges(before("two_readers", "edges"), batches)
+        place_edges(before("two_readers", "place_edges"), batches)
 
 
 def test_data_that_are_not_finite_are_refused():
     with pytest.raises(QuantizationError, match="not finite"):
-        place_edges(before("two_readers", "edges"), [torch.full((2, *networks.SHAPE), torch.nan)])
+        place_edges(before("two_readers", "place_edges"), [torch.full((2, *networks.SHAPE), torch.nan)])
 
 
 def test_data_are_kept_for_grids_that_a_padded_convolution_reads_alone():
     """The fold "integer" chooses those by the data; what comes into the others is looked at, too."""
     asked, all_learned = 0, 0
     for name in ("chain", "chain2", "two_readers", "perceptron"):
-        model = before(name, "edges")
+        model = before(name, "place_edges")
         learned = {str(attribute(n, "quantizer")): n for n in model.graph if is_marker(n) and attribute(n, "bits") < 8}
         seen = place_edges(model, [inputs(16, 1)])
         padded = {
@@ -136,8 +138,8 @@ def test_data_are_kept_for_grids_that_a_padded_convolution_reads_alone():
     assert 0 < asked < all_learned
     with pytest.raises(QuantizationError, match="not finite"):
         place_edges(
-            before("perceptron", "edges"),
-            [torch.full((2, *before("perceptron", "edges").graph.inputs[0].shape[1:]), torch.nan)],
+            before("perceptron", "place_edges"),
+            [torch.full((2, *before("perceptron", "place_edges").graph.inputs[0].shape[1:]), torch.nan)],
         )
 
 

@@ -1,4 +1,4 @@
-"""integers: weights and biases in their containers, exactly or within the rounding that the design states (E6, E7, E9)."""
+"""integers: weights and biases in their containers, exactly or within the rounding of E6, E7 and E9."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from onnx import helper
 
 from calib import QuantizationError
-from lsq_export.graph.build import array_of, attribute
-from lsq_export.rewrite.folding.decisions import LayerDecision
-from lsq_export.rewrite.folding.integers import input_scale_of, output_grid_of, place_integers
-from lsq_export.rewrite.folding.weights import bias_of, set_bias, weight_codes, weight_of
+from lsq_export.graph.layers import bias_of, input_scale_of, output_grid_of, set_bias, weight_codes, weight_of
+from lsq_export.graph.read import array_of, attribute
+from lsq_export.rewrite.contract.decisions import LayerDecision
+from lsq_export.rewrite.folding.integers import place_integers
 from support.networks import before, difference, find, hand_made, set_constant, values, weight
 
 NEAR = 8.1e-6  # E9: 64 units in the last place of a float32 scale
@@ -19,7 +19,7 @@ F = np.float32
 
 
 def placed(name: str) -> tuple[ir.Model, dict[str, LayerDecision]]:
-    model = before(name, "integers")
+    model = before(name, "place_integers")
     return model, {decision.name: decision for decision in place_integers(model)}
 
 
@@ -37,7 +37,7 @@ def stored(node: ir.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "name", ["chain", "chain2", "channel", "negative8", "geometry", "pools", "perceptron8", "residual3"]
 )
 def test_containers_hold_the_trained_weights_and_the_rounded_bias(name: str):
-    was, (now, decisions) = before(name, "integers"), placed(name)
+    was, (now, decisions) = before(name, "place_integers"), placed(name)
     assert set(layers(was)) == set(layers(now)) == set(decisions)
     for layer, node in layers(now).items():
         old, (codes, scale, zero_point), decision = layers(was)[layer], stored(node), decisions[layer]
@@ -45,9 +45,8 @@ def test_containers_hold_the_trained_weights_and_the_rounded_bias(name: str):
         shifted = codes.astype(int) - zero_point.astype(int).reshape(-1, *[1] * (codes.ndim - 1))
         assert np.array_equal(shifted, decision.gain * trained_codes)
         assert np.abs(scale * decision.gain / trained_scale - 1).max() <= NEAR and scale.dtype == F
-        limit = (
-            127 if node.op_type == "Conv" and codes.shape[1] == 1 < len(codes) == attribute(node, "group") else 64
-        )  # E7
+        # E7
+        limit = 127 if node.op_type == "Conv" and codes.shape[1] == 1 < len(codes) == attribute(node, "group") else 64
         if codes.dtype == np.int8:
             assert np.abs(shifted).max() <= limit and not zero_point.any() and decision.container == "INT8"
             assert decision.gain == limit // np.abs(trained_codes).max()
@@ -79,7 +78,7 @@ def test_8_bit_codes_have_the_zero_point_128_or_127_where_signs_were_flipped():
 @pytest.mark.parametrize("name", ["chain2", "geometry", "above", "channel"])
 def test_the_first_layer_changes_by_the_rounding_of_its_bias(name: str):
     """Its inputs are the same before and after."""
-    was, (now, _) = before(name, "integers"), placed(name)
+    was, (now, _) = before(name, "place_integers"), placed(name)
     layer, node = next(iter(layers(now).items()))
     output = str(node.outputs[0].name)
     a, b = values(was)[output], values(now)[output]
@@ -90,7 +89,7 @@ def test_the_first_layer_changes_by_the_rounding_of_its_bias(name: str):
 
 
 def test_a_channel_without_weights_keeps_its_bias():
-    was, (now, decisions) = before("tiny_gamma", "integers"), placed("tiny_gamma")
+    was, (now, decisions) = before("tiny_gamma", "place_integers"), placed("tiny_gamma")
     assert decisions["0"].dead_channels >= 2 and decisions["3"].dead_channels >= 1
     for layer in ("0", "3"):
         node, old = layers(now)[layer], layers(was)[layer]
@@ -99,15 +98,14 @@ def test_a_channel_without_weights_keeps_its_bias():
         assert (np.abs(bias_codes * unit - bias_of(old)) <= 0.5001 * unit).all()
         dead = ~np.asarray(stored(node)[0].reshape(8, -1).any(1))
         reach = np.abs(weight_codes(old)[0]).reshape(8, -1).sum(1) * 255 * weight_codes(old)[1] * input_scale_of(old)
-        assert (
-            reach[dead] <= 2**-10 * step
-        ).all()  # what was left out moves the output by less than a thousandth of a step
+        # what was left out moves the output by less than a thousandth of a step
+        assert (reach[dead] <= 2**-10 * step).all()
     assert difference(values(was), values(now)) < 0.02  # codes next to ties
 
 
 @pytest.mark.parametrize("what", ["scale", "zero point", "bias"])
 def test_sabotage_shows(what: str):
-    was, (now, _) = before("negative8", "integers"), placed("negative8")
+    was, (now, _) = before("negative8", "place_integers"), placed("negative8")
     node = layers(now)["3"]
     output = str(node.outputs[0].name)
     plain = difference(values(was), values(now), output)

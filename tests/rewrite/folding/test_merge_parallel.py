@@ -18,18 +18,20 @@ from torch import nn
 
 import lsq_export
 from lsq_export import integer
-from lsq_export.graph.build import attribute, copy, is_marker
+from lsq_export.graph.edit import copy
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.layers import weight_codes
+from lsq_export.graph.notes import EQUALIZES
+from lsq_export.graph.read import attribute, is_marker
+from lsq_export.rewrite.contract.decisions import Remainder, decisions_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
-from lsq_export.rewrite.folding.decisions import decisions_of
-from lsq_export.rewrite.folding.equalize import SCALING
-from lsq_export.rewrite.folding.merge_parallel import merge_mixed
-from lsq_export.rewrite.folding.weights import freeze_weights, weight_codes
+from lsq_export.rewrite.folding.freeze_weights import freeze_weights
+from lsq_export.rewrite.folding.merge_parallel import merge_parallel
 from lsq_export.rewrite.normalizing.normalize import normalize
 from lsq_export.rewrite.normalizing.split_to_slices import split_to_slices
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.fold_costs import compare_folds
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
@@ -51,7 +53,7 @@ def holds(case: Case) -> Folded:
     """Promises 1 and 2."""
     found = folded(case)
     files = emit_all(found, ("qdq", "qoperator"), get("ort-cpu"))
-    parity = check(None, found.trained, found.model, files, "ort-cpu", [inputs(8, 2, spread=3.0)])
+    parity = check(Subject.of(found, files, "ort-cpu"), [inputs(8, 2, spread=3.0)])
     assert all(f.ok for f in parity.formats.values()), parity.failures
     return found
 
@@ -61,7 +63,7 @@ def holds(case: Case) -> Folded:
 def test_the_merged_convolutions_compute_the_same(bits: int, stride: int) -> None:
     was = unmerged(case_of(bits=bits, stride=stride))
     now = copy(was)
-    merge_mixed(now)
+    merge_parallel(now)
     assert (
         operators(was).count("Conv") == 6 and operators(was).count("Concat") == 2 and operators(was).count("Slice") == 4
     )
@@ -72,8 +74,8 @@ def test_the_merged_convolutions_compute_the_same(bits: int, stride: int) -> Non
 
 def test_kernels_groups_and_names() -> None:
     model = unmerged(case_of())
-    merge_mixed(model)
-    layers = {str(node.name): node for node in find(model, "Conv") if SCALING not in node.metadata_props}
+    merge_parallel(model)
+    layers = {str(node.name): node for node in find(model, "Conv") if not EQUALIZES.on(node)}
     depthwise, pointwise = (node for node in layers.values() if attribute(node, "group", 1) > 1)
     codes, _ = weight_codes(depthwise)
     assert (
@@ -97,15 +99,16 @@ def test_the_promises_hold(activation: Any, bits: int) -> None:
 @pytest.mark.parametrize(("zero_points", "shared"), [((1, 1), True), ((1, 2), False), ((0, 0), True)])
 def test_a_zero_point_that_all_parts_share_needs_no_sum(bits: int, zero_points: tuple[int, int], shared: bool) -> None:
     """Offsets on multiples of the parts' own scales; at 2 bits the unit of this network's biases is too coarse."""
-    steps = {
-        name: -0.9 * z for name, z in zip(("d3.input", "d5.input"), zero_points, strict=True)
-    }  # `train` counts in steps before their factor
+    # `train` counts in steps before their factor
+    steps = {name: -0.9 * z for name, z in zip(("d3.input", "d5.input"), zero_points, strict=True)}
     found = holds(case_of(bits=bits, offsets={**STEPS, **steps}))
     made = {value.name for node in found.model.graph for value in node.outputs}
     assert "Concat.input.clipped" in made and ("Concat.input.apart" in made) != shared
     for name, zero_point in zip(("d3.input", "d5.input"), zero_points, strict=True):
         (decision,) = [d for d in found.tensors if d.name == name]
-        assert (decision.stride == 1 and decision.zero_point == zero_point and decision.remainder == "none") == shared
+        assert (
+            decision.stride == 1 and decision.zero_point == zero_point and decision.remainder is Remainder.NONE
+        ) == shared
 
 
 def test_a_relu_goes_into_the_codes_where_it_clamps_all_parts_alike() -> None:
@@ -114,9 +117,9 @@ def test_a_relu_goes_into_the_codes_where_it_clamps_all_parts_alike() -> None:
     code 0 is the lowest for both. -0.3 and -2.2 steps: codes 0 and 2, so the Relu keeps a grid of its own.
     """
     alike, apart = (holds(case_of(F.relu, offsets={**STEPS, "d5.input": beta})) for beta in (-0.45, -2.2))
-    assert sum(
-        SCALING in node.metadata_props or "scaling" in str(node.name) for node in find(alike.model, "Conv")
-    ) < sum("scaling" in str(node.name) for node in find(apart.model, "Conv"))
+    assert sum(EQUALIZES.on(node) or "scaling" in str(node.name) for node in find(alike.model, "Conv")) < sum(
+        "scaling" in str(node.name) for node in find(apart.model, "Conv")
+    )
 
 
 def test_every_part_has_its_decision() -> None:
@@ -124,11 +127,10 @@ def test_every_part_has_its_decision() -> None:
     d3, d5 = found["d3.input"], found["d5.input"]
     assert d3.codes == d5.codes and d3.scale != d5.scale and d3.zero_point == d5.zero_point
     for decision, steps in ((d3, -0.3), (d5, -0.45)):
-        assert decision.offset == pytest.approx(
-            steps / 0.9 * decision.scale, rel=1e-5
-        )  # `train` counts in steps before their factor
+        # `train` counts in steps before their factor
+        assert decision.offset == pytest.approx(steps / 0.9 * decision.scale, rel=1e-5)
         assert abs(decision.error_steps) <= 0.5 / decision.stride
-    assert found["p1.input"].error_steps == 0 and "bias" in found["p1.input"].remainder
+    assert found["p1.input"].error_steps == 0 and found["p1.input"].remainder is Remainder.CARRIED
 
 
 @pytest.mark.parametrize("padding", [1, 0])
@@ -188,7 +190,7 @@ def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:
 
     case = Case(dilated, networks.LOW)
     model = unmerged(case)
-    merge_mixed(model)
+    merge_parallel(model)
     assert operators(model).count("Concat") == 1 and operators(model).count("Slice") == 2
     holds(case)
 
@@ -234,7 +236,7 @@ def test_shares_and_multipliers(
     case = Case(build, networks.LOW)
     was = unmerged(case)
     now = copy(was)
-    merge_mixed(now)
+    merge_parallel(now)
     assert operators(now).count("Concat") == (0 if merges else 1)
     a, b = (evaluate(m.graph, inputs(6, 2, spread=3.0))[0].numpy() for m in (was, now))
     assert np.abs(a - b).max() <= FLOAT64 * np.abs(a).max()
@@ -249,12 +251,12 @@ def test_an_origin_off_by_one_is_seen() -> None:
     codes = np.frombuffer(tensor.raw_data, np.uint8).copy()
     codes[0] += 1
     tensor.raw_data = codes.tobytes()
-    parity = check(None, found.trained, found.model, files, "ort-cpu", [inputs(8, 2, spread=3.0)])
+    parity = check(Subject.of(found, files, "ort-cpu"), [inputs(8, 2, spread=3.0)])
     assert any("more than ties" in line for line in parity.failures)
 
 
 def test_markers_have_one_offset_a_channel() -> None:
     model = unmerged(case_of())
-    merge_mixed(model)
+    merge_parallel(model)
     merged = [node for node in model.graph if is_marker(node) and attribute(node, "axis") == 1]
     assert len(merged) == 2 and all(values(model)[str(node.outputs[0].name)].shape[1] == 8 for node in merged)

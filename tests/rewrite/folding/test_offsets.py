@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from calib import QuantizationError
-from lsq_export.graph.build import array_of, attribute, is_marker, is_op
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.rewrite.folding.clamps import grid_of
-from lsq_export.rewrite.folding.decisions import TensorDecision
+from lsq_export.graph.grids import grid_of
+from lsq_export.graph.layers import bias_of, set_bias
+from lsq_export.graph.read import array_of, attribute, is_marker, is_op
+from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision
 from lsq_export.rewrite.folding.offsets import place_offsets
-from lsq_export.rewrite.folding.weights import bias_of, set_bias
 from support.networks import before, difference, find, folded, inputs, operators, set_constant, values
 
 SCALE_ROUNDING = 2.0**-24  # S = s/k as float32
 
 
 def placed(name: str) -> tuple[ir.Model, dict[str, TensorDecision]]:
-    model = before(name, "offsets")
+    model = before(name, "place_offsets")
     decisions = place_offsets(model)
     assert not any(is_marker(node) for node in model.graph)
     return model, {decision.name: decision for decision in decisions}
@@ -42,8 +42,8 @@ def trained_codes(model: ir.Model, found: dict[str, np.ndarray], quantizer: str)
 )
 def test_codes_are_the_trained_codes_spread_over_the_container(name: str):
     """On the same inputs of each layer: what the quantizer's producer gets is fed from the graph before."""
-    was, (now, decisions) = before(name, "offsets"), placed(name)
-    strided = {d.name: d for d in decisions.values() if d.kind == "activation" and d.remainder != "moved"}
+    was, (now, decisions) = before(name, "place_offsets"), placed(name)
+    strided = {d.name: d for d in decisions.values() if d.kind == "activation" and d.remainder is not Remainder.MOVED}
     assert strided
     expected = values(was)
     fed: dict[str, np.ndarray] = {}
@@ -64,23 +64,19 @@ def test_codes_are_the_trained_codes_spread_over_the_container(name: str):
 
 
 def test_without_padding_everything_is_exact():
-    was, (now, decisions) = before("above", "offsets"), placed("above")
-    assert [d.remainder for d in decisions.values() if d.kind == "activation" and d.levels < 256] == [
-        "bias of 0",
-        "bias of 2",
-        "bias of 4",
-    ]
+    was, (now, decisions) = before("above", "place_offsets"), placed("above")
+    learned = [d for d in decisions.values() if d.kind == "activation" and d.levels < 256]
+    assert [(d.remainder, d.carried_by) for d in learned] == [(Remainder.CARRIED, (layer,)) for layer in "024"]
     assert decisions["2.input"].error_steps < -2.9  # real zero is 3 steps below the codes, and no code is left for it
     assert difference(values(was), values(now)) < 300 * SCALE_ROUNDING
 
 
 def test_a_padded_consumer_is_exact_inside_and_bounded_along_the_border():
-    was, (now, decisions) = before("chain2", "offsets"), placed("chain2")
+    was, (now, decisions) = before("chain2", "place_offsets"), placed("chain2")
     decision, grid = decisions["0.input"], grid_of(markers(was)["3.input"]).unsigned()
     a, b = values(was), values(now)
-    assert np.array_equal(
-        decision.stride * trained_codes(was, a, "0.input") + decision.origin, b[decision.codes]
-    )  # the same inputs
+    # the same inputs
+    assert np.array_equal(decision.stride * trained_codes(was, a, "0.input") + decision.origin, b[decision.codes])
     missed = np.abs(b["conv2d"] + grid.offset - a["conv2d"])  # its bias carries -β of the next grid (E3)
     rounding = 100 * SCALE_ROUNDING * np.abs(a["conv2d"]).max()
     assert missed[:, :, 1:-1, 1:-1].max() <= rounding
@@ -89,7 +85,7 @@ def test_a_padded_consumer_is_exact_inside_and_bounded_along_the_border():
 
 @pytest.mark.parametrize("name", ["chain", "chain2", "channel", "geometry", "above_padded", "two_readers"])
 def test_decisions_say_what_the_graph_holds(name: str):
-    was = before(name, "offsets")
+    was = before(name, "place_offsets")
     now, decisions = placed(name)
     assert set(decisions) == set(markers(was))
     for quantizer, d in decisions.items():
@@ -101,7 +97,7 @@ def test_decisions_say_what_the_graph_holds(name: str):
         if d.kind == "activation":
             assert d.error_steps == pytest.approx((d.offset_carried - d.offset) / d.scale, abs=1e-9)
             assert d.offset == pytest.approx(grid.unsigned().offset) and d.scale == grid.scale
-        if "moved" in d.remainder:
+        if d.remainder is Remainder.MOVED:
             assert abs(d.error_steps) <= 0.5 and d.levels == 256
 
 
@@ -125,13 +121,14 @@ def test_grids_are_repeated_behind_what_keeps_codes(name: str, op: str):
     assert quantize.op_type == "QuantizeLinear" and source.op_type == "DequantizeLinear"
     assert list(quantize.inputs[1:]) == list(source.inputs[1:])
     found = values(now)
+    # changes nothing
     assert np.array_equal(
         found[str(next(iter(quantize.outputs[0].consumers())).outputs[0].name)], found[str(mover.outputs[0].name)]
-    )  # changes nothing
+    )
 
 
 def test_behind_an_edge_an_integer_sum_carries_the_offset():
-    was, (now, _) = before("two_readers", "offsets"), placed("two_readers")
+    was, (now, _) = before("two_readers", "place_offsets"), placed("two_readers")
     for quantizer in ("b.input", "c.input"):
         (add,) = (node for node in find(now, "Add") if str(node.outputs[0].name) == f"{quantizer}.shifted")
         shift = add.inputs[1].producer()
@@ -143,7 +140,7 @@ def test_behind_an_edge_an_integer_sum_carries_the_offset():
 
 
 def test_a_grid_without_offset_behind_an_edge_needs_no_sum():
-    model = before("two_readers", "offsets")
+    model = before("two_readers", "place_offsets")
     for quantizer in ("b.input", "c.input"):
         set_constant(markers(model)[quantizer].inputs[2], np.array(0.0))
     place_offsets(model)
@@ -160,7 +157,7 @@ def test_a_clamped_edge_is_clipped_on_its_codes():
 
 @pytest.mark.parametrize("what", ["zero point", "scale", "bias"])
 def test_sabotage_shows(what: str):
-    was, (now, decisions) = before("above", "offsets"), placed("above")
+    was, (now, decisions) = before("above", "place_offsets"), placed("above")
     if what == "bias":
         layer = find(now, "Conv")[1]
         set_bias(layer, now.graph, bias_of(layer) + decisions["4.input"].scale)
@@ -172,7 +169,7 @@ def test_sabotage_shows(what: str):
 
 
 def test_real_zero_off_the_grid_of_a_padded_layer_is_refused_by_the_quantizer_s_name():
-    model = before("above_padded", "offsets")
+    model = before("above_padded", "place_offsets")
     marker = markers(model)["4.input"]
     set_constant(marker.inputs[2], np.array(300 * float(array_of(marker.inputs[1]))))
     with pytest.raises(
@@ -184,7 +181,7 @@ def test_real_zero_off_the_grid_of_a_padded_layer_is_refused_by_the_quantizer_s_
 
 def test_a_grid_behind_what_has_no_bias_is_refused():
     """place_edges puts an edge there; without it the pass does not guess."""
-    model = before("two_readers", "edges")
+    model = before("two_readers", "place_edges")
     with pytest.raises(QuantizationError, match=r"a\.input: nothing in front of this grid can carry its offset"):
         place_offsets(model)
 

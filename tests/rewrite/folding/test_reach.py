@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lsq_export.graph.build import is_op
+from lsq_export.graph.read import is_op
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding.reach import EVERYWHERE, reach
 from support.networks import ZOO, Case, Conv, Wired, copy, folded, inputs, quick_capture, train, values

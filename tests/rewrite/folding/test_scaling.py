@@ -10,15 +10,22 @@ from onnx import helper
 
 from calib import QuantizationError
 from calib.rounding.ties import exact_product_scale, tie_distance
-from lsq_export.graph.build import array_of
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.rewrite.folding.constants import place_constants
+from lsq_export.graph.read import array_of
+from lsq_export.rewrite.folding.constant_grids import constants_to_grids
+from lsq_export.rewrite.folding.constants import constants_to_batch_norms
 from lsq_export.rewrite.folding.scaling import factor_of, follow, relabel
 from lsq_export.rewrite.folding.softmax import reciprocal_scale
 from support.networks import find, hand_made, inputs
 
 X = ("batch", 4, 6, 5)
 F = np.float32
+
+
+def place_constants(model: ir.Model) -> None:
+    """Both passes, in the order of the fold."""
+    constants_to_batch_norms(model)
+    constants_to_grids(model)
 
 
 def node(op: str, *names: str, output: str = "y", **attributes: object):

@@ -8,9 +8,9 @@ import onnx_ir as ir
 import pytest
 
 from calib.rounding.ties import CANDIDATES, MARGIN, STRIDE, clear_scale, tie_distance
-from lsq_export.graph.build import array_of
+from lsq_export.graph.read import array_of
 from lsq_export.integer import table
-from lsq_export.rewrite.folding.decisions import TensorDecision
+from lsq_export.rewrite.contract.decisions import TensorDecision
 from lsq_export.rewrite.folding.offsets import place_offsets
 from lsq_export.rewrite.folding.tie_values import LOGISTIC_ERROR, logistic_margin
 from lsq_export.rewrite.folding.ties import clear_ties
@@ -24,7 +24,7 @@ LARGEST = CANDIDATES / 2 * STRIDE * 1.01
 
 def both(name: str) -> tuple[ir.Model, ir.Model, list[TensorDecision], list[TensorDecision]]:
     """(graph before, graph after, decisions before, decisions after)."""
-    was, now = before(name, "offsets"), before(name, "offsets")
+    was, now = before(name, "place_offsets"), before(name, "place_offsets")
     place_offsets(was)
     decisions = place_offsets(now)
     return was, now, decisions, clear_ties(now, decisions)
@@ -77,9 +77,8 @@ def test_scales_move_by_millionths_and_zero_points_stay(name: str):
             assert z == z2 and abs(s2 / s - 1) <= LARGEST * 10
             moved += s != s2
     assert moved
-    assert (
-        difference(values(was), values(now)) < 0.1
-    )  # a sum next to a tie may take the other code, and low-bit codes follow it
+    # a sum next to a tie may take the other code, and low-bit codes follow it
+    assert difference(values(was), values(now)) < 0.1
 
 
 @pytest.mark.parametrize("name", ["residual3", "clamped_sum", "preactivation"])

@@ -12,18 +12,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from calib.errors import QuantizationError
 from calib.folding.containers import integral_zero_point
 from calib.grid import Grid
 from lsq_export import integer
+from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import edges, offsets, unspread
-from lsq_export.rewrite.folding.decisions import TensorDecision
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from support import networks
-from support.networks import Case, Conv, Wired, captured, inputs, quick_capture, train, trained
+from support.networks import Case, Conv, Wired, captured, inputs, quick_capture, train
+from support.passes import unwatched
 
 FORMATS = ("qdq", "qoperator")
 
@@ -46,9 +48,15 @@ def case_of(bits: int = 4, padding: int = 0) -> Case:
 
 
 def verified(case: Case) -> tuple[Folded, Parity, Any]:
-    made = fold(captured(case), [inputs(16, 1)])
-    parity, files = networks.verified(trained(case), made)
-    return made, parity, files["qoperator"]
+    model = train(case)
+    made = fold(quick_capture(model), [inputs(16, 1)])
+    files = emit_all(made, FORMATS, get("ort-cpu"))
+    batches = [inputs(16, 2, spread=3.0)]
+    return (
+        made,
+        check(Subject.of(made, files, "ort-cpu"), batches, model=model),
+        files["qoperator"],
+    )
 
 
 def learned(made: Folded) -> dict[str, TensorDecision]:
@@ -70,7 +78,7 @@ def test_one_sum_less_a_grid_and_the_same_network(bits: int, monkeypatch: pytest
     for name in own:
         d = learned(made)[name]
         assert (d.origin, d.zero_point, d.levels) == (0, 0, 2**bits) and learned(spread)[name].stride > 1
-        assert d.remainder.startswith("bias of")
+        assert d.remainder is Remainder.CARRIED and d.carried_by
     for mine, other in zip(
         parity.trained_layers, parity_spread.trained_layers, strict=True
     ):  # what the 8-bit edges cost, and no more
@@ -92,9 +100,8 @@ def test_the_codes_stay_below_p_without_a_clamp():
 
 def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.MonkeyPatch):
     """Sabotage: with no look at the edge's reach, codes beyond p come out of the sum."""
-    monkeypatch.setattr(
-        "lsq_export.rewrite.folding.edges._aligned", lambda edge: None
-    )  # the edge's own grid: all that calibration saw
+    # the edge's own grid: all that calibration saw
+    monkeypatch.setattr("lsq_export.rewrite.folding.calibrate_edges._aligned", lambda edge: None)
     model = train(case_of())
     with torch.no_grad():
         model.get_submodule("b.input_quantizer").scale.mul_(0.5)
@@ -102,13 +109,16 @@ def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.Monke
     narrow = quick_capture(model)
     kept = learned(fold(narrow, [inputs(16, 1, spread=4.0)]))["b.input"]
     monkeypatch.setattr(unspread, "ROOM", np.inf)
-    loose = learned(fold(narrow, [inputs(16, 1, spread=4.0)]))["b.input"]
+    with pytest.raises(QuantizationError, match="codes differ after the pass place_offsets"):
+        fold(captured, [inputs(16, 1, spread=4.0)])
+    unwatched(monkeypatch)
+    loose = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
     assert kept.stride > 1 and loose.stride == 1
 
 
 def test_above_a_silu_s_lowest_value_the_container_s_top_is_the_clamp(monkeypatch: pytest.MonkeyPatch):
     """As before, but the grid holds all that is below: no clamp is needed there."""
-    monkeypatch.setattr("lsq_export.rewrite.folding.edges._aligned", lambda edge: None)
+    monkeypatch.setattr("lsq_export.rewrite.folding.calibrate_edges._aligned", lambda edge: None)
     model = train(case_of())
     with torch.no_grad():
         quantizer = model.get_submodule("b.input_quantizer")
@@ -121,15 +131,7 @@ def test_above_a_silu_s_lowest_value_the_container_s_top_is_the_clamp(monkeypatc
     codes = integer.run(file, {file.graph.input[0].name: inputs(64, 5, spread=50.0).numpy()})[d.codes]
     assert codes.min() >= 240 and codes.max() == 255
     files = {"qoperator": file}
-    assert check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        "ort-cpu",
-        [inputs(16, 2, spread=3.0)],
-        decisions=(made.tensors, made.layers),
-    ).ok
+    assert check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model).ok
 
 
 def test_padded_consumers_keep_the_fine_grid():
@@ -152,7 +154,7 @@ def test_the_bias_s_rounding_stays_below_an_eighth_of_a_step():
 
 def test_no_codes_of_its_own_without_an_edge():
     grid = Grid(0.1, 0.0, 0, 15)
-    model = networks.before("chain", "offsets")
+    model = networks.before("chain", "place_offsets")
     marker = next(node for node in model.graph if node.op_type == "FakeQuantize")
     assert unspread.own_codes(marker, grid, []) is None
 
@@ -168,7 +170,8 @@ def integral_case(bits: int = 4, padding: int = 1) -> Case:
 
 def without_integer_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     """As real offsets are placed: an edge, a sum with -β, codes spread over the container."""
-    monkeypatch.setattr(offsets, "integral_zero_point", lambda grid: None)
+    for module in (offsets, unspread):
+        monkeypatch.setattr(module, "integral_zero_point", lambda grid: None)
     monkeypatch.setattr(edges, "made_in_one_step", edges.moves_to_integer_zero)
 
 
@@ -183,7 +186,7 @@ def test_integer_offsets_need_neither_edges_nor_sums(bits: int, monkeypatch: pyt
     count = [sum(d.kind == "edge" for d in m.tensors) for m in (made, long_way)]
     assert count == [5, 8]  # two inputs of SiLUs, two sigmoids, the output; beside those the image and two products
     for name, d in learned(made).items():
-        assert (d.stride, d.levels, d.remainder, d.border) == (1, 2**bits, "none", 0.0), name
+        assert (d.stride, d.levels, d.remainder, d.border) == (1, 2**bits, Remainder.NONE, 0.0), name
         assert d.origin in (0, 256 - 2**bits) and d.zero_point - d.origin == round(-d.offset / d.scale)
     assert any(d.zero_point for d in learned(made).values()) and all(
         learned(long_way)[name].stride > 1 for name in ("b.input", "c.input")
@@ -278,7 +281,7 @@ def test_no_code_leaves_its_grid_however_far_from_zero_the_values_lie(
     x = inputs(16, 1, spread=3.0)
     made = fold(quick_capture(model), [x])
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(model, made.trained, made.model, files, "ort-cpu", [x], decisions=(made.tensors, made.layers))
+    parity = check(Subject.of(made, files, "ort-cpu"), [x], model=model)
     assert parity.ok, parity.failures
 
 
@@ -289,7 +292,11 @@ def test_codes_that_leave_their_grid_are_a_broken_promise(monkeypatch: pytest.Mo
     monkeypatch.setattr(unspread, "reach", lambda value: (10.2, 10.9))
     model = clamped_far_from_zero(10.0, 12.0, 3.0)
     x = inputs(16, 1, spread=3.0)
-    made = fold(quick_capture(model), [x])
+    captured = quick_capture(model)
+    with pytest.raises(QuantizationError, match=r"b\.input: .* codes differ after the pass place_offsets"):
+        fold(captured, [x])
+    unwatched(monkeypatch)
+    made = fold(captured, [x])
     files = emit_all(made, FORMATS, get("ort-cpu"))
-    parity = check(model, made.trained, made.model, files, "ort-cpu", [x], decisions=(made.tensors, made.layers))
+    parity = check(Subject.of(made, files, "ort-cpu"), [x], model=model)
     assert any("codes are none of its grid's" in line for line in parity.failures)

@@ -20,7 +20,7 @@ from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.targets import get
-from lsq_export.verification.check import check
+from lsq_export.verification.check import Subject, check
 from support import networks
 from support.networks import Case, Conv, Wired, inputs, quick_capture, train
 
@@ -59,15 +59,7 @@ def clips(file: onnx.ModelProto) -> int:
 def test_qdq_has_the_outputs_of_the_integer_reference(offset: str):
     model, made = folded(offset)
     files = emit_all(made, ("qdq", "qoperator"), get("ort-cpu"))
-    parity = check(
-        model,
-        made.trained,
-        made.model,
-        files,
-        "ort-cpu",
-        [inputs(16, 2, spread=3.0)],
-        decisions=(made.tensors, made.layers),
-    )
+    parity = check(Subject.of(made, files, "ort-cpu"), [inputs(16, 2, spread=3.0)], model=model)
     assert parity.ok and parity.formats["qdq"].reference_mismatch == 0, parity.failures
     assert clips(files["qoperator"]) == 0
     assert all(

@@ -9,8 +9,9 @@ import pytest
 
 from calib import QuantizationError
 from lsq_export import integer
-from lsq_export.graph.build import array_of, constant, copy, insert
+from lsq_export.graph.edit import constant, copy, insert
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.read import array_of
 from lsq_export.rewrite.emit import serialize
 from lsq_export.rewrite.lowering.qoperator import to_qoperator
 from support import networks

@@ -14,8 +14,8 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from calib import QuantizationError
-from lsq_export.graph.build import attribute
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.read import attribute
 from lsq_export.rewrite.normalizing.normalize import normalize
 from support.networks import before, find, hand_made, inputs, operators, trained
 
@@ -100,9 +100,8 @@ def test_a_max_pool_with_ceil_mode_becomes_one_with_padding(size: int, kernel: i
     assert torch.equal(evaluate(model.graph, x, dtype=torch.float32)[0], expected)
     (pool,) = model.graph
     assert attribute(pool, "ceil_mode") == 0 and max(attribute(pool, "pads")) < kernel
-    theirs = ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x.numpy()})[
-        0
-    ]  # every runtime agrees about this form
+    # every runtime agrees about this form
+    theirs = ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x.numpy()})[0]
     assert np.array_equal(theirs, expected.numpy())
 
 

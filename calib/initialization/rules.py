@@ -1,0 +1,117 @@
+"""The rules that give one quantizer its first grid.
+
+Activations, with n and p the smallest and the largest code:
+
+    minmax   s = (max - min) / (p - n), β = min - n·s      LSQ+, its min-max initialization
+             symmetric: s = max|x| / p, for unsigned codes max(x) / p, β = 0
+    lsq      s = 2·mean|x| / √p, β = 0                     LSQ part 2.1
+    mse      argmin over s, β of ‖x̂ - x‖²                  LSQ+, see `calib.initialization.search`
+
+LSQ has no offset, so by its rule asymmetric grids start at β = 0, too.
+
+Weights, per tensor or per channel:
+
+    lsq+     s = max|μ ± 3σ| / 2^(b-1)                     LSQ+
+    mse      argmin over s of ‖ŵ - w‖²                     exact, see `calib.initialization.scale`
+
+A tensor for which a rule gives no usable scale (constant, all zeros, all below zero) still gets a positive one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from calib.errors import QuantizationError
+from calib.quantized import Quantized
+from calib.statistics.observers import POINTS, Observer
+
+from .objective import OffsetRule
+from .scale import best_scale
+from .search import best_grid
+
+Method = Literal["minmax", "lsq", "mse"]
+WeightMethod = Literal["lsq+", "mse"]
+RESOLUTION = 2.0**-20  # a range below this share of max|x| counts as a constant: float32 could not tell its codes apart
+CHANNEL_POINTS = 1024  # of the weights of one channel, of which there are thousands
+TINY = 1e-30  # a scale below this is no scale
+
+
+def weight_scale(quantizer: Quantized, weight: torch.Tensor, method: WeightMethod) -> torch.Tensor:
+    """s by one of the methods, shape [] or [C].
+
+    σ is that of the population. A channel of zeros gets the mean scale of the others. Errors (QuantizationError): NaN
+    or infinity among the weights.
+    """
+    rows = weight.detach().flatten(1) if quantizer.axis == 0 else weight.detach().reshape(1, -1)  # [C or 1, elements]
+    if not bool(torch.isfinite(rows).all()):
+        raise QuantizationError(
+            f"{quantizer.name}: values are not finite (NaN or infinity); check the weights of the model"
+        )
+    largest = 2 ** (quantizer.bits - 1)
+    if method == "mse":
+        scale = torch.tensor([_mse_scale(quantizer, row) for row in rows], dtype=torch.float64, device=rows.device)
+    else:
+        wide = rows.double()
+        scale = (wide.mean(1).abs() + 3 * wide.std(1, correction=0)) / largest  # max|μ ± 3σ| = |μ| + 3σ
+    usable = scale > TINY
+    fallback = scale[usable].mean() if bool(usable.any()) else scale.new_tensor(1 / largest)
+    return torch.where(usable, scale, fallback).reshape(quantizer.scale.shape)
+
+
+def _mse_scale(quantizer: Quantized, row: torch.Tensor) -> float:
+    """The best s of a row; 0 where there is none (zeros)."""
+    seen = Observer(quantizer.name, POINTS if quantizer.axis is None else CHANNEL_POINTS)
+    seen.update(row)
+    best = best_scale(seen.points(), quantizer.qmin, quantizer.qmax) if seen.max_abs > TINY else None
+    return best[0] if best else 0.0
+
+
+def activation_grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:
+    """(s, β) by one of the methods."""
+    if not quantizer.holds_zero:
+        return _grid(quantizer, seen, method)
+    Observer.update(seen, torch.zeros(1))  # not a share of the data: the same in every process
+    scale, offset = _grid(quantizer, seen, method)
+    holds = scale * quantizer.qmin + offset <= 0 <= scale * quantizer.qmax + offset
+    return (scale, offset) if holds else _minmax(quantizer, seen)
+
+
+def _grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:
+    if method != "mse":
+        rule: Callable[[Quantized, Observer], tuple[float, float]] = _minmax if method == "minmax" else _lsq
+        return rule(quantizer, seen)
+    if seen.max - seen.min <= RESOLUTION * seen.max_abs:
+        return _minmax(quantizer, seen)
+    starts = [_minmax(quantizer, seen), _lsq(quantizer, seen)]
+    return best_grid(seen.points(), quantizer.qmin, quantizer.qmax, _offset_rule(quantizer), starts)
+
+
+def _offset_rule(quantizer: Quantized) -> OffsetRule:
+    if quantizer.symmetric:
+        return "none"
+    return "integer" if quantizer.integer_offset and quantizer.offset_steps == 1 else "real"
+
+
+def _minmax(quantizer: Quantized, seen: Observer) -> tuple[float, float]:
+    n, p = quantizer.qmin, quantizer.qmax
+    if quantizer.symmetric:
+        top = max(seen.max, 0.0) if n == 0 else seen.max_abs
+        return _usable(top / p, seen, p), 0.0
+    spread = seen.max - seen.min
+    scale = _usable(spread / (p - n) if spread > RESOLUTION * seen.max_abs else 0.0, seen, p - n)
+    return scale, seen.min - n * scale
+
+
+def _lsq(quantizer: Quantized, seen: Observer) -> tuple[float, float]:
+    return _usable(2 * seen.mean_abs / math.sqrt(quantizer.qmax), seen, quantizer.qmax), 0.0
+
+
+def _usable(scale: float, seen: Observer, codes: int) -> float:
+    """The scale, or, where there is none, one that spreads [0, max|x|] over the codes, [0, 1] for a tensor of zeros."""
+    if scale > TINY:
+        return scale
+    return (seen.max_abs if seen.max_abs / codes > TINY else 1.0) / codes

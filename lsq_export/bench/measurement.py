@@ -1,0 +1,147 @@
+"""One measurement of `bench`: latencies of one network, and what explains them.
+
+    measurement = measure(subject)
+    measurement.speedups      # {"float": 2.9, "quantize_static": 1.1, …}: how many times faster `qoperator` is
+
+Times compare within one measurement: it is one run on one machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lsq_export.version import VERSION
+
+from .machine import this_machine
+from .memory import peak_memory
+from .operators import OperatorShare, operator_shares
+from .peak import SIZES, int8_peak
+from .peer import PEER
+from .sources import FLOAT, Subject
+from .timing import BenchResult, Latency, RunOptions, compare, open_session, random_inputs
+from .work import operations
+
+OURS = "qoperator"
+LATENCY_FIELDS = ("name", "median_ms", "low_quartile_ms", "high_quartile_ms", "runs", "file_bytes")
+TIMING_FIELDS = ("baseline", "batch", "threads", "onnxruntime")
+PLAIN_FIELDS = (
+    *("network", "speedups", "float_origin", "peak_bytes", "int8_peak"),
+    *("operations", "machine", "lsq_export"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Latencies of the models of one network, and what explains them.
+
+    timing       the latencies
+    speedups     see `speedups_of`
+    operators    {model: {operator type: its share of the time}}, see `operators`
+    peak_bytes   {model: bytes}, see `memory`
+    int8_peak    of the machine, GOP/s, see `peak`
+    operations   of the float network, see `work`
+
+    Of these, the last four are empty or None where `measure` was told to leave out details. float_origin, notes: as in
+    Subject. machine, lsq_export: where it was measured, and the version.
+    """
+
+    network: str
+    timing: BenchResult
+    speedups: dict[str, float]
+    float_origin: str | None
+    notes: tuple[str, ...]
+    operators: dict[str, dict[str, OperatorShare]]
+    peak_bytes: dict[str, int]
+    int8_peak: float | None
+    operations: int | None
+    machine: str
+    lsq_export: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; those of `timing` beside the others."""
+        values = asdict(self)
+        return {"network": values.pop("network"), **values.pop("timing"), **values, "notes": list(self.notes)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
+        """The opposite of to_dict. Errors: KeyError, TypeError where values are missing or of another kind."""
+        medians = {row["name"]: row["median_ms"] for row in values["rows"]}
+        rows = []
+        for row in values["rows"]:
+            stored = {name: row[name] for name in LATENCY_FIELDS}
+            rows.append(Latency(**stored, speedup=medians[values["baseline"]] / row["median_ms"]))
+        timing = BenchResult(rows=tuple(rows), **{name: values[name] for name in TIMING_FIELDS})
+        operators = {
+            name: {op: OperatorShare(**share) for op, share in shares.items()}
+            for name, shares in values["operators"].items()
+        }
+        plain = {name: values[name] for name in PLAIN_FIELDS}
+        return cls(timing=timing, operators=operators, notes=tuple(values["notes"]), **plain)
+
+
+def measure(
+    subject: Subject,
+    options: RunOptions | None = None,
+    *,
+    baseline: str | None = None,
+    details: bool = True,
+    peak_sizes: Sequence[int] = SIZES,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> Measurement:
+    """Time the models of a subject in alternating blocks, then look at each of them alone.
+
+    baseline: as in `compare`. details: operator shares, peak memory, int8 peak. on_step(what): called after each of the
+    `steps` steps. Errors (QuantizationError): those of `compare`; a model that cannot be profiled or run in a process
+    of its own.
+    """
+    options = options or RunOptions()
+    models, threads = subject.models, options.threads
+    timing = compare(models, options, baseline=baseline, on_block=lambda name: on_step(f"time {name}"))
+    operators: dict[str, dict[str, OperatorShare]] = {}
+    peaks: dict[str, int] = {}
+    peak = work = None
+    if details:
+        for name, source in models.items():
+            feed = random_inputs(name, open_session(name, source, 1), options.batch, 0)
+            operators[name] = operator_shares(name, source, feed, threads=threads)
+            on_step(f"profile {name}")
+            peaks[name] = peak_memory(name, source, feed, threads=threads)
+            on_step(f"memory of {name}")
+        work = operations(models[FLOAT], options.batch) if FLOAT in models else None
+        peak = int8_peak(threads, sizes=peak_sizes)
+        on_step("int8 peak")
+    return Measurement(
+        network=subject.network,
+        timing=timing,
+        speedups=speedups_of(timing),
+        float_origin=subject.float_origin,
+        notes=subject.notes,
+        operators=operators,
+        peak_bytes=peaks,
+        int8_peak=peak,
+        operations=work,
+        machine=this_machine(),
+        lsq_export=VERSION,
+    )
+
+
+def steps(models: int, options: RunOptions, details: bool = True) -> int:
+    """How often `measure` calls on_step."""
+    return models * len(options.blocks) + (2 * models + 1 if details else 0)
+
+
+def speedups_of(result: BenchResult) -> dict[str, float]:
+    """{other model: how many times faster `qoperator` is}: the other's median time / that of `qoperator`.
+
+    "quantize_static" is the faster one of its two formats. Empty without `qoperator`.
+    """
+    medians = {row.name: row.median_ms for row in result.rows}
+    if OURS not in medians:
+        return {}
+    floats = {FLOAT: medians[FLOAT] / medians[OURS]} if FLOAT in medians else {}
+    peers = {name: median / medians[OURS] for name, median in medians.items() if name.startswith(f"{PEER} ")}
+    best = {PEER: min(peers.values())} if peers else {}
+    rest = {name: median / medians[OURS] for name, median in medians.items() if name not in (FLOAT, OURS, *peers)}
+    return {**floats, **best, **peers, **rest}

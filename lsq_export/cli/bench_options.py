@@ -1,0 +1,98 @@
+"""The options of `lsq-export bench`."""
+
+from __future__ import annotations
+
+import click
+
+from .options import Command, apply_options
+from .output import OutputFile
+
+BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
+
+
+def network_options(command: Command) -> Command:
+    """Which networks to time, beside the files and bundles; None where an option is left out."""
+    return apply_options(
+        command,
+        click.option(
+            "--model",
+            "names",
+            multiple=True,
+            metavar="NAME",
+            help="Time this network with random weights; give it again to time another one, too.",
+        ),
+        click.option(
+            "--size",
+            type=COUNT,
+            help="Use images of this height and width.  [default: 224, or those of the checkpoint]",
+        ),
+        click.option(
+            "--weight-bits",
+            type=BITS,
+            help="Quantize weights of --model and of float checkpoints to this width.  [default: 4]",
+        ),
+        click.option("--activation-bits", type=BITS, help="Quantize their activations to this width.  [default: 4]"),
+        click.option(
+            "--offset",
+            type=click.Choice(["real", "integer", "container"]),
+            help="Give them offsets of this kind, as train does.  [default: real]",
+        ),
+        click.option(
+            "--peer/--no-peer",
+            default=None,
+            help="Time ONNX Runtime's quantize_static of the float network, too.  [default: only for networks]",
+        ),
+    )
+
+
+def run_options(command: Command) -> Command:
+    """How the models are run."""
+    return apply_options(
+        command,
+        click.option(
+            "--details/--no-details",
+            default=True,
+            help="Measure operator shares, peak memory and the int8 peak of the machine, too.",
+        ),
+        click.option("--runs", type=COUNT, default=50, help="Count this many runs of each model."),
+        click.option("--threads", type=COUNT, default=2, help="Give each session this many threads."),
+        click.option("--batch", type=COUNT, default=1, help="Use this batch size where the model leaves it open."),
+        click.option("--baseline", metavar="NAME", help="Compare speeds with this model.  [default: the first]"),
+        click.option(
+            "--warmup",
+            type=click.IntRange(0),
+            default=5,
+            help="Begin each block with this many uncounted runs.",
+        ),
+        click.option(
+            "--pause",
+            type=click.FloatRange(0),
+            default=0.1,
+            help="Rest this many seconds before each block, until the threads of the other sessions have stopped.",
+        ),
+        click.option(
+            "--repeat", type=COUNT, default=1, help="Measure each network this many times; their median counts."
+        ),
+    )
+
+
+def result_options(command: Command) -> Command:
+    """Where the results go."""
+    return apply_options(
+        command,
+        click.option(
+            "--record",
+            "journal_file",
+            metavar="FILE",
+            type=OutputFile(),
+            help="Keep one line of JSON per measurement; those that the file has already are not made again.",
+        ),
+        click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the tables as HTML, too."),
+        click.option(
+            "--json",
+            "json_file",
+            metavar="FILE",
+            type=OutputFile(allow_dash=True),
+            help="Write the numbers as JSON, too (-: print only JSON, on stdout).",
+        ),
+    )

@@ -1,0 +1,91 @@
+"""The table of `demo`: every form of the network, from float to the exported files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+from lsq_export.verification.parity import NUDGED
+
+from .output import print_table
+from .parity_table import codes, decibel, percent
+
+if TYPE_CHECKING:
+    from lsq_export.bench import BenchResult
+    from lsq_export.bundle.directory import Bundle
+    from lsq_export.training.job import FloatPhase
+    from lsq_export.verification.parity import Parity
+
+# The cells of a `Row`.
+COLUMNS = (
+    *("model", ">accuracy", ">top-1 agreement", ">SQNR", ">≠ integer reference", ">codes ≠ folded"),
+    *(">file", ">latency", ">float / it"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the demo made and measured."""
+
+    float_phase: FloatPhase
+    bundle: Bundle
+    parity: Parity
+    bench: BenchResult
+
+
+def print_models(title: str, result: Result) -> None:
+    """A row for each form of the network."""
+    print_table(title, COLUMNS, [astuple(row) for row in _rows(result)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The cells of one model."""
+
+    model: str
+    accuracy: str = ""
+    agreement: str = ""
+    sqnr: str = ""
+    reference: str = ""
+    codes: str = ""
+    size: str = ""
+    latency: str = ""
+    speedup: str = ""
+
+
+def _rows(result: Result) -> Iterator[Row]:
+    parity = result.parity
+    times = {row.name: row for row in result.bench.rows}
+    base = times["float"]
+    yield Row(
+        model="float",
+        accuracy=percent(result.float_phase.accuracy),
+        size=_megabytes(base.file_bytes),
+        latency=f"{base.median_ms:.2f} ms",
+        speedup="1.00",
+    )
+    yield Row(model="trained (fake-quant)", accuracy=percent(parity.trained_accuracy))
+    yield Row(model=NUDGED, agreement=percent(parity.nudged_top1_agreement), sqnr=decibel(parity.nudged_sqnr_db))
+    yield Row(
+        model="folded (float64)",
+        accuracy=percent(parity.folded_accuracy),
+        agreement=percent(parity.folded_top1_agreement),
+        sqnr=decibel(parity.folded_sqnr_db),
+    )
+    for name, f in parity.formats.items():
+        yield Row(
+            model=f"ONNX Runtime {name}",
+            accuracy=percent(f.accuracy),
+            agreement=percent(f.top1_agreement),
+            sqnr=decibel(f.sqnr_db),
+            reference=str(f.reference_mismatch),
+            codes=codes(f),
+            size=_megabytes(result.bundle.manifest["formats"][name]["bytes"]),
+            latency=f"{times[name].median_ms:.2f} ms",
+            speedup=f"{base.median_ms / times[name].median_ms:.2f}",
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

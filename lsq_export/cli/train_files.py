@@ -1,0 +1,152 @@
+"""The files that `lsq-export train` writes and keeps while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import Command, apply_options
+
+if TYPE_CHECKING:
+    from lsq_export.training.distributed import Processes
+    from lsq_export.training.log import Histories
+    from lsq_export.training.run import Run
+
+SUFFIX = ".safetensors"
+
+
+def keeping_options(command: Command) -> Command:
+    """What is kept during the training."""
+    return apply_options(
+        command,
+        click.option(
+            "--resume",
+            is_flag=True,
+            help="Continue the run that was interrupted: give the same command, and --resume.",
+        ),
+        click.option(
+            "--save-every",
+            type=click.IntRange(0),
+            default=0,
+            metavar="STEPS",
+            help="Keep the state to resume from every STEPS steps, too, not only after epochs.",
+        ),
+        click.option(
+            "--log",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Write one line of JSON per epoch to this file.  [default: OUT.jsonl]",
+        ),
+        click.option(
+            "--curve",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Draw loss and accuracy as .svg or .png; needs matplotlib.  [default: OUT.svg, if it is installed]",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What a run writes. The names of OUT.state.safetensors, OUT.jsonl and OUT.svg leave out .safetensors of --out."""
+
+    out: Path
+    log: Path
+    curve: Path
+    curve_wanted: bool
+    save_every: int
+    force: bool
+    resume: bool
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> Files:
+        """From the options, which lose theirs."""
+        out, log, curve = (options.pop(name) for name in ("out", "log", "curve"))
+        return cls(
+            out=out,
+            log=log or _beside(out, ".jsonl"),
+            curve=curve or _beside(out, ".svg"),
+            curve_wanted=curve is not None,
+            **{name: options.pop(name) for name in ("save_every", "force", "resume")},
+        )
+
+    @property
+    def state(self) -> Path:
+        """Where the state is as long as the run is not complete."""
+        return _beside(self.out, f".state{SUFFIX}")
+
+    def check(self, float_out: Path | None) -> None:
+        """Check all names before hours of training. Errors (click.UsageError)."""
+        if self.force and self.resume:
+            raise click.UsageError("--resume continues a run and --force starts anew: give one of them")
+        named = {"--out": self.out, "--log": self.log, "--curve": self.curve, "--float-out": float_out}
+        places = [path.resolve() for path in (*named.values(), self.state) if path is not None]
+        if len(set(places)) < len(places):
+            raise click.UsageError(
+                f"{', '.join(named)} and {self.state.name} must be different files: give other names"
+            )
+        for option, path in named.items():
+            if path is not None and path.exists() and not (self.force or self.resume):
+                if self._interrupted():
+                    break
+                raise click.UsageError(f"{option} {path} exists: give another name, or --force to overwrite it")
+            if path is not None and not path.parent.is_dir():
+                raise click.UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
+        if self.state.exists() and not (self.force or self.resume):
+            what = (
+                "a run was interrupted here: --resume continues it"
+                if self._interrupted()
+                else "it is no state of a run: give --out another name"
+            )
+            raise click.UsageError(f"{self.state} exists: {what}, --force starts anew")
+        self._check_curve()
+
+    def run(self, identity: dict[str, Any], processes: Processes) -> Run:
+        """State and log of this run; with --resume, of the one that was interrupted."""
+        from lsq_export.files.atomic import sweep
+        from lsq_export.training.log import Log
+        from lsq_export.training.run import Run
+        from lsq_export.training.state import StateFile
+
+        file = StateFile(self.state, identity)
+        run = Run(file, Log(self.log), every=self.save_every, resume=self.resume, writes=processes.first)
+        processes.sums(0.0)  # Every process has read the files before the first one changes them.
+        if processes.first:
+            if not self.resume:
+                file.remove()  # --force asks for it.
+            sweep(self.out)
+        return run
+
+    def draw(self, histories: Histories, title: str) -> None:
+        """Draw the curve, if an epoch was trained and matplotlib is installed."""
+        from lsq_export.training import curve
+
+        if not histories:
+            return
+        if curve.available():
+            curve.draw(histories, self.curve, title)
+        else:
+            click.echo(f"no curve without matplotlib: {curve.EXTRA}", err=True)
+
+    def say_resume(self, processes: Processes) -> None:
+        """Tell how to go on after Ctrl-C."""
+        if processes.first and self.state.exists():
+            click.echo(f"{self.state} holds the state: the same command with --resume continues", err=True)
+
+    def _interrupted(self) -> bool:
+        from lsq_export.training.state import is_state
+
+        return self.state.exists() and is_state(self.state)
+
+    def _check_curve(self) -> None:
+        from lsq_export.training import curve
+
+        if self.curve.suffix not in curve.SUFFIXES:
+            raise click.UsageError(f"--curve {self.curve}: use a name that ends in {' or '.join(curve.SUFFIXES)}")
+        if self.curve_wanted and not curve.available():
+            raise click.UsageError(f"--curve {self.curve} needs matplotlib: {curve.EXTRA}")
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(out.name.removesuffix(SUFFIX) + suffix)

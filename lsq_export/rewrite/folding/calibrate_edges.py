@@ -1,0 +1,104 @@
+"""The grids of edges, from calibration data: one pass of float evaluation, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from calib.errors import QuantizationError
+from calib.folding.edge_grid import EdgeGrid, aligned_grid, edge_grid
+from calib.statistics.observers import Observer, finite_range
+from lsq_export.graph.edit import constant
+from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.grids import grid_of, quantizer_of
+from lsq_export.graph.operators import CLAMPS, MOVES
+from lsq_export.graph.read import attribute, input_of, is_marker, is_op, single_consumer
+
+from .clamps import clamp_bounds
+from .integer_offsets import asks_for_data
+from .softmax import is_softmax, softmax_grid
+from .tanh import GRID, is_tanh
+
+
+def calibrate(
+    graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[torch.Tensor]
+) -> dict[str, Observer]:
+    """Give edges their grids. Returns {quantizer: what its input looked like} of the learned grids that ask for it.
+
+    Errors (QuantizationError): no batches, values that are not finite (the quantizer is named).
+    """
+    aligned = {edge: grid for edge in edges if (grid := _aligned(edge)) is not None}
+    observers = {edge: Observer(quantizer_of(edge)) for edge in edges if edge not in aligned}
+    statistics = {quantizer_of(node): Observer(quantizer_of(node)) for node in learned if asks_for_data(node)}
+    _observe(graph, batches, observers, learned, statistics)
+    for edge in edges:
+        _set_grid(graph, edge, aligned.get(edge) or _observed_grid(edge, observers[edge]))
+    return statistics
+
+
+def _observe(
+    graph: ir.Graph,
+    batches: Iterable[torch.Tensor],
+    observers: dict[ir.Node, Observer],
+    learned: list[ir.Node],
+    statistics: dict[str, Observer],
+) -> None:
+    of_edges = {str(edge.outputs[0].name): observer for edge, observer in observers.items()}
+    readers: dict[str, set[str]] = {}  # tensor -> learned quantizers that read it
+    for node in learned:
+        readers.setdefault(str(input_of(node).name), set()).add(quantizer_of(node))
+
+    def observe(name: str, value: torch.Tensor) -> None:
+        if name in of_edges:
+            of_edges[name].update(value)
+        for quantizer in readers.get(name, ()):
+            if quantizer in statistics:
+                statistics[quantizer].update(value)
+            elif value.numel():
+                finite_range(quantizer, value)
+
+    images = 0
+    for batch in batches:
+        images += len(batch)
+        evaluate(graph, batch, dtype=torch.float32, on_value=observe)
+    if not images:
+        raise QuantizationError("calibration data is empty: pass at least one batch of inputs (calibration=…)")
+
+
+def _aligned(edge: ir.Node) -> EdgeGrid | None:
+    """The grid of an edge that one learned low-bit grid alone reads."""
+    readers = list(edge.outputs[0].consumers())
+    alone = single_consumer(edge.outputs[0]) and is_marker(readers[0]) and attribute(readers[0], "bits") < 8
+    return aligned_grid(grid_of(readers[0])) if alone else None
+
+
+def _observed_grid(edge: ir.Node, observer: Observer) -> EdgeGrid:
+    low, high = _clamp_before(edge)
+    return edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
+
+
+def _set_grid(graph: ir.Graph, edge: ir.Node, grid: EdgeGrid) -> None:
+    x, name = input_of(edge), quantizer_of(edge)
+    grid = GRID if is_tanh(x) else softmax_grid(grid, x) if is_softmax(x) else grid
+    scale = constant(graph, f"{name}.edge_scale", np.float32(grid.scale))
+    offset = constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
+    edge.resize_inputs(3)
+    edge.replace_input_with(1, scale)
+    edge.replace_input_with(2, offset)
+
+
+def _clamp_before(edge: ir.Node) -> tuple[float, float]:
+    """Bounds of the clamps that absorb_clamps will put into this edge."""
+    low, high, value = -np.inf, np.inf, edge.inputs[0]
+    while value is not None and single_consumer(value):
+        node = value.producer()
+        if node is not None and is_op(node, *CLAMPS):
+            bounds = clamp_bounds(node)
+            low, high = max(low, bounds[0]), min(high, bounds[1])
+        elif node is None or not is_op(node, *MOVES):
+            break
+        value = node.inputs[0]
+    return low, high

@@ -1,0 +1,85 @@
+"""What a training job is: everything that decides its result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calib.errors import QuantizationError
+from lsq_export.data.dataset import Dataset
+from lsq_export.data.loading import load
+from lsq_export.models import keywords
+from lsq_export.qat.config import QATConfig
+
+from .distributed import SINGLE, Processes
+from .recipe import FINETUNE, PRETRAIN, Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the result. A recipe with 0 epochs skips that phase.
+
+    device: None is CUDA where there is one, else the CPU.
+    fused: low-bit training uses the kernels of `lsq_export.qat.fuse`, which add gradients of scales and offsets in
+    another order.
+    save_memory: low-bit training works as in `lsq_export.qat.save_memory`, more slowly, to the same bits.
+    """
+
+    model_name: str
+    data_spec: str
+    config: QATConfig = field(default_factory=QATConfig)
+    float_recipe: Recipe = PRETRAIN
+    recipe: Recipe = FINETUNE
+    init_method: Any = "mse"
+    weight_init: Any = "lsq+"
+    init_batches: int = 4
+    image_size: int | None = None
+    seed: int = 0
+    device: str | None = None
+    fused: bool = False
+    save_memory: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            torch.empty(0, device=self.device or "cpu")
+        except (RuntimeError, AssertionError) as error:
+            raise QuantizationError(
+                f"device {self.device!r} is not available here: use cpu, or leave it out"
+            ) from error
+        if self.float_recipe.distill:
+            raise QuantizationError(
+                "distill is for low-bit training, whose teacher the float model is: leave it out of the float recipe"
+            )
+
+    def load_data(self) -> Dataset:
+        """The data set of `data_spec`."""
+        return load(self.data_spec, image_size=self.image_size)
+
+    def identity(self, data: Dataset, start: Path | None = None, processes: Processes = SINGLE) -> dict[str, Any]:
+        """What a run must have in common with the one that it resumes, as plain values.
+
+        start: the float checkpoint that it starts from.
+        """
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        samples = {
+            "train": len(data.train),
+            "test": len(data.test),
+            "input_shape": list(data.input_shape),
+            "classes": data.num_classes,
+        }
+        place = str(torch.device(device)) if processes.world == 1 else str(processes.device).partition(":")[0]
+        return {
+            **asdict(self),
+            "device": place,
+            "float_checkpoint": start and str(start),
+            "nproc_per_node": processes.world,
+            "data": samples,
+        }
+
+    def model_spec(self, data: Dataset) -> dict[str, Any]:
+        """The keywords of `models.build`."""
+        adapted = keywords(self.model_name, min(data.input_shape[1:]))
+        return {"name": self.model_name, "num_classes": data.num_classes, "in_channels": data.input_shape[0], **adapted}

@@ -1,0 +1,124 @@
+"""The low-bit phase of a job: prepare, initialize, QAT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+import calib
+from lsq_export.data.dataset import Dataset
+from lsq_export.progress import optional_bar
+from lsq_export.qat.fusing import fuse
+from lsq_export.qat.memory import save_memory
+from lsq_export.qat.prepare_model import prepare, quantizers
+
+from .distributed import SINGLE, Processes
+from .fit import finetune
+from .job_settings import Job
+from .phase import LOW_BIT, accuracy, fit_options, write_checkpoint
+from .recipe import Epoch, TrainResult
+from .run import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowBitPhase:
+    """The fake-quant model, and its accuracy on the test split, 0-1.
+
+    initialized_accuracy: right after initialization. accuracy: at the end. interrupted: by Ctrl-C.
+    """
+
+    model: nn.Module
+    initialized_accuracy: float
+    accuracy: float
+    epochs: tuple[Epoch, ...]
+    interrupted: bool
+
+
+def train_low_bit(
+    job: Job,
+    data: Dataset,
+    float_model: nn.Module,
+    *,
+    out: Path | None = None,
+    console: Console | None = None,
+    run: Run | None = None,
+    processes: Processes = SINGLE,
+) -> LowBitPhase:
+    """Prepare, initialize and train.
+
+    out: checkpoint, written after every epoch, so that it always holds the last good one.
+    run, processes: see `train_float`.
+
+    Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then),
+    QuantizationError.
+    """
+    model = prepare(float_model, job.config)
+    if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
+        initialized = run.results["initialized_accuracy"]
+    else:
+        _initialize(job, data, model, console, processes)
+        initialized = accuracy(model, data, processes)
+    before = run.histories.get(LOW_BIT, ()) if run is not None else ()
+    done = list(before)
+    if run is not None:
+        run.results["initialized_accuracy"] = initialized
+
+    def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
+        done.append(metrics)
+        if out is not None:
+            write_checkpoint(out, job, data, trained, job.config, tuple(done))
+
+    result: TrainResult | None = None
+    if job.recipe.epochs:
+        teacher = float_model if job.recipe.distill else None
+        options = fit_options(job, run, LOW_BIT, processes, teacher)
+        fuse(model, job.fused)
+        if job.save_memory:
+            save_memory(model)
+        result = finetune(model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options)
+        fuse(model, False)
+        if result.interrupted and not result.epochs:
+            raise KeyboardInterrupt
+    if out is not None and len(done) == len(before):  # nothing was left to train
+        write_checkpoint(out, job, data, model, job.config, tuple(done))
+    return LowBitPhase(
+        model=model,
+        initialized_accuracy=initialized,
+        accuracy=result.accuracy if result else initialized,
+        epochs=tuple(done),
+        interrupted=bool(result and result.interrupted),
+    )
+
+
+def _initialize(job: Job, data: Dataset, model: nn.Module, console: Console | None, processes: Processes) -> None:
+    """Give every quantizer its first grid, the same in every process."""
+    size, limit = job.recipe.batch_size, job.init_batches
+    batches = data.batches("train", size, shuffle=job.seed, limit=limit, share=processes.share)
+    with _progress(console, len(quantizers(model)), limit) as advance:
+        calib.initialize(model, batches, job.init_method, job.weight_init, processes.observer, progress=advance)
+    processes.check_same(model)
+
+
+@contextmanager
+def _progress(console: Console | None, grids: int, batches: int) -> Iterator[Callable[[str], None]]:
+    """What to call after each grid: hundreds of them take minutes.
+
+    It shows a bar, or one line before the first grid where there is no terminal.
+    """
+    title = f"initializing {grids} grids on {batches} batches"
+    if console is not None and not console.is_terminal:
+        console.print(title)
+        console = None
+    done = count(1)
+    with optional_bar(console, title, grids) as advance:
+        # A count instead of names: names come from several threads, in no order, and would take the room of the bar.
+        yield lambda name: advance(f"{next(done)}")

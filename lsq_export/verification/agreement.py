@@ -1,0 +1,68 @@
+"""Outputs against the trained model's: classes, and signal to noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from calib.errors import QuantizationError
+
+
+class Agreement:
+    """Outputs [N, classes, …] against the trained model's, batch by batch.
+
+    Classes are those of the first output, the SQNR is that of the worst.
+    """
+
+    def __init__(self) -> None:
+        self._powers: dict[int, tuple[float, float]] = {}  # {output: (signal, noise)}
+        self.images = self._same = self._places = self._labelled = self._right = self._expected_right = 0
+
+    def add(self, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], classes: np.ndarray | None) -> None:
+        """All outputs of a batch. expected: the trained model's. classes: the targets [N, …], if there are any."""
+        if outputs[0].shape != expected[0].shape:
+            raise QuantizationError(
+                f"the outputs have the shape {list(outputs[0].shape)}, the trained model's {list(expected[0].shape)}"
+            )
+        ours, theirs = outputs[0].argmax(axis=1), expected[0].argmax(axis=1)
+        self.images += len(outputs[0])
+        self._places += ours.size
+        self._same += int((ours == theirs).sum())
+        if classes is not None and classes.shape == ours.shape:
+            self._labelled += classes.size
+            self._right += int((ours == classes).sum())
+            self._expected_right += int((theirs == classes).sum())
+        for index, (output, trained) in enumerate(zip(outputs, expected, strict=True)):
+            signal, noise = self._powers.get(index, (0.0, 0.0))
+            self._powers[index] = (
+                signal + float(np.square(trained, dtype=np.float64).sum()),
+                noise + float(np.square(output.astype(np.float64) - trained).sum()),
+            )
+
+    @property
+    def top1(self) -> float:
+        """Share of the classes that are the trained model's."""
+        return self._same / max(1, self._places)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the classes that are the targets; None without targets."""
+        return self._right / self._labelled if self._labelled else None
+
+    @property
+    def expected_accuracy(self) -> float | None:
+        """The trained model's accuracy."""
+        return self._expected_right / self._labelled if self._labelled else None
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to noise of the worst output, in decibel; infinite if all are equal."""
+        return min((_decibel(signal, noise) for signal, noise in self._powers.values()), default=math.inf)
+
+
+def _decibel(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal and not math.isinf(noise) else -math.inf

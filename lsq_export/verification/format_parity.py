@@ -1,0 +1,86 @@
+"""What `verify` finds out about one exported file, as data: promises 1 and 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .layer_parity import ISLAND_TIES, QDQ_TIES, TIES, IslandParity, LayerParity, first_differing
+
+EXACT = "qoperator"  # the format that is held to the integer reference, bit for bit
+ALTERED_LINES = 3  # of all that is altered in a file
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatParity:
+    """One exported file in ONNX Runtime.
+
+    top1_agreement: share of the images with the trained model's class. sqnr_db: of the outputs against the trained
+    model's (infinite if equal). reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of
+    every tensor, with graph optimization on and off, for qoperator; of the outputs for qdq, where other runtimes may
+    round otherwise. first_mismatch: the first tensor with a mismatch. altered: constants and nodes in which the file is
+    not what the fold prescribes. accumulator_mismatch: accumulators of Conv and Gemm that differ from the folded
+    model's, exactly computed, on the same inputs. output_mismatch: outputs (floats) that differ from the folded model's
+    on the same inputs by more than float32 rounding. islands: of a qoperator file; what they compute is compared with
+    float64, and everything else with the integer reference on the codes that they gave.
+    """
+
+    name: str
+    top1_agreement: float
+    sqnr_db: float
+    accuracy: float | None
+    reference_mismatch: int
+    first_mismatch: str | None
+    accumulator_mismatch: int
+    output_mismatch: int
+    altered: tuple[str, ...]
+    layers: tuple[LayerParity, ...]
+    islands: tuple[IslandParity, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether this file keeps all promises."""
+        return not self.failures
+
+    @property
+    def first_differing(self) -> LayerParity | None:
+        """The first of `layers` with a code that differs."""
+        return first_differing(self.layers)
+
+    @property
+    def failures(self) -> list[str]:
+        """Promises that this file breaks, one line each."""
+        lines = (*self.altered[:ALTERED_LINES], *self._wrong_numbers(), *self._wrong_islands(), *self._wrong_codes())
+        return [f"{self.name}: {line}" for line in lines]
+
+    def _wrong_numbers(self) -> Iterator[str]:
+        if self.name == EXACT and self.reference_mismatch:
+            yield (
+                f"{self.reference_mismatch} elements differ from the integer reference, first in {self.first_mismatch}"
+            )
+        if self.accumulator_mismatch:
+            yield f"{self.accumulator_mismatch} accumulators differ from the folded model's"
+        if self.output_mismatch:
+            yield f"{self.output_mismatch} outputs differ from the folded model's by more than float32 rounding"
+
+    def _wrong_islands(self) -> Iterator[str]:
+        for island in self.islands:
+            if not island.ok:
+                yield (
+                    f"the island {' and '.join(island.operators)} gives other codes than float64 does: "
+                    f"{island.differing} of {island.elements}, by up to {island.largest}"
+                )
+
+    def _wrong_codes(self) -> Iterator[str]:
+        wrong = [layer for layer in self.layers if not layer.within(self._ties(layer.name))]
+        if wrong:
+            yield (
+                f"{len(wrong)} tensors differ from the folded model by more than ties, first {wrong[0].name}: "
+                f"{wrong[0].differing:.3%} of {wrong[0].elements} codes, by up to {wrong[0].largest}"
+            )
+
+    def _ties(self, tensor: str) -> float:
+        """The share of this tensor's codes that may differ."""
+        if self.name != EXACT:
+            return QDQ_TIES
+        return ISLAND_TIES if any(island.codes == tensor for island in self.islands) else TIES

@@ -1,0 +1,149 @@
+"""One exported file in ONNX Runtime, while the batches go by.
+
+A qoperator file is held to the integer reference in every tensor, with graph optimization on and off. A qdq file runs
+in float32: its outputs are counted against the reference, and its codes are read from the values of DequantizeLinear.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from .agreement import Agreement
+from .altered import altered_parts
+from .folded_layers import FoldedLayers
+from .format_parity import EXACT, FormatParity
+from .islands import IslandCheck
+from .layer_parity import IslandParity
+from .runtime import Session, integer_tensors, readable_codes
+
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatFile:
+    """A file, and what it is held against.
+
+    name: of the format. reference: the qoperator file that the integer reference runs. prescribed: the file as the
+    folded model prescribes it. level: ONNX Runtime's graph optimization that the file is deployed with.
+    """
+
+    name: str
+    file: onnx.ModelProto
+    reference: onnx.ModelProto
+    prescribed: onnx.ModelProto
+    folded: ir.Graph
+    level: str
+
+
+def format_run(given: FormatFile) -> FormatRun:
+    """The run that belongs to the format."""
+    return QoperatorRun(given) if given.name == EXACT else QdqRun(given)
+
+
+class FormatRun(ABC):
+    """What both kinds of files have in common: agreement, mismatches, and the codes layer by layer."""
+
+    def __init__(self, given: FormatFile, layers: FoldedLayers) -> None:
+        self._given, self._layers = given, layers
+        self._agreement = Agreement()
+        self._mismatches: Counter[str] = Counter()
+
+    def add(
+        self,
+        x: np.ndarray,
+        reference: dict[str, np.ndarray],
+        expected: Sequence[np.ndarray],
+        classes: np.ndarray | None,
+    ) -> None:
+        """One batch.
+
+        x: the input [N, …]. reference: the integer reference's tensors for it. expected: the trained model's outputs.
+        classes: the targets, if there are any.
+        """
+        outputs, codes = self._run(x, reference)
+        self._layers.add(x, codes)
+        self._agreement.add([outputs[value.name] for value in self._given.file.graph.output], expected, classes)
+
+    @abstractmethod
+    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+        """(outputs, codes of all tensors) of the file, after their comparison with the reference."""
+
+    def _count_mismatches(self, tensors: Tensors, reference: Tensors) -> None:
+        for name, value in tensors.items():
+            expected = reference.get(name)
+            if expected is None or value.shape != expected.shape:
+                self._mismatches[name] += value.size
+            elif not np.array_equal(value, expected):
+                self._mismatches[name] += int((value != expected).sum())
+
+    def _islands(self) -> tuple[IslandParity, ...]:
+        return ()
+
+    def result(self) -> FormatParity:
+        """What was counted so far."""
+        in_order = [*integer_tensors(self._given.reference), *self._mismatches]
+        return FormatParity(
+            name=self._given.name,
+            top1_agreement=self._agreement.top1,
+            sqnr_db=self._agreement.sqnr_db,
+            accuracy=self._agreement.accuracy,
+            reference_mismatch=sum(self._mismatches.values()),
+            first_mismatch=next((name for name in in_order if self._mismatches.get(name)), None),
+            accumulator_mismatch=self._layers.accumulator_mismatch,
+            output_mismatch=self._layers.output_mismatch,
+            altered=altered_parts(self._given.file, self._given.prescribed),
+            layers=self._layers.result(),
+            islands=self._islands(),
+        )
+
+
+class QoperatorRun(FormatRun):
+    """A file of integers: three sessions, as it is deployed and with every tensor, optimized and not."""
+
+    def __init__(self, given: FormatFile) -> None:
+        super().__init__(given, FoldedLayers(given.folded, given.file))
+        self._island_check = IslandCheck(given.folded, given.reference)
+        self._deployed = Session(given.file, given.level, self._island_check.codes, given.name)
+        tensors = integer_tensors(given.file)
+        self._wide = [Session(given.file, level, tensors, given.name) for level in ("default", "disabled")]
+
+    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+        outputs = self._deployed.run(x)
+        expected = self._island_check.expected(x, reference, outputs)
+        self._count_mismatches(outputs, expected)
+        for session in self._wide:
+            tensors = session.run(x)
+            expected = self._island_check.expected(x, reference, tensors)
+            self._count_mismatches(self._island_check.outside(tensors), expected)
+        return outputs, expected
+
+    def _islands(self) -> tuple[IslandParity, ...]:
+        return self._island_check.result()
+
+
+class QdqRun(FormatRun):
+    """A file of float operators between QuantizeLinear and DequantizeLinear: two sessions, as it is deployed and with
+    the values of its codes.
+    """
+
+    def __init__(self, given: FormatFile) -> None:
+        super().__init__(given, FoldedLayers(given.folded, None))
+        self._deployed = Session(given.file, given.level, what=given.name)
+        self._readable = readable_codes(given.file)
+        values = [readable.values for readable in self._readable.values()]
+        self._wide = Session(given.file, "disabled", values, given.name)
+
+    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+        outputs = self._deployed.run(x)
+        self._count_mismatches(outputs, reference)
+        tensors = self._wide.run(x)
+        codes = {value.name: tensors[value.name] for value in self._given.file.graph.output}
+        codes |= {name: readable.codes(tensors[readable.values]) for name, readable in self._readable.items()}
+        return outputs, codes

@@ -1,0 +1,38 @@
+"""calib.initialization.scale: the optimum over every scale, against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calib.initialization.scale import best_scale
+from calib.initialization.search import best_grid
+from calib.statistics.observers import Points
+from support.brute_force import squared_error
+
+
+@pytest.mark.parametrize(("low", "high"), [(-8, 7), (-2, 1), (0, 15), (-128, 127), (3, 10), (-12, -5)])
+def test_best_scale_is_the_optimum_over_s(low: int, high: int) -> None:
+    """Also for codes that do not hold 0, those of an offset s·z.
+
+    The error that it returns is that of its s on all points.
+    """
+    x = np.sort(np.random.default_rng(1).standard_t(3, size=60)) + (low > 0) - (high < 0)
+    counts = np.random.default_rng(2).integers(1, 9, size=60)
+    found = best_scale(Points(x, counts.astype(np.float64)), low, high)
+    assert found is not None
+    every = np.repeat(x, counts)
+    assert found[1] == pytest.approx(squared_error(every, found[0], 0.0, low, high) * every.size, rel=1e-6)
+    tried = np.abs(x).max() * np.geomspace(1e-4, 3, 6000)
+    assert found[1] <= min(squared_error(every, s, 0.0, low, high) for s in tried) * every.size * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("x", "low", "high"), [([0.0], -8, 7), ([-3.0, -1.0], 0, 15), ([-1.0, 0.0], 2, 5), ([2.0], -7, -3)]
+)
+def test_no_positive_scale_is_better_than_zero(x: list[float], low: int, high: int) -> None:
+    points = Points(np.array(x), np.ones(len(x)))
+    assert best_scale(points, low, high) is None
+    assert best_grid(points, low, high, "none", [(0.5, 0.0)]) == (0.5, 0.0)
+    with pytest.raises(ValueError, match="no start"):
+        best_grid(points, low, high, "none")

@@ -1,0 +1,50 @@
+"""`lsq-export inspect`: the table and its JSON."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from lsq_export.inspection.tensors import inspect_path
+from support.commands import invoke
+from support.onnx_files import F32, build, node, qlinear_conv, weight
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    for name in ("qdq", "qoperator"):
+        (tmp_path / name).mkdir()
+        onnx.save(qlinear_conv(weight(gain=8), np.array([1, 2, 4, 8], F32)), tmp_path / name / "model.onnx")
+    return tmp_path
+
+
+run = partial(invoke, "inspect")
+
+
+def test_command(bundle: Path) -> None:
+    result = run(str(bundle))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("4 quantized tensors") == 2
+    assert str(bundle / "qdq" / "model.onnx") in result.stdout.replace("\n", "")
+    assert "1 … 8 (4)" in result.stdout and "0 (4)" in result.stdout and "4 × 3 × 3 × 3" in result.stdout
+    shown = json.loads(run(str(bundle / "qdq" / "model.onnx"), "--json").stdout)
+    assert shown[0]["tensors"][1]["scale"] == [1, 2, 4, 8] and shown[0]["tensors"][1]["gain"] == 8
+
+
+def test_a_float_model_has_no_rows(tmp_path: Path) -> None:
+    onnx.save(build([node("Relu", "x", "y")]), tmp_path / "f.onnx")
+    assert inspect_path(tmp_path / "f.onnx")[0][1] == []
+    assert "0 quantized tensors" in run(str(tmp_path / "f.onnx")).stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"junk junk junk", b"\x08\x07"])
+def test_a_damaged_file_is_one_line_and_2(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    result = run(str(tmp_path / "model.onnx"))
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "model.onnx cannot be read as ONNX" in result.stderr

@@ -1,0 +1,181 @@
+"""`lsq-export verify`: bundles on disk, whole and damaged."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import lsq_export
+from lsq_export.bundle.directory import FOLDED, TRAINED
+from lsq_export.bundle.sums import write_sums
+from lsq_export.rewrite.fold import Folded
+from support.commands import invoke
+from support.exported import Exported
+from support.verified import FORMATS, resave, scale
+
+verify = partial(invoke, "verify")
+
+
+def test_command(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    before = {
+        name: (bundle.directory / name).read_bytes() for name in ("manifest.json", "qdq/model.onnx", "SHA256SUMS")
+    }
+    result = verify(bundle.directory, "--images", "10", "--batch-size", "4")
+    assert result.exit_code == 0, result.output
+    assert (
+        "all promises hold" in result.stdout
+        and "against folded: codes" in result.stdout
+        and "10 images" in result.stdout
+    )
+    written = json.loads((bundle.directory / "parity.json").read_text())
+    assert written["ok"] is True and written["images"] == 10
+    assert (
+        before["qdq/model.onnx"] == (bundle.directory / "qdq/model.onnx").read_bytes()
+        and before["manifest.json"] == (bundle.directory / "manifest.json").read_bytes()
+    )
+    again = verify(bundle.directory, "--json")  # the sums of what verify wrote are new as well
+    assert again.exit_code == 0 and json.loads(again.stdout)["images"] == 24
+    assert json.loads(again.stdout) == json.loads((bundle.directory / "parity.json").read_text())
+
+
+def with_new_sums(bundle: lsq_export.Bundle) -> None:
+    (bundle.directory / "SHA256SUMS").unlink()
+    write_sums(bundle.directory)
+
+
+@pytest.mark.parametrize("sums", ["old sums", "new sums"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_model_fails(name: str, sums: str, exported: Exported, tmp_path: Path) -> None:
+    """Exit code 1 and a line for each broken promise; the sums notice it as well, unless the damage was covered up."""
+    bundle = exported.copy(tmp_path)
+    resave(bundle.models[name], partial(scale, "weight_scale", 2))
+    if sums == "new sums":
+        with_new_sums(bundle)
+    result = verify(bundle.directory)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("FAILED: ")]
+    assert (
+        result.exit_code == 1
+        and lines
+        and all(f"{name}" in line for line in lines)
+        and "all promises hold" not in result.stdout
+    )
+    assert any("SHA256SUMS" in line for line in lines) is (sums == "old sums")
+    written = json.loads((bundle.directory / "parity.json").read_text())
+    assert written["ok"] is False and written["failures"] == [line.removeprefix("FAILED: ") for line in lines]
+    assert verify(bundle.directory).exit_code == 1  # verify does not bless what it found
+
+
+@pytest.mark.parametrize("file", [TRAINED, FOLDED])
+def test_a_foreign_reference_fails(file: Path, exported: Exported, other: Folded, tmp_path: Path) -> None:
+    from lsq_export.rewrite.emit import serialize
+
+    bundle = exported.copy(tmp_path)
+    onnx.save(serialize({TRAINED: other.trained, FOLDED: other.model}[file], 17, file.stem), bundle.directory / file)
+    result = verify(bundle.directory)
+    assert result.exit_code == 1 and f"FAILED: {file}: the file is not the one that was exported" in result.stderr
+    with_new_sums(bundle)
+    if file == FOLDED:
+        assert verify(bundle.directory).exit_code == 1
+    assert not lsq_export.verify(exported.model, bundle, exported.batches).ok
+
+
+@pytest.mark.parametrize("part", ["input_0.pb", "output_0.pb"])
+def test_wrong_golden_vectors_fail(part: str, exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    path = bundle.directory / "qoperator" / "test_data_set_0" / part
+    tensor = onnx.TensorProto.FromString(path.read_bytes())
+    array = onnx.numpy_helper.to_array(tensor).copy()
+    array.flat[0] += 1
+    path.write_bytes(onnx.numpy_helper.from_array(array, tensor.name).SerializeToString())
+    assert verify(bundle.directory).exit_code == 1
+    with_new_sums(bundle)
+    result = verify(bundle.directory)
+    assert (
+        result.exit_code == 1
+        and "FAILED: qoperator: the golden vectors" in result.stderr
+        and "qdq" not in result.stderr
+    )
+
+
+@pytest.mark.parametrize("damage", ["empty", "two bytes", "cut short", "half", "junk", "missing"])
+@pytest.mark.parametrize(
+    "file",
+    ["qdq/model.onnx", "qoperator/model.onnx", "reference/trained.onnx", "reference/folded.onnx", "manifest.json"],
+)
+def test_an_unreadable_file_is_one_line_and_2(file: str, damage: str, exported: Exported, tmp_path: Path) -> None:
+    path = exported.copy(tmp_path).directory / file
+    whole = path.read_bytes()
+    content = {
+        "empty": b"",
+        "two bytes": b"\x08\x07",
+        "cut short": whole[:-40],
+        "half": whole[: len(whole) // 2],
+        "junk": b"junk" * 100,
+    }
+    path.unlink() if damage == "missing" else path.write_bytes(content[damage])
+    result = verify(tmp_path / "bundle")
+    assert result.exit_code == 2 and result.stdout == "", result.output
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and Path(file).name in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["cut short", "junk", "missing", "one digest changed"])
+def test_damaged_sums_are_noticed(damage: str, exported: Exported, tmp_path: Path) -> None:
+    path = exported.copy(tmp_path).directory / "SHA256SUMS"
+    whole = path.read_text()
+    changed = whole.replace(whole[:8], "00000000", 1)
+    path.unlink() if damage == "missing" else path.write_text(
+        {"cut short": whole[:-40], "junk": "junk\n", "one digest changed": changed}[damage]
+    )
+    result = verify(tmp_path / "bundle")
+    assert result.exit_code == (1 if damage == "one digest changed" else 2) and "Traceback" not in result.stderr
+    assert ("FAILED: " if result.exit_code == 1 else "error: ") in result.stderr and result.stderr.splitlines()[
+        -1
+    ].count("SHA256SUMS") == 1
+
+
+@pytest.mark.parametrize("key", ["target", "input", "formats", "outputs"])
+def test_a_manifest_that_lacks_something_is_named(key: str, exported: Exported, tmp_path: Path) -> None:
+    path = exported.copy(tmp_path).directory / "manifest.json"
+    content = json.loads(path.read_text())
+    del content[key]
+    path.write_text(json.dumps(content))
+    result = verify(tmp_path / "bundle")
+    assert (
+        result.exit_code == 2
+        and result.stderr.count("\n") == 1
+        and f"{key} is missing in manifest.json" in result.stderr
+    )
+
+
+def test_data_of_another_shape_is_one_line_and_2(exported: Exported, tmp_path: Path) -> None:
+    x, y = np.zeros((8, 1, 9, 9), np.float32), np.arange(8) % 2
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    result = verify(exported.bundle.directory, "--data", f"npz:{tmp_path / 'd.npz'}")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "has images of shape [1, 9, 9], the model takes [1, 16, 16]" in result.stderr
+
+
+@pytest.mark.parametrize(("where", "says"), [("nowhere", "is not a directory"), ("", "no readable manifest.json")])
+def test_no_bundle_is_one_line_and_2(where: str, says: str, tmp_path: Path) -> None:
+    result = verify(tmp_path / where)
+    assert (
+        result.exit_code == 2
+        and result.stderr.count("\n") == 1
+        and says in result.stderr
+        and str(tmp_path) in result.stderr
+    )
+
+
+def test_unknown_data_is_named(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    assert "data 'mnist' is unknown" in verify(bundle.directory, "--data", "mnist").stderr
+    content = json.loads((bundle.directory / "manifest.json").read_text())
+    (bundle.directory / "manifest.json").write_text(json.dumps({**content, "source": None}))
+    result = verify(bundle.directory)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "--data digits" in result.stderr

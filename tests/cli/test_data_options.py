@@ -1,0 +1,32 @@
+"""lsq_export/cli/data_options.py: how many images of which data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lsq_export.cli.data_options import calibration_batches, first, load_data
+from support.exported import SHAPE, Exported
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(5, [5]), (24, [24]), (100, [24])])
+def test_calibration_batches_hold_at_least_so_many_images(images: int, sizes: list[int], exported: Exported) -> None:
+    data = load_data(exported.data, SHAPE, option="--data")
+    batches = [x for x, _ in calibration_batches(data, images)]
+    assert [len(x) for x in batches] == sizes
+    again = [x for x, _ in calibration_batches(data, images)]
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+def test_many_images_come_in_batches_of_64(tmp_path: object) -> None:
+    x, y = np.zeros((200, 1, 4, 4), np.float32), np.arange(200) % 2
+    np.savez(f"{tmp_path}/d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    data = load_data(f"npz:{tmp_path}/d.npz", (1, 4, 4), option="--data")
+    assert [len(x) for x, _ in calibration_batches(data, 130)] == [64, 64, 64]
+
+
+def test_the_first_images() -> None:
+    batches = [(torch.full((4, 1), float(i)), torch.arange(4)) for i in range(3)]
+    assert [len(x) for x, _ in first(6, batches)] == [4, 2]
+    assert [y.tolist() for _, y in first(6, batches)] == [[0, 1, 2, 3], [0, 1]]

@@ -1,0 +1,91 @@
+"""data.npz: what is read, and every way in which a file can be unusable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lsq_export.data.loading import load
+from support.unusable import assert_unusable
+
+
+def _arrays(**changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (20, 3, 6, 5), dtype=np.uint8), np.arange(20) % 4
+    arrays = {"x_train": x, "y_train": y, "x_test": x[:8], "y_test": y[:8], **changes}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def test_npz_scales_uint8(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **_arrays())
+    data = load(f"npz:{tmp_path / 'd.npz'}")
+    assert (data.num_classes, data.input_shape, len(data.train), len(data.test)) == (4, (3, 6, 5), 20, 8)
+    x, y = next(iter(data.batches("train", 20)))
+    # float32 has 24 bits, 255 needs 8 of them
+    assert (x * 255 - torch.from_numpy(_arrays()["x_train"])).abs().max() < 1e-4
+    assert y.tolist() == _arrays()["y_train"].tolist() and data.preprocessing["divide_by"] == 255
+
+
+def test_npz_takes_float_and_gray_and_splits(tmp_path: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(20, 6, 6))
+    np.savez_compressed(tmp_path / "d.npz", x=x, y=(np.arange(20) % 2).astype(np.uint8))
+    data = load(f"npz:{tmp_path / 'd.npz'}", channels=1, image_size=6)
+    assert (len(data.train), len(data.test), data.input_shape) == (16, 4, (1, 6, 6))
+    assert next(iter(data.batches("test")))[0].dtype == torch.float32
+
+
+X = np.zeros((20, 3, 6, 5), np.float32)
+
+
+BAD_NPZ: list[tuple[dict[str, Any], str]] = [
+    ({"x_train": None}, "holds x_test, y_test, y_train: it must hold"),
+    ({"y_train": np.arange(19) % 4}, "x_train holds 20 samples and y_train 19 labels"),
+    ({"x_test": X, "y_test": np.zeros(20, int)}, "x_train is uint8 and x_test is float32"),
+    ({"x_train": X.astype(int)}, "x_train is int64: use uint8"),
+    ({"x_train": X[0, 0]}, r"x_train has the shape \[6, 5\]"),
+    ({"x_train": X[:0].astype(np.uint8), "y_train": np.zeros(0, int)}, r"shape \[0, 3, 6, 5\]"),
+    ({"x_train": np.zeros((20, 6, 5, 3), np.uint8)}, "channels last: transpose"),
+    ({"x_test": np.zeros((8, 3, 6, 6), np.uint8)}, "make them equal"),
+    ({"y_train": np.arange(20) / 4}, "y_train is float64"),
+    ({"y_train": np.eye(20, dtype=int)}, "one integer class for each sample"),
+    ({"y_train": np.arange(20) - 1}, "label -1"),
+    ({"y_train": np.arange(20) + 100}, "label 119, more than it has samples"),
+    ({"y_train": np.zeros(20, int), "y_test": np.zeros(8, int)}, "one class only"),
+    ({"x_train": np.full_like(X, np.nan), "x_test": X[:8]}, r"x_train holds NaN or infinity \(first in sample 0\)"),
+    ({"x_train": np.full(X.shape, 1e300), "x_test": X[:8]}, "NaN or infinity"),
+    ({"x_train": np.array([{}] * 20, dtype=object)}, "pickled data"),
+]
+
+
+@pytest.mark.parametrize("changes,message", BAD_NPZ, ids=range(len(BAD_NPZ)))
+def test_bad_npz(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **_arrays(**changes))
+    assert_unusable(f"npz:{tmp_path / 'd.npz'}", message)
+
+
+def test_npz_is_used_as_it_is(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **_arrays())
+    assert_unusable(f"npz:{tmp_path / 'd.npz'}", "channels 3 where 1 is asked for", channels=1)
+    assert_unusable(f"npz:{tmp_path / 'd.npz'}", "width 5 where 6 is asked for", image_size=6)
+
+
+def test_files_that_are_no_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **_arrays())
+    whole = (tmp_path / "d.npz").read_bytes()
+    np.save(tmp_path / "single.npy", X)
+    cases = {
+        "cut": whole[: len(whole) // 2],
+        "empty": b"",
+        "text": b"hello",
+        "single": (tmp_path / "single.npy").read_bytes(),
+    }
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3] ^= 0xFF
+    cases["flipped"] = bytes(flipped)
+    for name, content in cases.items():
+        (tmp_path / f"{name}.npz").write_bytes(content)
+        assert_unusable(f"npz:{tmp_path / name}.npz", f"{name}.npz (is|holds|cannot be read)")

@@ -1,0 +1,44 @@
+"""The table of operators agrees with what else knows of them: the integer reference, the passes, the lowering."""
+
+from __future__ import annotations
+
+import pytest
+
+from lsq_export.graph.operators import OPERATORS, Kind, Operator, named
+from lsq_export.integer.node import OPERATORS as INTEGER
+from lsq_export.rewrite.folding.tie_values import VALUES
+from lsq_export.rewrite.folding.ties import SUMS
+from lsq_export.rewrite.normalizing.decompose import RULES
+from lsq_export.rewrite.normalizing.normalize import KNOWN
+
+
+@pytest.mark.parametrize("row", OPERATORS.values(), ids=lambda row: row.name)
+def test_a_row_says_what_becomes_of_the_operator_on_codes(row: Operator) -> None:
+    if row.kind in (Kind.LAYER, Kind.ARITHMETIC):
+        assert row.integer is not None or row.note
+    else:
+        assert row.integer is None
+    assert row.note or row.kind is not Kind.REWRITTEN
+
+
+@pytest.mark.parametrize("row", OPERATORS.values(), ids=lambda row: row.name)
+def test_the_integer_reference_knows_all_that_lowering_writes(row: Operator) -> None:
+    if row.integer is not None:
+        domain = f"{row.integer.domain}." if row.integer.domain else ""
+        assert domain + row.integer.op_type in INTEGER
+    elif row.kind in (Kind.MOVES, Kind.ISLAND):
+        assert row.name in INTEGER
+
+
+def test_rules_and_tie_values_are_of_the_table() -> None:
+    assert all(OPERATORS[name].note or OPERATORS[name].kind is Kind.MOVES for name in RULES)
+    assert set(SUMS) | set(VALUES) <= set(named(Kind.ARITHMETIC))
+    assert not set(KNOWN) & set(named(Kind.REWRITTEN, Kind.GRID))
+
+
+def test_an_increasing_operator_is_pointwise() -> None:
+    assert all(row.pointwise for row in OPERATORS.values() if row.increasing)
+
+
+def test_kinds_share_out_the_table() -> None:
+    assert sorted(name for kind in Kind for name in named(kind)) == sorted(OPERATORS)

@@ -1,0 +1,103 @@
+"""The documentation says what is so: the tutorial runs, commands and options exist, cited equations are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from lsq_export.cli.group import COMMANDS, cli
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r'```(\w*)(?: title="([^"]+)")?\n(.*?)```', re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+COMMAND = re.compile(r"^(?:\S.* -m lsq_export|lsq-export) ([a-z-]+)(.*)$", re.MULTILINE)
+EQUATION = re.compile(r"\bE([1-9][0-9]?)\b")
+SMALLER = (("epochs=20", "epochs=2"), ("epochs=10", "epochs=1"))
+FEW_EPOCHS = ("--epochs", "1", "--float-epochs", "1")
+
+
+def options_of(command: str) -> set[str]:
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_their_options_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    code = "\n".join([*(block for _, _, block in FENCE.findall(text)), *INLINE.findall(FENCE.sub("", text))])
+    for command, rest in COMMAND.findall(code):
+        assert command in COMMANDS, command
+        wanted = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest.split("#")[0]))
+        assert wanted <= options_of(command), f"lsq-export {command}{rest}"
+
+
+def test_every_cited_equation_is_derived() -> None:
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    derived = set(re.findall(r"^## E(\d+): .* \{#e\d+\}$", design, re.MULTILINE))
+    assert derived == {str(number) for number in range(1, 11)}
+    for number in derived:
+        assert design.count(f"(E{number})\n") == 1, f"E{number} stands once, with its number"
+    for folder in ("calib", "lsq_export", "models", "tests"):
+        for source in (ROOT / folder).rglob("*.py"):
+            assert set(EQUATION.findall(source.read_text(encoding="utf-8"))) <= derived, source
+
+
+def test_anchors_of_the_design_are_those_of_its_numbers() -> None:
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    for number, anchor in re.findall(r"^## E(\d+): .* \{#e(\d+)\}$", design, re.MULTILINE):
+        assert number == anchor
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    """Of the README, which mkdocs does not check."""
+    readme = PAGES[0].read_text(encoding="utf-8")
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", readme) if not link.startswith("https:")]
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def run(*command: str, cwd: Path) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{cwd}{os.pathsep}{ROOT}"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_tutorial_runs(tmp_path: Path) -> None:
+    """As it stands, for fewer epochs."""
+    files: dict[str, str] = {}
+    commands: list[str] = []
+    file = ""
+    for language, title, code in FENCE.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")):
+        if language == "python":
+            file = title or file
+            files[file] = files.get(file, "") + code
+        elif language == "sh":
+            commands += code.strip().splitlines()
+    assert set(files) == {"net.py", "make_data.py", "export_net.py"}
+    for was, smaller in SMALLER:
+        assert was in files["export_net.py"]
+        files["export_net.py"] = files["export_net.py"].replace(was, smaller)
+    for name, code in files.items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    run(sys.executable, "make_data.py", cwd=tmp_path)
+    assert "all promises hold" in run(sys.executable, "export_net.py", cwd=tmp_path)
+    assert len(commands) == 6
+    for line in commands:
+        program, *arguments = line.split()
+        assert program == "lsq-export"
+        few = FEW_EPOCHS if arguments[0] == "train" and "--epochs" not in arguments else ()
+        shown = run(sys.executable, "-m", "lsq_export", *arguments, *few, cwd=tmp_path)
+        assert arguments[0] not in ("export", "verify") or "all promises hold" in shown

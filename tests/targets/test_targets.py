@@ -1,0 +1,32 @@
+"""lsq_export/targets: what each target reads, and names that are not known."""
+
+from __future__ import annotations
+
+import pytest
+
+from calib.errors import QuantizationError
+from lsq_export import targets
+from lsq_export.rewrite.emit import FORMATS
+from lsq_export.verification.fold_costs import FOLDS
+from lsq_export.verification.runtime import LEVELS
+
+
+def test_targets_have_names() -> None:
+    assert targets.names() == ["ort-cpu", "native-low-bit"]
+    assert [targets.get(name) for name in targets.names()] == targets.everything()
+
+
+def test_an_unknown_target_is_named() -> None:
+    with pytest.raises(QuantizationError, match="target 'gpu' is unknown: use ort-cpu, native-low-bit"):
+        targets.get("gpu")
+
+
+@pytest.mark.parametrize("target", targets.everything(), ids=lambda target: target.name)
+def test_a_target_speaks_the_words_of_the_other_rooms(target: targets.Target) -> None:
+    assert target.formats and set(target.formats) <= set(FORMATS)
+    assert target.folds and set(target.folds) <= set(FOLDS)
+    assert target.optimization in LEVELS and "\n" not in target.description
+
+
+def test_narrow_types_make_a_target_narrow() -> None:
+    assert not targets.ORT_CPU.narrow and targets.NATIVE_LOW_BIT.narrow
