@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
 from lsq_export.bench import BenchResult, RunOptions, collect, compare, timing
 from lsq_export.bench.float_model import float_model_of
-from lsq_export.cli import cli
 from support.commands import invoke
 from support.exported import Exported
 
@@ -134,7 +132,7 @@ def test_a_directory_without_references_has_no_float_model(bundle: Path, tmp_pat
 def test_a_damaged_reference_is_named(exported: Exported, tmp_path: Path) -> None:
     directory = exported.copy(tmp_path).directory
     (directory / "reference" / "trained.onnx").write_bytes(b"junk")
-    result = CliRunner().invoke(cli, ["bench", str(directory)])
+    result = invoke("bench", str(directory))
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
     assert "trained.onnx is not a readable ONNX file" in result.stderr
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from lsq_export.bench import initialization, turns
 from lsq_export.bench.initialization import InitSettings, measure_initialization
-from lsq_export.cli import cli
+from support.commands import invoke
 
 
 def test_rows_and_shares() -> None:
@@ -52,10 +51,10 @@ def test_a_slow_initialization_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_command(tmp_path: Path) -> None:
     options = ["--model=tiny", "--batch=4", "--rounds=1", "--steps=1", "--threads=1", "--granularity=channel"]
-    result = CliRunner().invoke(cli, ["init-speed", *options, "--json", str(tmp_path / "init.json")])
+    result = invoke("init-speed", *options, "--json", str(tmp_path / "init.json"))
     assert result.exit_code == 0, result.output
     assert "tiny W4A4 per channel, batch 4, 32×32" in result.stdout
     written = json.loads((tmp_path / "init.json").read_text())
     assert written["images"] == 50_000 and [row["weights"] for row in written["rows"]] == ["lsq+", "mse"]
-    refused = CliRunner().invoke(cli, ["init-speed", *options, "--json", str(tmp_path / "no" / "init.json")])
+    refused = invoke("init-speed", *options, "--json", str(tmp_path / "no" / "init.json"))
     assert refused.exit_code == 2 and "cannot be written" in refused.stderr

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 from lsq_export import models
 from lsq_export.bench import qat_step
 from lsq_export.bench.qat_step import CPU, FLOAT, StepSettings, measure_qat_step, peak_bytes
-from lsq_export.cli import cli
+from support.commands import invoke
 
 # torch's profiler warns of whatever was allocated before it started.
 pytestmark = pytest.mark.filterwarnings("ignore:.*profil.*")
@@ -60,7 +59,7 @@ def test_the_peak_sees_a_tensor_that_is_gone_before_the_end(monkeypatch: pytest.
 
 def test_command(tmp_path: Path) -> None:
     options = ["--model=tiny", "--batch=4", "--size=32", "--blocks=1", "--steps=1", "--threads=1", "--no-fused"]
-    result = CliRunner().invoke(cli, ["qat-speed", *options, "--json", str(tmp_path / "speed.json")])
+    result = invoke("qat-speed", *options, "--json", str(tmp_path / "speed.json"))
     assert result.exit_code == 0, result.output
     assert "tiny W4A4, batch 4, 32×32, float32, cpu" in result.stdout and "qat, saving memory" in result.stdout
     (written,) = json.loads((tmp_path / "speed.json").read_text())
@@ -69,6 +68,6 @@ def test_command(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_cuda_is_refused_in_one_line() -> None:
-    result = CliRunner().invoke(cli, ["qat-speed", "--device", "cuda"])
+    result = invoke("qat-speed", "--device", "cuda")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: there is no CUDA GPU") and result.stderr.count("\n") == 1

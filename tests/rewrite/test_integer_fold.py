@@ -167,7 +167,7 @@ def test_a_packed_file_is_not_much_larger_than_its_numbers() -> None:
     for bits in (2, 4):
         model = lsq_export.prepare(net, lsq_export.QATConfig(weight_bits=bits, activation_bits=bits))
         x = torch.randn(4, 3, 8, 8)
-        calib.initialize(model, [x])
+        calib.initialize(model, [x], "minmax")
         proto = emit_all(fold(capture(model, x), [x], "integer"), ("qdq",), get("native-low-bit"))["qdq"]
         weights = sum(
             layer.weight.numel() * (8 if layer in (net[0], net[-1]) else bits) / 8

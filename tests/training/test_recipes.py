@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from safetensors.torch import load_file
 from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export import models
-from lsq_export.cli import cli
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.qat import kernels, memory
 from lsq_export.qat.prepare_model import quantizers
@@ -294,7 +293,7 @@ def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: p
         raise QuantizationError("fused kernels need a C++ compiler")
 
     monkeypatch.setattr(kernels, "fused_kernels", missing)
-    result = CliRunner().invoke(cli, [*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused"])
+    result = invoke(*TRAIN, "--out", str(tmp_path / "a.safetensors"), "--fused")
     assert (
         result.exit_code == 2
         and result.output == "error: fused kernels need a C++ compiler\n"

@@ -4,6 +4,7 @@ session.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def network(offset: str) -> Any:
     )
 
 
+@cache
 def folded(offset: str) -> tuple[Any, Folded]:
     model = network(offset)
     return model, fold(quick_capture(model), [inputs(16, 1)])
