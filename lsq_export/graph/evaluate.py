@@ -60,7 +60,7 @@ def evaluate(
 def has_meaning(graph: ir.Graph) -> bool:
     """Every operator can be evaluated.
 
-    Before normalization some cannot: operators outside of the table, shapes that are computed, sizes in place of scales.
+    Before normalization some cannot: operators outside of the table, computed shapes, sizes in place of scales.
     """
     return all(is_marker(node) or _has_meaning(node) for node in graph)
 

@@ -32,10 +32,9 @@ def resize(node: ir.Node, inputs: list[Any]) -> Tensor:
 def pad(node: ir.Node, inputs: list[Any]) -> Tensor:
     x, pads, mode = inputs[0], inputs[1].tolist(), attribute(node, "mode", "constant")
     axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else range(x.dim())
-    given = dict(
-        zip((axis % x.dim() for axis in axes), zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True))
-    )
-    sides = [given.get(axis, (0, 0)) for axis in range(x.dim())]
+    sides = [(0, 0)] * x.dim()
+    for axis, first, last in zip(axes, pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True):
+        sides[axis] = (first, last)
     if mode == "constant":
         value = float(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else 0.0
         return F.pad(x, [count for pair in reversed(sides) for count in pair], value=value)
