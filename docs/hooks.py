@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 DIRECTIVE = re.compile(r"^<!-- generate: (\w+) -->$", re.MULTILINE)
 RESULTS = ROOT / "models" / "RESULTS.md"
 PASSES = ROOT / "lsq_export" / "rewrite"
+EXAMPLES = ROOT / "examples"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -130,12 +131,14 @@ GENERATORS: dict[str, Callable[[], str]] = {
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """mkdocs: put the generated parts into a page. An unknown name is an error."""
-    return DIRECTIVE.sub(lambda match: GENERATORS[match[1]](), markdown)
+    """mkdocs: put the generated parts into a page. An unknown name is an error. Examples lie beside the pages there."""
+    return DIRECTIVE.sub(lambda match: GENERATORS[match[1]](), markdown).replace("](../examples/", "](examples/")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """mkdocs: the plots of models/RESULTS.md lie outside of docs/; its links expect them in results/."""
+    """mkdocs: the plots of models/RESULTS.md (its links expect them in results/) and examples lie outside of docs/."""
+    for example in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
+        files.append(File.generated(config, f"examples/{example.name}", abs_src_path=str(example)))
     for plot in sorted((ROOT / "models" / "results").glob("*.svg")):
         files.append(File.generated(config, f"results/{plot.name}", abs_src_path=str(plot)))
     return files

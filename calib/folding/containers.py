@@ -25,8 +25,8 @@ INTEGRAL = 2e-5  # steps; float32 holds multiples of a scale up to 255 to 255·2
 def container_steps(levels: int) -> int:
     """The k of spreading (E5) for offsets that training keeps on multiples of s/k.
 
-    With it, β' = β for β/s from -p to 1, with padding too: 255 codes hold k·p and one step more, so that real zero may
-    lie up to a step below the codes. k is 1 at 8 bits, where β is a multiple of s.
+    With it, β' = β for β/s from -p to o/k, with padding too. Below 8 bits o/k is at least 1: 255 codes hold k·p and one
+    step more, so that real zero may lie up to a step below the codes. At 8 bits k is 1 and o is 0.
     """
     return max(1, CONTAINER_MAX // levels)
 

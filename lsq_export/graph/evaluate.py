@@ -58,8 +58,18 @@ def evaluate(
 
 
 def has_meaning(graph: ir.Graph) -> bool:
-    """Every operator can be evaluated."""
-    return all(is_marker(node) or _known(node) is not None for node in graph)
+    """Every operator can be evaluated.
+
+    Before normalization some cannot: operators outside of the table, computed shapes, sizes in place of scales.
+    """
+    return all(is_marker(node) or _has_meaning(node) for node in graph)
+
+
+def _has_meaning(node: ir.Node) -> bool:
+    row = _known(node)
+    if row is None or (row.constants and any(v is not None and array_of(v) is None for v in node.inputs[1:])):
+        return False
+    return node.op_type != "Resize" or (len(node.inputs) == 3 and node.inputs[2] is not None)
 
 
 def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tensor:
@@ -73,7 +83,7 @@ def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tens
 
 def portions_of(images: Tensor) -> tuple[Tensor, ...]:
     """images [N, …] in parts of at most PORTION numbers, or of one image."""
-    return images.split(max(1, PORTION // max(1, images[0].numel())))
+    return torch.split(images, max(1, PORTION // max(1, images[0].numel())))
 
 
 def _last_uses(graph: ir.Graph) -> dict[int, list[ir.Value]]:

@@ -56,10 +56,10 @@ def quantize_linear(node: ir.Node, inputs: list[Any]) -> Tensor:
     low, high = CODE_LIMITS[stored.dtype.name]
     division = torch.float32 if given.is_graph_input() else x.dtype
     v = position(x.to(division), along_axis(node, scale.to(division), x.dim()), None).to(x.dtype)
-    return codes_(v, low, high, along_axis(node, zero_point, x.dim()))
+    return torch.as_tensor(codes_(v, low, high, along_axis(node, zero_point, x.dim())))
 
 
 def dequantize_linear(node: ir.Node, inputs: list[Any]) -> Tensor:
     c, scale = inputs[:2]
     zero_point = along_axis(node, inputs[2], c.dim()) if len(inputs) > 2 and inputs[2] is not None else 0
-    return values_(c, along_axis(node, scale, c.dim()), zero_point)
+    return torch.as_tensor(values_(c, along_axis(node, scale, c.dim()), zero_point))

@@ -26,18 +26,22 @@ def resize(node: ir.Node, inputs: list[Any]) -> Tensor:
     for axis, scale in enumerate(scales):
         if scale != 1:
             x = x.index_select(axis, _nearest_indices(x.shape[axis], scale))
-    return x
+    return torch.as_tensor(x)
 
 
 def pad(node: ir.Node, inputs: list[Any]) -> Tensor:
     x, pads, mode = inputs[0], inputs[1].tolist(), attribute(node, "mode", "constant")
-    sides = list(zip(pads[: x.dim()], pads[x.dim() :], strict=True))
+    axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else range(x.dim())
+    sides = [(0, 0)] * x.dim()
+    for axis, first, last in zip(axes, pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True):
+        sides[axis] = (first, last)
     if mode == "constant":
-        return F.pad(x, [count for pair in reversed(sides) for count in pair], value=float(inputs[2]))
+        value = float(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else 0.0
+        return F.pad(x, [count for pair in reversed(sides) for count in pair], value=value)
     for axis, pair in enumerate(sides):
         if any(pair):
             x = x.index_select(axis, torch.from_numpy(np.pad(np.arange(x.shape[axis]), pair, mode)))
-    return x
+    return torch.as_tensor(x)
 
 
 def slice_(node: ir.Node, inputs: list[Any]) -> Tensor:
@@ -51,17 +55,17 @@ def slice_(node: ir.Node, inputs: list[Any]) -> Tensor:
         low, high = (0, size) if step > 0 else (-1, size - 1)
         places = range(min(max(first, max(low, 0)), high), min(max(last, low), size), step)
         x = x.index_select(axis % x.dim(), torch.tensor(list(places), dtype=torch.int64))
-    return x
+    return torch.as_tensor(x)
 
 
 def gather(node: ir.Node, inputs: list[Any]) -> Tensor:
     x, index, axis = inputs[0], inputs[1], attribute(node, "axis", 0) % inputs[0].dim()
     flat = index.reshape(-1) % x.shape[axis]
-    return x.index_select(axis, flat).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return torch.as_tensor(x.index_select(axis, flat).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
 
 def squeeze(node: ir.Node, inputs: list[Any]) -> Tensor:
-    return inputs[0].squeeze(tuple(inputs[1].tolist()))
+    return torch.as_tensor(inputs[0].squeeze(tuple(inputs[1].tolist())))
 
 
 def unsqueeze(node: ir.Node, inputs: list[Any]) -> Tensor:
@@ -69,7 +73,7 @@ def unsqueeze(node: ir.Node, inputs: list[Any]) -> Tensor:
     rank = x.dim() + axes.numel()
     for axis in sorted(int(a) % rank for a in axes.reshape(-1)):
         x = x.unsqueeze(axis)
-    return x
+    return torch.as_tensor(x)
 
 
 def depth_to_space(node: ir.Node, inputs: list[Any]) -> Tensor:
@@ -78,17 +82,14 @@ def depth_to_space(node: ir.Node, inputs: list[Any]) -> Tensor:
         return F.pixel_shuffle(x, block)
     n, c, h, w = x.shape
     parts = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
-    return parts.reshape(n, c // block**2, h * block, w * block)
+    return torch.as_tensor(parts.reshape(n, c // block**2, h * block, w * block))
 
 
 def space_to_depth(node: ir.Node, inputs: list[Any]) -> Tensor:
     x, block = inputs[0], attribute(node, "blocksize")
     n, c, h, w = x.shape
-    return (
-        x.reshape(n, c, h // block, block, w // block, block)
-        .permute(0, 3, 5, 1, 2, 4)
-        .reshape(n, c * block**2, h // block, w // block)
-    )
+    parts = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+    return torch.as_tensor(parts.reshape(n, c * block**2, h // block, w // block))
 
 
 def reshape(node: ir.Node, inputs: list[Any]) -> Tensor:

@@ -107,12 +107,12 @@ def _gelu(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
 
 
 def _hard_sigmoid(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
-    return (attribute(node, "alpha", 0.2) * inputs[0] + attribute(node, "beta", 0.5)).clamp(0, 1)
+    return torch.as_tensor((attribute(node, "alpha", 0.2) * inputs[0] + attribute(node, "beta", 0.5)).clamp(0, 1))
 
 
 def _mean(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     axes = tuple(inputs[1].tolist()) if len(inputs) > 1 and inputs[1] is not None else None
-    return inputs[0].mean(axes, keepdim=bool(attribute(node, "keepdims", 1)))
+    return torch.as_tensor(inputs[0].mean(axes, keepdim=bool(attribute(node, "keepdims", 1))))
 
 
 def _softplus(node: ir.Node, inputs: list[Any]) -> torch.Tensor:

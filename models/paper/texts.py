@@ -31,7 +31,7 @@ CLAIMS = _wrapped("""
 TABLE_1 = _wrapped("""
     Mean ± standard deviation over seeds [number of runs], and the mean difference to the float model in points. Weights
     are symmetric, one scale a tensor; the first and the last layer have 8 bits. Configuration 1 is LSQ, with LSQ's
-    initialization; 2 to 4 start from LSQ+'s. In configuration 1 *every* layer has unsigned codes, also those behind a
+    initialization; 2 to 4 start from LSQ+'s. In configuration 1 *every* layer has unsigned codes, also those after a
     linear bottleneck, whose inputs are negative about half the time; what the paper's LSQ does there is not known here.
     1s is LSQ with signed codes in these layers (those whose calibration inputs go below -0.2785, the least value of
     Swish): the stronger baseline. ResNet-18 has no such layer.
@@ -73,8 +73,8 @@ committed record"""
 TRAINING = _wrapped("""
     Accuracy is that after the last epoch, not of the best one. Each network has one float model, from which all its
     runs start, and one low-bit training for all configurations and initializations, which also has the safeguards of
-    `FINETUNE` in `lsq_export/train.py`. On images below 64 pixels EfficientNet-B0 and MixNet-S have half their
-    width and a stem of stride 1; ResNet-18 is as published.
+    `FINETUNE` in `lsq_export/training/recipe.py`. On images below 64 pixels EfficientNet-B0 and MixNet-S have half
+    their width and a stem of stride 1; ResNet-18 is as published.
 """)
 
 TRIALS = _wrapped(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -15,6 +17,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import lsq_export
+from lsq_export.bundle.sums import write_sums
 from support.exported import Exported
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -101,7 +105,7 @@ def test_deployment_accepts_a_bundle(exported: Exported, name: str, tmp_path: Pa
     done = deploy(exported.bundle.directory, name, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "checksums: as exported" in done.stdout
-    assert "golden vectors: 0 of " in done.stdout
+    assert "golden vectors: good, 0 of " in done.stdout
     assert "latency: " in done.stdout
 
 
@@ -114,15 +118,81 @@ def test_deployment_names_a_changed_file(exported: Exported, tmp_path: Path) -> 
     assert "missing or changed: parity.json" in done.stdout
 
 
-def test_deployment_notices_other_results(exported: Exported, tmp_path: Path) -> None:
+def other_golden(
+    exported: Exported, tmp_path: Path, name: str, change: Callable[[np.ndarray], None]
+) -> lsq_export.Bundle:
+    """A copy of the bundle with other golden outputs, whose checksums are right."""
     bundle = exported.copy(tmp_path)
-    file = bundle.directory / "qoperator" / "test_data_set_0" / "output_0.pb"
+    file = bundle.directory / name / "test_data_set_0" / "output_0.pb"
     golden = numpy_helper.to_array(onnx.load_tensor(file)).copy()
-    golden.flat[0] = np.nextafter(golden.flat[0], np.inf)
+    change(golden)
     file.write_bytes(numpy_helper.from_array(golden, "output").SerializeToString())
-    done = deploy(bundle.directory, cwd=tmp_path)
+    write_sums(bundle.directory)
+    return bundle
+
+
+def next_float(golden: np.ndarray) -> None:
+    """One element, by its last bit."""
+    golden.flat[0] = np.nextafter(golden.flat[0], np.inf)
+
+
+def a_code_further(golden: np.ndarray) -> None:
+    """One element, by a hundredth of the largest: more than rounding, and the same classes."""
+    golden[0, golden[0].argmax()] += 0.01 * np.abs(golden).max()
+
+
+def other_class(golden: np.ndarray) -> None:
+    """The outputs of one image in another order."""
+    golden[0] = np.roll(golden[0], 1)
+
+
+@pytest.mark.parametrize("change", [next_float, a_code_further, other_class])
+def test_deployment_holds_integer_files_to_the_bit(
+    exported: Exported, tmp_path: Path, change: Callable[[np.ndarray], None]
+) -> None:
+    done = deploy(other_golden(exported, tmp_path, "qoperator", change).directory, cwd=tmp_path)
     assert done.returncode == 1
-    assert "golden vectors: 1 of " in done.stdout
+    assert "checksums: as exported" in done.stdout and "golden vectors: WRONG, " in done.stdout
+
+
+ROUNDED = [
+    (next_float, 0, "by no more than float rounding"),
+    (a_code_further, 0, "the same classes, SQNR "),
+    (other_class, 1, "other classes, SQNR "),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "why"), ROUNDED)
+def test_deployment_lets_qdq_files_round(
+    exported: Exported, tmp_path: Path, change: Callable[[np.ndarray], None], code: int, why: str
+) -> None:
+    done = deploy(other_golden(exported, tmp_path, "qdq", change).directory, "qdq", cwd=tmp_path)
+    assert (done.returncode, why in done.stdout) == (code, True), done.stdout
+
+
+@pytest.mark.parametrize(("change", "code", "why"), ROUNDED)
+def test_deployment_lets_float_islands_round(
+    exported: Exported, tmp_path: Path, change: Callable[[np.ndarray], None], code: int, why: str
+) -> None:
+    bundle = other_golden(exported, tmp_path, "qoperator", change)
+    file = bundle.directory / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    assert manifest["islands"] == []
+    manifest["islands"] = [{"name": "gelu", "operator": "Gelu", "codes": ["b.input.codes"]}]
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    write_sums(bundle.directory)
+    done = deploy(bundle.directory, cwd=tmp_path)
+    assert (done.returncode, why in done.stdout) == (code, True), done.stdout
+    assert "float islands: gelu" in done.stdout
+
+
+def test_golden_vectors_are_good_if_the_network_itself_is_as_sensitive() -> None:
+    judge = runpy.run_path(str(DEPLOY))["judge"]
+    expected = np.array([[1.0, 0.0]], np.float32)
+    found = np.array([[1.2, 0.0]], np.float32)  # 14 dB
+    assert not judge([found], [expected], same_bits=False)[0]
+    assert judge([found], [expected], same_bits=False, close_db=10.0)[0]
+    assert not judge([np.full_like(found, np.nan)], [expected], same_bits=False)[0]
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 1, 300), (1, 128, 2, 2)])

@@ -58,13 +58,20 @@ def test_anchors_of_the_design_are_those_of_its_numbers() -> None:
         assert number == anchor
 
 
-def test_links_to_files_lead_somewhere() -> None:
-    """Of the README, which mkdocs does not check."""
-    readme = PAGES[0].read_text(encoding="utf-8")
-    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", readme) if not link.startswith("https:")]
-    assert links
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    """In a checkout; `make docs` checks the website."""
+    links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    assert links or page != PAGES[0]
     for link in links:
-        assert (ROOT / link).is_file(), link
+        assert link.startswith("https:") or (page.parent / link).is_file(), link
+
+
+def test_anchors_of_the_readme_are_headings() -> None:
+    """On a page that is read in the repository an anchor is the heading itself, in small letters."""
+    for file, anchor in re.findall(r"\]\(([^)\s#]+)#([^)\s]+)\)", PAGES[0].read_text(encoding="utf-8")):
+        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in [heading.lower().replace(" ", "-") for heading in headings], anchor
 
 
 def run(*command: str, cwd: Path) -> str:

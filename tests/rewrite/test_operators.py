@@ -226,7 +226,7 @@ def test_padding_adds_the_code_of_its_value():
 
 def test_a_pad_outside_of_a_clamp_in_front_is_refused():
     with pytest.raises(
-        QuantizationError, match=r"Pad: a Pad with -1\.\d+ behind a clamp to 0 … inf has no exact form; pad first"
+        QuantizationError, match=r"Pad: a Pad with -1\.\d+ after a clamp to 0 … inf has no exact form; pad first"
     ):
         folded(lambda x: F.pad(F.relu(x), (1, 1, 1, 1), value=-1.0))
 

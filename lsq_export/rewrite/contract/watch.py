@@ -87,10 +87,11 @@ class Watch:
             return  # what cannot be evaluated yet is held against the same state after the next pass, or refused there
         if self._unseen is not None:
             was, placed = self._unseen
-            self._seen, self._unseen = self._run(was.graph, placed, None), None
+            self._seen, self._unseen = (self._run(was.graph, placed, None) if has_meaning(was.graph) else None), None
         before = self._seen
-        assert before is not None
         self._seen = self._run(model.graph, placed_grids(model.graph, state), before)
+        if before is None:
+            return
         for output, now, was_then in zip(model.graph.outputs, self._seen.outputs, before.outputs, strict=True):
             if now.shape != was_then.shape:
                 raise QuantizationError(f"{output.name} has the shape {list(now.shape)}, not {list(was_then.shape)},")

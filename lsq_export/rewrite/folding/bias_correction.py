@@ -102,7 +102,7 @@ def _relations(
 def _offsets(marker: ir.Node) -> np.ndarray:
     """β of code 0, float64 [1] or [C]."""
     if is_merged(marker):
-        return offsets_of(marker) + attribute(marker, "qmin") * scale_of(marker)
+        return np.asarray(offsets_of(marker) + attribute(marker, "qmin") * scale_of(marker))
     return np.array([grid_of(marker).unsigned().offset])
 
 

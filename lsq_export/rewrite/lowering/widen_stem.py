@@ -36,7 +36,7 @@ def widen_stem(graph: ir.Graph) -> None:
 def _fits(node: ir.Node) -> bool:
     """Three channels, one group, a kernel of more than one tap."""
     w = constant_of(node.inputs[3], str(node.name))
-    return w.shape[1] == COLORS and attribute(node, "group", 1) == 1 and w[0, 0].size > 1
+    return bool(w.shape[1] == COLORS and attribute(node, "group", 1) == 1 and w[0, 0].size > 1)
 
 
 def _widen(graph: ir.Graph, node: ir.Node) -> None:

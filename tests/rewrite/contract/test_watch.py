@@ -41,11 +41,11 @@ def bias_of_one_channel(model: ir.Model) -> None:
     set_bias(conv, model.graph, bias)
 
 
-def weights_of_one_channel(model: ir.Model) -> None:
+def other_signs(model: ir.Model) -> None:
     """The last layer but one: its codes go to a grid."""
     conv = find(model, "Conv")[1]
-    codes, scale = weight_codes(conv)
-    codes[-1] = -codes[-1]
+    codes = -weight_codes(conv)[0]
+    scale = weight_codes(conv)[1]
     set_weight(conv, model.graph, codes.astype(np.int8), scale, np.zeros(len(scale), np.int8))
 
 
@@ -83,7 +83,7 @@ PLAIN = Case(
 @pytest.mark.parametrize(
     ("name", "damage", "case"),
     [
-        ("freeze_weights", weights_of_one_channel, PLAIN),
+        ("freeze_weights", other_signs, PLAIN),
         ("merge_parallel", other_channels, case_of()),
         ("merge_parallel", twice_the_step, case_of()),
         ("fold_batch_norms", bias_of_one_channel, PLAIN),
@@ -93,7 +93,7 @@ PLAIN = Case(
         ("place_offsets", bias_of_one_channel, PLAIN),
         ("clear_ties", bias_of_one_channel, PLAIN),
         ("drop_clips", bias_of_one_channel, PLAIN),
-        ("place_integers", weights_of_one_channel, PLAIN),
+        ("place_integers", other_signs, PLAIN),
     ],
 )
 def test_a_pass_that_changes_the_network_ends_the_fold(
