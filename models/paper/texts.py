@@ -73,8 +73,8 @@ committed record"""
 TRAINING = _wrapped("""
     Accuracy is that after the last epoch, not of the best one. Each network has one float model, from which all its
     runs start, and one low-bit training for all configurations and initializations, which also has the safeguards of
-    `FINETUNE` in `lsq_export/training/recipe.py`. On images below 64 pixels EfficientNet-B0 and MixNet-S have half their
-    width and a stem of stride 1; ResNet-18 is as published.
+    `FINETUNE` in `lsq_export/training/recipe.py`. On images below 64 pixels EfficientNet-B0 and MixNet-S have half
+    their width and a stem of stride 1; ResNet-18 is as published.
 """)
 
 TRIALS = _wrapped(
