@@ -5,6 +5,7 @@ The bundle is shared: take `exported.copy(tmp_path)` before you change a file.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,17 @@ import lsq_export
 from lsq_export.graph.capture import capture
 from lsq_export.rewrite.fold import Folded, fold
 from support.exported import SHAPE, Exported, content, images, prepared, save
+from support.exporter import operator_tables_made_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_exports() -> Iterator[None]:
+    """Exports in the test's own process take half the time; processes that a test starts have torch as it is."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(10_000, 20, 50)  # a capture makes many objects; looking for garbage took a tenth of its time
+    with operator_tables_made_once():
+        yield
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ def test_python_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     code = block("python")
     for was, smaller in (
         ('"resnet18"', '"tiny"'),
+        ('load("digits")', 'load("digits", image_size=16)'),
+        ("(1, 3, 32, 32)", "(1, 3, 16, 16)"),
         ("pretrain(net, digits)", "pretrain(net, digits, epochs=2)"),
         ("finetune(model, digits)", "finetune(model, digits, epochs=1)"),
     ):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +56,16 @@ class Exported:
 
 
 def prepared(seed: int, bits: int = 4) -> nn.Module:
-    """`tiny` with grids.
+    """`tiny` with grids, a network of one's own.
 
     Its batch norms are as after training (γ of both signs). Every learned offset lies between two multiples of its
     scale, and is the smaller the more levels there are, so that real zero stays on every grid.
     """
+    return copy.deepcopy(_prepared(seed, bits))
+
+
+@cache
+def _prepared(seed: int, bits: int) -> nn.Module:
     torch.manual_seed(seed)
     net = models.build("tiny", num_classes=CLASSES, in_channels=SHAPE[0])
     with torch.no_grad():
