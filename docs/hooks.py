@@ -136,7 +136,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """mkdocs: the plots of models/RESULTS.md (its links expect them in results/) and examples lie outside of docs/."""
+    """mkdocs: examples, and the plots that models/RESULTS.md expects in results/, lie outside of docs/."""
     for example in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
         files.append(File.generated(config, f"examples/{example.name}", abs_src_path=str(example)))
     for plot in sorted((ROOT / "models" / "results").glob("*.svg")):

@@ -10,6 +10,7 @@ import pytest
 from lsq_export.integer import accumulator_bounds
 from support import oracle
 from support.integer_reference import U8, F, codes, grids, same
+from support.old_runtime import wrong_with_amx
 from support.single_node import MICROSOFT, node
 
 
@@ -26,6 +27,7 @@ def test_matmul_integer(dtype: Any) -> None:
     same(node("MatMulInteger", {"a": stack}, [b, U8(30), zero], np.int32), {"a": stack})
 
 
+@wrong_with_amx
 @pytest.mark.parametrize("output", ["uint8", "float32"])
 @pytest.mark.parametrize("channelwise", [False, True])
 @pytest.mark.parametrize("transposed", [0, 1])

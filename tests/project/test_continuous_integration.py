@@ -36,9 +36,11 @@ def made_targets() -> set[str]:
 
 
 def pins() -> dict[str, str]:
-    """Distribution, normalized -> version of constraints.txt."""
-    lines = (line.split("#")[0].split(";")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
-    pairs = (line.split("==") for line in lines if line)
+    """Distribution, normalized -> version of constraints.txt, for Python 3.11 or newer."""
+    lines = (
+        line.split("#")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if '< "3.11"' not in line
+    )
+    pairs = (line.split(";")[0].strip().split("==") for line in lines if line)
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs}
 
 

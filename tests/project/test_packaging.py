@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "numpy", "onnx", "onnxruntime", "onnx_ir", "onnxscript", "sklearn", "matplotlib"}
@@ -127,18 +129,26 @@ def test_python_m_is_the_same_command(tmp_path: Path) -> None:
     assert "Usage: lsq-export" in run("-m", "lsq_export", "--help", cwd=tmp_path)
 
 
-def test_lower_bounds_hold_for_the_pinned_versions() -> None:
-    """constraints.txt pins every direct dependency that setup.cfg names."""
+def parsed(lines: str) -> list[Requirement]:
+    """The requirements of a list, without comments and without `%(other)s`."""
+    return [Requirement(line) for line in lines.splitlines() if line and not line.startswith(("#", "%"))]
+
+
+def applies(requirement: Requirement, python: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"python_version": python})
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_lower_bounds_hold_for_the_pinned_versions(python: str) -> None:
+    """For each Python, constraints.txt pins every direct dependency that setup.cfg names once, above its bound."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
-    extras = "\n".join(setup["options.extras_require"].values())
-    requirements = (setup["options"]["install_requires"] + "\n" + extras).splitlines()
-    bounds = [line.split(">=") for line in requirements if ">=" in line]
-    pinned: dict[str, list[str]] = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
-        if "==" in line:
-            name, version = line.split(";")[0].strip().split("==")
-            pinned.setdefault(name.lower().replace("_", "-"), []).append(version)
-    for name, bound in bounds:
-        for version in pinned[name.strip().lower().replace("_", "-")]:
-            assert [int(n) for n in version.split(".")[:2]] >= [int(n) for n in bound.strip().split(".")[:2]], name
+    wanted = "\n".join([setup["options"]["install_requires"], *setup["options.extras_require"].values()])
+    pinned: dict[str, str] = {}
+    for pin in parsed((ROOT / "constraints.txt").read_text()):
+        if applies(pin, python):
+            assert canonicalize_name(pin.name) not in pinned, f"{pin.name} is pinned twice"
+            pinned[canonicalize_name(pin.name)] = str(pin.specifier).removeprefix("==")
+    for requirement in parsed(wanted):
+        if applies(requirement, python):
+            assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, requirement.name

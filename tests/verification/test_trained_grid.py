@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision
-from lsq_export.rewrite.folding.clamps import PASSED
+from lsq_export.graph.notes import PASSED
 from lsq_export.verification.trained_grid import codes_after, first_code, own_channels, trained_codes
 
 # 4 bits on 8-bit codes: k = 11, o = 255 - 11·15 (E5)
@@ -71,6 +71,7 @@ def test_codes_move_with_the_operators_that_the_grid_passed() -> None:
 def test_a_pad_adds_the_code_of_its_value_on_the_own_grid_alone(owner: str, added: float) -> None:
     codes = np.array([[[[90, 101], [112, 255]]]], np.uint8)
     pads, value = np.array([0, 0, 1, 0, 0, 0, 0, 0]), np.array(0.0, np.float32)
-    pad = node("Pad", f"{owner}{PASSED}Pad", constants=(pads, value))
+    pad = node("Pad", "pad", constants=(pads, value))
+    PASSED.write(pad, (owner,))
     padded = codes_after([pad], codes, DECISION)
     assert np.array_equal(padded[0, 0], [[added, added], [90, 101], [112, 255]], equal_nan=True)

@@ -182,7 +182,7 @@ def test_real_zero_off_the_grid_of_a_padded_layer_is_refused_by_the_quantizer_s_
 def test_a_grid_behind_what_has_no_bias_is_refused():
     """place_edges puts an edge there; without it the pass does not guess."""
     model = before("two_readers", "place_edges")
-    with pytest.raises(QuantizationError, match=r"a\.input: nothing in front of this grid can carry its offset"):
+    with pytest.raises(QuantizationError, match=r"a\.input: nothing before this grid can carry its offset"):
         place_offsets(model)
 
 

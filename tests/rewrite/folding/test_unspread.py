@@ -110,9 +110,9 @@ def test_an_edge_that_reaches_beyond_p_keeps_the_clamp(monkeypatch: pytest.Monke
     kept = learned(fold(narrow, [inputs(16, 1, spread=4.0)]))["b.input"]
     monkeypatch.setattr(unspread, "ROOM", np.inf)
     with pytest.raises(QuantizationError, match="codes differ after the pass place_offsets"):
-        fold(captured, [inputs(16, 1, spread=4.0)])
+        fold(narrow, [inputs(16, 1, spread=4.0)])
     unwatched(monkeypatch)
-    loose = learned(fold(captured, [inputs(16, 1, spread=4.0)]))["b.input"]
+    loose = learned(fold(narrow, [inputs(16, 1, spread=4.0)]))["b.input"]
     assert kept.stride > 1 and loose.stride == 1
 
 
