@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision
 from lsq_export.graph.notes import PASSED
+from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision
 from lsq_export.verification.trained_grid import codes_after, first_code, own_channels, trained_codes
 
 # 4 bits on 8-bit codes: k = 11, o = 255 - 11·15 (E5)
