@@ -39,9 +39,12 @@ demo: $(STAMP)
 test: lint
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-# While you work: the mathematics, the rewrites and the quantizers, without the linter.
+# While you work: the mathematics, the passes and the quantizers, without the linter and without whole exports.
+WHOLE = rewrite/test_operators.py rewrite/test_properties.py rewrite/test_fold.py rewrite/test_integer_fold.py \
+  rewrite/folding/test_merge_parallel.py rewrite/folding/test_bias_correction.py rewrite/folding/test_unspread.py \
+  rewrite/lowering/test_keep_pairs_apart.py qat/test_edges.py
 test-quick: $(STAMP)
-	$(PYTEST) -m "not slow" tests/calib tests/graph tests/rewrite tests/integer tests/qat $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" tests/calib tests/graph tests/rewrite tests/integer tests/qat $(WHOLE:%=--ignore=tests/%) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -145,7 +145,16 @@ def verify(
     Errors (QuantizationError): a bundle that cannot be read, or batches that are empty.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    return check(_subject(bundle), batches, model=model, progress=progress)
+    subject = _subject(bundle)
+    try:
+        return check(subject, batches, model=model, progress=progress)
+    except QuantizationError as error:
+        if not subject.damaged:
+            raise
+        where = f"bundle {bundle.directory}: {', '.join(subject.damaged)}"
+        raise QuantizationError(
+            f"{where}: not what was exported (SHA256SUMS); copy or export the bundle again ({error})"
+        ) from error
 
 
 def _subject(bundle: Bundle) -> Subject:

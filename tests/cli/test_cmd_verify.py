@@ -76,13 +76,24 @@ def test_a_foreign_reference_fails(file: Path, exported: Exported, other: Folded
     from lsq_export.rewrite.emit import serialize
 
     bundle = exported.copy(tmp_path)
-    onnx.save(serialize({TRAINED: other.trained, FOLDED: other.model}[file], 17, file.stem), bundle.directory / file)
+    foreign = {TRAINED: other.trained, FOLDED: other.model}[file]
+    onnx.save(serialize(foreign, 17, file.stem, notes=True), bundle.directory / file)
     result = verify(bundle.directory)
     assert result.exit_code == 1 and f"FAILED: {file}: the file is not the one that was exported" in result.stderr
     with_new_sums(bundle)
     if file == FOLDED:
         assert verify(bundle.directory).exit_code == 1
     assert not lsq_export.verify(exported.model, bundle, exported.batches).ok
+
+
+def test_a_damaged_reference_that_does_not_fit_is_named(exported: Exported, other: Folded, tmp_path: Path) -> None:
+    from lsq_export.rewrite.emit import serialize
+
+    bundle = exported.copy(tmp_path)
+    onnx.save(serialize(other.model, 17, FOLDED.stem), bundle.directory / FOLDED)  # without notes: shapes do not fit
+    result = verify(bundle.directory)
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert f"{FOLDED}: not what was exported (SHA256SUMS)" in result.stderr
 
 
 @pytest.mark.parametrize("part", ["input_0.pb", "output_0.pb"])
