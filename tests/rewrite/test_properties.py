@@ -17,31 +17,25 @@ from lsq_export.verification.check import Subject, check
 from support.random_networks import BLOCKS, ISLANDS, OPERATORS, Spec, build, specs
 
 EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))
-# torch's, of what the networks do
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
-REASONS = ("real zero is off the grid", "leaves one code of the grid", "beyond int32", "underflows float32")
-
-
-@settings(
-    max_examples=EXAMPLES,
+UNSHRUNK = settings(
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
 )
+# torch's, of what the networks do
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+REASONS = ("real zero is off the grid", "leaves one code of the grid", "beyond int32", "underflows float32")
+
+
+@settings(UNSHRUNK, max_examples=EXAMPLES)
 @given(specs())
 def test_promises_hold_or_export_refuses(spec: Spec) -> None:
     torch.set_num_threads(1)
     holds_or_refuses(spec, "strided")
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
-)
+@settings(UNSHRUNK, max_examples=EXAMPLES)
 @given(specs(("conv", "residual", "se", *OPERATORS, *ISLANDS)))
 def test_promises_hold_with_operators(spec: Spec) -> None:
     torch.set_num_threads(1)
@@ -49,13 +43,7 @@ def test_promises_hold_with_operators(spec: Spec) -> None:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=4 * EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
-)
+@settings(UNSHRUNK, max_examples=4 * EXAMPLES)
 @given(specs((*BLOCKS, "se", *OPERATORS, *ISLANDS)))
 def test_many_networks_with_operators(spec: Spec) -> None:
     holds_or_refuses(spec, "strided")
@@ -63,13 +51,7 @@ def test_many_networks_with_operators(spec: Spec) -> None:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=2 * EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
-)
+@settings(UNSHRUNK, max_examples=2 * EXAMPLES)
 @given(specs())
 def test_many_networks(spec: Spec) -> None:
     holds_or_refuses(spec, "strided")

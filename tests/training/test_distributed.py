@@ -37,6 +37,7 @@ from lsq_export.training.fit import Recipe, evaluate, fit
 from lsq_export.training.loop import Loop
 from lsq_export.training.state import State, StateFile
 from support import ranks
+from support.commands import TINY_DIGITS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=49, clip_norm=1.0, grid_lr=0.1, ema=0.5, distill=0.5, label_smoothing=0.1)
@@ -296,21 +297,7 @@ def unused() -> str:
 
 
 # The command, under torchrun.
-COMMAND = [
-    "train",
-    "--model",
-    "tiny",
-    "--data",
-    "digits",
-    "--image-size",
-    "8",
-    "--batch-size",
-    "250",
-    "--float-epochs",
-    "1",
-    "--epochs",
-    "2",
-]
+COMMAND = ["train", *TINY_DIGITS, "--batch-size", "250", "--float-epochs", "1", "--epochs", "2"]
 
 
 def _torchrun(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

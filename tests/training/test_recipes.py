@@ -24,7 +24,7 @@ from lsq_export.training.fit import FINETUNE, PRETRAIN, PRETRAIN_ADAM, Recipe, e
 from lsq_export.training.job import Job, train_low_bit
 from lsq_export.training.loop import Loop
 from lsq_export.training.optimizer import make_optimizer, make_schedule
-from support.commands import invoke
+from support.commands import TINY_DIGITS, invoke
 from support.small_digits import quantized, small_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -161,22 +161,8 @@ def test_the_same_seed_gives_the_same_bits(change: dict[str, Any], digits: Datas
 
 
 def _train(out: Path, *more: str) -> Result:
-    arguments = [
-        "train",
-        "--model",
-        "tiny",
-        "--data",
-        "digits",
-        "--image-size",
-        "8",
-        "--out",
-        str(out),
-        "--batch-size",
-        "512",
-        "--device",
-        "cpu",
-    ]
-    return invoke(*arguments, "--float-epochs", "1", "--epochs", "1", *more)
+    arguments = [*TINY_DIGITS, "--out", str(out), "--batch-size", "512", "--device", "cpu"]
+    return invoke("train", *arguments, "--float-epochs", "1", "--epochs", "1", *more)
 
 
 def test_files_of_a_run(tmp_path: Path) -> None:
@@ -238,21 +224,7 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-TRAIN = [
-    "train",
-    "--model",
-    "tiny",
-    "--data",
-    "digits",
-    "--image-size",
-    "8",
-    "--float-epochs",
-    "0",
-    "--epochs",
-    "1",
-    "--batch-size",
-    "256",
-]
+TRAIN = ["train", *TINY_DIGITS, "--float-epochs", "0", "--epochs", "1", "--batch-size", "256"]
 
 
 def _trained(path: Path, *options: str) -> dict[str, torch.Tensor]:

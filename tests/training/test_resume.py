@@ -30,7 +30,7 @@ from lsq_export.qat.prepare_model import prepare
 from lsq_export.training.fit import Recipe, fit
 from lsq_export.training.loop import Loop
 from lsq_export.training.state import State, StateFile, option
-from support.commands import invoke
+from support.commands import TINY_DIGITS, invoke
 from support.ranks import PROCESSES
 from support.small_digits import quantized, small_digits
 
@@ -184,21 +184,7 @@ def test_a_state_of_another_model_is_refused(digits: Dataset, tmp_path: Path) ->
 
 
 # The command, killed.
-COMMAND = [
-    "--model",
-    "tiny",
-    "--data",
-    "digits",
-    "--image-size",
-    "8",
-    "--batch-size",
-    "256",
-    "--device",
-    "cpu",
-    "--distill",
-    "--ema",
-    "0.5",
-]
+COMMAND = [*TINY_DIGITS, "--batch-size", "256", "--device", "cpu", "--distill", "--ema", "0.5"]
 COMMAND += ["--float-epochs", "2", "--epochs", "2", "--weight-bits", "3", "--save-every", "2", "--optimizer", "adam"]
 
 
