@@ -13,17 +13,19 @@ from calib.lazy import attributes_of
 
 if TYPE_CHECKING:
     from calib.errors import QuantizationError as QuantizationError
+    from calib.errors import QuantizationWarning as QuantizationWarning
     from calib.grid import Grid as Grid
     from calib.initialization.first_grids import initialize as initialize
     from calib.initialization.first_grids import inputs as inputs
 
-__all__ = ["Grid", "QuantizationError", "initialize", "inputs"]
+__all__ = ["Grid", "QuantizationError", "QuantizationWarning", "initialize", "inputs"]
 
 __getattr__ = attributes_of(
     __name__,
     {
         "Grid": "calib.grid",
         "QuantizationError": "calib.errors",
+        "QuantizationWarning": "calib.errors",
         "initialize": "calib.initialization.first_grids",
         "inputs": "calib.initialization.first_grids",
     },

@@ -111,7 +111,7 @@ def _api(package: str, skip: Sequence[str] = ()) -> str:
 
 def lsq_export_api() -> str:
     """The public names of lsq_export."""
-    return _api("lsq_export", skip=["QuantizationError"])
+    return _api("lsq_export", skip=["QuantizationError", "QuantizationWarning"])
 
 
 def calib_api() -> str:

@@ -15,6 +15,7 @@ from .version import VERSION
 
 if TYPE_CHECKING:
     from calib.errors import QuantizationError as QuantizationError
+    from calib.errors import QuantizationWarning as QuantizationWarning
     from lsq_export.bundle.directory import Bundle as Bundle
     from lsq_export.bundle.directory import open_bundle as open_bundle
     from lsq_export.qat.config import QATConfig as QATConfig
@@ -30,6 +31,7 @@ __all__ = [
     "Parity",
     "QATConfig",
     "QuantizationError",
+    "QuantizationWarning",
     "export",
     "open_bundle",
     "prepare",
@@ -46,6 +48,7 @@ __getattr__ = attributes_of(
         "Parity": "lsq_export.verification.parity",
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
+        "QuantizationWarning": "calib.errors",
         "export": "lsq_export.pipeline",
         "open_bundle": "lsq_export.bundle.directory",
         "prepare": "lsq_export.qat.prepare_model",

@@ -26,6 +26,7 @@ from lsq_export.data.calibration import Calibration
 from lsq_export.graph.capture import Captured, capture
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
+from lsq_export.qat.prepare_model import config_of
 from lsq_export.report.recording import write_parity
 from lsq_export.rewrite.contract.decisions import decisions_of
 from lsq_export.rewrite.emit import check_formats, emit_all
@@ -66,13 +67,13 @@ def export(
     default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island, named
     in the manifest) is an error. bias_correction: biases take back the mean errors of their channels, as far as the
     first images show them; it pays in few networks, so compare with `lsq-export folds --bias-correction`.
-    preprocessing, source: go into the manifest. on_stage(name): called as each stage begins.
+    preprocessing, source: go into the manifest, with the config of the model. on_stage(name): called as a stage begins.
 
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
     layer that cannot be quantized (named), empty calibration data. Nothing is written then. A broken promise does not
     stop the export: see `parity`.
     """
-    plan = _plan(target, formats, fold)
+    plan, origin = _plan(target, formats, fold), _origin(model, preprocessing, source)
     with new_directory(out, force=force) as directory:
         on_stage("capture")
         captured = capture(model, example_input)
@@ -87,10 +88,17 @@ def export(
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         parity = check(Subject.of(folded, files, target), portions_of(images), model=model)
         on_stage("bundle")
-        golden, origin = images[:GOLDEN_IMAGES].numpy(), Origin(preprocessing=preprocessing, source=source)
+        golden = images[:GOLDEN_IMAGES].numpy()
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
+
+
+def _origin(model: nn.Module, preprocessing: dict[str, Any] | None, source: dict[str, Any] | None) -> Origin:
+    """What the bundle is made from; the configuration comes from the model where `source` has none."""
+    config = config_of(model)
+    known = {"config": config.to_dict()} if config is not None else {}
+    return Origin(preprocessing=preprocessing, source={**known, **(source or {})} or None)
 
 
 @dataclass(frozen=True)

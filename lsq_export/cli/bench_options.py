@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import click
 
+from lsq_export.qat.config import OFFSETS, QATConfig
+
 from .options import Command, apply_options
 from .output import OutputFile
 
+DEFAULTS = QATConfig()
 BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
 
 
@@ -29,13 +32,18 @@ def network_options(command: Command) -> Command:
         click.option(
             "--weight-bits",
             type=BITS,
-            help="Quantize weights of --model and of float checkpoints to this width.  [default: 4]",
+            help="Quantize weights of --model and of float checkpoints to this width.  "
+            f"[default: {DEFAULTS.weight_bits}]",
         ),
-        click.option("--activation-bits", type=BITS, help="Quantize their activations to this width.  [default: 4]"),
+        click.option(
+            "--activation-bits",
+            type=BITS,
+            help=f"Quantize their activations to this width.  [default: {DEFAULTS.activation_bits}]",
+        ),
         click.option(
             "--offset",
-            type=click.Choice(["real", "integer", "container"]),
-            help="Give them offsets of this kind, as train does.  [default: real]",
+            type=click.Choice(OFFSETS),
+            help=f"Give them offsets of this kind, as train does.  [default: {DEFAULTS.offset}]",
         ),
         click.option(
             "--peer/--no-peer",

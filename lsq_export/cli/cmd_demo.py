@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calib.errors import QuantizationError
+from lsq_export.qat.config import QATConfig
 
 from .demo_table import Result, print_models
 from .group import FAILED
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from lsq_export.bench import BenchResult
     from lsq_export.bundle.directory import Bundle
     from lsq_export.data.dataset import Dataset
-    from lsq_export.training.job import FloatPhase, Job
+    from lsq_export.training.job import FloatPhase, Job, LowBitPhase
     from lsq_export.verification.parity import Parity
 
 CALIBRATION_BATCHES = 8
+DEFAULTS = QATConfig()
 
 
 @click.command("demo")
@@ -35,8 +37,15 @@ CALIBRATION_BATCHES = 8
     metavar="NAME",
     help="Train resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
 )
-@click.option("--weight-bits", type=click.IntRange(2, 8), default=4, help="Quantize weights to this width.")
-@click.option("--activation-bits", type=click.IntRange(2, 8), default=4, help="Quantize activations to this width.")
+@click.option(
+    "--weight-bits", type=click.IntRange(2, 8), default=DEFAULTS.weight_bits, help="Quantize weights to this width."
+)
+@click.option(
+    "--activation-bits",
+    type=click.IntRange(2, 8),
+    default=DEFAULTS.activation_bits,
+    help="Quantize activations to this width.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -91,11 +100,11 @@ def _demo(options: Options) -> Result:
     data = job.load_data()
     float_phase = train_float(job, data, out=out / "float.safetensors", console=show)
     low_bit = train_low_bit(job, data, float_phase.model, out=out / "trained.safetensors", console=show)
-    bundle = _export(low_bit.model, job, data, options)
+    bundle = _export(low_bit, job, data, options)
     parity = _verify(low_bit.model, bundle, data)
     with show.status("bench"):
         bench = compare(collect([bundle.directory]), RunOptions(runs=options.runs, threads=options.threads))
-    _write(out / "demo.json", job.config.to_dict(), float_phase, parity, bench)
+    _write(out / "demo.json", low_bit.config.to_dict(), float_phase, parity, bench)
     return Result(float_phase=float_phase, bundle=bundle, parity=parity, bench=bench)
 
 
@@ -119,11 +128,10 @@ def _prepare_directory(out: Path, force: bool) -> None:
 def _job(options: Options) -> Job:
     from dataclasses import replace
 
-    from lsq_export.qat.prepare_model import QATConfig
     from lsq_export.training.fit import FINETUNE, PRETRAIN
     from lsq_export.training.job import Job
 
-    # offset and edges: training sees what the fold rounds
+    # offset and edges: training sees what the fold rounds. TODO(defaults): leave both to QATConfig once these are its.
     config = QATConfig(
         weight_bits=options.weight_bits,
         activation_bits=options.activation_bits,
@@ -135,19 +143,19 @@ def _job(options: Options) -> Job:
     return Job(options.model_name, "digits", config, float_recipe=float_recipe, recipe=recipe, seed=options.seed)
 
 
-def _export(model: nn.Module, job: Job, data: Dataset, options: Options) -> Bundle:
+def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options) -> Bundle:
     from lsq_export.pipeline import export
 
     example, _ = next(iter(data.batches("test", 1)))
     source = {
         "model": job.model_spec(data),
-        "config": job.config.to_dict(),
+        "config": low_bit.config.to_dict(),
         "checkpoint": "trained.safetensors",
         "data": "digits",
     }
     with console(stderr=True).status("capture") as status:
         return export(
-            model,
+            low_bit.model,
             example,
             options.out / "bundle",
             calibration=data.batches("train", 64, shuffle=job.seed, limit=CALIBRATION_BATCHES),

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lsq_export.qat.config import GRANULARITIES, QATConfig
+
 from .output import STDOUT, json_option, print_table, write_json_file
 
 if TYPE_CHECKING:
     from lsq_export.bench.initialization import InitSpeed
 
 COLUMNS = ("batches", "weights by", ">slowest s", ">median s", ">share of the epoch")
+DEFAULTS = QATConfig()
 BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
 
 
@@ -29,12 +32,14 @@ BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
 @click.option("--batch", type=click.IntRange(2), default=64, help="Put this many images into a batch.")
 @click.option("--size", type=COUNT, default=32, help="Make images of this height and width.")
 @click.option("--images", type=COUNT, default=50_000, help="Compare with an epoch of this many images.")
-@click.option("--weight-bits", type=BITS, default=4, help="Quantize weights to this width.")
-@click.option("--activation-bits", type=BITS, default=4, help="Quantize activations to this width.")
+@click.option("--weight-bits", type=BITS, default=DEFAULTS.weight_bits, help="Quantize weights to this width.")
+@click.option(
+    "--activation-bits", type=BITS, default=DEFAULTS.activation_bits, help="Quantize activations to this width."
+)
 @click.option(
     "--granularity",
-    type=click.Choice(["tensor", "channel"]),
-    default="tensor",
+    type=click.Choice(GRANULARITIES),
+    default=DEFAULTS.weight_granularity,
     help="Use one weight scale per tensor or per channel.",
 )
 @click.option("--rounds", type=COUNT, default=3, help="Let initializations and training steps take this many turns.")
@@ -46,7 +51,6 @@ def command(
 ) -> None:
     """Time `calib.initialize(…, "mse")` against QAT steps of the same network on the CPU, and extrapolate an epoch."""
     from lsq_export.bench.initialization import InitSettings, measure_initialization
-    from lsq_export.qat.prepare_model import QATConfig
 
     config = QATConfig(weight_bits=weight_bits, activation_bits=activation_bits, weight_granularity=granularity)
     result = measure_initialization(model, InitSettings(config=config, **options))

@@ -118,7 +118,7 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
         print_json(
             {
                 "checkpoint": str(out),
-                "config": job.config.to_dict(),
+                "config": low_bit.config.to_dict(),
                 "accuracy": accuracy,
                 "interrupted": low_bit.interrupted,
                 "float_epochs": [asdict(epoch) for epoch in float_phase.epochs],

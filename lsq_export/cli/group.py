@@ -21,6 +21,8 @@ from typing import Any, NoReturn
 
 import click
 
+from .warning_lines import warnings_as_lines
+
 DEBUG_VARIABLE = "LSQ_EXPORT_DEBUG"
 FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
@@ -57,7 +59,8 @@ class OneLineErrors(click.Command):
         """Parse the command line and run; every error becomes one line on stderr and an exit code (table above)."""
         kwargs["standalone_mode"] = False
         try:
-            code = super().main(*args, **kwargs)
+            with warnings_as_lines(silent=silent_rank()):
+                code = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(BAD_INPUT)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lsq_export.qat.config import ACTIVATION_GRIDS, EDGES, GRANULARITIES, OFFSETS, QATConfig
+
 from .options import Command, apply_options
 
 if TYPE_CHECKING:
-    from lsq_export.qat.prepare_model import QATConfig
     from lsq_export.training.fit import Recipe
 
+DEFAULTS = QATConfig()
 BOTH = ("batch_size", "optimizer", "schedule", "label_smoothing", "ema")
 LOW_BIT = ("grid_lr", "offset_lr", "distill", "temperature")
 BITS, COUNT, RATE = click.IntRange(2, 8), click.IntRange(1), click.FloatRange(0, min_open=True)
@@ -32,38 +34,44 @@ def quantization_options(command: Command) -> Command:
     """Which quantizers the network gets, and where their scales and offsets start."""
     return apply_options(
         command,
-        click.option("--weight-bits", type=BITS, default=4, help="Quantize weights to this width."),
-        click.option("--activation-bits", type=BITS, default=4, help="Quantize activations to this width."),
+        click.option("--weight-bits", type=BITS, default=DEFAULTS.weight_bits, help="Quantize weights to this width."),
+        click.option(
+            "--activation-bits",
+            type=BITS,
+            default=DEFAULTS.activation_bits,
+            help="Quantize activations to this width.",
+        ),
         click.option(
             "--first-last-bits",
-            default="8",
+            default=str(DEFAULTS.first_last_bits or "none"),
             metavar="BITS",
             callback=_bits_or_none,
             help="Quantize the first and the last layer to this width; none: to that of the rest.",
         ),
         click.option(
             "--grid",
-            type=click.Choice(["unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric"]),
-            default="unsigned-asymmetric",
+            type=click.Choice(ACTIVATION_GRIDS),
+            default=DEFAULTS.activation_grid,
             help="Use this grid for activations: the LSQ+ configurations 1-4 (unsigned-symmetric is LSQ).",
         ),
         click.option(
             "--granularity",
-            type=click.Choice(["tensor", "channel"]),
-            default="tensor",
+            type=click.Choice(GRANULARITIES),
+            default=DEFAULTS.weight_granularity,
             help="Learn one weight scale per tensor or per channel.",
         ),
         click.option(
             "--offset",
-            type=click.Choice(["real", "integer", "container"]),
-            default="real",
+            type=click.Choice(OFFSETS),
+            default=DEFAULTS.offset,
             help="Learn offsets that are real, multiples of the scale, or multiples of the steps of 8-bit containers.",
         ),
         click.option(
             "--edges",
-            type=click.Choice(["calibrated", "trained"]),
-            default="calibrated",
-            help="Make the 8-bit grids of sums at export (calibrated), or as part of the training.",
+            type=click.Choice(EDGES),
+            default=DEFAULTS.edges,
+            help="Make the 8-bit grids of sums at export (calibrated), or as part of the training, which torch.fx must "
+            "be able to trace (trained). auto: trained where it can, else calibrated, and it says so.",
         ),
         click.option(
             "--init-method",
@@ -207,8 +215,6 @@ def take_recipes(options: dict[str, Any]) -> tuple[Recipe, Recipe]:
 
 def take_config(options: dict[str, Any]) -> QATConfig:
     """The configuration of the quantizers; takes its options out of `options`."""
-    from lsq_export.qat.prepare_model import QATConfig
-
     names = ("weight_bits", "activation_bits", "first_last_bits", "offset", "edges")
     return QATConfig(
         activation_grid=options.pop("grid"),

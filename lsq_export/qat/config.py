@@ -10,8 +10,11 @@ from calib.errors import QuantizationError
 ActivationGrid = Literal["unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric"]
 Granularity = Literal["tensor", "channel"]
 Offset = Literal["real", "integer", "container"]
-Edges = Literal["calibrated", "trained"]
+Edges = Literal["auto", "calibrated", "trained"]
 ACTIVATION_GRIDS: tuple[ActivationGrid, ...] = get_args(ActivationGrid)  # the LSQ+ configurations 1-4, in this order
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+OFFSETS: tuple[Offset, ...] = get_args(Offset)
+EDGES: tuple[Edges, ...] = get_args(Edges)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,10 @@ class QATConfig:
                                    borders of padded layers included
     edges                          "calibrated": sums, and whatever else has no quantizer, get an 8-bit grid at export;
                                    "trained": training has 8-bit quantizers there already, so that it sees their
-                                   rounding (needs a model that torch.fx can trace)
+                                   rounding (needs a model that torch.fx can trace); "auto": trained where the model
+                                   can be traced, else calibrated, with a QuantizationWarning that says why
+
+    These defaults are those of the command line as well: they stand here alone.
 
     Errors (QuantizationError): an option with another value.
     """
@@ -53,9 +59,9 @@ class QATConfig:
                 )
         choices = {
             "activation_grid": ACTIVATION_GRIDS,
-            "weight_granularity": get_args(Granularity),
-            "offset": get_args(Offset),
-            "edges": get_args(Edges),
+            "weight_granularity": GRANULARITIES,
+            "offset": OFFSETS,
+            "edges": EDGES,
         }
         for option, allowed in choices.items():
             if getattr(self, option) not in allowed:

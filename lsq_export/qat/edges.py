@@ -17,25 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from calib.errors import QuantizationError, one_line
-
 from .quantizer import Quantizer
+from .tracing import trace
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
 FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool2d)
-DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
 SPLITS = (torch.split, torch.chunk, "split", "chunk")  # their parts have the grid of the whole
 GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
-
-
-class _Tracer(fx.Tracer):
-    """A tracer that keeps layers of the user's own classes whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, nn.Linear)) or bool(super().is_leaf_module(m, module_qualified_name))
 
 
 def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str], Quantizer]) -> fx.GraphModule:
@@ -43,25 +34,10 @@ def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str],
 
     layers: {quantized layer: bits of its input}. make: gives the quantizer of an edge with that name.
 
-    Errors (QuantizationError): a model that torch.fx cannot trace, or that tracing would change; a layer that its
-    forward does not use.
+    Errors (Untraceable): see `tracing.trace`.
     """
-    try:
-        graph = _Tracer().trace(model)
-    except Exception as error:  # whatever the model's forward raises on a symbolic input
-        raise QuantizationError(
-            f"edges='trained' needs a model that torch.fx can trace ({one_line(error)}): use edges='calibrated'"
-        ) from error
-    if any(node.target in DROPOUTS for node in graph.nodes):
-        raise QuantizationError(
-            "edges='trained' would freeze torch.nn.functional.dropout in one mode: use torch.nn.Dropout"
-        )
-    traced = fx.GraphModule(model, graph, type(model).__name__)
-    unused = [name for name in layers if name not in dict(traced.named_modules())]
-    if unused:
-        raise QuantizationError(
-            f"layer {unused[0]} is not used by the model's forward: remove it, or use edges='calibrated'"
-        )
+    traced = trace(model, layers)
+    graph = traced.graph
     for node in list(graph.nodes):
         _open_gate(traced, node)
     for node in list(graph.nodes):

@@ -12,6 +12,8 @@ quantizers. Convolutions that a forward calls as functions (torch.nn.functional)
 from __future__ import annotations
 
 import copy
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,15 +21,16 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, QuantizationWarning
 from calib.folding.containers import container_steps
 from calib.quantized import Quantized, quantized_modules
 
 from .config import QATConfig
 from .edges import insert_edges
 from .quantizer import Quantizer
+from .tracing import Untraceable
 
-__all__ = ["QATConfig", "prepare", "quantizers"]
+__all__ = ["QATConfig", "config_of", "prepare", "quantizers"]
 
 QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
 # Layers with weights that no integer operator of ours computes. Norms, activations, pooling and dropout are fine.
@@ -45,35 +48,57 @@ REFUSED_LAYERS = (
 def prepare(float_model: nn.Module, config: QATConfig | None = None) -> nn.Module:
     """Make a deep copy of `float_model` with fake quantizers that have no grid yet; `calib.initialize` gives them one.
 
-    The model itself is untouched. config: default `QATConfig()`.
+    The model itself is untouched. config: default `QATConfig()`. `config_of(model)` is the configuration that the copy
+    has got: edges="auto" has become "trained" or "calibrated" there.
 
     Errors (QuantizationError): nothing to quantize, a layer that cannot be quantized (named), a model that is prepared
-    already.
+    already, edges="trained" for a model that torch.fx cannot trace.
     """
     config = config or QATConfig()
     if quantized_modules(float_model):
         raise QuantizationError("the model is prepared already: prepare the float model")
     layers = _layers(float_model)
-    model = copy.deepcopy(float_model)
     outer = dict.fromkeys((layers[0], layers[-1]), config.first_last_bits)
-    if config.edges == "trained":
-        device = next(model.parameters()).device
-        training = model.training
-        bits = {name: outer.get(name) or config.activation_bits for name in layers}
-
-        def edge(name: str) -> Quantizer:
-            quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=device)
-            return quantizer.train(training)
-
-        model = insert_edges(model, bits, edge)
+    bits = {name: outer.get(name) or config.activation_bits for name in layers}
+    model, config = _copy_with_edges(float_model, bits, config)
     for name in layers:
         _quantize_layer(name, model.get_submodule(name), config, outer.get(name))
+    model.qat_config = config  # type: ignore[assignment]
     return model
+
+
+def config_of(model: nn.Module) -> QATConfig | None:
+    """The configuration that a prepared model has got, with "auto" resolved; None for a model that is not prepared."""
+    config = getattr(model, "qat_config", None)
+    return config if isinstance(config, QATConfig) else None
 
 
 def quantizers(model: nn.Module) -> dict[str, Quantized]:
     """{"<layer>.input" | "<layer>.weight": quantizer} of a prepared model, in the order of its layers."""
     return quantized_modules(model)
+
+
+def _copy_with_edges(float_model: nn.Module, bits: dict[str, int], config: QATConfig) -> tuple[nn.Module, QATConfig]:
+    """(copy of the model with quantizers on its edges, if they are to be trained; config without "auto").
+
+    bits: {quantized layer: bits of its input}.
+    """
+    if config.edges != "calibrated":
+        device, training = next(float_model.parameters()).device, float_model.training
+
+        def edge(name: str) -> Quantizer:
+            quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=device)
+            return quantizer.train(training)
+
+        try:
+            return insert_edges(copy.deepcopy(float_model), bits, edge), replace(config, edges="trained")
+        except Untraceable as error:
+            if config.edges == "trained":
+                raise
+            why = f"torch.fx cannot trace this model: {error.why}"
+            said = f"edges are calibrated at export, so training does not see their rounding, since {why}"
+            warnings.warn(said, QuantizationWarning, stacklevel=3)
+    return copy.deepcopy(float_model), replace(config, edges="calibrated")
 
 
 def _layers(model: nn.Module) -> list[str]:

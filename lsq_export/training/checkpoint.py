@@ -22,6 +22,8 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.files import tensor_file
+from lsq_export.qat.config import QATConfig
+from lsq_export.qat.prepare_model import config_of, prepare
 
 FORMAT = "1"  # raise it when the meaning of the metadata changes
 _FORMAT_KEY = "lsq_export"
@@ -61,13 +63,17 @@ def save(
 ) -> Path:
     """Write the state of a model and how to rebuild it. The file appears whole or not at all.
 
-    The keywords are the fields of `Checkpoint`; extra must be JSON-able.
+    The keywords are the fields of `Checkpoint`; extra must be JSON-able. The file keeps what edges="auto" became, so
+    that `restore` does not depend on a trace.
 
     Errors (QuantizationError): a directory that does not exist or cannot be written, a model_spec that `restore` would
     refuse.
     """
     path = Path(path)
     _check_spec(path, model_spec)
+    got = config_of(model)
+    if config is not None and got is not None and config.get("edges") == "auto":
+        config = {**config, "edges": got.edges}
     metadata = {_FORMAT_KEY: FORMAT}
     values = (model_spec, config, list(input_shape), preprocessing, extra or {})
     metadata.update({field: json.dumps(value) for field, value in zip(_FIELDS, values, strict=True)})
@@ -129,8 +135,6 @@ def restore(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
     model.
     """
     from lsq_export import models
-    from lsq_export.qat.config import QATConfig
-    from lsq_export.qat.prepare_model import prepare
 
     checkpoint = load(path)
     # Fresh weights are drawn, then overwritten: leave the caller's random numbers alone.

@@ -16,7 +16,7 @@ from lsq_export.data.dataset import Dataset
 from lsq_export.progress import optional_bar
 from lsq_export.qat.fusing import fuse
 from lsq_export.qat.memory import save_memory
-from lsq_export.qat.prepare_model import prepare, quantizers
+from lsq_export.qat.prepare_model import QATConfig, config_of, prepare, quantizers
 
 from .distributed import SINGLE, Processes
 from .fit import finetune
@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 class LowBitPhase:
     """The fake-quant model, and its accuracy on the test split, 0-1.
 
+    config: that of the job, with edges="auto" resolved.
     initialized_accuracy: right after initialization. accuracy: at the end. interrupted: by Ctrl-C.
     """
 
     model: nn.Module
+    config: QATConfig
     initialized_accuracy: float
     accuracy: float
     epochs: tuple[Epoch, ...]
@@ -62,6 +64,7 @@ def train_low_bit(
     QuantizationError.
     """
     model = prepare(float_model, job.config)
+    config = config_of(model) or job.config
     if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
         initialized = run.results["initialized_accuracy"]
     else:
@@ -75,7 +78,7 @@ def train_low_bit(
     def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
         done.append(metrics)
         if out is not None:
-            write_checkpoint(out, job, data, trained, job.config, tuple(done))
+            write_checkpoint(out, job, data, trained, config, tuple(done))
 
     result: TrainResult | None = None
     if job.recipe.epochs:
@@ -89,9 +92,10 @@ def train_low_bit(
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
     if out is not None and len(done) == len(before):  # nothing was left to train
-        write_checkpoint(out, job, data, model, job.config, tuple(done))
+        write_checkpoint(out, job, data, model, config, tuple(done))
     return LowBitPhase(
         model=model,
+        config=config,
         initialized_accuracy=initialized,
         accuracy=result.accuracy if result else initialized,
         epochs=tuple(done),

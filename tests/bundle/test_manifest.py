@@ -18,7 +18,7 @@ def test_manifest(exported: Exported) -> None:
     ] == ["output"]
     assert (
         manifest["target"] == "ort-cpu"
-        and manifest["source"] == {"data": exported.data}
+        and manifest["source"] == {"data": exported.data, "config": lsq_export.QATConfig().to_dict()}
         and manifest["preprocessing"] == {"data": "npz"}
     )
     for name, entry in manifest["formats"].items():

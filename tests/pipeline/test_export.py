@@ -121,6 +121,7 @@ def test_names_and_keywords() -> None:
         "Bundle",
         "Parity",
         "QuantizationError",
+        "QuantizationWarning",
     }
     parameters = inspect.signature(lsq_export.export).parameters
     assert list(parameters)[:3] == ["model", "example_input", "out"] and {

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from lsq_export.cli.group import COMMANDS, cli
+from lsq_export.qat.config import QATConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -72,6 +73,23 @@ def test_anchors_of_the_readme_are_headings() -> None:
     for file, anchor in re.findall(r"\]\(([^)\s#]+)#([^)\s]+)\)", PAGES[0].read_text(encoding="utf-8")):
         headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
         assert anchor in [heading.lower().replace(" ", "-") for heading in headings], anchor
+
+
+def test_the_defaults_of_the_configuration_are_its_own() -> None:
+    """Its fields hold them, once; the table of training.md and the options of train say the same."""
+    defaults = {name: str(value) for name, value in QATConfig().to_dict().items()}
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    table = page[page.index("{#config}") : page.index("{#initialize}")]
+    rows = re.findall(r"^\| (`[^|]+) \| (`--[^|]+) \|.*\| `?([^|`]+)`? \|$", table, re.MULTILINE)
+    train = cli.get_command(click.Context(cli), "train")
+    assert train is not None
+    shown = {option: str(found.default) for found in train.params for option in found.opts}
+    told = {}
+    for names, options, default in rows:
+        for name, option in zip(INLINE.findall(names), INLINE.findall(options), strict=True):
+            told[name] = default
+            assert shown[option] == default, option
+    assert told == defaults
 
 
 def run(*command: str, cwd: Path) -> str:

@@ -1,0 +1,84 @@
+"""torch.fx's view of a model, or a line that says why there is none and where in the user's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from calib.errors import QuantizationError, one_line
+
+DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+LIBRARIES = (Path(torch.__file__).parent, Path(__file__))
+
+
+class Untraceable(QuantizationError):
+    """A model that torch.fx cannot trace, or that tracing would change. why: in one sentence, without an end."""
+
+    def __init__(self, why: str, advice: str) -> None:
+        super().__init__(
+            f"edges='trained' needs a model that torch.fx can trace: {why}; {advice}, or use edges='calibrated'"
+        )
+        self.why = why
+
+
+class Traced(fx.GraphModule):
+    """A graph whose copies keep the configuration of the original, while torch copies only what the graph calls."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
+        copied: Traced = super().__deepcopy__(memo)  # type: ignore[assignment]
+        if "qat_config" in self.__dict__:
+            copied.qat_config = self.qat_config
+        return copied
+
+
+class _Tracer(fx.Tracer):
+    """A tracer that keeps layers of the user's own classes whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (nn.Conv2d, nn.Linear)) or bool(super().is_leaf_module(m, module_qualified_name))
+
+
+def trace(model: nn.Module, layers: Iterable[str]) -> Traced:
+    """The model as a graph; names of parameters stay. layers: those that its forward has to use.
+
+    Errors (Untraceable): a model that torch.fx cannot trace, or that tracing would change; a layer that its forward
+    does not use.
+    """
+    try:
+        graph = _Tracer().trace(model)
+    except Exception as error:  # whatever the model's forward raises on a symbolic input
+        where = _where(model, error)
+        why = f"its forward fails{where} ({one_line(error)})"
+        raise Untraceable(why, "change that line" if where else "change its forward") from error
+    if any(node.target in DROPOUTS for node in graph.nodes):
+        raise Untraceable("a trace would freeze torch.nn.functional.dropout in one mode", "use torch.nn.Dropout")
+    traced = Traced(model, graph, type(model).__name__)
+    used = dict(traced.named_modules())
+    for name in layers:
+        if name not in used:
+            raise Untraceable(f"layer {name} is not used by the model's forward", "remove it")
+    return traced
+
+
+def _where(model: nn.Module, error: BaseException) -> str:
+    """Module, file and line of the model's own code that raised; nothing if no such code is known."""
+    found: tuple[FrameType, int] | None = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        path = Path(traceback.tb_frame.f_code.co_filename)
+        if not any(path.is_relative_to(library) for library in LIBRARIES):
+            found = traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+    if found is None:
+        return ""
+    frame, line = found
+    owner = next((frame.f_locals.get(first) for first in frame.f_code.co_varnames[:1]), None)
+    names = [name for name, module in model.named_modules() if module is owner]
+    module = f" in {names[0] or 'the model'} ({type(owner).__name__})," if names else " at"
+    return f"{module} {Path(frame.f_code.co_filename).name}:{line}"
