@@ -73,16 +73,20 @@ def normalization_options(command: Command) -> Command:
     )
 
 
-def take_start(options: dict[str, Any]) -> Path | None:
+def take_start(options: dict[str, Any], resume: bool) -> Path | None:
     """The float checkpoint, which `options` loses; they get the number of float epochs where it decides that.
 
-    Errors (click.UsageError): options that need a checkpoint, and none is given.
+    resume: the file may be missing then, for all is in the state of the run. Errors (click.UsageError): options that
+    need a checkpoint, and none is given; a file that does not exist.
     """
     start: Path | None = options.pop("float_checkpoint")
     if start is None:
         for name in ("new_head", "use_ema"):
             if options[name]:
                 raise click.UsageError(f"--{name.replace('_', '-')} is for --float-checkpoint: give one, too")
-    elif options["float_epochs"] is None and not options["new_head"]:
+        return None
+    if not resume and not start.exists():
+        raise click.UsageError(f"checkpoint {start} does not exist: check the path after --float-checkpoint")
+    if options["float_epochs"] is None and not options["new_head"]:
         options["float_epochs"] = 0
     return start

@@ -60,7 +60,8 @@ def command(float_out: Path | None, as_json: bool, **options: Any) -> None:
     killed, to the same bits. `torchrun --nproc-per-node N -m lsq_export train …` trains with N processes, on N GPUs
     where there are any.
     """
-    files, start = Files.take(options), take_start(options)
+    files = Files.take(options)
+    start = take_start(options, files.resume)
     from lsq_export.training.distributed import launch
 
     with launch(options["device"]) as processes:

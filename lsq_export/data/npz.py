@@ -58,7 +58,8 @@ def load_npz(
             f"{path}: images of x_train have the shape {shapes[0]}, those of x_test {shapes[1]}; make them equal"
         )
     _check_size(path, shapes[0], (channels, image_size, image_size))
-    means, stds = per_channel("mean", mean, shapes[0][0]), per_channel("std", std, shapes[0][0])
+    count, pixels = shapes[0][0], divide_by != 1
+    means, stds = per_channel("mean", mean, count, pixels), per_channel("std", std, count, pixels)
     normalized = [TensorSplit(_normalized(split.x, means, stds), split.y) for split in splits]
     return Dataset(
         name=f"npz:{path}",

@@ -102,7 +102,10 @@ def _read_torch(path: Path, zipped: bool) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             warnings.simplefilter("ignore")  # about pickle protocols: what cannot be read is an error below
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            if zipped and path.suffix != ".safetensors":
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with path.open("rb") as file:  # torch.load would go by such a name
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles raise whatever comes first
         text = one_line(error)
         found = _GLOBAL.search(text)

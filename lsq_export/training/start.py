@@ -83,7 +83,7 @@ def started(job: Job, data: Dataset, path: Path) -> Start:
 def tested(start: Start, job: Job, data: Dataset, console: Console | None, processes: Processes) -> float:
     """The accuracy of the start on the test split, 0-1; what was loaded, and the accuracy, are said on the console.
 
-    An accuracy that guessing would reach is a warning.
+    An accuracy that is hardly better than guessing is a warning.
     """
     check_fit(start.model, data, torch.device("cpu"))
     found = accuracy(start.model, data, processes)
@@ -102,9 +102,12 @@ def tested(start: Start, job: Job, data: Dataset, console: Console | None, proce
 
 
 def guessing(data: Dataset) -> float:
-    """The accuracy that guessing hardly exceeds on the test split: two standard deviations above 1 / classes."""
+    """The accuracy, 0-1, up to which weights are hardly better than guessing on the test split.
+
+    That is 15 % of the way from 1 / classes to 1, or two standard deviations of guesses where that is more.
+    """
     share = 1 / data.num_classes
-    return share + 2 * math.sqrt(share * (1 - share) / max(1, len(data.test)))
+    return share + max(0.15 * (1 - share), 2 * math.sqrt(share * (1 - share) / max(1, len(data.test))))
 
 
 def warning(found: float, data: Dataset) -> str:
@@ -112,9 +115,9 @@ def warning(found: float, data: Dataset) -> str:
     how = data.preprocessing
     used = f"mean {how['mean']} and std {how['std']}" if how.get("mean") else "no mean and std"
     return (
-        f"warning: {found:.2%} is what guessing among {data.num_classes} classes gives: check the normalization "
-        f"(--mean, --std; here {used}), the order of the classes, --image-size, and that --model is the network of the "
-        "file"
+        f"warning: {found:.2%} is hardly better than guessing among {data.num_classes} classes: check the "
+        f"normalization (--mean, --std; here {used}), the order of the classes, --image-size, and that --model is the "
+        "network of the file"
     )
 
 

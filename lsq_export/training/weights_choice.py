@@ -30,8 +30,8 @@ _DEPTH = 4  # of dictionaries in each other
 class Choice:
     """The tensors of a file that are the network's.
 
-    part, prefix: the keys of the dictionary that holds them, and what its names begin with (without `module` and
-    `_orig_mod`); both may be "".
+    part, prefix: the keys of the dictionary that holds them, and what its names begin with, both may be "". place: the
+    two together, without what torch.compile and the like put in.
     naming: whose names they are, "" for the network's own. averaged: they are an average (EMA).
     tensors: {name in the network: tensor}. left_over: other tensors of the dictionary.
     also_averaged: the file has an average, too.
@@ -39,6 +39,7 @@ class Choice:
 
     part: str
     prefix: str
+    place: str
     naming: str
     averaged: bool
     tensors: dict[str, torch.Tensor]
@@ -108,12 +109,13 @@ def _choices(part: str, tensors: dict[str, torch.Tensor], own: list[str]) -> Ite
                 if (end := ".".join(pieces[at:])) in wanted:
                     hits.setdefault(".".join(pieces[:at]), {})[wanted[end]] = name
         for prefix, chosen in hits.items():
-            used = set(chosen.values())
+            used, place = set(chosen.values()), ".".join(filter(None, (part, prefix)))
             yield Choice(
                 part=part,
-                prefix=prefix,
+                prefix=_start(prefix, next(iter(used)), inserted),
+                place=place,
                 naming=naming,
-                averaged=bool(_AVERAGED.search(part) or _AVERAGED.search(prefix)),
+                averaged=bool(_AVERAGED.search(place)),
                 tensors={name: tensors[source] for name, source in chosen.items()},
                 left_over=tuple(name for name in tensors if name not in used),
                 also_averaged=False,
@@ -128,7 +130,7 @@ def _best(choices: list[Choice], where: str, needed: int) -> Choice:
     """The one with most tensors, of these the one with a usual name. needed: how many tensors the network has."""
     most = max(len(choice.tensors) for choice in choices)
     best = [choice for choice in choices if len(choice.tensors) == most]
-    places = {_place(choice): choice for choice in best}
+    places = {choice.place: choice for choice in best}
     usual = [places[name] for name in _USUAL if name in places]
     if not usual and len(places) > 1 and 2 * most > needed:
         raise QuantizationError(
@@ -137,8 +139,11 @@ def _best(choices: list[Choice], where: str, needed: int) -> Choice:
     return usual[0] if usual else best[0]
 
 
-def _place(choice: Choice) -> str:
-    return ".".join(filter(None, (choice.part, choice.prefix)))
+def _start(prefix: str, name: str, inserted: tuple[str, ...]) -> str:
+    """What `name` begins with in the file, where `prefix` is left after the inserted parts are taken out."""
+    pieces = name.split(".")
+    ends = (".".join(pieces[:at]) for at in range(len(pieces), -1, -1))
+    return next(start for start in ends if _without(start, inserted) == prefix)
 
 
 def _kind(content: Any) -> str:
