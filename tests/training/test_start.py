@@ -18,10 +18,12 @@ from lsq_export import models
 from lsq_export.data.loading import load
 from lsq_export.training import checkpoint
 from lsq_export.training.job import Job
+from lsq_export.training.run import Run
 from lsq_export.training.start import adapted, guessing, warning
 from support.commands import invoke
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+_keep = Run.keep
 
 
 class Own(nn.Module):
@@ -163,6 +165,41 @@ def test_the_content_of_the_checkpoint_is_part_of_a_runs_identity(data: str, tmp
     after = job.identity(loaded, file)
     assert {name for name in before if before[name] != after[name]} == {"float_checkpoint"}
     assert after["float_checkpoint"].startswith(f"{file} (SHA-256 ")
+
+
+def test_a_run_resumes_with_the_same_checkpoint_only(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in each of the two phases, after their first epoch."""
+    file, other = write("plain", tmp_path / "net.pth"), own().state_dict()
+    options = "--float-checkpoint", file, *NORMALIZED, "--float-epochs", 2, "--epochs", 2, "--ema", "0.5", "--json"
+    whole = train(data, tmp_path / "whole.safetensors", *options)
+    assert whole.exit_code == 0, whole.output
+    for phase in ("float", "low-bit"):
+        out = tmp_path / f"{phase}.safetensors"
+
+        def keep(self: Run, name: str, *rest: Any, phase: str = phase) -> Any:
+            write_state = _keep(self, name, *rest)
+
+            def stop(state: Any) -> None:
+                write_state(state)
+                if name == phase and state.values["epoch"] == 1:
+                    raise KeyboardInterrupt
+
+            return stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "keep", keep)
+            assert train(data, out, *options).exit_code == 130
+        torch.save({**other, "head.bias": other["head.bias"] + 1}, file)
+        refused = train(data, out, *options, "--resume")
+        assert refused.exit_code == 2 and "the interrupted run had --float-checkpoint" in refused.stderr
+        write("plain", file)
+        resumed = train(data, out, *options, "--resume")
+        assert resumed.exit_code == 0, resumed.output
+        assert json.loads(resumed.stdout)["accuracy"] == json.loads(whole.stdout)["accuracy"]
+        found, expected = load_file(out), load_file(tmp_path / "whole.safetensors")
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 @pytest.mark.parametrize(("width", "variant"), [(1.0, "published"), (0.5, "small")])
