@@ -131,7 +131,8 @@ def results() -> str:
 
 
 GENERATORS: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (pass_table, lowering_table, pass_heads, operator_table, lsq_export_api, training_api, calib_api, results)
+    f.__name__: f
+    for f in (pass_table, lowering_table, pass_heads, operator_table, lsq_export_api, training_api, calib_api, results)
 }
 
 

@@ -58,9 +58,15 @@ def checkpoint_options(command: Command) -> Command:
 
 
 def normalization_options(command: Command) -> Command:
-    """How the images are normalized."""
+    """What the network gets to see of an image: its channels, and their values."""
     return apply_options(
         command,
+        click.option(
+            "--channels",
+            type=click.Choice(["1", "3"]),
+            callback=lambda ctx, param, value: value and int(value),
+            help="Read images in gray (1) or in color (3).  [default: 3, or the file's for npz]",
+        ),
         *(
             click.option(
                 f"--{what}",

@@ -12,12 +12,13 @@ from calib.errors import QuantizationError, one_line
 from lsq_export.data.dataset import Dataset
 
 from .distributed import SINGLE, Processes
+from .first_look import first_look
 from .fit import pretrain
 from .job_settings import Job
 from .phase import FLOAT, LOW_BIT, accuracy, fit_options, write_checkpoint
 from .recipe import Epoch
 from .run import Run
-from .start import fresh, started, tested
+from .start import fresh, started
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +65,7 @@ def train_float(
         first = started(job, data, start)
         model = first.model
         resumed = run.results.get("start_accuracy") if run is not None else None
-        before = tested(first, job, data, console, processes) if resumed is None else resumed
+        before = first_look(first, job, data, console, processes) if resumed is None else resumed
     else:
         model = fresh(job, data)
     if run is not None:

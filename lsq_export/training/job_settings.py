@@ -27,7 +27,7 @@ class Job:
     fused: low-bit training uses the kernels of `lsq_export.qat.fuse`, which add gradients of scales and offsets in
     another order.
     save_memory: low-bit training works as in `lsq_export.qat.save_memory`, more slowly, to the same bits.
-    mean, std: normalization of the images, as in `lsq_export.data.load`.
+    channels, mean, std: of the images, as in `lsq_export.data.load`.
     variant: of the network, as in `lsq_export.models.keywords`.
     new_head, use_ema: how a float checkpoint is read, as new_head and ema of `load_weights`.
     """
@@ -45,6 +45,7 @@ class Job:
     device: str | None = None
     fused: bool = False
     save_memory: bool = False
+    channels: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     variant: str | None = None
@@ -65,7 +66,7 @@ class Job:
 
     def load_data(self) -> Dataset:
         """The data set of `data_spec`."""
-        return load(self.data_spec, image_size=self.image_size, mean=self.mean, std=self.std)
+        return load(self.data_spec, image_size=self.image_size, channels=self.channels, mean=self.mean, std=self.std)
 
     def identity(self, data: Dataset, start: Path | None = None, processes: Processes = SINGLE) -> dict[str, Any]:
         """What a run must have in common with the one that it resumes, as plain values.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,15 +14,9 @@ from lsq_export.files.weights_file import read
 from lsq_export.models import build, variants
 
 from . import checkpoint
-from .distributed import Processes
 from .job_settings import Job
-from .phase import accuracy
-from .predict import check_fit
 from .weights import LoadedWeights, load_weights
 from .weights_choice import choose
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,47 +70,6 @@ def started(job: Job, data: Dataset, path: Path) -> Start:
     model = fresh(job, data)
     loaded = load_weights(model, path, new_head=job.new_head, ema=job.use_ema)
     return Start(model=model.eval(), path=path, weights=loaded)
-
-
-def tested(start: Start, job: Job, data: Dataset, console: Console | None, processes: Processes) -> float:
-    """The accuracy of the start on the test split, 0-1; what was loaded, and the accuracy, are said on the console.
-
-    An accuracy that is hardly better than guessing is a warning.
-    """
-    check_fit(start.model, data, torch.device("cpu"))
-    found = accuracy(start.model, data, processes)
-    if console is not None:
-        if start.weights is not None:
-            console.print(str(start.weights), markup=False, soft_wrap=True)
-        head = ", with a new head" if job.new_head else ""
-        console.print(
-            f"float accuracy of {start.path} on the test split of {job.data_spec}{head}: {found:.2%}",
-            markup=False,
-            soft_wrap=True,
-        )
-        if not job.new_head and found <= guessing(data):
-            console.print(warning(found, data), markup=False, soft_wrap=True)
-    return found
-
-
-def guessing(data: Dataset) -> float:
-    """The accuracy, 0-1, up to which weights are hardly better than guessing on the test split.
-
-    That is 15 % of the way from 1 / classes to 1, or two standard deviations of guesses where that is more.
-    """
-    share = 1 / data.num_classes
-    return share + max(0.15 * (1 - share), 2 * math.sqrt(share * (1 - share) / max(1, len(data.test))))
-
-
-def warning(found: float, data: Dataset) -> str:
-    """What to check where the accuracy is that of guessing."""
-    how = data.preprocessing
-    used = f"mean {how['mean']} and std {how['std']}" if how.get("mean") else "no mean and std"
-    return (
-        f"warning: {found:.2%} is hardly better than guessing among {data.num_classes} classes: check the "
-        f"normalization (--mean, --std; here {used}), the order of the classes, --image-size, and that --model is the "
-        "network of the file"
-    )
 
 
 def _restored(job: Job, data: Dataset, path: Path) -> nn.Module:

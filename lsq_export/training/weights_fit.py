@@ -65,7 +65,8 @@ def refuse_shapes(source: str, net: nn.Module, state: Tensors, found: Tensors) -
     advice = "the file is of another network, or of one of another width"
     conv = isinstance(module, nn.Conv2d) and len(theirs) == len(ours) == 4
     if conv and len(wrong) <= 3 and theirs[:1] + theirs[2:] == ours[:1] + ours[2:]:
-        advice = f"its network takes {theirs[1]} input channels and this one {ours[1]}: give images with {theirs[1]}"
+        channels = theirs[1]
+        advice = f"its network takes {channels} input channels and this one {ours[1]}: give such images (--channels)"
     elif conv and theirs[:2] == ours[:2]:
         advice = "the kernels have another size: give --model a network with those of the file"
     elif len(_layers(wrong)) == 1 and isinstance(module, (nn.Linear, nn.Conv2d)) and theirs[1:] == ours[1:]:

@@ -15,11 +15,10 @@ from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export import models
-from lsq_export.data.loading import load
 from lsq_export.training import checkpoint
 from lsq_export.training.job import Job
 from lsq_export.training.run import Run
-from lsq_export.training.start import adapted, guessing, warning
+from lsq_export.training.start import adapted
 from support.commands import invoke
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -212,9 +211,3 @@ def test_the_variant_is_that_of_the_file(width: float, variant: str, tmp_path: P
     assert adapted(job, digits, tmp_path / "net.pth").variant == variant
     forced = Job("efficientnet_b0", "digits", image_size=8, variant="small")
     assert adapted(forced, digits, tmp_path / "net.pth") is forced
-
-
-def test_what_guessing_gives() -> None:
-    digits = load("digits", image_size=8)
-    assert guessing(digits) == pytest.approx(0.1 + 0.15 * 0.9)
-    assert "mean [0.3055, 0.3055, 0.3055]" in warning(0.1, digits)
