@@ -114,6 +114,11 @@ def lsq_export_api() -> str:
     return _api("lsq_export", skip=["QuantizationError", "QuantizationWarning"])
 
 
+def training_api() -> str:
+    """The public names of lsq_export.training."""
+    return _api("lsq_export.training")
+
+
 def calib_api() -> str:
     """The public names of calib."""
     return _api("calib")
@@ -126,7 +131,8 @@ def results() -> str:
 
 
 GENERATORS: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (pass_table, lowering_table, pass_heads, operator_table, lsq_export_api, calib_api, results)
+    f.__name__: f
+    for f in (pass_table, lowering_table, pass_heads, operator_table, lsq_export_api, training_api, calib_api, results)
 }
 
 

@@ -4,6 +4,7 @@
     build("resnet18", num_classes=10)              -> nn.Module
     build("mixnet_s", width=0.5, stem_stride=1)    -> nn.Module
     build("models.net:build", num_classes=10)      -> what `build` of *your* models/net.py returns
+    keywords("mixnet_s", 32)                       -> {"width": 0.5, "stem_stride": 1}, for small images
 
 efficientnet_b0 and mixnet_s take width and stem_stride; blocks.py and inverted.py are what these two share. For a model
 of your own the current directory is searched first. Each architecture is imported when it is built: listing the names
@@ -37,12 +38,23 @@ SMALL_IMAGE = 64
 _SMALL = {name: {"width": 0.5, "stem_stride": 1} for name in ("efficientnet_b0", "mixnet_s")}
 
 
-def keywords(name: str, size: int) -> dict[str, Any]:
+def variants(name: str) -> tuple[str, ...]:
+    """The variants of a network that `keywords` knows."""
+    return ("published", "small") if name in _SMALL else ("published",)
+
+
+def keywords(name: str, size: int, variant: str | None = None) -> dict[str, Any]:
     """What `build` should get besides classes and channels, for images of size × size pixels.
 
-    That is a smaller variant below SMALL_IMAGE, else nothing.
+    variant: "published" or "small"; None is small below SMALL_IMAGE, where the network has such a variant. Errors
+    (QuantizationError): the network does not have that variant.
     """
-    return dict(_SMALL.get(name, {})) if size < SMALL_IMAGE else {}
+    if variant is not None and variant not in variants(name):
+        raise QuantizationError(
+            f"variant {variant!r} (--variant) is not one of model {name!r}: use {' or '.join(variants(name))}"
+        )
+    small = variant == "small" if variant is not None else size < SMALL_IMAGE
+    return dict(_SMALL.get(name, {})) if small else {}
 
 
 def names() -> list[str]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from calib.errors import QuantizationError
+from lsq_export.files.digest import sha256
 from lsq_export.files.text import write_text
 
 from .directory import FOLDED, MANIFEST, SUMS, TRAINED, Bundle
-
-BLOCK = 1 << 20  # bytes read at once
 
 
 def write_sums(directory: Path) -> None:
     """Write the sums of every other file."""
     names = (str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file() and p.name != SUMS)
-    _write(directory, {name: _sha256(directory / name) for name in names})
+    _write(directory, {name: sha256(directory / name) for name in names})
 
 
 def update_sums(directory: Path, *names: str) -> None:
     """New sums for files that were written anew; every other line stays, so that a change elsewhere still shows."""
-    _write(directory, _read(directory) | {name: _sha256(directory / name) for name in names})
+    _write(directory, _read(directory) | {name: sha256(directory / name) for name in names})
 
 
 def changed_files(bundle: Bundle) -> list[str]:
@@ -34,7 +32,7 @@ def changed_files(bundle: Bundle) -> list[str]:
     models = (str(path.relative_to(directory)) for path in bundle.models.values())
     unlisted = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models) if name not in sums]
     return unlisted + [
-        name for name, digest in sums.items() if not (directory / name).is_file() or _sha256(directory / name) != digest
+        name for name, digest in sums.items() if not (directory / name).is_file() or sha256(directory / name) != digest
     ]
 
 
@@ -49,11 +47,3 @@ def _read(directory: Path) -> dict[str, str]:
 
 def _write(directory: Path, sums: Mapping[str, str]) -> None:
     write_text(directory / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -57,12 +57,15 @@ def _run(options: DriftOptions) -> None:
         raise QuantizationError(
             f"checkpoint {checkpoint.path} is of a float model, which has no grids: give one that train --out wrote"
         )
-    data = Images(_selection(options, checkpoint.input_shape))
+    data = Images(_selection(options, checkpoint))
     before = None if options.against else _calibration(checkpoint, model)
     _to_gpu(model)
     if options.against:
         shape, size = checkpoint.input_shape, options.batch_size
-        training = Selection(spec=options.against, option="--against", shape=shape, split="train", batch_size=size)
+        like = checkpoint.preprocessing
+        training = Selection(
+            spec=options.against, option="--against", shape=shape, split="train", batch_size=size, like=like
+        )
         before = Images(training).measure(model, "calibration")
     assert before is not None
     now = drift.compare(before, data.measure(model, "drift"), limits)
@@ -73,11 +76,11 @@ def _run(options: DriftOptions) -> None:
     _report(options, data, now, renewed)
 
 
-def _selection(options: DriftOptions, shape: tuple[int, int, int]) -> Selection:
+def _selection(options: DriftOptions, checkpoint: Checkpoint) -> Selection:
     """The images of --data, in the size of the checkpoint or of --image-size."""
     from .drift_reinit import Selection
 
-    channels, height, width = shape
+    channels, height, width = checkpoint.input_shape
     return Selection(
         spec=options.data_spec,
         option="--data",
@@ -85,6 +88,7 @@ def _selection(options: DriftOptions, shape: tuple[int, int, int]) -> Selection:
         split=options.split,
         batch_size=options.batch_size,
         limit=options.batches,
+        like=checkpoint.preprocessing,
     )
 
 

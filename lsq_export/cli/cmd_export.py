@@ -90,7 +90,8 @@ def _export(options: Options) -> Bundle:
     from .data_options import calibration_batches, load_data, source_of
 
     model, checkpoint = restore(options.checkpoint)
-    data = load_data(options.data_spec or checkpoint.extra.get("data"), checkpoint.input_shape, option="--data")
+    spec = options.data_spec or checkpoint.extra.get("data")
+    data = load_data(spec, checkpoint.input_shape, option="--data", like=checkpoint.preprocessing)
     with console(stderr=True).status("capture") as status:
         return export(
             model,

@@ -75,7 +75,8 @@ def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool)
     from .data_options import calibration_batches, load_data
 
     model, checkpoint = restore(path)
-    data = load_data(data_spec or checkpoint.extra.get("data"), checkpoint.input_shape, option="--data")
+    spec = data_spec or checkpoint.extra.get("data")
+    data = load_data(spec, checkpoint.input_shape, option="--data", like=checkpoint.preprocessing)
     calibration, test = calibration_batches(data, images), data.batches("test", 64)
     example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if bias_correction else 1)
     with bar(console(stderr=True), str(path), folds * len(test)) as advance:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .output import console, print_json, print_table
 from .train_files import Files, keeping_options
 from .train_options import (
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
 )
 @quantization_options
 @phase_options
+@checkpoint_options
+@normalization_options
 @recipe_options
 @machine_options
 @keeping_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout, everything else on stderr.")
-def command(float_checkpoint: Path | None, float_out: Path | None, as_json: bool, **options: Any) -> None:
+def command(float_out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a float model, then its low-bit form with learned scales and offsets (LSQ+).
 
     Ctrl-C keeps the last completed epoch of low-bit training in --out. --resume continues a run that was interrupted or
@@ -58,12 +61,13 @@ def command(float_checkpoint: Path | None, float_out: Path | None, as_json: bool
     where there are any.
     """
     files = Files.take(options)
+    start = take_start(options, files.resume)
     from lsq_export.training.distributed import launch
 
     with launch(options["device"]) as processes:
         files.check(float_out)
         processes.sums(0.0)  # Every process has looked before the first one writes.
-        _train(files, processes, _job(options), float_checkpoint, float_out, as_json)
+        _train(files, processes, _job(options), start, float_out, as_json)
 
 
 def _job(options: dict[str, Any]) -> Job:
@@ -78,25 +82,28 @@ def _train(
     files: Files,
     processes: Processes,
     job: Job,
-    float_checkpoint: Path | None,
+    start: Path | None,
     float_out: Path | None,
     as_json: bool,
 ) -> None:
     """Train on every rank; the first one prints and writes."""
     from lsq_export.qat.kernels import fused_kernels
     from lsq_export.training.job import train_float, train_low_bit
+    from lsq_export.training.start import adapted
 
     if job.fused:
         fused_kernels()  # A missing compiler shows before the float training, not after it.
     data = job.load_data()
-    run = files.run(job.identity(data, float_checkpoint, processes), processes)
+    if start is not None and start.exists():
+        job = adapted(job, data, start)
+    run = files.run(job.identity(data, start, processes), processes)
     show: dict[str, Any] = {
         "console": console(stderr=as_json) if processes.first else None,
         "run": run,
         "processes": processes,
     }
     try:
-        float_phase = train_float(job, data, start=float_checkpoint, out=float_out if processes.first else None, **show)
+        float_phase = train_float(job, data, start=start, out=float_out if processes.first else None, **show)
         low_bit = train_low_bit(job, data, float_phase.model, out=files.out if processes.first else None, **show)
     except KeyboardInterrupt:
         files.say_resume(processes)
@@ -114,6 +121,8 @@ def _train(
 
 def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, as_json: bool) -> None:
     accuracy = {"float": float_phase.accuracy, "initialized": low_bit.initialized_accuracy, "trained": low_bit.accuracy}
+    if float_phase.start_accuracy is not None and float_phase.epochs:
+        accuracy = {"float checkpoint": float_phase.start_accuracy, **accuracy}
     if as_json:
         print_json(
             {

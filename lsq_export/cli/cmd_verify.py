@@ -38,7 +38,8 @@ def command(bundle: Path, data_spec: str | None, images: int | None, batch_size:
 
     opened = open_bundle(bundle)
     shape = tuple(opened.manifest["input"]["shape"][1:])
-    data = load_data(data_spec or (opened.manifest["source"] or {}).get("data"), shape, option="--data")
+    spec = data_spec or (opened.manifest["source"] or {}).get("data")
+    data = load_data(spec, shape, option="--data", like=opened.manifest["preprocessing"])
     total = min(images or len(data.test), len(data.test))
     size = min(batch_size, total)
     batches = data.batches("test", size, limit=-(-total // size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from calib.errors import QuantizationError
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 BATCH = 64  # images at a time
 
 
-def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) -> Dataset:
+def load_data(
+    spec: str | None, input_shape: tuple[int, ...], *, option: str, like: Mapping[str, Any] | None = None
+) -> Dataset:
     """The data set, in the shape that the network takes.
 
-    spec: None where neither `option` nor anything else names the data. Errors (QuantizationError): no data, or data of
-    another shape.
+    spec: None where neither `option` nor anything else names the data. like: the preprocessing that the network was
+    trained with; data of the same kind are normalized by its mean and std. Errors (QuantizationError): no data, or data
+    of another shape.
     """
     from lsq_export.data.loading import load
 
@@ -29,13 +32,18 @@ def load_data(spec: str | None, input_shape: tuple[int, ...], *, option: str) ->
             f"no data is known for this model: give {option} digits, {option} imagefolder:DIR or {option} npz:FILE"
         )
     channels, height, width = input_shape
-    images = spec.partition(":")[0] != "npz"
+    kind = spec.partition(":")[0]
+    images, how = kind != "npz", like if like and like.get("data") == kind else {}
     if images and height != width:
         raise QuantizationError(
             f"{option} {spec}: the model takes {height} × {width} pixels, this data only gives squares; use npz:FILE"
         )
     data = load(
-        spec, image_size=height if images else None, channels=channels if images and channels in (1, 3) else None
+        spec,
+        image_size=height if images else None,
+        channels=channels if images and channels in (1, 3) else None,
+        mean=how.get("mean"),
+        std=how.get("std"),
     )
     if data.input_shape != tuple(input_shape):
         raise QuantizationError(

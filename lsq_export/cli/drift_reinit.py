@@ -26,6 +26,7 @@ class Selection:
     """Which images of a data set to take, in which size and in batches of how many.
 
     spec: the data, given by `option`. shape: (C, H, W). split: train, test or all. limit: at most this many batches.
+    like: the preprocessing of the checkpoint.
     """
 
     spec: str
@@ -34,13 +35,14 @@ class Selection:
     split: str
     batch_size: int
     limit: int | None = None
+    like: Mapping[str, Any] | None = None
 
 
 class Images:
     """The batches of a selection, as often as they are needed. count: the number of images."""
 
     def __init__(self, selection: Selection) -> None:
-        data = load_data(selection.spec, selection.shape, option=selection.option)
+        data = load_data(selection.spec, selection.shape, option=selection.option, like=selection.like)
         names = ("train", "test") if selection.split == "all" else (selection.split,)
         parts = [data.batches(name, selection.batch_size, shuffle=0) for name in names]
         # The splits share out the limit, in order.

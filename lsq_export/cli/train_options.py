@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -90,7 +89,7 @@ def quantization_options(command: Command) -> Command:
 
 
 def phase_options(command: Command) -> Command:
-    """How long each of the two phases trains, and from what to what file the float model goes."""
+    """How long each of the two phases trains, on what batches."""
     return apply_options(
         command,
         click.option(
@@ -104,20 +103,11 @@ def phase_options(command: Command) -> Command:
         click.option(
             "--float-epochs",
             type=click.IntRange(0),
-            help="Train this many float epochs before that; 0: start from fresh weights.  [default: the recipe's]",
+            help="Train this many float epochs before that; 0: none.  [default: the recipe's, or 0 with "
+            "--float-checkpoint and without --new-head]",
         ),
         click.option(
             "--float-lr", type=RATE, help="Use this highest learning rate in float training.  [default: the recipe's]"
-        ),
-        click.option(
-            "--float-checkpoint",
-            type=click.Path(path_type=Path),
-            help="Start from this float checkpoint instead of training one.",
-        ),
-        click.option(
-            "--float-out",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Write the float model to this file, for --float-checkpoint.",
         ),
         click.option("--batch-size", type=click.IntRange(2), default=64, help="Take this many images per step."),
         click.option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,12 +11,15 @@ import torch.nn.functional as F
 from calib.errors import QuantizationError
 
 from .dataset import Dataset, TensorSplit
+from .normalization import per_channel
 from .splitting import stratified_split
 
 EXTRA = "pip install lsq-export[data]"
 
 
-def digits(image_size: int, channels: int) -> Dataset:
+def digits(
+    image_size: int, channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Dataset:
     """1797 real handwritten digits: 1438 to train, 359 to test.
 
     The source has 8x8 pixels with values 0 … 16 (UCI "Optical Recognition of Handwritten Digits").
@@ -29,9 +34,10 @@ def digits(image_size: int, channels: int) -> Dataset:
     x = F.interpolate(x, size=(image_size, image_size), mode="bilinear", align_corners=False)
     x = x.expand(-1, channels, -1, -1)  # [M, C, H, W]
     train, test = stratified_split(y, "digits")
-    mean = round(float(x[torch.from_numpy(train)].double().mean()), 4)
-    std = round(float(x[torch.from_numpy(train)].double().std()), 4)
-    x = (x - mean) / std
+    own = x[torch.from_numpy(train)].double()
+    means = per_channel("mean", mean, channels) or (round(float(own.mean()), 4),) * channels
+    stds = per_channel("std", std, channels) or (round(float(own.std()), 4),) * channels
+    x = (x - torch.tensor(means)[:, None, None]) / torch.tensor(stds)[:, None, None]
     labels = torch.from_numpy(y)
     return Dataset(
         name="digits",
@@ -45,7 +51,7 @@ def digits(image_size: int, channels: int) -> Dataset:
             "interpolation": "bilinear",
             "crop": None,
             "divide_by": 16.0,
-            "mean": [mean] * channels,
-            "std": [std] * channels,
+            "mean": list(means),
+            "std": list(stds),
         },
     )

@@ -7,6 +7,7 @@ of the train split's folders.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset
 from .digits import EXTRA
+from .normalization import per_channel
 from .splitting import stratified_split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -29,13 +31,15 @@ CROP_RATIO = 0.875  # how much of the shorter side the crop keeps, as 224 of 256
 class ImageSplit:
     """Image files and their classes, read on demand.
 
-    The shorter side is resized to `resize` (bilinear), the center cropped to `crop`, and the result normalized.
+    The shorter side is resized to `resize` (bilinear), the center cropped to `crop`, and the result, 0 … 1, normalized
+    by `mean` and `std`, of one or three channels.
     """
 
     files: tuple[tuple[Path, int], ...]
     resize: int
     crop: int
-    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -48,13 +52,14 @@ class ImageSplit:
     def _image(self, path: Path) -> torch.Tensor:
         from PIL import Image
 
+        channels = len(self.mean)
         try:
             with Image.open(path) as image:
                 if image.mode.startswith(("I", "F")):
                     raise QuantizationError(
                         f"image {path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits"
                     )
-                pixels = image.convert("L" if self.channels == 1 else "RGB")
+                pixels = image.convert("L" if channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             if isinstance(error, QuantizationError):
                 raise
@@ -64,15 +69,20 @@ class ImageSplit:
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
         pixels = pixels.crop((left, top, left + self.crop, top + self.crop))
-        values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, self.channels)  # [H, W, C]
+        values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, channels)  # [H, W, C]
         values = values / np.float32(255)
-        mean, std = _normalization(self.channels)
-        values = (values - np.array(mean, np.float32)) / np.array(std, np.float32)
+        values = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
-def load_imagefolder(directory: Path, image_size: int = 224, channels: int = 3) -> Dataset:
-    """The data set of a directory of images.
+def load_imagefolder(
+    directory: Path,
+    image_size: int = 224,
+    channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Dataset:
+    """The data set of a directory of images. mean, std: by default ImageNet's.
 
     Errors (QuantizationError): pillow is missing, no such directory, a layout that is not understood, a class without
     images, an unknown class in the test split. An image that cannot be read is named when it is its turn.
@@ -85,11 +95,12 @@ def load_imagefolder(directory: Path, image_size: int = 224, channels: int = 3) 
         raise QuantizationError(f"image directory {directory} does not exist: check the path after imagefolder:")
     train, test, classes = _files(directory)
     resize = round(image_size / CROP_RATIO)
-    mean, std = _normalization(channels)
+    means = per_channel("mean", mean, channels) or (MEAN if channels == 3 else (GRAY_MEAN,))
+    stds = per_channel("std", std, channels) or (STD if channels == 3 else (GRAY_STD,))
     return Dataset(
         name=f"imagefolder:{directory}",
-        train=ImageSplit(tuple(train), resize, image_size, channels),
-        test=ImageSplit(tuple(test), resize, image_size, channels),
+        train=ImageSplit(tuple(train), resize, image_size, means, stds),
+        test=ImageSplit(tuple(test), resize, image_size, means, stds),
         num_classes=len(classes),
         input_shape=(channels, image_size, image_size),
         preprocessing={
@@ -98,15 +109,11 @@ def load_imagefolder(directory: Path, image_size: int = 224, channels: int = 3) 
             "interpolation": "bilinear",
             "crop": image_size,
             "divide_by": 255.0,
-            "mean": list(mean),
-            "std": list(std),
+            "mean": list(means),
+            "std": list(stds),
             "classes": classes,
         },
     )
-
-
-def _normalization(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return (MEAN, STD) if channels == 3 else ((GRAY_MEAN,), (GRAY_STD,))
 
 
 def _files(directory: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:

@@ -9,6 +9,7 @@ Where a source has no split of its own, the test split is 20 % of each class, dr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from calib.errors import QuantizationError
@@ -17,11 +18,21 @@ from .dataset import Dataset
 from .digits import digits
 
 
-def load(spec: str, *, image_size: int | None = None, channels: int | None = None) -> Dataset:
+def load(
+    spec: str,
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Dataset:
     """The data set that `spec` names: `digits`, `imagefolder:DIR` or `npz:FILE`.
 
     image_size: height and width, by default 32 for digits and 224 for imagefolder. channels: 1 or 3, by default 3.
     The images of an npz file stay as they are: there the two are only checked.
+    mean, std: what is subtracted from pixels of 0 to 1, and what they are divided by then, one number or one for each
+    channel. By default ImageNet's for imagefolder, those of the images for digits, and none for npz, whose float images
+    are taken as they are.
 
     Errors (QuantizationError): an unknown spec, and everything in the files that cannot be used, with its place.
     """
@@ -31,13 +42,13 @@ def load(spec: str, *, image_size: int | None = None, channels: int | None = Non
     if image_size is not None and image_size < 1:
         raise QuantizationError(f"image size is {image_size}: use 1 or more pixels")
     if spec == "digits":
-        return digits(image_size or 32, channels or 3)
+        return digits(image_size or 32, channels or 3, mean, std)
     if kind == "imagefolder" and argument:
         from .imagefolder import load_imagefolder
 
-        return load_imagefolder(Path(argument), image_size or 224, channels or 3)
+        return load_imagefolder(Path(argument), image_size or 224, channels or 3, mean, std)
     if kind == "npz" and argument:
         from .npz import load_npz
 
-        return load_npz(Path(argument), image_size, channels)
+        return load_npz(Path(argument), image_size, channels, mean, std)
     raise QuantizationError(f"data {spec!r} is unknown: use digits, imagefolder:DIR or npz:FILE")

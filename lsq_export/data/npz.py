@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,23 @@ import torch
 from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset, TensorSplit
+from .normalization import per_channel
 from .splitting import stratified_split
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load_npz(path: Path, image_size: int | None = None, channels: int | None = None) -> Dataset:
+def load_npz(
+    path: Path,
+    image_size: int | None = None,
+    channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Dataset:
     """The data set of a file of arrays.
 
     x: [M, C, H, W] or [M, H, W], uint8 (scaled to 0 … 1) or float (taken as it is). y: integers 0 … classes - 1, [M].
+    mean, std: without them the images are not normalized.
 
     Errors (QuantizationError): missing or damaged file, pickled arrays, wrong keys, types, shapes, lengths or labels,
     NaN or infinity.
@@ -48,17 +57,14 @@ def load_npz(path: Path, image_size: int | None = None, channels: int | None = N
         raise QuantizationError(
             f"{path}: images of x_train have the shape {shapes[0]}, those of x_test {shapes[1]}; make them equal"
         )
-    asked = (channels, image_size, image_size)
-    for what, expected, size in zip(("channels", "height", "width"), asked, shapes[0], strict=True):
-        if expected is not None and expected != size:
-            raise QuantizationError(
-                f"{path}: images have {what} {size} where {expected} is asked for; npz data stay as they are: change "
-                "the file"
-            )
+    _check_size(path, shapes[0], (channels, image_size, image_size))
+    count, pixels = shapes[0][0], divide_by != 1
+    means, stds = per_channel("mean", mean, count, pixels), per_channel("std", std, count, pixels)
+    normalized = [TensorSplit(_normalized(split.x, means, stds), split.y) for split in splits]
     return Dataset(
         name=f"npz:{path}",
-        train=splits[0],
-        test=splits[1],
+        train=normalized[0],
+        test=normalized[1],
         num_classes=_num_classes(path, splits),
         input_shape=(shapes[0][0], shapes[0][1], shapes[0][2]),
         preprocessing={
@@ -67,8 +73,8 @@ def load_npz(path: Path, image_size: int | None = None, channels: int | None = N
             "interpolation": None,
             "crop": None,
             "divide_by": divide_by,
-            "mean": None,
-            "std": None,
+            "mean": means and list(means),
+            "std": stds and list(stds),
         },
     )
 
@@ -125,6 +131,21 @@ def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray) -> TensorSplit:
         sample = int(np.argwhere(~np.isfinite(values))[0][0])
         raise QuantizationError(f"{x_name} holds NaN or infinity (first in sample {sample}): remove such samples")
     return TensorSplit(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(y.astype(np.int64)))
+
+
+def _check_size(path: Path, shape: tuple[int, ...], asked: tuple[int | None, ...]) -> None:
+    for what, expected, size in zip(("channels", "height", "width"), asked, shape, strict=True):
+        if expected is not None and expected != size:
+            raise QuantizationError(
+                f"{path}: images have {what} {size} where {expected} is asked for; npz data stay as they are: change "
+                "the file"
+            )
+
+
+def _normalized(x: torch.Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> torch.Tensor:
+    """(x - mean) / std for each channel of x [M, C, H, W]. None: without that step."""
+    x = x if mean is None else x - torch.tensor(mean)[:, None, None]
+    return x if std is None else x / torch.tensor(std)[:, None, None]
 
 
 def _num_classes(path: Path, splits: list[TensorSplit]) -> int:

@@ -91,7 +91,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     state, metadata = _read(path)
     if _FORMAT_KEY not in metadata:
         raise QuantizationError(
-            f"checkpoint {path} has no lsq-export metadata, so its model is unknown: write it with lsq-export train"
+            f"checkpoint {path} has no lsq-export metadata, so its model is unknown: lsq-export train --model NAME "
+            "--float-checkpoint takes it"
         )
     if metadata[_FORMAT_KEY] != FORMAT:
         raise QuantizationError(
@@ -123,6 +124,15 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         preprocessing=preprocessing,
         extra=extra,
     )
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether `save` wrote the file, in any version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _FORMAT_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def restore(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
@@ -159,7 +169,8 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         # only now: the first bytes of a sound safetensors file are a length, which may be these by chance
         if start == b"PK" or start[:1] == b"\x80":
             raise QuantizationError(
-                f"checkpoint {path} is a pickle (.pt, .pth), which can run code: convert it to safetensors first"
+                f"checkpoint {path} is a pickle (.pt, .pth), which can run code: lsq-export train --model NAME "
+                "--float-checkpoint reads the weights in it"
             ) from error
         raise QuantizationError(
             f"checkpoint {path} is damaged or no safetensors file ({one_line(error)}): copy or train it again"

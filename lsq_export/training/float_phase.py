@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.data.dataset import Dataset
-from lsq_export.models import build
 
-from . import checkpoint
 from .distributed import SINGLE, Processes
+from .first_look import first_look
 from .fit import pretrain
 from .job_settings import Job
 from .phase import FLOAT, LOW_BIT, accuracy, fit_options, write_checkpoint
 from .recipe import Epoch
 from .run import Run
+from .start import fresh, started
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FloatPhase:
-    """The float model and its accuracy on the test split, 0-1. epochs: those trained here."""
+    """The float model and its accuracy on the test split, 0-1.
+
+    epochs: those trained here. start_accuracy: that of the checkpoint it started from, before them.
+    """
 
     model: nn.Module
     accuracy: float
     epochs: tuple[Epoch, ...]
+    start_accuracy: float | None = None
 
 
 def train_float(
@@ -44,8 +47,10 @@ def train_float(
     run: Run | None = None,
     processes: Processes = SINGLE,
 ) -> FloatPhase:
-    """Train a float model, or read it from the checkpoint `start`.
+    """Train a float model for the epochs of the float recipe, from fresh weights or from those of `start`.
 
+    start: a checkpoint of lsq-export, or any file that `load_weights` reads; `start.adapted` gives the job its variant.
+    What it holds, and its accuracy, are said on the console before the training.
     out: checkpoint to write.
     run: keeps states and resumes from them.
     processes: all of them call this; out and console are for the first.
@@ -55,31 +60,30 @@ def train_float(
     if run is not None and run.saved is not None and run.saved.phase == LOW_BIT:
         return _completed(job, data, run)
     epochs: tuple[Epoch, ...] = ()
+    before: float | None = None
     if start is not None:
-        model = _restored(job, data, start)
+        first = started(job, data, start)
+        model = first.model
+        resumed = run.results.get("start_accuracy") if run is not None else None
+        before = first_look(first, job, data, console, processes) if resumed is None else resumed
     else:
-        model = _fresh(job, data)
-        if job.float_recipe.epochs:
-            options = fit_options(job, run, FLOAT, processes)
-            result = pretrain(model, data, recipe=job.float_recipe, console=console, **options)
-            epochs = result.epochs
-            if result.interrupted:
-                if epochs and out is not None:
-                    write_checkpoint(out, job, data, model, None, epochs)
-                raise KeyboardInterrupt
+        model = fresh(job, data)
+    if run is not None:
+        run.results["start_accuracy"] = before
+    if job.float_recipe.epochs:
+        options = fit_options(job, run, FLOAT, processes)
+        result = pretrain(model, data, recipe=job.float_recipe, console=console, **options)
+        epochs = result.epochs
+        if result.interrupted:
+            if epochs and out is not None:
+                write_checkpoint(out, job, data, model, None, epochs)
+            raise KeyboardInterrupt
     if out is not None:
         write_checkpoint(out, job, data, model, None, epochs)
-    phase = FloatPhase(model, accuracy(model, data, processes), epochs)
+    reached = before if before is not None and not epochs else accuracy(model, data, processes)
     if run is not None:
-        run.results["float_accuracy"] = phase.accuracy
-    return phase
-
-
-def _fresh(job: Job, data: Dataset) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        model: nn.Module = build(**job.model_spec(data))
-    return model
+        run.results["float_accuracy"] = reached
+    return FloatPhase(model, reached, epochs, before)
 
 
 def _completed(job: Job, data: Dataset, run: Run) -> FloatPhase:
@@ -87,30 +91,12 @@ def _completed(job: Job, data: Dataset, run: Run) -> FloatPhase:
 
     Its weights are only there where the low-bit phase needs them, as teacher.
     """
-    model = _fresh(job, data).eval()
+    model = fresh(job, data).eval()
     if job.recipe.distill:
         assert run.saved is not None
         try:
             model.load_state_dict(run.saved.state.part("teacher"))
         except RuntimeError as error:
             raise QuantizationError(f"the state does not fit the model ({one_line(error)}): start anew") from error
-    return FloatPhase(model, run.results["float_accuracy"], run.histories.get(FLOAT, ()))
-
-
-def _restored(job: Job, data: Dataset, path: Path) -> nn.Module:
-    model, source = checkpoint.restore(path)
-    if source.config is not None:
-        raise QuantizationError(
-            f"checkpoint {path} is of a low-bit model: give one of a float model (train --float-out writes it)"
-        )
-    for key, value in job.model_spec(data).items():
-        if source.model_spec.get(key, value) != value:
-            raise QuantizationError(
-                f"checkpoint {path} has a model with {key} {source.model_spec[key]!r}, this run needs {value!r}"
-            )
-    if source.input_shape != data.input_shape:
-        raise QuantizationError(
-            f"checkpoint {path} has the input shape {source.input_shape}, {job.data_spec} has {data.input_shape}: set "
-            "the image size"
-        )
-    return model
+    before = run.results.get("start_accuracy")
+    return FloatPhase(model, run.results["float_accuracy"], run.histories.get(FLOAT, ()), before)

@@ -11,6 +11,7 @@ import torch
 from calib.errors import QuantizationError
 from lsq_export.data.dataset import Dataset
 from lsq_export.data.loading import load
+from lsq_export.files.digest import sha256
 from lsq_export.models import keywords
 from lsq_export.qat.config import QATConfig
 
@@ -26,6 +27,9 @@ class Job:
     fused: low-bit training uses the kernels of `lsq_export.qat.fuse`, which add gradients of scales and offsets in
     another order.
     save_memory: low-bit training works as in `lsq_export.qat.save_memory`, more slowly, to the same bits.
+    channels, mean, std: of the images, as in `lsq_export.data.load`.
+    variant: of the network, as in `lsq_export.models.keywords`.
+    new_head, use_ema: how a float checkpoint is read, as new_head and ema of `load_weights`.
     """
 
     model_name: str
@@ -41,6 +45,12 @@ class Job:
     device: str | None = None
     fused: bool = False
     save_memory: bool = False
+    channels: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    variant: str | None = None
+    new_head: bool = False
+    use_ema: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -56,12 +66,12 @@ class Job:
 
     def load_data(self) -> Dataset:
         """The data set of `data_spec`."""
-        return load(self.data_spec, image_size=self.image_size)
+        return load(self.data_spec, image_size=self.image_size, channels=self.channels, mean=self.mean, std=self.std)
 
     def identity(self, data: Dataset, start: Path | None = None, processes: Processes = SINGLE) -> dict[str, Any]:
         """What a run must have in common with the one that it resumes, as plain values.
 
-        start: the float checkpoint that it starts from.
+        start: the float checkpoint that it starts from: its name and its content count.
         """
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         samples = {
@@ -74,12 +84,17 @@ class Job:
         return {
             **asdict(self),
             "device": place,
-            "float_checkpoint": start and str(start),
+            "float_checkpoint": start and _named(start),
             "nproc_per_node": processes.world,
             "data": samples,
         }
 
     def model_spec(self, data: Dataset) -> dict[str, Any]:
         """The keywords of `models.build`."""
-        adapted = keywords(self.model_name, min(data.input_shape[1:]))
+        adapted = keywords(self.model_name, min(data.input_shape[1:]), self.variant)
         return {"name": self.model_name, "num_classes": data.num_classes, "in_channels": data.input_shape[0], **adapted}
+
+
+def _named(path: Path) -> str:
+    """The name of a file and, where it is there, a digest of what it holds."""
+    return f"{path} (SHA-256 {sha256(path)[:16]})" if path.is_file() else str(path)

@@ -30,3 +30,14 @@ def test_the_first_images() -> None:
     batches = [(torch.full((4, 1), float(i)), torch.arange(4)) for i in range(3)]
     assert [len(x) for x, _ in first(6, batches)] == [4, 2]
     assert [y.tolist() for _, y in first(6, batches)] == [[0, 1, 2, 3], [0, 1]]
+
+
+def test_images_are_normalized_as_in_the_training(tmp_path: object) -> None:
+    x, y = np.arange(8 * 16, dtype=np.uint8).reshape(8, 1, 4, 4), np.arange(8) % 2
+    np.savez(f"{tmp_path}/d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    spec, how = f"npz:{tmp_path}/d.npz", {"data": "npz", "mean": [0.5], "std": [0.25]}
+    plain = load_data(spec, (1, 4, 4), option="--data")
+    like = load_data(spec, (1, 4, 4), option="--data", like=how)
+    other = load_data(spec, (1, 4, 4), option="--data", like={**how, "data": "imagefolder"})  # other units
+    images = [next(iter(data.batches("test", 8)))[0] for data in (plain, like, other)]
+    assert torch.equal(images[1], (images[0] - 0.5) / 0.25) and torch.equal(images[2], images[0])

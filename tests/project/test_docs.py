@@ -119,7 +119,7 @@ def test_tutorial_runs(tmp_path: Path) -> None:
         (tmp_path / name).write_text(code, encoding="utf-8")
     run(sys.executable, "make_data.py", cwd=tmp_path)
     assert "all promises hold" in run(sys.executable, "export_net.py", cwd=tmp_path)
-    assert len(commands) == 6
+    assert len(commands) == 7
     for line in commands:
         program, *arguments = line.split()
         assert program == "lsq-export"
