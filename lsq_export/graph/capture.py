@@ -17,6 +17,8 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from calib.batches import refusal
+from calib.door import batched, check_model, check_type, check_values
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
 from lsq_export.qat.prepare_model import quantizers
@@ -44,9 +46,13 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
     or a model that torch's exporter cannot capture.
     """
+    check_model(model)
     check_quantizers(model)
+    check_type(model)
     example = _check_example(model, example_input)
-    forward(model, example)
+    check_values(model)
+    with batched(model):
+        forward(model, example)
     try:
         with evaluating(model):
             program = export_program(model, example)
@@ -166,9 +172,7 @@ def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     except QuantizationError:
         raise
     except Exception as error:  # a user's forward can raise anything
-        raise QuantizationError(
-            f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {first_line(error)}"
-        ) from error
+        raise refusal(model, x, error) from error
     outputs = list(result) if isinstance(result, (tuple, list)) else [result]
     if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
         raise QuantizationError(
