@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ from lsq_export.graph.islands import islands, refuse
 from lsq_export.qat.prepare_model import config_of
 from lsq_export.report.recording import write_parity
 from lsq_export.rewrite.contract.decisions import decisions_of
-from lsq_export.rewrite.emit import check_formats, emit_all
+from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
-from lsq_export.targets import Target, get
+from lsq_export.targets import choose, get
 from lsq_export.verification.check import Progress, Subject, check
 from lsq_export.verification.fold_costs import costs_of_folds
 from lsq_export.verification.parity import Parity
@@ -78,7 +78,7 @@ def export(
     written then. A broken promise does not stop the export: see `parity`.
     """
     _check_export(model, example_input, out)
-    plan, origin = _plan(target, formats, fold), _origin(model, preprocessing, source)
+    plan, origin = choose(get(target), formats, fold), _origin(model, preprocessing, source)
     with new_directory(out, force=force) as directory:
         on_stage("capture")
         captured = capture(model, example_input)
@@ -129,23 +129,6 @@ def _check_verify(model: object, bundle: object) -> None:
     check_model(model)
     assert isinstance(model, nn.Module)
     check_quantizers(model)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be exported, checked."""
-
-    target: Target
-    formats: tuple[str, ...]
-    fold: str
-
-
-def _plan(target: str, formats: Iterable[str] | None, fold: str | None) -> _Plan:
-    goal = get(target)
-    plan = _Plan(goal, check_formats(goal.formats if formats is None else formats), fold or goal.folds[0])
-    if plan.fold not in goal.folds:
-        raise QuantizationError(f"fold {plan.fold!r} is not for the target {goal.name}: use {', '.join(goal.folds)}")
-    return plan
 
 
 def _prepared_fold(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .arguments import TIMED
 from .bench_options import network_options, result_options, run_options
 from .bench_table import print_measurement, print_summary
 from .output import STDOUT, console
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("paths", metavar="[FILE|BUNDLE|CHECKPOINT]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[FILE|BUNDLE|CHECKPOINT]...", nargs=-1, type=TIMED)
 @network_options
 @run_options
 @result_options

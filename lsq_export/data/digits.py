@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from calib.errors import QuantizationError
 
 from .dataset import Dataset, TensorSplit
+from .specs import EXTRA
 from .splitting import stratified_split
-
-EXTRA = "pip install lsq-export[data]"
 
 
 def digits(image_size: int, channels: int) -> Dataset:

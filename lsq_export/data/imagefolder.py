@@ -16,7 +16,7 @@ import torch
 from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset
-from .digits import EXTRA
+from .specs import EXTRA
 from .splitting import stratified_split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")

@@ -15,6 +15,7 @@ from calib.errors import QuantizationError
 
 from .dataset import Dataset
 from .digits import digits
+from .specs import unknown
 
 
 def load(spec: str, *, image_size: int | None = None, channels: int | None = None) -> Dataset:
@@ -40,4 +41,4 @@ def load(spec: str, *, image_size: int | None = None, channels: int | None = Non
         from .npz import load_npz
 
         return load_npz(Path(argument), image_size, channels)
-    raise QuantizationError(f"data {spec!r} is unknown: use digits, imagefolder:DIR or npz:FILE")
+    raise unknown(spec)

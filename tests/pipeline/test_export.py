@@ -613,7 +613,7 @@ def test_a_float_checkpoint_and_data_that_do_not_fit_are_named(exported: Exporte
         preprocessing={},
         extra={},
     )
-    assert "the model has no quantizers" in command(tmp_path, str(own), "--data", exported.data).stderr
+    assert "is of a float model, which has no grids" in command(tmp_path, str(own), "--data", exported.data).stderr
     for data, says in (
         ("mnist", "data 'mnist' is unknown"),
         ("npz:none.npz", "none.npz does not exist"),
