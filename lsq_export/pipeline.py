@@ -25,7 +25,7 @@ from lsq_export.bundle.manifest import Origin
 from lsq_export.bundle.sums import changed_files
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
-from lsq_export.graph.capture import Captured, capture, check_quantizers
+from lsq_export.graph.capture import Captured, capture, check_quantizers, check_ready
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
 from lsq_export.qat.prepare_model import config_of
@@ -81,9 +81,11 @@ def export(
     plan, origin = choose(get(target), formats, fold), _origin(model, preprocessing, source)
     with new_directory(out, force=force) as directory:
         on_stage("capture")
+        check_ready(model, example_input)
+        data = Calibration(calibration, tuple(example_input.shape[1:]), VERIFIED_IMAGES, input_key)
+        data.begin()
         captured = capture(model, example_input)
         on_stage("fold")
-        data = Calibration(calibration, captured.input_shape, VERIFIED_IMAGES, input_key)
         place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
         folded = place(plan.fold)
         if strict_integer:
@@ -114,7 +116,6 @@ def _check_export(model: object, example_input: object, out: object) -> None:
         raise QuantizationError(f"the arguments are in another order than {call}")
     if not isinstance(out, (str, os.PathLike)):
         raise QuantizationError(f"out is a {type(out).__name__}: give the path of a directory, {call}")
-    check_model(model)
 
 
 def _check_verify(model: object, bundle: object) -> None:

@@ -23,8 +23,19 @@ class Calibration:
     ) -> None:
         self._batches, self._shape, self._missing, self._input_key = batches, shape, keep, input_key
         self._kept: list[torch.Tensor] = []
+        self._checked = self._read()
+        self._first: list[torch.Tensor] = []
+
+    def begin(self) -> None:
+        """Read the first batch: what is wrong with all of them shows before the work, not after it."""
+        self._first = [next(self._checked)]
 
     def __iter__(self) -> Iterator[torch.Tensor]:
+        yield from self._first
+        self._first = []
+        yield from self._checked
+
+    def _read(self) -> Iterator[torch.Tensor]:
         xs = varying(inputs(self._batches, torch.device("cpu"), self._input_key))
         for index, x in enumerate(xs):
             if tuple(x.shape[1:]) != self._shape:

@@ -46,13 +46,9 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
     or a model that torch's exporter cannot capture.
     """
-    check_model(model)
-    check_quantizers(model)
-    check_type(model)
-    example = _check_example(model, example_input)
-    check_values(model)
-    with batched(model):
-        forward(model, example)
+    check_ready(model, example_input)
+    example = capture_batch(example_input).to(next(model.parameters()).device)
+    forward(model, example)
     try:
         with evaluating(model):
             program = export_program(model, example)
@@ -65,6 +61,17 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     _name_by_module(program.model.graph)
     _number_uses(program.model.graph)
     return Captured(program.model, tuple(example.shape[1:]))
+
+
+def check_ready(model: nn.Module, example_input: torch.Tensor) -> None:
+    """Errors (QuantizationError): those of `capture` that show before torch's exporter is asked."""
+    check_model(model)
+    check_quantizers(model)
+    check_type(model)
+    _check_example(model, example_input)
+    check_values(model)
+    with batched(model):
+        forward(model, example_input[:1].to(next(model.parameters()).device))
 
 
 def check_quantizers(model: nn.Module) -> None:
@@ -124,7 +131,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
+def _check_example(model: nn.Module, example: torch.Tensor) -> None:
     if not isinstance(example, torch.Tensor):
         raise QuantizationError(
             f"example_input is a {type(example).__name__}: pass one float tensor [N, C, H, W] (or [N, C])"
@@ -140,7 +147,6 @@ def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
             raise QuantizationError(
                 f"{what} is {dtype}: use float32, {'example_input' if what == 'example_input' else 'model'}.float()"
             )
-    return capture_batch(example).to(weight.device)
 
 
 def capture_batch(example: torch.Tensor) -> torch.Tensor:
