@@ -25,7 +25,7 @@ GRAY_MEAN, GRAY_STD = 0.449, 0.226  # their averages
 CROP_RATIO = 0.875  # how much of the shorter side the crop keeps, as 224 of 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSplit:
     """Image files and their classes, read on demand.
 
@@ -39,6 +39,9 @@ class ImageSplit:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __repr__(self) -> str:
+        return f"ImageSplit({len(self)} files, {self.channels} channels, resize {self.resize}, crop {self.crop})"
 
     def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = [self.files[i] for i in index.tolist()]

@@ -30,6 +30,7 @@ from calib.quantized import Quantized, quantized_modules
 from .config import QATConfig
 from .edges import insert_edges
 from .quantizer import Quantizer
+from .quantizer_table import Quantizers
 from .tracing import Untraceable
 
 __all__ = ["QATConfig", "config_of", "prepare", "quantizers"]
@@ -75,9 +76,9 @@ def config_of(model: nn.Module) -> QATConfig | None:
     return config if isinstance(config, QATConfig) else None
 
 
-def quantizers(model: nn.Module) -> dict[str, Quantized]:
+def quantizers(model: nn.Module) -> Quantizers:
     """{"<layer>.input" | "<layer>.weight": quantizer} of a prepared model, in the order of its layers."""
-    return quantized_modules(model)
+    return Quantizers(quantized_modules(model))
 
 
 def _copy_with_edges(float_model: nn.Module, bits: dict[str, int], config: QATConfig) -> tuple[nn.Module, QATConfig]:

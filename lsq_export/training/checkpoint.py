@@ -22,6 +22,7 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.files import tensor_file
+from lsq_export.qat.bit_widths import bit_widths
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import config_of, prepare
 
@@ -30,7 +31,7 @@ from .checkpoint_header import FIELDS, FORMAT, FORMAT_KEY, fields_of, metadata_o
 _SCALARS = (str, int, float, bool)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Checkpoint:
     """What a checkpoint file holds.
 
@@ -48,6 +49,17 @@ class Checkpoint:
     input_shape: tuple[int, int, int]
     preprocessing: dict[str, Any]
     extra: dict[str, Any]
+
+    def __repr__(self) -> str:
+        bits = (
+            bit_widths(self.config.get("weight_bits"), self.config.get("activation_bits")) if self.config else "float"
+        )
+        data = f", trained on {self.extra['data']}" if "data" in self.extra else ""
+        numbers = sum(tensor.numel() for tensor in self.state.values())
+        return (
+            f"Checkpoint {self.path}: {self.model_spec.get('name')} {bits}, inputs {list(self.input_shape)}, "
+            f"{len(self.state)} tensors with {numbers} numbers{data}"
+        )
 
 
 def save(
