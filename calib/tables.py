@@ -87,9 +87,10 @@ def span(values: Sequence[float]) -> str:
 
 def _row(tag: str, columns: Sequence[str], cells: Sequence[str]) -> str:
     """One row of an HTML table. tag: th or td."""
+    sides = ("right" if column.startswith(">") else "left" for column in columns)
     parts = (
-        f'<{tag} style="text-align:{"right" if column.startswith(">") else "left"}">{escape(cell)}</{tag}>'
-        for column, cell in zip(columns, cells, strict=True)
+        f'<{tag} style="padding:1px 8px;text-align:{side}">{escape(cell)}</{tag}>'
+        for side, cell in zip(sides, cells, strict=True)
     )
     return f"<tr>{''.join(parts)}</tr>"
 

@@ -42,6 +42,8 @@ def command(
     it, with both of our formats and ONNX Runtime's own quantize_static of the float network (per channel, uint8
     activations) in both of its formats. A network by name has random weights: speed does not depend on them.
     """
+    if not (paths or options["names"]):
+        raise click.UsageError("there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME")
     from lsq_export.bench import RunOptions
     from lsq_export.bench.journal import Journal, summarize
     from lsq_export.bench.plan import plan, run

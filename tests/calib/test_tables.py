@@ -34,7 +34,8 @@ def test_html_is_sound_and_escapes_all() -> None:
     tree = ElementTree.fromstring(f"<html>{TABLE.html()}</html>")
     assert [cell.text for cell in tree.iter("td")] == ["<b>&co", "3", "two lines", "10.5"]
     assert [cell.text for cell in tree.iter("th")] == ["name", "number"]
-    assert [cell.get("style") for cell in tree.iter("th")] == ["text-align:left", "text-align:right"]
+    sides = [str(cell.get("style")).rpartition(":")[2] for cell in tree.iter("th")]
+    assert sides == ["left", "right"]
     assert next(tree.iter("strong")).text == "Some <things>" and "<things>" not in TABLE.html()
 
 

@@ -89,6 +89,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["report", "trained.safetensors"], "is not a directory but a checkpoint"),
     (["inspect", "trained.safetensors"], "trained.safetensors is a checkpoint: lsq-export export makes the ONNX files"),
     (["inspect", "nowhere.onnx"], "nowhere.onnx does not exist"),
+    (["bench"], "there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME"),
     (["bench", "nowhere.onnx"], "nowhere.onnx does not exist"),
     # files that are written
     ([*TRAIN, "--out", "trained.safetensors"], "--out trained.safetensors exists: give another name, or --force"),
