@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from calib.lazy import attributes_of
 
 if TYPE_CHECKING:
+    from calib.batches import inputs as inputs
     from calib.errors import QuantizationError as QuantizationError
     from calib.errors import QuantizationWarning as QuantizationWarning
     from calib.grid import Grid as Grid
     from calib.initialization.first_grids import initialize as initialize
-    from calib.initialization.first_grids import inputs as inputs
 
 __all__ = ["Grid", "QuantizationError", "QuantizationWarning", "initialize", "inputs"]
 
@@ -27,6 +27,6 @@ __getattr__ = attributes_of(
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
         "initialize": "calib.initialization.first_grids",
-        "inputs": "calib.initialization.first_grids",
+        "inputs": "calib.batches",
     },
 )

@@ -1,5 +1,10 @@
 """The one error type of the project, and its warnings."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class QuantizationError(ValueError):
     """Input that the tool cannot use.
@@ -19,3 +24,10 @@ class QuantizationWarning(UserWarning):
 def one_line(message: object) -> str:
     """The text of an error of somebody else, which may have several lines, as part of a message of one line."""
     return " ".join(str(message).split())
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """ " (did you mean NAME?)" for the end of a message about an unknown name; "" where none of the known is near."""
+    lower = {word.lower(): word for word in known}
+    found = get_close_matches(str(name).lower(), lower, n=1)
+    return f" (did you mean {lower[found[0]]}?)" if found else ""

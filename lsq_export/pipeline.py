@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from calib.batches import InputKey
+from calib.door import check_model
 from calib.errors import QuantizationError
 from lsq_export.bundle.contents import Contents, write_contents
 from lsq_export.bundle.directory import FOLDED, TRAINED, Bundle, load_onnx, open_bundle
@@ -23,15 +25,15 @@ from lsq_export.bundle.manifest import Origin
 from lsq_export.bundle.sums import changed_files
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
-from lsq_export.graph.capture import Captured, capture
+from lsq_export.graph.capture import Captured, capture, check_quantizers, check_ready
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
 from lsq_export.qat.prepare_model import config_of
 from lsq_export.report.recording import write_parity
 from lsq_export.rewrite.contract.decisions import decisions_of
-from lsq_export.rewrite.emit import check_formats, emit_all
+from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
-from lsq_export.targets import Target, get
+from lsq_export.targets import choose, get
 from lsq_export.verification.check import Progress, Subject, check
 from lsq_export.verification.fold_costs import costs_of_folds
 from lsq_export.verification.parity import Parity
@@ -54,6 +56,7 @@ def export(
     bias_correction: bool = False,
     preprocessing: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
+    input_key: InputKey | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
@@ -67,18 +70,23 @@ def export(
     default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island, named
     in the manifest) is an error. bias_correction: biases take back the mean errors of their channels, as far as the
     first images show them; it pays in few networks, so compare with `lsq-export folds --bias-correction`.
-    preprocessing, source: go into the manifest, with the config of the model. on_stage(name): called as a stage begins.
+    preprocessing, source: go into the manifest, with the config of the model. input_key: for batches of another form,
+    see `calib.initialize`. on_stage(name): called as a stage begins.
 
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
-    layer that cannot be quantized (named), empty calibration data. Nothing is written then. A broken promise does not
-    stop the export: see `parity`.
+    layer that cannot be quantized (named), calibration data that are empty or constant or do not fit. Nothing is
+    written then. A broken promise does not stop the export: see `parity`.
     """
-    plan, origin = _plan(target, formats, fold), _origin(model, preprocessing, source)
+    _check_export(model, example_input, out)
+    plan, origin = choose(get(target), formats, fold), _origin(model, preprocessing, source)
     with new_directory(out, force=force) as directory:
         on_stage("capture")
+        check_ready(model, example_input)
+        data = Calibration(calibration, tuple(example_input.shape[1:]), VERIFIED_IMAGES, input_key)
+        data.begin()
         captured = capture(model, example_input)
         on_stage("fold")
-        place, images = _prepared_fold(captured, calibration, plan.fold, bias_correction)
+        place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
         folded = place(plan.fold)
         if strict_integer:
             refuse(islands(folded.model.graph))
@@ -101,28 +109,33 @@ def _origin(model: nn.Module, preprocessing: dict[str, Any] | None, source: dict
     return Origin(preprocessing=preprocessing, source={**known, **(source or {})} or None)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be exported, checked."""
+def _check_export(model: object, example_input: object, out: object) -> None:
+    """What a user of Python may have mixed up. Errors (QuantizationError)."""
+    call = "export(model, example_input, out, calibration=…)"
+    if isinstance(example_input, nn.Module) or isinstance(out, torch.Tensor):
+        raise QuantizationError(f"the arguments are in another order than {call}")
+    if not isinstance(out, (str, os.PathLike)):
+        raise QuantizationError(f"out is a {type(out).__name__}: give the path of a directory, {call}")
 
-    target: Target
-    formats: tuple[str, ...]
-    fold: str
 
-
-def _plan(target: str, formats: Iterable[str] | None, fold: str | None) -> _Plan:
-    goal = get(target)
-    plan = _Plan(goal, check_formats(goal.formats if formats is None else formats), fold or goal.folds[0])
-    if plan.fold not in goal.folds:
-        raise QuantizationError(f"fold {plan.fold!r} is not for the target {goal.name}: use {', '.join(goal.folds)}")
-    return plan
+def _check_verify(model: object, bundle: object) -> None:
+    """What a user of Python may have mixed up. Errors (QuantizationError)."""
+    call = "verify(model, bundle, batches)"
+    if isinstance(model, Bundle) or isinstance(bundle, nn.Module):
+        raise QuantizationError(f"the arguments are in another order than {call}")
+    if not isinstance(bundle, (Bundle, str, os.PathLike)):
+        raise QuantizationError(f"bundle is a {type(bundle).__name__}: give what export returned, or its path, {call}")
+    if model is None:
+        return
+    check_model(model)
+    assert isinstance(model, nn.Module)
+    check_quantizers(model)
 
 
 def _prepared_fold(
-    captured: Captured, calibration: Iterable[object], how: str, bias_correction: bool
+    captured: Captured, data: Calibration, how: str, bias_correction: bool
 ) -> tuple[Callable[[str], Folded], torch.Tensor]:
     """(function that folds in a way, by name, first calibration images [N, …]). how: the way that will be exported."""
-    data = Calibration(calibration, captured.input_shape, keep=VERIFIED_IMAGES)
     place = prepare_fold(captured, data, merge=how == "strided")
     images = data.images
     correct_on = (images,) if bias_correction else ()
@@ -145,17 +158,21 @@ def verify(
     batches: Iterable[object],
     *,
     progress: Progress | None = None,
+    input_key: InputKey | None = None,
 ) -> Parity:
     """Check a bundle on batches of inputs [N, …] or (input, target) pairs. Nothing in it is changed.
 
     model: the prepared PyTorch model that was trained; None takes the bundle's own copy of it (reference/trained.onnx).
-    progress(images so far) is called after each batch.
-    Errors (QuantizationError): a bundle that cannot be read, or batches that are empty.
+    progress(images so far) is called after each batch. input_key: for other batches, see `calib.initialize`; classes
+    are what a mapping has under "labels" or "label".
+    Errors (QuantizationError): a bundle that cannot be read, a model without grids, batches that are empty or do not
+    fit.
     """
+    _check_verify(model, bundle)
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     subject = _subject(bundle)
     try:
-        return check(subject, batches, model=model, progress=progress)
+        return check(subject, batches, model=model, progress=progress, input_key=input_key)
     except QuantizationError as error:
         if not subject.damaged:
             raise

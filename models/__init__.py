@@ -14,13 +14,15 @@ does not import torch.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
-from calib.errors import QuantizationError, one_line
+from calib.errors import QuantizationError, near, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,13 +75,51 @@ def build(name: str, num_classes: int = 1000, in_channels: int = 3, **kw: Any) -
     """
     if ":" in name:
         return _build_user(name, num_classes, in_channels, kw)
-    if name not in _REGISTRY:
-        raise QuantizationError(
-            f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own"
-        )
+    check_name(name)
     module, attribute = _REGISTRY[name]
     factory = getattr(importlib.import_module(module, __name__), attribute)
     return _call(name, factory, {"num_classes": num_classes, "in_channels": in_channels, **kw})
+
+
+def check_name(name: str) -> None:
+    """Whether `build` can find a network of that name, as far as that can be known without importing anything.
+
+    Errors (QuantizationError): an unknown name, one that is not package.module:factory, a package that is not there.
+    """
+    if ":" not in name:
+        if name not in _REGISTRY:
+            file = " (that is a file: give the name of the network)" if os.path.exists(name) else ""
+            raise QuantizationError(
+                f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own"
+                f"{file or near(name, _REGISTRY)}"
+            )
+        return
+    module_name = _parts(name)[0]
+    top = module_name.partition(".")[0]
+    if PathFinder.find_spec(top, [os.getcwd()]) is None and importlib.util.find_spec(top) is None:
+        raise _no_module(name, module_name)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """package.module:factory -> ("package.module", "factory")."""
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")) or not attribute.isidentifier():
+        raise QuantizationError(f"model {name!r} cannot be read: write package.module:factory{_written(name)}")
+    return module_name, attribute
+
+
+def _written(name: str) -> str:
+    """A file name in its place, written as a module: nets/own.py:build is nets.own:build."""
+    file, _, attribute = name.partition(":")
+    module_name = ".".join(part for part in file.removesuffix(".py").split("/") if part not in ("", "."))
+    readable = all(part.isidentifier() for part in module_name.split("."))
+    return f" ({module_name}:{attribute or 'factory'}?)" if file != module_name and readable else ""
+
+
+def _no_module(name: str, missing: str) -> QuantizationError:
+    return QuantizationError(
+        f"model {name!r}: there is no module {missing!r} in {os.getcwd()} or among the installed packages"
+    )
 
 
 def _build_user(name: str, num_classes: int, in_channels: int, kw: dict[str, Any]) -> nn.Module:
@@ -95,9 +135,7 @@ def _build_user(name: str, num_classes: int, in_channels: int, kw: dict[str, Any
 
 
 def _import_factory(name: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in module_name.split(".")) or not attribute.isidentifier():
-        raise QuantizationError(f"model {name!r} cannot be read: write package.module:factory")
+    module_name, attribute = _parts(name)
     if sys.path[:1] != [os.getcwd()]:
         sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
@@ -106,9 +144,7 @@ def _import_factory(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if module_name == missing or module_name.startswith(missing + "."):
-            raise QuantizationError(
-                f"model {name!r}: there is no module {missing!r} in {os.getcwd()} or among the installed packages"
-            ) from error
+            raise _no_module(name, missing) from error
         raise QuantizationError(f"model {name!r}: {module_name} imports {missing!r}, which is not installed") from error
     except Exception as error:
         raise QuantizationError(f"model {name!r}: importing {module_name} failed: {_described(error)}") from error

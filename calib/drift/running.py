@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from calib.batches import inputs
 from calib.errors import QuantizationError, one_line
-from calib.initialization.first_grids import evaluating, inputs
+from calib.initialization.first_grids import evaluating
 from calib.quantized import Quantized, quantized_modules
 
 

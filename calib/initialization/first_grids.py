@@ -16,6 +16,8 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
+from calib.batches import CALIBRATION, InputKey, inputs, refusal, varying
+from calib.door import batched, check_model, check_values
 from calib.errors import QuantizationError
 from calib.quantized import Quantized, bypassed, quantized_modules
 from calib.statistics.observers import Observer
@@ -23,7 +25,7 @@ from calib.workers import workers
 
 from .rules import Method, WeightMethod, activation_grid, weight_scale
 
-__all__ = ["Method", "WeightMethod", "evaluating", "initialize", "inputs", "look_on", "observe"]
+__all__ = ["Method", "WeightMethod", "evaluating", "initialize", "look_on", "observe"]
 
 
 def initialize(
@@ -33,19 +35,27 @@ def initialize(
     weights: WeightMethod = "lsq+",
     observer: Callable[[str], Observer] = Observer,
     progress: Callable[[str], None] = lambda name: None,
+    *,
+    input_key: InputKey | None = None,
 ) -> None:
     """Give every quantizer of a prepared model its first grid: activations by `method`, weights by `weights`.
 
-    batches: any iterable of input tensors or (input, target) pairs, read once.
+    batches: any iterable of input tensors [N, …] or (input, target) pairs, read once.
+    input_key: for other batches: the key of the input in mappings ("pixel_values"), or a function that takes a batch
+    and returns its input, or such a pair.
     observer: what collects the statistics; `SharedObserver` where each of several processes has a share of the batches.
     progress: called with the name of each quantizer whose grid was found, from several threads.
 
     The model runs on the batches in float, in eval mode, on its own device; its training mode comes back afterwards.
     Grids are set only when all of them were found.
 
-    Errors (QuantizationError): unknown method, no quantizers, no batches, a batch that is not a tensor, values that are
-    not finite, a quantizer that saw no data.
+    Errors (QuantizationError): unknown method, no quantizers, 16-bit weights; no batches, a batch that has no tensor of
+    floats or that the model does not take; weights or inputs that are not finite, inputs that are all the same; a
+    quantizer that saw no data.
     """
+    if isinstance(batches, nn.Module) and not isinstance(model, nn.Module):
+        raise QuantizationError("the arguments are swapped: calib.initialize(model, batches)")
+    check_model(model)
     if method not in get_args(Method):
         raise QuantizationError(f"method={method!r}: use one of {', '.join(get_args(Method))}")
     if weights not in get_args(WeightMethod):
@@ -53,7 +63,8 @@ def initialize(
     quantizers = quantized_modules(model)
     if not quantizers:
         raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) first")
-    seen = observe(model, batches, observer)
+    check_values(model)
+    seen = observe(model, batches, observer, input_key)
     for name in quantizers:
         data = seen.get(name)
         if data is None or (isinstance(data, Observer) and data.count == 0):
@@ -78,48 +89,48 @@ def initialize(
 
 
 def observe(
-    model: nn.Module, batches: Iterable[Any], observer: Callable[[str], Observer] = Observer
+    model: nn.Module,
+    batches: Iterable[Any],
+    observer: Callable[[str], Observer] = Observer,
+    input_key: InputKey | None = None,
 ) -> dict[str, Observer | torch.Tensor]:
     """What reaches each quantizer when the model runs in float.
 
     That is the statistics of an activation, or the weight itself.
     """
     seen: dict[str, Observer | torch.Tensor] = {}
-    look_on(model, batches, partial(_record, seen, observer))
+    look_on(model, batches, partial(_record, seen, observer), input_key, shared=observer is not Observer)
     return seen
 
 
-def look_on(model: nn.Module, batches: Iterable[Any], look: Callable[[nn.Module, tuple[Any, ...]], None]) -> None:
-    """Run the model in float on the batches, and call look(quantizer, its inputs) before each use of a quantizer."""
+def look_on(
+    model: nn.Module,
+    batches: Iterable[Any],
+    look: Callable[[nn.Module, tuple[Any, ...]], None],
+    input_key: InputKey | None = None,
+    *,
+    shared: bool = False,
+) -> None:
+    """Run the model in float on the batches, and call look(quantizer, its inputs) before each use of a quantizer.
+
+    shared: these are the shares of one of several processes, which may be empty.
+    Errors (QuantizationError): a batch that the model does not take, with what its first layer takes.
+    """
+    parameter = next(model.parameters())
+    xs = inputs(batches, parameter.device, input_key)
     hooks = [quantizer.register_forward_pre_hook(look) for quantizer in quantized_modules(model).values()]
     try:
-        with torch.no_grad(), bypassed(model), evaluating(model):
-            for x in inputs(batches, next(model.parameters()).device):
-                model(x)
+        with torch.no_grad(), bypassed(model), evaluating(model), batched(model):
+            for index, x in enumerate(xs if shared else varying(xs)):
+                try:
+                    model(x.to(parameter.dtype))
+                except QuantizationError:
+                    raise
+                except Exception as error:  # a user's forward can raise anything
+                    raise refusal(model, x, error, f"{CALIBRATION} {index}: ") from error
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def inputs(batches: Iterable[Any], device: torch.device) -> Iterator[torch.Tensor]:
-    """The input tensor of each batch, on the device."""
-    if isinstance(batches, torch.Tensor):
-        raise QuantizationError("batches is a tensor: give an iterable of batches, [tensor] for a single one")
-    if not isinstance(batches, Iterable):
-        raise QuantizationError(
-            f"batches is {type(batches).__name__}: give an iterable of tensors or (input, target) pairs"
-        )
-    count = 0
-    for batch in batches:
-        x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-        if not isinstance(x, torch.Tensor):
-            raise QuantizationError(
-                f"calibration batch {count} is {type(x).__name__}: give tensors or (input, target) pairs"
-            )
-        yield x.to(device)
-        count += 1
-    if not count:
-        raise QuantizationError("no calibration batches: the iterable is empty")
 
 
 def _record(

@@ -18,7 +18,10 @@ from typing import Any
 import onnx
 
 from calib.errors import QuantizationError
+from calib.tables import Table, Tabular
 from lsq_export.verification.parity import Parity
+
+from .bundle_table import bundle_table
 
 MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
 MODEL = "model.onnx"
@@ -37,8 +40,8 @@ _MANIFEST_TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Bundle:
+@dataclass(frozen=True, repr=False)
+class Bundle(Tabular):
     """A bundle on disk.
 
     models: {format: path of its model.onnx}. manifest: what manifest.json holds. parity: of a bundle that `export`
@@ -49,6 +52,11 @@ class Bundle:
     models: dict[str, Path]
     manifest: dict[str, Any]
     parity: Parity | None = None
+
+    @property
+    def table(self) -> Table:
+        """What is shown: its files, what they take, and what is known of their verification."""
+        return bundle_table(self.directory, self.manifest, self.parity)
 
 
 def open_bundle(directory: str | os.PathLike[str]) -> Bundle:

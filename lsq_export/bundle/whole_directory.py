@@ -24,12 +24,12 @@ def new_directory(out: str | os.PathLike[str], *, force: bool) -> Iterator[Path]
     cannot be written.
     """
     target = Path(out)
-    _check_target(target, force)
+    check_target(target, force=force)
     temporary = _temporary_beside(target)
     try:
         yield temporary
         write_sums(temporary)
-        _check_target(target, force)
+        check_target(target, force=force)
         try:
             _swap(temporary, target)
         except OSError as error:
@@ -50,8 +50,13 @@ def _temporary_beside(target: Path) -> Path:
     return temporary
 
 
-def _check_target(target: Path, force: bool) -> None:
+def check_target(target: Path, *, force: bool) -> None:
+    """Whether a directory can be written there. force: it may replace a bundle. Errors: see `new_directory`."""
     if not target.exists():
+        parent = next(parent for parent in target.absolute().parents if parent.exists())
+        if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+            problem = "is not writable" if parent.is_dir() else "is a file"
+            raise QuantizationError(f"the output directory {target} cannot be written: {parent} {problem}")
         return
     if not target.is_dir():
         raise QuantizationError(f"the output {target} is a file: give a directory")

@@ -6,6 +6,7 @@ import click
 
 from lsq_export.qat.config import OFFSETS, QATConfig
 
+from .arguments import MODEL
 from .options import Command, apply_options
 from .output import OutputFile
 
@@ -21,6 +22,7 @@ def network_options(command: Command) -> Command:
             "--model",
             "names",
             multiple=True,
+            type=MODEL,
             metavar="NAME",
             help="Time this network with random weights; give it again to time another one, too.",
         ),

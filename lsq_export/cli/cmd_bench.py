@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .arguments import TIMED
 from .bench_options import network_options, result_options, run_options
 from .bench_table import print_measurement, print_summary
 from .output import STDOUT, console
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("paths", metavar="[FILE|BUNDLE|CHECKPOINT]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[FILE|BUNDLE|CHECKPOINT]...", nargs=-1, type=TIMED)
 @network_options
 @run_options
 @result_options
@@ -41,6 +42,8 @@ def command(
     it, with both of our formats and ONNX Runtime's own quantize_static of the float network (per channel, uint8
     activations) in both of its formats. A network by name has random weights: speed does not depend on them.
     """
+    if not (paths or options["names"]):
+        raise click.UsageError("there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME")
     from lsq_export.bench import RunOptions
     from lsq_export.bench.journal import Journal, summarize
     from lsq_export.bench.plan import plan, run

@@ -11,6 +11,7 @@ import click
 from calib.errors import QuantizationError
 from lsq_export.qat.config import QATConfig
 
+from .arguments import MODEL
 from .demo_table import Result, print_models
 from .group import FAILED
 from .output import console
@@ -34,6 +35,7 @@ DEFAULTS = QATConfig()
     "--model",
     "model_name",
     default="resnet18",
+    type=MODEL,
     metavar="NAME",
     help="Train resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
 )

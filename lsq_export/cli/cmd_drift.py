@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from calib.errors import QuantizationError
 
+from .arguments import CHECKPOINT
 from .drift_options import DriftOptions, limit_options, measuring_options, reinit_options
 from .drift_table import print_change, print_use
 from .group import FAILED
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("drift")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=CHECKPOINT)
 @measuring_options
 @limit_options
 @reinit_options
@@ -40,7 +40,9 @@ def command(**options: Any) -> None:
 
     The exit code is 1 if a quantizer left its range; with --reinit, if one still does in the new checkpoint.
     """
-    _run(DriftOptions(**options))
+    given = DriftOptions(**options)
+    given.check_output()  # Before torch is imported.
+    _run(given)
 
 
 def _run(options: DriftOptions) -> None:
@@ -49,7 +51,6 @@ def _run(options: DriftOptions) -> None:
 
     from .drift_reinit import Images, Renewal, Selection, reinitialize
 
-    options.check_output()
     given = {"clipped": options.max_clipped, "codes": options.min_codes, "error": options.max_error}
     limits = drift.Thresholds(**{name: value for name, value in given.items() if value is not None})
     model, checkpoint = restore(options.checkpoint)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .arguments import CHECKPOINT, DATA, FORMAT, TARGET
 from .fold_tables import print_fold
 from .group import FAILED
 from .output import console
@@ -19,16 +20,23 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=CHECKPOINT)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Write the bundle to this directory.")
 @click.option(
     "--format",
     "formats",
     multiple=True,
+    type=FORMAT,
     metavar="FORMAT",
     help="Write qdq or qoperator; give it again for both.  [default: all that the target reads]",
 )
-@click.option("--target", default="ort-cpu", help="Write files for this target; see `lsq-export targets`.")
+@click.option(
+    "--target",
+    type=TARGET,
+    metavar="NAME",
+    default="ort-cpu",
+    help="Write files for this target; see `lsq-export targets`.",
+)
 @click.option(
     "--fold",
     metavar="FOLD",
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     "data_spec",
+    type=DATA,
     metavar="SPEC",
     help="Calibrate on the train split of these data.  [default: what the checkpoint was trained on]",
 )
@@ -82,6 +91,7 @@ class Options:
 
 
 def _export(options: Options) -> Bundle:
+    _check(options)
     import torch
 
     from lsq_export.pipeline import export
@@ -108,6 +118,18 @@ def _export(options: Options) -> Bundle:
             source=source_of(checkpoint, options.data_spec),
             on_stage=status.update,
         )
+
+
+def _check(options: Options) -> None:
+    """What can be known before anything is computed. Errors (QuantizationError)."""
+    from lsq_export import targets
+    from lsq_export.bundle.whole_directory import check_target
+
+    from .data_options import check_data
+
+    targets.choose(targets.get(options.target), options.formats or None, options.fold)
+    check_target(options.out, force=options.force)
+    check_data(options.checkpoint, options.data_spec)
 
 
 def _print(bundle: Bundle, parity: Parity) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from .arguments import CHECKPOINT, DATA
+from .data_options import check_data
 from .output import OutputFile, console, print_entries, print_json
 from .parity_table import decibel, percent
 
@@ -24,10 +26,11 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
 
 
 @click.command("folds")
-@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=CHECKPOINT)
 @click.option(
     "--data",
     "data_spec",
+    type=DATA,
     metavar="SPEC",
     help="Calibrate on the train split of these data, and compare on the test split.  [default: the checkpoint's]",
 )
@@ -52,6 +55,8 @@ def command(
     "codes that differ" are those of the learned activation quantizers, end to end: rounding of residual sums to 8 bits
     is in it, too.
     """
+    for path in checkpoints:
+        check_data(path, data_spec)
     from lsq_export.files.text import write_json
 
     rows = [row for path in checkpoints for row in _rows(path, data_spec, images, bias_correction)]

@@ -9,6 +9,7 @@ import click
 
 from lsq_export.qat.config import GRANULARITIES, QATConfig
 
+from .arguments import MODEL
 from .output import STDOUT, json_option, print_table, write_json_file
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
 
 
 @click.command("init-speed")
-@click.option("--model", default="resnet18", metavar="NAME", help="Initialize this network.")
+@click.option("--model", type=MODEL, default="resnet18", metavar="NAME", help="Initialize this network.")
 @click.option(
     "--init-batches",
     "batches",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .arguments import ONNX_PATH
 from .output import print_entries, print_json
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ COLUMNS: Mapping[str, Callable[[QuantizedTensor], object]] = {
 
 
 @click.command("inspect")
-@click.argument("path", metavar="FILE|BUNDLE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE|BUNDLE", type=ONNX_PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the scale of every channel.")
 def command(path: Path, as_json: bool) -> None:
     """List every quantized tensor of an ONNX file, or of each model of a bundle.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .arguments import MODEL
 from .output import STDOUT, json_option, print_table, write_json_file
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
 @click.option(
     "--model",
     "models",
+    type=MODEL,
     metavar="NAME",
     multiple=True,
     default=("resnet18", "efficientnet_b0"),

@@ -9,9 +9,11 @@ import click
 
 from calib.errors import QuantizationError
 
+from .arguments import BUNDLE
+
 
 @click.command("report")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BUNDLE)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .output import console, print_json, print_table
 from .train_files import Files, keeping_options
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
     "--model",
     "model_name",
     required=True,
+    type=MODEL,
     metavar="NAME",
     help="Train resnet18, efficientnet_b0, mixnet_s, tiny, or package.module:factory for your own.",
 )
 @click.option(
-    "--data", "data_spec", required=True, metavar="SPEC", help="Train on digits, imagefolder:DIR or npz:FILE."
+    "--data",
+    "data_spec",
+    required=True,
+    type=DATA,
+    metavar="SPEC",
+    help="Train on digits, imagefolder:DIR or npz:FILE.",
 )
 @click.option(
     "--out",
@@ -61,6 +68,7 @@ def command(float_out: Path | None, as_json: bool, **options: Any) -> None:
     where there are any.
     """
     files = Files.take(options)
+    files.check(float_out)  # Here, too: torch need not be imported to know it.
     start = take_start(options, files.resume)
     from lsq_export.training.distributed import launch
 

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
+from .arguments import BUNDLE, DATA
 from .group import FAILED
 from .output import console, print_json
 from .parity_table import print_islands, print_parity, print_verdict
 
 
 @click.command("verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BUNDLE)
 @click.option(
     "--data",
     "data_spec",
+    type=DATA,
     metavar="SPEC",
     help="Run on the test split of these data.  [default: what the checkpoint was trained on]",
 )
@@ -30,6 +32,11 @@ def command(bundle: Path, data_spec: str | None, images: int | None, batch_size:
     Writes parity.json and report.html in the bundle. Exit code 1 if a promise does not hold.
     """
     from lsq_export.bundle.directory import open_bundle
+
+    from .data_options import check_known
+
+    if data_spec is None:
+        check_known((open_bundle(bundle).manifest.get("source") or {}).get("data"), option="--data")
     from lsq_export.pipeline import verify
     from lsq_export.progress import bar
     from lsq_export.report.recording import record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calib.errors import QuantizationError
@@ -14,6 +15,38 @@ if TYPE_CHECKING:
     from lsq_export.training.checkpoint import Checkpoint
 
 BATCH = 64  # images at a time
+
+
+def check_data(checkpoint: Path, spec: str | None, *, option: str = "--data") -> None:
+    """Whether the data of `option`, or else those that the checkpoint was trained on, can be there.
+
+    Errors (QuantizationError).
+    """
+    from lsq_export.training.checkpoint_header import check_trained
+
+    if spec is not None:
+        return  # `DATA` has checked it
+    extra = check_trained(checkpoint)["extra"]
+    check_known(extra.get("data") if isinstance(extra, dict) else None, option=option)
+
+
+def check_known(spec: object, *, option: str) -> None:
+    """Whether data that a checkpoint or bundle names can be there. Errors (QuantizationError): they name none, too."""
+    from lsq_export.data.specs import check_spec
+
+    if not isinstance(spec, str):
+        raise no_data(option)
+    try:
+        check_spec(spec)
+    except QuantizationError as error:
+        raise QuantizationError(f"{error}; it was trained on {spec}, {option} SPEC takes other data") from error
+
+
+def no_data(option: str) -> QuantizationError:
+    """The error where nothing names the data."""
+    return QuantizationError(
+        f"no data is known for this model: give {option} digits, {option} imagefolder:DIR or {option} npz:FILE"
+    )
 
 
 def load_data(
@@ -28,9 +61,7 @@ def load_data(
     from lsq_export.data.loading import load
 
     if not isinstance(spec, str):
-        raise QuantizationError(
-            f"no data is known for this model: give {option} digits, {option} imagefolder:DIR or {option} npz:FILE"
-        )
+        raise no_data(option)
     channels, height, width = input_shape
     kind = spec.partition(":")[0]
     images, how = kind != "npz", like if like and like.get("data") == kind else {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .arguments import DATA
 from .options import Command, apply_options
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def measuring_options(command: Command) -> Command:
             "--data",
             "data_spec",
             required=True,
+            type=DATA,
             metavar="SPEC",
             help="Measure these data, as they are now: digits, imagefolder:DIR or npz:FILE.",
         ),
@@ -65,6 +67,7 @@ def measuring_options(command: Command) -> Command:
         ),
         click.option(
             "--against",
+            type=DATA,
             metavar="SPEC",
             help="Compare with the train split of these data.  [default: with the record in the checkpoint]",
         ),

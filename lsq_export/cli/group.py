@@ -21,6 +21,8 @@ from typing import Any, NoReturn
 
 import click
 
+from calib.errors import near
+
 from .warning_lines import warnings_as_lines
 
 DEBUG_VARIABLE = "LSQ_EXPORT_DEBUG"
@@ -107,7 +109,7 @@ class LazyGroup(OneLineErrors, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the known commands where one is misspelled."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command {args[0]!r}: use one of {', '.join(COMMANDS)}")
+            ctx.fail(f"no command {args[0]!r}: use one of {', '.join(COMMANDS)}{near(args[0], COMMANDS)}")
         if silent_rank() and args[0] not in DISTRIBUTED:
             raise click.exceptions.Exit(0)  # the first rank does all of it; torchrun waits for that one
         return super().resolve_command(ctx, args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,11 @@ class Files:
             raise click.UsageError(
                 f"{', '.join(named)} and {self.state.name} must be different files: give other names"
             )
+        for option, path in (("--out", self.out), ("--float-out", float_out)):
+            if path is not None and path.suffix != SUFFIX:
+                raise click.UsageError(
+                    f"{option} {path}: checkpoints are safetensors files, use {path.with_suffix(SUFFIX).name}"
+                )
         for option, path in named.items():
             if path is not None and path.exists() and not (self.force or self.resume):
                 if self._interrupted():
@@ -93,6 +99,8 @@ class Files:
                 raise click.UsageError(f"{option} {path} exists: give another name, or --force to overwrite it")
             if path is not None and not path.parent.is_dir():
                 raise click.UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
+            if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
+                raise click.UsageError(f"{option} {path}: the directory {path.parent} is not writable; give another")
         if self.state.exists() and not (self.force or self.resume):
             what = (
                 "a run was interrupted here: --resume continues it"
@@ -135,9 +143,11 @@ class Files:
             click.echo(f"{self.state} holds the state: the same command with --resume continues", err=True)
 
     def _interrupted(self) -> bool:
+        if not self.state.exists():
+            return False
         from lsq_export.training.state import is_state
 
-        return self.state.exists() and is_state(self.state)
+        return is_state(self.state)
 
     def _check_curve(self) -> None:
         from lsq_export.training import curve

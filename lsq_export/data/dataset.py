@@ -24,7 +24,7 @@ class Split(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TensorSplit:
     """Samples in memory: x float32 [M, C, H, W], y int64 [M]."""
 
@@ -33,6 +33,9 @@ class TensorSplit:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"TensorSplit(x {list(self.x.shape)}, y {list(self.y.shape)})"
 
     def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.x[index], self.y[index]
@@ -83,7 +86,7 @@ class Batches:
                 yield x[: len(own)], y[: len(own)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A data set with a train and a test split.
 
@@ -99,6 +102,10 @@ class Dataset:
     num_classes: int
     input_shape: tuple[int, int, int]
     preprocessing: dict[str, Any]
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train)} samples to train, {len(self.test)} to test"
+        return f"Dataset {self.name}: {sizes}, {self.num_classes} classes, inputs {list(self.input_shape)}"
 
     def batches(
         self,

@@ -12,9 +12,8 @@ from calib.errors import QuantizationError
 
 from .dataset import Dataset, TensorSplit
 from .normalization import per_channel
+from .specs import EXTRA
 from .splitting import stratified_split
-
-EXTRA = "pip install lsq-export[data]"
 
 
 def digits(

@@ -17,8 +17,8 @@ import torch
 from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset
-from .digits import EXTRA
 from .normalization import per_channel
+from .specs import EXTRA
 from .splitting import stratified_split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -27,7 +27,7 @@ GRAY_MEAN, GRAY_STD = 0.449, 0.226  # their averages
 CROP_RATIO = 0.875  # how much of the shorter side the crop keeps, as 224 of 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSplit:
     """Image files and their classes, read on demand.
 
@@ -43,6 +43,9 @@ class ImageSplit:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __repr__(self) -> str:
+        return f"ImageSplit({len(self)} files, {len(self.mean)} channels, resize {self.resize}, crop {self.crop})"
 
     def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = [self.files[i] for i in index.tolist()]

@@ -16,6 +16,7 @@ from calib.errors import QuantizationError
 
 from .dataset import Dataset
 from .digits import digits
+from .specs import unknown
 
 
 def load(
@@ -51,4 +52,4 @@ def load(
         from .npz import load_npz
 
         return load_npz(Path(argument), image_size, channels, mean, std)
-    raise QuantizationError(f"data {spec!r} is unknown: use digits, imagefolder:DIR or npz:FILE")
+    raise unknown(spec)

@@ -17,6 +17,8 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from calib.batches import refusal
+from calib.door import batched, check_model, check_type, check_values
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
 from lsq_export.qat.prepare_model import quantizers
@@ -44,8 +46,8 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
     or a model that torch's exporter cannot capture.
     """
-    check_quantizers(model)
-    example = _check_example(model, example_input)
+    check_ready(model, example_input)
+    example = capture_batch(example_input).to(next(model.parameters()).device)
     forward(model, example)
     try:
         with evaluating(model):
@@ -59,6 +61,17 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     _name_by_module(program.model.graph)
     _number_uses(program.model.graph)
     return Captured(program.model, tuple(example.shape[1:]))
+
+
+def check_ready(model: nn.Module, example_input: torch.Tensor) -> None:
+    """Errors (QuantizationError): those of `capture` that show before torch's exporter is asked."""
+    check_model(model)
+    check_quantizers(model)
+    check_type(model)
+    _check_example(model, example_input)
+    check_values(model)
+    with batched(model):
+        forward(model, example_input[:1].to(next(model.parameters()).device))
 
 
 def check_quantizers(model: nn.Module) -> None:
@@ -118,7 +131,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
+def _check_example(model: nn.Module, example: torch.Tensor) -> None:
     if not isinstance(example, torch.Tensor):
         raise QuantizationError(
             f"example_input is a {type(example).__name__}: pass one float tensor [N, C, H, W] (or [N, C])"
@@ -134,7 +147,6 @@ def _check_example(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
             raise QuantizationError(
                 f"{what} is {dtype}: use float32, {'example_input' if what == 'example_input' else 'model'}.float()"
             )
-    return capture_batch(example).to(weight.device)
 
 
 def capture_batch(example: torch.Tensor) -> torch.Tensor:
@@ -166,9 +178,7 @@ def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     except QuantizationError:
         raise
     except Exception as error:  # a user's forward can raise anything
-        raise QuantizationError(
-            f"the model does not take an input of shape {list(x.shape[1:])} (without the batch): {first_line(error)}"
-        ) from error
+        raise refusal(model, x, error) from error
     outputs = list(result) if isinstance(result, (tuple, list)) else [result]
     if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
         raise QuantizationError(

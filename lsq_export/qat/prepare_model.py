@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
+from calib.door import check_float_model, check_model
 from calib.errors import QuantizationError, QuantizationWarning
 from calib.folding.containers import container_steps
 from calib.quantized import Quantized, quantized_modules
@@ -28,6 +30,7 @@ from calib.quantized import Quantized, quantized_modules
 from .config import QATConfig
 from .edges import insert_edges
 from .quantizer import Quantizer
+from .quantizer_table import Quantizers
 from .tracing import Untraceable
 
 __all__ = ["QATConfig", "config_of", "prepare", "quantizers"]
@@ -45,16 +48,16 @@ REFUSED_LAYERS = (
 )
 
 
-def prepare(float_model: nn.Module, config: QATConfig | None = None) -> nn.Module:
+def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None = None) -> nn.Module:
     """Make a deep copy of `float_model` with fake quantizers that have no grid yet; `calib.initialize` gives them one.
 
-    The model itself is untouched. config: default `QATConfig()`. `config_of(model)` is the configuration that the copy
-    has got: edges="auto" has become "trained" or "calibrated" there.
+    The model itself is untouched. config: default `QATConfig()`; a dict has its fields. `config_of(model)` is the
+    configuration that the copy has got: edges="auto" has become "trained" or "calibrated" there.
 
     Errors (QuantizationError): nothing to quantize, a layer that cannot be quantized (named), a model that is prepared
     already, edges="trained" for a model that torch.fx cannot trace.
     """
-    config = config or QATConfig()
+    config = _checked_arguments(float_model, config)
     if quantized_modules(float_model):
         raise QuantizationError("the model is prepared already: prepare the float model")
     layers = _layers(float_model)
@@ -73,9 +76,9 @@ def config_of(model: nn.Module) -> QATConfig | None:
     return config if isinstance(config, QATConfig) else None
 
 
-def quantizers(model: nn.Module) -> dict[str, Quantized]:
+def quantizers(model: nn.Module) -> Quantizers:
     """{"<layer>.input" | "<layer>.weight": quantizer} of a prepared model, in the order of its layers."""
-    return quantized_modules(model)
+    return Quantizers(quantized_modules(model))
 
 
 def _copy_with_edges(float_model: nn.Module, bits: dict[str, int], config: QATConfig) -> tuple[nn.Module, QATConfig]:
@@ -99,6 +102,20 @@ def _copy_with_edges(float_model: nn.Module, bits: dict[str, int], config: QATCo
             said = f"edges are calibrated at export, so training does not see their rounding, since {why}"
             warnings.warn(said, QuantizationWarning, stacklevel=3)
     return copy.deepcopy(float_model), replace(config, edges="calibrated")
+
+
+def _checked_arguments(model: object, config: object) -> QATConfig:
+    """The configuration. Errors (QuantizationError): what is no model, or no configuration."""
+    if isinstance(model, (QATConfig, Mapping)) and isinstance(config, nn.Module):
+        raise QuantizationError("the arguments are swapped: prepare(model, config)")
+    check_model(model, "float_model")
+    assert isinstance(model, nn.Module)
+    check_float_model(model)
+    if isinstance(config, Mapping):
+        return QATConfig.from_dict(dict(config))
+    if config is not None and not isinstance(config, QATConfig):
+        raise QuantizationError(f"config is a {type(config).__name__}: give a QATConfig(…), or a dict of its fields")
+    return config or QATConfig()
 
 
 def _layers(model: nn.Module) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx
 import onnx_ir as ir
 
@@ -14,11 +12,11 @@ from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
 from lsq_export.rewrite.lowering.qoperator import to_qoperator
 from lsq_export.targets import Target
+from lsq_export.targets.choice import check_formats, check_readable
 from lsq_export.version import VERSION
 
 from .fold import Folded
 
-FORMATS = ("qdq", "qoperator")
 IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 25: 13}  # of the ONNX release that brought the operator set
 NOTES_FROM = 10  # the IR version from which nodes and values have metadata
 SHARE_FROM = 64  # elements: equal constants from this size on are stored once (a module that is used twice)
@@ -26,8 +24,7 @@ SHARE_FROM = 64  # elements: equal constants from this size on are stored once (
 
 def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
     """The checked file of `format_name`, "qdq" or "qoperator", from the folded QDQ graph."""
-    if format_name not in FORMATS:
-        raise QuantizationError(f"format {format_name!r} is unknown: use {', '.join(FORMATS)}")
+    check_formats([format_name])
     if format_name == "qoperator":
         return serialize(to_qoperator(folded), target.opset, format_name)
     return serialize(keep_pairs_apart(to_narrow(folded) if target.narrow else folded), target.opset, format_name)
@@ -80,25 +77,12 @@ def _share_constants(graph: ir.Graph) -> None:
             graph.initializers.pop(value.name)
 
 
-def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
-    """The formats without repetitions; an empty or unknown one is an error."""
-    wanted = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats))
-    if not wanted:
-        raise QuantizationError(f"formats is empty: use {' or '.join(FORMATS)}")
-    for name in wanted:
-        if name not in FORMATS:
-            raise QuantizationError(f"format {name!r} is unknown: use {', '.join(FORMATS)}")
-    return wanted
-
-
 def emit_all(folded: Folded, formats: tuple[str, ...], target: Target) -> dict[str, onnx.ModelProto]:
     """{format: checked file}."""
     files = {}
     for name in formats:
-        if name in FORMATS and name not in target.formats:
-            raise QuantizationError(
-                f"target {target.name} does not read the format {name}: use {', '.join(target.formats)}"
-            )
+        check_formats([name])
+        check_readable(name, target)
         files[name] = emit(folded.model, name, target)
         check(files[name], name)
     return files

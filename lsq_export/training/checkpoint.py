@@ -22,16 +22,16 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.files import tensor_file
+from lsq_export.qat.bit_widths import bit_widths
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import config_of, prepare
 
-FORMAT = "1"  # raise it when the meaning of the metadata changes
-_FORMAT_KEY = "lsq_export"
-_FIELDS = ("model", "config", "input_shape", "preprocessing", "extra")
+from .checkpoint_header import FIELDS, FORMAT, FORMAT_KEY, fields_of, metadata_of
+
 _SCALARS = (str, int, float, bool)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Checkpoint:
     """What a checkpoint file holds.
 
@@ -49,6 +49,17 @@ class Checkpoint:
     input_shape: tuple[int, int, int]
     preprocessing: dict[str, Any]
     extra: dict[str, Any]
+
+    def __repr__(self) -> str:
+        bits = (
+            bit_widths(self.config.get("weight_bits"), self.config.get("activation_bits")) if self.config else "float"
+        )
+        data = f", trained on {self.extra['data']}" if "data" in self.extra else ""
+        numbers = sum(tensor.numel() for tensor in self.state.values())
+        return (
+            f"Checkpoint {self.path}: {self.model_spec.get('name')} {bits}, inputs {list(self.input_shape)}, "
+            f"{len(self.state)} tensors with {numbers} numbers{data}"
+        )
 
 
 def save(
@@ -74,9 +85,9 @@ def save(
     got = config_of(model)
     if config is not None and got is not None and config.get("edges") == "auto":
         config = {**config, "edges": got.edges}
-    metadata = {_FORMAT_KEY: FORMAT}
+    metadata = {FORMAT_KEY: FORMAT}
     values = (model_spec, config, list(input_shape), preprocessing, extra or {})
-    metadata.update({field: json.dumps(value) for field, value in zip(_FIELDS, values, strict=True)})
+    metadata.update({field: json.dumps(value) for field, value in zip(FIELDS, values, strict=True)})
     tensor_file.write(path, model.state_dict(), metadata, "checkpoint")
     return path
 
@@ -89,22 +100,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     state, metadata = _read(path)
-    if _FORMAT_KEY not in metadata:
-        raise QuantizationError(
-            f"checkpoint {path} has no lsq-export metadata, so its model is unknown: lsq-export train --model NAME "
-            "--float-checkpoint takes it"
-        )
-    if metadata[_FORMAT_KEY] != FORMAT:
-        raise QuantizationError(
-            f"checkpoint {path} has the format {metadata[_FORMAT_KEY]!r}, not {FORMAT!r}: use the lsq-export that "
-            "wrote it"
-        )
-    try:
-        spec, config, shape, preprocessing, extra = (json.loads(metadata[field]) for field in _FIELDS)
-    except (KeyError, ValueError) as error:
-        raise QuantizationError(
-            f"checkpoint {path} has damaged metadata ({one_line(error)}): write it again"
-        ) from error
+    spec, config, shape, preprocessing, extra = fields_of(path, metadata).values()
     _check_spec(path, spec)
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
         raise QuantizationError(
@@ -130,7 +126,7 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     """Whether `save` wrote the file, in any version."""
     try:
         with safe_open(path, framework="pt") as file:
-            return _FORMAT_KEY in (file.metadata() or {})
+            return FORMAT_KEY in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
 
@@ -157,24 +153,9 @@ def restore(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    if not path.is_file():
-        problem = "is not a file" if path.exists() else "does not exist"
-        raise QuantizationError(f"checkpoint {path} {problem}: check the path, or train one with lsq-export train")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        with path.open("rb") as raw:
-            start = raw.read(2)
-        # only now: the first bytes of a sound safetensors file are a length, which may be these by chance
-        if start == b"PK" or start[:1] == b"\x80":
-            raise QuantizationError(
-                f"checkpoint {path} is a pickle (.pt, .pth), which can run code: lsq-export train --model NAME "
-                "--float-checkpoint reads the weights in it"
-            ) from error
-        raise QuantizationError(
-            f"checkpoint {path} is damaged or no safetensors file ({one_line(error)}): copy or train it again"
-        ) from error
+    metadata = metadata_of(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
 
 
 def _check_spec(path: Path, spec: Any) -> None:

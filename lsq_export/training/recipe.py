@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from calib.errors import QuantizationError
+from calib.tables import Table, Tabular, percent
 
 OptimizerName = Literal["sgd", "adam"]
 ScheduleName = Literal["cosine", "one-cycle"]
@@ -94,8 +95,8 @@ class Epoch:
     lr: float
 
 
-@dataclass(frozen=True)
-class TrainResult:
+@dataclass(frozen=True, repr=False)
+class TrainResult(Tabular):
     """The completed epochs.
 
     interrupted: stopped by Ctrl-C; the model is then in the state of the last completed epoch.
@@ -105,6 +106,25 @@ class TrainResult:
     interrupted: bool
     device: str
     recipe: Recipe
+
+    @property
+    def table(self) -> Table:
+        """What is shown: one row for each epoch."""
+        end = ", interrupted" if self.interrupted else ""
+        of = f", test accuracy {self.accuracy:.2%}" if self.epochs else ""
+        columns = (">epoch", ">loss", ">train accuracy", ">test accuracy", ">s", ">learning rate")
+        rows = [
+            (
+                e.epoch,
+                f"{e.loss:.4f}",
+                percent(e.train_accuracy),
+                percent(e.test_accuracy),
+                f"{e.seconds:.1f}",
+                f"{e.lr:.2g}",
+            )
+            for e in self.epochs
+        ]
+        return Table(f"{len(self.epochs)} of {self.recipe.epochs} epochs on {self.device}{of}{end}", columns, rows)
 
     @property
     def accuracy(self) -> float:

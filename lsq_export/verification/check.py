@@ -20,6 +20,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from calib.batches import InputKey, nothing_in
 from calib.errors import QuantizationError
 from calib.workers import Run, workers
 from lsq_export import integer
@@ -71,20 +72,22 @@ def check(
     *,
     model: nn.Module | None = None,
     progress: Progress | None = None,
+    input_key: InputKey | None = None,
 ) -> Parity:
     """Run on batches of inputs [N, …] or (input, target) pairs.
 
     model: the PyTorch model that was trained, if it is there. progress(images so far) is called after each batch.
+    input_key: see `calib.initialize`.
     Errors (QuantizationError): a file that ONNX Runtime cannot run, batches that do not fit or are empty.
     """
     findings = _Findings(subject, model)
     with workers() as together:
-        for x, classes in checked_batches(batches, subject.folded.graph):
+        for x, classes in checked_batches(batches, subject.folded.graph, input_key):
             findings.add(x, classes, together)
             if progress:
                 progress(findings.images)
     if not findings.images:
-        raise QuantizationError("there is nothing to verify on: the batches are empty")
+        raise QuantizationError(f"there is nothing to verify on: the batches are empty ({nothing_in(batches)})")
     return findings.parity()
 
 

@@ -15,9 +15,9 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from calib.batches import inputs
 from calib.errors import QuantizationError
 from calib.grid import Grid
-from calib.initialization.first_grids import inputs
 from calib.workers import workers
 from lsq_export.graph import lockstep
 from lsq_export.graph.capture import capture

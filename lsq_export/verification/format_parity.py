@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .layer_parity import ISLAND_TIES, QDQ_TIES, TIES, IslandParity, LayerParity, first_differing
+from calib.tables import Table, Tabular, decibel, percent
+
+from .layer_parity import ISLAND_TIES, QDQ_TIES, TIES, IslandParity, LayerParity, Layers, first_differing
 
 EXACT = "qoperator"  # the format that is held to the integer reference, bit for bit
 ALTERED_LINES = 3  # of all that is altered in a file
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormatParity:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FormatParity(Tabular):
     """One exported file in ONNX Runtime.
 
     top1_agreement: share of the images with the trained model's class. sqnr_db: of the outputs against the trained
@@ -36,6 +38,22 @@ class FormatParity:
     altered: tuple[str, ...]
     layers: tuple[LayerParity, ...]
     islands: tuple[IslandParity, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", Layers(self.layers))
+
+    @property
+    def table(self) -> Table:
+        """What is shown: the tensors that differ from the folded model, below what was found about the file."""
+        accuracy = "" if self.accuracy is None else f", accuracy {percent(self.accuracy)}"
+        title = (
+            f"{self.name} against the trained model: top-1 agreement {percent(self.top1_agreement)}, SQNR "
+            f"{decibel(self.sqnr_db)}{accuracy}"
+        )
+        layers = Layers(self.layers).table
+        exact = f"{self.reference_mismatch} elements differ from the integer reference"
+        notes = [f"{layers.title} from the folded model; {exact}", *self.failures]
+        return Table(title, layers.columns, layers.rows, notes)
 
     @property
     def ok(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from calib.tables import Table, Tabular
+
 from .reasons import Reason
 
 TIES = 1e-5  # promise 2: share of a layer's codes that may differ from the folded model by ties of float rounding
@@ -32,6 +34,27 @@ class LayerParity:
     def within(self, ties: float) -> bool:
         """Whether at most that share (or one element) differs, and by one code at the most."""
         return self.largest <= 1 and sum(self.histogram.values()) <= max(1.0, ties * self.elements)
+
+
+class Layers(Tabular, tuple[LayerParity, ...]):
+    """Tensors of codes in the order of the network, shown as a table of those that differ."""
+
+    @property
+    def table(self) -> Table:
+        """One row for each tensor with a code that differs."""
+        differing = [layer for layer in self if layer.histogram]
+        rows = [
+            (
+                layer.name,
+                layer.elements,
+                f"{layer.differing:.1e}",
+                layer.largest,
+                ", ".join(f"{reason} {count}" for reason, count in layer.reasons.items()),
+            )
+            for layer in differing
+        ]
+        columns = ("tensor", ">elements", ">differing", ">largest, in codes", "reasons")
+        return Table(f"{len(differing) or 'no'} of {len(self)} tensors differ", columns, rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from calib.tables import Table, Tabular, decibel, percent
+
 from .format_parity import FormatParity
-from .layer_parity import QDQ_TIES, LayerParity
+from .layer_parity import QDQ_TIES, LayerParity, Layers
 
 NUDGE = 1e-4  # relative
 NUDGED = f"trained, inputs × {1 + NUDGE:g}"  # name of that row in tables
@@ -21,8 +23,8 @@ NUDGED = f"trained, inputs × {1 + NUDGE:g}"  # name of that row in tables
 CAPTURE_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parity:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Parity(Tabular):
     """All that was found out about a bundle.
 
     folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3. capture_error:
@@ -48,6 +50,36 @@ class Parity:
     damaged: tuple[str, ...] = ()
     golden: tuple[str, ...] = ()
     trained_layers: tuple[LayerParity, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("trained_layers", "captured_layers"):
+            object.__setattr__(self, name, Layers(getattr(self, name)))
+
+    @property
+    def table(self) -> Table:
+        """What is shown: the formats beside the trained and the folded model, and the verdict."""
+        rows: list[tuple[object, ...]] = [
+            ("trained", percent(self.trained_accuracy)),
+            (NUDGED, "", percent(self.nudged_top1_agreement), decibel(self.nudged_sqnr_db)),
+            (
+                "folded (float64)",
+                percent(self.folded_accuracy),
+                percent(self.folded_top1_agreement),
+                decibel(self.folded_sqnr_db),
+            ),
+            *(
+                (name, percent(f.accuracy), percent(f.top1_agreement), decibel(f.sqnr_db), f.reference_mismatch)
+                for name, f in self.formats.items()
+            ),
+        ]
+        columns = ("model", ">accuracy", ">top-1 agreement", ">SQNR", ">≠ integer reference")
+        padded = [(*row, *[None] * (len(columns) - len(row))) for row in rows]
+        return Table(f"Parity with the trained model, {self.images} images", columns, padded, self.verdict.splitlines())
+
+    @property
+    def verdict(self) -> str:
+        """That all promises hold, or a line for each one that does not."""
+        return "\n".join(f"FAILED: {line}" for line in self.failures) or "all promises hold"
 
     @property
     def ok(self) -> bool:

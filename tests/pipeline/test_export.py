@@ -603,24 +603,21 @@ def test_a_bad_checkpoint_is_named(damage: str, exported: Exported, tmp_path: Pa
 def test_a_float_checkpoint_and_data_that_do_not_fit_are_named(exported: Exported, tmp_path: Path) -> None:
     from lsq_export.training import checkpoint
 
-    own = tmp_path / "float.safetensors"
-    checkpoint.save(
-        own,
-        badnets.plain(),
-        model_spec={"name": "support.badnets:plain"},
-        config=None,
-        input_shape=SHAPE,
-        preprocessing={},
-        extra={},
-    )
-    assert "the model has no quantizers" in command(tmp_path, str(own), "--data", exported.data).stderr
+    own, no_data = tmp_path / "float.safetensors", tmp_path / "no-data.safetensors"
+    for path, model, config in (
+        (own, badnets.plain(), None),
+        (no_data, prepared_plain(), lsq_export.QATConfig().to_dict()),
+    ):
+        spec = {"name": "support.badnets:plain"}
+        checkpoint.save(path, model, model_spec=spec, config=config, input_shape=SHAPE, preprocessing={}, extra={})
+    assert "is of a float model, which has no grids" in command(tmp_path, str(own), "--data", exported.data).stderr
     for data, says in (
         ("mnist", "data 'mnist' is unknown"),
         ("npz:none.npz", "none.npz does not exist"),
         (None, "give --data digits"),
     ):
         (tmp_path / "cli").rmdir()
-        arguments = [str(own)] if data is None else [str(own), "--data", data]
+        arguments = [str(no_data)] if data is None else [str(no_data), "--data", data]
         assert says in command(tmp_path, *arguments).stderr
 
 

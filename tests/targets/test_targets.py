@@ -6,7 +6,7 @@ import pytest
 
 from calib.errors import QuantizationError
 from lsq_export import targets
-from lsq_export.rewrite.emit import FORMATS
+from lsq_export.targets import FORMATS
 from lsq_export.verification.fold_costs import FOLDS
 from lsq_export.verification.runtime import LEVELS
 

@@ -21,7 +21,7 @@ from support.exported import SHAPE, Exported
     [
         ([], "the batches are empty"),
         (None, "batches is NoneType: give an iterable"),
-        (torch.zeros(2, *SHAPE), "batches is Tensor: give an iterable"),
+        (torch.zeros(2, *SHAPE), "batches is a tensor: give an iterable of batches"),
         (["x"], "is str: give tensors"),
         ([torch.zeros(2, 1, 9, 9)], r"batch 0 has inputs of shape \[1, 9, 9\]: the bundle takes .* \[1, 16, 16\]"),
         ([torch.zeros(2, *SHAPE), torch.zeros(2, 16, 16)], r"batch 1 has inputs of shape \[16, 16\]"),

@@ -228,8 +228,12 @@ class Unused(Net):
         ([np.zeros((1, 2, 6, 6))], "mse", "calibration batch 0 is ndarray"),
         ([{"x": 1}], "mse", "calibration batch 0 is dict"),
         (torch.zeros(3, 2, 6, 6), "mse", "batches is a tensor"),
-        ([torch.full((1, 2, 6, 6), torch.nan)], "mse", "conv.input: values are not finite"),
-        ([torch.zeros((0, 2, 6, 6))], "mse", "conv.input: no data"),
+        (
+            [torch.full((1, 2, 6, 6), torch.nan)],
+            "mse",
+            "calibration batch 0 holds NaN or infinity in 1 of its 1 samples",
+        ),
+        ([torch.zeros((0, 2, 6, 6))], "mse", "the calibration data is empty: all its batches hold 0 samples"),
     ],
 )
 def test_bad_calibration_data(data: Any, method: Any, message: str) -> None:

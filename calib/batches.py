@@ -1,0 +1,189 @@
+"""The batches that a user gives: the input of each, and in one line what is wrong with one.
+
+`initialize`, `export`, `verify` and `drift` all read batches here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from .errors import QuantizationError, one_line
+
+InputKey: TypeAlias = str | Callable[[Any], Any]
+CALIBRATION = "calibration batch"
+CLASSES = ("labels", "label")  # keys of the classes in a batch that is a mapping, as Hugging Face names them
+_FORMS = "give an iterable of tensors or (input, target) pairs"
+
+
+def read_batches(
+    batches: object, input_key: InputKey | None = None, what: str = CALIBRATION
+) -> Iterator[tuple[torch.Tensor, Any]]:
+    """(input [N, …] of a float type, target or None) of each batch, one by one; a batch may be empty (N = 0).
+
+    A batch is a tensor, an (input, target) pair, or what `input_key` makes one of: the key of the input in batches that
+    are mappings (the target is then what they have under "labels" or "label"), or a function that takes a batch and
+    returns its input, or such a pair. what: how messages call a batch.
+
+    Errors (QuantizationError): no iterable, a batch without a tensor of floats in it, NaN or infinity.
+    """
+    for index, batch in enumerate(_iterable(batches)):
+        name = f"{what} {index}"
+        x, target = _parts(name, batch, input_key)
+        _check_input(name, x)
+        yield x, target
+
+
+def inputs(batches: Iterable[Any], device: torch.device, input_key: InputKey | None = None) -> Iterator[torch.Tensor]:
+    """The input tensor of each batch, on the device. input_key: see `calib.initialize`."""
+    count = 0
+    for x, _ in read_batches(batches, input_key):
+        yield x.to(device)
+        count += 1
+    if not count:
+        raise QuantizationError(f"no calibration batches: {nothing_in(batches)}")
+
+
+def nothing_in(batches: object) -> str:
+    """Why there was no batch, for a message."""
+    if isinstance(batches, Iterator):
+        return "the iterator is used up, it can be read once only; give a list or a DataLoader, or make it anew"
+    return "the iterable is empty"
+
+
+def varying(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The inputs as they are. Errors (QuantizationError), at the end: all are empty, or every value is the same."""
+    low, high, samples = math.inf, -math.inf, 0
+    for x in batches:
+        if x.numel():
+            least, most = torch.aminmax(x.detach())
+            low, high, samples = min(low, float(least)), max(high, float(most)), samples + len(x)
+        yield x
+    if not samples:
+        raise QuantizationError("the calibration data is empty: all its batches hold 0 samples")
+    if low == high:
+        raise QuantizationError(
+            f"the calibration data is constant: every value of its {samples} samples is {low:g}; give real inputs, "
+            "preprocessed as in training"
+        )
+
+
+def _iterable(batches: object) -> Iterable[Any]:
+    if isinstance(batches, (torch.Tensor, np.ndarray)):
+        kind = "tensor" if isinstance(batches, torch.Tensor) else "numpy array"
+        raise QuantizationError(f"batches is a {kind}: give an iterable of batches, [tensor] for a single one")
+    if isinstance(batches, Mapping):
+        raise QuantizationError(
+            f"batches is a {type(batches).__name__}: give an iterable of batches, [batch] for a single one"
+        )
+    if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
+        advice = _FORMS
+        if callable(getattr(batches, "batches", None)):
+            advice = 'give data.batches("train"), which is one'
+        elif hasattr(batches, "__getitem__") and hasattr(batches, "__len__") and not isinstance(batches, (str, bytes)):
+            advice = "give DataLoader(dataset, batch_size=64), which makes batches of its samples"
+        raise QuantizationError(f"batches is {type(batches).__name__}: {advice}")
+    return batches
+
+
+def _parts(name: str, batch: Any, input_key: InputKey | None) -> tuple[Any, Any]:
+    """(input, target or None), unchecked."""
+    if callable(input_key):
+        try:
+            batch = input_key(batch)
+        except QuantizationError:
+            raise
+        except Exception as error:  # a user's function can raise anything
+            raise QuantizationError(
+                f"{name}: input_key failed on it ({type(error).__name__}: {one_line(error)}); it gets a "
+                f"{type(batch).__name__}, and returns the input or (input, target)"
+            ) from error
+    elif input_key is not None:
+        return _from_mapping(name, batch, input_key)
+    if isinstance(batch, Mapping):
+        keys = ", ".join(map(str, batch))
+        like = next((key for key, x in batch.items() if torch.is_tensor(x) and x.is_floating_point()), "pixel_values")
+        raise QuantizationError(
+            f"{name} is {type(batch).__name__} with the keys {keys}: say which one is the input, input_key={like!r}"
+        )
+    if isinstance(batch, (tuple, list)) and batch:
+        return batch[0], batch[1] if len(batch) > 1 else None
+    return batch, None
+
+
+def _from_mapping(name: str, batch: Any, key: str) -> tuple[Any, Any]:
+    if not isinstance(batch, Mapping):
+        raise QuantizationError(
+            f"{name} is {type(batch).__name__}, so it has no {key!r}: leave input_key={key!r} out, or give a function"
+        )
+    if key not in batch:
+        raise QuantizationError(f"{name} has no {key!r}, its keys are {', '.join(map(str, batch))}: change input_key")
+    return batch[key], next((batch[name] for name in CLASSES if name in batch), None)
+
+
+def _check_input(name: str, x: Any) -> None:
+    if not isinstance(x, torch.Tensor):
+        advice = "torch.from_numpy(array)" if isinstance(x, np.ndarray) else "or (input, target) pairs"
+        raise QuantizationError(f"{name} is {type(x).__name__}: give tensors, {advice}")
+    if x.dim() == 0:
+        raise QuantizationError(f"{name} is a single number: inputs are floats [N, …]")
+    if not x.is_floating_point():
+        form = f"{str(x.dtype).removeprefix('torch.')} of shape {list(x.shape)}"
+        advice = "give floats, preprocessed as in training (such as x.float() / 255)"
+        if x.dim() < 2:
+            advice = "inputs are floats [N, …]; give [(images, classes)] where that pair is a single batch"
+        raise QuantizationError(f"{name} is {form}: {advice}")
+    if x.numel() and x.device.type != "meta":
+        low, high = torch.aminmax(x.detach())  # each is NaN where one element is
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            bad = int((~torch.isfinite(x.detach()).flatten(1 if x.dim() > 1 else 0)).any(-1).sum())
+            raise QuantizationError(f"{name} holds NaN or infinity in {bad} of its {len(x)} samples: check the data")
+
+
+def hint_of_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """What to do about an input [N, …] of this shape. expected: without the batch."""
+    if shape == expected:
+        return "the batch dimension is missing; give [images] where that tensor is one batch"
+    if len(expected) == 3 and shape[1:] == (*expected[1:], expected[0]):
+        return "the channels are last; give x.permute(0, 3, 1, 2)"
+    return "use one shape"
+
+
+def refusal(model: nn.Module, x: torch.Tensor, error: BaseException, what: str = "") -> QuantizationError:
+    """The error for a model whose forward raised `error` on x: one line, with what its first layer takes.
+
+    what: names x, such as "calibration batch 0: ".
+    """
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    advice = hint(model, x)
+    return QuantizationError(
+        f"{what}the model does not take an input of shape {list(x.shape[1:])} (without the batch): {reason}"
+        + (f"; {advice}" if advice else "")
+    )
+
+
+def hint(model: nn.Module, x: torch.Tensor) -> str:
+    """What to do about x where its shape is none for the model's first layer; "" where nothing is known."""
+    first = next(((n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
+    if first is None:
+        return ""
+    name, layer = first
+    if isinstance(layer, nn.Linear):
+        size, sample = layer.in_features, math.prod(x.shape[1:])
+        wrong = x.shape[-1] != size and sample != size
+        return f"{name} takes {size} features, a sample has {sample}" if wrong else ""
+    channels = layer.in_channels
+    if x.dim() == 3:
+        return f"the batch dimension is missing: give [N, {channels}, H, W], such as x[None]"
+    if x.dim() != 4:
+        return f"{name} takes images [N, {channels}, H, W]"
+    if x.shape[1] == channels:
+        return ""
+    if x.shape[3] == channels:
+        return f"the channels are last here: {name} takes [N, {channels}, H, W], x.permute(0, 3, 1, 2)"
+    return f"{name} takes {channels} channels, this has {x.shape[1]}"

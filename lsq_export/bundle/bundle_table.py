@@ -1,0 +1,35 @@
+"""How a bundle is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from calib.tables import Table, decibel, megabytes, percent
+from lsq_export.verification.parity import Parity
+
+COLUMNS = ("file", ">size", ">accuracy", ">top-1 agreement", ">SQNR")
+
+
+def bundle_table(directory: Path, manifest: Mapping[str, Any], parity: Parity | None) -> Table:
+    """One row for each format, with what its verification found, where that is known."""
+    found = parity.formats if parity else {}
+    rows: list[tuple[str, ...]] = []
+    for name, entry in manifest["formats"].items():
+        f = found.get(name)
+        measured = (percent(f.accuracy), percent(f.top1_agreement), decibel(f.sqnr_db)) if f else ("", "", "")
+        size = entry.get("bytes") if isinstance(entry, dict) else None
+        rows.append((f"{name}/model.onnx", megabytes(size) if size else "", *measured))
+    sizes = ", ".join(map(str, ["N", *manifest["input"]["shape"][1:]]))
+    fold = f", fold {manifest['fold']}" if "fold" in manifest else ""
+    notes = [
+        f"takes {manifest['input'].get('type', 'float32')} [{sizes}]; {len(manifest['layers'])} layers with weights, "
+        f"{len(manifest['tensors'])} tensors",
+        *(
+            parity.verdict.splitlines()
+            if parity
+            else ["verification: parity.json, report.html; lsq_export.verify runs it again"]
+        ),
+    ]
+    return Table(f"Bundle {directory} for {manifest['target']}{fold}", COLUMNS, rows, notes)

@@ -1,0 +1,67 @@
+"""Names of data, checked without reading images and without torch: `digits`, `imagefolder:DIR`, `npz:FILE`."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from calib.errors import QuantizationError, near
+
+KINDS = ("digits", "imagefolder", "npz")
+EXTRA = "pip install lsq-export[data]"
+NEEDS = {"digits": ("sklearn", "scikit-learn"), "imagefolder": ("PIL", "pillow")}  # kind: (module, package)
+
+
+def unknown(spec: str) -> QuantizationError:
+    """The error for a name that is none, with what is near to it."""
+    kind, _, argument = spec.partition(":")
+    path = Path(spec)
+    hint = near(kind, KINDS)
+    if path.is_dir():
+        hint = f" (imagefolder:{spec}, if it has one folder of images for each class)"
+    elif path.suffix == ".npz" and path.exists():
+        hint = f" (npz:{spec})"
+    elif kind == "digits" and argument:
+        hint = " (digits takes no argument)"
+    elif kind in KINDS and not argument:
+        hint = f" (a {'directory' if kind == 'imagefolder' else 'file'} is missing after {kind}:)"
+    return QuantizationError(f"data {spec!r} is unknown: use digits, imagefolder:DIR or npz:FILE{hint}")
+
+
+def check_spec(spec: str) -> None:
+    """Errors (QuantizationError): an unknown name, files that are not there or cannot be it, a missing package."""
+    kind, _, argument = spec.partition(":")
+    if kind not in KINDS or bool(argument) == (kind == "digits"):
+        raise unknown(spec)
+    module, package = NEEDS.get(kind, ("", ""))
+    if module and find_spec(module) is None:
+        raise QuantizationError(f"data {kind!r} needs {package}: {EXTRA}")
+    if kind == "imagefolder":
+        _check_folder(Path(argument))
+    elif kind == "npz":
+        _check_archive(Path(argument))
+
+
+def _check_folder(directory: Path) -> None:
+    if not directory.is_dir():
+        problem = "is a file: give its directory" if directory.exists() else "does not exist: check the path"
+        raise QuantizationError(f"image directory {directory} {problem} after imagefolder:")
+    train = directory / "train"
+    classes = [entry for entry in (train if train.is_dir() else directory).iterdir() if entry.is_dir()]
+    if len([entry for entry in classes if not entry.name.startswith(".")]) < 2:
+        raise QuantizationError(
+            f"{directory} has {len(classes)} class folders: two or more are needed, each with its images"
+        )
+
+
+def _check_archive(path: Path) -> None:
+    if not path.is_file():
+        problem = "is a directory: give a file" if path.is_dir() else "does not exist: check the path"
+        raise QuantizationError(f"data file {path} {problem} after npz:")
+    if zipfile.is_zipfile(path):
+        return
+    with path.open("rb") as file:
+        single = file.read(6) == b"\x93NUMPY"
+    if single:
+        raise QuantizationError(f"{path} is a single array (.npy): write an archive with numpy.savez(path, x=…, y=…)")
