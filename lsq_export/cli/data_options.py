@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from calib.errors import QuantizationError
@@ -58,6 +59,20 @@ def first(
         if images > 0:
             yield x[:images], y[:images]
         images -= len(x)
+
+
+def described(checkpoint: Checkpoint, data: Dataset, *, trained_on: bool) -> dict[str, Any]:
+    """Those keywords of `export` that say what the network was trained on.
+
+    trained_on: whether `data` is what the checkpoint was trained on. Where data are prepared in another way, there is
+    no sample of them.
+    """
+    known = checkpoint.extra.get("classes") or checkpoint.preprocessing.get("classes")
+    classes = known or (data.classes if trained_on else None)
+    sample = data.sample() if data.preprocessing == checkpoint.preprocessing else None
+    if sample is not None and classes is not None and list(data.classes or classes) != list(classes):
+        sample = replace(sample, label=None)
+    return {"preprocessing": checkpoint.preprocessing, "classes": classes, "sample": sample}
 
 
 def source_of(checkpoint: Checkpoint, data_spec: str | None) -> dict[str, Any]:

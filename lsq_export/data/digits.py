@@ -11,8 +11,6 @@ from calib.errors import QuantizationError
 from .dataset import Dataset, TensorSplit
 from .splitting import stratified_split
 
-EXTRA = "pip install lsq-export[data]"
-
 
 def digits(image_size: int, channels: int) -> Dataset:
     """1797 real handwritten digits: 1438 to train, 359 to test.
@@ -22,10 +20,11 @@ def digits(image_size: int, channels: int) -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise QuantizationError(f"data 'digits' needs scikit-learn: {EXTRA}") from error
+        raise QuantizationError("data 'digits' needs scikit-learn: pip install scikit-learn") from error
     source = load_digits()
     y = np.asarray(source.target, dtype=np.int64)
-    x = torch.from_numpy(np.asarray(source.images, dtype=np.float32) / 16)[:, None]  # [M, 1, 8, 8], 0 … 1
+    images = np.asarray(source.images, dtype=np.float32)  # [M, 8, 8], 0 … 16
+    x = torch.from_numpy(images / 16)[:, None]  # [M, 1, 8, 8], 0 … 1
     x = F.interpolate(x, size=(image_size, image_size), mode="bilinear", align_corners=False)
     x = x.expand(-1, channels, -1, -1)  # [M, C, H, W]
     train, test = stratified_split(y, "digits")
@@ -36,7 +35,7 @@ def digits(image_size: int, channels: int) -> Dataset:
     return Dataset(
         name="digits",
         train=TensorSplit(x[torch.from_numpy(train)], labels[torch.from_numpy(train)]),
-        test=TensorSplit(x[torch.from_numpy(test)], labels[torch.from_numpy(test)]),
+        test=TensorSplit(x[torch.from_numpy(test)], labels[torch.from_numpy(test)], images[test[:1]]),
         num_classes=10,
         input_shape=(channels, image_size, image_size),
         preprocessing={
@@ -48,4 +47,5 @@ def digits(image_size: int, channels: int) -> Dataset:
             "mean": [mean] * channels,
             "std": [std] * channels,
         },
+        classes=tuple(str(name) for name in range(10)),
     )
