@@ -73,9 +73,9 @@ def export(
     default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island, named
     in the manifest) is an error. bias_correction: biases take back the mean errors of their channels, as far as the
     first images show them; it pays in few networks, so compare with `lsq-export folds --bias-correction`.
-    preprocessing, source, classes (names, in the order of the outputs) and license (SPDX) go into the manifest (source
-    with the config of the model) and to those who get the bundle. sample: one of the data before preprocessing, whose preprocessing is checked; None: the
-    first calibration input. on_stage(name): called as each stage begins.
+    preprocessing, source (with the config of the model), classes (names, in the order of the outputs) and license
+    (SPDX) go into the manifest and to those who get the bundle. sample: one of the data before preprocessing, which is
+    checked on it; None: the first calibration input. on_stage(name): called as a stage begins.
 
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
     layer that cannot be quantized (named), empty calibration data. Nothing is written then. A broken promise does not

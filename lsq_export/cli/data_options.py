@@ -70,8 +70,9 @@ def described(checkpoint: Checkpoint, data: Dataset, *, trained_on: bool) -> dic
     known = checkpoint.extra.get("classes") or checkpoint.preprocessing.get("classes")
     classes = known or (data.classes if trained_on else None)
     sample = data.sample() if data.preprocessing == checkpoint.preprocessing else None
-    if sample is not None and classes is not None and list(data.classes or classes) != list(classes):
-        sample = replace(sample, label=None)
+    own = data.classes
+    if sample is not None and classes is not None and own is not None and classes not in (own, list(own)):
+        sample = replace(sample, label=None)  # it counts other names
     return {"preprocessing": checkpoint.preprocessing, "classes": classes, "sample": sample}
 
 
