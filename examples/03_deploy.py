@@ -1,4 +1,6 @@
-"""Check and run a bundle where it is deployed, with numpy and onnxruntime alone: python 03_deploy.py DIR [FORMAT]
+"""Check a bundle where it is deployed, with numpy and onnxruntime alone: python 03_deploy.py DIR [FORMAT]
+
+This holds checksums and golden vectors to what is promised, and times the network. DIR/run.py runs it on your own data.
 
 Neither PyTorch nor lsq-export is needed, and reading a tensor, all that is needed of the `onnx` package, is
 written out below. Exit code 1: a file is missing or changed, or the golden vectors do not come out as they have to.

@@ -6,11 +6,12 @@ capture -> fold -> rewrite -> verify -> bundle
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -21,10 +22,12 @@ from calib.errors import QuantizationError
 from lsq_export.bundle.contents import Contents, write_contents
 from lsq_export.bundle.directory import FOLDED, TRAINED, Bundle, load_onnx, open_bundle
 from lsq_export.bundle.golden import read_golden
-from lsq_export.bundle.manifest import Origin
+from lsq_export.bundle.origin import Origin
+from lsq_export.bundle.sample import prepared_input
 from lsq_export.bundle.sums import changed_files
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
+from lsq_export.data.sample import Sample
 from lsq_export.graph.capture import Captured, capture, check_quantizers, check_ready
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
@@ -57,6 +60,9 @@ def export(
     preprocessing: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
     input_key: InputKey | None = None,
+    classes: Sequence[str] | None = None,
+    license: str | None = None,
+    sample: Sample | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
@@ -70,21 +76,26 @@ def export(
     default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island, named
     in the manifest) is an error. bias_correction: biases take back the mean errors of their channels, as far as the
     first images show them; it pays in few networks, so compare with `lsq-export folds --bias-correction`.
-    preprocessing, source: go into the manifest, with the config of the model. input_key: for batches of another form,
-    see `calib.initialize`. on_stage(name): called as a stage begins.
+    preprocessing, source (with the config of the model), classes (names, in the order of the outputs) and license
+    (SPDX) go into the manifest and to those who get the bundle. sample: one of the data before preprocessing, which is
+    checked on it; None: the first calibration input. input_key: for batches of another form, see `calib.initialize`.
+    on_stage(name): called as a stage begins.
 
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
     layer that cannot be quantized (named), calibration data that are empty or constant or do not fit. Nothing is
     written then. A broken promise does not stop the export: see `parity`.
     """
     _check_export(model, example_input, out)
-    plan, origin = choose(get(target), formats, fold), _origin(model, preprocessing, source)
+    plan = choose(get(target), formats, fold)
+    said = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
+    origin = _with_config(said, model)
     with new_directory(out, force=force) as directory:
         on_stage("capture")
         check_ready(model, example_input)
         data = Calibration(calibration, tuple(example_input.shape[1:]), VERIFIED_IMAGES, input_key)
         data.begin()
         captured = capture(model, example_input)
+        shown = _shown(origin, captured)
         on_stage("fold")
         place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
         folded = place(plan.fold)
@@ -96,17 +107,17 @@ def export(
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         parity = check(Subject.of(folded, files, target), portions_of(images), model=model)
         on_stage("bundle")
-        golden = images[:GOLDEN_IMAGES].numpy()
+        golden = np.concatenate([shown, images.numpy()])[:GOLDEN_IMAGES]
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
 
 
-def _origin(model: nn.Module, preprocessing: dict[str, Any] | None, source: dict[str, Any] | None) -> Origin:
-    """What the bundle is made from; the configuration comes from the model where `source` has none."""
+def _with_config(origin: Origin, model: nn.Module) -> Origin:
+    """The configuration comes from the model where `source` has none."""
     config = config_of(model)
     known = {"config": config.to_dict()} if config is not None else {}
-    return Origin(preprocessing=preprocessing, source={**known, **(source or {})} or None)
+    return replace(origin, source={**known, **(origin.source or {})} or None)
 
 
 def _check_export(model: object, example_input: object, out: object) -> None:
@@ -140,6 +151,15 @@ def _prepared_fold(
     images = data.images
     correct_on = (images,) if bias_correction else ()
     return lambda name: place(name, correct_on), images
+
+
+def _shown(origin: Origin, captured: Captured) -> np.ndarray:
+    """The sample as an input, [1, …], or none, [0, …]; what the user says of the network is checked before the fold."""
+    shape = captured.model.graph.outputs[0].shape
+    origin.check_outputs([dim if isinstance(dim, int) else None for dim in shape] if shape is not None else [])
+    if origin.sample is None:
+        return np.empty((0, *captured.input_shape), np.float32)
+    return prepared_input(origin.sample, origin, captured.input_shape)
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:

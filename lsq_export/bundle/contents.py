@@ -1,7 +1,10 @@
-"""What an export writes into a bundle: the models with their golden vectors, the reference graphs, the manifest."""
+"""What an export writes into a bundle: the models with their golden vectors, the reference graphs, a sample,
+the manifest, and what its receivers read and run.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +14,27 @@ import numpy as np
 import onnx
 
 from lsq_export import integer
-from lsq_export.files.text import write_json
+from lsq_export.files.text import write_json, write_text
 from lsq_export.rewrite.emit import emit, serialize
 from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
 
-from .directory import FOLDED, MANIFEST, MODEL, TRAINED
+from . import run
+from .directory import FOLDED, MANIFEST, MODEL, README, RUN, TRAINED
 from .golden import write_golden
-from .manifest import Origin, manifest_of
+from .manifest import manifest_of
+from .metadata import with_metadata
+from .origin import Origin
+from .readme import render_readme
+from .sample import write_sample
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """What goes into a bundle, but for what verification found.
 
-    files: {format: file}. golden: images float32 [N, …] of the golden vectors. costs: of each fold of the target.
+    files: {format: file}. golden: inputs float32 [N, …] of the golden vectors, the sample first. costs: of each fold of
+    the target.
     """
 
     folded: Folded
@@ -41,13 +50,17 @@ def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
     outputs = _golden_outputs(contents)
     for name, file in contents.files.items():
         write_golden(directory / name, file.graph.input[0].name, contents.golden, outputs)
-        onnx.save(file, directory / name / MODEL)
+        onnx.save(with_metadata(file, contents.origin), directory / name / MODEL)
     (directory / TRAINED).parent.mkdir()
     for path, graph in ((TRAINED, contents.folded.trained), (FOLDED, contents.folded.model)):
         onnx.save(serialize(graph, contents.target.opset, path.stem, notes=True), directory / path)
     manifest = manifest_of(directory, contents.folded, contents.files, contents.target, contents.origin)
     manifest["folds"] = list(contents.costs)
+    first = next(iter(outputs.values()))
+    write_sample(directory, contents.origin.sample, (contents.golden[:1], first[:1]), manifest)
     write_json(directory / MANIFEST, manifest)
+    write_text(directory / README, render_readme(manifest))
+    shutil.copyfile(run.__file__, directory / RUN)
     return manifest
 
 

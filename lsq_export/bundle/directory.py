@@ -2,6 +2,8 @@
 
 <format>/model.onnx                            the network
 <format>/test_data_set_0/{input,output}_0.pb   golden vectors, in ONNX's own convention (golden.py)
+sample/                                        one sample and the output that belongs to it (sample.py)
+README.md, run.py                              what it is, for people who receive it, and how to run it
 reference/trained.onnx, reference/folded.onnx  what `verify` compares against, without PyTorch's model
 manifest.json, parity.json, report.html        the decisions of the fold, what verification found, both for people
 SHA256SUMS                                     of all other files (sums.py)
@@ -24,7 +26,7 @@ from lsq_export.verification.parity import Parity
 from .bundle_table import bundle_table
 
 MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
-MODEL = "model.onnx"
+MODEL, README, RUN = "model.onnx", "README.md", "run.py"
 TRAINED, FOLDED = Path("reference/trained.onnx"), Path("reference/folded.onnx")
 _AGAIN = "copy or export the bundle again"
 

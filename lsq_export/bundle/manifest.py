@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,7 @@ from lsq_export.targets import Target
 from lsq_export.version import VERSION
 
 from .directory import MODEL
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """What the user says about the network, for the manifest.
-
-    preprocessing: how a source image becomes an input (`lsq_export.data.Dataset`). source: model, config, checkpoint
-    and data, by name.
-    """
-
-    preprocessing: Mapping[str, Any] | None = None
-    source: Mapping[str, Any] | None = None
+from .origin import Origin
 
 
 def manifest_of(
@@ -46,16 +35,31 @@ def manifest_of(
         "target": target.name,
         "fold": folded.how,
         "opset": max(opsets.values()),
-        "formats": {name: _file_entry(directory, name, opsets[name]) for name in files},
+        "formats": {
+            name: {**_file_entry(directory, name, opsets[name]), "optimization": target.optimization} for name in files
+        },
         "input": {"name": first.graph.input[0].name, "type": "float32", "shape": ["batch", *folded.input_shape]},
         "outputs": [output.name for output in first.graph.output],
+        "output_meaning": {output.name: _meaning(output, origin) for output in first.graph.output},
+        "classes": None if origin.classes is None else list(origin.classes),
         "preprocessing": origin.preprocessing,
+        "license": origin.license,
         "source": origin.source,
         "islands": [asdict(island) for island in islands(folded.model.graph)],
         "tensors": [_tensor_entry(d, containers.get(d.codes, d.container)) for d in folded.tensors],
         "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
         "bias_correction": _correction_entry(folded.corrections),
     }
+
+
+def _meaning(output: onnx.ValueInfoProto, origin: Origin) -> str:
+    """One sentence."""
+    shape = [dim.dim_value or "batch" for dim in output.type.tensor_type.shape.dim]
+    if len(shape) != 2 or shape[1] == 1:
+        return f"float32 {shape}; what the numbers mean was not said at export".replace("'", "")
+    if origin.classes is None:
+        return f"{shape[1]} numbers an input, taken as the logits of the classes 0 … {int(shape[1]) - 1}, without names"
+    return f"logits of the {shape[1]} classes: the largest is the answer, and softmax makes probabilities of them"
 
 
 def _tensor_entry(decision: TensorDecision, container: str) -> dict[str, Any]:

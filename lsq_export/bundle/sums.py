@@ -9,7 +9,7 @@ from calib.errors import QuantizationError
 from lsq_export.files.digest import sha256
 from lsq_export.files.text import write_text
 
-from .directory import FOLDED, MANIFEST, SUMS, TRAINED, Bundle
+from .directory import FOLDED, MANIFEST, README, RUN, SUMS, TRAINED, Bundle
 
 
 def write_sums(directory: Path) -> None:
@@ -30,7 +30,9 @@ def changed_files(bundle: Bundle) -> list[str]:
     """
     directory, sums = bundle.directory, _read(bundle.directory)
     models = (str(path.relative_to(directory)) for path in bundle.models.values())
-    unlisted = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models) if name not in sums]
+    sample = bundle.manifest.get("sample")  # bundles of older versions have none, and nothing to run it
+    run = (README, RUN, sample["file"], sample["output"]) if sample else ()
+    unlisted = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models, *run) if name not in sums]
     return unlisted + [
         name for name, digest in sums.items() if not (directory / name).is_file() or sha256(directory / name) != digest
     ]

@@ -163,6 +163,8 @@ def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options) -> 
             calibration=data.batches("train", 64, shuffle=job.seed, limit=CALIBRATION_BATCHES),
             force=options.force,
             preprocessing=data.preprocessing,
+            classes=data.classes,
+            sample=data.sample(),
             source=source,
             on_stage=status.update,
         )

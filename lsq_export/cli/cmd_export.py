@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     help="Calibrate on the train split of these data.  [default: what the checkpoint was trained on]",
 )
 @click.option("--images", type=click.IntRange(1), default=512, help="Calibrate edges on this many training images.")
+@click.option("--license", metavar="SPDX", help="Note this license in the bundle, as Apache-2.0.  [default: none]")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option(
     "--strict-integer", is_flag=True, help="Refuse operators that would stay float between integers (islands)."
@@ -85,6 +86,7 @@ class Options:
     fold: str | None
     data_spec: str | None
     images: int
+    license: str | None
     force: bool
     strict_integer: bool
     bias_correction: bool
@@ -97,7 +99,7 @@ def _export(options: Options) -> Bundle:
     from lsq_export.pipeline import export
     from lsq_export.training.checkpoint import restore
 
-    from .data_options import calibration_batches, load_data, source_of
+    from .data_options import calibration_batches, described, load_data, source_of
 
     model, checkpoint = restore(options.checkpoint)
     spec = options.data_spec or checkpoint.extra.get("data")
@@ -114,7 +116,8 @@ def _export(options: Options) -> Bundle:
             force=options.force,
             strict_integer=options.strict_integer,
             bias_correction=options.bias_correction,
-            preprocessing=checkpoint.preprocessing,
+            license=options.license,
+            **described(checkpoint, data, trained_on=options.data_spec in (None, checkpoint.extra.get("data"))),
             source=source_of(checkpoint, options.data_spec),
             on_stage=status.update,
         )

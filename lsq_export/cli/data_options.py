@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,21 @@ def first(
         if images > 0:
             yield x[:images], y[:images]
         images -= len(x)
+
+
+def described(checkpoint: Checkpoint, data: Dataset, *, trained_on: bool) -> dict[str, Any]:
+    """Those keywords of `export` that say what the network was trained on.
+
+    trained_on: whether `data` is what the checkpoint was trained on. Where data are prepared in another way, there is
+    no sample of them.
+    """
+    known = checkpoint.extra.get("classes") or checkpoint.preprocessing.get("classes")
+    classes = known or (data.classes if trained_on else None)
+    sample = data.sample() if data.preprocessing == checkpoint.preprocessing else None
+    own = data.classes
+    if sample is not None and classes is not None and own is not None and classes not in (own, list(own)):
+        sample = replace(sample, label=None)  # it counts other names
+    return {"preprocessing": checkpoint.preprocessing, "classes": classes, "sample": sample}
 
 
 def source_of(checkpoint: Checkpoint, data_spec: str | None) -> dict[str, Any]:

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from .dataset import Dataset as Dataset
     from .dataset import TensorSplit as TensorSplit
     from .loading import load as load
+    from .sample import Sample as Sample
 
-__all__ = ["Batches", "Dataset", "TensorSplit", "load"]
+__all__ = ["Batches", "Dataset", "Sample", "TensorSplit", "load"]
 
 __getattr__ = attributes_of(
     __name__,
     {
         "Batches": "lsq_export.data.dataset",
         "Dataset": "lsq_export.data.dataset",
+        "Sample": "lsq_export.data.sample",
         "TensorSplit": "lsq_export.data.dataset",
         "load": "lsq_export.data.loading",
     },

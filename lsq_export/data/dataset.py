@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from calib.errors import QuantizationError
 
 from .augment import draw_moves, shift
+from .sample import Sample
 
 
 class Split(Protocol):
@@ -26,10 +28,14 @@ class Split(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class TensorSplit:
-    """Samples in memory: x float32 [M, C, H, W], y int64 [M]."""
+    """Samples in memory: x float32 [M, C, H, W], y int64 [M].
+
+    sources: the first ones as they were before preprocessing, [K, …].
+    """
 
     x: torch.Tensor
     y: torch.Tensor
+    sources: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -39,6 +45,11 @@ class TensorSplit:
 
     def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.x[index], self.y[index]
+
+    def sample(self, index: int) -> Sample | None:
+        if self.sources is None or index >= len(self.sources):
+            return None
+        return Sample(self.sources[index], self.x[index], int(self.y[index]))
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,7 @@ class Dataset:
     preprocessing: how a source image becomes an input, JSON-able: `resize` to [H, W], or the shorter side to one
     number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by `std` per channel.
     A step that is None is left out.
+    classes: the names of the classes, if they are known.
     """
 
     name: str
@@ -102,6 +114,15 @@ class Dataset:
     num_classes: int
     input_shape: tuple[int, int, int]
     preprocessing: dict[str, Any]
+    classes: tuple[str, ...] | None = None
+
+    def sample(self) -> Sample | None:
+        """The first test sample, before and after its preprocessing, for those who receive a bundle.
+
+        None where its source is not known.
+        """
+        sample = getattr(self.test, "sample", None)  # a split of one's own need not have it
+        return sample(0) if sample else None
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train)} samples to train, {len(self.test)} to test"

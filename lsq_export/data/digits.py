@@ -12,7 +12,6 @@ from calib.errors import QuantizationError
 
 from .dataset import Dataset, TensorSplit
 from .normalization import per_channel
-from .specs import EXTRA
 from .splitting import stratified_split
 
 
@@ -26,10 +25,11 @@ def digits(
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise QuantizationError(f"data 'digits' needs scikit-learn: {EXTRA}") from error
+        raise QuantizationError("data 'digits' needs scikit-learn: pip install scikit-learn") from error
     source = load_digits()
     y = np.asarray(source.target, dtype=np.int64)
-    x = torch.from_numpy(np.asarray(source.images, dtype=np.float32) / 16)[:, None]  # [M, 1, 8, 8], 0 … 1
+    images = np.asarray(source.images, dtype=np.float32)  # [M, 8, 8], 0 … 16
+    x = torch.from_numpy(images / 16)[:, None]  # [M, 1, 8, 8], 0 … 1
     x = F.interpolate(x, size=(image_size, image_size), mode="bilinear", align_corners=False)
     x = x.expand(-1, channels, -1, -1)  # [M, C, H, W]
     train, test = stratified_split(y, "digits")
@@ -41,7 +41,7 @@ def digits(
     return Dataset(
         name="digits",
         train=TensorSplit(x[torch.from_numpy(train)], labels[torch.from_numpy(train)]),
-        test=TensorSplit(x[torch.from_numpy(test)], labels[torch.from_numpy(test)]),
+        test=TensorSplit(x[torch.from_numpy(test)], labels[torch.from_numpy(test)], images[test[:1]]),
         num_classes=10,
         input_shape=(channels, image_size, image_size),
         preprocessing={
@@ -53,4 +53,5 @@ def digits(
             "mean": list(means),
             "std": list(stds),
         },
+        classes=tuple(str(name) for name in range(10)),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,12 +19,16 @@ from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset
 from .normalization import per_channel
-from .specs import EXTRA
+from .sample import Sample
 from .splitting import stratified_split
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in 0 … 1
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # their averages
+SAMPLE_PIXELS = 1024  # of a sample's longer side, at most
 CROP_RATIO = 0.875  # how much of the shorter side the crop keeps, as 224 of 256
 
 
@@ -49,30 +54,43 @@ class ImageSplit:
 
     def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = [self.files[i] for i in index.tolist()]
-        x = torch.stack([self._image(path) for path, _ in chosen])  # [N, C, crop, crop]
+        x = torch.stack([self._prepared(self._image(path)) for path, _ in chosen])  # [N, C, crop, crop]
         return x, torch.tensor([label for _, label in chosen])
 
-    def _image(self, path: Path) -> torch.Tensor:
+    def sample(self, index: int) -> Sample:
+        """The pixels of one image, made smaller where it is large, before and after preprocessing."""
+        path, label = self.files[index]
+        pixels = self._image(path)
+        pixels.thumbnail((SAMPLE_PIXELS, SAMPLE_PIXELS))
+        return Sample(np.asarray(pixels), self._prepared(pixels), label)
+
+    def _image(self, path: Path) -> Image.Image:
+        """Gray or RGB pixels of a file."""
         from PIL import Image
 
-        channels = len(self.mean)
         try:
             with Image.open(path) as image:
                 if image.mode.startswith(("I", "F")):
                     raise QuantizationError(
                         f"image {path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits"
                     )
-                pixels = image.convert("L" if channels == 1 else "RGB")
+                pixels: Image.Image = image.convert("L" if len(self.mean) == 1 else "RGB")
+                return pixels
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             if isinstance(error, QuantizationError):
                 raise
             raise QuantizationError(f"image {path} cannot be read ({one_line(error)}): repair or remove it") from error
+
+    def _prepared(self, pixels: Image.Image) -> torch.Tensor:
+        """Pixels -> float32 [C, crop, crop]."""
+        from PIL import Image
+
         factor = self.resize / min(pixels.size)
         width, height = (max(self.resize, round(side * factor)) for side in pixels.size)
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
         pixels = pixels.crop((left, top, left + self.crop, top + self.crop))
-        values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, channels)  # [H, W, C]
+        values = np.asarray(pixels, dtype=np.float32).reshape(self.crop, self.crop, len(self.mean))  # [H, W, C]
         values = values / np.float32(255)
         values = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
@@ -93,7 +111,7 @@ def load_imagefolder(
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
-        raise QuantizationError(f"data 'imagefolder' needs pillow: {EXTRA}") from error
+        raise QuantizationError("data 'imagefolder' needs pillow: pip install pillow") from error
     if not directory.is_dir():
         raise QuantizationError(f"image directory {directory} does not exist: check the path after imagefolder:")
     train, test, classes = _files(directory)
@@ -116,6 +134,7 @@ def load_imagefolder(
             "std": list(stds),
             "classes": classes,
         },
+        classes=tuple(classes),
     )
 
 

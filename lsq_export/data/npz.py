@@ -1,9 +1,10 @@
-"""`npz:FILE`: arrays x_train, y_train, x_test, y_test, or x and y, which are split 80:20."""
+"""`npz:FILE`: arrays x_train, y_train, x_test, y_test, or x and y, which are split 80:20; names of classes."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def load_npz(
 
     x: [M, C, H, W] or [M, H, W], uint8 (scaled to 0 … 1) or float (taken as it is). y: integers 0 … classes - 1, [M].
     mean, std: without them the images are not normalized.
+    classes, if the file has it: names, one string for each class.
 
     Errors (QuantizationError): missing or damaged file, pickled arrays, wrong keys, types, shapes, lengths or labels,
     NaN or infinity.
@@ -51,7 +53,7 @@ def load_npz(
         )
     if len(splits) == 1:
         train, test = (torch.from_numpy(index) for index in stratified_split(splits[0].y.numpy(), str(path)))
-        splits = [TensorSplit(*splits[0].fetch(train)), TensorSplit(*splits[0].fetch(test))]
+        splits = [TensorSplit(*splits[0].fetch(part), sources=xs[0][part[:1].numpy()]) for part in (train, test)]
     shapes = [tuple(split.x.shape[1:]) for split in splits]
     if shapes[0] != shapes[1]:
         raise QuantizationError(
@@ -60,12 +62,13 @@ def load_npz(
     _check_size(path, shapes[0], (channels, image_size, image_size))
     count, pixels = shapes[0][0], divide_by != 1
     means, stds = per_channel("mean", mean, count, pixels), per_channel("std", std, count, pixels)
-    normalized = [TensorSplit(_normalized(split.x, means, stds), split.y) for split in splits]
+    num_classes = _num_classes(path, splits)
+    normalized = [replace(split, x=_normalized(split.x, means, stds)) for split in splits]
     return Dataset(
         name=f"npz:{path}",
         train=normalized[0],
         test=normalized[1],
-        num_classes=_num_classes(path, splits),
+        num_classes=num_classes,
         input_shape=(shapes[0][0], shapes[0][1], shapes[0][2]),
         preprocessing={
             "data": "npz",
@@ -76,6 +79,7 @@ def load_npz(
             "mean": means and list(means),
             "std": stds and list(stds),
         },
+        classes=_names(path, arrays.get("classes"), num_classes),
     )
 
 
@@ -130,7 +134,7 @@ def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray) -> TensorSplit:
     if not np.isfinite(values).all():
         sample = int(np.argwhere(~np.isfinite(values))[0][0])
         raise QuantizationError(f"{x_name} holds NaN or infinity (first in sample {sample}): remove such samples")
-    return TensorSplit(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(y.astype(np.int64)))
+    return TensorSplit(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(y.astype(np.int64)), x[:1])
 
 
 def _check_size(path: Path, shape: tuple[int, ...], asked: tuple[int | None, ...]) -> None:
@@ -157,3 +161,15 @@ def _num_classes(path: Path, splits: list[TensorSplit]) -> int:
             f"{path} holds the label {num_classes - 1}, more than it has samples: number the classes 0 … classes - 1"
         )
     return num_classes
+
+
+def _names(path: Path, names: np.ndarray | None, num_classes: int) -> tuple[str, ...] | None:
+    """Names of the classes, if the file has them."""
+    if names is None:
+        return None
+    if names.dtype.kind != "U" or names.shape != (num_classes,):
+        raise QuantizationError(
+            f"{path}: classes is {names.dtype} of shape {list(names.shape)}: use {num_classes} strings, one for each "
+            "class"
+        )
+    return tuple(str(name) for name in names)

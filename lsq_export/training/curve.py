@@ -13,7 +13,7 @@ from lsq_export.files.atomic import replacing
 
 from .log import Histories
 
-EXTRA = "pip install lsq-export[plot]"
+EXTRA = "pip install matplotlib"
 SUFFIXES = (".svg", ".png")
 
 

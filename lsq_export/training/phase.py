@@ -47,6 +47,8 @@ def write_checkpoint(
     """
     tested = epochs[-1].test_accuracy if epochs else None
     extra: dict[str, Any] = {"data": job.data_spec, "seed": job.seed, "epochs": len(epochs), "test_accuracy": tested}
+    if data.classes is not None:
+        extra["classes"] = list(data.classes)
     if config is not None:
         batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=RECORDED)
         extra[drift.RECORD] = drift.to_record(drift.measure(model, batches))

@@ -31,7 +31,7 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise QuantizationError("plots need matplotlib: pip install lsq-export[paper]") from error
+        raise QuantizationError("plots need matplotlib: pip install matplotlib") from error
     measured = {r.network for r in results}
     networks = [name for name in networks_of(results) if name in measured]
     with rc_context(STYLE):

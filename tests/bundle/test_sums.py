@@ -45,6 +45,21 @@ def test_changed_missing_and_unlisted_files_are_named(exported: Exported, tmp_pa
     assert changed_files(bundle) == ["qdq/model.onnx", "reference/folded.onnx", "report.html"]
 
 
+@pytest.mark.parametrize("name", ["README.md", "run.py", "sample/input.npy", "sample/output.npy"])
+def test_what_receivers_read_and_run_is_held_to_its_sum(name: str, exported: Exported, tmp_path: Path) -> None:
+    """Changed, and taken out of the sums; a bundle of an older version, which has no such files, is not blamed."""
+    bundle = exported.copy(tmp_path)
+    with (bundle.directory / name).open("ab") as file:
+        file.write(b" ")
+    assert changed_files(bundle) == [name]
+    sums = bundle.directory / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if not line.endswith(f"  {name}\n")))
+    assert changed_files(bundle) == [name]
+    (bundle.directory / name).unlink()
+    bundle.manifest.pop("sample")
+    assert changed_files(bundle) == []
+
+
 def test_new_sums_of_some_files_leave_the_others(exported: Exported, tmp_path: Path) -> None:
     bundle = exported.copy(tmp_path)
     for name in ("report.html", "manifest.json"):

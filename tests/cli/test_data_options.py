@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from lsq_export.cli.data_options import calibration_batches, first, load_data
+from lsq_export.cli.data_options import calibration_batches, described, first, load_data
+from lsq_export.data.dataset import Dataset
+from lsq_export.data.loading import load
+from lsq_export.training.checkpoint import Checkpoint
 from support.exported import SHAPE, Exported
 
 
@@ -41,3 +48,36 @@ def test_images_are_normalized_as_in_the_training(tmp_path: object) -> None:
     other = load_data(spec, (1, 4, 4), option="--data", like={**how, "data": "imagefolder"})  # other units
     images = [next(iter(data.batches("test", 8)))[0] for data in (plain, like, other)]
     assert torch.equal(images[1], (images[0] - 0.5) / 0.25) and torch.equal(images[2], images[0])
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits", image_size=8, channels=1)
+
+
+def checkpoint_of(data: Dataset, **changes: Any) -> Checkpoint:
+    said = {"preprocessing": data.preprocessing, "extra": {"classes": list(data.classes or ())}} | changes
+    return Checkpoint(
+        path=Path("x"), state={}, model_spec={"name": "tiny"}, config=None, input_shape=data.input_shape, **said
+    )
+
+
+def test_what_a_checkpoint_says_of_its_data_holds_for_other_data(digits: Dataset) -> None:
+    """Names come with the checkpoint; a sample only if its data are prepared as those it was trained on."""
+    found = described(checkpoint_of(digits), digits, trained_on=True)
+    assert found["classes"] == [str(digit) for digit in range(10)] and found["sample"].label is not None
+    renamed = replace(digits, classes=tuple("abcdefghij"))
+    found = described(checkpoint_of(digits), renamed, trained_on=False)
+    assert found["classes"] == [str(digit) for digit in range(10)] and found["sample"].label is None
+    others = replace(digits, preprocessing=digits.preprocessing | {"divide_by": 15.0})
+    found = described(checkpoint_of(digits), others, trained_on=False)
+    assert found["sample"] is None and found["preprocessing"]["divide_by"] == 16.0
+
+
+def test_names_that_a_checkpoint_lacks(digits: Dataset) -> None:
+    """They are those of the data that it was trained on, and of no other; older checkpoints had them elsewhere."""
+    older = checkpoint_of(digits, extra={})
+    assert described(older, digits, trained_on=True)["classes"] == digits.classes
+    assert described(older, digits, trained_on=False)["classes"] is None
+    folder = checkpoint_of(digits, extra={}, preprocessing={"classes": ["cat", "dog"]})
+    assert described(folder, digits, trained_on=False)["classes"] == ["cat", "dog"]

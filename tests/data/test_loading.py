@@ -40,4 +40,4 @@ def test_missing_extra_says_what_to_install(
         return real(name, *args, **kw)
 
     monkeypatch.setattr(builtins, "__import__", fake)
-    assert_unusable(spec, rf"needs {package}: pip install lsq-export\[data\]")
+    assert_unusable(spec, rf"needs {package}: pip install {package}$")

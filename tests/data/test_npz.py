@@ -38,6 +38,12 @@ def test_npz_takes_float_and_gray_and_splits(tmp_path: Path) -> None:
     assert next(iter(data.batches("test")))[0].dtype == torch.float32
 
 
+def test_npz_may_name_its_classes(tmp_path: Path) -> None:
+    for names in (None, np.array(["a", "b", "c", "d"])):
+        np.savez(tmp_path / "d.npz", **_arrays(classes=names))
+        assert load(f"npz:{tmp_path / 'd.npz'}").classes == (None if names is None else ("a", "b", "c", "d"))
+
+
 X = np.zeros((20, 3, 6, 5), np.float32)
 
 
@@ -57,6 +63,8 @@ BAD_NPZ: list[tuple[dict[str, Any], str]] = [
     ({"y_train": np.zeros(20, int), "y_test": np.zeros(8, int)}, "one class only"),
     ({"x_train": np.full_like(X, np.nan), "x_test": X[:8]}, r"x_train holds NaN or infinity \(first in sample 0\)"),
     ({"x_train": np.full(X.shape, 1e300), "x_test": X[:8]}, "NaN or infinity"),
+    ({"classes": np.array(["a", "b"])}, r"classes is <U1 of shape \[2\]: use 4 strings"),
+    ({"classes": np.arange(4)}, "classes is int64 of shape"),
     ({"x_train": np.array([{}] * 20, dtype=object)}, "pickled data"),
 ]
 

@@ -93,6 +93,10 @@ def test_export(bundle: tuple[Path, Result]) -> None:
     assert manifest["source"]["model"] == {"name": "tiny", "num_classes": 10, "in_channels": 3}
     assert manifest["source"]["config"]["weight_bits"] == 3 and manifest["preprocessing"]["data"] == "digits"
     assert manifest["input"]["shape"] == ["batch", 3, 16, 16]
+    assert manifest["classes"] == [str(digit) for digit in range(10)] and manifest["license"] is None
+    assert manifest["sample"]["shape"] == [8, 8] and not manifest["sample"]["prepared"]
+    label = int(load("digits", image_size=16).test.fetch(torch.tensor([0]))[1])
+    assert manifest["sample"]["label"] == label
     assert [cost["fold"] for cost in manifest["folds"]] == [
         "strided",
         "integer",
@@ -107,8 +111,10 @@ def test_export(bundle: tuple[Path, Result]) -> None:
 
 
 def test_export_as_json(trained: Path, directory: Path) -> None:
-    result = run("export", trained, "--out", directory / "one", "--format", "qoperator", "--images", 32, "--json")
+    options = ("--format", "qoperator", "--images", 32, "--json", "--license", "Apache-2.0")
+    result = run("export", trained, "--out", directory / "one", *options)
     assert json.loads(result.stdout)["ok"] is True and list(json.loads(result.stdout)["formats"]) == ["qoperator"]
+    assert lsq_export.open_bundle(directory / "one").manifest["license"] == "Apache-2.0"
 
 
 def test_verify(bundle: tuple[Path, Result], trained: Path) -> None:

@@ -64,7 +64,7 @@ def test_wheel_carries_every_source_and_no_test(wheel: Path) -> None:
         names = set(archive.namelist())
     expected = {str(p.relative_to(ROOT)) for package in ("calib", "lsq_export") for p in (ROOT / package).rglob("*.py")}
     expected |= {f"lsq_export/models/{p.relative_to(ROOT / 'models')}" for p in (ROOT / "models").rglob("*.py")}
-    data = (p for p in (ROOT / "lsq_export").rglob("*") if p.suffix in (".json", ".html", ".css", ".js"))
+    data = (p for p in (ROOT / "lsq_export").rglob("*") if p.suffix in (".json", ".html", ".css", ".js", ".jinja"))
     expected |= {str(p.relative_to(ROOT)) for p in data}
     assert {n for n in names if ".dist-info/" not in n and not n.endswith("py.typed")} == expected
     assert {n.split("/")[0] for n in names if ".dist-info/" not in n} == {"calib", "lsq_export"}
@@ -90,6 +90,48 @@ def test_installed_command_answers_outside_the_checkout(site: Path, tmp_path: Pa
     assert shown.startswith(str(site))
     assert "Usage: lsq-export" in shown
     assert "console_scripts" in next(site.glob("*.dist-info/entry_points.txt")).read_text()
+
+
+@pytest.mark.slow
+def test_the_wheel_does_the_main_job_outside_the_checkout(site: Path, tmp_path: Path) -> None:
+    """A network and data of one's own, from an empty directory: train, export, verify, and run what was exported."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes, in_channels):\n"
+        "    first = nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU()\n"
+        "    return nn.Sequential(*first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))\n"
+    )
+    make = "import numpy as np; x = np.random.default_rng(0).integers(0, 256, (80, 1, 8, 8), dtype=np.uint8); "
+    make += "np.savez('d.npz', x=x, y=np.arange(80) % 2, classes=np.array(['off', 'on']))"
+    run("-c", make, cwd=tmp_path)
+    few = ("--float-epochs", "1", "--epochs", "1")
+    for command in (
+        ("train", "--model", "net:build", "--data", "npz:d.npz", *few, "--out", "net.safetensors"),
+        ("export", "net.safetensors", "--out", "out", "--license", "MIT"),
+        ("verify", "out"),
+    ):
+        shown = run("-m", "lsq_export", *command, cwd=tmp_path, path=site)
+    assert "all promises hold" in shown
+    assert "License: MIT" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    answer = run("out/run.py", cwd=tmp_path)
+    assert "sample/input.png, qoperator" in answer and "0 of 2 outputs differ" in answer and "(off)" in answer
+    assert run("-m", "lsq_export", "verify", "out", cwd=tmp_path, path=site)
+
+
+def test_nothing_sends_users_to_an_index_where_the_project_is_not() -> None:
+    """It is installed from a checkout or from a wheel; what is missing is named by the names of others."""
+    sources = [p for top in ("calib", "lsq_export", "models") for p in (ROOT / top).rglob("*.py")]
+    files = [
+        *sources,
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*.c*f*"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("examples/*"),
+    ]
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert "pip install lsq" not in text and "pypi.org/project/lsq" not in text, file
+    assert len(files) > 200
 
 
 def test_no_top_level_models_is_installed(site: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(curve, "available", lambda: False)
     refused = _train(tmp_path / "t", "--curve", str(tmp_path / "c.svg"))
-    assert refused.exit_code == 2 and "needs matplotlib: pip install lsq-export[plot]" in refused.stderr
+    assert refused.exit_code == 2 and "needs matplotlib: pip install matplotlib" in refused.stderr
     done = _train(tmp_path / "t")
     assert (
         done.exit_code == 0

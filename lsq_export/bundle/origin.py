@@ -1,0 +1,70 @@
+"""What the user says about a network, for the bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calib.errors import QuantizationError, one_line
+from lsq_export.data.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What only the user can know. None: not said.
+
+    preprocessing: how a source image becomes an input (`lsq_export.data.Dataset`). source: model, config, checkpoint
+    and data, by name. classes: their names, in the order of the outputs. license: of the network, an SPDX expression.
+    sample: one of the data, before preprocessing.
+
+    Errors (QuantizationError): names of classes or a license that are no text of one line.
+    """
+
+    preprocessing: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
+    classes: Sequence[str] | None = None
+    license: str | None = None
+    sample: Sample | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("preprocessing", self.preprocessing), ("source", self.source)):
+            if value is not None and not (isinstance(value, Mapping) and _is_json(value)):
+                raise QuantizationError(
+                    f"{name} is {one_line(value)!r:.100}: give a dict of numbers, texts and lists, or None"
+                )
+        names = self.classes
+        if names is not None and (isinstance(names, str) or not names or not all(_is_line(name) for name in names)):
+            raise QuantizationError("classes must be a list of names, one line of text each: classes=['cat', 'dog']")
+        if self.license is not None and not _is_line(self.license):
+            raise QuantizationError(
+                f"license is {self.license!r}: give one line, an SPDX expression such as 'Apache-2.0', or None"
+            )
+
+    def check_outputs(self, shape: Sequence[int | None]) -> None:
+        """Whether the names of classes fit the first output. shape: with the batch; None: not known.
+
+        Errors (QuantizationError): another number of names.
+        """
+        if self.classes is None:
+            return
+        found = shape[1] if len(shape) == 2 else None
+        if len(shape) != 2 or (found is not None and found != len(self.classes)):
+            what = f"{found} numbers" if found else f"the shape {list(shape)}"
+            raise QuantizationError(
+                f"classes has {len(self.classes)} names, but the first output of the model has {what} for an input: "
+                "give one name for each"
+            )
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_line(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip()) and text.isprintable()

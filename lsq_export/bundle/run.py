@@ -1,0 +1,151 @@
+"""Run the network of this directory on one input: python run.py [FILE] [--format NAME] [--prepared]
+
+FILE is an image, or a .npy array as the data are before preprocessing: [H, W], [H, W, C], or the shape of the input
+without its batch. With --prepared it is the input itself, a .npy that is preprocessed already. Without FILE, the sample
+that came with the network is run and held against what has to come out.
+
+Needs numpy and onnxruntime, and Pillow for images. Exit code 0: done, 1: the sample came out wrong, 2: bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TOP = 5  # classes that are shown
+STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")  # in this order; one that is null is left out
+NAMES = ("data", "classes")  # in the preprocessing of manifest.json, and no steps
+
+
+def preprocess(source: np.ndarray, how: Mapping[str, Any], shape: Sequence[int]) -> np.ndarray:
+    """Do what `preprocessing` of manifest.json says: float32 of `shape`, the input's without its batch."""
+    if unknown := sorted(set(how) - {*STEPS, *NAMES}):
+        raise ValueError(f"preprocessing has {unknown[0]!r}, which run.py does not know: use --prepared")
+    step = {key: value for key, value in how.items() if value is not None}
+    x = source
+    if "resize" in step:
+        x = resized(x, step["resize"], step.get("interpolation", "bilinear"))
+    if "crop" in step:  # of the center
+        top, left = ((side - step["crop"]) // 2 for side in x.shape[:2])
+        x = x[top : top + step["crop"], left : left + step["crop"]]
+    if len(shape) == 3 and x.shape != tuple(shape):  # [H, W] or [H, W, C] -> [C, H, W]
+        x = x[None] if x.ndim == 2 else np.moveaxis(x, -1, 0)
+        x = np.repeat(x, shape[0], axis=0) if len(x) == 1 else x
+    if x.shape != tuple(shape):
+        raise ValueError(f"an array {list(source.shape)} becomes {list(x.shape)}, but the input is {list(shape)}")
+    channel = (-1, *[1] * (len(shape) - 1))
+    x = x.astype(np.float32) / np.float32(step.get("divide_by", 1))
+    x = x - np.array(step.get("mean", 0), np.float32).reshape(channel)
+    return np.ascontiguousarray(x / np.array(step.get("std", 1), np.float32).reshape(channel))
+
+
+def resized(x: np.ndarray, size: int | Sequence[int], interpolation: str) -> np.ndarray:
+    """To [height, width], or the shorter side to one number. Pixels (uint8) by Pillow, other arrays bilinearly."""
+    if isinstance(size, int):
+        size = [max(size, round(side * (size / min(x.shape[:2])))) for side in x.shape[:2]]
+    if x.dtype == np.uint8:
+        from PIL import Image
+
+        if interpolation.upper() in Image.Resampling.__members__:
+            return np.asarray(Image.fromarray(x).resize((size[1], size[0]), Image.Resampling[interpolation.upper()]))
+    if interpolation != "bilinear":
+        raise ValueError(f"the interpolation {interpolation} is unknown for arrays of {x.dtype}")
+    for axis in (0, 1):
+        old, new = x.shape[axis], size[axis]
+        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)  # where the centers of the new pixels lie
+        low = at.astype(int)
+        part = (at - low).astype(np.float32).reshape(-1, *[1] * (x.ndim - 1 - axis))
+        x = x.take(low, axis) * (1 - part) + x.take(np.minimum(low + 1, old - 1), axis) * part
+    return x
+
+
+def read(path: Path, manifest: Mapping[str, Any], prepared: bool) -> np.ndarray:
+    """A file -> the input of the network, without its batch."""
+    shape, how = manifest["input"]["shape"][1:], {} if prepared else manifest["preprocessing"]
+    if how is None:
+        raise ValueError("manifest.json has no preprocessing: give the input itself, a .npy, and --prepared")
+    if path.suffix == ".npy":
+        return preprocess(np.load(path, allow_pickle=False), how, shape)
+    from PIL import Image
+
+    if not prepared and manifest["sample"]["file"].endswith(".npy") and not manifest["sample"]["prepared"]:
+        print("note: this network knows arrays like the sample; are pixels from 0 to 255 the same?", file=sys.stderr)
+    with Image.open(path) as image:
+        return preprocess(np.asarray(image.convert("L" if shape[0] == 1 else "RGB")), how, shape)
+
+
+def run(bundle: Path, name: str, manifest: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
+    """The first output, with a batch of one. name: of the format."""
+    import onnxruntime
+
+    entry, options = manifest["formats"][name], onnxruntime.SessionOptions()
+    if entry["optimization"] == "disabled":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(bundle / entry["file"], options, providers=["CPUExecutionProvider"])
+    output: np.ndarray = session.run(None, {manifest["input"]["name"]: x[None]})[0]
+    return output
+
+
+def show(output: np.ndarray, name_of: Any) -> None:
+    """Print the likeliest classes of logits [1, N], or what else the output is."""
+    if output.ndim != 2 or output.size == 1:
+        print(f"output {list(output.shape)} from {output.min():.6g} to {output.max():.6g}")
+        return
+    powers = np.exp(output[0].astype(np.float64) - output.max())
+    for number in np.argsort(-output[0], kind="stable")[:TOP]:
+        print(f"{powers[number] / powers.sum():8.2%}  logit {output[0, number]:10.4f}  {name_of(number)}")
+
+
+def judge(bundle: Path, name: str, manifest: Mapping[str, Any], output: np.ndarray, name_of: Any) -> bool:
+    """Print what the sample has to give and what it gave; return whether that is good."""
+    sample, good = manifest["sample"], True
+    if sample["class"] is not None:
+        found, label = int(output[0].argmax()), sample["label"]
+        print(f"expected {name_of(sample['class'])}, found {name_of(found)}", end="; ")
+        print("its label is not known" if label is None else f"labeled {name_of(label)}")
+        good = found == sample["class"]
+    wanted = np.load(bundle / sample["output"], allow_pickle=False)
+    differing = int(np.count_nonzero(wanted != output))
+    furthest = f", by {np.abs(wanted - output).max():.3g} at most" if differing else ""
+    print(f"{differing} of {wanted.size} outputs differ from the integer reference{furthest}")
+    bits_promised = name == "qoperator" and not manifest["islands"]
+    return good and not (bits_promised and differing)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("--format", help="qoperator (the default, if it is here) or qdq")
+    parser.add_argument("--prepared", action="store_true", help="FILE is preprocessed already")
+    given, bundle = parser.parse_args(), Path(__file__).resolve().parent
+    try:
+        manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+        formats, sample, classes = manifest["formats"], manifest["sample"], manifest["classes"]
+        name = given.format or ("qoperator" if "qoperator" in formats else "qdq")
+        if name not in formats:
+            raise ValueError(f"there is no format {name!r} here: use {' or '.join(formats)}")
+        path, prepared = (given.file, given.prepared) if given.file else (bundle / sample["file"], sample["prepared"])
+        output = run(bundle, name, manifest, read(path, manifest, prepared))
+    except Exception as error:  # of files, arrays, Pillow and ONNX Runtime, in one line
+        why = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ImportError):
+            why += f": pip install {'pillow' if error.name == 'PIL' else error.name}"
+        print(f"error: {'manifest.json lacks ' if isinstance(error, KeyError) else ''}{why}", file=sys.stderr)
+        return 2
+
+    def name_of(number: int) -> str:
+        return f"{number} ({classes[number]})" if classes and classes[number] != str(number) else str(number)
+
+    print(f"{path}, {name}")
+    show(output, name_of)
+    return 0 if given.file or judge(bundle, name, manifest, output, name_of) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
