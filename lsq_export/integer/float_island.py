@@ -3,7 +3,7 @@
     QuantizeLinear(f(DequantizeLinear(x))),   f in float64, rounded once to float32
 
 A runtime's float32 function may miss this by a few units in the last place. onnx's ReferenceEvaluator computes f; torch
-computes the error function and Gelu, for which onnx has slow loops.
+computes the error function and Gelu, for which onnx has slow loops. Clip is among the functions of shape.py.
 """
 
 from __future__ import annotations
@@ -12,21 +12,37 @@ import numpy as np
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from .node import Array, Inputs, Node, operator, required
+from .conv import batch_first, patches
+from .node import Array, Inputs, Node, operator, optional, required
+from .window import window
 
 ISLANDS = (
     *("Celu", "Cos", "Div", "Elu", "Exp", "LayerNormalization", "Log", "LogSoftmax", "Mish", "PRelu", "Pow"),
-    *("Reciprocal", "Selu", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt"),
+    *("Reciprocal", "Selu", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt", "Sum"),
 )
+KEPT_FLOAT = ("Gemm", "MatMul", "Relu")  # layers that are kept float, and what lies between them; Conv is below
 
 
-@operator(*ISLANDS)
+@operator(*ISLANDS, *KEPT_FLOAT)
 def island(node: Node, x: Inputs) -> list[Array]:
-    """One of ISLANDS, float32 in and out."""
+    """One of ISLANDS or KEPT_FLOAT, float32 in and out."""
     values = {name: _float64(node, x, i) for i, name in enumerate(node.inputs) if name}
     evaluator = ReferenceEvaluator(node.proto, opsets={"": node.opset})
     with np.errstate(all="ignore"):  # infinities saturate
         return [np.asarray(y).astype(np.float32) for y in list(evaluator.run(None, values))[:1]]
+
+
+@operator("Conv")
+def float_conv(node: Node, x: Inputs) -> list[Array]:
+    """A convolution that is kept float."""
+    values, weight = _float64(node, x, 0), _float64(node, x, 1)
+    groups = int(node.attributes.get("group", 1))
+    geometry = window(node, values, tuple(weight.shape[2:]))
+    matrix = weight.reshape(groups, len(weight) // groups, -1)
+    total = (matrix @ patches(values, 0, geometry, groups, np.float64)).reshape(len(weight), -1, *geometry.output)
+    if optional(x, 2) is not None:
+        total += _float64(node, x, 2).reshape(-1, *[1] * (total.ndim - 1))
+    return [batch_first([total.astype(np.float32)])]
 
 
 @operator("Erf")

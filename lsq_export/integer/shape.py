@@ -54,9 +54,9 @@ def pad(node: Node, x: Inputs) -> list[Array]:
 
 @operator("Clip", "Max", "Min")
 def compare(node: Node, x: Inputs) -> list[Array]:
-    """On integers only: on floats these are arithmetic of the float graph."""
+    """On integers, and a clamp between layers that are kept float; other comparisons of floats have no place here."""
     values = required(node, x, 0)
-    if not np.issubdtype(values.dtype, np.integer):
+    if not np.issubdtype(values.dtype, np.integer) and node.op != "Clip":
         raise _float_error(node, values)
     return move(node, x)
 

@@ -112,6 +112,6 @@ def code_types(proto: onnx.ModelProto) -> dict[str, str]:
     for node in proto.graph.node:
         if node.op_type == "QuantizeLinear":
             found[node.output[0]] = constants[node.input[2]]
-        elif node.op_type in ("Conv", "Gemm"):
+        elif node.op_type in ("Conv", "Gemm") and node.input[1] in made_by:  # others are kept float
             found[node.name] = constants[made_by[node.input[1]].input[0]]
     return found
