@@ -132,4 +132,6 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
 
 
 def _widths(job: Job) -> str:
-    return f"W{job.config.weight_bits}A{job.config.activation_bits}"
+    from lsq_export.qat.bit_widths import widths_of
+
+    return widths_of(job.config.to_dict())

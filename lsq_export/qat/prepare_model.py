@@ -53,16 +53,12 @@ def prepare(float_model: nn.Module, config: QATConfig | None = None) -> nn.Modul
     has got: edges="auto" has become "trained" or "calibrated" there.
 
     Errors (QuantizationError): nothing to quantize, a layer that cannot be quantized (named), a model that is prepared
-    already, edges="trained" for a model that torch.fx cannot trace, a pattern of `layers` that matches no layer.
+    already, edges="trained" for a model that torch.fx cannot trace, `layers` as in `settings_of_layers`.
     """
     config = config or QATConfig()
     if quantized_modules(float_model):
         raise QuantizationError("the model is prepared already: prepare the float model")
-    names = layer_names(float_model)
-    check_patterns(names, config.layers)
-    wanted = {name: config.settings(name, outer=name in (names[0], names[-1])) for name in names}
-    if not any(wanted.values()):
-        raise QuantizationError("nothing to quantize: `layers` keeps every layer float; leave some of them out of it")
+    wanted = settings_of_layers(float_model, config)
     model, config = _copy_with_edges(float_model, wanted, config)
     for name, settings in wanted.items():
         if settings is not None:
@@ -80,6 +76,19 @@ def config_of(model: nn.Module) -> QATConfig | None:
 def quantizers(model: nn.Module) -> dict[str, Quantized]:
     """{"<layer>.input" | "<layer>.weight": quantizer} of a prepared model, in the order of its layers."""
     return quantized_modules(model)
+
+
+def settings_of_layers(float_model: nn.Module, config: QATConfig) -> dict[str, LayerSettings | None]:
+    """{layer: how it will be quantized; None: it stays float}, in the order in which the model registers its layers.
+
+    Errors (QuantizationError): those of `layer_names`, a pattern that matches no layer, nothing left to quantize.
+    """
+    names = layer_names(float_model)
+    check_patterns(names, config.layers)
+    wanted = {name: config.settings(name, outer=name in (names[0], names[-1])) for name in names}
+    if not any(wanted.values()):
+        raise QuantizationError("nothing to quantize: `layers` keeps every layer float; leave some of them out of it")
+    return wanted
 
 
 def float_layers(model: nn.Module) -> list[str]:

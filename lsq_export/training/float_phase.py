@@ -12,6 +12,7 @@ from torch import nn
 from calib.errors import QuantizationError, one_line
 from lsq_export.data.dataset import Dataset
 from lsq_export.models import build
+from lsq_export.qat.prepare_model import settings_of_layers
 
 from . import checkpoint
 from .distributed import SINGLE, Processes
@@ -59,6 +60,7 @@ def train_float(
         model = _restored(job, data, start)
     else:
         model = _fresh(job, data)
+        settings_of_layers(model, job.config)  # what is wrong there shows before the training, not after it
         if job.float_recipe.epochs:
             options = fit_options(job, run, FLOAT, processes)
             result = pretrain(model, data, recipe=job.float_recipe, console=console, **options)
