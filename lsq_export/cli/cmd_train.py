@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .layer_options import layer_options
 from .output import console, print_json, print_table
 from .train_files import Files, keeping_options
 from .train_options import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     "--force", is_flag=True, help="Overwrite --out and the files beside it; forget a run that was interrupted."
 )
 @quantization_options
+@layer_options
 @phase_options
 @recipe_options
 @machine_options

@@ -10,6 +10,7 @@ import click
 
 from lsq_export.qat.config import ACTIVATION_GRIDS, EDGES, GRANULARITIES, OFFSETS, QATConfig
 
+from .layer_options import take_layers
 from .options import Command, apply_options
 
 if TYPE_CHECKING:
@@ -72,23 +73,6 @@ def quantization_options(command: Command) -> Command:
             default=DEFAULTS.edges,
             help="Make the 8-bit grids of sums at export (calibrated), or as part of the training, which torch.fx must "
             "be able to trace (trained). auto: trained where it can, else calibrated, and it says so.",
-        ),
-        click.option(
-            "--layer",
-            "layer_wishes",
-            multiple=True,
-            metavar="PATTERN=WISH",
-            help="Treat layers differently; give it again for more. head=float keeps the layer head float; "
-            "'features.0*=weight_bits:8,activation_bits:8' sets what it names, of weight_bits, activation_bits, "
-            "activation_grid, weight_granularity, offset. Later ones win, and all of them win over --first-last-bits.",
-        ),
-        click.option(
-            "--layers",
-            "layers_file",
-            metavar="FILE",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help='Read such wishes from a .json or .toml table, {"head": "float", "features.0*": {"weight_bits": 8}}; '
-            "those of --layer come after them.",
         ),
         click.option(
             "--init-method",
@@ -232,14 +216,10 @@ def take_recipes(options: dict[str, Any]) -> tuple[Recipe, Recipe]:
 
 def take_config(options: dict[str, Any]) -> QATConfig:
     """The configuration of the quantizers; takes its options out of `options`."""
-    from lsq_export.qat import layer_files
-
-    file, wishes = options.pop("layers_file"), layer_files.parse(options.pop("layer_wishes"))
-    layers = layer_files.joined(layer_files.read_file(file) if file is not None else {}, wishes)
     names = ("weight_bits", "activation_bits", "first_last_bits", "offset", "edges")
     return QATConfig(
         activation_grid=options.pop("grid"),
         weight_granularity=options.pop("granularity"),
-        layers=layers,
+        layers=take_layers(options),
         **{name: options.pop(name) for name in names},
     )

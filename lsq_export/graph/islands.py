@@ -52,6 +52,11 @@ def inside_island(value: ir.Value) -> bool:
     return is_island(producer) and not value.is_graph_output() and bool(readers) and all(map(is_island, readers))
 
 
+def float_outputs(graph: ir.Graph) -> set[str]:
+    """Names of the network's outputs that islands make."""
+    return {str(output.name) for output in graph.outputs if is_island(output.producer())}
+
+
 def islands(graph: ir.Graph) -> tuple[Island, ...]:
     """Of a folded graph."""
     return tuple(

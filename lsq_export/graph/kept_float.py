@@ -12,6 +12,8 @@ from .notes import FLOAT
 from .read import array_of, attribute
 
 LAYERS = ("Conv", "Gemm", "MatMul")
+# What files for runtimes say of such a node, in its doc_string. The integer reference refuses other float layers.
+SAID = "kept float, as QATConfig(layers=...) wishes"
 
 
 def stays_float(node: ir.Node | None) -> bool:

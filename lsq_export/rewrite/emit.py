@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from lsq_export.graph.edit import copy
+from lsq_export.graph.kept_float import SAID, stays_float
 from lsq_export.graph.notes import strip
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
@@ -41,11 +42,14 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
     import onnx_ir.passes.common as passes
 
     model = copy(model)
+    kept = [node for node in model.graph if stays_float(node)]
     opset = opset_of(model, opset)
     if notes:
         strip(model)
     else:
         passes.ClearMetadataAndDocStringPass()(model)
+    for node in kept:
+        node.doc_string = SAID
     _share_constants(model.graph)
     model.graph.opset_imports[""] = opset
     if all(node.domain != "lsq_export" for node in model.graph):

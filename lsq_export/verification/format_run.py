@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from lsq_export.graph.islands import is_island
+from lsq_export.graph.islands import float_outputs
 
 from .agreement import Agreement
 from .altered import altered_parts
@@ -55,7 +55,7 @@ class FormatRun(ABC):
     def __init__(self, given: FormatFile, layers: FoldedLayers) -> None:
         self._given, self._layers = given, layers
         self._agreement = Agreement()
-        self._float_outputs = {str(output.name) for output in given.folded.outputs if is_island(output.producer())}
+        self._float_outputs = float_outputs(given.folded)
         self._mismatches: Counter[str] = Counter()
 
     def add(

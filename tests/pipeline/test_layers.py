@@ -16,6 +16,7 @@ from torch import nn
 import calib
 import lsq_export
 from calib import QuantizationError
+from lsq_export import integer
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.islands import islands
 from lsq_export.rewrite.emit import emit_all
@@ -139,6 +140,9 @@ def test_ends_of_the_network_have_no_grid_and_a_row_of_float_layers_none_between
     assert kinds[:4] == ["Conv", "Relu", "Conv", "QuantizeLinear"] and kinds[-2:] == ["DequantizeLinear", "Gemm"]
     assert graph.node[0].input[0] == graph.input[0].name and graph.node[-1].output[0] == graph.output[0].name
     assert {d.name for d in made.layers} == {"c", "d", "e"}
+    graph.node[0].doc_string = ""  # the file does not say any more that this is on purpose
+    with pytest.raises(QuantizationError, match=r"node a \(Conv\): .*only integer operators belong"):
+        integer.run(files["qoperator"], {graph.input[0].name: inputs(2, 1).numpy()})
 
 
 @pytest.mark.parametrize("layers", [{"b": "float", "c": "float"}, {"b": "float"}, {"c": "float"}])
