@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle as Bundle
     from lsq_export.bundle.directory import open_bundle as open_bundle
     from lsq_export.qat.config import QATConfig as QATConfig
+    from lsq_export.qat.prepare_model import layer_names as layer_names
     from lsq_export.qat.prepare_model import prepare as prepare
     from lsq_export.qat.prepare_model import quantizers as quantizers
     from lsq_export.verification.parity import Parity as Parity
@@ -33,6 +34,7 @@ __all__ = [
     "QuantizationError",
     "QuantizationWarning",
     "export",
+    "layer_names",
     "open_bundle",
     "prepare",
     "quantizers",
@@ -50,6 +52,7 @@ __getattr__ = attributes_of(
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
         "export": "lsq_export.pipeline",
+        "layer_names": "lsq_export.qat.prepare_model",
         "open_bundle": "lsq_export.bundle.directory",
         "prepare": "lsq_export.qat.prepare_model",
         "quantizers": "lsq_export.qat.prepare_model",

@@ -19,6 +19,7 @@ import calib
 from calib.errors import QuantizationError
 from lsq_export.graph.capture import capture, forward
 from lsq_export.models import build
+from lsq_export.qat.bit_widths import widths_of
 from lsq_export.qat.prepare_model import QATConfig, prepare
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import fold
@@ -92,7 +93,7 @@ def title_of(name: str, config: QATConfig, x: torch.Tensor) -> str:
 
 def _short(config: QATConfig) -> str:
     offsets = "" if config.offset == "real" else f", {config.offset} offsets,"
-    return f"W{config.weight_bits}A{config.activation_bits}{offsets}"
+    return f"{widths_of(config.to_dict())}{offsets}"
 
 
 def subject_of_network(

@@ -73,7 +73,7 @@ def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool)
     import torch
 
     from lsq_export.progress import bar
-    from lsq_export.qat.bit_widths import bit_widths
+    from lsq_export.qat.bit_widths import widths_of
     from lsq_export.training.checkpoint import restore
     from lsq_export.verification.fold_costs import FOLDS, compare_folds
 
@@ -87,5 +87,5 @@ def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool)
     with bar(console(stderr=True), str(path), folds * len(test)) as advance:
         costs = compare_folds(model, example, calibration, test, bias_correction=bias_correction, progress=advance)
     config = checkpoint.config or {}
-    bits = bit_widths(config.get("weight_bits"), config.get("activation_bits"))
+    bits = widths_of(config)
     return [{"checkpoint": str(path), "bits": bits, **cost.to_dict()} for cost in costs]

@@ -10,6 +10,7 @@ import click
 
 from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
+from .layer_options import layer_options
 from .output import console, print_json, print_table
 from .train_files import Files, keeping_options
 from .train_options import (
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     "--force", is_flag=True, help="Overwrite --out and the files beside it; forget a run that was interrupted."
 )
 @quantization_options
+@layer_options
 @phase_options
 @checkpoint_options
 @normalization_options
@@ -149,4 +151,6 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
 
 
 def _widths(job: Job) -> str:
-    return f"W{job.config.weight_bits}A{job.config.activation_bits}"
+    from lsq_export.qat.bit_widths import widths_of
+
+    return widths_of(job.config.to_dict())

@@ -88,7 +88,11 @@ def print_islands(parity: Parity) -> None:
         return
     click.echo()
     names = {name for island in exact.islands for name in island.operators}
-    print_entries(f"Float islands: {len(names)} operators have no integer form", ISLAND_COLUMNS, exact.islands)
+    print_entries(
+        f"Float islands: {len(names)} operators have no integer form, or shall stay float",
+        ISLAND_COLUMNS,
+        exact.islands,
+    )
     click.echo(
         "Everything else is held to the integer reference on the codes of these islands as ONNX Runtime made them "
         "here. Those are float32"

@@ -9,6 +9,7 @@ import click
 
 from lsq_export.qat.config import ACTIVATION_GRIDS, EDGES, GRANULARITIES, OFFSETS, QATConfig
 
+from .layer_options import take_layers
 from .options import Command, apply_options
 
 if TYPE_CHECKING:
@@ -209,5 +210,6 @@ def take_config(options: dict[str, Any]) -> QATConfig:
     return QATConfig(
         activation_grid=options.pop("grid"),
         weight_granularity=options.pop("granularity"),
+        layers=take_layers(options),
         **{name: options.pop(name) for name in names},
     )

@@ -21,8 +21,10 @@ from calib.batches import refusal
 from calib.door import batched, check_model, check_type, check_values
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
-from lsq_export.qat.prepare_model import quantizers
+from lsq_export.qat.prepare_model import float_layers, quantizers
 
+from .kept_float import LAYERS as FLOAT_LAYERS
+from .notes import FLOAT
 from .read import attribute, is_marker
 
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
@@ -60,6 +62,7 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
         ) from error
     _name_by_module(program.model.graph)
     _number_uses(program.model.graph)
+    _keep_float(program.model.graph, float_layers(model))
     return Captured(program.model, tuple(example.shape[1:]))
 
 
@@ -117,6 +120,25 @@ def _number_uses(graph: ir.Graph) -> None:
     for marker, name, numbered in zip(markers, names, _numbered(names), strict=True):
         if numbered != name:
             marker.attributes["quantizer"] = ir.AttrString("quantizer", numbered)
+
+
+def _keep_float(graph: ir.Graph, layers: Sequence[str]) -> None:
+    """Note the convolutions and products of the layers that are kept float; they have the names of the layers."""
+    found = [(node, name) for node in graph if node.op_type in FLOAT_LAYERS and (name := _layer_of(node)) in layers]
+    for (node, _), name in zip(found, _numbered([name for _, name in found]), strict=True):
+        node.name = name
+        FLOAT.write(node, True)
+
+
+def _layer_of(node: ir.Node) -> str:
+    """The module of a convolution or product with float weights.
+
+    Where the exporter let a batch norm go into it, the node has the name of that; the weight keeps its own.
+    """
+    weight = str(node.inputs[1].name) if node.inputs[1] is not None else ""
+    if weight == "weight" or weight.endswith(".weight"):
+        return weight.removesuffix("weight").removesuffix(".")
+    return str(node.name).removesuffix(node.op_type).removesuffix(".")
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

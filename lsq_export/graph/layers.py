@@ -10,6 +10,7 @@ from calib.folding.containers import DEPTHWISE_LIMIT, WEIGHT_LIMIT, weight_gain
 from calib.rounding.requantization import OutputGrid
 
 from .edit import constant, insert
+from .kept_float import is_plain_float_layer
 from .operators import LAYERS, MOVES
 from .read import attribute, constant_of, input_of, is_op, producer_of
 
@@ -47,17 +48,40 @@ def set_weight(
     node.replace_input_with(1, value)
 
 
+def is_linear(node: ir.Node | None) -> bool:
+    """A layer, quantized or kept float, whose weights can carry factors of output channels, and whose bias sums."""
+    return is_op(node, *LAYERS) or is_plain_float_layer(node)
+
+
+def scale_weight(node: ir.Node, graph: ir.Graph, factor: np.ndarray | float) -> None:
+    """Multiply the weight of a linear layer. factor: positive for a quantized one; a number, or one a channel."""
+    if is_op(node, *LAYERS):
+        codes, scale = weight_codes(node)
+        set_weight(node, graph, codes, scale * factor)
+        return
+    weight = constant_of(node.inputs[1], f"{node.name}: weight").astype(np.float64)
+    by_channel = np.broadcast_to(factor, weight.shape[:1]).reshape(-1, *[1] * (weight.ndim - 1))
+    scaled = constant(graph, f"{layer_of(node)}.weight", (weight * by_channel).astype(np.float32))
+    node.replace_input_with(1, scaled)
+
+
+def _out_channels(node: ir.Node) -> int:
+    if is_op(node, *LAYERS):
+        return int(weight_codes(node)[0].shape[0])
+    return int(constant_of(node.inputs[1], f"{node.name}: weight").shape[0])
+
+
 def bias_of(node: ir.Node) -> np.ndarray:
     """The bias of a layer in float64, [C_out]; zeros if it has none."""
-    codes, _ = weight_codes(node)
+    channels = _out_channels(node)
     if len(node.inputs) < 3 or node.inputs[2] is None:
-        return np.zeros(codes.shape[0])
-    return constant_of(node.inputs[2], f"{node.name}: bias").astype(np.float64).reshape(-1) * np.ones(codes.shape[0])
+        return np.zeros(channels)
+    return constant_of(node.inputs[2], f"{node.name}: bias").astype(np.float64).reshape(-1) * np.ones(channels)
 
 
 def set_bias(node: ir.Node, graph: ir.Graph, bias: np.ndarray) -> None:
-    """Give a layer a new bias, float64 until it is moved onto its int32 unit (E6)."""
-    value = constant(graph, f"{layer_of(node)}.bias", bias)
+    """Give a layer a new bias, float64 until it is moved onto its int32 unit (E6); float32 for one kept float."""
+    value = constant(graph, f"{layer_of(node)}.bias", bias if is_op(node, *LAYERS) else bias.astype(np.float32))
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, value)

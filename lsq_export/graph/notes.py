@@ -62,9 +62,11 @@ EQUALIZES: Note[bool] = Note("equalizes", bool)
 PARTS: Note[tuple[Part, ...]] = Note("parts", lambda rows: tuple(Part(**row) for row in rows))
 # Of an operator that moves codes: the quantizers whose grids moved to the other side of it, the last one first.
 PASSED: Note[tuple[str, ...]] = Note("passed", tuple)
+# Of an operator that stays float since the configuration wishes it: no pass takes it for one that becomes integers.
+FLOAT: Note[bool] = Note("float", bool)
 
 
-OURS = {note.key for note in (BITS, FACTOR, OPERAND, EQUALIZES, PARTS, PASSED)}
+OURS = {note.key for note in (BITS, FACTOR, OPERAND, EQUALIZES, PARTS, PASSED, FLOAT)}
 
 
 def strip(model: ir.Model) -> None:

@@ -115,6 +115,10 @@ def _mean(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.as_tensor(inputs[0].mean(axes, keepdim=bool(attribute(node, "keepdims", 1))))
 
 
+def _sum(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
+    return torch.as_tensor(sum(inputs[1:], start=inputs[0]))
+
+
 def _softplus(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.logaddexp(inputs[0], torch.zeros_like(inputs[0]))
 
@@ -129,6 +133,7 @@ _CONCAT = _qlinear("Concat", inputs=("result", "operands"), copied=("axis",))
 _LEAKY = _qlinear("LeakyRelu", fixed={"alpha": 0.01}, copied=("alpha",))
 _TANH = "Sigmoid, with scales that make 2σ(2x) - 1 of it"
 _CLAMP = "Clip, where one operand is a constant"
+_SUM = "of one value, it keeps optimizers from quantizing a layer that is kept float"
 
 _ROWS = (
     _row(Kind.LAYER, "Conv", float_layers.conv, integer=_CONV),
@@ -186,6 +191,7 @@ _ROWS = (
     _row(Kind.ISLAND, "Softplus", _softplus),
     _row(Kind.ISLAND, "Softsign", lambda node, i: i[0] / (1 + i[0].abs())),
     _row(Kind.ISLAND, "Sqrt", lambda node, i: i[0].sqrt()),
+    _row(Kind.ISLAND, "Sum", _sum, note=_SUM),
     _row(Kind.REWRITTEN, "Abs", lambda node, i: i[0].abs(), note="LeakyRelu with the slope -1"),
     _row(Kind.REWRITTEN, "Dropout", lambda node, i: i[0], note="nothing: it is off in eval mode"),
     _row(Kind.REWRITTEN, "HardSigmoid", _hard_sigmoid, note="Mul, Add, Clip"),

@@ -12,6 +12,8 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 
+from .notes import FLOAT
+
 MARKER_DOMAIN, MARKER = "lsq_export", "FakeQuantize"
 
 
@@ -39,8 +41,8 @@ def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
-    """A standard operator of one of these types."""
-    return node is not None and node.domain == "" and node.op_type in op_types
+    """A standard operator of one of these types; never one that is kept float (graph/kept_float.py)."""
+    return node is not None and node.domain == "" and node.op_type in op_types and not FLOAT.on(node)
 
 
 def is_marker(node: ir.Node | None) -> bool:

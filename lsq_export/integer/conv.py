@@ -122,7 +122,7 @@ def accumulate(node: Node, values: Array, conv: Convolution) -> list[Array]:
     step = max(1, PATCH_ELEMENTS // max(1, patch))
     parts = []
     for start in range(0, max(1, values.shape[0]), step):
-        columns = _patches(values[start : start + step], conv.input_zero, geometry, groups, number)
+        columns = patches(values[start : start + step], conv.input_zero, geometry, groups, number)
         total = (matrix @ columns).reshape(channels, -1, *geometry.output)
         if conv.bias is not None:
             total += conv.bias.astype(number).reshape(-1, *[1] * (total.ndim - 1))
@@ -130,7 +130,7 @@ def accumulate(node: Node, values: Array, conv: Convolution) -> list[Array]:
     return parts
 
 
-def _patches(
+def patches(
     values: Array, zero: int, geometry: Window, groups: int, number: type[np.float32] | type[np.float64]
 ) -> Array:
     """x - Z_x under every tap of every window, 0 in the pads: (groups, C / groups * taps, N * outputs)."""

@@ -9,9 +9,9 @@ import numpy as np
 from calib.errors import QuantizationError
 
 # The operators register themselves.
-from . import conv, elementwise, float_island, gemm, linear, pool, shape, table  # noqa: F401
+from . import conv, elementwise, float_island, gemm, kept_float, linear, pool, shape, table  # noqa: F401
 from .graph import Graph, Model, load, needed
-from .node import OPERATORS, Array, Node
+from .node import OPERATORS, UNKNOWN, Array, Node
 
 
 def run(
@@ -60,9 +60,7 @@ def _evaluate(node: Node, tensors: Mapping[str, Array]) -> list[Array]:
     """Outputs of one node. Float32 overflow is no warning: scales are checked, and codes saturate."""
     function = OPERATORS.get(node.op)
     if function is None:
-        raise node.error(
-            "the integer reference does not know this operator: only integer operators belong in a qoperator file"
-        )
+        raise node.error(UNKNOWN)
     with np.errstate(over="ignore"):
         return function(node, [tensors[name] if name else None for name in node.inputs])
 

@@ -17,6 +17,7 @@ Operator: TypeAlias = Callable[["Node", Inputs], "list[Array]"]
 
 OPERATORS: dict[str, Operator] = {}
 MICROSOFT = "com.microsoft"
+UNKNOWN = "the integer reference does not know this operator: only integer operators belong in a qoperator file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +115,11 @@ def per_channel(node: Node, x: Inputs, index: int, channels: int) -> Array | Non
             f"{node.inputs[index]} has {value.size} elements: 1 or {channels} (output channels) are needed"
         )
     return np.broadcast_to(value.reshape(-1), (channels,))
+
+
+def float64(node: Node, x: Inputs, index: int) -> Array:
+    """Input `index` of a float operator, which is float32 in the file."""
+    value = required(node, x, index)
+    if value.dtype != np.float32:
+        raise node.error(f"its input {node.inputs[index]} is {value.dtype}: a float island computes in float32")
+    return value.astype(np.float64)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from calib.errors import QuantizationError
 
-ActivationGrid = Literal["unsigned-symmetric", "signed-symmetric", "signed-asymmetric", "unsigned-asymmetric"]
-Granularity = Literal["tensor", "channel"]
-Offset = Literal["real", "integer", "container"]
+from .layer_settings import (
+    ACTIVATION_GRIDS,
+    CHOICES,
+    GRANULARITIES,
+    OFFSETS,
+    SETTINGS,
+    ActivationGrid,
+    Granularity,
+    LayerSettings,
+    LayerWish,
+    Offset,
+    check_bits,
+    check_choice,
+    checked,
+    settings_of,
+)
+
+__all__ = ["ACTIVATION_GRIDS", "EDGES", "GRANULARITIES", "OFFSETS", "QATConfig"]
+
 Edges = Literal["auto", "calibrated", "trained"]
-ACTIVATION_GRIDS: tuple[ActivationGrid, ...] = get_args(ActivationGrid)  # the LSQ+ configurations 1-4, in this order
-GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
-OFFSETS: tuple[Offset, ...] = get_args(Offset)
 EDGES: tuple[Edges, ...] = get_args(Edges)
 
 
@@ -34,6 +48,10 @@ class QATConfig:
                                    "trained": training has 8-bit quantizers there already, so that it sees their
                                    rounding (needs a model that torch.fx can trace); "auto": trained where the model
                                    can be traced, else calibrated, with a QuantizationWarning that says why
+    layers                         {name of a layer, or a pattern such as "features.0*": what differs there}. A table of
+                                   weight_bits, activation_bits, activation_grid, weight_granularity and offset (those
+                                   of activations: of the layer's input), or "float": the layer is not quantized at all.
+                                   Where several patterns match, later ones win. A wish wins over first_last_bits.
 
     These defaults are those of the command line as well: they stand here alone.
 
@@ -47,25 +65,21 @@ class QATConfig:
     first_last_bits: int | None = 8
     offset: Offset = "real"
     edges: Edges = "calibrated"
+    layers: Mapping[str, LayerWish] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for option in ("weight_bits", "activation_bits", "first_last_bits"):
-            bits = getattr(self, option)
-            if option == "first_last_bits" and bits is None:
-                continue
-            if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 8:
-                raise QuantizationError(
-                    f"{option}={bits!r}: use 2 to 8{', or None' if option == 'first_last_bits' else ''}"
-                )
-        choices = {
-            "activation_grid": ACTIVATION_GRIDS,
-            "weight_granularity": GRANULARITIES,
-            "offset": OFFSETS,
-            "edges": EDGES,
-        }
-        for option, allowed in choices.items():
-            if getattr(self, option) not in allowed:
-                raise QuantizationError(f"{option}={getattr(self, option)!r}: use one of {', '.join(allowed)}")
+            check_bits(option, getattr(self, option), or_none=option == "first_last_bits")
+        for option, allowed in {**CHOICES, "edges": EDGES}.items():
+            check_choice(option, getattr(self, option), allowed)
+        object.__setattr__(self, "layers", checked(self.layers))
+
+    def settings(self, layer: str, *, outer: bool = False) -> LayerSettings | None:
+        """How the layer of that name is quantized; None where it stays float. outer: it is the first or the last."""
+        common = {name: getattr(self, name) for name in SETTINGS}
+        if outer and self.first_last_bits is not None:
+            common |= dict.fromkeys(("weight_bits", "activation_bits"), self.first_last_bits)
+        return settings_of(layer, LayerSettings(**common), self.layers)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -11,7 +11,7 @@ grid, as the fold leaves them.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +26,16 @@ FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
 SPLITS = (torch.split, torch.chunk, "split", "chunk")  # their parts have the grid of the whole
 GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
+Layers = Mapping[str, "int | None"]
+CLAMP_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
+CLAMPS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, "relu", "relu_", "clamp", "clamp_")
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
-def insert_edges(model: nn.Module, layers: dict[str, int], make: Callable[[str], Quantizer]) -> fx.GraphModule:
+def insert_edges(model: nn.Module, layers: Layers, make: Callable[[str], Quantizer]) -> fx.GraphModule:
     """Trace the model and insert quantizers on its edges; names of parameters stay.
 
-    layers: {quantized layer: bits of its input}. make: gives the quantizer of an edge with that name.
+    layers: {layer: bits of its input; None: it stays float}. make: gives the quantizer of an edge with that name.
 
     Errors (Untraceable): see `tracing.trace`.
     """
@@ -70,19 +73,26 @@ def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
             return
 
 
-def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:
+def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
     if _is_part(node):
         return False
     readers = [reader for reader in node.users if not _asks(reader)]
     if not readers or any(reader.op == "output" for reader in readers):
         return False
+    if node.op == "placeholder" and all(
+        _is_layer(reader, layers) and _bits(reader, layers) is None for reader in readers
+    ):
+        return False  # float layers take the network's input as it is
     if len(readers) > 1:
         return True
     (reader,) = readers
-    if reader.op == "call_module" and str(reader.target) in layers:
-        return layers[str(reader.target)] < 8 and not _from_layer(model, node, layers)
+    if _is_layer(reader, layers):
+        bits = _bits(reader, layers)
+        if bits is None:
+            return not _stays_float(model, node, layers)
+        return bits < 8 and not _from_layer(model, node, layers)
     if _is_norm(model, reader):
-        return not (node.op == "call_module" and str(node.target) in layers)  # alone, it becomes a layer of its own
+        return not _is_layer(node, layers)  # alone, it becomes a layer of its own
     return not _passes(model, reader)
 
 
@@ -94,16 +104,39 @@ def _asks(node: fx.Node) -> bool:
     return node.op == "call_function" and bool(sources) and all(_asks(source) for source in sources)
 
 
-def _from_layer(model: fx.GraphModule, node: fx.Node, layers: dict[str, int]) -> bool:
+def _from_layer(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
     """Whether the value comes from a quantized layer or a norm through operators that pass its grid on.
 
     None of the values on the way has another reader.
     """
-    while not (_is_norm(model, node) or (node.op == "call_module" and str(node.target) in layers)):
+    while not (_is_norm(model, node) or _is_layer(node, layers)):
         if not _passes(model, node) or len(node.all_input_nodes[0].users) > 1:
             return False
         node = node.all_input_nodes[0]
     return True
+
+
+def _is_layer(node: fx.Node, layers: Layers) -> bool:
+    return node.op == "call_module" and str(node.target) in layers
+
+
+def _bits(layer: fx.Node, layers: Layers) -> int | None:
+    return layers[str(layer.target)]
+
+
+def _stays_float(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
+    """Whether the value comes from a float layer through nothing but norms and clamps, which nobody else reads."""
+    while not _is_layer(node, layers):
+        if not (_is_norm(model, node) or _is_clamp(model, node)) or len(node.all_input_nodes[0].users) > 1:
+            return False
+        node = node.all_input_nodes[0]
+    return _bits(node, layers) is None
+
+
+def _is_clamp(model: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), CLAMP_MODULES)
+    return node.target in CLAMPS
 
 
 def _is_part(node: fx.Node) -> bool:

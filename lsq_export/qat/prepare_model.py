@@ -1,6 +1,6 @@
 """A fake-quant copy of a float model.
 
-Every Conv2d and Linear (subclasses too) gets two quantizers:
+Every Conv2d and Linear (subclasses too), but those that the configuration keeps float, gets two quantizers:
 
     <layer>.input    a forward pre-hook calls layer.input_quantizer
     <layer>.weight   torch.nn.utils.parametrize puts a quantizer on layer.weight
@@ -29,11 +29,12 @@ from calib.quantized import Quantized, quantized_modules
 
 from .config import QATConfig
 from .edges import insert_edges
+from .layer_settings import LayerSettings, check_patterns
 from .quantizer import Quantizer
 from .quantizer_table import Quantizers
 from .tracing import Untraceable
 
-__all__ = ["QATConfig", "config_of", "prepare", "quantizers"]
+__all__ = ["QATConfig", "config_of", "float_layers", "layer_names", "prepare", "quantizers"]
 
 QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
 # Layers with weights that no integer operator of ours computes. Norms, activations, pooling and dropout are fine.
@@ -55,17 +56,16 @@ def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None
     configuration that the copy has got: edges="auto" has become "trained" or "calibrated" there.
 
     Errors (QuantizationError): nothing to quantize, a layer that cannot be quantized (named), a model that is prepared
-    already, edges="trained" for a model that torch.fx cannot trace.
+    already, edges="trained" for a model that torch.fx cannot trace, `layers` as in `settings_of_layers`.
     """
     config = _checked_arguments(float_model, config)
     if quantized_modules(float_model):
         raise QuantizationError("the model is prepared already: prepare the float model")
-    layers = _layers(float_model)
-    outer = dict.fromkeys((layers[0], layers[-1]), config.first_last_bits)
-    bits = {name: outer.get(name) or config.activation_bits for name in layers}
-    model, config = _copy_with_edges(float_model, bits, config)
-    for name in layers:
-        _quantize_layer(name, model.get_submodule(name), config, outer.get(name))
+    wanted = settings_of_layers(float_model, config)
+    model, config = _copy_with_edges(float_model, wanted, config)
+    for name, settings in wanted.items():
+        if settings is not None:
+            _quantize_layer(name, model.get_submodule(name), settings)
     model.qat_config = config  # type: ignore[assignment]
     return model
 
@@ -81,12 +81,37 @@ def quantizers(model: nn.Module) -> Quantizers:
     return Quantizers(quantized_modules(model))
 
 
-def _copy_with_edges(float_model: nn.Module, bits: dict[str, int], config: QATConfig) -> tuple[nn.Module, QATConfig]:
+def settings_of_layers(float_model: nn.Module, config: QATConfig) -> dict[str, LayerSettings | None]:
+    """{layer: how it will be quantized; None: it stays float}, in the order in which the model registers its layers.
+
+    Errors (QuantizationError): those of `layer_names`, a pattern that matches no layer, nothing left to quantize.
+    """
+    names = layer_names(float_model)
+    check_patterns(names, config.layers)
+    wanted = {name: config.settings(name, outer=name in (names[0], names[-1])) for name in names}
+    if not any(wanted.values()):
+        raise QuantizationError("nothing to quantize: `layers` keeps every layer float; leave some of them out of it")
+    return wanted
+
+
+def float_layers(model: nn.Module) -> list[str]:
+    """Names of the layers that a prepared model keeps float, as its configuration wishes."""
+    config = config_of(model)
+    if config is None or not config.layers:
+        return []
+    found = ((name, module) for name, module in model.named_modules() if isinstance(module, QUANTIZED_LAYERS))
+    return [name for name, module in found if not hasattr(module, "input_quantizer")]
+
+
+def _copy_with_edges(
+    float_model: nn.Module, layers: dict[str, LayerSettings | None], config: QATConfig
+) -> tuple[nn.Module, QATConfig]:
     """(copy of the model with quantizers on its edges, if they are to be trained; config without "auto").
 
-    bits: {quantized layer: bits of its input}.
+    layers: {layer: its settings; None: it stays float}.
     """
     if config.edges != "calibrated":
+        bits = {name: settings.activation_bits if settings else None for name, settings in layers.items()}
         device, training = next(float_model.parameters()).device, float_model.training
 
         def edge(name: str) -> Quantizer:
@@ -118,8 +143,11 @@ def _checked_arguments(model: object, config: object) -> QATConfig:
     return config or QATConfig()
 
 
-def _layers(model: nn.Module) -> list[str]:
-    """Names of the layers to quantize, in registration order. Errors (QuantizationError): see `prepare`."""
+def layer_names(model: nn.Module) -> list[str]:
+    """Names of the layers that `prepare` quantizes, in the order in which the model registers them.
+
+    Errors (QuantizationError): there are none, or one of a kind that cannot be quantized.
+    """
     names = []
     for name, module in model.named_modules():
         what = f"layer {name or '(the model)'} ({type(module).__name__})"
@@ -149,23 +177,22 @@ def _check(what: str, layer: nn.Conv2d | nn.Linear) -> None:
         raise QuantizationError(f"{what} cannot be quantized: padding_mode={layer.padding_mode!r}, only 'zeros' can")
 
 
-def _quantize_layer(name: str, layer: nn.Module, config: QATConfig, outer_bits: int | None) -> None:
-    """outer_bits: those of the first or last layer; None: the layer is another one, or like the rest."""
+def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:
     prefix = f"{name}." if name else ""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    bits = outer_bits or config.activation_bits
+    bits, offset = settings.activation_bits, settings.offset
     input_quantizer = Quantizer.activation(
         f"{prefix}input",
         bits,
-        grid=config.activation_grid,
-        integer_offset=config.offset != "real",
-        offset_steps=container_steps(2**bits) if config.offset == "container" else 1,
+        grid=settings.activation_grid,
+        integer_offset=offset != "real",
+        offset_steps=container_steps(2**bits) if offset == "container" else 1,
         device=weight.device,
     )
-    channels = weight.shape[0] if config.weight_granularity == "channel" else None
+    channels = weight.shape[0] if settings.weight_granularity == "channel" else None
     weight_quantizer = Quantizer.weight(
-        f"{prefix}weight", outer_bits or config.weight_bits, channels=channels, device=weight.device
+        f"{prefix}weight", settings.weight_bits, channels=channels, device=weight.device
     )
     layer.input_quantizer = input_quantizer.train(layer.training)
     layer.register_forward_pre_hook(_quantize_input, with_kwargs=True)

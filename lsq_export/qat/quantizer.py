@@ -15,9 +15,9 @@ from calib.errors import QuantizationError
 from calib.grid import code_range
 from calib.quantized import Quantized, QuantizerSpec
 
-from .config import ACTIVATION_GRIDS, ActivationGrid
 from .fake_quantize import fake_quantize
 from .kernels import Kernels
+from .layer_settings import ACTIVATION_GRIDS, ActivationGrid
 
 __all__ = ["ACTIVATION_GRIDS", "MARKER", "ActivationGrid", "Quantizer"]
 

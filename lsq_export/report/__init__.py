@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from calib.errors import QuantizationError
-from lsq_export.qat.bit_widths import bit_widths
+from lsq_export.qat.bit_widths import widths_of
 from lsq_export.verification.parity import NUDGED
 
 __all__ = ["render"]
@@ -41,7 +41,7 @@ def _made_from(source: object) -> str:
     model, config = _entries(known.get("model")), _entries(known.get("config"))
     bits = ""
     if {"weight_bits", "activation_bits"} <= config.keys():
-        bits = bit_widths(config["weight_bits"], config["activation_bits"])
+        bits = widths_of(config)
     network = f"{model.get('name', '')} {bits}".strip()
     others = (f"{key} {known[key]}" for key in ("checkpoint", "data") if known.get(key))
     return ", ".join(part for part in (network, *others) if part)

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from lsq_export.graph.edit import copy
+from lsq_export.graph.kept_float import SAID, stays_float
 from lsq_export.graph.notes import strip
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
@@ -38,11 +39,14 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
     import onnx_ir.passes.common as passes
 
     model = copy(model)
+    kept = [node for node in model.graph if stays_float(node)]
     opset = opset_of(model, opset)
     if notes:
         strip(model)
     else:
         passes.ClearMetadataAndDocStringPass()(model)
+    for node in kept:
+        node.doc_string = SAID
     _share_constants(model.graph)
     model.graph.opset_imports[""] = opset
     if all(node.domain != "lsq_export" for node in model.graph):
@@ -96,6 +100,6 @@ def code_types(proto: onnx.ModelProto) -> dict[str, str]:
     for node in proto.graph.node:
         if node.op_type == "QuantizeLinear":
             found[node.output[0]] = constants[node.input[2]]
-        elif node.op_type in ("Conv", "Gemm"):
+        elif node.op_type in ("Conv", "Gemm") and node.input[1] in made_by:  # others are kept float
             found[node.name] = constants[made_by[node.input[1]].input[0]]
     return found

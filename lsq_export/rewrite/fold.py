@@ -29,8 +29,10 @@ from lsq_export.rewrite.folding import (
     drop_clips,
     edges,
     equalize,
+    float_clamps,
     freeze_weights,
     integers,
+    keep_float,
     merge_parallel,
     offsets,
     ties,
@@ -47,11 +49,19 @@ PREPARED: tuple[Pass, ...] = (
     constant_grids.PASS,
     batch_norm.PASS,
     equalize.PASS,
+    float_clamps.PASS,
     clamps.PASS,
     edges.PASS,
 )
 # What places grids, weights and biases in their containers.
-PLACED: tuple[Pass, ...] = (offsets.PASS, ties.PASS, drop_clips.PASS, bias_correction.PASS, integers.PASS)
+PLACED: tuple[Pass, ...] = (
+    offsets.PASS,
+    ties.PASS,
+    drop_clips.PASS,
+    bias_correction.PASS,
+    integers.PASS,
+    keep_float.PASS,
+)
 
 STRIDED = (*TRAINED, *PREPARED, *PLACED)
 # An integer zero point has no room for the offsets of merged convolutions, and a Clip says how narrow the codes are.

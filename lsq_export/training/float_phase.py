@@ -10,6 +10,7 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.data.dataset import Dataset
+from lsq_export.qat.prepare_model import settings_of_layers
 
 from .distributed import SINGLE, Processes
 from .first_look import first_look
@@ -68,6 +69,7 @@ def train_float(
         before = first_look(first, job, data, console, processes) if resumed is None else resumed
     else:
         model = fresh(job, data)
+    settings_of_layers(model, job.config)  # what is wrong there shows before the training, not after it
     if run is not None:
         run.results["start_accuracy"] = before
     if job.float_recipe.epochs:

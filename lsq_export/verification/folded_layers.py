@@ -15,6 +15,7 @@ import onnx_ir as ir
 import torch
 
 from lsq_export.graph import lockstep
+from lsq_export.graph.islands import is_island
 from lsq_export.graph.layers import input_scale_of, weight_of
 from lsq_export.graph.lockstep import Made
 from lsq_export.graph.operators import LAYERS
@@ -22,12 +23,11 @@ from lsq_export.graph.read import constant_of, is_op
 from lsq_export.integer.accumulators import accumulators
 
 from .cause import near_tie
-from .layer_parity import LayerParity
+from .layer_parity import LayerParity, float_rounding
 from .reasons import Reason
 from .tally import Tally
 
 FLOAT_ROUNDING = 1e-6  # relative: the last multiplication, and the accumulator as float32
-FLOAT_SUMS = 1e-4  # of the largest output: what the sums of a float32 kernel may miss
 NEAR_INTEGER = 0.05  # float64 sums of products of float32 numbers miss the accumulator's integer by far less
 CANCELED = 1e-3  # of the largest output: an output may cancel to 0, and then this is what its rounding is relative to
 
@@ -65,7 +65,7 @@ class FoldedLayers:
         if codes is None:
             return None
         if codes.dtype == np.float32:
-            self._compare_output(accumulator, made.value.numpy(), codes)
+            self._compare_output(accumulator, made.value.numpy(), codes, not is_island(made.node))
             return None
         return self._compare_codes(made, codes, batch.rounded.pop(made.name, None))
 
@@ -95,7 +95,9 @@ class FoldedLayers:
             int((np.abs(expected - sums) > NEAR_INTEGER).sum()) if same_shape else expected.size
         )
 
-    def _compare_output(self, accumulator: _Accumulator | None, expected: np.ndarray, output: np.ndarray) -> None:
+    def _compare_output(
+        self, accumulator: _Accumulator | None, expected: np.ndarray, output: np.ndarray, made_by_integers: bool
+    ) -> None:
         """The float outputs, which are no codes: as the folded model computes them, but for float32 rounding."""
         if output.shape != expected.shape:
             self.output_mismatch += expected.size
@@ -103,10 +105,10 @@ class FoldedLayers:
         if accumulator and self._exact is not None:
             expected = accumulator.with_coded_bias(expected)
         largest = np.abs(expected).max(initial=0.0)
-        if self._exact is not None:
+        if self._exact is not None and made_by_integers:
             allowed = FLOAT_ROUNDING * (np.abs(expected) + CANCELED * largest)
         else:
-            allowed = FLOAT_SUMS * largest
+            allowed = float_rounding(expected)
         self.output_mismatch += int((~(np.abs(output - expected) <= allowed)).sum())
 
     def result(self) -> tuple[LayerParity, ...]:

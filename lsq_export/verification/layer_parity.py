@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from calib.tables import Table, Tabular
 
 from .reasons import Reason
@@ -12,6 +14,12 @@ from .reasons import Reason
 TIES = 1e-5  # promise 2: share of a layer's codes that may differ from the folded model by ties of float rounding
 QDQ_TIES = 1e-3  # a qdq file runs in float32, whose sums round: more ties, each one code
 ISLAND_TIES = QDQ_TIES  # so does a float island of a qoperator file; only the codes that it makes itself
+FLOAT_SUMS = 1e-4  # of the largest output: what the sums of a float32 kernel may miss
+
+
+def float_rounding(expected: np.ndarray) -> float:
+    """What a float output of a float32 kernel may miss."""
+    return float(FLOAT_SUMS * np.abs(expected).max(initial=0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -296,6 +296,7 @@ FUNCTION_CASES: dict[str, list[tuple[Any, list[Any], dict[str, Any]]]] = {  # to
     "Softplus": [(F.softplus, [], {})],
     "Softsign": [(F.softsign, [], {})],
     "Sqrt": [(lambda x: x.abs().sqrt(), [], {})],
+    "Sum": [(lambda x: x, [], {}), (lambda x: x + 3, [np.float32(3)], {})],
     "Tanh": [(torch.tanh, [], {})],
 }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lsq_export.graph.kept_float import SAID
 from lsq_export.graph.operators import OPERATORS, Kind, Operator, named
 from lsq_export.integer.float_island import ISLANDS as FLOAT_ISLANDS
+from lsq_export.integer.kept_float import ON_PURPOSE
 from lsq_export.integer.node import OPERATORS as INTEGER
 from lsq_export.rewrite.folding.tie_values import VALUES
 from lsq_export.rewrite.folding.ties import SUMS
@@ -39,6 +41,10 @@ def test_rules_and_tie_values_are_of_the_table() -> None:
 
 def test_an_increasing_operator_is_pointwise() -> None:
     assert [row.name for row in OPERATORS.values() if row.increasing and not row.pointwise] == []
+
+
+def test_both_know_how_a_file_says_that_a_layer_is_kept_float() -> None:
+    assert SAID.startswith(ON_PURPOSE)
 
 
 def test_the_integer_reference_knows_no_island_that_is_not_in_the_table() -> None:

@@ -86,6 +86,9 @@ def test_the_defaults_of_the_configuration_are_its_own() -> None:
     shown = {option: str(found.default) for found in train.params for option in found.opts}
     told = {}
     for names, options, default in rows:
+        if names == "`layers`":
+            told["layers"] = default
+            continue  # two options, none of which has a default
         for name, option in zip(INLINE.findall(names), INLINE.findall(options), strict=True):
             told[name] = default
             assert shown[option] == default, option

@@ -3,6 +3,8 @@
     BatchNormalization(Conv(x, DequantizeLinear(q, s), b))
         =>  Conv(x, DequantizeLinear(sign(γ)·q, s·|γ|/σ), (b - μ)·γ/σ + β)
 
+After a layer that is kept float, the factor goes into its float weights.
+
 A batch norm that stands alone (after a sum, a pool, the input) is the same after a depthwise 1×1 convolution of weight
 1: one code and one scale for each channel hold its factor exactly.
 """
@@ -15,8 +17,8 @@ import onnx_ir as ir
 from calib.errors import QuantizationError
 from calib.folding.containers import fold_batch_norm
 from lsq_export.graph.edit import clean, constant, insert, replace
-from lsq_export.graph.layers import bias_of, set_bias, set_weight, weight_codes
-from lsq_export.graph.operators import LAYERS
+from lsq_export.graph.kept_float import is_plain_float_layer
+from lsq_export.graph.layers import bias_of, is_linear, scale_weight, set_bias, set_weight, weight_codes
 from lsq_export.graph.read import attribute, constant_of, input_of, is_op, rank_of, single_consumer
 from lsq_export.graph.uniform import uniform_depthwise
 from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, NO_BATCH_NORMS
@@ -42,16 +44,20 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
             f"{node.name}: the batch norm's weights or running statistics are not finite; train the model again"
         )
     layer = x.producer()
-    if layer is None or not is_op(layer, *LAYERS) or not single_consumer(x):
+    if layer is None or not is_linear(layer) or not single_consumer(x):
         layer, result = _identity_layer(graph, node, len(gamma))
     else:
         result = x
-    codes, scale = weight_codes(layer)
-    folded = fold_batch_norm(
-        codes, scale, bias_of(layer), gamma, beta, mean, variance, attribute(node, "epsilon", 1e-5)
-    )
-    set_weight(layer, graph, folded[0], folded[1])
-    set_bias(layer, graph, folded[2])
+    epsilon = attribute(node, "epsilon", 1e-5)
+    if is_plain_float_layer(layer):
+        factor = gamma / np.sqrt(variance + epsilon)
+        bias = (bias_of(layer) - mean) * factor + beta
+        scale_weight(layer, graph, factor)
+    else:
+        codes, scale = weight_codes(layer)
+        codes, scale, bias = fold_batch_norm(codes, scale, bias_of(layer), gamma, beta, mean, variance, epsilon)
+        set_weight(layer, graph, codes, scale)
+    set_bias(layer, graph, bias)
     result.shape = node.outputs[0].shape
     replace(node.outputs[0], result)
     graph.remove(node, safe=True)  # its input has one reader less: the next batch norm may go into the same layer

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lsq_export.graph.edit import clean, constant, insert, replace
-from lsq_export.graph.operators import LAYERS
+from lsq_export.graph.layers import is_linear
 from lsq_export.graph.read import array_of, input_of, is_op, maker_of, rank_of, single_consumer
 from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
@@ -40,7 +40,7 @@ def constant_operand(node: ir.Node) -> tuple[ir.Value, np.ndarray] | None:
 
 
 def _to_batch_norm(graph: ir.Graph, node: ir.Node, x: ir.Value, array: np.ndarray) -> None:
-    absorbed = is_op(x.producer(), *LAYERS, "BatchNormalization") and single_consumer(x)
+    absorbed = (is_linear(x.producer()) or is_op(x.producer(), "BatchNormalization")) and single_consumer(x)
     values = _per_channel(array, x)
     if values is None or not (absorbed or array.size > 1) or (node.op_type == "Mul" and not values.any()):
         return

@@ -7,7 +7,7 @@ An edge that one learned low-bit grid alone reads takes its grid from that: the 
 (calib.folding.edge_grid.aligned_grid). A learned grid stays alone where its codes can be made in one step: after a Conv
 or Gemm (whose bias carries the offset, E3); after anything, if its offset is a multiple of its scale, or at 8 bits,
 where moving the grid onto an integer zero point costs at most half a step of 1/255. A Gemm that is an output of the
-network needs no grid: its int32 accumulator is the output.
+network needs no grid: its int32 accumulator is the output. Nor does a layer that is kept float: its output is float.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from calib.statistics.observers import Observer
 from lsq_export.graph.edit import clean, copy, insert_after
 from lsq_export.graph.grids import grid_of, is_edge
 from lsq_export.graph.islands import inside_island
-from lsq_export.graph.operators import CLAMPS, LAYERS, MOVES
+from lsq_export.graph.kept_float import stays_float
+from lsq_export.graph.layers import is_linear
+from lsq_export.graph.operators import CLAMPS, MOVES
 from lsq_export.graph.read import (
     MARKER,
     MARKER_DOMAIN,
@@ -92,14 +94,14 @@ def _needs_edge(value: ir.Value) -> bool:
     if on_grid(value) or not (value.uses() or value.is_graph_output()):
         return False
     if value.is_graph_output() and not value.uses():
-        return not is_op(producer, "Gemm")
+        return not is_op(producer, "Gemm") and not stays_float(producer)
     if inside_island(value):
         return False
     if not single_consumer(value) or is_tanh(value) or is_softmax(value):
         return True
     (reader,) = value.consumers()
     if is_marker(reader):
-        return not is_op(producer, *LAYERS) and (factor_of(producer) is not None or not made_in_one_step(reader))
+        return not is_linear(producer) and (factor_of(producer) is not None or not made_in_one_step(reader))
     return not is_op(reader, *CLAMPS, *MOVES) and factor_of(reader) is None
 
 

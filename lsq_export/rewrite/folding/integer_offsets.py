@@ -23,9 +23,16 @@ from calib.grid import Grid
 from calib.statistics.observers import Observer
 from lsq_export.graph.edit import insert, replace
 from lsq_export.graph.grids import grid_of, is_merged, quantizer_of
-from lsq_export.graph.layers import bias_of, layer_of, layers_reading, outside_share, set_bias, set_weight, weight_codes
-from lsq_export.graph.operators import LAYERS
-from lsq_export.graph.read import input_of, is_op
+from lsq_export.graph.layers import (
+    bias_of,
+    is_linear,
+    layer_of,
+    layers_reading,
+    outside_share,
+    scale_weight,
+    set_bias,
+)
+from lsq_export.graph.read import input_of
 from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision, carried
 
 from .qdq import carry_remainder, clip_codes, parameters, shift
@@ -37,7 +44,7 @@ def place_integer(
     """grid: unsigned. statistics: what the input of the grid looked like, if that matters."""
     name, x = quantizer_of(marker), input_of(marker)
     producer = x.producer()
-    layer = producer if producer is not None and is_op(producer, *LAYERS) else None
+    layer = producer if producer is not None and is_linear(producer) else None
     consumers = layers_reading(marker.outputs[0])
     placed = naive_grid(grid) if naive else _choose(name, grid, statistics, consumers, fixed_scale=layer is None)
     if not naive:
@@ -101,8 +108,7 @@ def _carry_offset(
         by = -trained.offset - placed.scale * placed.zero_point
         return shift(graph, marker, x, by, quantizer_of(marker))
     ratio = placed.scale / trained.scale
-    codes, scale = weight_codes(layer)
     bias = (bias_of(layer) - trained.offset) * ratio - placed.scale * placed.zero_point
-    set_weight(layer, graph, codes, scale * ratio)
+    scale_weight(layer, graph, ratio)
     set_bias(layer, graph, bias)
     return x

@@ -30,9 +30,9 @@ from calib.grid import Grid
 from calib.statistics.observers import Observer
 from lsq_export.graph.edit import clean, insert, make, replace
 from lsq_export.graph.grids import grid_of, is_edge, is_merged, quantizer_of
-from lsq_export.graph.layers import bias_of, is_padded, layer_of, layers_reading, set_bias
+from lsq_export.graph.layers import bias_of, is_linear, is_padded, layer_of, layers_reading, set_bias
 from lsq_export.graph.notes import FACTOR
-from lsq_export.graph.operators import LAYERS, MOVES
+from lsq_export.graph.operators import MOVES
 from lsq_export.graph.read import graph_of, input_of, is_marker, is_op, maker_of, producer_of
 from lsq_export.rewrite.contract.conditions import NO_MARKERS
 from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision, carried
@@ -82,7 +82,7 @@ def _place_any(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[
 
 
 def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str, Observer]) -> TensorDecision:
-    name, after_layer = quantizer_of(marker), is_op(producer_of(marker.inputs[0]), *LAYERS)
+    name, after_layer = quantizer_of(marker), is_linear(producer_of(marker.inputs[0]))
     if is_edge(marker) or (not after_layer and moves_to_integer_zero(marker)):
         return _place_directly(graph, marker)
     consumers, grid = layers_reading(marker.outputs[0]), grid_of(marker).unsigned()
@@ -113,7 +113,7 @@ def _carry_offset(graph: ir.Graph, marker: ir.Node, grid: Grid, own: StridedGrid
     """The producer carries the offset (E3): (what is quantized to the codes, their zero point)."""
     name, x = quantizer_of(marker), input_of(marker)
     producer, integral = x.producer(), integral_zero_point(grid)
-    if producer is not None and is_op(producer, *LAYERS):
+    if producer is not None and is_linear(producer):
         set_bias(producer, graph, bias_of(producer) - grid.offset)
         return x, 0
     if integral is not None:

@@ -12,27 +12,19 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, replace
-from lsq_export.graph.read import array_of, attribute, is_marker, is_op, single_consumer
+from lsq_export.graph.kept_float import stays_float
+from lsq_export.graph.notes import FLOAT
+from lsq_export.graph.read import array_of, attribute, is_marker, is_op, producer_of, single_consumer
 
 
 def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:
     """Replace a MatMul with a Linear's weight; any other is left alone."""
-    x, transposed = node.inputs
-    turn = transposed.producer() if transposed is not None else None
-    weight = turn.inputs[0] if turn is not None and is_op(turn, "Transpose") else None
-    marker = weight.producer() if weight is not None else None
-    if (
-        x is None
-        or turn is None
-        or weight is None
-        or marker is None
-        or not is_marker(marker)
-        or attribute(marker, "kind") != "weight"
-    ):
+    x, weight = node.inputs[0], _weight(graph, node)
+    if x is None or weight is None:
         return
     out, depth = (int(size) for size in weight.shape)  # type: ignore[union-attr, arg-type]
     sizes = list(x.shape[1:-1]) if x.shape is not None else []
-    if list(attribute(turn, "perm")) != [1, 0] or not sizes or not all(isinstance(size, int) for size in sizes):
+    if not sizes or not all(isinstance(size, int) for size in sizes):
         raise QuantizationError(f"{node.name}: a Linear on {sizes or 'tensors'} of sizes that vary cannot be quantized")
     bias, last = _bias(node, out)
     name = str(node.outputs[0].name)
@@ -47,8 +39,24 @@ def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:
     made = y.producer()
     assert made is not None
     made.name = node.name
+    if stays_float(node):
+        FLOAT.write(made, True)
     shape = constant(graph, f"{name}.shape", np.array([-1, *sizes, out]))
     replace(last.outputs[0], insert(last, "Reshape", [y, shape], f"{name}_tokens", shape=last.outputs[0].shape))
+
+
+def _weight(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
+    """W of a product with a Linear's weight, [C_out, C_in]; None for any other product."""
+    transposed = node.inputs[1]
+    if stays_float(node):
+        array = array_of(transposed)
+        return None if array is None else constant(graph, f"{node.name}.weight", array.T)
+    turn = producer_of(transposed)
+    weight = turn.inputs[0] if turn is not None and is_op(turn, "Transpose") else None
+    marker = producer_of(weight)
+    if turn is None or marker is None or not is_marker(marker) or attribute(marker, "kind") != "weight":
+        return None
+    return weight if list(attribute(turn, "perm")) == [1, 0] else None
 
 
 def _bias(node: ir.Node, out: int) -> tuple[list[ir.Value], ir.Node]:

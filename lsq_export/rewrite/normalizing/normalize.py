@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from lsq_export.graph.edit import clean, insert, replace
+from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.operators import OPERATORS, Kind
 from lsq_export.graph.read import array_of, attribute, constant_of, input_of, is_marker, is_op, maker_of
 from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, NO_SPLITS
@@ -46,7 +47,7 @@ def normalize(model: ir.Model) -> None:
             _clip(node)
         elif is_op(node, "Gemm"):
             _plain_gemm(graph, node)
-        elif is_op(node, "MatMul"):
+        elif node.op_type == "MatMul":
             flatten_tokens(graph, node)
         else:
             decompose(node)
@@ -56,7 +57,7 @@ def normalize(model: ir.Model) -> None:
 
 
 def _check(node: ir.Node) -> None:
-    if is_marker(node):
+    if is_marker(node) or stays_float(node):
         return
     if not is_op(node, *KNOWN):
         kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type

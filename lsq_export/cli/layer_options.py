@@ -1,0 +1,42 @@
+"""Options of `lsq-export train` for single layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lsq_export.qat import layer_files
+
+from .options import Command, apply_options
+
+
+def layer_options(command: Command) -> Command:
+    """Which layers are treated differently."""
+    return apply_options(
+        command,
+        click.option(
+            "--layer",
+            "layer_wishes",
+            multiple=True,
+            metavar="PATTERN=WISH",
+            help="Treat layers differently; give it again for more. head=float keeps the layer head float; "
+            "'features.0*=weight_bits:8,activation_bits:8' sets what it names, of weight_bits, activation_bits, "
+            "activation_grid, weight_granularity, offset. Later ones win, and all of them win over --first-last-bits.",
+        ),
+        click.option(
+            "--layers",
+            "layers_file",
+            metavar="FILE",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help='Read such wishes from a .json or .toml table, {"head": "float", "features.0*": {"weight_bits": 8}}; '
+            "those of --layer come after them.",
+        ),
+    )
+
+
+def take_layers(options: dict[str, Any]) -> layer_files.Wishes:
+    """What the two options wish; takes them out of `options`."""
+    file, wishes = options.pop("layers_file"), layer_files.parse(options.pop("layer_wishes"))
+    return layer_files.joined(layer_files.read_file(file) if file is not None else {}, wishes)
