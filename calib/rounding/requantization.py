@@ -30,7 +30,7 @@ def exact_scale(
     reach: FloatArray,
     *,
     bias: FloatArray | None = None,
-    gain: int = 1,
+    gain: int | NDArray[np.int64] = 1,
 ) -> NDArray[np.float32]:
     """Weight scales [C_out] in float32 with which requantization (E9) rounds every accumulator as real arithmetic does.
 
@@ -46,19 +46,20 @@ def exact_scale(
 
     output: None if the accumulator itself is the output; then S·s_w is made exact.
     bias, gain: with the bias b [C_out], in the units of the output, accumulators are round(b/(S·s_w)) plus multiples of
-    the gain; the others do not occur.
+    the gain, one number or [C_out]; the others do not occur.
     """
     bias = np.zeros(len(scale)) if bias is None else bias
+    spacing = np.broadcast_to(np.asarray(gain, np.float64), scale.shape)
     base = scale.astype(np.float32)
     result: NDArray[np.float32] = base.copy()
     open_channels = np.arange(len(base))
     # How bad the result is: below 0 where all accumulators agree, -2 where they are clear of ties as well.
     least = np.full(len(base), np.inf)
-    enough = np.where(_hopeless(scale, input_scale, output, gain), -1.0, -2.0)
+    enough = np.where(_hopeless(scale, input_scale, output, spacing), -1.0, -2.0)
     for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
         candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
         error, agrees, clear = _requantization(
-            candidate, input_scale, output, reach[open_channels], bias[open_channels], gain
+            candidate, input_scale, output, reach[open_channels], bias[open_channels], spacing[open_channels]
         )
         badness = np.where(agrees, -1 - clear, error)
         better = (candidate > 0) & (badness < least[open_channels])
@@ -70,7 +71,7 @@ def exact_scale(
     return result
 
 
-def _hopeless(scale: FloatArray, input_scale: float, output: OutputGrid | None, gain: int) -> NDArray[np.bool_]:
+def _hopeless(scale: FloatArray, input_scale: float, output: OutputGrid | None, gain: FloatArray) -> NDArray[np.bool_]:
     """Channels whose accumulators lie so densely that fewer than one candidate in a thousand would be clear of ties.
 
     Clear: all 257 pairs of accumulators beside ties keep away from them.
@@ -88,7 +89,7 @@ def _requantization(
     output: OutputGrid | None,
     reach: FloatArray,
     bias: FloatArray,
-    gain: int,
+    gain: FloatArray,
 ) -> tuple[FloatArray, NDArray[np.bool_], FloatArray]:
     """How requantization (E9) rounds with these scales, per channel.
 
@@ -109,12 +110,14 @@ def _requantization(
         rounded_bias = bias_codes(bias, unit.astype(np.float64))
         # Steps: the folded model's bias is in units of float32(S·s_w), its sums are not.
         excess = rounded_bias * (unit - product) / output.scale
-        start = rounded_bias if gain > 1 else np.zeros(len(scale))
+        start = np.where(gain > 1, rounded_bias, 0.0)
         # Steps: roundings do not carry an accumulator farther than this.
         unclear = CLEAR + np.abs(excess) + (CONTAINER_MAX + 2) * (error + 2.0**-22)
         channel, index = _near(ties, start / gain, gain * real, unclear)
         tie = ties[index]
-        real, start, excess, multiplier, reach = (v[channel] for v in (real, start, excess, multiplier, reach))
+        real, start, excess, multiplier, reach, gain = (
+            v[channel] for v in (real, start, excess, multiplier, reach, gain)
+        )
         below = start + gain * np.floor((tie / real - start) / gain)  # accumulators on both sides of each of these ties
         agrees, clear = np.ones(len(scale), bool), np.ones(len(scale))
         for accumulator in (below, below + gain):

@@ -105,10 +105,19 @@ def gain_of(node: ir.Node) -> int:
 
 def input_scale_of(node: ir.Node) -> float:
     """S of the DequantizeLinear before a layer, as float32 holds it."""
+    return float(constant_of(_source_of(node).inputs[1], layer_of(node)))
+
+
+def input_zero_point_of(node: ir.Node) -> int:
+    """Z of the DequantizeLinear before a layer."""
+    return int(constant_of(_source_of(node).inputs[2], layer_of(node)))
+
+
+def _source_of(node: ir.Node) -> ir.Node:
     source = producer_of(node.inputs[0])
     if source is None or not is_op(source, "DequantizeLinear"):
         raise QuantizationError(f"{layer_of(node)}: nothing put the input of this layer onto a grid")
-    return float(constant_of(source.inputs[1], layer_of(node)))
+    return source
 
 
 def output_grid_of(node: ir.Node) -> OutputGrid | None:

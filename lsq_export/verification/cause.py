@@ -65,7 +65,7 @@ def causes(folded: ir.Graph, tensors: Sequence[TensorDecision], layers: Sequence
     """{tensor of codes: cause} of every learned activation grid."""
     values = {str(v.name): v for node in folded for v in node.outputs}
     decided = {d.codes: d for d in tensors}
-    rounding = {d.name: d.bias_error_steps for d in layers}
+    rounding = {d.name: d.bias_error_steps + d.coarse_steps for d in layers}
     return {d.codes: _cause(d, values[d.codes], decided, rounding) for d in tensors if d.kind == "activation"}
 
 

@@ -105,7 +105,7 @@ class _Losses:
         scale, allowed = min(decision.scale for decision in group), TIES
         for node in self._upstream(group[0].codes):
             layer = self._layers.get(str(node.name)) if is_op(node, *LAYERS) else None
-            allowed += layer.bias_error_steps if layer is not None else 0.0
+            allowed += layer.bias_error_steps + layer.coarse_steps if layer is not None else 0.0
             source = self._tensors.get(str(node.outputs[0].name))
             if source is None or source.codes == group[0].codes:
                 continue

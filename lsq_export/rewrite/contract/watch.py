@@ -123,7 +123,8 @@ def _meet_values(made: dict[str, torch.Tensor], before: Seen | None, *, smooth: 
             if smooth:
                 _check_near(quantizer, value, was)
             else:
-                _check_flips(quantizer, (value - was).abs() > _parameters(now.node, value)[0] / 2, FLIPS)
+                scale = _parameters(now.node, value)[0]
+                _check_flips(quantizer, value / scale, was / scale, FLIPS)
             value = was
         made[name] = value
         return value
@@ -141,17 +142,24 @@ def _meet_codes(name: str, grid: Placed, made: dict[str, torch.Tensor], before: 
             made[name] = codes
             return None
         if grid.allowed is not None:
-            _check_flips(name, codes != was, FLIPS + grid.allowed)
+            _check_flips(name, codes, was, FLIPS + grid.allowed)
         made[name] = was
         return grid.value(was)
 
     return meet
 
 
-def _check_flips(name: str, differs: torch.Tensor, allowed: float) -> None:
-    flips, expected = int(differs.sum()), allowed * differs.numel()
+def _check_flips(name: str, codes: torch.Tensor, was: torch.Tensor, allowed: float) -> None:
+    """codes: of the probe, [1, …]. Those of a channel that is nearly constant lie at one place and flip together: they
+    count as one."""
+    differs, flat = (codes - was).abs() > 0.5, was.flatten(2) if was.dim() > 2 else was.unsqueeze(-1)
+    nearly = (flat.amax(-1) - flat.amin(-1) < 1.5) & ((codes - was).abs().reshape(flat.shape).amax(-1) < 1.5)
+    each = differs.reshape(flat.shape)
+    flips = int(each[~nearly].sum()) + int(each[nearly].any(-1).sum())
+    count = int((~nearly).sum()) * flat.shape[-1] + int(nearly.sum())
+    expected = allowed * count
     if flips > CHANCE + expected + 3 * math.sqrt(expected):
-        raise QuantizationError(f"{name}: {flips} of {differs.numel()} codes differ")
+        raise QuantizationError(f"{name}: {int(differs.sum())} of {differs.numel()} codes differ")
 
 
 def _check_near(name: str, value: torch.Tensor, was: torch.Tensor) -> None:

@@ -9,7 +9,6 @@ The folded model is the graph after this pass: it computes with the rounded bias
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 import numpy as np
@@ -17,12 +16,14 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from calib.folding.containers import CONTAINER_MAX, quantize_bias
-from calib.rounding.requantization import OutputGrid, exact_scale
+from calib.rounding.requantization import exact_scale
+from calib.rounding.sums import SMALLEST, Layer, Sums, fit_sums
 from lsq_export.graph.edit import clean, constant, insert
 from lsq_export.graph.layers import (
     bias_of,
     gain_of,
     input_scale_of,
+    input_zero_point_of,
     layer_of,
     output_grid_of,
     set_weight,
@@ -37,9 +38,6 @@ from lsq_export.rewrite.contract.conditions import INTEGER_BIASES, NO_MARKERS
 from lsq_export.rewrite.contract.decisions import LayerDecision
 from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 
-NEGLIGIBLE_STEPS = 2.0**-10  # a channel that moves its output by less than this may be stored without weights
-SMALLEST = float(np.finfo(np.float32).tiny)
-
 
 def place_integers(model: ir.Model, *, gain: bool = True) -> list[LayerDecision]:
     """gain: use the head room of the 8-bit container (E6); without, the weights stay b-bit codes."""
@@ -49,117 +47,64 @@ def place_integers(model: ir.Model, *, gain: bool = True) -> list[LayerDecision]
     return decisions
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Layer:
-    """What the integers of a layer are made of. codes: of the weight. scale: float64 [C_out], before the gain."""
-
-    node: ir.Node
-    codes: np.ndarray
-    scale: np.ndarray
-    bias: np.ndarray
-    gain: int
-    input_scale: float
-    output: OutputGrid | None
-
-    @property
-    def name(self) -> str:
-        return layer_of(self.node)
-
-    @property
-    def step(self) -> float | None:
-        """Of the output's grid; None where the accumulator is the output."""
-        return self.output.scale if self.output else None
-
-    def magnitudes(self) -> np.ndarray:
-        """Σ|q| of each output channel, [C_out]."""
-        sums: np.ndarray = np.abs(self.codes.astype(np.int64)).sum(axis=tuple(range(1, self.codes.ndim)))
-        return sums
-
-
 def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
-    layer, dead = _without_dead_channels(node, gain_of(node) if with_gain else 1)
-    scale, unit = _stored_scales(layer)
+    layer = _layer(node, gain_of(node) if with_gain else 1)
+    sums = fit_sums(layer)
+    scale, unit = _stored_scales(layer, sums, layer_of(node))
     try:
-        bias_codes = quantize_bias(layer.bias, unit.astype(np.float64))
+        bias_codes = quantize_bias(sums.bias, unit.astype(np.float64))
     except QuantizationError as error:
-        raise QuantizationError(f"{layer.name}: {error}") from error
+        raise QuantizationError(f"{layer_of(node)}: {error}") from error
     bits = BITS.read(weight_of(node).outputs[0])
-    container = _store_weight(graph, node, layer.codes * layer.gain, scale)
-    _store_bias(graph, node, layer.name, bias_codes, unit)
-    rounding = np.abs(bias_codes * unit.astype(np.float64) - layer.bias).max() / layer.step if layer.step else 0.0
-    bound = int((layer.magnitudes() * layer.gain * CONTAINER_MAX + np.abs(bias_codes.astype(np.int64))).max())
+    container = _store_weight(graph, node, sums.codes, scale)
+    _store_bias(graph, node, layer_of(node), bias_codes, unit)
+    moved = np.abs(bias_codes * unit.astype(np.float64) - sums.bias).max()
+    bound = int((sums.magnitudes() * CONTAINER_MAX + np.abs(bias_codes.astype(np.int64))).max())
     if bound >= 2**31:
         raise QuantizationError(
-            f"{layer.name}: its accumulator can reach {bound}, beyond int32: use fewer bits or fewer input channels"
+            f"{layer_of(node)}: its accumulator can reach {bound}, beyond int32; please report this model"
         )
     return LayerDecision(
-        name=layer.name,
+        name=layer_of(node),
         operator=node.op_type,
         bits=bits,
         scale=(float(scale.min()), float(scale.max())),
         gain=layer.gain,
         container=container,
-        bias_error_steps=float(rounding),
+        bias_error_steps=float(moved / layer.output.scale) if layer.output else 0.0,
         accumulator=bound,
-        dead_channels=int(dead.sum()),
+        dead_channels=int((sums.magnitudes() == 0).sum()),
+        lowered_channels=int(((sums.gain < layer.gain) & (sums.magnitudes() > 0) & ~sums.coarse).sum()),
+        coarse_channels=int(sums.coarse.sum()),
+        coarse_steps=float(sums.effect.max()),
     )
 
 
-def _without_dead_channels(node: ir.Node, gain: int) -> tuple[_Layer, np.ndarray]:
-    """The layer with zero codes in dead channels, and which those are, bool [C_out]."""
+def _layer(node: ir.Node, gain: int) -> Layer:
     codes, scale = weight_codes(node)
-    layer = _Layer(
-        node=node,
+    return Layer(
         codes=codes,
         scale=scale,
         bias=bias_of(node),
         gain=gain,
         input_scale=input_scale_of(node),
+        input_zero_point=input_zero_point_of(node),
         output=output_grid_of(node),
     )
-    dead = _dead_channels(layer)
-    dead |= (layer.magnitudes() == 0) & (layer.bias != 0)  # without weights any scale serves: one that holds the bias
-    codes[dead] = 0
-    return replace_fields(layer, scale=np.where(dead, _live_scale(layer), scale)), dead
 
 
-def _stored_scales(layer: _Layer) -> tuple[np.ndarray, np.ndarray]:
+def _stored_scales(layer: Layer, sums: Sums, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(s_w, S·s_w), float32 [C_out] each: of the weights and of the biases in the file (E6, E9)."""
-    scale = layer.scale / layer.gain
-    largest = layer.magnitudes() * layer.gain * float(CONTAINER_MAX) + np.abs(layer.bias) / (scale * layer.input_scale)
-    stored = exact_scale(scale, layer.input_scale, layer.output, largest + 2, bias=layer.bias, gain=layer.gain)
+    largest = sums.magnitudes() * CONTAINER_MAX + np.abs(sums.bias) / (sums.scale * layer.input_scale)
+    stored = exact_scale(sums.scale, layer.input_scale, layer.output, largest + 2, bias=sums.bias, gain=sums.gain)
     unit = (np.float32(layer.input_scale) * stored).astype(np.float32)
-    multiplier = unit if layer.step is None else (unit / np.float32(layer.step)).astype(np.float32)
-    if not all((values >= SMALLEST).all() for values in (stored, unit, multiplier)):
+    multiplier = unit if layer.output is None else (unit / np.float32(layer.output.scale)).astype(np.float32)
+    if not all((np.isfinite(values) & (values >= SMALLEST)).all() for values in (stored, unit, multiplier)):
         raise QuantizationError(
-            f"{layer.name}: a scale underflows float32 (smallest multiplier {float(multiplier.min()):.3g}); "
+            f"{name}: a scale leaves float32 (smallest multiplier {float(multiplier.min()):.3g}); "
             "train the layer's scales again"
         )
     return stored, unit
-
-
-def _dead_channels(layer: _Layer) -> np.ndarray:
-    """Channels whose bias does not fit its unit: their weights are negligible beside it (γ near 0)."""
-    bias, unit = layer.bias, layer.scale * layer.input_scale / layer.gain
-    # [C_out], |Σ w·x|
-    largest = layer.magnitudes().astype(np.float64) * CONTAINER_MAX * layer.scale * layer.input_scale
-    step = layer.step if layer.step is not None else np.abs(bias).max(initial=SMALLEST)
-    with np.errstate(divide="ignore", over="ignore"):
-        overflow: np.ndarray = (np.abs(bias) / unit > 2**30) | (unit < SMALLEST)
-    needed = overflow & (largest > NEGLIGIBLE_STEPS * step)
-    if needed.any():
-        channel = int(np.argmax(needed))
-        raise QuantizationError(
-            f"{layer.name}: the bias of channel {channel} is {bias[channel]:.6g}, beyond int32 in units of "
-            f"{unit[channel]:.3g}, and its weights still matter; retrain it"
-        )
-    return overflow
-
-
-def _live_scale(layer: _Layer) -> np.ndarray:
-    """For a channel without weights: the scale whose bias unit holds the bias with 2^-20 of relative rounding."""
-    scale: np.ndarray = np.maximum(np.abs(layer.bias), 1e-20) * 2.0**-20 / layer.input_scale * layer.gain
-    return scale
 
 
 def _store_weight(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.ndarray) -> str:
