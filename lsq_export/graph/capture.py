@@ -23,6 +23,7 @@ from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
 from lsq_export.qat.prepare_model import float_layers, quantizers
 
+from .dead_scales import bad_scale, check_without_effect, positive_scales
 from .kept_float import LAYERS as FLOAT_LAYERS
 from .notes import FLOAT
 from .read import attribute, is_marker
@@ -52,7 +53,7 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
     example = capture_batch(example_input).to(next(model.parameters()).device)
     forward(model, example)
     try:
-        with evaluating(model):
+        with evaluating(model), positive_scales(model) as dead:
             program = export_program(model, example)
     except QuantizationError:
         raise
@@ -60,6 +61,7 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
         raise QuantizationError(
             f"the model cannot be captured by torch.onnx.export: {first_line(_root(error))}"
         ) from error
+    check_without_effect(program.model.graph, dead)
     _name_by_module(program.model.graph)
     _number_uses(program.model.graph)
     _keep_float(program.model.graph, float_layers(model))
@@ -78,29 +80,29 @@ def check_ready(model: nn.Module, example_input: torch.Tensor) -> None:
 
 
 def check_quantizers(model: nn.Module) -> None:
-    """Every quantizer has a finite positive scale and a finite offset; the first that does not is named."""
+    """Every quantizer has a finite scale and a finite offset; the first that does not is named.
+
+    A scale that is zero or below may have no effect, which only the captured graph shows (dead_scales.py).
+    """
     found = quantizers(model)
     if not found:
         raise QuantizationError(
             "the model has no quantizers: call lsq_export.prepare(model, config) and train it first"
         )
-    for name, quantizer in found.items():
-        if not bool(quantizer.initialized):
-            raise QuantizationError(
-                f"{name}: the quantizer has no grid yet; call calib.initialize(model, batches) first"
-            )
-        scale, offset = quantizer.scale.detach().flatten(), quantizer.effective_offset.detach().flatten()
-        bad = ~(torch.isfinite(scale) & (scale > 0))
-        if bad.any():
-            raise QuantizationError(
-                f"{name}: scale is {float(scale[bad][0])}, but must be finite and positive; initialize or train this "
-                "quantizer again"
-            )
-        if not torch.isfinite(offset).all():
-            raise QuantizationError(
-                f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or "
-                "train this quantizer again"
-            )
+    with positive_scales(model):
+        for name, quantizer in found.items():
+            if not bool(quantizer.initialized):
+                raise QuantizationError(
+                    f"{name}: the quantizer has no grid yet; call calib.initialize(model, batches) first"
+                )
+            scale, offset = quantizer.scale.detach().flatten(), quantizer.effective_offset.detach().flatten()
+            if not torch.isfinite(scale).all():
+                raise bad_scale(name, float(scale[~torch.isfinite(scale)][0]))
+            if not torch.isfinite(offset).all():
+                raise QuantizationError(
+                    f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or "
+                    "train this quantizer again"
+                )
 
 
 def _name_by_module(graph: ir.Graph) -> None:

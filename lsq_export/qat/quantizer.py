@@ -31,7 +31,8 @@ class Quantizer(Quantized):
     `lsq_export.qat.fuse`.
 
     s stays positive in training: at the start of forward in training mode it is projected, in place, onto s >= floor
-    (0.001 of the initial s). In eval mode nothing is written, and a bad s is an error at export.
+    (0.001 of the initial s). In eval mode nothing is written, and an s that is zero or below counts as floor; at export
+    it is an error, unless the layer has no effect.
 
         >>> quantizer = Quantizer.activation("conv1.input", bits=4, grid="unsigned-asymmetric")
         >>> quantizer.set_grid(scale=0.1, offset=-0.3)
@@ -108,7 +109,7 @@ class Quantizer(Quantized):
                 self.scale.clamp_(min=self.floor)
         compute = torch.promote_types(x.dtype, torch.float32)
         # A copy in training: autograd must not hold the tensor that the next call projects.
-        scale = self.scale.clone() if self.training else self.scale
+        scale = self.scale.clone() if self.training else torch.where(self.scale <= 0, self.floor, self.scale)
         offset = None if self.symmetric else self._offset_with(scale).to(compute)
         g = self.gradient_scale(x)
         return fake_quantize(x, scale.to(compute), offset, self.qmin, self.qmax, g, self.kernels)
