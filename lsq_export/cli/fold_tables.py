@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from lsq_export.rewrite.contract.decisions import decisions_of, sums_summary
+
 from .output import print_entries, print_table
 from .parity_table import decibel, percent
 
@@ -64,6 +66,9 @@ def print_layers(manifest: Mapping[str, Any]) -> None:
     """Weights and biases on integers."""
     print_entries("Layers after the fold", LAYERS, manifest["layers"])
     click.echo("gain: the codes were multiplied by it; bias rounding: in steps of the layer's output grid")
+    sums = sums_summary(decisions_of(manifest)[1])
+    if sums:
+        click.echo(sums)
 
 
 def print_costs(manifest: Mapping[str, Any]) -> None:

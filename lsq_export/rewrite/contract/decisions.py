@@ -123,6 +123,18 @@ def summary(corrections: Sequence[BiasCorrection]) -> str:
     )
 
 
+def sums_summary(layers: Sequence[LayerDecision]) -> str | None:
+    """One line on the channels whose integers were chosen so that sums fit int32 (E6a); None if there are none."""
+    coarse, lowered = sum(d.coarse_channels for d in layers), sum(d.lowered_channels for d in layers)
+    parts = [f"a smaller gain in {lowered} (exact)"] if lowered else []
+    if coarse:
+        worst = max(layers, key=lambda d: d.coarse_steps)
+        parts.append(
+            f"coarser weights in {coarse}, which moves outputs by at most {worst.coarse_steps:.2g} steps ({worst.name})"
+        )
+    return f"channels with a scale too small beside their bias: {'; '.join(parts)}" if parts else None
+
+
 Decisions = tuple[tuple[TensorDecision, ...], tuple[LayerDecision, ...]]
 
 

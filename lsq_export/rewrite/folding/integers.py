@@ -4,7 +4,8 @@
     DequantizeLinear(q; s), |q| > 64    =>  DequantizeLinear(q + 128 as UINT8; s, 128)  (127 with a code +128)
     b                                   =>  DequantizeLinear(round(b / u) as INT32; u)  u = S·s/g
 
-The folded model is the graph after this pass: it computes with the rounded biases.
+A channel whose sums would not fit int32 gets a smaller gain or coarser weights (E6a, E6b, calib/rounding/sums.py). The
+folded model is the graph after this pass: it computes with these weights and the rounded biases.
 """
 
 from __future__ import annotations
