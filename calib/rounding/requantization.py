@@ -31,6 +31,7 @@ def exact_scale(
     *,
     bias: FloatArray | None = None,
     gain: int | NDArray[np.int64] = 1,
+    beside: FloatArray | None = None,
 ) -> NDArray[np.float32]:
     """Weight scales [C_out] in float32 with which requantization (E9) rounds every accumulator as real arithmetic does.
 
@@ -47,8 +48,11 @@ def exact_scale(
     output: None if the accumulator itself is the output; then S·s_w is made exact.
     bias, gain: with the bias b [C_out], in the units of the output, accumulators are round(b/(S·s_w)) plus multiples of
     the gain, one number or [C_out]; the others do not occur.
+    beside: [C_out], those farther than that from round(b/(S·s_w)) do not occur either. Where a scale is tiny, all
+    accumulators lie beside a large bias, and few of the ties are near.
     """
     bias = np.zeros(len(scale)) if bias is None else bias
+    beside = np.full(len(scale), np.inf) if beside is None else beside
     spacing = np.broadcast_to(np.asarray(gain, np.float64), scale.shape)
     base = scale.astype(np.float32)
     result: NDArray[np.float32] = base.copy()
@@ -58,9 +62,8 @@ def exact_scale(
     enough = np.where(_hopeless(scale, input_scale, output, spacing), -1.0, -2.0)
     for offset in sorted(range(-NEIGHBORS, NEIGHBORS + 1), key=abs):
         candidate = base[open_channels] + np.float32(offset) * np.spacing(base[open_channels])
-        error, agrees, clear = _requantization(
-            candidate, input_scale, output, reach[open_channels], bias[open_channels], spacing[open_channels]
-        )
+        occurring = _Occurring(*(values[open_channels] for values in (reach, bias, spacing, beside)))
+        error, agrees, clear = _requantization(candidate, input_scale, output, occurring)
         badness = np.where(agrees, -1 - clear, error)
         better = (candidate > 0) & (badness < least[open_channels])
         result[open_channels[better]] = candidate[better]
@@ -69,6 +72,16 @@ def exact_scale(
         if not len(open_channels):
             break
     return result
+
+
+@dataclass(frozen=True)
+class _Occurring:
+    """Which accumulators can occur, [C_out] each; see `exact_scale`."""
+
+    reach: FloatArray
+    bias: FloatArray
+    gain: FloatArray
+    beside: FloatArray
 
 
 def _hopeless(scale: FloatArray, input_scale: float, output: OutputGrid | None, gain: FloatArray) -> NDArray[np.bool_]:
@@ -87,9 +100,7 @@ def _requantization(
     scale: NDArray[np.float32],
     input_scale: float,
     output: OutputGrid | None,
-    reach: FloatArray,
-    bias: FloatArray,
-    gain: FloatArray,
+    occurring: _Occurring,
 ) -> tuple[FloatArray, NDArray[np.bool_], FloatArray]:
     """How requantization (E9) rounds with these scales, per channel.
 
@@ -107,23 +118,25 @@ def _requantization(
         real = product / output.scale
         error = np.abs(multiplier / real - 1) + np.abs(unit / product - 1)
         ties = np.arange(-output.zero_point - 1, CONTAINER_MAX - output.zero_point + 1) + 0.5
-        rounded_bias = bias_codes(bias, unit.astype(np.float64))
+        rounded_bias = bias_codes(occurring.bias, unit.astype(np.float64))
         # Steps: the folded model's bias is in units of float32(S·s_w), its sums are not.
         excess = rounded_bias * (unit - product) / output.scale
+        gain, reach, beside = occurring.gain, occurring.reach, occurring.beside
         start = np.where(gain > 1, rounded_bias, 0.0)
         # Steps: roundings do not carry an accumulator farther than this.
         unclear = CLEAR + np.abs(excess) + (CONTAINER_MAX + 2) * (error + 2.0**-22)
         channel, index = _near(ties, start / gain, gain * real, unclear)
         tie = ties[index]
-        real, start, excess, multiplier, reach, gain = (
-            v[channel] for v in (real, start, excess, multiplier, reach, gain)
+        real, start, excess, multiplier, reach, gain, beside, middle = (
+            v[channel] for v in (real, start, excess, multiplier, reach, gain, beside, rounded_bias)
         )
         below = start + gain * np.floor((tie / real - start) / gain)  # accumulators on both sides of each of these ties
         agrees, clear = np.ones(len(scale), bool), np.ones(len(scale))
         for accumulator in (below, below + gain):
             exact = accumulator * real + excess
             rounded = np.rint(accumulator.astype(np.float32) * multiplier)
-            distance, beyond = np.abs(exact - tie), np.abs(accumulator) > reach
+            distance = np.abs(exact - tie)
+            beyond = (np.abs(accumulator) > reach) | (np.abs(accumulator - middle) > beside)
             agrees[channel[~(((rounded == np.rint(exact)) & (distance > 1e-9)) | beyond)]] = False
             np.minimum.at(clear, channel, np.where(beyond, 1.0, distance / CLEAR))
     return error, agrees, clear

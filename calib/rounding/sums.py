@@ -7,9 +7,9 @@ batch norm, say) and left its bias as it was, the bias does not fit int32 in tha
 
 Such a channel gets, in this order:
 
-    1. a smaller gain g, down to 1                                     exact
-    2. no weights, and a bias just beyond the output's grid            exact: all of its codes are at one end of the grid
-    3. coarser weights  W = round(q_w / 2^j),  u = 2^j·S·s_w           moves the output by at most (E6b)
+    1. a smaller gain g, down to 1                              exact
+    2. no weights, and a bias just beyond the output's grid     exact where all codes are at one end of the grid anyway
+    3. coarser weights  W = round(q_w / 2^j),  u = 2^j·S·s_w    moves the output by at most (E6b)
 
         max over x of |Σ (w - w')·x| / s_y     x = S·(c - Z), c = 0 … 255
 
@@ -125,13 +125,18 @@ def _magnitudes(codes: Codes) -> FloatArray:
     return np.asarray(np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(1).astype(np.float64))
 
 
+def _bounds(layer: Layer, codes: Codes, scale: FloatArray) -> FloatArray:
+    """255·Σ|W| + |b|/u (E6a), [C_out]; infinite where a scale is zero."""
+    with np.errstate(all="ignore"):
+        biases = np.abs(layer.bias) / (scale * layer.input_scale)
+    return np.asarray(_magnitudes(codes) * CONTAINER_MAX + np.where(scale > 0, biases, np.inf))
+
+
 def _fits(layer: Layer, codes: Codes, scale: FloatArray) -> NDArray[np.bool_]:
     """E6a, and no scale underflows float32, [C_out]. A channel without weights fits with another scale."""
     unit = scale * layer.input_scale
-    with np.errstate(all="ignore"):
-        bound = _magnitudes(codes) * CONTAINER_MAX + np.abs(layer.bias) / unit
     smallest = np.minimum(scale, unit if layer.output is None else np.minimum(unit, unit / layer.output.scale))
-    return np.asarray((smallest >= SMALLEST) & (bound < FITS))
+    return np.asarray((smallest >= SMALLEST) & (_bounds(layer, codes, scale) < FITS))
 
 
 def _lowered_gain(layer: Layer, channel: int) -> int:
@@ -139,8 +144,7 @@ def _lowered_gain(layer: Layer, channel: int) -> int:
     row = _only(layer, channel)
     if not _fits(row, row.codes, row.scale)[0]:
         return 0
-    bound = float(row.magnitudes()[0]) * CONTAINER_MAX + abs(row.bias[0]) / (row.scale[0] * row.input_scale)
-    return max(1, min(layer.gain, int(EXACT / bound)))
+    return max(1, min(layer.gain, int(EXACT / _bounds(row, row.codes, row.scale)[0])))
 
 
 def _coarser(layer: Layer, channel: int, step: float) -> tuple[Codes, float, float]:
@@ -150,11 +154,9 @@ def _coarser(layer: Layer, channel: int, step: float) -> tuple[Codes, float, flo
     for codes, scale, effect in _powers_of_two(row, step):
         if chosen is not None and effect > NEGLIGIBLE:
             break
-        fits = bool(_fits(row, codes, scale)[0]) or not codes.any()
-        if fits:
+        if _fits(row, codes, scale)[0] or not codes.any():
             chosen = (codes[0], float(scale[0]), effect)
-            bound = float(_magnitudes(codes)[0]) * CONTAINER_MAX + abs(row.bias[0]) / (scale[0] * row.input_scale)
-            if bound < EXACT:
+            if _bounds(row, codes, scale)[0] < EXACT:
                 break
     assert chosen is not None  # the last ones have no weights
     return chosen

@@ -56,10 +56,10 @@ def check_without_effect(graph: ir.Graph, dead: Mapping[str, np.ndarray]) -> Non
         scales = dead.get(quantizer_of(marker))
         if scales is None:
             continue
-        weight = attribute(marker, "kind") == "weight"
-        free = _free_rows(marker)[scales.ravel() <= 0] if weight else _without_effect(marker.outputs[0])
-        if not np.all(free):
-            raise bad_scale(quantizer_of(marker), float(scales[scales <= 0].flat[0]))
+        weight, bad = attribute(marker, "kind") == "weight", scales[scales <= 0]
+        free = _free_rows(marker)[scales.ravel() <= 0] if weight else np.array([_without_effect(marker.outputs[0])])
+        if not free.all():
+            raise bad_scale(quantizer_of(marker), float(bad[~free][0]))
 
 
 def _free_rows(marker: ir.Node) -> np.ndarray:
@@ -68,7 +68,8 @@ def _free_rows(marker: ir.Node) -> np.ndarray:
     if all(is_op(reader, *LAYERS) for reader in readers):
         ignored = [_ignored_rows(reader.outputs[0], len(rows)) for reader in readers]
         rows = rows | np.all(ignored, axis=0)
-    return rows if constant_of(marker.inputs[1], quantizer_of(marker)).size == len(rows) else rows.all(keepdims=True)
+    by_channel = constant_of(marker.inputs[1], quantizer_of(marker)).size == len(rows)
+    return rows if by_channel else np.array([rows.all()])
 
 
 def _without_effect(value: ir.Value) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lsq_export.cli.fold_tables import GRIDS, LAYERS, print_costs, print_fold
+from lsq_export.cli.fold_tables import GRIDS, LAYERS, print_costs, print_fold, print_layers
 from support.exported import Exported
 
 
@@ -35,6 +35,22 @@ def test_what_carries_an_offset_is_named(exported: Exported) -> None:
 def test_bias_correction_is_summed_up(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
     print_fold(exported.bundle.manifest | {"bias_correction": {"summary": "bias correction on 3 images"}})
     assert lines(capsys.readouterr().out)[-1] == "bias correction on 3 images"
+
+
+def test_what_tiny_scales_cost_is_one_line(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, says = exported.bundle.manifest, "channels with a scale too small beside their bias: "
+    print_layers(manifest)
+    assert says not in capsys.readouterr().out
+    first, second, *others = manifest["layers"]
+    changed = {"lowered_channels": 3, "coarse_channels": 2, "coarse_steps": 0.00213}
+    print_layers(manifest | {"layers": [first | changed, second | {"lowered_channels": 1}, *others]})
+    assert lines(capsys.readouterr().out)[-1] == (
+        f"{says}a smaller gain in 4 (exact); coarser weights in 2, which moves outputs by at most 0.0021 steps "
+        f"({first['name']})"
+    )
+    older = [{key: value for key, value in entry.items() if key not in changed} for entry in manifest["layers"]]
+    print_layers(manifest | {"layers": older})
+    assert says not in capsys.readouterr().out
 
 
 def test_a_fold_that_is_refused_says_why(capsys: pytest.CaptureFixture[str]) -> None:

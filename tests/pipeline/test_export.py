@@ -412,6 +412,17 @@ def test_an_activation_scale_near_zero_names_its_layer(value: float, tmp_path: P
     assert "block.conv" in refused(tmp_path, change(prepared_plain(), "block.conv.input", "scale", value))
 
 
+def test_an_activation_scale_that_is_nothing_beside_the_output_is_a_constant(tmp_path: Path) -> None:
+    """All values of such a grid are nearly 0; no weights are needed."""
+    model = change(change(prepared_plain(), "block.conv.input", "scale", 1e-30), "block.conv.input", "offset", 0.0)
+    with torch.no_grad():
+        model.block.norm.bias.fill_(0.5)
+    bundle = lsq_export.export(model, torch.zeros(1, *SHAPE), tmp_path / "out", calibration=[images(0)[0]])
+    assert lsq_export.verify(model, bundle, [images(1)[0]]).ok
+    (layer,) = (layer for layer in bundle.manifest["layers"] if layer["name"] == "block.conv")
+    assert layer["dead_channels"] == layer["coarse_channels"] == 4 and 0 < layer["coarse_steps"] < 1e-20
+
+
 def test_a_weight_scale_near_zero_is_a_layer_of_zeros(tmp_path: Path) -> None:
     """What such a scale makes of the weights in training, too; nothing overflows."""
     model = change(prepared_plain(), "block.conv.weight", "scale", 1e-42)

@@ -69,8 +69,9 @@ class LayerDecision:
     """One Conv or Gemm on integers (E6-E9).
 
     bits: of the trained weight. scale: smallest and largest s_w of its channels as the file holds them, s_w·|γ|/σ/g.
-    gain: g of E6, of all channels but a few. container: INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the largest rounding of a bias
-    in steps of the output's grid (0 if the output is the accumulator), and what bias correction moved one by.
+    gain: g of E6, of all channels but a few. container: INT8, or UINT8 with zero point 128 (E7). bias_error_steps: the
+    largest rounding of a bias in steps of the output's grid (0 if the output is the accumulator), and what bias
+    correction moved one by.
     accumulator: bound of |acc| over all inputs. dead_channels: channels whose weights are stored as zero, because they
     are zero or negligible beside the bias. lowered_channels: channels with a smaller gain, so that their sums fit int32
     (exact). coarse_channels: channels with coarser weights (or none) for the same reason. coarse_steps: the most that

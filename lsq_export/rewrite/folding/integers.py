@@ -96,15 +96,26 @@ def _layer(node: ir.Node, gain: int) -> Layer:
 
 def _stored_scales(layer: Layer, sums: Sums, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(s_w, S·s_w), float32 [C_out] each: of the weights and of the biases in the file (E6, E9)."""
-    largest = sums.magnitudes() * CONTAINER_MAX + np.abs(sums.bias) / (sums.scale * layer.input_scale)
-    stored = exact_scale(sums.scale, layer.input_scale, layer.output, largest + 2, bias=sums.bias, gain=sums.gain)
+    products = sums.magnitudes() * CONTAINER_MAX
+    refused = QuantizationError(
+        f"{name}: a scale leaves float32 (of its input: {layer.input_scale:.3g}, of its weight: "
+        f"{sums.scale.min():.3g} … {sums.scale.max():.3g}); train the layer's scales again"
+    )
+    if not (sums.scale < np.finfo(np.float32).max).all():
+        raise refused
+    stored = exact_scale(
+        sums.scale,
+        layer.input_scale,
+        layer.output,
+        products + np.abs(sums.bias) / (sums.scale * layer.input_scale) + 2,
+        bias=sums.bias,
+        gain=sums.gain,
+        beside=products,
+    )
     unit = (np.float32(layer.input_scale) * stored).astype(np.float32)
     multiplier = unit if layer.output is None else (unit / np.float32(layer.output.scale)).astype(np.float32)
-    if not all((np.isfinite(values) & (values >= SMALLEST)).all() for values in (stored, unit, multiplier)):
-        raise QuantizationError(
-            f"{name}: a scale leaves float32 (smallest multiplier {float(multiplier.min()):.3g}); "
-            "train the layer's scales again"
-        )
+    if not all((values >= SMALLEST).all() for values in (stored, unit, multiplier)):
+        raise refused
     return stored, unit
 
 

@@ -15,7 +15,7 @@ from calib import QuantizationError
 from lsq_export.graph.layers import bias_of, set_bias, set_weight, weight_codes
 from lsq_export.graph.read import attribute, is_marker
 from lsq_export.rewrite.contract.passes import Keeps, State
-from lsq_export.rewrite.contract.watch import Watch, probe
+from lsq_export.rewrite.contract.watch import FLIPS, Watch, _check_flips, probe
 from support.networks import SHAPE, Case, Conv, before, find, inputs, norm, quick_capture, set_constant, train
 from support.parallel import case_of
 from support.passes import spoil
@@ -127,3 +127,45 @@ def test_the_probe_leaves_the_batches_as_they_were():
     flat, _ = probe([torch.zeros(1, *SHAPE)])
     assert flat is not None and len(torch.unique(flat)) == flat.numel()  # an empty image tells its pixels apart as well
     assert probe([])[0] is None
+
+
+def codes(seed: int, levels: int, *, channels: int = 8) -> torch.Tensor:
+    """[1, channels, 8, 8]: one value in the first channel, any in the others."""
+    found = torch.randint(0, levels, (1, channels, 8, 8), generator=torch.Generator().manual_seed(seed)).double()
+    found[:, 0] = 5
+    return found
+
+
+def test_equal_values_that_flip_together_count_as_one():
+    """A channel with a tiny γ lies at one place, perhaps next to a tie."""
+    was = codes(0, 16)
+    now = was.clone()
+    now[:, 0] += 1
+    _check_flips("a", now, was, FLIPS)
+    few = was[:, 0, 0, 0].clone().reshape(1, 1, 1, 1).expand(1, 8, 8, 8).clone()
+    few[:, 1, :5], few[:, 1, 5:] = 3, 9  # two values in a channel, of which one flips
+    moved = torch.where((few == 9) & (torch.arange(8).reshape(1, 8, 1, 1) == 1), few - 1, few)
+    _check_flips("a", moved, few, FLIPS)
+
+
+@pytest.mark.parametrize("levels", [4, 16, 256])
+@pytest.mark.parametrize("step", [1.0, -1.0, 2.0, torch.nan])
+def test_a_channel_that_is_off_is_still_seen(levels: int, step: float):
+    was = codes(1, levels)
+    now = was.clone()
+    now[:, 3] += step
+    with pytest.raises(QuantizationError, match="a: 64 of 512 codes differ"):
+        _check_flips("a", now, was, FLIPS)
+    constant = was.clone()
+    constant[:, 0] += 2 * step  # more than a tie
+    with pytest.raises(QuantizationError, match="a: 64 of 512 codes differ"):
+        _check_flips("a", constant, was, FLIPS)
+
+
+def test_three_constant_channels_do_not_flip_at_once():
+    was = codes(2, 16)
+    was[:, 1:3] = 7
+    now = was.clone()
+    now[:, :3] += 1
+    with pytest.raises(QuantizationError, match="a: 192 of 512"):
+        _check_flips("a", now, was, FLIPS)

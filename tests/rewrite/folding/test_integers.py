@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from onnx import helper
 
 from calib import QuantizationError
 from lsq_export.graph.layers import bias_of, input_scale_of, output_grid_of, set_bias, weight_codes, weight_of
 from lsq_export.graph.read import array_of, attribute
-from lsq_export.rewrite.contract.decisions import LayerDecision
+from lsq_export.rewrite.contract.decisions import LayerDecision, sums_summary
 from lsq_export.rewrite.folding.integers import place_integers
 from support.networks import before, difference, find, hand_made, set_constant, values, weight
 
@@ -167,12 +168,31 @@ def test_by_hand():
     assert decision.accumulator == max(10 * 6 * 255 + 200, 10 * 15 * 255 + 400)
 
 
-def test_a_bias_beyond_int32_beside_weights_that_matter_is_refused():
-    with pytest.raises(
-        QuantizationError,
-        match=r"fc: the bias of channel 1 is 1e\+09, beyond int32 in units of 0.005, and its weights still matter",
-    ):
-        place_integers(gemm(CODES, np.array([1.0, 1e9])))
+def test_a_bias_beyond_int32_and_beyond_the_grid_makes_a_constant_channel():
+    """1e9 is 2e11 units of 0.005, and the output's grid ends at 63.5: its code is 255, whatever the input."""
+    model = gemm(CODES, np.array([1.0, 1e9]))
+    was = values(model, torch.full((1, 3), 50.0))["y"]
+    (decision,) = place_integers(model)
+    assert decision.dead_channels == 1 and decision.coarse_channels == 0 and decision.coarse_steps == 0
+    for x in (torch.zeros(1, 3), torch.full((1, 3), 50.0)):
+        assert values(model, x)["y"][0, 1] == was[0, 1] == 63.5
+
+
+def test_a_bias_beyond_int32_lowers_the_gain_or_makes_weights_coarser():
+    """Units of 0.5·1e-9 are too fine for 2 and for -2; effects are those of the decision, input by input."""
+    trained = gemm(CODES, np.array([2.0, -2.0]), scale=1e-9)
+    model = gemm(CODES, np.array([2.0, -2.0]), scale=1e-9)
+    (decision,) = place_integers(model)
+    assert decision.coarse_channels == 2 and 0 < decision.coarse_steps < 0.01
+    x = torch.tensor([[0.0, 127.5, 0.0], [127.5, 0.0, 127.5], [127.5, 127.5, 0.0], [0.0, 0.0, 127.5]])
+    moved = np.abs(values(model, x)["a"] - values(trained, x)["a"]).max() / 0.5
+    assert decision.coarse_steps * 0.99 < moved + 1e-6 and moved < decision.coarse_steps + decision.bias_error_steps
+
+    lowered = gemm(CODES, np.array([2.0, -2.0]), scale=1e-8)  # 2/(0.5·1e-8) = 4e8, which fits; ten times that does not
+    (decision,) = place_integers(lowered)
+    (node,) = find(lowered, "Gemm")
+    assert (decision.lowered_channels, decision.coarse_channels, decision.gain) == (2, 0, 10)
+    assert np.array_equal(stored(node)[0], CODES)
 
 
 def test_weights_that_are_nothing_beside_their_bias_are_left_out():
@@ -184,17 +204,28 @@ def test_weights_that_are_nothing_beside_their_bias_are_left_out():
     assert bias_codes * unit == pytest.approx([1.0, 1e9], rel=1e-6)
 
 
-def test_an_accumulator_beyond_int32_is_refused():
-    with pytest.raises(
-        QuantizationError,
-        match=r"fc: its accumulator can reach 2[0-9]{9}, beyond int32: use fewer bits or fewer input channels",
-    ):
-        place_integers(gemm(np.full((2, 70_000), -127), np.zeros(2)))
+def test_an_accumulator_beyond_int32_gets_coarser_weights():
+    """70,000 codes of -127 sum up to 2.3e9: half of that fits. What it costs is said, and is much."""
+    model = gemm(np.full((2, 70_000), -127), np.zeros(2))
+    (decision,) = place_integers(model)
+    assert decision.accumulator == 255 * 64 * 70_000 < 2**31
+    assert decision.coarse_channels == 2 and decision.coarse_steps > 1
+    assert sums_summary([decision]) == (
+        f"channels with a scale too small beside their bias: coarser weights in 2, which moves outputs by at most "
+        f"{decision.coarse_steps:.2g} steps (fc)"
+    )
 
 
-def test_a_multiplier_that_underflows_is_refused():
-    with pytest.raises(QuantizationError, match="fc: a scale underflows float32"):
-        place_integers(gemm(CODES, np.zeros(2), scale=1e-15, input_scale=1e-15, output=(1e15, 0)))
+def test_a_scale_that_leaves_float32_is_refused():
+    """No float32 is a scale of weights that makes units of a bias of 40 beside an input scale of 1e-45."""
+    with pytest.raises(QuantizationError, match="fc: a scale leaves float32"):
+        place_integers(gemm(CODES, np.full(2, 40.0), input_scale=1e-45))
+
+
+def test_multipliers_that_underflow_belong_to_channels_without_weights():
+    model = gemm(CODES, np.zeros(2), scale=1e-15, input_scale=1e-15, output=(1e15, 0))
+    (decision,) = place_integers(model)
+    assert decision.dead_channels == 2 and 0 < decision.coarse_steps < 1e-20
 
 
 def test_an_input_without_a_grid_is_refused():
