@@ -95,7 +95,7 @@ def _cause(
             return Cause(whole=Reason.GRID)
         carried += shift + (decision.levels - 1) * _moved_share(decision)
         return _partial_cause(decision, source, layer, carried, rounding)
-    return Cause()
+    return Cause(tie=_tie(decision))  # on the input of the network
 
 
 def _partial_cause(
@@ -106,11 +106,16 @@ def _partial_cause(
     rounding: Mapping[str, float],
 ) -> Cause:
     """Borders and ties between two learned grids. source: the one before. layer: the Conv or Gemm between them."""
-    tie = FLOAT_STEPS + MOVED * (decision.remainder == Remainder.MOVED) + carried
+    tie = _tie(decision) + carried
     if layer is None:
         return Cause(tie=tie)
     border = on_border(layer) if source.border and is_padded(layer) else False
     return Cause(border=border, tie=tie + rounding.get(str(layer.name), 0.0))
+
+
+def _tie(decision: TensorDecision) -> float:
+    """Steps from a tie within which codes of a grid may differ that moved by so little that it is the trained one."""
+    return FLOAT_STEPS + MOVED * (decision.remainder == Remainder.MOVED)
 
 
 def _is_another_grid(decision: TensorDecision) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lsq_export.rewrite.contract.decisions import Remainder
 from lsq_export.verification.cause import Cause, causes, near_tie, on_border
 from lsq_export.verification.reasons import Reason
 from support import networks
@@ -80,3 +81,24 @@ def test_a_scale_that_moved_off_ties_moves_codes_near_ties() -> None:
         for tensors in (made.tensors, [*made.tensors[:index], moved])
     )
     assert after.whole is None and after.tie - before.tie == pytest.approx((d.levels - 1) * 1e-3, rel=1e-2)
+
+
+def test_an_input_that_moved_by_less_than_counts_flips_near_ties() -> None:
+    made = networks.folded("chain")
+    index, d = next((i, d) for i, d in enumerate(made.tensors) if d.remainder == Remainder.MOVED)
+    little = with_changes(d, error_steps=0.0099, container_scale=d.scale)
+    tensors = [*made.tensors[:index], little, *made.tensors[index + 1 :]]
+    cause = causes(made.model.graph, tensors, made.layers)[d.codes]
+    assert cause.whole is None and cause.tie > 0.0099
+    assert cause.count(np.array([True, True]), np.array([7.4905, 7.47])) == {
+        Reason.BORDER: 0,
+        Reason.TIE: 1,
+        Reason.UNKNOWN: 1,
+    }
+
+
+def test_coarser_weights_flip_codes_near_ties() -> None:
+    made = networks.folded("chain")
+    layers = [with_changes(d, coarse_steps=0.008) for d in made.layers]
+    before, after = (causes(made.model.graph, made.tensors, of)["3.input.strided"] for of in (made.layers, layers))
+    assert after.tie - before.tie == pytest.approx(0.008)
