@@ -99,6 +99,42 @@ def test_e9_agrees_with_the_folded_model_beside_a_large_bias() -> None:
     assert missed > 0
 
 
+def test_e9_agrees_where_all_accumulators_lie_beside_a_large_bias() -> None:
+    """A tiny γ: 2^23 units of bias next to a tie, and a reach of a few hundred.
+
+    No scale serves all of the 256 ties when accumulators are that dense; for the one that can occur there is one.
+    """
+    rng, missed, channels = np.random.default_rng(4), 0, 6
+    input_scale = float(np.float32(0.01))
+    output = OutputGrid(float(np.float32(0.3)), 0)
+    for _ in range(4):
+        ties = rng.integers(60, 200, channels) + 0.5
+        units = rng.integers(2**22, 2**23, channels)
+        scale = ties * output.scale / (units * input_scale)
+        bias = (units + rng.integers(-200, 200, channels)) * scale * input_scale
+        beside = np.full(channels, 300.0)
+        plain, found = (
+            exact_scale(scale, input_scale, output, units + 400.0, bias=bias, beside=of) for of in (None, beside)
+        )
+        missed += beside_bias(plain, input_scale, output, bias, 300)
+        assert beside_bias(found, input_scale, output, bias, 300) == 0
+    assert missed > 0
+
+
+def beside_bias(scale: np.ndarray, input_scale: float, output: OutputGrid, bias: np.ndarray, reach: int) -> int:
+    """How many accumulators within `reach` of the bias requantization rounds otherwise than the folded model."""
+    count = 0
+    for s, b in zip(scale, bias, strict=True):
+        unit = np.float32(input_scale) * s
+        code = round(float(b) / float(unit))
+        accumulators = np.arange(code - reach, code + reach + 1)
+        product = Fraction(float(np.float32(input_scale))) * Fraction(float(s))
+        values = [(int(a) - code) * product + code * Fraction(float(unit)) for a in accumulators]
+        steps = [round(v / Fraction(float(np.float32(output.scale)))) + output.zero_point for v in values]
+        count += int((e9(accumulators, s, input_scale, output) != np.array(steps, np.float64).clip(0, 255)).sum())
+    return count
+
+
 def test_a_scale_that_was_not_chosen_rounds_otherwise() -> None:
     """M = 1.5 / 2^k puts accumulators on ties of real arithmetic, and float32 scales next to it put them beside.
 
