@@ -28,7 +28,8 @@ from lsq_export.bundle.sums import changed_files
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
 from lsq_export.data.sample import Sample
-from lsq_export.graph.capture import Captured, capture, check_quantizers, check_ready
+from lsq_export.graph.capture import Captured, capture, check_ready
+from lsq_export.graph.dead_scales import check_quantizers
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
 from lsq_export.qat.prepare_model import config_of

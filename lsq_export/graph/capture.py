@@ -23,7 +23,7 @@ from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
 from lsq_export.qat.prepare_model import float_layers, quantizers
 
-from .dead_scales import bad_scale, check_without_effect, positive_scales
+from .dead_scales import check_quantizers, check_without_effect, positive_scales
 from .kept_float import LAYERS as FLOAT_LAYERS
 from .notes import FLOAT
 from .read import attribute, is_marker
@@ -77,32 +77,6 @@ def check_ready(model: nn.Module, example_input: torch.Tensor) -> None:
     check_values(model)
     with batched(model):
         forward(model, example_input[:1].to(next(model.parameters()).device))
-
-
-def check_quantizers(model: nn.Module) -> None:
-    """Every quantizer has a finite scale and a finite offset; the first that does not is named.
-
-    A scale that is zero or below may have no effect, which only the captured graph shows (dead_scales.py).
-    """
-    found = quantizers(model)
-    if not found:
-        raise QuantizationError(
-            "the model has no quantizers: call lsq_export.prepare(model, config) and train it first"
-        )
-    with positive_scales(model):
-        for name, quantizer in found.items():
-            if not bool(quantizer.initialized):
-                raise QuantizationError(
-                    f"{name}: the quantizer has no grid yet; call calib.initialize(model, batches) first"
-                )
-            scale, offset = quantizer.scale.detach().flatten(), quantizer.effective_offset.detach().flatten()
-            if not torch.isfinite(scale).all():
-                raise bad_scale(name, float(scale[~torch.isfinite(scale)][0]))
-            if not torch.isfinite(offset).all():
-                raise QuantizationError(
-                    f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or "
-                    "train this quantizer again"
-                )
 
 
 def _name_by_module(graph: ir.Graph) -> None:

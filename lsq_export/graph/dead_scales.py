@@ -28,7 +28,33 @@ from .operators import LAYERS, MOVES
 from .read import array_of, attribute, constant_of, is_marker, is_op, producer_of, single_consumer
 
 
-def bad_scale(name: str, scale: float) -> QuantizationError:
+def check_quantizers(model: nn.Module) -> None:
+    """Every quantizer has a finite scale and a finite offset; the first that does not is named.
+
+    A scale that is zero or below may have no effect: see `check_without_effect`.
+    """
+    found = quantizers(model)
+    if not found:
+        raise QuantizationError(
+            "the model has no quantizers: call lsq_export.prepare(model, config) and train it first"
+        )
+    with positive_scales(model):
+        for name, quantizer in found.items():
+            if not bool(quantizer.initialized):
+                raise QuantizationError(
+                    f"{name}: the quantizer has no grid yet; call calib.initialize(model, batches) first"
+                )
+            scale, offset = quantizer.scale.detach().flatten(), quantizer.effective_offset.detach().flatten()
+            if not torch.isfinite(scale).all():
+                raise _bad_scale(name, float(scale[~torch.isfinite(scale)][0]))
+            if not torch.isfinite(offset).all():
+                raise QuantizationError(
+                    f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or "
+                    "train this quantizer again"
+                )
+
+
+def _bad_scale(name: str, scale: float) -> QuantizationError:
     return QuantizationError(
         f"{name}: scale is {scale}, but must be finite and positive; initialize or train this quantizer again"
     )
@@ -59,7 +85,7 @@ def check_without_effect(graph: ir.Graph, dead: Mapping[str, np.ndarray]) -> Non
         weight, bad = attribute(marker, "kind") == "weight", scales[scales <= 0]
         free = _free_rows(marker)[scales.ravel() <= 0] if weight else np.array([_without_effect(marker.outputs[0])])
         if not free.all():
-            raise bad_scale(quantizer_of(marker), float(bad[~free][0]))
+            raise _bad_scale(quantizer_of(marker), float(bad[~free][0]))
 
 
 def _free_rows(marker: ir.Node) -> np.ndarray:
