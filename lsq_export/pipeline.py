@@ -68,8 +68,7 @@ def export(
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
 
-    Returns the bundle; its `parity` is what the verification on the first calibration images showed.
-
+    Its `parity` is what the verification on the first calibration images showed.
     example_input: float [N, …], for its shape. formats: "qdq", "qoperator"; None: all that the target reads.
     calibration: batches of inputs or (input, target) pairs, read once; they give the grids of edges, the golden
     vectors, and the images on which the export is verified (run `verify` on more). fold: "strided" (real offsets on
@@ -77,10 +76,9 @@ def export(
     default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island, named
     in the manifest) is an error. bias_correction: biases take back the mean errors of their channels, as far as the
     first images show them; it pays in few networks, so compare with `lsq-export folds --bias-correction`.
-    preprocessing, source (with the config of the model), classes (names, in the order of the outputs) and license
-    (SPDX) go into the manifest and to those who get the bundle. sample: one of the data before preprocessing, which is
-    checked on it; None: the first calibration input. input_key: for batches of another form, see `calib.initialize`.
-    on_stage(name): called as a stage begins.
+    preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what those who get
+    the bundle are told. sample: one of the data before preprocessing, which is checked on it; None: the first
+    calibration input. input_key: as in `calib.initialize`. on_stage(name): called as a stage begins.
 
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
     layer that cannot be quantized (named), calibration data that are empty or constant or do not fit. Nothing is
@@ -88,20 +86,16 @@ def export(
     """
     _check_export(model, example_input, out)
     plan = choose(get(target), formats, fold)
-    said = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
-    origin = _with_config(said, model)
+    origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
+    origin = _with_config(origin, model)
     with new_directory(out, force=force) as directory:
         on_stage("capture")
-        check_ready(model, example_input)
         data = Calibration(calibration, tuple(example_input.shape[1:]), VERIFIED_IMAGES, input_key)
-        data.begin()
-        captured = capture(model, example_input)
+        captured = _captured(model, example_input, data)
         shown = _shown(origin, captured)
         on_stage("fold")
         place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
-        folded = place(plan.fold)
-        if strict_integer:
-            refuse(islands(folded.model.graph))
+        folded = _placed(place, plan.fold, strict_integer)
         on_stage("rewrite")
         files = emit_all(folded, plan.formats, plan.target)
         on_stage("verify")
@@ -112,6 +106,21 @@ def export(
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
+
+
+def _captured(model: nn.Module, example_input: torch.Tensor, data: Calibration) -> Captured:
+    """What is quick to find out is checked before."""
+    check_ready(model, example_input)
+    data.begin()
+    return capture(model, example_input)
+
+
+def _placed(place: Callable[[str], Folded], how: str, strict_integer: bool) -> Folded:
+    """The fold, without islands if they are refused."""
+    folded = place(how)
+    if strict_integer:
+        refuse(islands(folded.model.graph))
+    return folded
 
 
 def _with_config(origin: Origin, model: nn.Module) -> Origin:

@@ -54,13 +54,9 @@ def load_npz(
     if len(splits) == 1:
         train, test = (torch.from_numpy(index) for index in stratified_split(splits[0].y.numpy(), str(path)))
         splits = [TensorSplit(*splits[0].fetch(part), sources=xs[0][part[:1].numpy()]) for part in (train, test)]
-    shapes = [tuple(split.x.shape[1:]) for split in splits]
-    if shapes[0] != shapes[1]:
-        raise QuantizationError(
-            f"{path}: images of x_train have the shape {shapes[0]}, those of x_test {shapes[1]}; make them equal"
-        )
-    _check_size(path, shapes[0], (channels, image_size, image_size))
-    count, pixels = shapes[0][0], divide_by != 1
+    shape = _shape(path, splits)
+    _check_size(path, shape, (channels, image_size, image_size))
+    count, pixels = shape[0], divide_by != 1
     means, stds = per_channel("mean", mean, count, pixels), per_channel("std", std, count, pixels)
     num_classes = _num_classes(path, splits)
     normalized = [replace(split, x=_normalized(split.x, means, stds)) for split in splits]
@@ -69,7 +65,7 @@ def load_npz(
         train=normalized[0],
         test=normalized[1],
         num_classes=num_classes,
-        input_shape=(shapes[0][0], shapes[0][1], shapes[0][2]),
+        input_shape=shape,
         preprocessing={
             "data": "npz",
             "resize": None,
@@ -81,6 +77,16 @@ def load_npz(
         },
         classes=_names(path, arrays.get("classes"), num_classes),
     )
+
+
+def _shape(path: Path, splits: list[TensorSplit]) -> tuple[int, int, int]:
+    """(C, H, W) of the images of both splits."""
+    one, other = (tuple(split.x.shape[1:]) for split in splits)
+    if one != other:
+        raise QuantizationError(
+            f"{path}: images of x_train have the shape {one}, those of x_test {other}; make them equal"
+        )
+    return one[0], one[1], one[2]
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
