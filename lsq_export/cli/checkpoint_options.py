@@ -82,8 +82,8 @@ def normalization_options(command: Command) -> Command:
 def take_start(options: dict[str, Any], resume: bool) -> Path | None:
     """The float checkpoint, which `options` loses; they get the number of float epochs where it decides that.
 
-    resume: the file may be missing then, for all is in the state of the run. Errors (click.UsageError): options that
-    need a checkpoint, and none is given; a file that does not exist.
+    resume: the state of the run says then whether it is the right file. Errors (click.UsageError): options that need a
+    checkpoint, and none is given; a file that does not exist.
     """
     start: Path | None = options.pop("float_checkpoint")
     if start is None:

@@ -36,17 +36,10 @@ def load_npz(
     NaN or infinity.
     """
     arrays = _read(path)
-    if set(_KEYS) <= set(arrays):
-        xs, ys = [arrays["x_train"], arrays["x_test"]], [arrays["y_train"], arrays["y_test"]]
-        labels = ["_train", "_test"]
-    elif {"x", "y"} <= set(arrays):
-        xs, ys, labels = [arrays["x"]], [arrays["y"]], [""]
-    else:
-        raise QuantizationError(
-            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: it must hold {', '.join(_KEYS)}, or x and y"
-        )
+    labels = _labels(path, arrays)
+    xs = [arrays[f"x{label}"] for label in labels]
     divide_by = 255.0 if xs[0].dtype == np.uint8 else 1.0
-    splits = [_split(path, label, x, y) for label, x, y in zip(labels, xs, ys, strict=True)]
+    splits = [_split(path, label, x, arrays[f"y{label}"]) for label, x in zip(labels, xs, strict=True)]
     if len({x.dtype == np.uint8 for x in xs}) > 1:
         raise QuantizationError(
             f"{path}: x_train is {xs[0].dtype} and x_test is {xs[1].dtype}; give both the same type"
@@ -58,6 +51,8 @@ def load_npz(
     _check_size(path, shape, (channels, image_size, image_size))
     count, pixels = shape[0], divide_by != 1
     means, stds = per_channel("mean", mean, count, pixels), per_channel("std", std, count, pixels)
+    if means or stds:  # whoever reads one of them needs the other
+        means, stds = means or (0.0,) * count, stds or (1.0,) * count
     num_classes = _num_classes(path, splits)
     normalized = [replace(split, x=_normalized(split.x, means, stds)) for split in splits]
     return Dataset(
@@ -87,6 +82,17 @@ def _shape(path: Path, splits: list[TensorSplit]) -> tuple[int, int, int]:
             f"{path}: images of x_train have the shape {one}, those of x_test {other}; make them equal"
         )
     return one[0], one[1], one[2]
+
+
+def _labels(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
+    """What the names of the arrays end with, for each split that the file has."""
+    if set(_KEYS) <= set(arrays):
+        return ["_train", "_test"]
+    if {"x", "y"} <= set(arrays):
+        return [""]
+    raise QuantizationError(
+        f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: it must hold {', '.join(_KEYS)}, or x and y"
+    )
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

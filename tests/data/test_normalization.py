@@ -59,7 +59,7 @@ def test_what_a_data_set_says_of_itself_gives_the_same_images(tmp_path: Path) ->
 
 def test_float_images_have_units_of_their_own(tmp_path: Path) -> None:
     data = load(_npz(tmp_path, np.float32), mean=[128.0])
-    assert (data.preprocessing["mean"], data.preprocessing["std"]) == ([128.0] * 3, None)
+    assert (data.preprocessing["mean"], data.preprocessing["std"]) == ([128.0] * 3, [1.0] * 3)
     assert _images(data).min() < 0
 
 
