@@ -9,7 +9,6 @@ from pathlib import Path
 from calib.errors import QuantizationError, near
 
 KINDS = ("digits", "imagefolder", "npz")
-EXTRA = "pip install lsq-export[data]"
 NEEDS = {"digits": ("sklearn", "scikit-learn"), "imagefolder": ("PIL", "pillow")}  # kind: (module, package)
 
 
@@ -36,7 +35,7 @@ def check_spec(spec: str) -> None:
         raise unknown(spec)
     module, package = NEEDS.get(kind, ("", ""))
     if module and find_spec(module) is None:
-        raise QuantizationError(f"data {kind!r} needs {package}: {EXTRA}")
+        raise QuantizationError(f"data {kind!r} needs {package}: pip install {package}")
     if kind == "imagefolder":
         _check_folder(Path(argument))
     elif kind == "npz":
