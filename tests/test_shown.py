@@ -36,7 +36,7 @@ TABLES: dict[str, Shown] = {
 LINE: dict[str, Shown] = {
     "data": lambda it: data.load(it.data),
     "split": lambda it: data.load(it.data).train,
-    "images": lambda it: ImageSplit(((Path("a.png"), 0),) * 1000, 256, 224, 3),
+    "images": lambda it: ImageSplit(((Path("a.png"), 0),) * 1000, 256, 224, (0.5,) * 3, (0.5,) * 3),
     "checkpoint": lambda it: checkpoint.load(it.checkpoint),
 }
 

@@ -128,3 +128,13 @@ def test_small_images_get_smaller_variants(name: str) -> None:
         {"width": 0.5, "stem_stride": 1} if name in ("efficientnet_b0", "mixnet_s") else {}
     )
     assert models.build(name, num_classes=3, **small)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_a_name_is_checked_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "someones_nets.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    models.check_name("someones_nets:build")
+    models.check_name("torch.nn:Identity")
+    models.check_name("resnet18")
+    with pytest.raises(QuantizationError, match="there is no module 'nobodys_nets' in "):
+        models.check_name("nobodys_nets:build")

@@ -56,3 +56,19 @@ def test_batches_are_taken_one_by_one() -> None:
 
     next(checked_batches(batches(), graph()))
     assert taken == [0]
+
+
+def test_batches_of_another_form_are_verified_like_pairs(exported: Exported) -> None:
+    dicts = [{"image": x, "labels": y} for x, y in exported.batches]
+    taken = lsq_export.verify(None, exported.bundle, dicts, input_key="image")
+    assert taken.to_dict() == lsq_export.verify(None, exported.bundle, exported.batches).to_dict()
+    assert taken.trained_accuracy is not None
+
+
+def test_targets_that_are_no_classes_are_left_out() -> None:
+    x = torch.zeros(2, 1, 2)
+    for target in ([{"boxes": 1}, {"boxes": 2}], {"boxes": x}, ["a", "b"], [[1], [1, 2]], 3):
+        ((_, classes),) = checked_batches([(x, target)], graph())
+        assert classes is None
+    ((_, classes),) = checked_batches([(x, torch.zeros(2, 5))], graph())
+    assert classes is not None and classes.shape == (2, 5)
