@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import click
 
 from calib.errors import near
+from lsq_export.threads import spin_briefly
 
 from .warning_lines import warnings_as_lines
 
@@ -159,6 +160,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    spin_briefly()  # before a command imports torch
     try:
         cli.main(prog_name="lsq-export")
     except SystemExit as exit_:
