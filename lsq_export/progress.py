@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EVERY = 25.0  # seconds between lines; a busy machine may be late
-_last_line = time.monotonic()  # of this process: gaps between two pieces of work count
+_last_line = time.monotonic()  # of this command: gaps between two pieces of work count
+
+
+def start() -> None:
+    """A command begins: the time until its first line counts from here."""
+    global _last_line
+    _last_line = time.monotonic()
 
 
 class Steps:
@@ -45,10 +51,12 @@ class _Lines(Steps):
     def __init__(self, console: Console, title: str, total: int | None) -> None:
         self._console, self._title, self._total = console, title, total
         self._begin, self._done, self._text = time.monotonic(), 0, ""
+        self._stepped = 0.0  # seconds until the last step
         self._whole = False  # whether the last text has its line
 
     def __call__(self, text: str) -> None:
         self._done, self._text, self._whole = self._done + 1, text, False
+        self._stepped = time.monotonic() - self._begin
 
     def line(self, text: str) -> None:
         self._print(text)
@@ -75,7 +83,8 @@ class _Lines(Steps):
         if seconds >= 1:
             times = duration(seconds)
             if left and self._total and 0 < self._done < self._total:
-                times += f", about {duration(seconds / self._done * (self._total - self._done))} left"
+                rest = self._stepped / self._done * self._total - seconds
+                times += f", about {duration(rest)} left" if rest > 0 else ""
         parts = [part for part in (self._title, text, times) if part]
         self._console.print("  ".join(parts), markup=False)
 

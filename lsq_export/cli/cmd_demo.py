@@ -10,7 +10,7 @@ import click
 from lsq_export.qat.config import QATConfig
 
 from .arguments import MODEL
-from .bench_table import threads
+from .bench_table import threads, too_busy
 from .demo_steps import Options, run_demo
 from .demo_table import Result, print_models
 from .group import FAILED
@@ -76,6 +76,8 @@ def _print(options: Options, result: Result) -> None:
     timing = f"latency: batch 1, {threads(result.bench.threads)}, median of {options.runs}"
     click.echo()
     print_models(f"{options.model_name} {widths} on {result.parity.images} test digits; {timing}", result)
+    if result.bench.busy:
+        click.echo(f"no float / it: {too_busy(result.bench.busy)}")
     click.echo()
     print_verdict(result.parity)
     files = f"bundle: {result.bundle.directory} (report.html, manifest.json, parity.json)"
