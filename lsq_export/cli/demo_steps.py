@@ -129,7 +129,15 @@ def _job(options: Options) -> Job:
     )
     float_recipe = replace(PRETRAIN, epochs=options.float_epochs or PRETRAIN.epochs)
     recipe = replace(FINETUNE, epochs=options.epochs or FINETUNE.epochs)
-    return Job(options.model_name, "digits", config, float_recipe=float_recipe, recipe=recipe, seed=options.seed)
+    return Job(
+        options.model_name,
+        "digits",
+        config,
+        float_recipe=float_recipe,
+        recipe=recipe,
+        seed=options.seed,
+        threads=options.threads,
+    )
 
 
 def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options, title: str) -> Bundle:
