@@ -3,8 +3,8 @@
 An operator that is shared between threads ends with the last of them. Where other processes work too, that one may have
 to wait for a core; OpenMP's threads meanwhile spin for milliseconds, on cores that others need. Measured on two cores,
 beside four busy processes: a training step of the network `tiny` takes 23 ms with one thread and 46 with two (9 and 6
-on idle cores), and one of a ResNet-18 4,500 ms with two threads that spin and 500 with two that soon stop (100 on idle
-cores, either way).
+on idle cores), and one of a ResNet-18 1,030 ms with two threads that spin and 440 with two that soon stop (100 and 130
+on idle cores). The table is in docs/training.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
-# Turns of a loop, about 40 ns each. 10,000 cost nothing on idle cores, where 1,000 make a ResNet-18 a fifth slower.
+# Turns of a loop, about 40 ns each. 10,000 cost little on idle cores, where 1,000 make a ResNet-18 a third slower.
 SPINS_IDLE, SPINS_BUSY = 10_000, 1_000
 WAITING = 10.0  # percent of the last ten seconds in which some process waited for a core: the machine is busy
 CGROUP, PRESSURE = Path("/sys/fs/cgroup"), Path("/proc/pressure/cpu")
