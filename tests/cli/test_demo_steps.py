@@ -32,7 +32,7 @@ def few_digits() -> Dataset:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_settings, "load", lambda spec, image_size: few_digits())
+    monkeypatch.setattr(job_settings, "load", lambda spec, **how: few_digits())
 
 
 def demo(out: Path, *more: str) -> Result:
