@@ -34,7 +34,7 @@ help:
 	@head -3 Makefile
 
 demo: $(STAMP)
-	$(BIN)/lsq-export demo --model $(MODEL) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --out $(OUT) --force $(ARGS)
+	$(BIN)/lsq-export demo --model $(MODEL) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --out $(OUT) $(if $(filter --resume,$(ARGS)),,--force) $(ARGS)
 
 test: lint
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)

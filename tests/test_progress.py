@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from threading import Event
 
 import pytest
 from rich.console import Console
 
-from lsq_export.progress import bar, optional_bar
+from lsq_export import progress
+from lsq_export.progress import Phases, Steps, _Lines, bar, duration, optional_bar, stages
 
 
 def shown(terminal: bool, steps: int = 2) -> str:
@@ -39,3 +42,115 @@ def test_nothing_to_show(console: Console | None, steps: int) -> None:
     with optional_bar(console, "work", steps) as show:
         show("step")
     assert console is None or console.file.getvalue() == ""  # type: ignore[attr-defined]  # the file is a StringIO
+
+
+class Clock:
+    """In place of `time`: it stands until somebody moves it."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    progress.start()
+    yield clock
+    monkeypatch.undo()
+    progress.start()
+
+
+def test_lines_have_the_time_and_what_is_left(clock: Clock) -> None:
+    text = io.StringIO()
+    with bar(Console(file=text, force_terminal=False, width=120), "work", 4) as show:
+        for epoch in (1, 2):
+            for _ in range(2):
+                clock.now += 10
+                show("a step")
+            show.line(f"epoch {epoch}")
+    assert text.getvalue() == "work  epoch 1  20 s, about 20 s left\nwork  epoch 2  40 s\n"  # and no third line
+
+
+def test_long_work_has_a_line_at_least_every_30_seconds(clock: Clock) -> None:
+    """Within an epoch, and in work that tells nothing."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=False, width=120)
+    lines = _Lines(console, "work", 100)
+    assert 0 < lines.due() <= 30
+    for second in range(1, 101):
+        clock.now += 1
+        if second == 40:
+            lines("step 1 of 100")
+        lines.beat()
+    said = text.getvalue().splitlines()
+    assert said == [
+        "work  25 s",
+        "work  step 1 of 100  50 s, about 1 h 5 min left",
+        "work  step 1 of 100  1 min 15 s, about 1 h 5 min left",
+        "work  step 1 of 100  1 min 40 s, about 1 h 5 min left",
+    ]
+
+
+def test_a_gap_between_two_pieces_of_work_counts(clock: Clock) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=False, width=120)
+    _Lines(console, "first", 1).line("done")
+    clock.now += 20  # of something that shows nothing
+    second = _Lines(console, "second", 1)
+    clock.now += 5
+    second.beat()
+    assert text.getvalue() == "first  done\nsecond  5 s\n"
+
+
+def test_a_thread_looks_after_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Event()
+
+    class Said(io.StringIO):
+        def write(self, text: str) -> int:
+            said.set()
+            return super().write(text)
+
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with stages(Console(file=Said(), force_terminal=False), "export") as stage:
+        stage("capture")
+        assert said.wait(60)
+
+
+def test_stages_of_short_work_say_nothing_or_that_they_are_done() -> None:
+    for last, expected in ((False, ""), (True, "3 of 5: export\n")):
+        text = io.StringIO()
+        progress.start()
+        with stages(Console(file=text, force_terminal=False), "3 of 5: export", last=last) as stage:
+            stage("capture")
+        assert text.getvalue() == expected
+
+
+def test_stages_on_a_terminal() -> None:
+    text = io.StringIO()
+    with stages(Console(file=text, force_terminal=True, width=120), "export") as stage:
+        stage("capture")
+    assert "export" in text.getvalue()
+
+
+def test_a_terminal_has_no_line_for_an_epoch() -> None:
+    text = io.StringIO()
+    with bar(Console(file=text, force_terminal=True, width=120), "work", 1) as show:
+        show("step")
+        show.line("epoch 1 of 1")
+    assert "step" in text.getvalue() and "epoch" not in text.getvalue()
+    Steps().line("nothing")
+
+
+def test_phases_are_numbered() -> None:
+    phases = Phases(2)
+    assert [phases.next("train"), phases.next("export")] == ["1 of 2: train", "2 of 2: export"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (3900, "1 h 5 min")]
+)
+def test_durations(seconds: float, says: str) -> None:
+    assert duration(seconds) == says

@@ -8,6 +8,7 @@
     measurement.speedups["float"]                      # how many times faster qoperator is than float
 
 Latency in alternating blocks                                        timing.py
+Intervals of ratios, and whether the machine was too busy for any    ratios.py, load.py
 What is compared: files and bundles                                  sources.py
     networks by name or checkpoint, ONNX Runtime's own quantization  network.py, float_model.py, peer.py
 Share of each operator type, peak memory, int8 peak, arithmetic      operators.py, memory.py, peak.py, work.py

@@ -69,12 +69,15 @@ class Journal:
 
 
 def summarize(measurements: Sequence[Measurement]) -> list[Summary]:
-    """One summary a network, in the order in which they first appear."""
+    """One summary a network, in the order in which they first appear, of the runs that were not too busy to tell."""
     by_network: dict[str, list[Measurement]] = {}
     for measurement in measurements:
         by_network.setdefault(measurement.network, []).append(measurement)
     summaries = []
-    for network, runs in by_network.items():
+    for network, all_runs in by_network.items():
+        runs = [run for run in all_runs if not run.timing.busy]
+        if not runs:
+            continue
         shared = [name for name in runs[0].speedups if all(name in run.speedups for run in runs)]
         summaries.append(Summary(network, len(runs), {name: [run.speedups[name] for run in runs] for name in shared}))
     return summaries

@@ -9,7 +9,7 @@ Times compare within one measurement: it is one run on one machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lsq_export.version import VERSION
@@ -19,6 +19,7 @@ from .memory import peak_memory
 from .operators import OperatorShare, operator_shares
 from .peak import SIZES, int8_peak
 from .peer import PEER
+from .ratios import Ratio
 from .sources import FLOAT, Subject
 from .timing import BenchResult, Latency, RunOptions, compare, open_session, random_inputs
 from .work import operations
@@ -26,6 +27,7 @@ from .work import operations
 OURS = "qoperator"
 LATENCY_FIELDS = ("name", "median_ms", "low_quartile_ms", "high_quartile_ms", "runs", "file_bytes")
 TIMING_FIELDS = ("baseline", "batch", "threads", "onnxruntime")
+Interval = tuple[float, float]
 PLAIN_FIELDS = (
     *("network", "speedups", "float_origin", "peak_bytes", "int8_peak"),
     *("operations", "machine", "lsq_export"),
@@ -38,6 +40,7 @@ class Measurement:
 
     timing       the latencies
     speedups     see `speedups_of`
+    intervals    {other model: (low, high) of that speedup}, see `ratios`; empty in records of older versions
     operators    {model: {operator type: its share of the time}}, see `operators`
     peak_bytes   {model: bytes}, see `memory`
     int8_peak    of the machine, GOP/s, see `peak`
@@ -58,11 +61,20 @@ class Measurement:
     operations: int | None
     machine: str
     lsq_export: str
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; those of `timing` beside the others."""
         values = asdict(self)
         return {"network": values.pop("network"), **values.pop("timing"), **values, "notes": list(self.notes)}
+
+    @property
+    def ratios(self) -> dict[str, Ratio]:
+        """{other model: how many times faster `qoperator` is}; empty where the machine was too busy to tell."""
+        if self.timing.busy:
+            return {}
+        known = {other: self.intervals.get(other, (value, value)) for other, value in self.speedups.items()}
+        return {other: Ratio(value=self.speedups[other], low=low, high=high) for other, (low, high) in known.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
@@ -70,14 +82,17 @@ class Measurement:
         medians = {row["name"]: row["median_ms"] for row in values["rows"]}
         rows = []
         for row in values["rows"]:
-            stored = {name: row[name] for name in LATENCY_FIELDS}
-            rows.append(Latency(**stored, speedup=medians[values["baseline"]] / row["median_ms"]))
-        timing = BenchResult(rows=tuple(rows), **{name: values[name] for name in TIMING_FIELDS})
+            stored = {name: row[name] for name in LATENCY_FIELDS} | {name: row.get(name) for name in ("low", "high")}
+            stored |= {"speedup": medians[values["baseline"]] / row["median_ms"], "block_ms": row.get("block_ms", ())}
+            rows.append(Latency(**{**stored, "block_ms": tuple(stored["block_ms"])}))
+        stored = {name: values[name] for name in TIMING_FIELDS} | {"busy": values.get("busy")}
+        timing = BenchResult(rows=tuple(rows), **stored)
         operators = {
             name: {op: OperatorShare(**share) for op, share in shares.items()}
             for name, shares in values["operators"].items()
         }
         plain = {name: values[name] for name in PLAIN_FIELDS}
+        plain |= {"intervals": {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}}
         return cls(timing=timing, operators=operators, notes=tuple(values["notes"]), **plain)
 
 
@@ -116,6 +131,7 @@ def measure(
         network=subject.network,
         timing=timing,
         speedups=speedups_of(timing),
+        intervals=intervals_of(timing),
         float_origin=subject.float_origin,
         notes=subject.notes,
         operators=operators,
@@ -137,11 +153,26 @@ def speedups_of(result: BenchResult) -> dict[str, float]:
 
     "quantize_static" is the faster one of its two formats. Empty without `qoperator`.
     """
-    medians = {row.name: row.median_ms for row in result.rows}
+    medians = _medians(result)
+    return {name: medians[other] / medians[OURS] for name, other in _compared(medians).items()}
+
+
+def intervals_of(result: BenchResult) -> dict[str, Interval]:
+    """{other model: (low, high) of how many times faster `qoperator` is}, with the keys of `speedups_of`."""
+    ratios = {name: result.ratio(other, OURS) for name, other in _compared(_medians(result)).items()}
+    return {name: (ratio.low, ratio.high) for name, ratio in ratios.items()}
+
+
+def _medians(result: BenchResult) -> dict[str, float]:
+    return {row.name: row.median_ms for row in result.rows}
+
+
+def _compared(medians: Mapping[str, float]) -> dict[str, str]:
+    """{what `qoperator` is compared with: the model that this is}."""
     if OURS not in medians:
         return {}
-    floats = {FLOAT: medians[FLOAT] / medians[OURS]} if FLOAT in medians else {}
-    peers = {name: median / medians[OURS] for name, median in medians.items() if name.startswith(f"{PEER} ")}
-    best = {PEER: min(peers.values())} if peers else {}
-    rest = {name: median / medians[OURS] for name, median in medians.items() if name not in (FLOAT, OURS, *peers)}
-    return {**floats, **best, **peers, **rest}
+    floats = [FLOAT] if FLOAT in medians else []
+    peers = [name for name in medians if name.startswith(f"{PEER} ")]
+    best = {PEER: min(peers, key=lambda name: medians[name])} if peers else {}
+    rest = [name for name in medians if name not in (FLOAT, OURS, *peers)]
+    return {**dict(zip(floats, floats, strict=True)), **best, **{name: name for name in (*peers, *rest)}}

@@ -9,6 +9,7 @@ are not counted.
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,8 +21,11 @@ import onnxruntime as ort
 
 from calib.errors import QuantizationError
 
+from .load import LoadWatch
+from .ratios import Ratio, ratio_of
+
 Source = str | os.PathLike[str] | bytes
-BLOCKS = 5
+BLOCKS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,8 @@ class RunOptions:
 class Latency:
     """Times of one model: median and quartiles of all runs in ms, and the size of the file (or of its bytes).
 
-    speedup: how many times faster than the baseline the model is, median of the baseline / median of the model.
+    speedup: how many times faster than the baseline the model is, median of the baseline / median of the model; low and
+    high: its interval, see `ratios`. block_ms: the median of each block.
     """
 
     name: str
@@ -66,17 +71,30 @@ class Latency:
     speedup: float
     runs: int
     file_bytes: int
+    low: float | None = None
+    high: float | None = None
+    block_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchResult:
-    """Latencies in the order in which the models were given."""
+    """Latencies in the order in which the models were given.
+
+    busy: why the machine was too busy for ratios of these times to say anything; None where it was not.
+    """
 
     rows: tuple[Latency, ...]
     baseline: str
     batch: int
     threads: int
     onnxruntime: str
+    busy: str | None = None
+
+    def ratio(self, other: str, name: str) -> Ratio:
+        """How many times faster the model `name` is than the model `other`."""
+        rows = {row.name: row for row in self.rows}
+        theirs, ours = rows[other], rows[name]
+        return ratio_of(theirs.median_ms / ours.median_ms, theirs.block_ms, ours.block_ms)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -104,30 +122,39 @@ def compare(
         raise QuantizationError(f"baseline {baseline!r} is none of the models: use one of {', '.join(models)}")
     sessions = {name: open_session(name, source, options.threads) for name, source in models.items()}
     feeds = {name: random_inputs(name, session, options.batch, options.seed) for name, session in sessions.items()}
-    times: dict[str, list[float]] = {name: [] for name in models}
+    times: dict[str, list[list[float]]] = {name: [] for name in models}
+    watch = LoadWatch()
     for runs in options.blocks:
         for name, session in sessions.items():
-            times[name] += _block(name, session, feeds[name], runs, options.warmup, options.pause)
+            times[name].append(_block(name, session, feeds[name], runs, options.warmup, options.pause))
             on_block(name)
-    quartiles = {name: [float(q) for q in np.quantile(times[name], (0.25, 0.5, 0.75))] for name in models}
-    rows = tuple(
-        Latency(
-            name=name,
-            median_ms=median,
-            low_quartile_ms=low,
-            high_quartile_ms=high,
-            speedup=quartiles[baseline][1] / median,
-            runs=len(times[name]),
-            file_bytes=_size(models[name]),
-        )
-        for name, (low, median, high) in quartiles.items()
-    )
     return BenchResult(
-        rows=rows,
+        rows=tuple(_latency(name, _size(models[name]), times[name], times[baseline]) for name in models),
         baseline=baseline,
         batch=options.batch,
         threads=options.threads,
         onnxruntime=ort.__version__,
+        busy=watch.busy(),
+    )
+
+
+def _latency(name: str, file_bytes: int, times: list[list[float]], baseline: list[list[float]]) -> Latency:
+    """times: ms of the runs of each block."""
+    runs = [ms for block in times for ms in block]
+    low, median, high = (float(q) for q in np.quantile(runs, (0.25, 0.5, 0.75)))
+    of_blocks, of_baseline = ([statistics.median(block) for block in blocks] for blocks in (times, baseline))
+    ratio = ratio_of(statistics.median(ms for block in baseline for ms in block) / median, of_baseline, of_blocks)
+    return Latency(
+        name=name,
+        median_ms=median,
+        low_quartile_ms=low,
+        high_quartile_ms=high,
+        speedup=ratio.value,
+        runs=len(runs),
+        file_bytes=file_bytes,
+        low=ratio.low,
+        high=ratio.high,
+        block_ms=tuple(of_blocks),
     )
 
 

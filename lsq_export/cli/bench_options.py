@@ -9,6 +9,7 @@ from lsq_export.qat.config import OFFSETS, QATConfig
 from .arguments import MODEL
 from .options import Command, apply_options
 from .output import OutputFile
+from .thread_options import threads_option
 
 DEFAULTS = QATConfig()
 BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
@@ -65,7 +66,7 @@ def run_options(command: Command) -> Command:
             help="Measure operator shares, peak memory and the int8 peak of the machine, too.",
         ),
         click.option("--runs", type=COUNT, default=50, help="Count this many runs of each model."),
-        click.option("--threads", type=COUNT, default=2, help="Give each session this many threads."),
+        threads_option(2),
         click.option("--batch", type=COUNT, default=1, help="Use this batch size where the model leaves it open."),
         click.option("--baseline", metavar="NAME", help="Compare speeds with this model.  [default: the first]"),
         click.option(

@@ -10,7 +10,7 @@ import click
 from .output import print_table
 
 if TYPE_CHECKING:
-    from lsq_export.bench import Measurement
+    from lsq_export.bench import BenchResult, Measurement
     from lsq_export.bench.journal import Summary
     from lsq_export.bench.operators import OperatorShare
 
@@ -26,7 +26,7 @@ def print_measurement(measurement: Measurement) -> None:
             row.name,
             f"{row.median_ms:.2f}",
             f"{row.low_quartile_ms:.2f} … {row.high_quartile_ms:.2f}",
-            f"{row.speedup:.2f}",
+            ratio_cell(timing, row.name),
             None if measurement.operations is None else f"{measurement.operations / row.median_ms / 1e6:.0f}",
             megabytes(row.file_bytes),
             megabytes(measurement.peak_bytes.get(row.name)),
@@ -49,10 +49,28 @@ def print_measurement(measurement: Measurement) -> None:
         click.echo(f"float: {measurement.float_origin}")
     for note in measurement.notes:
         click.echo(f"note: {note}")
-    if measurement.speedups:
-        speeds = (f"{value:.2f} × {compared_with(other)}" for other, value in measurement.speedups.items())
+    if timing.busy:
+        click.echo(f"no ratios: {too_busy(timing.busy)}")
+    elif measurement.ratios:
+        speeds = (f"{ratio.text} × {compared_with(other)}" for other, ratio in measurement.ratios.items())
         click.echo(f"speed of qoperator: {', '.join(speeds)}")
     click.echo()
+
+
+def ratio_cell(bench: BenchResult, name: str) -> str:
+    """How many times faster the model is than the baseline, with the interval of 95 %: 1.42 (1.31 … 1.50).
+
+    Without a value where the interval is too wide for one; a dash where the machine was too busy, which `too_busy`
+    says.
+    """
+    if name == bench.baseline:
+        return "1.00"
+    return "–" if bench.busy else bench.ratio(bench.baseline, name).text
+
+
+def too_busy(reason: str) -> str:
+    """What stands in place of ratios. reason: `BenchResult.busy`."""
+    return f"machine too busy to tell: {reason}"
 
 
 def print_operators(measurement: Measurement) -> None:

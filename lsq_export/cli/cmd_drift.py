@@ -14,6 +14,7 @@ from .drift_options import DriftOptions, limit_options, measuring_options, reini
 from .drift_table import print_change, print_use
 from .group import FAILED
 from .output import print_json
+from .thread_options import threads_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 @measuring_options
 @limit_options
 @reinit_options
+@threads_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
-def command(**options: Any) -> None:
+def command(threads: int | None, **options: Any) -> None:
     """Find the activation quantizers whose range other data have left.
 
     These clip more, leave codes idle, or make a larger error than in calibration.
@@ -42,7 +44,10 @@ def command(**options: Any) -> None:
     """
     given = DriftOptions(**options)
     given.check_output()  # Before torch is imported.
-    _run(given)
+    from lsq_export.threads import using_threads
+
+    with using_threads(threads):
+        _run(given)
 
 
 def _run(options: DriftOptions) -> None:

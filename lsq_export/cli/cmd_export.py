@@ -13,6 +13,7 @@ from .fold_tables import print_fold
 from .group import FAILED
 from .output import console
 from .parity_table import print_islands, print_parity, print_verdict
+from .thread_options import threads_option
 
 if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     "--strict-integer", is_flag=True, help="Refuse operators that would stay float between integers (islands)."
 )
 @click.option("--bias-correction/--no-bias-correction", help="Let biases take back the mean errors of their channels.")
+@threads_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
 def command(as_json: bool, **options: Any) -> None:
     """Fold a trained checkpoint and write a bundle: integer ONNX files, golden vectors, manifest, parity, report.
@@ -90,6 +92,7 @@ class Options:
     force: bool
     strict_integer: bool
     bias_correction: bool
+    threads: int | None
 
 
 def _export(options: Options) -> Bundle:
@@ -97,6 +100,8 @@ def _export(options: Options) -> Bundle:
     import torch
 
     from lsq_export.pipeline import export
+    from lsq_export.progress import stages
+    from lsq_export.threads import using_threads
     from lsq_export.training.checkpoint import restore
 
     from .data_options import calibration_batches, described, load_data, source_of
@@ -104,7 +109,7 @@ def _export(options: Options) -> Bundle:
     model, checkpoint = restore(options.checkpoint)
     spec = options.data_spec or checkpoint.extra.get("data")
     data = load_data(spec, checkpoint.input_shape, option="--data", like=checkpoint.preprocessing)
-    with console(stderr=True).status("capture") as status:
+    with using_threads(options.threads), stages(console(stderr=True), "export") as on_stage:
         return export(
             model,
             torch.zeros(1, *checkpoint.input_shape),
@@ -119,7 +124,7 @@ def _export(options: Options) -> Bundle:
             license=options.license,
             **described(checkpoint, data, trained_on=options.data_spec in (None, checkpoint.extra.get("data"))),
             source=source_of(checkpoint, options.data_spec),
-            on_stage=status.update,
+            on_stage=on_stage,
         )
 
 

@@ -12,6 +12,7 @@ from .arguments import CHECKPOINT, DATA
 from .data_options import check_data
 from .output import OutputFile, console, print_entries, print_json
 from .parity_table import decibel, percent
+from .thread_options import threads_option
 
 COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     "checkpoint": lambda row: row["checkpoint"],
@@ -40,6 +41,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     is_flag=True,
     help="Compare every fold also with biases corrected on those images (export --bias-correction).",
 )
+@threads_option()
 @click.option("--out", type=OutputFile(), help="Write the numbers to this file as JSON, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
 def command(
@@ -47,6 +49,7 @@ def command(
     data_spec: str | None,
     images: int,
     bias_correction: bool,
+    threads: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -58,8 +61,10 @@ def command(
     for path in checkpoints:
         check_data(path, data_spec)
     from lsq_export.files.text import write_json
+    from lsq_export.threads import using_threads
 
-    rows = [row for path in checkpoints for row in _rows(path, data_spec, images, bias_correction)]
+    with using_threads(threads):
+        rows = [row for path in checkpoints for row in _rows(path, data_spec, images, bias_correction)]
     if out is not None:
         write_json(out, rows)
     if as_json:

@@ -11,6 +11,7 @@ from lsq_export.qat.config import GRANULARITIES, QATConfig
 
 from .arguments import MODEL
 from .output import STDOUT, json_option, print_table, write_json_file
+from .thread_options import threads_option
 
 if TYPE_CHECKING:
     from lsq_export.bench.initialization import InitSpeed
@@ -45,7 +46,7 @@ BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
 )
 @click.option("--rounds", type=COUNT, default=3, help="Let initializations and training steps take this many turns.")
 @click.option("--steps", type=COUNT, default=5, help="Count this many training steps in a round.")
-@click.option("--threads", type=COUNT, default=2, help="Use this many CPU threads.")
+@threads_option(2)
 @json_option
 def command(
     json_file: Path | None, model: str, weight_bits: int, activation_bits: int, granularity: Any, **options: Any

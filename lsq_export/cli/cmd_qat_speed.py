@@ -9,6 +9,7 @@ import click
 
 from .arguments import MODEL
 from .output import STDOUT, json_option, print_table, write_json_file
+from .thread_options import threads_option
 
 if TYPE_CHECKING:
     from lsq_export.bench.qat_step import QatSpeed
@@ -40,7 +41,7 @@ BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
 )
 @click.option("--blocks", type=COUNT, default=10, help="Let the variants take this many turns, a block of steps each.")
 @click.option("--steps", type=COUNT, default=3, help="Count this many steps in a block.")
-@click.option("--threads", type=COUNT, default=2, help="Use this many CPU threads.")
+@threads_option(2)
 @click.option(
     "--fused/--no-fused", default=True, help="Measure fused kernels on the CPU, too; they need a C++ compiler."
 )

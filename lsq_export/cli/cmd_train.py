@@ -11,7 +11,7 @@ import click
 from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .layer_options import layer_options
-from .output import console, print_json, print_table
+from .output import print_json, print_table
 from .train_files import Files, keeping_options
 from .train_options import (
     machine_options,
@@ -21,6 +21,7 @@ from .train_options import (
     take_config,
     take_recipes,
 )
+from .train_run import train_both
 
 if TYPE_CHECKING:
     from lsq_export.training.distributed import Processes
@@ -97,33 +98,20 @@ def _train(
     as_json: bool,
 ) -> None:
     """Train on every rank; the first one prints and writes."""
+    from lsq_export.progress import Phases
     from lsq_export.qat.kernels import fused_kernels
-    from lsq_export.training.job import train_float, train_low_bit
-    from lsq_export.training.start import adapted
 
     if job.fused:
         fused_kernels()  # A missing compiler shows before the float training, not after it.
-    data = job.load_data()
-    if start is not None and start.exists():
-        job = adapted(job, data, start)
-    run = files.run(job.identity(data, start, processes), processes)
-    show: dict[str, Any] = {
-        "console": console(stderr=as_json) if processes.first else None,
-        "run": run,
-        "processes": processes,
-    }
-    try:
-        float_phase = train_float(job, data, start=start, out=float_out if processes.first else None, **show)
-        low_bit = train_low_bit(job, data, float_phase.model, out=files.out if processes.first else None, **show)
-    except KeyboardInterrupt:
-        files.say_resume(processes)
-        raise
+    data, phases = job.load_data(), Phases(2)
+    trained = train_both(job, data, files, processes, phases, start=start, float_out=float_out)
+    low_bit, run = trained.low_bit, trained.run
     if not low_bit.interrupted:
         run.finish()
     if processes.first:
         if not low_bit.interrupted:
             files.draw(run.histories, f"{job.model_name} on {job.data_spec}, {_widths(job)}")
-        _print(job, files.out, float_phase, low_bit, as_json)
+        _print(job, files.out, trained.float_phase, low_bit, as_json)
     if low_bit.interrupted:
         files.say_resume(processes)
         raise KeyboardInterrupt

@@ -10,6 +10,7 @@ from .arguments import BUNDLE, DATA
 from .group import FAILED
 from .output import console, print_json
 from .parity_table import print_islands, print_parity, print_verdict
+from .thread_options import threads_option
 
 
 @click.command("verify")
@@ -25,8 +26,11 @@ from .parity_table import print_islands, print_parity, print_verdict
     "--images", type=click.IntRange(1), help="Take at most this many images.  [default: the whole test split]"
 )
 @click.option("--batch-size", type=click.IntRange(1), default=64, help="Run this many images at a time.")
+@threads_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
-def command(bundle: Path, data_spec: str | None, images: int | None, batch_size: int, as_json: bool) -> None:
+def command(
+    bundle: Path, data_spec: str | None, images: int | None, batch_size: int, threads: int | None, as_json: bool
+) -> None:
     """Check a bundle in ONNX Runtime against the integer reference, the folded and the trained model, layer by layer.
 
     Writes parity.json and report.html in the bundle. Exit code 1 if a promise does not hold.
@@ -40,6 +44,7 @@ def command(bundle: Path, data_spec: str | None, images: int | None, batch_size:
     from lsq_export.pipeline import verify
     from lsq_export.progress import bar
     from lsq_export.report.recording import record
+    from lsq_export.threads import using_threads
 
     from .data_options import first, load_data
 
@@ -50,7 +55,7 @@ def command(bundle: Path, data_spec: str | None, images: int | None, batch_size:
     total = min(images or len(data.test), len(data.test))
     size = min(batch_size, total)
     batches = data.batches("test", size, limit=-(-total // size))
-    with bar(console(stderr=True), "verify", len(batches)) as advance:
+    with using_threads(threads), bar(console(stderr=True), "verify", len(batches)) as advance:
         parity = verify(None, opened, first(total, batches), progress=lambda n: advance(f"{n} images"))
     record(opened, parity)
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lsq_export.verification.parity import NUDGED
 
+from .bench_table import ratio_cell
 from .output import print_table
 from .parity_table import codes, decibel, percent
 
@@ -83,7 +84,7 @@ def _rows(result: Result) -> Iterator[Row]:
             codes=codes(f),
             size=_megabytes(result.bundle.manifest["formats"][name]["bytes"]),
             latency=f"{times[name].median_ms:.2f} ms",
-            speedup=f"{base.median_ms / times[name].median_ms:.2f}",
+            speedup=ratio_cell(result.bench, name),
         )
 
 

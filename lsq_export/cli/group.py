@@ -22,6 +22,8 @@ from typing import Any, NoReturn
 import click
 
 from calib.errors import near
+from lsq_export import progress
+from lsq_export.threads import spin_briefly
 
 from .warning_lines import warnings_as_lines
 
@@ -155,10 +157,12 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 )
 def cli() -> None:
     """Train low-bit networks with learned step sizes and offsets (LSQ+) and export them to integer ONNX."""
+    progress.start()
 
 
 def main() -> None:
     """Entry point of the console script."""
+    spin_briefly()  # before a command imports torch
     try:
         cli.main(prog_name="lsq-export")
     except SystemExit as exit_:

@@ -73,6 +73,14 @@ class Files:
         )
 
     @property
+    def kept_threads(self) -> int | None:
+        """With --resume: the threads of the run that was interrupted. Its bits depend on them."""
+        from lsq_export.training.state import kept_in
+
+        threads = kept_in(self.state, "threads") if self.resume else None
+        return threads if type(threads) is int and threads > 0 else None
+
+    @property
     def state(self) -> Path:
         """Where the state is as long as the run is not complete."""
         return _beside(self.out, f".state{SUFFIX}")

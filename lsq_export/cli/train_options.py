@@ -11,6 +11,7 @@ from lsq_export.qat.config import ACTIVATION_GRIDS, EDGES, GRANULARITIES, OFFSET
 
 from .layer_options import take_layers
 from .options import Command, apply_options
+from .thread_options import BY_SIZE, threads_option
 
 if TYPE_CHECKING:
     from lsq_export.training.fit import Recipe
@@ -173,6 +174,7 @@ def machine_options(command: Command) -> Command:
     """Where it runs; no option here changes the recipe."""
     return apply_options(
         command,
+        threads_option(BY_SIZE),
         click.option("--seed", type=int, default=0, help="Draw the first weights and the order of the data from this."),
         click.option(
             "--device", metavar="NAME", help="Train on cpu, cuda, cuda:1, …  [default: cuda where there is one]"

@@ -20,7 +20,7 @@ from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export.data.dataset import Dataset
-from lsq_export.progress import optional_bar
+from lsq_export.progress import Steps, optional_bar
 
 from .batch_norm import synchronized
 from .distributed import SINGLE, Processes
@@ -52,7 +52,9 @@ def pretrain(
     model: nn.Module, data: Dataset, epochs: int | None = None, *, recipe: Recipe = PRETRAIN, **options: Any
 ) -> TrainResult:
     """Train a float model in place. epochs: instead of those of the recipe. options: those of `fit`."""
-    return fit(model, data, recipe if epochs is None else replace(recipe, epochs=epochs), title="float", **options)
+    return fit(
+        model, data, recipe if epochs is None else replace(recipe, epochs=epochs), **{"title": "float", **options}
+    )
 
 
 def finetune(
@@ -62,7 +64,7 @@ def finetune(
 
     epochs: instead of those of the recipe. options: those of `fit`.
     """
-    return fit(model, data, recipe if epochs is None else replace(recipe, epochs=epochs), title="QAT", **options)
+    return fit(model, data, recipe if epochs is None else replace(recipe, epochs=epochs), **{"title": "QAT", **options})
 
 
 def fit(
@@ -84,7 +86,7 @@ def fit(
     """Minimize the loss of the recipe on data's train split; test after each epoch.
 
     device: CUDA where there is one, else the CPU; the models come back on the CPU.
-    console: a rich console for a progress bar.
+    console: a rich console for a progress bar; a line per epoch where it is no terminal.
     on_epoch: called after each test with the model, the epoch (from 1) and its metrics.
     teacher: a float model, for a recipe with `distill`.
     keep: called with the state before the first step, after each epoch and after each `keep_every` steps of one; its
@@ -138,7 +140,7 @@ def _check(recipe: Recipe, data: Dataset) -> None:
             raise QuantizationError(f"{what} is {value}: training needs {least} or more")
 
 
-def _run(loop: Loop, state: State | None, calls: _Calls, show: Callable[[str], None]) -> None:
+def _run(loop: Loop, state: State | None, calls: _Calls, show: Steps) -> None:
     """Train for all epochs that are left. state: where the loop goes on; None: it begins."""
 
     def after_step() -> None:
@@ -156,6 +158,10 @@ def _run(loop: Loop, state: State | None, calls: _Calls, show: Callable[[str], N
             metrics = loop.run_epoch(show, after_step)
             calls.on_epoch(loop.result, loop.epoch, metrics)
             calls.keep(loop.state())
+            show.line(
+                f"epoch {metrics.epoch}/{loop.recipe.epochs}  loss {metrics.loss:.4f}  training accuracy "
+                f"{metrics.train_accuracy:.1%}  test accuracy {metrics.test_accuracy:.1%}"
+            )
 
 
 def _repeatable(device: torch.device) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from .distributed import SINGLE, Processes
 from .first_look import first_look
 from .fit import pretrain
 from .job_settings import Job
-from .phase import FLOAT, LOW_BIT, accuracy, fit_options, write_checkpoint
+from .phase import FLOAT, LOW_BIT, accuracy, fit_options, with_its_threads, write_checkpoint
 from .recipe import Epoch
 from .run import Run
 from .start import fresh, started
@@ -38,6 +38,7 @@ class FloatPhase:
     start_accuracy: float | None = None
 
 
+@with_its_threads
 def train_float(
     job: Job,
     data: Dataset,
@@ -45,6 +46,7 @@ def train_float(
     start: Path | None = None,
     out: Path | None = None,
     console: Console | None = None,
+    title: str = FLOAT,
     run: Run | None = None,
     processes: Processes = SINGLE,
 ) -> FloatPhase:
@@ -53,6 +55,7 @@ def train_float(
     start: a checkpoint of lsq-export, or any file that `load_weights` reads; `start.adapted` gives the job its variant.
     What it holds, and its accuracy, are said on the console before the training.
     out: checkpoint to write.
+    console, title: as in `fit`.
     run: keeps states and resumes from them.
     processes: all of them call this; out and console are for the first.
 
@@ -74,7 +77,7 @@ def train_float(
         run.results["start_accuracy"] = before
     if job.float_recipe.epochs:
         options = fit_options(job, run, FLOAT, processes)
-        result = pretrain(model, data, recipe=job.float_recipe, console=console, **options)
+        result = pretrain(model, data, recipe=job.float_recipe, console=console, title=title, **options)
         epochs = result.epochs
         if result.interrupted:
             if epochs and out is not None:

@@ -30,6 +30,7 @@ class Job:
     channels, mean, std: of the images, as in `lsq_export.data.load`.
     variant: of the network, as in `lsq_export.models.keywords`.
     new_head, use_ema: how a float checkpoint is read, as new_head and ema of `load_weights`.
+    threads: of the CPU, which can change the last bits; None: as many as torch uses now, see `step_threads`.
     """
 
     model_name: str
@@ -51,6 +52,7 @@ class Job:
     variant: str | None = None
     new_head: bool = False
     use_ema: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         try:

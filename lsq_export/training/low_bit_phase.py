@@ -13,7 +13,7 @@ from torch import nn
 
 import calib
 from lsq_export.data.dataset import Dataset
-from lsq_export.progress import optional_bar
+from lsq_export.progress import optional_bar, stages
 from lsq_export.qat.fusing import fuse
 from lsq_export.qat.memory import save_memory
 from lsq_export.qat.prepare_model import QATConfig, config_of, prepare, quantizers
@@ -21,7 +21,7 @@ from lsq_export.qat.prepare_model import QATConfig, config_of, prepare, quantize
 from .distributed import SINGLE, Processes
 from .fit import finetune
 from .job_settings import Job
-from .phase import LOW_BIT, accuracy, fit_options, write_checkpoint
+from .phase import LOW_BIT, accuracy, fit_options, with_its_threads, write_checkpoint
 from .recipe import Epoch, TrainResult
 from .run import Run
 
@@ -45,6 +45,7 @@ class LowBitPhase:
     interrupted: bool
 
 
+@with_its_threads
 def train_low_bit(
     job: Job,
     data: Dataset,
@@ -52,13 +53,14 @@ def train_low_bit(
     *,
     out: Path | None = None,
     console: Console | None = None,
+    title: str = "QAT",
     run: Run | None = None,
     processes: Processes = SINGLE,
 ) -> LowBitPhase:
     """Prepare, initialize and train.
 
     out: checkpoint, written after every epoch, so that it always holds the last good one.
-    run, processes: see `train_float`.
+    console, title: as in `fit`. run, processes: see `train_float`.
 
     Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then),
     QuantizationError.
@@ -68,7 +70,8 @@ def train_low_bit(
     if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
         initialized = run.results["initialized_accuracy"]
     else:
-        _initialize(job, data, model, console, processes)
+        with _progress(console, title, len(quantizers(model)), job.init_batches) as advance:
+            _initialize(job, data, model, advance, processes)
         initialized = accuracy(model, data, processes)
     before = run.histories.get(LOW_BIT, ()) if run is not None else ()
     done = list(before)
@@ -87,7 +90,8 @@ def train_low_bit(
         fuse(model, job.fused)
         if job.save_memory:
             save_memory(model)
-        result = finetune(model, data, recipe=job.recipe, console=console, on_epoch=save, teacher=teacher, **options)
+        options |= {"console": console, "title": title, "teacher": teacher}
+        result = finetune(model, data, recipe=job.recipe, on_epoch=save, **options)
         fuse(model, False)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
@@ -103,26 +107,29 @@ def train_low_bit(
     )
 
 
-def _initialize(job: Job, data: Dataset, model: nn.Module, console: Console | None, processes: Processes) -> None:
-    """Give every quantizer its first grid, the same in every process."""
+def _initialize(
+    job: Job, data: Dataset, model: nn.Module, advance: Callable[[str], None], processes: Processes
+) -> None:
+    """Give every quantizer its first grid, the same in every process. advance: called after each of them."""
     size, limit = job.recipe.batch_size, job.init_batches
     batches = data.batches("train", size, shuffle=job.seed, limit=limit, share=processes.share)
-    with _progress(console, len(quantizers(model)), limit) as advance:
-        calib.initialize(model, batches, job.init_method, job.weight_init, processes.observer, progress=advance)
+    calib.initialize(model, batches, job.init_method, job.weight_init, processes.observer, progress=advance)
     processes.check_same(model)
 
 
 @contextmanager
-def _progress(console: Console | None, grids: int, batches: int) -> Iterator[Callable[[str], None]]:
+def _progress(console: Console | None, title: str, grids: int, batches: int) -> Iterator[Callable[[str], None]]:
     """What to call after each grid: hundreds of them take minutes.
 
-    It shows a bar, or one line before the first grid where there is no terminal.
+    It shows a bar; where there is no terminal, one line before the first grid, and more if it takes long.
     """
-    title = f"initializing {grids} grids on {batches} batches"
-    if console is not None and not console.is_terminal:
-        console.print(title)
-        console = None
+    work = f"{title}: initializing {grids} grids on {batches} batches"
     done = count(1)
-    with optional_bar(console, title, grids) as advance:
-        # A count instead of names: names come from several threads, in no order, and would take the room of the bar.
+    # A count instead of names: names come from several threads, in no order, and would take the room of the bar.
+    if console is not None and not console.is_terminal:
+        console.print(work, markup=False)
+        with stages(console, work) as stage:
+            yield lambda name: stage(f"{next(done)} done")
+        return
+    with optional_bar(console, work, grids) as advance:
         yield lambda name: advance(f"{next(done)}")

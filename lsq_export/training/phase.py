@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import torch
 from torch import nn
 
 from calib import drift
 from lsq_export.data.dataset import Dataset
 from lsq_export.qat.config import QATConfig
+from lsq_export.threads import using_threads
 
 from . import checkpoint
 from .distributed import Processes
@@ -19,7 +23,22 @@ from .recipe import Epoch
 from .run import Run
 
 FLOAT, LOW_BIT = "float", "low-bit"
+P = ParamSpec("P")
+Result = TypeVar("Result")
 RECORDED = 4  # batches of the train split that the record of `calib.drift` is made from, after every epoch
+
+
+def with_its_threads(
+    phase: Callable[Concatenate[Job, P], Result],
+) -> Callable[Concatenate[Job, P], Result]:
+    """The phase, run with the threads of its job."""
+
+    @wraps(phase)
+    def run(job: Job, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        with using_threads(job.threads or torch.get_num_threads()):
+            return phase(job, *args, **kwargs)
+
+    return run
 
 
 def fit_options(
@@ -49,6 +68,7 @@ def write_checkpoint(
     extra: dict[str, Any] = {"data": job.data_spec, "seed": job.seed, "epochs": len(epochs), "test_accuracy": tested}
     if data.classes is not None:
         extra["classes"] = list(data.classes)
+    extra["threads"] = torch.get_num_threads()
     if config is not None:
         batches = data.batches("train", job.recipe.batch_size, shuffle=job.seed, limit=RECORDED)
         extra[drift.RECORD] = drift.to_record(drift.measure(model, batches))

@@ -114,6 +114,15 @@ def is_state(path: Path) -> bool:
         return False
 
 
+def kept_in(path: Path, field: str) -> Any:
+    """A field of the identity that was written there; None where there is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("identity", "{}")).get(field)
+    except (SafetensorError, OSError, json.JSONDecodeError):
+        return None  # `read` says what is wrong
+
+
 def option(name: str) -> str:
     """The option of `lsq-export train` that sets a field: float_recipe.lr -> --float-lr."""
     *parents, field = name.split(".")

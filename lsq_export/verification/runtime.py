@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime as ort
+import torch
 from onnx import numpy_helper
 
 from calib.errors import QuantizationError, one_line
@@ -27,6 +28,7 @@ class Session:
         options = ort.SessionOptions()
         options.graph_optimization_level = LEVELS[level]
         options.log_severity_level = 4  # what fails is raised
+        options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
         content = (_with_outputs(proto, tensors) if tensors else proto).SerializeToString()
         self.what = what

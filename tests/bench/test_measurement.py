@@ -6,6 +6,7 @@ Numbers are judged only where load cannot change them.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from calib.errors import QuantizationError
 from lsq_export.bench import BenchResult, Latency, Measurement, RunOptions, Subject, children, measure
 from lsq_export.bench.journal import Journal, summarize
-from lsq_export.bench.measurement import speedups_of, steps
+from lsq_export.bench.measurement import intervals_of, speedups_of, steps
 from lsq_export.bench.memory import peak_memory
 from lsq_export.bench.operators import operator_shares
 from lsq_export.bench.peak import int8_peak
 from lsq_export.bench.work import operations
 from lsq_export.report.bench import render_bench
+from support.benches import bench_of
 
 SETTINGS = {"network": "a", "runs": 5}
 
@@ -51,7 +53,9 @@ def measured(runs: int = 5, **options: Any) -> Measurement:
 
 @pytest.fixture(scope="module")
 def measurement() -> Measurement:
-    return measured()
+    """As on a machine that was not busy."""
+    found = measured()
+    return replace(found, timing=replace(found.timing, busy=None))
 
 
 def with_times(**medians: float) -> BenchResult:
@@ -202,15 +206,42 @@ def test_html_has_the_numbers_and_escapes_names(measurement: Measurement) -> Non
         assert f"<td>{row.median_ms:.2f}</td>" in page and f"{row.file_bytes / 1e6:.2f} MB" in page
         assert f"{measurement.peak_bytes[row.name] / 1e6:.2f} MB" in page
     assert (
-        f"{measurement.speedups['float']:.2f} × float" in page
+        f"{measurement.ratios['float'].text} × float" in page
         and f"{measurement.int8_peak:.0f} GOP/s" in page
         and "a note" in page
     )
     for operator, share in measurement.operators["qoperator"].items():
         assert f"<td>{operator}</td>" in page and f"{100 * share.share:.1f} % ({share.nodes})" in page
     assert "a &lt;b&gt;" in page and "<b>" not in page and "the median of the runs" in page
+    busy = replace(measurement, timing=replace(measurement.timing, busy="load 9"))
+    page = render_bench([busy, busy])
+    assert "too busy to tell: load 9" in page and " × float" not in page and "the median of the runs" not in page
     bare = render_bench([measured(details=False)])
     assert "share of the time" not in bare and "the median of the runs" not in bare and "int8 peak" not in bare.lower()
+
+
+def test_a_record_of_a_version_without_intervals_is_read(measurement: Measurement) -> None:
+    old = json.loads(json.dumps(measurement.to_dict()))
+    for gone in ("busy", "intervals"):
+        del old[gone]
+    for row in old["rows"]:
+        del row["low"], row["high"], row["block_ms"]
+    read = Measurement.from_dict(old)
+    assert read.speedups == measurement.speedups and read.ratios["float"].value == measurement.speedups["float"]
+
+
+def test_intervals_are_of_the_same_models_as_speedups() -> None:
+    times = {"float": 6.0, "qdq": 4.0, "qoperator": 2.0, "quantize_static qdq": 5.0, "quantize_static qoperator": 3.0}
+    result = bench_of(times, [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.1, 2.0])
+    speedups, intervals = speedups_of(result), intervals_of(result)
+    assert list(intervals) == list(speedups) and intervals["quantize_static"] == intervals["quantize_static qoperator"]
+    assert all(low <= speedups[name] <= high for name, (low, high) in intervals.items())
+
+
+def test_a_busy_run_is_in_no_median(measurement: Measurement) -> None:
+    busy = replace(measurement, timing=replace(measurement.timing, busy="load 9"))
+    (summary,) = summarize([measurement, busy])
+    assert summary.runs == 1 and summarize([busy]) == [] and busy.ratios == {} and measurement.ratios
 
 
 def test_journal_keeps_runs_apart_by_their_settings(measurement: Measurement, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from lsq_export.bundle.directory import Bundle
 from lsq_export.cli.demo_table import COLUMNS, Result, print_models
+from support.benches import bench_of
 from support.parities import format_parity, parity_of
 
 
@@ -24,9 +25,7 @@ def test_every_form_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
         float_phase=standing_for(accuracy=0.98),
         bundle=Bundle(Path("out"), {}, {"formats": {"qdq": {"bytes": 2_000_000}, "qoperator": {"bytes": 1_000_000}}}),
         parity=parity_of(format_parity("qdq"), format_parity("qoperator", accuracy=0.97), trained_accuracy=0.975),
-        bench=standing_for(
-            rows=[standing_for(name=name, median_ms=ms, file_bytes=8_000_000) for name, ms in times.items()]
-        ),
+        bench=bench_of(times, [1.0] * 10),
     )
     print_models("Demo", result)
     title, header, *lines = capsys.readouterr().out.splitlines()
@@ -40,5 +39,14 @@ def test_every_form_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
         "ONNX",
     ]
     assert lines[0].split() == ["float", "98.00%", "8.0", "MB", "8.00", "ms", "1.00"]
-    assert lines[4].split()[2] == "qdq" and lines[4].split()[-5:] == ["2.0", "MB", "2.00", "ms", "4.00"]
-    assert "97.00%" in lines[5] and lines[5].split()[-1] == "2.00"
+    assert lines[4].split()[2] == "qdq" and lines[4].split()[-8:] == [
+        "2.0",
+        "MB",
+        "2.00",
+        "ms",
+        "4.00",
+        "(4.00",
+        "…",
+        "4.00)",
+    ]
+    assert "97.00%" in lines[5] and lines[5].split()[-4] == "2.00"

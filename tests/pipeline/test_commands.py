@@ -169,7 +169,10 @@ def test_demo(tmp_path: Path) -> None:
     for name in ("float", "trained (fake-quant)", "folded (float64)", "ONNX Runtime qdq", "ONNX Runtime qoperator"):
         assert any(line.startswith(name) for line in table), name
     assert "tiny W4A4 on 359 test digits" in result.stdout and "all promises hold" in result.stdout
-    assert {p.name for p in out.iterdir()} == {"bundle", "demo.json", "float.safetensors", "trained.safetensors"}
+    assert {p.name for p in out.iterdir()} == {
+        *("bundle", "demo.json", "float.safetensors"),
+        *("trained.safetensors", "trained.jsonl"),
+    }
     written = json.loads((out / "demo.json").read_text())
     assert (
         written["parity"]["ok"] is True

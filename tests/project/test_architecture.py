@@ -32,6 +32,7 @@ ORDER = (
     "lsq_export.version",
     "lsq_export.files",
     "lsq_export.progress",
+    "lsq_export.threads",
     "lsq_export.models",
     "lsq_export.data",
     "lsq_export.qat",

@@ -84,7 +84,7 @@ def test_every_kind_of_file_trains_to_the_same_bits_and_one_becomes_a_bundle(dat
         out = tmp_path / f"{kind}.q.safetensors"
         result = train(data, out, "--float-checkpoint", write(kind, tmp_path / kind), *NORMALIZED, "--epochs", 1)
         assert result.exit_code == 0, result.output
-        assert f"weights of checkpoint {tmp_path / kind}: 9 tensors" in result.stdout.replace("\n", "")
+        assert f"weights of checkpoint {tmp_path / kind}: 9 tensors" in result.stderr.replace("\n", "")
         assert "on the test split" in result.stdout and "100.00%" in result.stdout and "warning" not in result.output
         states.append(load_file(out))
     assert all(torch.equal(value, other[name]) for other in states[1:] for name, value in states[0].items())
@@ -100,9 +100,9 @@ def test_every_kind_of_file_trains_to_the_same_bits_and_one_becomes_a_bundle(dat
 def test_another_normalization_shows_before_the_training(data: str, tmp_path: Path) -> None:
     file = write("plain", tmp_path / "net.pth")
     result = train(data, tmp_path / "q.safetensors", "--float-checkpoint", file)
-    assert result.exit_code == 0 and "warning: 50.00% is hardly better than guessing among 2 classes" in result.stdout
-    assert "here no mean and std" in result.stdout
-    assert result.stdout.index("warning") < result.stdout.index("initializing")
+    assert result.exit_code == 0 and "warning: 50.00% is hardly better than guessing among 2 classes" in result.stderr
+    assert "here no mean and std" in result.stderr
+    assert result.stderr.index("warning") < result.stderr.index("initializing")
 
 
 def test_a_new_head_is_trained(data: str, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_new_head_is_trained(data: str, tmp_path: Path) -> None:
     # The float model of lsq-export itself goes on in the same way, also with a new head.
     for more, says in ((("--new-head", "--float-epochs", 0), "as freshly drawn"), ((), "float accuracy of")):
         again = "--float-checkpoint", tmp_path / "f.safetensors", *NORMALIZED, *more, "--force"
-        assert says in train(data, tmp_path / "q.safetensors", *again).stdout
+        assert says in train(data, tmp_path / "q.safetensors", *again).stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""The option --threads, which means the same in every command that computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+CORES = "the cores that this process may use"
+BY_SIZE = "one for small networks, else the cores that this process may use"
+
+
+def threads_option(default: str | int = CORES) -> Callable[[Command], Command]:
+    """Decorator that gives a command the option, as the argument `threads`: a number, or None where it is left out.
+
+    default: that number where the option is left out; or, in words, how the command finds one, by
+    `lsq_export.threads.using_threads` for CORES.
+    """
+    text = "Compute with this many threads, in torch and in ONNX Runtime."
+    if isinstance(default, int):
+        return click.option("--threads", type=click.IntRange(1), default=default, help=text)
+    return click.option("--threads", type=click.IntRange(1), help=f"{text}  [default: {default}]")
