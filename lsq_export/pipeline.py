@@ -106,6 +106,7 @@ def export(
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         parity = check(Subject.of(folded, files, target), portions_of(images), model=model)
+        parity = parity.of_source(source, split="calibration")
         on_stage("bundle")
         golden = np.concatenate([shown, images.numpy()])[:GOLDEN_IMAGES]
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -192,7 +193,8 @@ def verify(
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     subject = _subject(bundle)
     try:
-        return check(subject, batches, model=model, progress=progress, input_key=input_key)
+        parity = check(subject, batches, model=model, progress=progress, input_key=input_key)
+        return parity.of_source(bundle.manifest.get("source"))
     except QuantizationError as error:
         if not subject.damaged:
             raise

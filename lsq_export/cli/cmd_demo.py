@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from calib.errors import QuantizationError
 from lsq_export.qat.config import QATConfig
 
 from .arguments import MODEL
-from .demo_table import Result, print_models
+from .demo_table import Result, print_models, speed
 from .group import FAILED
 from .output import console
 from .parity_table import print_verdict
+from .summary_lines import print_line, print_summary, verbose_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,15 +63,16 @@ DEFAULTS = QATConfig()
 @click.option("--seed", type=int, default=0, help="Draw the first weights and the order of the data from this.")
 @click.option("--threads", type=click.IntRange(1), default=2, help="Let the timed sessions use this many threads.")
 @click.option("--runs", type=click.IntRange(1), default=100, help="Time each model this many times.")
-def command(**options: Any) -> None:
-    """Train a network on real handwritten digits, export it, verify it on the whole test split, time it, and print one
-    table.
+@verbose_option
+def command(verbose: bool, **options: Any) -> None:
+    """Train a network on real handwritten digits, export it, verify it on the whole test split, time it, and print what
+    that cost and which promises hold.
 
     Exit code 1 if a promise does not hold.
     """
     given = Options(**options)
     result = _demo(given)
-    _print(given, result)
+    _print(given, result, verbose=verbose)
     if not result.parity.ok:
         raise click.exceptions.Exit(FAILED)
 
@@ -95,17 +97,21 @@ def _demo(options: Options) -> Result:
     """Train, export, verify, time; everything lies in --out."""
     _prepare_directory(options.out, options.force)
     from lsq_export.bench import RunOptions, collect, compare
+    from lsq_export.report.recording import record
     from lsq_export.training.job import train_float, train_low_bit
 
     show, out = console(stderr=True), options.out
     job = _job(options)
     data = job.load_data()
     float_phase = train_float(job, data, out=out / "float.safetensors", console=show)
-    low_bit = train_low_bit(job, data, float_phase.model, out=out / "trained.safetensors", console=show)
-    bundle = _export(low_bit, job, data, options)
+    trained, known = out / "trained.safetensors", float_phase.accuracy
+    low_bit = train_low_bit(job, data, float_phase.model, out=trained, console=show, float_accuracy=known)
+    bundle = _export(low_bit, job, data, options, {"float_accuracy": known, "trained_accuracy": low_bit.accuracy})
     parity = _verify(low_bit.model, bundle, data)
+    record(bundle, parity)
     with show.status("bench"):
         bench = compare(collect([bundle.directory]), RunOptions(runs=options.runs, threads=options.threads))
+    record(bundle, parity, bench.to_dict())
     _write(out / "demo.json", low_bit.config.to_dict(), float_phase, parity, bench)
     return Result(float_phase=float_phase, bundle=bundle, parity=parity, bench=bench)
 
@@ -128,8 +134,6 @@ def _prepare_directory(out: Path, force: bool) -> None:
 
 
 def _job(options: Options) -> Job:
-    from dataclasses import replace
-
     from lsq_export.training.fit import FINETUNE, PRETRAIN
     from lsq_export.training.job import Job
 
@@ -145,7 +149,8 @@ def _job(options: Options) -> Job:
     return Job(options.model_name, "digits", config, float_recipe=float_recipe, recipe=recipe, seed=options.seed)
 
 
-def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options) -> Bundle:
+def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options, known: dict[str, float]) -> Bundle:
+    """known: accuracies of the training, for the manifest."""
     from lsq_export.pipeline import export
 
     example, _ = next(iter(data.batches("test", 1)))
@@ -154,6 +159,7 @@ def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options) -> 
         "config": low_bit.config.to_dict(),
         "checkpoint": "trained.safetensors",
         "data": "digits",
+        "accuracy": {**known, "data": "digits", "images": len(data.test)},
     }
     with console(stderr=True).status("capture") as status:
         return export(
@@ -173,13 +179,11 @@ def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options) -> 
 def _verify(model: nn.Module, bundle: Bundle, data: Dataset) -> Parity:
     from lsq_export.pipeline import verify
     from lsq_export.progress import bar
-    from lsq_export.report.recording import record
 
     batches = data.batches("test", 64)
     with bar(console(stderr=True), "verify", len(batches)) as advance:
         parity = verify(model, bundle, batches, progress=lambda images: advance(f"{images} images"))
-    record(bundle, parity)
-    return parity
+    return replace(parity, data="digits", split="test")
 
 
 def _write(path: Path, config: dict[str, Any], float_phase: FloatPhase, parity: Parity, bench: BenchResult) -> None:
@@ -194,14 +198,15 @@ def _write(path: Path, config: dict[str, Any], float_phase: FloatPhase, parity: 
     write_json(path, content)
 
 
-def _print(options: Options, result: Result) -> None:
+def _print(options: Options, result: Result, *, verbose: bool) -> None:
     from lsq_export.qat.bit_widths import bit_widths
 
-    widths = bit_widths(options.weight_bits, options.activation_bits)
-    timing = f"latency: batch 1, {options.threads} threads, median of {options.runs}"
     click.echo()
-    print_models(f"{options.model_name} {widths} on {result.parity.images} test digits; {timing}", result)
-    click.echo()
+    print_summary(result.bundle.manifest, result.parity, speed=speed(result))
+    print_line("files", f"{result.bundle.directory} (tables: report.html, or -v); checkpoints: {options.out}")
     print_verdict(result.parity)
-    files = f"bundle: {result.bundle.directory} (report.html, manifest.json, parity.json)"
-    click.echo(f"{files}; checkpoints: {options.out}")
+    if verbose:
+        widths = bit_widths(options.weight_bits, options.activation_bits)
+        timing = f"latency: batch 1, {options.threads} threads, median of {options.runs}"
+        click.echo()
+        print_models(f"{options.model_name} {widths} on {result.parity.images} test digits; {timing}", result)

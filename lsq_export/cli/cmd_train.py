@@ -114,7 +114,8 @@ def _train(
     }
     try:
         float_phase = train_float(job, data, start=start, out=float_out if processes.first else None, **show)
-        low_bit = train_low_bit(job, data, float_phase.model, out=files.out if processes.first else None, **show)
+        out = files.out if processes.first else None
+        low_bit = train_low_bit(job, data, float_phase.model, out=out, float_accuracy=float_phase.accuracy, **show)
     except KeyboardInterrupt:
         files.say_resume(processes)
         raise

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from lsq_export.verification.numbers import decibel, megabytes, percent
 from lsq_export.verification.parity import NUDGED
+from lsq_export.verification.summary import main_format
 
 from .output import print_table
-from .parity_table import codes, decibel, percent
+from .parity_table import codes
 
 if TYPE_CHECKING:
     from lsq_export.bench import BenchResult
+    from lsq_export.bench.timing import Latency
     from lsq_export.bundle.directory import Bundle
     from lsq_export.training.job import FloatPhase
     from lsq_export.verification.parity import Parity
@@ -61,7 +64,7 @@ def _rows(result: Result) -> Iterator[Row]:
     yield Row(
         model="float",
         accuracy=percent(result.float_phase.accuracy),
-        size=_megabytes(base.file_bytes),
+        size=megabytes(base.file_bytes),
         latency=f"{base.median_ms:.2f} ms",
         speedup="1.00",
     )
@@ -81,11 +84,19 @@ def _rows(result: Result) -> Iterator[Row]:
             sqnr=decibel(f.sqnr_db),
             reference=str(f.reference_mismatch),
             codes=codes(f),
-            size=_megabytes(result.bundle.manifest["formats"][name]["bytes"]),
+            size=megabytes(result.bundle.manifest["formats"][name]["bytes"]),
             latency=f"{times[name].median_ms:.2f} ms",
-            speedup=f"{base.median_ms / times[name].median_ms:.2f}",
+            speedup=ratio(base, times[name]),
         )
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def ratio(base: Latency, row: Latency) -> str:
+    """How many times faster than the baseline a model is, as tables and the summary have it."""
+    return f"{base.median_ms / row.median_ms:.2f}"
+
+
+def speed(result: Result) -> str:
+    """For the summary: the integer network's latency against float."""
+    times = {row.name: row for row in result.bench.rows}
+    ours, base = times[main_format(result.parity.to_dict())], times["float"]
+    return f"{ours.median_ms:.2f} ms, float {base.median_ms:.2f} ms ({ratio(base, ours)} × as fast)"

@@ -15,7 +15,7 @@ from lsq_export.verification.parity import NUDGED
 __all__ = ["render"]
 
 
-def render(manifest: dict[str, Any], parity: dict[str, Any]) -> str:
+def render(manifest: dict[str, Any], parity: dict[str, Any], bench: Mapping[str, Any] | None = None) -> str:
     """HTML, from what manifest.json and parity.json hold.
 
     Errors (QuantizationError): one of them lacks something that the report shows.

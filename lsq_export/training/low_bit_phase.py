@@ -54,10 +54,12 @@ def train_low_bit(
     console: Console | None = None,
     run: Run | None = None,
     processes: Processes = SINGLE,
+    float_accuracy: float | None = None,
 ) -> LowBitPhase:
     """Prepare, initialize and train.
 
     out: checkpoint, written after every epoch, so that it always holds the last good one.
+    float_accuracy: of the float model on the test split, for the checkpoint.
     run, processes: see `train_float`.
 
     Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then),
@@ -78,7 +80,8 @@ def train_low_bit(
     def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
         done.append(metrics)
         if out is not None:
-            write_checkpoint(out, job, data, trained, config, tuple(done))
+            measured = {"float_accuracy": float_accuracy, "trained_accuracy": metrics.test_accuracy}
+            write_checkpoint(out, job, data, trained, config, tuple(done), measured)
 
     result: TrainResult | None = None
     if job.recipe.epochs:
@@ -92,7 +95,9 @@ def train_low_bit(
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
     if out is not None and len(done) == len(before):  # nothing was left to train
-        write_checkpoint(out, job, data, model, config, tuple(done))
+        tested = done[-1].test_accuracy if done else initialized
+        measured = {"float_accuracy": float_accuracy, "trained_accuracy": tested}
+        write_checkpoint(out, job, data, model, config, tuple(done), measured)
     return LowBitPhase(
         model=model,
         config=config,
