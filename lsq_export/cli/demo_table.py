@@ -99,4 +99,4 @@ def speed(result: Result) -> str:
     """For the summary: the integer network's latency against float."""
     times = {row.name: row for row in result.bench.rows}
     ours, base = times[main_format(result.parity.to_dict())], times["float"]
-    return f"{ours.median_ms:.2f} ms, float {base.median_ms:.2f} ms ({ratio(base, ours)} × as fast)"
+    return f"{ours.median_ms:.2f} ms, {ratio(base, ours)} × as fast as float"

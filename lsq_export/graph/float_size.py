@@ -12,13 +12,13 @@ FLOAT_BYTES = 4
 def float_bytes(trained: ir.Graph) -> int:
     """Bytes of weights, biases and statistics of a captured graph in float32.
 
-    Weights are codes there. Scales and offsets of quantizers do not count.
+    Weights are codes there. Scales and offsets of quantizers do not count, nor do single numbers (bounds of a clamp).
     """
     constants: dict[str, int] = {}
     for node in trained:
         is_grid = is_marker(node) or is_op(node, "DequantizeLinear")
         for value in node.inputs[:1] if is_grid else node.inputs:
             array = array_of(value)
-            if value is not None and array is not None and (is_grid or array.dtype.kind == "f"):
+            if value is not None and array is not None and array.ndim and (is_grid or array.dtype.kind == "f"):
                 constants[str(value.name)] = int(array.size)
     return FLOAT_BYTES * sum(constants.values())

@@ -8,7 +8,15 @@ from typing import Any
 from lsq_export.verification.numbers import ABSENT, decibel, megabytes, percent, share
 from lsq_export.verification.parity import NUDGED
 from lsq_export.verification.reasons import EXPLAINED
-from lsq_export.verification.summary import float_accuracy, main_format, network, reason_of, summary, title, worst_layers
+from lsq_export.verification.summary import (
+    float_accuracy,
+    main_format,
+    network,
+    reason_of,
+    summary,
+    title,
+    worst_layers,
+)
 
 from .chart import depth_chart
 
@@ -45,7 +53,7 @@ def example(manifest: Values, name: str) -> str:
             "import numpy as np, onnxruntime as ort",
             f"session = ort.InferenceSession({name + '/model.onnx'!r}, providers=['CPUExecutionProvider'])",
             f"x = np.zeros({tuple(shape)!r}, np.float32)  # an image after the preprocessing",
-            f"outputs = session.run(None, {{{given['name']!r}: x}})",
+            f"outputs = session.run({manifest['outputs']!r}, {{{given['name']!r}: x}})",
             "print(outputs[0].argmax(axis=1))  # the class of each image",
         )
     )
@@ -60,10 +68,10 @@ def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[
     yield (f"float{where}", accuracy, "", "", "", "", size, _latency(bench, "float"))
     yield ("trained", percent(parity["trained_accuracy"]), *[""] * 6)
     if "nudged_sqnr_db" in parity:
-        noise = (percent(parity["nudged_top1_agreement"]), decibel(parity["nudged_sqnr_db"]))
+        noise = (percent(parity["nudged_top1_agreement"]), _decibel(parity["nudged_sqnr_db"]))
         yield (NUDGED, "", *noise, *[""] * 4)
     folded = (parity["folded_top1_agreement"], parity["folded_sqnr_db"])
-    yield ("folded (float64)", percent(parity["folded_accuracy"]), percent(folded[0]), decibel(folded[1]), *[""] * 4)
+    yield ("folded (float64)", percent(parity["folded_accuracy"]), percent(folded[0]), _decibel(folded[1]), *[""] * 4)
     for name, f in parity["formats"].items():
         codes = sum(layer["elements"] for layer in f["layers"])
         differing = sum(sum(layer["histogram"].values()) for layer in f["layers"])
@@ -71,12 +79,17 @@ def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[
             f"{name} (ONNX Runtime)",
             percent(f["accuracy"]),
             percent(f["top1_agreement"]),
-            decibel(f["sqnr_db"]),
+            _decibel(f["sqnr_db"]),
             f"{f['reference_mismatch']:,}",
             f"{differing:,} of {codes:,}",
             megabytes(manifest["formats"][name]["bytes"]),
             _latency(bench, name),
         )
+
+
+def _decibel(value: float | None) -> str:
+    """A dash for null, which JSON has for no noise at all and for nothing but noise."""
+    return ABSENT if value is None else decibel(value)
 
 
 def _worst(layer: Values) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _by_training(config: Mapping[str, Any], shares: Mapping[str, float]) -> str 
     remedies: dict[str, tuple[str, tuple[str | None, ...], str, str]] = {
         Reason.EDGE.value: ("edges", ("calibrated", None), TRAINED_EDGES, "untrained 8-bit grids"),
         Reason.GRID.value: ("offset", ("real", None), CONTAINER, "moved grids"),
-        Reason.BORDER.value: ("offset", ("real", None), CONTAINER, "padded borders"),
+        Reason.BORDER.value: ("offset", ("real", None), CONTAINER, "borders"),
     }
     options, why = [], []
     for reason, part in shares.items():
@@ -62,7 +62,7 @@ def _by_training(config: Mapping[str, Any], shares: Mapping[str, float]) -> str 
         if part >= MATTERS and config.get(setting) in unused:
             options.append(option)
             why.append(f"{what} {part:.0%}")
-    return f"train with {' '.join(dict.fromkeys(options))} (codes differ for {', '.join(why)})" if options else None
+    return f"train with {' '.join(dict.fromkeys(options))} ({', '.join(why)})" if options else None
 
 
 def _by_fold(manifest: Mapping[str, Any]) -> str | None:

@@ -67,7 +67,7 @@ def main_format(parity: Values) -> str:
 
 def verdict(promise: Values) -> str:
     """holds (0 of 12 elements differ)."""
-    return f"{ {True: 'holds', False: 'BROKEN', None: 'no promise'}[promise['holds']]} ({promise['detail']})"
+    return f"{ {True: 'holds', False: 'BROKEN', None: 'no promise'}[promise['holds']] } ({promise['detail']})"
 
 
 def float_accuracy(parity: Values) -> tuple[float | None, str]:
@@ -96,7 +96,7 @@ def fold(parity: Values) -> str:
     """What the fold cost against the yardstick, in words."""
     ours, noise = parity["folded_sqnr_db"], parity.get("nudged_sqnr_db")
     if ours is None:
-        return "costs nothing: the outputs are the trained model's"
+        return "costs nothing: the outputs are the trained model's" if parity["ok"] else "SQNR is no finite number"
     cost = f"SQNR {decibel(ours)}"
     if "nudged_sqnr_db" not in parity:
         return cost
@@ -138,7 +138,7 @@ def _size(manifest: Values) -> str:
     sizes = {name: entry["bytes"] for name, entry in manifest["formats"].items()}
     texts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items())
     base = manifest.get("float_parameter_bytes")
-    return f"{texts}; the float parameters take {megabytes(base)}" if base else texts
+    return f"{texts}; float parameters {megabytes(base)}" if base else texts
 
 
 def _where(known: Values) -> str:
@@ -149,4 +149,3 @@ def _where(known: Values) -> str:
 
 def _table(value: object) -> Values:
     return value if isinstance(value, Mapping) else {}
-

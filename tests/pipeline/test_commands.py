@@ -77,7 +77,7 @@ def trained(directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def bundle(trained: Path, directory: Path) -> tuple[Path, Result]:
     out = directory / "out"
-    return out, run("export", trained, "--out", out, "--images", 128)
+    return out, run("export", trained, "--out", out, "--images", 128, "-v")
 
 
 def test_export(bundle: tuple[Path, Result]) -> None:
@@ -164,7 +164,7 @@ def test_demo(tmp_path: Path) -> None:
     """
     out = tmp_path / "demo"
     options = ["--model", "tiny", "--epochs", 1, "--float-epochs", 1, "--runs", 2, "--threads", 1]
-    result = run("demo", *options, "--out", out)
+    result = run("demo", *options, "--out", out, "-v")
     table = result.stdout.splitlines()
     for name in ("float", "trained (fake-quant)", "folded (float64)", "ONNX Runtime qdq", "ONNX Runtime qoperator"):
         assert any(line.startswith(name) for line in table), name
