@@ -90,7 +90,10 @@ def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool)
     with bar(console(stderr=True), str(path), folds * len(test)) as advance:
         costs = compare_folds(model, example, calibration, test, bias_correction=bias_correction, progress=advance)
     known = InTraining.from_source(checkpoint.extra)
-    same = known is not None and (known.data, known.images) == (data_spec or checkpoint.extra.get("data"), len(data.test))
+    same = known is not None and (known.data, known.images) == (
+        data_spec or checkpoint.extra.get("data"),
+        len(data.test),
+    )
     config = checkpoint.config or {}
     bits = widths_of(config)
     about = {"checkpoint": str(path), "bits": bits}
