@@ -77,11 +77,15 @@ def train_low_bit(
     if run is not None:
         run.results["initialized_accuracy"] = initialized
 
+    def write(trained: nn.Module) -> None:
+        if out is not None:
+            tested = done[-1].test_accuracy if done else initialized
+            measured = {"float_accuracy": float_accuracy, "trained_accuracy": tested}
+            write_checkpoint(out, job, data, trained, config, tuple(done), measured)
+
     def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
         done.append(metrics)
-        if out is not None:
-            measured = {"float_accuracy": float_accuracy, "trained_accuracy": metrics.test_accuracy}
-            write_checkpoint(out, job, data, trained, config, tuple(done), measured)
+        write(trained)
 
     result: TrainResult | None = None
     if job.recipe.epochs:
@@ -94,10 +98,8 @@ def train_low_bit(
         fuse(model, False)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
-    if out is not None and len(done) == len(before):  # nothing was left to train
-        tested = done[-1].test_accuracy if done else initialized
-        measured = {"float_accuracy": float_accuracy, "trained_accuracy": tested}
-        write_checkpoint(out, job, data, model, config, tuple(done), measured)
+    if len(done) == len(before):  # nothing was left to train
+        write(model)
     return LowBitPhase(
         model=model,
         config=config,
