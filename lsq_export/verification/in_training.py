@@ -22,6 +22,12 @@ class InTraining:
     data: str | None
     images: int | None
 
+    @property
+    def place(self) -> str:
+        """On what it was measured: 359 test images of digits."""
+        images = f"{self.images} test images" if self.images else ""
+        return " of ".join(part for part in (images, self.data) if part)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)

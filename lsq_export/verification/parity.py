@@ -65,6 +65,7 @@ class Parity(Tabular):
     def table(self) -> Table:
         """What is shown: the formats beside the trained and the folded model, and the verdict."""
         rows: list[tuple[object, ...]] = [
+            *self._float_row(),
             ("trained", percent(self.trained_accuracy)),
             (NUDGED, "", percent(self.nudged_top1_agreement), decibel(self.nudged_sqnr_db)),
             (
@@ -81,6 +82,12 @@ class Parity(Tabular):
         columns = ("model", ">accuracy", ">top-1 agreement", ">SQNR", ">≠ integer reference")
         padded = [(*row, *[None] * (len(columns) - len(row))) for row in rows]
         return Table(f"Parity with the trained model, {self.images} images", columns, padded, self.verdict.splitlines())
+
+    def _float_row(self) -> Iterator[tuple[object, ...]]:
+        """The float network, where the training measured it, and on what."""
+        known = self.in_training
+        if known is not None and known.float_accuracy is not None:
+            yield f"float ({known.place})" if known.place else "float", percent(known.float_accuracy)
 
     @property
     def verdict(self) -> str:

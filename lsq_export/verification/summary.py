@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lsq_export.qat.bit_widths import bit_widths
+from lsq_export.qat.bit_widths import widths_of
 
+from .in_training import KEY, InTraining
 from .nearer import FAR, LIMIT, behind, nearer
 from .numbers import decibel, megabytes, percent, share
 from .parity import NUDGE
@@ -56,7 +57,7 @@ def network(manifest: Values) -> str:
     model, config = _table(source.get("model")), _table(source.get("config"))
     bits = ""
     if {"weight_bits", "activation_bits"} <= config.keys():
-        bits = bit_widths(config["weight_bits"], config["activation_bits"])
+        bits = widths_of(config)
     return f"{model.get('name', '')} {bits}".strip()
 
 
@@ -142,9 +143,8 @@ def _size(manifest: Values) -> str:
 
 
 def _where(known: Values) -> str:
-    images = f"{known['images']} test images" if known.get("images") else ""
-    parts = [part for part in (images, known.get("data")) if part]
-    return f" ({' of '.join(parts)})" if parts else ""
+    found = InTraining.from_source({KEY: known})
+    return f" ({found.place})" if found is not None and found.place else ""
 
 
 def _table(value: object) -> Values:
