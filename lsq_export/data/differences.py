@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from .dataset import Dataset
@@ -29,14 +30,14 @@ def _found(manifest: Mapping[str, Any], data: Dataset) -> Iterator[tuple[str, ob
 
 def _classes(manifest: Mapping[str, Any], data: Dataset) -> Iterator[tuple[str, object, object]]:
     model = _table(_table(manifest.get("source")).get("model"))
-    ours = _names(getattr(data, "classes", None)) or _names(data.preprocessing.get("classes"))
+    ours = _names(data.classes) or _names(data.preprocessing.get("classes"))
     theirs = _names(manifest.get("classes")) or _names(_table(manifest.get("preprocessing")).get("classes"))
     count = len(theirs) or model.get("num_classes")
     if isinstance(count, int) and count != data.num_classes:
         yield "number of classes", data.num_classes, count
     elif ours and theirs and ours != theirs:
-        index = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
-        yield f"name of class {index}", repr(ours[index]), repr(theirs[index])
+        index, names = next((i, pair) for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])
+        yield f"name of class {index}", repr(names[0]), repr(names[1])
 
 
 def _same(ours: Any, theirs: Any) -> bool:

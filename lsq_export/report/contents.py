@@ -30,7 +30,7 @@ STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")
 def contents(manifest: Values, parity: Values, bench: Values | None) -> dict[str, Any]:
     """The variables of the template. Errors (KeyError, TypeError, AttributeError): something is missing."""
     return {
-        "network": network(manifest) or "network",
+        "network": network(manifest),
         "title": title(manifest, parity),
         "lines": summary(manifest, parity, speed=_speed(parity, bench)),
         "model_columns": MODEL_COLUMNS,

@@ -48,17 +48,17 @@ def title(manifest: Values, parity: Values) -> str:
     """tiny W4A4 on 359 test images of digits."""
     split = {"calibration": "calibration ", "test": "test "}.get(parity.get("split") or "", "")
     of = f" of {parity['data']}" if parity.get("data") else ""
-    return f"{network(manifest) or 'network'} on {parity['images']} {split}images{of}"
+    return f"{network(manifest)} on {parity['images']} {split}images{of}"
 
 
 def network(manifest: Values) -> str:
-    """tiny W4A4; empty where the manifest does not know."""
+    """tiny W4A4, as far as the manifest knows."""
     source = _table(manifest.get("source"))
     model, config = _table(source.get("model")), _table(source.get("config"))
     bits = ""
     if {"weight_bits", "activation_bits"} <= config.keys():
         bits = widths_of(config)
-    return f"{model.get('name', '')} {bits}".strip()
+    return f"{model.get('name') or 'network'} {bits}".strip()
 
 
 def main_format(parity: Values) -> str:

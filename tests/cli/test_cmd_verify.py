@@ -196,7 +196,7 @@ def test_the_answer_has_at_most_twelve_lines(exported: Exported, tmp_path: Path)
     bundle = exported.copy(tmp_path)
     result = verify(bundle.directory)
     assert result.exit_code == 0 and len(result.stdout.splitlines()) <= 12, result.stdout
-    assert result.stdout.splitlines()[0].startswith("network on 24 test images of npz:")
+    assert result.stdout.splitlines()[0].startswith("network W4A4 on 24 test images of npz:")
     for name in ("exact run", "exact rewrite", "measured fold"):
         assert f"\n{name} " in result.stdout
     assert "Against the trained model" not in result.stdout and "report.html" in result.stdout

@@ -50,7 +50,7 @@ def test_which_and_both_values(changed: dict[str, Any], line: str) -> None:
 
 
 def test_names_of_classes() -> None:
-    data = replace(DATA, num_classes=2, preprocessing=named("cat", "dog"))
+    data = replace(DATA, num_classes=2, classes=("cat", "dog"))
     manifest = {**MANIFEST, "source": None, "classes": ["cat", "frog"]}
     assert differences(manifest, data) == ["name of class 1: 'dog' in these data, 'frog' in the manifest"]
     assert differences({**manifest, "classes": ["cat", "dog"]}, data) == []
