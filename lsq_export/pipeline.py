@@ -105,8 +105,7 @@ def export(
         files = emit_all(folded, plan.formats, plan.target)
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
-        parity = check(Subject.of(folded, files, target), portions_of(images), model=model)
-        parity = parity.of_source(source, split="calibration")
+        parity = _first_look(Subject.of(folded, files, target), images, model, source)
         on_stage("bundle")
         golden = np.concatenate([shown, images.numpy()])[:GOLDEN_IMAGES]
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -161,6 +160,11 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray:
     if origin.sample is None:
         return np.empty((0, *captured.input_shape), np.float32)
     return prepared_input(origin.sample, origin, captured.input_shape)
+
+
+def _first_look(subject: Subject, images: torch.Tensor, model: nn.Module, source: dict[str, Any] | None) -> Parity:
+    """The verification of an export, on the first calibration images."""
+    return check(subject, portions_of(images), model=model).of_source(source, split="calibration")
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:

@@ -59,8 +59,7 @@ def train_low_bit(
     """Prepare, initialize and train.
 
     out: checkpoint, written after every epoch, so that it always holds the last good one.
-    float_accuracy: of the float model on the test split, for the checkpoint.
-    run, processes: see `train_float`.
+    float_accuracy: of the float model on the test split, for the checkpoint. run, processes: see `train_float`.
 
     Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then),
     QuantizationError.
@@ -70,12 +69,11 @@ def train_low_bit(
     if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
         initialized = run.results["initialized_accuracy"]
     else:
-        _initialize(job, data, model, console, processes)
-        initialized = accuracy(model, data, processes)
-    before = run.histories.get(LOW_BIT, ()) if run is not None else ()
-    done = list(before)
+        initialized = _initialize(job, data, model, console, processes)
+    before: tuple[Epoch, ...] = ()
     if run is not None:
-        run.results["initialized_accuracy"] = initialized
+        before, run.results["initialized_accuracy"] = run.histories.get(LOW_BIT, ()), initialized
+    done = list(before)
 
     def write(trained: nn.Module) -> None:
         if out is not None:
@@ -98,8 +96,8 @@ def train_low_bit(
         fuse(model, False)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
-    if len(done) == len(before):  # nothing was left to train
-        write(model)
+    if len(done) == len(before):
+        write(model)  # nothing was left to train
     return LowBitPhase(
         model=model,
         config=config,
@@ -110,13 +108,14 @@ def train_low_bit(
     )
 
 
-def _initialize(job: Job, data: Dataset, model: nn.Module, console: Console | None, processes: Processes) -> None:
-    """Give every quantizer its first grid, the same in every process."""
+def _initialize(job: Job, data: Dataset, model: nn.Module, console: Console | None, processes: Processes) -> float:
+    """Give every quantizer its first grid, the same in every process. Returns the accuracy on the test split."""
     size, limit = job.recipe.batch_size, job.init_batches
     batches = data.batches("train", size, shuffle=job.seed, limit=limit, share=processes.share)
     with _progress(console, len(quantizers(model)), limit) as advance:
         calib.initialize(model, batches, job.init_method, job.weight_init, processes.observer, progress=advance)
     processes.check_same(model)
+    return accuracy(model, data, processes)
 
 
 @contextmanager
