@@ -61,8 +61,7 @@ def train_low_bit(
     out: checkpoint, written after every epoch, so that it always holds the last good one.
     float_accuracy: of the float model on the test split, for the checkpoint. run, processes: see `train_float`.
 
-    Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then),
-    QuantizationError.
+    Errors: QuantizationError; KeyboardInterrupt before the end of the first epoch (nothing is written then).
     """
     model = prepare(float_model, job.config)
     config = config_of(model) or job.config
