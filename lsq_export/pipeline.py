@@ -100,7 +100,7 @@ def export(
         files = emit_all(folded, plan.formats, plan.target)
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
-        parity = check(Subject.of(folded, files, target), portions_of(images), model=model)
+        parity = _first_look(Subject.of(folded, files, target), images, model, source)
         on_stage("bundle")
         golden = np.concatenate([shown, images.numpy()])[:GOLDEN_IMAGES]
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -172,6 +172,11 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray:
     return prepared_input(origin.sample, origin, captured.input_shape)
 
 
+def _first_look(subject: Subject, images: torch.Tensor, model: nn.Module, source: dict[str, Any] | None) -> Parity:
+    """The verification of an export, on the first calibration images."""
+    return check(subject, portions_of(images), model=model).of_source(source, split="calibration")
+
+
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:
     """Into a directory that will be `out`."""
     try:
@@ -202,7 +207,8 @@ def verify(
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     subject = _subject(bundle)
     try:
-        return check(subject, batches, model=model, progress=progress, input_key=input_key)
+        parity = check(subject, batches, model=model, progress=progress, input_key=input_key)
+        return parity.of_source(bundle.manifest.get("source"))
     except QuantizationError as error:
         if not subject.damaged:
             raise

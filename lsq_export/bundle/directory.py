@@ -26,6 +26,7 @@ from lsq_export.verification.parity import Parity
 from .bundle_table import bundle_table
 
 MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
+BENCH = "bench.json"  # latencies, where a demo or `bench --json` put them
 MODEL, README, RUN = "model.onnx", "README.md", "run.py"
 TRAINED, FOLDED = Path("reference/trained.onnx"), Path("reference/folded.onnx")
 _AGAIN = "copy or export the bundle again"

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import torch
 
+from lsq_export.graph.float_size import float_bytes
 from lsq_export.graph.islands import islands
 from lsq_export.rewrite.contract.decisions import BiasCorrection, TensorDecision, summary
 from lsq_export.rewrite.emit import code_types
@@ -38,6 +39,7 @@ def manifest_of(
         "formats": {
             name: {**_file_entry(directory, name, opsets[name]), "optimization": target.optimization} for name in files
         },
+        "float_parameter_bytes": float_bytes(folded.trained.graph),
         "input": {"name": first.graph.input[0].name, "type": "float32", "shape": ["batch", *folded.input_shape]},
         "outputs": [output.name for output in first.graph.output],
         "output_meaning": {output.name: _meaning(output, origin) for output in first.graph.output},

@@ -10,11 +10,12 @@ import click
 from lsq_export.qat.config import QATConfig
 
 from .arguments import MODEL
-from .bench_table import threads, too_busy
+from .bench_table import threads
 from .demo_steps import Options, run_demo
-from .demo_table import Result, print_models
+from .demo_table import Result, print_models, speed
 from .group import FAILED
 from .parity_table import print_verdict
+from .summary_lines import print_line, print_summary, verbose_option
 from .thread_options import BY_SIZE, threads_option
 
 DEFAULTS = QATConfig()
@@ -53,9 +54,10 @@ DEFAULTS = QATConfig()
 @click.option("--seed", type=int, default=0, help="Draw the first weights and the order of the data from this.")
 @threads_option(BY_SIZE)
 @click.option("--runs", type=click.IntRange(1), default=100, help="Time each model this many times.")
-def command(**options: Any) -> None:
-    """Train a network on real handwritten digits, export it, verify it on the whole test split, time it, and print one
-    table.
+@verbose_option
+def command(verbose: bool, **options: Any) -> None:
+    """Train a network on real handwritten digits, export it, verify it on the whole test split, time it, and print what
+    that cost and which promises hold.
 
     It keeps a log of the training in --out, and while it runs a state from which --resume continues to the same bits.
     Models are timed with two threads unless --threads is given.
@@ -64,21 +66,20 @@ def command(**options: Any) -> None:
     """
     given = Options(**options)
     result = run_demo(given)
-    _print(given, result)
+    _print(given, result, verbose=verbose)
     if not result.parity.ok:
         raise click.exceptions.Exit(FAILED)
 
 
-def _print(options: Options, result: Result) -> None:
+def _print(options: Options, result: Result, *, verbose: bool) -> None:
     from lsq_export.qat.bit_widths import bit_widths
 
-    widths = bit_widths(options.weight_bits, options.activation_bits)
-    timing = f"latency: batch 1, {threads(result.bench.threads)}, median of {options.runs}"
     click.echo()
-    print_models(f"{options.model_name} {widths} on {result.parity.images} test digits; {timing}", result)
-    if result.bench.busy:
-        click.echo(f"no float / it: {too_busy(result.bench.busy)}")
-    click.echo()
+    print_summary(result.bundle.manifest, result.parity, speed=speed(result))
+    print_line("files", f"{result.bundle.directory} (tables: report.html, or -v); checkpoints: {options.out}")
     print_verdict(result.parity)
-    files = f"bundle: {result.bundle.directory} (report.html, manifest.json, parity.json)"
-    click.echo(f"{files}; checkpoints: {options.out}")
+    if verbose:
+        widths = bit_widths(options.weight_bits, options.activation_bits)
+        timing = f"latency: batch 1, {threads(result.bench.threads)}, median of {options.runs}"
+        click.echo()
+        print_models(f"{options.model_name} {widths} on {result.parity.images} test digits; {timing}", result)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lsq_export.verification.numbers import megabytes
+
 from .arguments import CHECKPOINT, DATA, FORMAT, TARGET
 from .fold_tables import print_fold
 from .group import FAILED
 from .output import console
 from .parity_table import print_islands, print_parity, print_verdict
+from .summary_lines import print_summary, verbose_option
 from .thread_options import threads_option
 
 if TYPE_CHECKING:
@@ -58,11 +61,13 @@ if TYPE_CHECKING:
 )
 @click.option("--bias-correction/--no-bias-correction", help="Let biases take back the mean errors of their channels.")
 @threads_option()
+@verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
-def command(as_json: bool, **options: Any) -> None:
+def command(as_json: bool, verbose: bool, **options: Any) -> None:
     """Fold a trained checkpoint and write a bundle: integer ONNX files, golden vectors, manifest, parity, report.
 
     The export is verified on 64 calibration images before the bundle appears; exit code 1 if a promise does not hold.
+    Prints a summary; the tables are in the report, and printed with -v.
     """
     from lsq_export.bundle.directory import PARITY
 
@@ -72,7 +77,7 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
     else:
-        _print(bundle, parity)
+        _print(bundle, parity, verbose=verbose)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
 
@@ -140,12 +145,17 @@ def _check(options: Options) -> None:
     check_data(options.checkpoint, options.data_spec)
 
 
-def _print(bundle: Bundle, parity: Parity) -> None:
-    print_fold(bundle.manifest)
-    click.echo()
-    print_parity(parity, layers=False)
-    print_islands(parity)
-    click.echo()
-    sizes = ", ".join(f"{name} {entry['bytes'] / 1e6:.2f} MB" for name, entry in bundle.manifest["formats"].items())
-    click.echo(f"wrote {bundle.directory} ({sizes})")
+def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
+    from lsq_export.bundle.directory import REPORT
+
+    print_summary(bundle.manifest, parity)
+    sizes = ", ".join(f"{name} {megabytes(entry['bytes'])}" for name, entry in bundle.manifest["formats"].items())
+    more = "" if verbose else f"; tables: {REPORT} there, or -v"
+    click.echo(f"wrote {bundle.directory} ({sizes}){more}")
     print_verdict(parity)
+    if verbose:
+        click.echo()
+        print_fold(bundle.manifest)
+        click.echo()
+        print_parity(parity, layers=True)
+        print_islands(parity)

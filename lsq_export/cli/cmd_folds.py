@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from lsq_export.verification.numbers import decibel, percent
+
 from .arguments import CHECKPOINT, DATA
 from .data_options import check_data
 from .output import OutputFile, console, print_entries, print_json
-from .parity_table import decibel, percent
 from .thread_options import threads_option
 
 COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
@@ -23,6 +24,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     ">agreement": lambda row: percent(row["top1_agreement"]),
     ">accuracy": lambda row: percent(row["accuracy"]),
     ">trained": lambda row: percent(row["trained_accuracy"]),
+    ">float": lambda row: percent(row["float_accuracy"]),
 }
 
 
@@ -81,6 +83,7 @@ def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool)
     from lsq_export.qat.bit_widths import widths_of
     from lsq_export.training.checkpoint import restore
     from lsq_export.verification.fold_costs import FOLDS, compare_folds
+    from lsq_export.verification.in_training import InTraining
 
     from .data_options import calibration_batches, load_data
 
@@ -91,6 +94,13 @@ def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool)
     example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if bias_correction else 1)
     with bar(console(stderr=True), str(path), folds * len(test)) as advance:
         costs = compare_folds(model, example, calibration, test, bias_correction=bias_correction, progress=advance)
+    known = InTraining.from_source(checkpoint.extra)
+    same = known is not None and (known.data, known.images) == (
+        data_spec or checkpoint.extra.get("data"),
+        len(data.test),
+    )
     config = checkpoint.config or {}
     bits = widths_of(config)
-    return [{"checkpoint": str(path), "bits": bits, **cost.to_dict()} for cost in costs]
+    about = {"checkpoint": str(path), "bits": bits}
+    float_accuracy = known.float_accuracy if known is not None and same else None
+    return [{**about, **cost.to_dict(), "float_accuracy": float_accuracy} for cost in costs]

@@ -21,11 +21,15 @@ from .arguments import BUNDLE
 )
 @click.option("--force", is_flag=True, help="Overwrite --out.")
 def command(bundle: Path, out: Path | None, force: bool) -> None:
-    """Write the HTML report of a bundle from its manifest and its latest parity."""
+    """Write the HTML report of a bundle from its manifest, its latest parity, and the latencies in its bench.json.
+
+    `bench BUNDLE --json BUNDLE/bench.json` writes those.
+    """
     from lsq_export.bundle.directory import PARITY, REPORT, open_bundle
     from lsq_export.bundle.sums import update_sums
     from lsq_export.files.text import write_text
     from lsq_export.report import render
+    from lsq_export.report.recording import bench_of
 
     opened = open_bundle(bundle)
     try:
@@ -35,7 +39,7 @@ def command(bundle: Path, out: Path | None, force: bool) -> None:
     if out is not None and out.exists() and not force:
         raise QuantizationError(f"--out {out} exists: give another name, or --force to overwrite it")
     target = out or opened.directory / REPORT
-    write_text(target, render(opened.manifest, parity))
+    write_text(target, render(opened.manifest, parity, bench_of(opened)))
     if out is None:
         update_sums(opened.directory, REPORT)
     click.echo(f"wrote {target}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +12,13 @@ from .arguments import BUNDLE, DATA
 from .group import FAILED
 from .output import console, print_json
 from .parity_table import print_islands, print_parity, print_verdict
+from .summary_lines import print_line, print_summary, verbose_option
 from .thread_options import threads_option
+
+if TYPE_CHECKING:
+    from lsq_export.bundle.directory import Bundle
+    from lsq_export.data.dataset import Dataset
+    from lsq_export.verification.parity import Parity
 
 
 @click.command("verify")
@@ -26,44 +34,77 @@ from .thread_options import threads_option
     "--images", type=click.IntRange(1), help="Take at most this many images.  [default: the whole test split]"
 )
 @click.option("--batch-size", type=click.IntRange(1), default=64, help="Run this many images at a time.")
+@click.option("--record", "forced", is_flag=True, help="Keep this result in the bundle, even in place of a better one.")
 @threads_option()
+@verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
 def command(
-    bundle: Path, data_spec: str | None, images: int | None, batch_size: int, threads: int | None, as_json: bool
+    bundle: Path,
+    data_spec: str | None,
+    images: int | None,
+    batch_size: int,
+    threads: int | None,
+    forced: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Check a bundle in ONNX Runtime against the integer reference, the folded and the trained model, layer by layer.
 
-    Writes parity.json and report.html in the bundle. Exit code 1 if a promise does not hold.
+    Prints a summary, and says where the data are not what the bundle was made for. Writes parity.json and report.html
+    in the bundle, unless they hold a better result: on its own data, on more images. Exit code 1 if a promise does not
+    hold.
     """
     from lsq_export.bundle.directory import open_bundle
 
-    from .data_options import check_known
+    from .data_options import check_known, load_data
 
     if data_spec is None:
         check_known((open_bundle(bundle).manifest.get("source") or {}).get("data"), option="--data")
-    from lsq_export.pipeline import verify
-    from lsq_export.progress import bar
-    from lsq_export.report.recording import record
+    from lsq_export.report.recording import record_better
     from lsq_export.threads import using_threads
-
-    from .data_options import first, load_data
 
     opened = open_bundle(bundle)
     shape = tuple(opened.manifest["input"]["shape"][1:])
     spec = data_spec or (opened.manifest["source"] or {}).get("data")
     data = load_data(spec, shape, option="--data", like=opened.manifest["preprocessing"])
-    total = min(images or len(data.test), len(data.test))
-    size = min(batch_size, total)
-    batches = data.batches("test", size, limit=-(-total // size))
-    with using_threads(threads), bar(console(stderr=True), "verify", len(batches)) as advance:
-        parity = verify(None, opened, first(total, batches), progress=lambda n: advance(f"{n} images"))
-    record(opened, parity)
+    with using_threads(threads):
+        parity = replace(_verify(opened, data, images, batch_size), data=spec, split="test")
+    for line in parity.differences:
+        click.echo(f"other data: {line}", err=True)
+    kept = record_better(opened, parity, force=forced)
     if as_json:
         print_json(parity.to_dict())
     else:
-        print_parity(parity, layers=True)
-        print_islands(parity)
-        click.echo()
-        print_verdict(parity)
+        _print(opened, parity, verbose=verbose)
+    if kept:
+        click.echo(kept, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
+
+
+def _verify(bundle: Bundle, data: Dataset, images: int | None, batch_size: int) -> Parity:
+    from lsq_export.data.differences import differences
+    from lsq_export.pipeline import verify
+    from lsq_export.progress import bar
+
+    from .data_options import first
+
+    total = min(images or len(data.test), len(data.test))
+    size = min(batch_size, total)
+    batches = data.batches("test", size, limit=-(-total // size))
+    with bar(console(stderr=True), "verify", len(batches)) as advance:
+        parity = verify(None, bundle, first(total, batches), progress=lambda n: advance(f"{n} images"))
+    return replace(parity, differences=tuple(differences(bundle.manifest, data)))
+
+
+def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
+    from lsq_export.bundle.directory import REPORT
+
+    print_summary(bundle.manifest, parity)
+    if not verbose:
+        print_line("tables", f"{bundle.directory / REPORT}, or -v")
+    print_verdict(parity)
+    if verbose:
+        click.echo()
+        print_parity(parity, layers=True)
+        print_islands(parity)

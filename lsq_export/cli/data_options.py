@@ -122,4 +122,5 @@ def source_of(checkpoint: Checkpoint, data_spec: str | None) -> dict[str, Any]:
         "config": checkpoint.config,
         "checkpoint": checkpoint.path.name,
         "data": data_spec or checkpoint.extra.get("data"),
+        "accuracy": checkpoint.extra.get("accuracy"),
     }

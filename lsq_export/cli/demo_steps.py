@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from calib.errors import QuantizationError
 from .demo_table import Result
 from .output import console
 from .train_files import SUFFIX, Files
-from .train_run import train_both
+from .train_run import Trained, train_both
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lsq_export.bench import BenchResult
     from lsq_export.bundle.directory import Bundle
     from lsq_export.data.dataset import Dataset
-    from lsq_export.training.job import FloatPhase, Job, LowBitPhase
+    from lsq_export.training.job import FloatPhase, Job
     from lsq_export.verification.parity import Parity
 
 CALIBRATION_BATCHES = 8
@@ -62,6 +62,7 @@ def run_demo(options: Options) -> Result:
     """Train, export, verify, time; everything lies in --out."""
     _prepare_directory(options)
     from lsq_export.progress import Phases
+    from lsq_export.report.recording import record
     from lsq_export.threads import using_threads
     from lsq_export.training.distributed import SINGLE
 
@@ -73,9 +74,11 @@ def run_demo(options: Options) -> Result:
         if trained.low_bit.interrupted:
             raise KeyboardInterrupt
         with using_threads(options.threads):
-            bundle = _export(trained.low_bit, job, data, options, phases.next("export"))
+            bundle = _export(trained, job, data, options, phases.next("export"))
             parity = _verify(model, bundle, data, phases.next("verify"))
+        record(bundle, parity)
         bench = _bench(bundle, options, phases.next("time the models"))
+        record(bundle, parity, bench.to_dict())
     except KeyboardInterrupt:
         files.say_resume(SINGLE)
         raise
@@ -114,8 +117,6 @@ def _prepare_directory(options: Options) -> None:
 
 
 def _job(options: Options) -> Job:
-    from dataclasses import replace
-
     from lsq_export.qat.prepare_model import QATConfig
     from lsq_export.training.fit import FINETUNE, PRETRAIN
     from lsq_export.training.job import Job
@@ -140,7 +141,7 @@ def _job(options: Options) -> Job:
     )
 
 
-def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options, title: str) -> Bundle:
+def _export(trained: Trained, job: Job, data: Dataset, options: Options, title: str) -> Bundle:
     from lsq_export.bundle.directory import open_bundle
     from lsq_export.pipeline import export
     from lsq_export.progress import stages
@@ -148,11 +149,14 @@ def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options, tit
     if options.resume and options.bundle.exists():
         return open_bundle(options.bundle)
     example, _ = next(iter(data.batches("test", 1)))
+    low_bit = trained.low_bit
+    known = {"float_accuracy": trained.float_phase.accuracy, "trained_accuracy": low_bit.accuracy}
     source = {
         "model": job.model_spec(data),
         "config": low_bit.config.to_dict(),
         "checkpoint": "trained.safetensors",
         "data": "digits",
+        "accuracy": {**known, "data": "digits", "images": len(data.test)},
     }
     with stages(console(stderr=True), title, last=True) as on_stage:
         return export(
@@ -172,13 +176,11 @@ def _export(low_bit: LowBitPhase, job: Job, data: Dataset, options: Options, tit
 def _verify(model: nn.Module, bundle: Bundle, data: Dataset, title: str) -> Parity:
     from lsq_export.pipeline import verify
     from lsq_export.progress import bar
-    from lsq_export.report.recording import record
 
     batches = data.batches("test", 64)
     with bar(console(stderr=True), title, len(batches)) as advance:
         parity = verify(model, bundle, batches, progress=lambda images: advance(f"{images} images"))
-    record(bundle, parity)
-    return parity
+    return replace(parity, data="digits", split="test")
 
 
 def _bench(bundle: Bundle, options: Options, title: str) -> BenchResult:

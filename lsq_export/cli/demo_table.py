@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from lsq_export.verification.numbers import decibel, megabytes, percent
 from lsq_export.verification.parity import NUDGED
+from lsq_export.verification.summary import main_format
 
-from .bench_table import ratio_cell
+from .bench_table import ratio_cell, too_busy
 from .output import print_table
-from .parity_table import codes, decibel, percent
+from .parity_table import codes
 
 if TYPE_CHECKING:
     from lsq_export.bench import BenchResult
@@ -62,7 +64,7 @@ def _rows(result: Result) -> Iterator[Row]:
     yield Row(
         model="float",
         accuracy=percent(result.float_phase.accuracy),
-        size=_megabytes(base.file_bytes),
+        size=megabytes(base.file_bytes),
         latency=f"{base.median_ms:.2f} ms",
         speedup="1.00",
     )
@@ -82,11 +84,16 @@ def _rows(result: Result) -> Iterator[Row]:
             sqnr=decibel(f.sqnr_db),
             reference=str(f.reference_mismatch),
             codes=codes(f),
-            size=_megabytes(result.bundle.manifest["formats"][name]["bytes"]),
+            size=megabytes(result.bundle.manifest["formats"][name]["bytes"]),
             latency=f"{times[name].median_ms:.2f} ms",
             speedup=ratio_cell(result.bench, name),
         )
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def speed(result: Result) -> str:
+    """For the summary: the integer network's latency against float."""
+    times = {row.name: row for row in result.bench.rows}
+    ours = times[main_format(result.parity.to_dict())]
+    if result.bench.busy:
+        return f"{ours.median_ms:.2f} ms; no ratio: {too_busy(result.bench.busy)}"
+    return f"{ours.median_ms:.2f} ms, {ratio_cell(result.bench, ours.name)} × as fast as float"

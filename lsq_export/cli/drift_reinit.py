@@ -128,6 +128,7 @@ def reinitialize(
         uses = data.measure(model, f"round {done}: {len(names)} re-initialized")
         record |= {name: uses[name] for name in names}
         now = drift.compare(record, uses, how.limits)
+    float_only = {**(checkpoint.extra.get("accuracy") or {}), "trained_accuracy": None}  # it had other grids
     # What the grids of earlier rounds see now, after the grids of later rounds.
     record |= {
         quantizer.name: quantizer.now for quantizer in now if quantizer.name in renewed and not quantizer.reasons
@@ -139,7 +140,7 @@ def reinitialize(
         config=checkpoint.config,
         input_shape=checkpoint.input_shape,
         preprocessing=checkpoint.preprocessing,
-        extra={**checkpoint.extra, drift.RECORD: drift.to_record(record)},
+        extra={**checkpoint.extra, "accuracy": float_only, drift.RECORD: drift.to_record(record)},
     )
     after = drift.compare(record, uses, how.limits)
     return Renewed(

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from lsq_export.rewrite.contract.decisions import decisions_of, sums_summary
+from lsq_export.verification.numbers import decibel, percent
 
 from .output import print_entries, print_table
-from .parity_table import decibel, percent
 
 Cells = Mapping[str, Callable[[Mapping[str, Any]], object]]
 
@@ -21,7 +21,7 @@ GRIDS: Cells = {
     ">s": lambda t: f"{t['scale']:.4g}",
     ">β": lambda t: f"{t['offset'] + 0.0:.4g}",
     ">β′": lambda t: f"{t['offset_carried'] + 0.0:.4g}",
-    ">(β′−β)/s": lambda t: f"{t['error_steps']:+.4f}",
+    ">(β′−β)/s": lambda t: f"{round(t['error_steps'], 4) + 0.0:+.4f}",
     ">k": lambda t: t["stride"],
     ">o": lambda t: t["origin"],
     ">Z": lambda t: t["zero_point"],

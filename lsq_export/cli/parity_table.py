@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from lsq_export.verification.numbers import decibel, percent
 from lsq_export.verification.parity import NUDGED
 from lsq_export.verification.reasons import EXPLAINED
+from lsq_export.verification.summary import float_accuracy
 
 from .output import print_entries, print_table
 
@@ -19,17 +20,15 @@ if TYPE_CHECKING:
     from lsq_export.verification.layer_parity import IslandParity, LayerParity
     from lsq_export.verification.parity import Parity
 
+NOT_MEASURED = "not measured"
 SHOWN = 6  # entries of a histogram
 FORMAT_COLUMNS = ("model", ">top-1 agreement", ">SQNR", ">accuracy", ">≠ integer reference", ">codes ≠ folded")
 
 
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2%}"
-
-
-def decibel(value: float | None) -> str:
-    """None: what JSON says for infinity."""
-    return f"{math.inf if value is None else value:.1f} dB"
+def float_cell(parity: Parity) -> tuple[str, str]:
+    """(accuracy of the float network, where it was measured if that is elsewhere)."""
+    value, where = float_accuracy(parity.to_dict())
+    return NOT_MEASURED if value is None else percent(value), where
 
 
 def codes(parity: FormatParity) -> str:
@@ -62,6 +61,8 @@ class _Row:
 
 
 def _rows(parity: Parity) -> Iterator[_Row]:
+    float_text, where = float_cell(parity)
+    yield _Row(model=f"float{where}", accuracy=float_text)
     yield _Row(model="trained", accuracy=percent(parity.trained_accuracy))
     yield _Row(model=NUDGED, agreement=percent(parity.nudged_top1_agreement), sqnr=decibel(parity.nudged_sqnr_db))
     yield _Row(
@@ -104,11 +105,11 @@ def print_islands(parity: Parity) -> None:
 
 
 def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
-    """Histograms of differences of the layers that have one, in the order of the network."""
+    """Histograms of differences of the layers that have one, the worst first."""
     if not layers:
         return
     click.echo()
-    differing = [layer for layer in layers if layer.histogram]
+    differing = sorted((layer for layer in layers if layer.histogram), key=lambda layer: -layer.differing)
     if differing:
         print_entries(title, LAYER_COLUMNS, differing)
     else:

@@ -2,26 +2,90 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lsq_export.bundle.directory import PARITY, REPORT, Bundle
+from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle
 from lsq_export.bundle.sums import update_sums
 from lsq_export.files.text import write_json, write_text
 from lsq_export.verification.parity import Parity
 
 from . import render
 
+UNKNOWN = "an unknown number of"
 
-def write_parity(directory: Path, manifest: Mapping[str, Any], parity: Parity) -> None:
-    """Write parity.json and report.html, without their sums."""
+
+def write_parity(
+    directory: Path, manifest: Mapping[str, Any], parity: Parity, bench: Mapping[str, Any] | None = None
+) -> None:
+    """Write parity.json and report.html, without their sums. bench: as `bench --json` writes it."""
     plain = parity.to_dict()
     write_json(directory / PARITY, plain)
-    write_text(directory / REPORT, render(dict(manifest), plain))
+    write_text(directory / REPORT, render(dict(manifest), plain, bench))
 
 
-def record(bundle: Bundle, parity: Parity) -> None:
-    """Write parity.json and report.html into a bundle, and their sums; the sums of all other files stay."""
-    write_parity(bundle.directory, bundle.manifest, parity)
-    update_sums(bundle.directory, PARITY, REPORT)
+def record(bundle: Bundle, parity: Parity, bench: Mapping[str, Any] | None = None) -> None:
+    """Write parity.json and report.html into a bundle, and their sums; the sums of all other files stay.
+
+    bench: latencies to keep in the bundle as bench.json; None keeps those that are there.
+    """
+    names = [PARITY, REPORT]
+    if bench is not None:
+        write_json(bundle.directory / BENCH, bench)
+        names.append(BENCH)
+    write_parity(bundle.directory, bundle.manifest, parity, bench or bench_of(bundle))
+    update_sums(bundle.directory, *names)
+
+
+def bench_of(bundle: Bundle) -> dict[str, Any] | None:
+    """The latencies that lie in a bundle; None where there are none that can be read."""
+    found = _read(bundle.directory / BENCH)
+    return found if isinstance(found.get("rows"), list) else None
+
+
+def record_better(bundle: Bundle, parity: Parity, *, force: bool = False) -> str | None:
+    """`record`, unless the bundle holds a better record; a line that says what became of that one, if anything did.
+
+    Better is a record on the test split rather than on calibration images, on the data that the bundle was made from
+    rather than on others, on more images. A broken promise is always recorded. force: record in any case.
+    """
+    old, new = _read(bundle.directory / PARITY), parity.to_dict()
+    source = bundle.manifest.get("source")
+    own = source.get("data") if isinstance(source, Mapping) else None
+    before, now = (_rank(found, own or old.get("data")) for found in (old, new))
+    if old and now < before and parity.ok and not force:
+        return f"{PARITY} and {REPORT} keep the verification {_on(old)}; --record puts this one in its place"
+    record(bundle, parity)
+    more, elsewhere = before[-1] > now[-1], before[0] and _place(old.get("data")) != _place(new["data"])
+    told = old and (now < before or more or elsewhere)
+    return f"{PARITY} and {REPORT} held the verification {_on(old)}: this one replaced it" if told else None
+
+
+def _rank(parity: Mapping[str, Any], own: object) -> tuple[bool, bool, int]:
+    """The better, the larger. own: the data of the bundle. A record that knows no split is an export's."""
+    images = parity.get("images")
+    same = own is None or _place(parity.get("data")) == _place(own)
+    return parity.get("split") == "test", same, images if isinstance(images, int) else 0
+
+
+def _place(spec: object) -> str:
+    """Data by kind and full path."""
+    kind, _, path = str(spec).partition(":")
+    return f"{kind}:{Path(path).resolve()}" if path else kind
+
+
+def _on(parity: Mapping[str, Any]) -> str:
+    split = parity.get("split")
+    of = f" of {parity['data']}" if parity.get("data") else ""
+    return f"on {parity.get('images', UNKNOWN)} {f'{split} ' if split else ''}images{of}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -81,14 +81,19 @@ def train_float(
         epochs = result.epochs
         if result.interrupted:
             if epochs and out is not None:
-                write_checkpoint(out, job, data, model, None, epochs)
+                _write(out, job, data, model, epochs)
             raise KeyboardInterrupt
     if out is not None:
-        write_checkpoint(out, job, data, model, None, epochs)
+        _write(out, job, data, model, epochs)
     reached = before if before is not None and not epochs else accuracy(model, data, processes)
     if run is not None:
         run.results["float_accuracy"] = reached
     return FloatPhase(model, reached, epochs, before)
+
+
+def _write(out: Path, job: Job, data: Dataset, model: nn.Module, epochs: tuple[Epoch, ...]) -> None:
+    measured = {"float_accuracy": epochs[-1].test_accuracy} if epochs else {}
+    write_checkpoint(out, job, data, model, None, epochs, measured)
 
 
 def _completed(job: Job, data: Dataset, run: Run) -> FloatPhase:

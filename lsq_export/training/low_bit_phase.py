@@ -56,14 +56,15 @@ def train_low_bit(
     title: str = "QAT",
     run: Run | None = None,
     processes: Processes = SINGLE,
+    float_accuracy: float | None = None,
 ) -> LowBitPhase:
     """Prepare, initialize and train.
 
     out: checkpoint, written after every epoch, so that it always holds the last good one.
-    console, title: as in `fit`. run, processes: see `train_float`.
+    console, title: as in `fit`. run, processes: see `train_float`. float_accuracy: of the float model on the test
+    split, for the checkpoint.
 
-    Errors: KeyboardInterrupt where it came before the end of the first epoch (nothing is written then),
-    QuantizationError.
+    Errors: QuantizationError; KeyboardInterrupt before the end of the first epoch (nothing is written then).
     """
     model = prepare(float_model, job.config)
     config = config_of(model) or job.config
@@ -71,17 +72,21 @@ def train_low_bit(
         initialized = run.results["initialized_accuracy"]
     else:
         with _progress(console, title, len(quantizers(model)), job.init_batches) as advance:
-            _initialize(job, data, model, advance, processes)
-        initialized = accuracy(model, data, processes)
-    before = run.histories.get(LOW_BIT, ()) if run is not None else ()
-    done = list(before)
+            initialized = _initialize(job, data, model, advance, processes)
+    before: tuple[Epoch, ...] = ()
     if run is not None:
-        run.results["initialized_accuracy"] = initialized
+        before, run.results["initialized_accuracy"] = run.histories.get(LOW_BIT, ()), initialized
+    done = list(before)
+
+    def write(trained: nn.Module) -> None:
+        if out is not None:
+            tested = done[-1].test_accuracy if done else initialized
+            measured = {"float_accuracy": float_accuracy, "trained_accuracy": tested}
+            write_checkpoint(out, job, data, trained, config, tuple(done), measured)
 
     def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
         done.append(metrics)
-        if out is not None:
-            write_checkpoint(out, job, data, trained, config, tuple(done))
+        write(trained)
 
     result: TrainResult | None = None
     if job.recipe.epochs:
@@ -95,8 +100,8 @@ def train_low_bit(
         fuse(model, False)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt
-    if out is not None and len(done) == len(before):  # nothing was left to train
-        write_checkpoint(out, job, data, model, config, tuple(done))
+    if len(done) == len(before):
+        write(model)  # nothing was left to train
     return LowBitPhase(
         model=model,
         config=config,
@@ -109,12 +114,16 @@ def train_low_bit(
 
 def _initialize(
     job: Job, data: Dataset, model: nn.Module, advance: Callable[[str], None], processes: Processes
-) -> None:
-    """Give every quantizer its first grid, the same in every process. advance: called after each of them."""
+) -> float:
+    """Give every quantizer its first grid, the same in every process. Returns the accuracy on the test split.
+
+    advance: called after each of them.
+    """
     size, limit = job.recipe.batch_size, job.init_batches
     batches = data.batches("train", size, shuffle=job.seed, limit=limit, share=processes.share)
     calib.initialize(model, batches, job.init_method, job.weight_init, processes.observer, progress=advance)
     processes.check_same(model)
+    return accuracy(model, data, processes)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -57,15 +57,23 @@ def accuracy(model: nn.Module, data: Dataset, processes: Processes) -> float:
 
 
 def write_checkpoint(
-    path: Path, job: Job, data: Dataset, model: nn.Module, config: QATConfig | None, epochs: tuple[Epoch, ...]
+    path: Path,
+    job: Job,
+    data: Dataset,
+    model: nn.Module,
+    config: QATConfig | None,
+    epochs: tuple[Epoch, ...],
+    measured: Mapping[str, float | None],
 ) -> None:
-    """Write the model after these epochs. config: None for a float model.
+    """Write the model after these epochs. config: None for a float model. measured: `float_accuracy` and
+    `trained_accuracy` on the test split, as far as they are known; the tables of `export` and `verify` show them.
 
     A low-bit checkpoint also records what the grids of this very state see; `lsq-export drift` compares other data with
     it.
     """
     tested = epochs[-1].test_accuracy if epochs else None
     extra: dict[str, Any] = {"data": job.data_spec, "seed": job.seed, "epochs": len(epochs), "test_accuracy": tested}
+    extra["accuracy"] = {**measured, "data": job.data_spec, "images": len(data.test)}
     if data.classes is not None:
         extra["classes"] = list(data.classes)
     extra["threads"] = torch.get_num_threads()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from calib.tables import Table, Tabular, decibel, percent
 
 from .layer_parity import ISLAND_TIES, QDQ_TIES, TIES, IslandParity, LayerParity, Layers, first_differing
+from .promises import Broken, Counts, Name
 
 EXACT = "qoperator"  # the format that is held to the integer reference, bit for bit
 ALTERED_LINES = 3  # of all that is altered in a file
@@ -20,11 +21,12 @@ class FormatParity(Tabular):
     top1_agreement: share of the images with the trained model's class. sqnr_db: of the outputs against the trained
     model's (infinite if equal). reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of
     every tensor, with graph optimization on and off, for qoperator; of the outputs for qdq, where other runtimes may
-    round otherwise. first_mismatch: the first tensor with a mismatch. altered: constants and nodes in which the file is
-    not what the fold prescribes. accumulator_mismatch: accumulators of Conv and Gemm that differ from the folded
-    model's, exactly computed, on the same inputs. output_mismatch: outputs (floats) that differ from the folded model's
-    on the same inputs by more than float32 rounding. islands: of a qoperator file; what they compute is compared with
-    float64, and everything else with the integer reference on the codes that they gave.
+    round otherwise. reference_elements: how many were compared. first_mismatch: the first tensor with a mismatch.
+    altered: constants and nodes in which the file is not what the fold prescribes. accumulator_mismatch: accumulators
+    of Conv and Gemm that differ from the folded model's, exactly computed, on the same inputs. output_mismatch: outputs
+    (floats) that differ from the folded model's on the same inputs by more than float32 rounding. islands: of a
+    qoperator file; what they compute is compared with float64, and everything else with the integer reference on the
+    codes that they gave.
     """
 
     name: str
@@ -38,6 +40,7 @@ class FormatParity(Tabular):
     altered: tuple[str, ...]
     layers: tuple[LayerParity, ...]
     islands: tuple[IslandParity, ...] = ()
+    reference_elements: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", Layers(self.layers))
@@ -68,14 +71,40 @@ class FormatParity(Tabular):
     @property
     def failures(self) -> list[str]:
         """Promises that this file breaks, one line each."""
-        lines = (*self.altered[:ALTERED_LINES], *self._wrong_numbers(), *self._wrong_islands(), *self._wrong_codes())
-        return [f"{self.name}: {line}" for line in lines]
+        return [broken.line for broken in self.broken]
 
-    def _wrong_numbers(self) -> Iterator[str]:
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """The same, each with the name of the promise."""
+        found = (
+            *((Name.EXACT_REWRITE, line) for line in self.altered[:ALTERED_LINES]),
+            *((Name.EXACT_RUN, line) for line in self._wrong_run()),
+            *((Name.EXACT_REWRITE, line) for line in self._wrong_numbers()),
+            *((Name.EXACT_RUN, line) for line in self._wrong_islands()),
+            *((Name.EXACT_REWRITE, line) for line in self._wrong_codes()),
+        )
+        return tuple(Broken(promise, f"{self.name}: {line}") for promise, line in found)
+
+    @property
+    def counts(self) -> Counts:
+        """For what is said about the promises."""
+        return Counts(
+            name=self.name,
+            exact=self.name == EXACT,
+            mismatches=self.reference_mismatch,
+            elements=self.reference_elements,
+            codes_differing=sum(sum(layer.histogram.values()) for layer in self.layers),
+            codes=sum(layer.elements for layer in self.layers),
+            islands=len({operator for island in self.islands for operator in island.operators}),
+        )
+
+    def _wrong_run(self) -> Iterator[str]:
         if self.name == EXACT and self.reference_mismatch:
             yield (
                 f"{self.reference_mismatch} elements differ from the integer reference, first in {self.first_mismatch}"
             )
+
+    def _wrong_numbers(self) -> Iterator[str]:
         if self.accumulator_mismatch:
             yield f"{self.accumulator_mismatch} accumulators differ from the folded model's"
         if self.output_mismatch:

@@ -57,6 +57,7 @@ class FormatRun(ABC):
         self._agreement = Agreement()
         self._float_outputs = float_outputs(given.folded)
         self._mismatches: Counter[str] = Counter()
+        self._compared = 0
 
     def add(
         self,
@@ -81,6 +82,7 @@ class FormatRun(ABC):
     def _count_mismatches(self, tensors: Tensors, reference: Tensors) -> None:
         for name, value in tensors.items():
             expected = reference.get(name)
+            self._compared += value.size
             if expected is None or value.shape != expected.shape:
                 self._mismatches[name] += value.size
             elif name in self._float_outputs:
@@ -106,6 +108,7 @@ class FormatRun(ABC):
             altered=altered_parts(self._given.file, self._given.prescribed),
             layers=self._layers.result(),
             islands=self._islands(),
+            reference_elements=self._compared,
         )
 
 

@@ -1,21 +1,21 @@
 """What `verify` finds out about a bundle, as data, with one line for each promise that is broken.
 
-1. ONNX Runtime ≡ integer reference      no element of a qoperator file differs, outside its float islands
-2. integer graph ≡ folded model          codes differ by ties of float rounding alone, accumulators not at all
-3. folded model against trained model    a number; a failure only where the network is another one
+The promises, by name, are in `promises.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from calib.tables import Table, Tabular, decibel, percent
 
 from .format_parity import FormatParity
+from .in_training import InTraining
 from .layer_parity import QDQ_TIES, LayerParity, Layers
+from .promises import Broken, Name, Promise, promises_of
 
 NUDGE = 1e-4  # relative
 NUDGED = f"trained, inputs × {1 + NUDGE:g}"  # name of that row in tables
@@ -34,7 +34,9 @@ class Parity(Tabular):
     outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
     model against itself on inputs larger by NUDGE, for scale: a low-bit network amplifies what changes, and a fold that
     is as near as that could not be nearer in effect. trained_layers: codes of the learned quantizers, folded against
-    trained on the same inputs (`trained_layers.py`).
+    trained on the same inputs (`trained_layers.py`). in_training: what the training measured, if the bundle knows it.
+    data, split: what the images are of ("calibration" in an export), where a command knows it. differences: in what
+    those data are not what the bundle was made for, one line each.
     """
 
     formats: dict[str, FormatParity]
@@ -50,6 +52,10 @@ class Parity(Tabular):
     damaged: tuple[str, ...] = ()
     golden: tuple[str, ...] = ()
     trained_layers: tuple[LayerParity, ...] = ()
+    in_training: InTraining | None = None
+    data: str | None = None
+    split: str | None = None
+    differences: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("trained_layers", "captured_layers"):
@@ -59,6 +65,7 @@ class Parity(Tabular):
     def table(self) -> Table:
         """What is shown: the formats beside the trained and the folded model, and the verdict."""
         rows: list[tuple[object, ...]] = [
+            *self._float_row(),
             ("trained", percent(self.trained_accuracy)),
             (NUDGED, "", percent(self.nudged_top1_agreement), decibel(self.nudged_sqnr_db)),
             (
@@ -76,6 +83,12 @@ class Parity(Tabular):
         padded = [(*row, *[None] * (len(columns) - len(row))) for row in rows]
         return Table(f"Parity with the trained model, {self.images} images", columns, padded, self.verdict.splitlines())
 
+    def _float_row(self) -> Iterator[tuple[object, ...]]:
+        """The float network, where the training measured it, and on what."""
+        known = self.in_training
+        if known is not None and known.float_accuracy is not None:
+            yield f"float ({known.place})" if known.place else "float", percent(known.float_accuracy)
+
     @property
     def verdict(self) -> str:
         """That all promises hold, or a line for each one that does not."""
@@ -89,14 +102,23 @@ class Parity(Tabular):
     @property
     def failures(self) -> list[str]:
         """Broken promises, one line each."""
+        return [broken.line for broken in self._broken()]
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What is said about each promise."""
+        return promises_of([parity.counts for parity in self.formats.values()], list(self._broken()))
+
+    def _broken(self) -> Iterator[Broken]:
         golden = "the golden vectors (test_data_set_0) are not what the integer reference computes"
-        return [
-            *(f"{name}: the file is not the one that was exported (SHA256SUMS)" for name in self.damaged),
-            *(f"{name}: {golden}" for name in self.golden),
-            *self._wrong_capture(),
-            *self._wrong_fold(),
-            *(line for parity in self.formats.values() for line in parity.failures),
-        ]
+        for name in self.damaged:
+            yield Broken(Name.INTACT_FILES, f"{name}: the file is not the one that was exported (SHA256SUMS)")
+        for name in self.golden:
+            yield Broken(Name.INTACT_FILES, f"{name}: {golden}")
+        for line in (*self._wrong_capture(), *self._wrong_fold()):
+            yield Broken(Name.MEASURED_FOLD, line)
+        for parity in self.formats.values():
+            yield from parity.broken
 
     def _wrong_capture(self) -> Iterator[str]:
         if self.capture_error is None or self.capture_error <= CAPTURE_TOLERANCE:
@@ -122,6 +144,15 @@ class Parity(Tabular):
             if layer.outside:
                 yield f"{layer.name}: {layer.outside} of {layer.elements} codes are none of its grid's"
 
+    def of_source(self, source: Mapping[str, Any] | None, *, split: str | None = None) -> Parity:
+        """The same with what the source of a manifest tells.
+
+        split: of the source's data that was verified on; None: other images, or not known.
+        """
+        data = (source or {}).get("data") if split else None
+        known = data if isinstance(data, str) else None
+        return replace(self, in_training=InTraining.from_source(source), data=known, split=split)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for parity.json; an infinite SQNR (no noise at all) is null there."""
         plain = asdict(self)
@@ -132,7 +163,8 @@ class Parity(Tabular):
         for layer in (*plain["trained_layers"], *plain["captured_layers"], *of_formats):
             layer["histogram"] = {str(k): v for k, v in sorted(layer["histogram"].items())}
             layer["reasons"] = {str(k): v for k, v in layer["reasons"].items()}
-        return {"ok": self.ok, "failures": self.failures, **finite(plain)}
+        promises = [{**asdict(promise), "name": str(promise.name)} for promise in self.promises]
+        return {"ok": self.ok, "failures": self.failures, "promises": promises, **finite(plain)}
 
 
 def finite(value: Any) -> Any:

@@ -11,15 +11,19 @@ from support.commands import invoke
 from support.exported import Exported
 
 
-def test_the_tables_end_with_a_verdict(exported: Exported, tmp_path: Path) -> None:
-    result = invoke("export", exported.checkpoint, "--data", exported.data, "--out", tmp_path / "out", "--images", 24)
+def test_the_answer_ends_with_a_verdict_and_tables_are_extra(exported: Exported, tmp_path: Path) -> None:
+    options = ("--data", exported.data, "--out", tmp_path / "out", "--images", 24)
+    result = invoke("export", exported.checkpoint, *options)
     assert result.exit_code == 0, result.output
-    titles = ("Grids after the fold", "Layers after the fold", "What each fold costs", "Against the trained model")
-    assert [result.stdout.count(title) for title in titles] == [1] * 4
     *_, wrote, verdict = result.stdout.splitlines()
     sizes = {name: entry["bytes"] for name, entry in exported.bundle.manifest["formats"].items()}
     assert wrote.startswith(f"wrote {tmp_path / 'out'} (") and all(f"{name} " in wrote for name in sizes)
-    assert verdict == "all promises hold"
+    assert verdict == "all promises hold" and len(result.stdout.splitlines()) <= 12
+    titles = ("Grids after the fold", "Layers after the fold", "What each fold costs", "Against the trained model")
+    assert [result.stdout.count(title) for title in titles] == [0] * 4
+    verbose = invoke("export", exported.checkpoint, *options, "--force", "-v")
+    assert [verbose.stdout.count(title) for title in titles] == [1] * 4
+    assert verbose.stdout.startswith("\n".join(result.stdout.splitlines()[:-2]))  # the answer first
 
 
 def test_json_is_the_parity_of_the_bundle(exported: Exported, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_command(exported: Exported, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(out.read_text())
     assert [row["fold"] for row in found] == [*FOLDS, *FOLDS] and {row["bits"] for row in found} == {"W4A4"}
+    assert {row["float_accuracy"] for row in found} == {None} and "float" in result.stdout  # its checkpoint knows none
     for row in found:
         assert f"{row['accuracy']:.2%}" in result.stdout and f"{row['codes_differing']:.2%}" in result.stdout
     assert result.stderr.count(f"{exported.checkpoint}  strided") == 2  # the bar's last line, no terminal here

@@ -26,7 +26,7 @@ def test_command(exported: Exported, tmp_path: Path) -> None:
     before = {
         name: (bundle.directory / name).read_bytes() for name in ("manifest.json", "qdq/model.onnx", "SHA256SUMS")
     }
-    result = verify(bundle.directory, "--images", "10", "--batch-size", "4")
+    result = verify(bundle.directory, "--images", "10", "--batch-size", "4", "-v")
     assert result.exit_code == 0, result.output
     assert (
         "all promises hold" in result.stdout
@@ -190,3 +190,44 @@ def test_unknown_data_is_named(exported: Exported, tmp_path: Path) -> None:
     (bundle.directory / "manifest.json").write_text(json.dumps({**content, "source": None}))
     result = verify(bundle.directory)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "--data digits" in result.stderr
+
+
+def test_the_answer_has_at_most_twelve_lines(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    result = verify(bundle.directory)
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) <= 12, result.stdout
+    assert result.stdout.splitlines()[0].startswith("network W4A4 on 24 test images of npz:")
+    for name in ("exact run", "exact rewrite", "measured fold"):
+        assert f"\n{name} " in result.stdout
+    assert "Against the trained model" not in result.stdout and "report.html" in result.stdout
+
+
+def test_a_better_record_is_kept_unless_it_is_asked_for(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    recorded = bundle.directory / "parity.json"
+    assert verify(bundle.directory).exit_code == 0
+    result = verify(bundle.directory, "--images", 5)
+    assert result.exit_code == 0 and "on 5 test images" in result.stdout
+    assert "keep the verification on 24 test images" in result.stderr
+    assert json.loads(recorded.read_text())["images"] == 24
+    assert "replaced it" in verify(bundle.directory, "--images", 5, "--record").stderr
+    assert json.loads(recorded.read_text())["images"] == 5
+
+
+def test_other_data_are_told(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    x = np.random.default_rng(0).integers(0, 255, (8, 1, 16, 16), np.uint8)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(8) % 3, x_test=x, y_test=np.arange(8) % 3)
+    path = bundle.directory / "manifest.json"
+    changed = {"preprocessing": {"data": "npz", "divide_by": 16.0}, "classes": [*"abcde"]}
+    path.write_text(json.dumps(bundle.manifest | changed))
+    with_new_sums(bundle)
+    assert verify(bundle.directory).exit_code == 0
+    result = verify(bundle.directory, "--data", f"npz:{tmp_path / 'd.npz'}")
+    assert result.exit_code == 0, result.output
+    told = [line for line in result.stderr.splitlines() if line.startswith("other data: ")]
+    assert told == [
+        "other data: number of classes: 3 in these data, 5 in the manifest",
+        "other data: preprocessing divide_by: 255.0 in these data, 16.0 in the manifest",
+    ]
+    assert "keep the verification on 24 test images" in result.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lsq_export.bundle.directory import Bundle
-from lsq_export.cli.demo_table import COLUMNS, Result, print_models
+from lsq_export.cli.demo_table import COLUMNS, Result, print_models, speed
 from support.benches import bench_of
 from support.parities import format_parity, parity_of
 
@@ -38,9 +38,9 @@ def test_every_form_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
         "ONNX",
         "ONNX",
     ]
-    assert lines[0].split() == ["float", "98.00%", "8.0", "MB", "8.00", "ms", "1.00"]
+    assert lines[0].split() == ["float", "98.00%", "8.00", "MB", "8.00", "ms", "1.00"]
     assert lines[4].split()[2] == "qdq" and lines[4].split()[-8:] == [
-        "2.0",
+        "2.00",
         "MB",
         "2.00",
         "ms",
@@ -50,3 +50,4 @@ def test_every_form_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
         "4.00)",
     ]
     assert "97.00%" in lines[5] and lines[5].split()[-4] == "2.00"
+    assert speed(result) == "4.00 ms, 2.00 (2.00 … 2.00) × as fast as float"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 
 from lsq_export.cli.parity_table import (
     codes,
-    decibel,
     histogram,
-    percent,
     print_islands,
     print_parity,
     print_verdict,
     reasons,
 )
+from lsq_export.verification.in_training import InTraining
 from lsq_export.verification.layer_parity import IslandParity
 from lsq_export.verification.reasons import EXPLAINED, Reason
 from support.parities import format_parity, layer, parity_of
@@ -24,9 +22,7 @@ from support.parities import format_parity, layer, parity_of
 EXPLAINED_LAYER = replace(layer(8, 1), name="conv1.input", reasons={Reason.BORDER: 3, Reason.TIE: 5})
 
 
-def test_numbers() -> None:
-    assert (percent(0.12345), percent(None)) == ("12.35%", "–")
-    assert (decibel(30.04), decibel(None), decibel(-math.inf)) == ("30.0 dB", "inf dB", "-inf dB")
+def test_codes() -> None:
     assert codes(format_parity(layers=(layer(3, 1, 100), layer(0, 0, 50)))) == "3 of 150"
 
 
@@ -47,12 +43,22 @@ def test_formats_are_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     title, header, *rows = capsys.readouterr().out.splitlines()
     assert title.rstrip() == "Against the trained model, 4 images"
     assert header.split("  ")[0] == "model" and "≠ integer reference" in header
-    assert [row.split()[0] for row in rows if row.strip()] == ["trained", "trained,", "folded", "qoperator", "qdq"]
-    assert rows[3].split()[2:] == ["Runtime)", "100.00%", "40.0", "dB", "–", "7", "0", "of", "1000000"]
-    assert "50.00%" in rows[4]
+    assert [row.split()[0] for row in rows if row.strip()] == [
+        *("float", "trained", "trained,", "folded", "qoperator", "qdq")
+    ]
+    assert rows[0].split() == ["float", "not", "measured"]
+    assert rows[4].split()[2:] == ["Runtime)", "100.00%", "40.0", "dB", "–", "7", "0", "of", "1000000"]
+    assert "50.00%" in rows[5]
+    known = InTraining(float_accuracy=0.75, trained_accuracy=0.5, data="digits", images=359)
+    print_parity(replace(parity, in_training=known), layers=False)
+    assert capsys.readouterr().out.splitlines()[2].split("  ")[0] == "float (359 test images of digits)"
 
 
 def test_layers_that_differ_are_listed_with_what_their_reasons_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    worse = replace(EXPLAINED_LAYER, name="conv2.input", differing=0.5)
+    print_parity(parity_of(format_parity(), trained_layers=(EXPLAINED_LAYER, worse)), layers=True)
+    out = capsys.readouterr().out
+    assert out.index("conv2.input") < out.index("conv1.input")  # the worst first
     parity = parity_of(format_parity(), trained_layers=(layer(0, 0), EXPLAINED_LAYER))
     print_parity(parity, layers=True)
     out = capsys.readouterr().out

@@ -77,7 +77,7 @@ def trained(directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def bundle(trained: Path, directory: Path) -> tuple[Path, Result]:
     out = directory / "out"
-    return out, run("export", trained, "--out", out, "--images", 128)
+    return out, run("export", trained, "--out", out, "--images", 128, "-v")
 
 
 def test_export(bundle: tuple[Path, Result]) -> None:
@@ -91,6 +91,10 @@ def test_export(bundle: tuple[Path, Result]) -> None:
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["source"]["data"] == "digits" and manifest["source"]["checkpoint"] == "tiny.safetensors"
     assert manifest["source"]["model"] == {"name": "tiny", "num_classes": 10, "in_channels": 3}
+    known = manifest["source"]["accuracy"]  # what the training measured
+    assert (known["data"], known["images"]) == ("digits", 359)
+    accuracies = f"float {known['float_accuracy']:.2%} -> trained {known['trained_accuracy']:.2%}"
+    assert f"accuracy       {accuracies} (359 test images of digits)" in result.stdout
     assert manifest["source"]["config"]["weight_bits"] == 3 and manifest["preprocessing"]["data"] == "digits"
     assert manifest["input"]["shape"] == ["batch", 3, 16, 16]
     assert manifest["classes"] == [str(digit) for digit in range(10)] and manifest["license"] is None
@@ -122,7 +126,8 @@ def test_verify(bundle: tuple[Path, Result], trained: Path) -> None:
     out, _ = bundle
     found = json.loads(run("verify", out, "--json").stdout)
     data = load("digits", image_size=16)
-    assert found["ok"] is True and found["images"] == len(data.test)
+    assert found["ok"] is True and found["images"] == len(data.test) and found["split"] == "test"
+    assert found["in_training"] == json.loads((out / "manifest.json").read_text())["source"]["accuracy"]
     x, y = data.test.fetch(torch.arange(len(data.test)))
     classes = Session(onnx.load(out / "qoperator" / "model.onnx")).run(x.numpy())["output"].argmax(1)
     expected = predict(checkpoint.restore(trained)[0], [x]).argmax(1).numpy()
@@ -164,11 +169,15 @@ def test_demo(tmp_path: Path) -> None:
     """
     out = tmp_path / "demo"
     options = ["--model", "tiny", "--epochs", 1, "--float-epochs", 1, "--runs", 2, "--threads", 1]
-    result = run("demo", *options, "--out", out)
+    result = run("demo", *options, "--out", out, "-v")
     table = result.stdout.splitlines()
     for name in ("float", "trained (fake-quant)", "folded (float64)", "ONNX Runtime qdq", "ONNX Runtime qoperator"):
         assert any(line.startswith(name) for line in table), name
     assert "tiny W4A4 on 359 test digits" in result.stdout and "all promises hold" in result.stdout
+    answer = table[1 : table.index("all promises hold") + 1]
+    assert len(answer) <= 12 and answer[0] == "tiny W4A4 on 359 test images of digits" and "size, speed" in answer[4]
+    assert json.loads((out / "bundle" / "bench.json").read_text())["rows"][0]["name"] == "float"
+    assert "latency" in (out / "bundle" / "report.html").read_text() and "SHA256SUMS" not in result.stderr
     assert {p.name for p in out.iterdir()} == {
         *("bundle", "demo.json", "float.safetensors"),
         *("trained.safetensors", "trained.jsonl"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import lsq_export
 from calib.errors import QuantizationError
 from lsq_export.report import render
+from lsq_export.report.contents import example
 from support.exported import Exported
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -74,10 +76,11 @@ def test_it_shows_every_tensor_and_layer(manifest: dict[str, Any], parity: dict[
         assert part["name"] in page.text
     assert "All promises hold." in page.text and "Verified on 24 images" in page.text and "ort-cpu" in page.text
     # every row has a cell for each column
-    assert all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 6
+    assert all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 7
     (grid,) = parity["trained_layers"][0]["reasons"].items()
-    assert "{}: {}".format(*grid) in page.text and len(page.tables[3]) == 1 + len(parity["trained_layers"])
-    assert len(page.tables[1]) == 1 + len(manifest["tensors"]) and len(page.tables[2]) == 1 + len(manifest["layers"])
+    assert "{}: {}".format(*grid) in page.text and len(page.tables[4]) == 1 + len(parity["trained_layers"])
+    assert len(page.tables[2]) == 1 + len(manifest["tensors"]) and len(page.tables[3]) == 1 + len(manifest["layers"])
+    assert 1 < len(page.tables[1]) <= 1 + 5  # the worst layers
 
 
 def test_it_is_the_page_in_the_bundle(exported: Exported, manifest: dict[str, Any], parity: dict[str, Any]) -> None:
@@ -142,3 +145,56 @@ def test_a_report_of_a_parity_without_targets(exported: Exported, manifest: dict
 def test_what_is_missing_is_an_error(damage: Any, manifest: dict[str, Any]) -> None:
     with pytest.raises(QuantizationError, match="lacks what the report shows"):
         render(manifest, damage)
+
+
+def test_the_answer_comes_first_with_the_float_row(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    manifest["source"] = {"model": {"name": "tiny"}, "config": {"weight_bits": 4, "activation_bits": 4}}
+    parity["in_training"] = {"float_accuracy": 0.75, "trained_accuracy": 0.5, "data": "digits", "images": 359}
+    page = Page(render(manifest, parity))
+    first = page.text[: page.text.index("From float to integer")]
+    assert "tiny W4A4 on 24 calibration images" in first and "float 75.00% -> trained 50.00%" in first
+    for name in ("exact run", "exact rewrite", "measured fold", "worst layer", "fold"):
+        assert name in first
+    assert "float (359 test images of digits)" in page.text[len(first) :]
+    del parity["in_training"]
+    assert "not measured" in render(manifest, parity)
+
+
+def test_the_chart_has_a_mark_for_each_tensor(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    parity["trained_layers"][0]["name"] = NASTY
+    page = Page(render(manifest, parity))
+    marks = [tag for tag, _ in page.tags if tag in ("rect", "circle")]
+    assert len(marks) == len(parity["trained_layers"]) and [tag for tag, _ in page.tags].count("svg") == 1
+    parity["trained_layers"] = []
+    assert "<svg" not in render(manifest, parity) and "Error along" not in render(manifest, parity)
+
+
+def test_its_code_runs_the_file(exported: Exported, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(exported.bundle.directory)
+    assert manifest["input"]["shape"] == ["batch", 1, 16, 16]
+    printed: list[Any] = []
+    exec(compile(example(manifest, "qoperator"), "report.html", "exec"), {"print": printed.append})
+    assert printed[0].shape == (1,) and len(example(manifest, "qoperator").splitlines()) == 5
+
+
+def test_no_zero_has_a_sign_and_no_bar_saturates(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    for tensor, steps in zip(manifest["tensors"], (-0.0, -0.7, 0.1, 0.0), strict=False):
+        tensor["error_steps"] = steps
+    for tensor in manifest["tensors"]:
+        tensor["offset"] = tensor["border"] = -0.0
+    html = render(manifest, parity)
+    widths = re.findall(r'class="bar[^"]*" style="width: ([0-9.]+)px"', html)
+    assert widths[:2] == ["40.0", "5.7"] and "A full bar is a move of 0.7 steps" in html
+    assert not re.search(r">-0(\.0*)?<", html)
+
+
+def test_it_is_made_for_telephones_dark_rooms_and_paper(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    html = render(manifest, parity)
+    for part in ("prefers-color-scheme: dark", "@media print", "@page", "max-width: 34rem", "width=device-width"):
+        assert part in html
+
+
+def test_run_py_is_named_where_the_bundle_has_it(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    manifest.pop("classes", None)
+    assert "run.py" not in render(manifest, parity)
+    assert "python run.py IMAGE" in render({**manifest, "classes": None}, parity)

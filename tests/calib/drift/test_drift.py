@@ -405,6 +405,7 @@ def test_command_finds_drift_and_reinitializes(trained_file: Path, drifted: str,
         old.model_spec,
     )
     before, after = drift.from_record(old.extra[drift.RECORD]), drift.from_record(new.extra[drift.RECORD])
+    assert new.extra["accuracy"] == {**old.extra["accuracy"], "trained_accuracy": None}  # it was of other grids
     assert {name for name in before if before[name] != after[name]} == set(renewed["names"])
     again = run(out, "--data", drifted, "--split", "all")
     assert again.exit_code == 0 and again.stdout.endswith("all quantizers keep their range\n")

@@ -1,0 +1,35 @@
+"""The answer first, for `export`, `verify` and `demo`; tables come with --verbose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lsq_export.verification.summary import summary, title
+
+from .options import Command
+
+if TYPE_CHECKING:
+    from lsq_export.verification.parity import Parity
+
+LABEL = 15  # columns
+
+
+def verbose_option(command: Command) -> Command:
+    """The option -v of commands that print a summary."""
+    return click.option("-v", "--verbose", is_flag=True, help="Print the tables, too, after the summary.")(command)
+
+
+def print_summary(manifest: Mapping[str, Any], parity: Parity, *, speed: str | None = None) -> None:
+    """At most ten lines on stdout. speed: of the integer file against float, in words."""
+    plain = parity.to_dict()
+    click.echo(title(manifest, plain))
+    for label, text in summary(manifest, plain, speed=speed):
+        print_line(label, text)
+
+
+def print_line(label: str, text: str) -> None:
+    """One line of a summary."""
+    click.echo(f"{label:<{LABEL}}{text}")

@@ -1,0 +1,126 @@
+"""What the report shows, made of what manifest.json, parity.json and bench.json hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lsq_export.verification.numbers import ABSENT, decibel, megabytes, percent, share
+from lsq_export.verification.parity import NUDGED
+from lsq_export.verification.reasons import EXPLAINED
+from lsq_export.verification.summary import (
+    float_accuracy,
+    main_format,
+    network,
+    reason_of,
+    summary,
+    title,
+    worst_layers,
+)
+
+from .chart import depth_chart
+
+Values = Mapping[str, Any]
+
+MODEL_COLUMNS = ("model", "accuracy", "same class", "SQNR", "≠ integer reference", "codes ≠ folded", "size", "latency")
+HALF_A_STEP = 0.5  # the most that rounding an offset to a zero point moves it by
+STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")
+
+
+def contents(manifest: Values, parity: Values, bench: Values | None) -> dict[str, Any]:
+    """The variables of the template. Errors (KeyError, TypeError, AttributeError): something is missing."""
+    return {
+        "network": network(manifest),
+        "title": title(manifest, parity),
+        "lines": summary(manifest, parity, speed=_speed(parity, bench)),
+        "model_columns": MODEL_COLUMNS,
+        "models": list(_models(manifest, parity, bench)),
+        "worst": [_worst(layer) for layer in worst_layers(parity)],
+        "explained": {str(reason): text for reason, text in EXPLAINED.items()},
+        "chart": depth_chart(parity["trained_layers"]) if parity["trained_layers"] else None,
+        "code": example(manifest, main_format(parity)),
+        "preprocessing": _preprocessing(manifest),
+        "full_bar": max([HALF_A_STEP, *(abs(t["error_steps"]) for t in manifest["tensors"])]),
+    }
+
+
+def example(manifest: Values, name: str) -> str:
+    """Five lines that run a format in ONNX Runtime."""
+    given = manifest["input"]
+    shape = (1, *given["shape"][1:])
+    return "\n".join(
+        (
+            "import numpy as np, onnxruntime as ort",
+            f"session = ort.InferenceSession({name + '/model.onnx'!r}, providers=['CPUExecutionProvider'])",
+            f"x = np.zeros({tuple(shape)!r}, np.float32)  # an image after the preprocessing",
+            f"outputs = session.run({manifest['outputs']!r}, {{{given['name']!r}: x}})",
+            "print(outputs[0].argmax(axis=1))  # the class of each image",
+        )
+    )
+
+
+def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[tuple[str, ...]]:
+    """The cells of MODEL_COLUMNS, from the float network to the files."""
+    value, where = float_accuracy(parity)
+    base = manifest.get("float_parameter_bytes")
+    size = megabytes(base) if base else ""
+    accuracy = percent(value) if value is not None else "not measured"
+    yield (f"float{where}", accuracy, "", "", "", "", size, _latency(bench, "float"))
+    yield ("trained", percent(parity["trained_accuracy"]), *[""] * 6)
+    if "nudged_sqnr_db" in parity:
+        noise = (percent(parity["nudged_top1_agreement"]), _decibel(parity["nudged_sqnr_db"]))
+        yield (NUDGED, "", *noise, *[""] * 4)
+    folded = (parity["folded_top1_agreement"], parity["folded_sqnr_db"])
+    yield ("folded (float64)", percent(parity["folded_accuracy"]), percent(folded[0]), _decibel(folded[1]), *[""] * 4)
+    for name, f in parity["formats"].items():
+        codes = sum(layer["elements"] for layer in f["layers"])
+        differing = sum(sum(layer["histogram"].values()) for layer in f["layers"])
+        yield (
+            f"{name} (ONNX Runtime)",
+            percent(f["accuracy"]),
+            percent(f["top1_agreement"]),
+            _decibel(f["sqnr_db"]),
+            f"{f['reference_mismatch']:,}",
+            f"{differing:,} of {codes:,}",
+            megabytes(manifest["formats"][name]["bytes"]),
+            _latency(bench, name),
+        )
+
+
+def _decibel(value: float | None) -> str:
+    """A dash for null, which JSON has for no noise at all and for nothing but noise."""
+    return ABSENT if value is None else decibel(value)
+
+
+def _worst(layer: Values) -> dict[str, Any]:
+    return {
+        "name": layer["name"],
+        "share": share(layer["differing"]),
+        "count": f"{round(layer['differing'] * layer['elements']):,} of {layer['elements']:,}",
+        "why": reason_of(layer),
+    }
+
+
+def _row(bench: Values | None, name: str) -> Values | None:
+    return next((row for row in (bench or {}).get("rows", ()) if row.get("name") == name), None)
+
+
+def _latency(bench: Values | None, name: str) -> str:
+    row = _row(bench, name)
+    if row is None:
+        return ABSENT
+    return f"{row['median_ms']:.3g} ms"
+
+
+def _speed(parity: Values, bench: Values | None) -> str | None:
+    ours, base = _row(bench, main_format(parity)), _row(bench, "float")
+    if ours is None or base is None:
+        return None
+    return f"{ours['median_ms']:.2f} ms, float {base['median_ms']:.2f} ms"
+
+
+def _preprocessing(manifest: Values) -> str:
+    """In one line, steps that are left out not named."""
+    steps = manifest.get("preprocessing")
+    known = [(step, steps[step]) for step in STEPS if steps.get(step) is not None] if isinstance(steps, dict) else []
+    return "; ".join(f"{step} {value}" for step, value in known)

@@ -1,0 +1,100 @@
+"""What would bring a fold nearer to the trained model, where it is far from what float noise alone does.
+
+The yardstick is the trained model against itself on inputs × 1.0001 (`parity.NUDGE`). What helps is read from what was
+measured: the costs of the other folds in the manifest, and the reasons for which codes differ, layer by layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from .numbers import decibel
+from .parity import NUDGE
+from .reasons import Reason
+
+FAR = 3.0  # dB
+LIMIT = -20 * math.log10(NUDGE)  # dB: so much the noise on the inputs themselves is; no yardstick asks for more
+MATTERS = 0.02  # share of what differs from which on a reason is worth a remedy
+TRAINED_EDGES, CONTAINER = "--edges trained", "--offset container"
+
+
+def behind(parity: Mapping[str, Any]) -> float:
+    """dB by which the folded model is further from the trained one than the yardstick; 0 if it is nearer.
+
+    Also where the yardstick is unknown, or no noise at all: then it flipped no code of these images, by chance.
+    parity: as parity.json has it, where null is no noise at all.
+    """
+    folded, noise = parity["folded_sqnr_db"], parity.get("nudged_sqnr_db")
+    return 0.0 if folded is None or noise is None or noise > LIMIT else max(0.0, float(noise) - float(folded))
+
+
+def nearer(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str | None:
+    """One line, or None where the fold is not far from the yardstick, or the yardstick tells nothing."""
+    if behind(parity) <= FAR or not parity["ok"]:
+        return None
+    shares = reason_shares(parity)
+    return _by_fold(manifest) or _by_training(_config(manifest), shares) or _by_export(manifest, shares)
+
+
+def reason_shares(parity: Mapping[str, Any]) -> dict[str, float]:
+    """{reason: its share of the codes that differ}, every tensor with the weight of the share that differs in it."""
+    weights: Counter[str] = Counter()
+    for layer in parity["trained_layers"]:
+        for reason, count in layer["reasons"].items():
+            weights[str(reason)] += count / max(1, layer["elements"])
+    total = sum(weights.values())
+    return {reason: weight / total for reason, weight in weights.most_common()} if total else {}
+
+
+def _by_training(config: Mapping[str, Any], shares: Mapping[str, float]) -> str | None:
+    """Options that are not used yet, for the reasons that matter, the largest first."""
+    remedies: dict[str, tuple[str, tuple[str | None, ...], str, str]] = {
+        Reason.EDGE.value: ("edges", ("calibrated", None), TRAINED_EDGES, "untrained 8-bit grids"),
+        Reason.GRID.value: ("offset", ("real", None), CONTAINER, "moved grids"),
+        Reason.BORDER.value: ("offset", ("real", None), CONTAINER, "borders"),
+    }
+    options, why = [], []
+    for reason, part in shares.items():
+        setting, unused, option, what = remedies.get(reason, ("", (), "", ""))
+        if part >= MATTERS and config.get(setting) in unused:
+            options.append(option)
+            why.append(f"{what} {part:.0%}")
+    return f"train with {' '.join(dict.fromkeys(options))} ({', '.join(why)})" if options else None
+
+
+def _by_fold(manifest: Mapping[str, Any]) -> str | None:
+    """Another fold of the target that was measured to be nearer."""
+    costs = {c["fold"]: c for c in manifest.get("folds") or () if "refused" not in c}
+    chosen = costs.get(manifest.get("fold"))
+    if chosen is None:
+        return None
+    best = max(costs.values(), key=_sqnr)
+    if _sqnr(best) - _sqnr(chosen) <= FAR:
+        return None
+    measured = f"{decibel(best['sqnr_db'])} instead of {decibel(chosen['sqnr_db'])}"
+    return f"export with --fold {best['fold']} ({measured} on {best['images']} calibration images)"
+
+
+def _by_export(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str:
+    """Where neither another training nor another fold is known to help."""
+    if not shares and any(t["kind"] == "edge" for t in manifest["tensors"]):
+        return "end the network in a Linear layer (all codes are the trained ones; the output's 8-bit grid is not)"
+    if shares.get(Reason.EDGE, 0.0) >= MATTERS:
+        return "calibrate on more images (--images), so that no 8-bit grid between layers clips"
+    if shares.get(Reason.GRID, 0.0) >= MATTERS:
+        return "feed inputs whose zero lies on their 8-bit grid (preprocessing), so that the grid need not move"
+    correction = "" if manifest.get("bias_correction") else "try --bias-correction, or "
+    return f"{correction}train longer or with more bits: single codes at rounding ties grow through this network"
+
+
+def _sqnr(cost: Mapping[str, Any]) -> float:
+    return math.inf if cost["sqnr_db"] is None else float(cost["sqnr_db"])
+
+
+def _config(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    source = manifest.get("source")
+    config = source.get("config") if isinstance(source, Mapping) else None
+    return config if isinstance(config, Mapping) else {}

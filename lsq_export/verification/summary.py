@@ -1,0 +1,151 @@
+"""The answer in at most twelve lines: what quantization cost, and which promises hold.
+
+for label, text in summary(manifest, parity): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lsq_export.qat.bit_widths import widths_of
+
+from .in_training import KEY, InTraining
+from .nearer import FAR, LIMIT, behind, nearer
+from .numbers import decibel, megabytes, percent, share
+from .parity import NUDGE
+from .reasons import Reason
+
+Values = Mapping[str, Any]
+Lines = list[tuple[str, str]]
+
+WORST = 5
+NEAR = 1.0  # dB: a gap that other images would change as well
+IN_SHORT = {
+    Reason.TIE: "values next to rounding ties",
+    Reason.BORDER: "padding is zero as β′ has it, not β",
+    Reason.EDGE: "an 8-bit grid before it that training did not have",
+    Reason.GRID: "its grid moved onto an integer zero point",
+    Reason.UNKNOWN: "none of the known reasons",
+}
+
+
+def summary(manifest: Values, parity: Values, *, speed: str | None = None) -> Lines:
+    """(label, text) of each line. manifest, parity: as their files have them. speed: of the integer file, in words."""
+    found = [
+        ("accuracy", accuracy(parity)),
+        ("agreement", _agreement(parity)),
+        ("fold", fold(parity)),
+        ("size, speed" if speed else "size", "; ".join(part for part in (_size(manifest), speed) if part)),
+        ("worst layer", _worst(parity)),
+        ("nearer", nearer(manifest, parity) or ""),
+        *((p["name"], f"{p['statement']}: {verdict(p)}") for p in parity.get("promises") or ()),
+    ]
+    return [(label, text) for label, text in found if text]
+
+
+def title(manifest: Values, parity: Values) -> str:
+    """tiny W4A4 on 359 test images of digits."""
+    split = {"calibration": "calibration ", "test": "test "}.get(parity.get("split") or "", "")
+    of = f" of {parity['data']}" if parity.get("data") else ""
+    return f"{network(manifest)} on {parity['images']} {split}images{of}"
+
+
+def network(manifest: Values) -> str:
+    """tiny W4A4, as far as the manifest knows."""
+    source = _table(manifest.get("source"))
+    model, config = _table(source.get("model")), _table(source.get("config"))
+    bits = ""
+    if {"weight_bits", "activation_bits"} <= config.keys():
+        bits = widths_of(config)
+    return f"{model.get('name') or 'network'} {bits}".strip()
+
+
+def main_format(parity: Values) -> str:
+    """The format that stands for the integer network: qoperator, where it is there."""
+    return "qoperator" if "qoperator" in parity["formats"] else str(next(iter(parity["formats"])))
+
+
+def verdict(promise: Values) -> str:
+    """holds (0 of 12 elements differ)."""
+    return f"{ {True: 'holds', False: 'BROKEN', None: 'no promise'}[promise['holds']] } ({promise['detail']})"
+
+
+def float_accuracy(parity: Values) -> tuple[float | None, str]:
+    """(accuracy of the float network, where it was measured if that is elsewhere)."""
+    known = parity.get("in_training") or {}
+    value = known.get("float_accuracy")
+    same = (known.get("data"), known.get("images")) == (parity.get("data"), parity["images"])
+    elsewhere = "" if same and parity.get("split") == "test" else _where(known)
+    return value, elsewhere if value is not None else ""
+
+
+def accuracy(parity: Values) -> str:
+    """float -> trained -> integer."""
+    value, elsewhere = float_accuracy(parity)
+    first = f"float {percent(value)}" if value is not None else "float not measured"
+    trained, integer = parity["trained_accuracy"], parity["formats"][main_format(parity)]["accuracy"]
+    if trained is not None:
+        return f"{first}{elsewhere} -> trained {percent(trained)} -> integer {percent(integer)}"
+    known = parity.get("in_training") or {}
+    if known.get("trained_accuracy") is None:
+        return f"{first}{elsewhere}; these images have no classes to measure it"
+    return f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)} -> integer: verify measures it"
+
+
+def fold(parity: Values) -> str:
+    """What the fold cost against the yardstick, in words."""
+    ours, noise = parity["folded_sqnr_db"], parity.get("nudged_sqnr_db")
+    if ours is None:
+        return "costs nothing: the outputs are the trained model's" if parity["ok"] else "SQNR is no finite number"
+    cost = f"SQNR {decibel(ours)}"
+    if "nudged_sqnr_db" not in parity:
+        return cost
+    alone = f"float noise alone (inputs × {1 + NUDGE:g})"
+    if noise is None or noise > LIMIT:
+        return f"{cost}; {alone} changes nothing in these images, so nothing tells whether that is far"
+    gap = behind(parity)
+    words = "costs no more than that" if gap < NEAR else f"costs {gap:.1f} dB more, {'far' if gap > FAR else 'not far'}"
+    return f"{cost}; {alone} leaves {decibel(noise)}: the fold {words}"
+
+
+def worst_layers(parity: Values, count: int = WORST) -> list[Values]:
+    """Tensors of which most codes differ from the trained ones on the same inputs, the worst first."""
+    differing = [layer for layer in parity["trained_layers"] if layer["differing"] > 0]
+    return sorted(differing, key=lambda layer: -layer["differing"])[:count]
+
+
+def reason_of(layer: Values, words: Mapping[Reason, str] = IN_SHORT) -> str:
+    """The reason of most of its codes, in words."""
+    reasons = layer["reasons"]
+    return words[Reason(max(reasons, key=reasons.get))] if reasons else words[Reason.UNKNOWN]
+
+
+def _worst(parity: Values) -> str:
+    worst = worst_layers(parity, 1)
+    if worst:
+        return f"{worst[0]['name']}: {share(worst[0]['differing'])} of its codes differ; {reason_of(worst[0])}"
+    return "none: all codes of learned grids are the trained ones" if parity["trained_layers"] else ""
+
+
+def _agreement(parity: Values) -> str:
+    same = parity["formats"][main_format(parity)]["top1_agreement"]
+    noise = parity.get("nudged_top1_agreement")
+    other = f" (float noise alone: {percent(noise)})" if noise is not None else ""
+    return f"{percent(same)} of {parity['images']} images get the trained model's class{other}"
+
+
+def _size(manifest: Values) -> str:
+    sizes = {name: entry["bytes"] for name, entry in manifest["formats"].items()}
+    texts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items())
+    base = manifest.get("float_parameter_bytes")
+    return f"{texts}; float parameters {megabytes(base)}" if base else texts
+
+
+def _where(known: Values) -> str:
+    found = InTraining.from_source({KEY: known})
+    return f" ({found.place})" if found is not None and found.place else ""
+
+
+def _table(value: object) -> Values:
+    return value if isinstance(value, Mapping) else {}
