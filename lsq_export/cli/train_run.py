@@ -58,8 +58,7 @@ def train_both(
         title = phases.next(f"float training, {job.threads} thread{'s' if job.threads != 1 else ''}")
         float_phase = train_float(job, data, start=start, out=of_float, title=title, **show)
         title = phases.next("low-bit training")
-        show |= {"title": title, "float_accuracy": float_phase.accuracy}
-        low_bit = train_low_bit(job, data, float_phase.model, out=of_low_bit, **show)
+        low_bit = train_low_bit(job, data, float_phase.model, out=of_low_bit, title=title, **show)
     except KeyboardInterrupt:
         files.say_resume(processes)
         raise

@@ -22,7 +22,7 @@ from .distributed import SINGLE, Processes
 from .fit import finetune
 from .job_settings import Job
 from .phase import LOW_BIT, accuracy, fit_options, with_its_threads, write_checkpoint
-from .recipe import Epoch, TrainResult
+from .recipe import Epoch
 from .run import Run
 
 if TYPE_CHECKING:
@@ -56,13 +56,11 @@ def train_low_bit(
     title: str = "QAT",
     run: Run | None = None,
     processes: Processes = SINGLE,
-    float_accuracy: float | None = None,
 ) -> LowBitPhase:
     """Prepare, initialize and train.
 
     out: checkpoint, written after every epoch, so that it always holds the last good one.
-    console, title: as in `fit`. run, processes: see `train_float`. float_accuracy: of the float model on the test
-    split, for the checkpoint.
+    console, title: as in `fit`. run, processes: see `train_float`.
 
     Errors: QuantizationError; KeyboardInterrupt before the end of the first epoch (nothing is written then).
     """
@@ -81,22 +79,22 @@ def train_low_bit(
     def write(trained: nn.Module) -> None:
         if out is not None:
             tested = done[-1].test_accuracy if done else initialized
-            measured = {"float_accuracy": float_accuracy, "trained_accuracy": tested}
+            known = run.results.get("float_accuracy") if run is not None else None
+            measured = {"float_accuracy": known, "trained_accuracy": tested}
             write_checkpoint(out, job, data, trained, config, tuple(done), measured)
 
     def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
         done.append(metrics)
         write(trained)
 
-    result: TrainResult | None = None
+    result = None
     if job.recipe.epochs:
         teacher = float_model if job.recipe.distill else None
-        options = fit_options(job, run, LOW_BIT, processes, teacher)
+        options = fit_options(job, run, LOW_BIT, processes, teacher) | {"console": console, "title": title}
         fuse(model, job.fused)
         if job.save_memory:
             save_memory(model)
-        options |= {"console": console, "title": title, "teacher": teacher}
-        result = finetune(model, data, recipe=job.recipe, on_epoch=save, **options)
+        result = finetune(model, data, recipe=job.recipe, teacher=teacher, on_epoch=save, **options)
         fuse(model, False)
         if result.interrupted and not result.epochs:
             raise KeyboardInterrupt

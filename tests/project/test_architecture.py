@@ -75,7 +75,11 @@ ALLOWED: dict[str, frozenset[str]] = {
     "lsq_export.integer": frozenset(CALIB),  # the reference shares no code with what it checks
 }
 # `python -m models.paper_tables`: run from a checkout, models/ has that name, and only relative imports fit both names.
-RUN_FROM_A_CHECKOUT = ("lsq_export.models.paper_tables", "lsq_export.models.first_grids")
+RUN_FROM_A_CHECKOUT = (
+    "lsq_export.models.paper_tables",
+    "lsq_export.models.first_grids",
+    "lsq_export.models.recipe_table",
+)
 # Commands that lie outside cli/.
 COMMANDS = ("lsq_export.__main__", *RUN_FROM_A_CHECKOUT)
 
