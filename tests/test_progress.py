@@ -14,6 +14,7 @@ from lsq_export.progress import Phases, Steps, _Lines, bar, duration, optional_b
 
 
 def shown(terminal: bool, steps: int = 2) -> str:
+    progress.start()  # Other tests may have been silent for long.
     text = io.StringIO()
     with bar(Console(file=text, force_terminal=terminal, width=120), "work", steps) as show:
         for step in range(steps):

@@ -116,14 +116,14 @@ def look_on(
     shared: these are the shares of one of several processes, which may be empty.
     Errors (QuantizationError): a batch that the model does not take, with what its first layer takes.
     """
-    parameter = next(model.parameters())
-    xs = inputs(batches, parameter.device, input_key)
+    device, dtype = next(model.parameters()).device, _float_type(model)
+    xs = inputs(batches, device, input_key)
     hooks = [quantizer.register_forward_pre_hook(look) for quantizer in quantized_modules(model).values()]
     try:
         with torch.no_grad(), bypassed(model), evaluating(model), batched(model):
             for index, x in enumerate(xs if shared else varying(xs)):
                 try:
-                    model(x.to(parameter.dtype))
+                    model(x.to(dtype))
                 except QuantizationError:
                     raise
                 except Exception as error:  # a user's forward can raise anything
@@ -131,6 +131,12 @@ def look_on(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _float_type(model: nn.Module) -> torch.dtype:
+    """That of the weights; quantizers have one of their own."""
+    own = (module.parameters(recurse=False) for module in model.modules() if not isinstance(module, Quantized))
+    return next((p.dtype for parameters in own for p in parameters if p.is_floating_point()), torch.float32)
 
 
 def _record(

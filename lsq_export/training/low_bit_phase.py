@@ -78,9 +78,7 @@ def train_low_bit(
 
     def write(trained: nn.Module) -> None:
         if out is not None:
-            tested = done[-1].test_accuracy if done else initialized
-            known = run.results.get("float_accuracy") if run is not None else None
-            measured = {"float_accuracy": known, "trained_accuracy": tested}
+            measured = _measured(run, done[-1].test_accuracy if done else initialized)
             write_checkpoint(out, job, data, trained, config, tuple(done), measured)
 
     def save(trained: nn.Module, epoch: int, metrics: Epoch) -> None:
@@ -108,6 +106,12 @@ def train_low_bit(
         epochs=tuple(done),
         interrupted=bool(result and result.interrupted),
     )
+
+
+def _measured(run: Run | None, tested: float) -> dict[str, float | None]:
+    """Accuracies on the test split, for the checkpoint. The float model's is known to a run."""
+    known = run.results.get("float_accuracy") if run is not None else None
+    return {"float_accuracy": known, "trained_accuracy": tested}
 
 
 def _initialize(

@@ -179,12 +179,12 @@ def test_files_of_a_run(tmp_path: Path) -> None:
         "--grid-lr",
         "0.5",
     ]
-    result = _train(tmp_path / "a", "--log", str(log), "--curve", str(picture), "--distill", *options)
+    result = _train(tmp_path / "a.safetensors", "--log", str(log), "--curve", str(picture), "--distill", *options)
     assert result.exit_code == 0, result.output
-    assert {p.name for p in tmp_path.iterdir()} == {"a", "log.txt", "c.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.safetensors", "log.txt", "c.png"}
     assert [json.loads(line)["phase"] for line in log.read_text().splitlines()] == ["float", "low-bit"]
     for option, path in (("--log", log), ("--curve", picture)):
-        again = _train(tmp_path / "b", option, str(path))
+        again = _train(tmp_path / "b.safetensors", option, str(path))
         assert again.exit_code == 2 and f"{option} {path} exists" in again.stderr and again.stderr.count("\n") == 1
     (tmp_path / "b.jsonl").write_text("mine")
     kept = _train(tmp_path / "b.safetensors")
@@ -214,13 +214,13 @@ def test_bad_options(options: list[str], says: str, tmp_path: Path, monkeypatch:
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(curve, "available", lambda: False)
-    refused = _train(tmp_path / "t", "--curve", str(tmp_path / "c.svg"))
+    refused = _train(tmp_path / "t.safetensors", "--curve", str(tmp_path / "c.svg"))
     assert refused.exit_code == 2 and "needs matplotlib: pip install matplotlib" in refused.stderr
-    done = _train(tmp_path / "t")
+    done = _train(tmp_path / "t.safetensors")
     assert (
         done.exit_code == 0
         and "no curve without matplotlib" in done.stderr
-        and {p.name for p in tmp_path.iterdir()} == {"t", "t.jsonl"}
+        and {p.name for p in tmp_path.iterdir()} == {"t.safetensors", "t.jsonl"}
     )
 
 

@@ -37,6 +37,7 @@ from .placed import Placed, placed_grids
 TOLERANCE = 1e-4  # of a tensor's largest value: scales and their ratios are float32
 FLIPS = 1e-3  # share of a tensor's codes that may lie on the other side of a tie, by chance
 CHANCE = 1  # codes more than that, and three standard deviations, in a tensor of any size
+MOST = 0.5  # of the codes of a channel are equal where the channel is constant but for its borders
 NOISE = 0.25  # standard deviations of the image, added to it, so that no two channels, rows or columns are alike
 
 
@@ -164,7 +165,7 @@ def _too_many(flips: int, count: int, allowed: float) -> bool:
 
 
 def _flips_together(was: torch.Tensor, moved: torch.Tensor, flips: torch.Tensor) -> tuple[int, int, int]:
-    """Equal values flip together: in a channel with a tiny γ nearly all are equal.
+    """Equal values flip together: in a channel with a tiny γ most are equal.
 
     Returns how many groups of equal codes in a channel moved by one code, how many groups there are, and how many codes
     differ beside those.
@@ -175,7 +176,8 @@ def _flips_together(was: torch.Tensor, moved: torch.Tensor, flips: torch.Tensor)
     size, up, down = torch.zeros(3, groups.shape[1]).unbind()
     for count, which in ((size, moved == moved), (up, moved == 1), (down, moved == -1)):
         count.index_add_(0, index, which.flatten().float())
-    whole = (torch.maximum(up, down) > size / 2) & (size > 1)
+    most = size > MOST * was[0, 0].numel()
+    whole = (torch.maximum(up, down) > size / 2) & most
     return int(whole.sum()), len(whole), int((flips.flatten() & ~whole[index]).sum())
 
 

@@ -285,7 +285,7 @@ def test_export_says_what_moved_and_keeps_its_promises(tmp_path: Path) -> None:
 
 def test_commands(exported: Exported, tmp_path: Path) -> None:
     arguments = [str(exported.checkpoint), "--data", exported.data]
-    result = invoke("export", *arguments, "--out", str(tmp_path / "out"), "--bias-correction")
+    result = invoke("export", *arguments, "--out", str(tmp_path / "out"), "--bias-correction", "-v")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert result.exit_code == 0 and manifest["bias_correction"]["summary"] in result.output
     table = invoke("folds", *arguments, "--bias-correction", "--out", str(tmp_path / "folds.json"))
