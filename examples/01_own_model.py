@@ -42,9 +42,8 @@ net = nn.Sequential(
 fit(net, epochs=20, lr=5e-3)
 print(f"float         {accuracy(net):.1%}")
 
-# A copy with fake quantizers, whose scales and offsets get their first values from some batches. `edges` and `offset`
-# let training see what the export would otherwise round.
-config = lsq_export.QATConfig(weight_bits=4, activation_bits=4, edges="trained", offset="container")
+# A copy with fake quantizers, whose scales and offsets get their first values from some batches.
+config = lsq_export.QATConfig(weight_bits=4, activation_bits=4)
 model = lsq_export.prepare(net, config)
 calibration = train[0][:512].split(64)
 calib.initialize(model, calibration, method="mse")

@@ -87,13 +87,12 @@ def network_of_checkpoint(path: Path, size: int | None = None, **asked: Any) -> 
 
 
 def title_of(name: str, config: QATConfig, x: torch.Tensor) -> str:
-    """Such as: resnet18 W4A4 3×224×224."""
-    return f"{name} {_short(config)} {'×'.join(map(str, x.shape[1:]))}"
+    """Such as: resnet18 W4A4, container offsets, 3×224×224."""
+    return f"{name} {_short(config)}, {'×'.join(map(str, x.shape[1:]))}"
 
 
 def _short(config: QATConfig) -> str:
-    offsets = "" if config.offset == "real" else f", {config.offset} offsets,"
-    return f"{widths_of(config.to_dict())}{offsets}"
+    return f"{widths_of(config.to_dict())}, {config.offset} offsets"
 
 
 def subject_of_network(

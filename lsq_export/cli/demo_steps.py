@@ -121,13 +121,7 @@ def _job(options: Options) -> Job:
     from lsq_export.training.fit import FINETUNE, PRETRAIN
     from lsq_export.training.job import Job
 
-    # offset and edges: training sees what the fold rounds. TODO(defaults): leave both to QATConfig once these are its.
-    config = QATConfig(
-        weight_bits=options.weight_bits,
-        activation_bits=options.activation_bits,
-        offset="container",
-        edges="trained",
-    )
+    config = QATConfig(weight_bits=options.weight_bits, activation_bits=options.activation_bits)
     float_recipe = replace(PRETRAIN, epochs=options.float_epochs or PRETRAIN.epochs)
     recipe = replace(FINETUNE, epochs=options.epochs or FINETUNE.epochs)
     return Job(

@@ -53,7 +53,8 @@ class QATConfig:
                                    of activations: of the layer's input), or "float": the layer is not quantized at all.
                                    Where several patterns match, later ones win. A wish wins over first_last_bits.
 
-    These defaults are those of the command line as well: they stand here alone.
+    These defaults are the standard recipe, that of the command line and the demo as well: they stand here alone, and
+    docs/benchmarks/accuracy.md has what they were chosen by.
 
     Errors (QuantizationError): an option with another value.
     """
@@ -63,8 +64,8 @@ class QATConfig:
     activation_grid: ActivationGrid = "unsigned-asymmetric"
     weight_granularity: Granularity = "tensor"
     first_last_bits: int | None = 8
-    offset: Offset = "real"
-    edges: Edges = "calibrated"
+    offset: Offset = "container"
+    edges: Edges = "auto"
     layers: Mapping[str, LayerWish] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from torch import fx, nn
 from calib.errors import QuantizationError, one_line
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+LAYERS = (nn.Conv2d, nn.Linear)
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__))
 
 
@@ -41,7 +42,7 @@ class _Tracer(fx.Tracer):
     """A tracer that keeps layers of the user's own classes whole."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, nn.Linear)) or bool(super().is_leaf_module(m, module_qualified_name))
+        return isinstance(m, LAYERS) or bool(super().is_leaf_module(m, module_qualified_name))
 
 
 def trace(model: nn.Module, layers: Iterable[str]) -> Traced:
@@ -50,6 +51,8 @@ def trace(model: nn.Module, layers: Iterable[str]) -> Traced:
     Errors (Untraceable): a model that torch.fx cannot trace, or that tracing would change; a layer that its forward
     does not use.
     """
+    if isinstance(model, LAYERS):
+        raise Untraceable("it is a single layer", "wrap it in torch.nn.Sequential")
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input

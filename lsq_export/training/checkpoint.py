@@ -28,6 +28,7 @@ from lsq_export.qat.prepare_model import config_of, prepare
 
 from .checkpoint_header import FIELDS, FORMAT, FORMAT_KEY, fields_of, metadata_of
 
+EARLIER = {"offset": "real", "edges": "calibrated"}  # what checkpoints without these options were trained with
 _SCALARS = (str, int, float, bool)
 
 
@@ -115,7 +116,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         path=path,
         state=state,
         model_spec=spec,
-        config=config,
+        config=None if config is None else {**EARLIER, **config},
         input_shape=(shape[0], shape[1], shape[2]),
         preprocessing=preprocessing,
         extra=extra,

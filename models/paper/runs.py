@@ -179,6 +179,8 @@ def _config(run: Run, settings: Settings) -> QATConfig:
         activation_bits=run.bits,
         activation_grid=cast(Any, CONFIGURATIONS[run.configuration].grid),
         first_last_bits=settings.first_last_bits,
+        offset="real",  # as in the paper, which has no grids of edges
+        edges="calibrated",
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import lsq_export
 from support.exported import SHAPE, Exported
+from support.published import published
 
 
 def test_manifest(exported: Exported) -> None:
@@ -18,7 +19,7 @@ def test_manifest(exported: Exported) -> None:
     ] == ["output"]
     assert (
         manifest["target"] == "ort-cpu"
-        and manifest["source"] == {"data": exported.data, "config": lsq_export.QATConfig().to_dict()}
+        and manifest["source"] == {"data": exported.data, "config": published().to_dict()}
         and manifest["preprocessing"] == {"data": "npz"}
     )
     for name, entry in manifest["formats"].items():

@@ -15,6 +15,7 @@ from lsq_export.graph.capture import capture
 from lsq_export.graph.dead_scales import positive_scales
 from lsq_export.rewrite.fold import fold
 from support.networks import Conv, inputs, norm, quick_capture, verified
+from support.published import published
 
 Edit = Callable[[nn.Sequential], object]
 
@@ -26,7 +27,7 @@ def prepared(edit: Edit, granularity: str = "tensor") -> nn.Module:
     net = nn.Sequential(*layers, nn.MaxPool2d(2), Conv(8, 4, 1)).eval()
     with torch.no_grad():
         edit(net)
-    config = lsq_export.QATConfig(weight_granularity=granularity)  # type: ignore[arg-type]
+    config = published(weight_granularity=granularity)  # type: ignore[arg-type]
     model = lsq_export.prepare(net, config)
     calib.initialize(model, [inputs(16, 1)], "minmax")
     return model

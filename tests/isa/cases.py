@@ -23,6 +23,7 @@ from calib.rounding.fixed_point import Addend
 from calib.rounding.ties import clear_scale, clear_sum_scale
 from lsq_export import integer, models
 from lsq_export.rewrite.folding.tie_values import PRODUCT_MARGIN, logistic_margin
+from support.published import published
 from support.single_node import MICROSOFT, build, node
 
 from .machines import MACHINES
@@ -92,7 +93,7 @@ def networks() -> Iterator[Case]:
                 module.weight.data.normal_(1, 0.5)
                 module.bias.data.normal_(0, 0.3)
         x = torch.randn(24, 3, 32, 32)
-        config = lsq_export.QATConfig(weight_bits=bits, activation_bits=bits, weight_granularity=granularity)
+        config = published(weight_bits=bits, activation_bits=bits, weight_granularity=granularity)
         model = lsq_export.prepare(network.eval(), config)
         calib.initialize(model, [x], method="mse")
         with tempfile.TemporaryDirectory() as directory:
@@ -119,7 +120,7 @@ def operators() -> Iterator[Case]:
         modules = {"a": torch.nn.Conv2d(3, channels, 3), "b": torch.nn.Conv2d(channels, 5, 1)}
         model = lsq_export.prepare(
             Between(function, modules).eval(),
-            lsq_export.QATConfig(weight_bits=4, activation_bits=4, first_last_bits=None),
+            published(weight_bits=4, activation_bits=4, first_last_bits=None),
         )
         x = torch.randn(24, 3, 12, 12)
         calib.initialize(model, [x], method="mse")

@@ -25,7 +25,7 @@ from calib.errors import QuantizationError
 from calib.quantized import quantized_modules
 from lsq_export.data.dataset import Dataset
 from lsq_export.models import build
-from lsq_export.qat.prepare_model import QATConfig, prepare
+from lsq_export.qat.prepare_model import prepare
 from lsq_export.training.checkpoint import restore
 from lsq_export.training.fit import PRETRAIN, TrainResult, evaluate
 from lsq_export.training.job import Job, train_float
@@ -42,6 +42,7 @@ from models.paper.tables import table_1, table_2, table_3
 from models.paper_tables import command
 from support.commands import invoke
 from support.made_up_runs import ONE, SMALL, help_of, recorded, result
+from support.published import published
 
 ROOT = Path(__file__).parents[2]
 
@@ -479,7 +480,7 @@ def test_without_training_the_accuracy_is_that_of_the_initialization(float_model
 
     model, _ = restore(float_path("tiny", SMALL, float_models))
     assert found.float_accuracy == evaluate(model, data.batches("test"))
-    low_bit = prepare(model, QATConfig(2, 2))
+    low_bit = prepare(model, published(2, 2))
     initialize(low_bit, data.batches("train", 16, shuffle=0, limit=1), method="mse")
     assert found.initialized == evaluate(low_bit.eval(), data.batches("test"))
 
@@ -537,7 +538,7 @@ def test_configuration_1s_signs_the_inputs_of_linear_bottlenecks(data: Dataset) 
     with torch.no_grad():  # batch norms that have seen the images: linear outputs of variance 1
         for x, _ in data.batches("train", 16):
             network(x)
-    model = prepare(network, QATConfig(2, 2, "unsigned-symmetric")).eval()
+    model = prepare(network, published(2, 2, "unsigned-symmetric")).eval()
     layers = set(sign_inputs(model, data.batches("train", 16, limit=1)))
     quantizers = quantized_modules(model)
     # by the architecture: expanding convolutions follow linear ones, except the first block of all, which has none; so
@@ -552,7 +553,7 @@ def test_configuration_1s_signs_the_inputs_of_linear_bottlenecks(data: Dataset) 
             expected = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if name in linear else (0, 2**bits - 1)
             assert (quantizer.qmin, quantizer.qmax, quantizer.symmetric) == (*expected, True)
     assert not sign_inputs(
-        prepare(build("resnet18", num_classes=10), QATConfig(2, 2, "unsigned-symmetric")),
+        prepare(build("resnet18", num_classes=10), published(2, 2, "unsigned-symmetric")),
         data.batches("train", 16, limit=1),
     )
 

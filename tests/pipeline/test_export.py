@@ -31,6 +31,7 @@ from lsq_export.verification.runtime import Session, integer_tensors
 from support import badnets
 from support.commands import invoke
 from support.exported import SHAPE, Exported, content, images, save
+from support.published import published
 
 FORMATS = ("qdq", "qoperator")
 INTEGER_KERNELS = {
@@ -74,7 +75,7 @@ def test_the_contract_as_it_is_written(tmp_path: Path) -> None:
     float_model, example_input = badnets.plain().eval(), torch.zeros(1, *SHAPE)
     before = {name: tensor.clone() for name, tensor in float_model.state_dict().items()}
     batches = [images(0), images(1)]
-    config = lsq_export.QATConfig(
+    config = published(
         weight_bits=4,
         activation_bits=4,
         activation_grid="unsigned-asymmetric",
@@ -331,7 +332,7 @@ def test_constants_of_a_module_used_twice_are_stored_once(tmp_path: Path) -> Non
     net = badnets.Net(
         lambda self, x: torch.relu(self.conv(torch.relu(self.conv(x)))), conv=nn.Conv2d(4, 4, 3, padding=1, bias=False)
     )
-    model = lsq_export.prepare(net.eval())
+    model = lsq_export.prepare(net.eval(), published())
     calib.initialize(model, [images(0)[0]], method="minmax")
     bundle = lsq_export.export(model, torch.zeros(1, *SHAPE), tmp_path / "out", calibration=[images(0)[0]])
     assert lsq_export.verify(model, bundle, [images(1)[0]]).ok
@@ -346,7 +347,7 @@ def test_constants_of_a_module_used_twice_are_stored_once(tmp_path: Path) -> Non
 def prepared_plain(net: nn.Module | None = None) -> nn.Module:
     """A small network with grids; its inner layer (block.conv) has 4 bits, the first and the last 8."""
     torch.manual_seed(0)
-    model = lsq_export.prepare((net or badnets.plain()).eval())
+    model = lsq_export.prepare((net or badnets.plain()).eval(), published())
     calib.initialize(model, [images(0)[0]], method="minmax")
     return model
 
@@ -553,7 +554,7 @@ def test_a_network_that_cannot_be_quantized_names_the_node(
 def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exported: Exported, tmp_path: Path) -> None:
     """By prepare, and before any training by the command."""
     with pytest.raises(QuantizationError) as error:
-        lsq_export.prepare(getattr(badnets, name)())
+        lsq_export.prepare(getattr(badnets, name)(), published())
     assert says in str(error.value)
     out = tmp_path / "t.safetensors"
     arguments = [
@@ -579,7 +580,7 @@ def test_a_layer_that_cannot_be_quantized_is_named(name: str, says: str, exporte
     [
         (badnets.plain, "the model has no quantizers: call lsq_export.prepare"),
         (
-            lambda: lsq_export.prepare(badnets.plain()),
+            lambda: lsq_export.prepare(badnets.plain(), published()),
             "first.input: the quantizer has no grid yet; call calib.initialize",
         ),
         (lambda: prepared_plain().double(), "the model is torch.float64: use float32"),
@@ -617,7 +618,7 @@ def test_a_float_checkpoint_and_data_that_do_not_fit_are_named(exported: Exporte
     own, no_data = tmp_path / "float.safetensors", tmp_path / "no-data.safetensors"
     for path, model, config in (
         (own, badnets.plain(), None),
-        (no_data, prepared_plain(), lsq_export.QATConfig().to_dict()),
+        (no_data, prepared_plain(), published().to_dict()),
     ):
         spec = {"name": "support.badnets:plain"}
         checkpoint.save(path, model, model_spec=spec, config=config, input_shape=SHAPE, preprocessing={}, extra={})
@@ -672,7 +673,7 @@ def test_a_layer_without_weights_keeps_its_bias_whatever_its_scale() -> None:
     """Codes that are all zero leave the scale free: the bias must not be rounded on a useless unit."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 5))
-    model = lsq_export.prepare(net, lsq_export.QATConfig())
+    model = lsq_export.prepare(net, published())
     x = torch.randn(8, 3, 8, 8)
     calib.initialize(model, [x])
     lsq_export.quantizers(model)["3.weight"].set_grid(1e6)
@@ -690,7 +691,7 @@ def test_a_model_that_returns_a_dict_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"y": self.fc(x)}
 
-    model = lsq_export.prepare(Named(), lsq_export.QATConfig())
+    model = lsq_export.prepare(Named(), published())
     calib.initialize(model, [torch.randn(8, 4)])
     with pytest.raises(QuantizationError, match="the model returns a dict"):
         capture(model, torch.randn(1, 4))

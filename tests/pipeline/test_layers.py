@@ -27,6 +27,7 @@ from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from support import networks
 from support.networks import inputs
+from support.published import published
 
 
 class Net(nn.Module):
@@ -70,7 +71,7 @@ def prepared(layers: dict[str, Any], build: type[nn.Module] = Net, **config: Any
                 nn.init.normal_(tensor)
     with torch.no_grad():
         net.a.weight *= torch.logspace(-3, 0, 8).reshape(-1, 1, 1, 1)  # type: ignore[union-attr, operator]
-    model = lsq_export.prepare(net.eval(), lsq_export.QATConfig(layers=layers, **config))
+    model = lsq_export.prepare(net.eval(), published(layers=layers, **config))
     calib.initialize(model, [inputs(16, 1)], "minmax")
     for quantizer in lsq_export.quantizers(model).values():
         if (

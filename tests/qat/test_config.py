@@ -38,7 +38,7 @@ def test_config_refuses(option: str, value: Any, choices: str) -> None:
 def test_config_round_trip() -> None:
     config = QATConfig(2, 3, "signed-symmetric", "channel", None, "integer")
     assert QATConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    assert QATConfig.from_dict({}) == QATConfig(4, 4, "unsigned-asymmetric", "tensor", 8, "real")
+    assert QATConfig.from_dict({}) == QATConfig(4, 4, "unsigned-asymmetric", "tensor", 8, "container", "auto")
     with pytest.raises(QuantizationError, match="unknown option 'bits'"):
         QATConfig.from_dict({"bits": 4})
     with pytest.raises(dataclasses.FrozenInstanceError):

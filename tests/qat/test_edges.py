@@ -30,6 +30,7 @@ from lsq_export.verification.check import Subject, check
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
 from support.networks import Conv, Wired, inputs
+from support.published import published
 
 CONFIG = {"weight_bits": 3, "activation_bits": 3}
 
@@ -37,9 +38,7 @@ CONFIG = {"weight_bits": 3, "activation_bits": 3}
 def prepared(build: Callable[[], nn.Module], **options: Any) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(7)
     net = build().eval()
-    return net, lsq_export.prepare(
-        net, lsq_export.QATConfig(**{**CONFIG, "edges": "trained", "offset": "container", **options})
-    )
+    return net, lsq_export.prepare(net, published(**{**CONFIG, "edges": "trained", "offset": "container", **options}))
 
 
 def test_a_quantizer_stands_where_the_fold_would_calibrate_a_grid() -> None:
@@ -245,7 +244,7 @@ def test_edges_hold_real_zero() -> None:
     Kernels need a zero point in the container all the same.
     """
     torch.manual_seed(0)
-    model = lsq_export.prepare(Parts().eval(), lsq_export.QATConfig(first_last_bits=None, edges="trained"))
+    model = lsq_export.prepare(Parts().eval(), published(first_last_bits=None, edges="trained"))
     calib.initialize(model, [torch.randn(8, 3, 6, 6)], method="mse")
     edges = {name: q for name, q in lsq_export.quantizers(model).items() if name.startswith("edges.")}
     assert edges and not any("split" in name or "getitem" in name for name in edges)

@@ -12,6 +12,7 @@ import lsq_export
 from calib import QuantizationError
 from lsq_export.qat.prepare_model import float_layers, settings_of_layers
 from support import networks
+from support.published import published
 
 
 def residual() -> nn.Module:
@@ -20,7 +21,7 @@ def residual() -> nn.Module:
 
 def bits(layers: dict[str, Any], **options: Any) -> dict[str, tuple[int, int] | None]:
     """{layer: (bits of weights, of activations)}; None: it stays float."""
-    config = lsq_export.QATConfig(4, 4, layers=layers, **options)
+    config = published(4, 4, layers=layers, **options)
     return {
         name: settings and (settings.weight_bits, settings.activation_bits)
         for name, settings in settings_of_layers(residual(), config).items()
@@ -43,7 +44,7 @@ def test_wishes_by_name_and_pattern_in_order() -> None:
 def test_a_prepared_model_has_them() -> None:
     names = lsq_export.layer_names(residual())
     wish = {"weight_granularity": "channel", "activation_grid": "signed-asymmetric", "offset": "integer"}
-    model = lsq_export.prepare(residual(), lsq_export.QATConfig(layers={names[1]: wish, names[2]: "float"}))
+    model = lsq_export.prepare(residual(), published(layers={names[1]: wish, names[2]: "float"}))
     found = lsq_export.quantizers(model)
     assert found[f"{names[1]}.weight"].axis == 0 and found[f"{names[3]}.weight"].axis is None
     own, other = found[f"{names[1]}.input"], found[f"{names[3]}.input"]
@@ -69,7 +70,7 @@ def test_a_prepared_model_has_them() -> None:
 )
 def test_a_bad_wish_is_named(layers: Any, says: str) -> None:
     with pytest.raises(QuantizationError, match=says) as error:
-        lsq_export.QATConfig(layers=layers)
+        published(layers=layers)
     assert "\n" not in str(error.value)
 
 
@@ -84,9 +85,9 @@ def test_a_pattern_that_matches_nothing_lists_near_names() -> None:
 
 def test_the_configuration_keeps_them() -> None:
     wishes: dict[str, Any] = {"a": {"weight_bits": 8}, "b*": "float"}
-    config = lsq_export.QATConfig(layers=wishes)
+    config = published(layers=wishes)
     assert lsq_export.QATConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    assert hash(config) == hash(lsq_export.QATConfig()) and config != lsq_export.QATConfig()
+    assert hash(config) == hash(published()) and config != published()
     wishes["a"]["weight_bits"] = 2
     assert config.layers["a"] == {"weight_bits": 8}, "what the caller changes later does not matter"
     old = {name: value for name, value in config.to_dict().items() if name != "layers"}

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from calib import QuantizationError
+from calib import QuantizationError, QuantizationWarning
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
+from support.published import published
 
 
 class SameConv2d(nn.Conv2d):
@@ -42,14 +43,14 @@ LAYERS = ["conv1", "block.conv", "same", "fc"]
 
 def ready(config: QATConfig | None = None) -> nn.Module:
     torch.manual_seed(0)
-    model = prepare(Net(), config)
+    model = prepare(Net(), config or published())
     for quantizer in quantizers(model).values():
         quantizer.set_grid(0.05)
     return model
 
 
 def test_every_layer_gets_two_named_quantizers() -> None:
-    model = prepare(Net(), QATConfig(weight_bits=3, activation_bits=2))
+    model = prepare(Net(), published(weight_bits=3, activation_bits=2))
     assert list(quantizers(model)) == [f"{layer}.{part}" for layer in LAYERS for part in ("input", "weight")]
     for name, quantizer in quantizers(model).items():
         assert quantizer.name == name
@@ -60,13 +61,13 @@ def test_every_layer_gets_two_named_quantizers() -> None:
 
 
 def test_first_last_bits_none_means_like_the_rest() -> None:
-    bits = {q.bits for q in quantizers(prepare(Net(), QATConfig(first_last_bits=None))).values()}
+    bits = {q.bits for q in quantizers(prepare(Net(), published(first_last_bits=None))).values()}
     assert bits == {4}
 
 
 def test_granularity_and_grid_reach_the_quantizers() -> None:
     known = quantizers(
-        prepare(Net(), QATConfig(weight_granularity="channel", activation_grid="signed-asymmetric", offset="integer"))
+        prepare(Net(), published(weight_granularity="channel", activation_grid="signed-asymmetric", offset="integer"))
     )
     assert known["block.conv.weight"].scale.shape == (4,) and known["block.conv.weight"].axis == 0
     assert known["block.conv.input"].scale.shape == () and known["block.conv.input"].axis is None
@@ -96,7 +97,7 @@ def test_the_float_model_is_untouched() -> None:
     net.bn1.eval()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     modes = [module.training for module in net.modules()]
-    model = prepare(net)
+    model = prepare(net, published())
     for quantizer in quantizers(model).values():
         quantizer.set_grid(0.05)
     model(torch.randn(2, 3, 8, 8)).sum().backward()
@@ -117,7 +118,7 @@ def test_gradients_reach_every_parameter() -> None:
 
 def test_state_dict_and_deepcopy() -> None:
     model = ready().eval()
-    other = prepare(Net()).eval()
+    other = prepare(Net(), published()).eval()
     other.load_state_dict(model.state_dict())
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
     assert torch.equal(other(x), model(x))
@@ -138,17 +139,26 @@ def test_autocast() -> None:
 def test_a_weight_shared_by_two_layers_stays_shared() -> None:
     net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     net[2].weight = net[0].weight
-    model = prepare(net)
+    model = prepare(net, published())
     assert model[0].parametrizations.weight.original is model[2].parametrizations.weight.original
     assert list(quantizers(model)) == ["0.input", "0.weight", "2.input", "2.weight"]
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(3, 2), nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))])
+def test_a_model_that_is_one_layer_has_no_edges(layer: nn.Module) -> None:
+    with pytest.warns(QuantizationWarning, match="cannot trace this model: it is a single layer"):
+        model = prepare(layer, QATConfig())
+    assert set(quantizers(model)) == {"input", "weight"}
+    with pytest.raises(QuantizationError, match=r"it is a single layer; wrap it in torch.nn.Sequential"):
+        prepare(layer, QATConfig(edges="trained"))
+
+
 def test_a_weight_can_be_assigned_and_a_parametrized_one_is_quantized() -> None:
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
-    plain = prepare(nn.Linear(3, 2))
+    plain = prepare(nn.Linear(3, 2), published())
     plain.weight = torch.ones(2, 3)
     assert torch.equal(plain.parametrizations.weight.original, torch.ones(2, 3))
-    model = prepare(layer)
+    model = prepare(layer, published())
     quantizers(model)["weight"].set_grid(0.1)
     codes = model.weight / 0.1
     torch.testing.assert_close(codes, codes.round())
@@ -185,7 +195,7 @@ def test_refused_layers_are_named(layer: nn.Module) -> None:
         with pytest.warns(FutureWarning, match="weight_norm"):
             layer = nn.utils.weight_norm(nn.Linear(2, 2))
     with pytest.raises(QuantizationError, match=rf"^layer bad \({type(layer).__name__}\) ") as error:
-        prepare(Functional(layer))
+        prepare(Functional(layer), published())
     assert "\n" not in str(error.value)
 
 
@@ -201,21 +211,21 @@ def test_norms_activations_pooling_and_dropout_are_fine() -> None:
         nn.Identity(),
         nn.Flatten(),
     ]
-    model = prepare(nn.Sequential(nn.Conv2d(3, 3, 1), *others))
+    model = prepare(nn.Sequential(nn.Conv2d(3, 3, 1), *others), published())
     assert list(quantizers(model)) == ["0.input", "0.weight"]
 
 
 def test_nothing_to_quantize() -> None:
     with pytest.raises(QuantizationError, match="nothing to quantize"):
-        prepare(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+        prepare(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)), published())
 
 
 def test_prepared_twice() -> None:
     with pytest.raises(QuantizationError, match="prepared already"):
-        prepare(prepare(Net()))
+        prepare(prepare(Net()), published())
 
 
 def test_a_single_layer_is_a_model() -> None:
-    model = prepare(nn.Linear(3, 2))
-    assert list(quantizers(model)) == ["input", "weight"]
+    model = prepare(nn.Linear(3, 2), published())
+    assert set(quantizers(model)) == {"input", "weight"}
     assert quantizers(nn.Linear(3, 2)) == {}

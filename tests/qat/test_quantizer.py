@@ -13,9 +13,10 @@ from torch import nn
 
 from calib import QuantizationError
 from lsq_export.qat.config import ACTIVATION_GRIDS, ActivationGrid
-from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
+from lsq_export.qat.prepare_model import prepare, quantizers
 from lsq_export.qat.quantizer import Quantizer
 from support.lsq_table import oracle, samples
+from support.published import published
 
 LIMITS = {
     "unsigned-symmetric": (0, 15),
@@ -205,7 +206,7 @@ class Twice(nn.Module):
 def test_onnx_export_has_one_marker_for_each_use() -> None:
     torch.manual_seed(0)
     model = prepare(
-        Twice(), QATConfig(weight_granularity="channel", offset="integer", first_last_bits=None, activation_bits=3)
+        Twice(), published(weight_granularity="channel", offset="integer", first_last_bits=None, activation_bits=3)
     ).eval()
     for index, quantizer in enumerate(quantizers(model).values()):
         quantizer.set_grid(0.25 + index, 0.0 if quantizer.symmetric else -0.7)

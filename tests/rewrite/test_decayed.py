@@ -24,6 +24,7 @@ from lsq_export.targets import ORT_CPU
 from lsq_export.verification.runtime import Session
 from support.decayed import GAMMAS, SHAPE, Decayed, build, draw
 from support.networks import Conv, find, inputs, norm, quick_capture, verified
+from support.published import published
 
 NETWORKS, AT_ONCE = 200, 20
 FAST = (0, 2, 6, 9, 147)  # 8, 8, 3, 3 and 2 bits; the last two have channels next to a tie
@@ -73,7 +74,7 @@ def small(seed: int = 0, gamma: float = 1.0) -> nn.Module:
     with torch.no_grad():
         net[4].weight.copy_(gamma * torch.tensor(GAMMAS * 2))  # type: ignore[union-attr, operator]
         net[4].bias.uniform_(-1, 1)  # type: ignore[union-attr, operator]
-    model = lsq_export.prepare(net, lsq_export.QATConfig(weight_bits=4, activation_bits=4))
+    model = lsq_export.prepare(net, published(weight_bits=4, activation_bits=4))
     calib.initialize(model, [inputs(16, 1)], "minmax")
     return model
 

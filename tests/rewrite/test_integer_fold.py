@@ -25,6 +25,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import get
 from lsq_export.verification.check import Subject, check
 from support import networks
+from support.published import published
 
 assert networks  # the zoo caches the exporter's registry, which makes captures quick
 
@@ -98,9 +99,7 @@ def folded(
         net.norm.weight.copy_(torch.linspace(-1.5, 1.5, 8))
         net.a.weight[0] *= 6 / net.a.weight[0].abs().max() * net.a.weight.std()  # codes at both ends of the range
         net.a.weight[0, 0, 0, 0] = -99.0
-    config = lsq_export.QATConfig(
-        weight_bits=bits, activation_bits=bits, first_last_bits=first_last_bits, offset=offset
-    )  # type: ignore[arg-type]
+    config = published(weight_bits=bits, activation_bits=bits, first_last_bits=first_last_bits, offset=offset)  # type: ignore[arg-type]
     model = lsq_export.prepare(net, config)
     x = torch.randn(32, 3, 10, 10)
     calib.initialize(model, [x])
@@ -165,7 +164,7 @@ def test_a_packed_file_is_not_much_larger_than_its_numbers() -> None:
         *layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(128, 10)
     ).eval()
     for bits in (2, 4):
-        model = lsq_export.prepare(net, lsq_export.QATConfig(weight_bits=bits, activation_bits=bits))
+        model = lsq_export.prepare(net, published(weight_bits=bits, activation_bits=bits))
         x = torch.randn(4, 3, 8, 8)
         calib.initialize(model, [x], "minmax")
         proto = emit_all(fold(capture(model, x), [x], "integer"), ("qdq",), get("native-low-bit"))["qdq"]

@@ -14,6 +14,7 @@ from torch import nn
 
 import calib
 import lsq_export
+from support.published import published
 
 SHAPE = (3, 8, 8)
 GAMMAS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 0.0)
@@ -110,7 +111,7 @@ class Network(nn.Module):
 def build(spec: Decayed) -> tuple[nn.Module, torch.Tensor]:
     """The prepared, initialized model, and inputs [32, 3, 8, 8]."""
     torch.manual_seed(spec.seed)
-    model = lsq_export.prepare(Network(spec).eval(), lsq_export.QATConfig(**spec.config))
+    model = lsq_export.prepare(Network(spec).eval(), published(**spec.config))
     x = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(spec.seed)) * 1.5
     calib.initialize(model, [x], method="minmax")
     return model, x

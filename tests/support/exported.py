@@ -19,6 +19,7 @@ import lsq_export
 from lsq_export import models
 from lsq_export.bundle.directory import FOLDED
 from lsq_export.training import checkpoint
+from support.published import published
 
 SHAPE, CLASSES = (1, 16, 16), 5
 
@@ -79,7 +80,7 @@ def _prepared(seed: int, bits: int) -> nn.Module:
                 ):
                     tensor.uniform_(low, high)
                 layer.weight[::5] *= -1
-    model = lsq_export.prepare(net.eval(), lsq_export.QATConfig(weight_bits=bits, activation_bits=bits))
+    model = lsq_export.prepare(net.eval(), published(weight_bits=bits, activation_bits=bits))
     calib.initialize(model, [images(seed)[0]], method="mse")
     with torch.no_grad():
         for quantizer in lsq_export.quantizers(model).values():
@@ -100,7 +101,7 @@ def save(model: nn.Module, path: Path, data: str, name: str = "tiny") -> Path:
     spec = {"name": name, "num_classes": CLASSES, "in_channels": SHAPE[0]} if name == "tiny" else {"name": name}
     bits = lsq_export.quantizers(model)
     inner = next((q.bits for q in list(bits.values())[2:-2]), 4)
-    config = lsq_export.QATConfig(weight_bits=inner, activation_bits=inner)
+    config = published(weight_bits=inner, activation_bits=inner)
     return checkpoint.save(
         path,
         model,

@@ -33,6 +33,7 @@ from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import Subject, check
 from lsq_export.verification.parity import Parity
 from support.exporter import operator_tables_made_once
+from support.published import published
 
 SHAPE = (3, 9, 9)
 Conv = nn.Conv2d
@@ -299,7 +300,7 @@ ZOO: dict[str, Case] = {
 def train(case: Case) -> nn.Module:
     """Prepared and initialized; what training would do to the offsets is done by chance."""
     torch.manual_seed(7)
-    model = lsq_export.prepare(case.build().eval(), lsq_export.QATConfig(**case.config))
+    model = lsq_export.prepare(case.build().eval(), published(**case.config))
     calib.initialize(model, [inputs(16, 1, case.shape)], "minmax")
     chance = np.random.default_rng(3)
     for name, quantizer in lsq_export.quantizers(model).items():

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from calib import initialize
-from lsq_export import QATConfig, prepare
+from lsq_export import prepare
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.data.loading import load
+from support.published import published
 
 
 def small_digits(count: int) -> Dataset:
@@ -22,6 +23,6 @@ def small_digits(count: int) -> Dataset:
 
 def quantized(net: nn.Module, data: Dataset) -> nn.Module:
     """W3A3 with first grids."""
-    model = prepare(net, QATConfig(weight_bits=3, activation_bits=3))
+    model = prepare(net, published(weight_bits=3, activation_bits=3))
     initialize(model, data.batches("train", limit=1), method="minmax")
     return model

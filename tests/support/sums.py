@@ -31,6 +31,7 @@ from torch import nn
 import calib
 import lsq_export
 from lsq_export import models
+from support.published import published
 
 NETWORKS = ("resnet18", "efficientnet_b0", "mixnet_s")
 RANDOM = 40
@@ -163,7 +164,7 @@ def cases(only: str) -> Iterator[tuple[str, nn.Module, lsq_export.QATConfig, tor
             if only in ("all", "networks"):
                 torch.manual_seed(0)
                 net = models.build(name, num_classes=10).eval()
-                config = lsq_export.QATConfig(weight_bits=bits, activation_bits=bits)
+                config = published(weight_bits=bits, activation_bits=bits)
                 yield f"{name} W{bits}A{bits}", net, config, _images(0, 4, 64), "ort-cpu"
         for seed in range(RANDOM):
             if only in ("all", "random"):

@@ -64,7 +64,7 @@ def test_a_float_model_comes_back(model: nn.Module, tmp_path: Path) -> None:
 
 
 def test_a_qat_model_comes_back(model: nn.Module, tmp_path: Path) -> None:
-    config = QATConfig(weight_bits=3, activation_bits=2, weight_granularity="channel")
+    config = QATConfig(weight_bits=3, activation_bits=2, weight_granularity="channel", edges="trained")
     qat = prepare(model, config).eval()
     x = torch.randn(8, 1, 16, 16)
     initialize(qat, [x], method="minmax")
@@ -191,3 +191,17 @@ def test_a_checkpoint_of_another_program_version(
     path = checkpoint.save(tmp_path / "x.safetensors", model, model_spec={**SPEC, "name": spec}, config=config, **REST)
     with pytest.raises(QuantizationError, match=message):
         checkpoint.restore(path)
+
+
+def test_checkpoints_without_offset_and_edges_were_trained_with_the_defaults_of_their_time(
+    model: nn.Module, tmp_path: Path
+) -> None:
+    config = QATConfig(offset="real", edges="calibrated")
+    prepared = prepare(model, config)
+    initialize(prepared, [torch.rand(4, 1, 16, 16)])
+    older = {name: value for name, value in config.to_dict().items() if name not in ("offset", "edges")}
+    path = checkpoint.save(tmp_path / "m.safetensors", prepared, model_spec=SPEC, config=older, **REST)
+    again, found = checkpoint.restore(path)
+    assert found.config is not None and (found.config["offset"], found.config["edges"]) == ("real", "calibrated")
+    x = torch.rand(3, 1, 16, 16)
+    assert torch.equal(again(x), prepared.eval()(x))

@@ -74,7 +74,11 @@ def test_train_writes_a_checkpoint_that_restores(data: str, tmp_path: Path) -> N
     )
     model, found = checkpoint.restore(out)
     assert found.config is not None and found.extra["data"] == data and found.extra["epochs"] == 2
-    assert {name.rsplit(".", 1)[1]: q.bits for name, q in quantizers(model).items()} == {"input": 2, "weight": 3}
+    kinds = {
+        ("edge" if name.startswith("edges.") else name.rpartition(".")[2], quantizer.bits)
+        for name, quantizer in quantizers(model).items()
+    }
+    assert kinds == {("input", 2), ("weight", 3), ("edge", 8)}
     test = load(data).batches("test", 16)
     # The file holds the trained model: the same number, only summed again.
     assert evaluate(model, test) == pytest.approx(summary["accuracy"]["trained"])

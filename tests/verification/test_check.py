@@ -18,6 +18,7 @@ import lsq_export
 from lsq_export.bundle.directory import FOLDED, TRAINED
 from lsq_export.rewrite.fold import Folded
 from support.exported import Exported, prepared
+from support.published import published
 from support.verified import FORMATS, broken, run_check
 
 
@@ -142,7 +143,7 @@ def test_pixels_on_ties_of_the_networks_input_get_the_codes_that_onnx_gives_them
     """
     torch.manual_seed(0)
     x = ((torch.randint(0, 16, (32, 3, 12, 12)) / 15 - 0.5) / 0.5).float()
-    model = lsq_export.prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), lsq_export.QATConfig())
+    model = lsq_export.prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), published())
     calib.initialize(model, [x], method="minmax")
     bundle = lsq_export.export(model, x[:1], tmp_path / "out", calibration=[x])
     parity = lsq_export.verify(model, bundle, [x])

@@ -13,11 +13,12 @@ import calib
 from calib import QuantizationError
 from lsq_export.graph.capture import capture
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.qat.prepare_model import QATConfig, prepare
+from lsq_export.qat.prepare_model import prepare
 from lsq_export.rewrite.fold import fold
 from lsq_export.verification.fold_costs import FOLDS, compare_folds, fold_costs
 from support import networks
 from support.networks import inputs
+from support.published import published
 
 assert networks  # the zoo caches the exporter's registry, which makes captures quick
 
@@ -59,7 +60,7 @@ def test_the_worst_output_counts() -> None:
             return y.mean((2, 3)), self.b(y)
 
     model, x = (
-        prepare(Two().eval(), QATConfig(weight_bits=3, activation_bits=3, first_last_bits=None)),
+        prepare(Two().eval(), published(weight_bits=3, activation_bits=3, first_last_bits=None)),
         torch.randn(8, 3, 6, 6),
     )
     calib.initialize(model, [x])

@@ -29,6 +29,7 @@ from lsq_export.qat.prepare_model import quantizers
 from lsq_export.training import checkpoint, job
 from lsq_export.training import fit as train
 from support.commands import invoke
+from support.published import published
 from support.range_oracle import agree, oracle
 
 FIRST, LAST = "conv1.input", "fc.input"
@@ -53,7 +54,7 @@ def trained_file(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory)
     }
     np.savez(directory / "digits.npz", **splits)
     recipes = {"float_recipe": replace(train.PRETRAIN, epochs=3), "recipe": replace(train.FINETUNE, epochs=1)}
-    task = job.Job("tiny", f"npz:{directory / 'digits.npz'}", device="cpu", **recipes)
+    task = job.Job("tiny", f"npz:{directory / 'digits.npz'}", device="cpu", config=published(), **recipes)
     loaded = task.load_data()
     job.train_low_bit(task, loaded, job.train_float(task, loaded).model, out=directory / "tiny.safetensors")
     torch.set_num_threads(threads)

@@ -21,6 +21,7 @@ from lsq_export.qat.config import ACTIVATION_GRIDS, ActivationGrid
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
 from lsq_export.qat.quantizer import Quantizer
 from support.brute_force import smallest_error, squared_error
+from support.published import published
 
 
 def observed(x: np.ndarray, batches: int = 4) -> Observer:
@@ -63,7 +64,7 @@ def test_grids_do_not_depend_on_the_number_of_threads_and_each_is_told(monkeypat
 
 
 def test_minmax() -> None:
-    model = prepared(QATConfig(first_last_bits=None))
+    model = prepared(published(first_last_bits=None))
     calib.initialize(model, batches(), method="minmax")
     x = torch.stack(batches())
     quantizer = quantizers(model)["conv.input"]
@@ -75,7 +76,7 @@ def test_minmax() -> None:
     ("grid", "n", "p"), [("unsigned-symmetric", 0, 15), ("signed-symmetric", -8, 7), ("signed-asymmetric", -8, 7)]
 )
 def test_minmax_on_the_other_grids(grid: ActivationGrid, n: int, p: int) -> None:
-    model = prepared(QATConfig(first_last_bits=None, activation_grid=grid))
+    model = prepared(published(first_last_bits=None, activation_grid=grid))
     calib.initialize(model, batches(), method="minmax")
     low, high = torch.stack(batches()).min().item(), torch.stack(batches()).max().item()
     expected = {
@@ -88,7 +89,7 @@ def test_minmax_on_the_other_grids(grid: ActivationGrid, n: int, p: int) -> None
 
 
 def test_lsq() -> None:
-    model = prepared(QATConfig(first_last_bits=None))
+    model = prepared(published(first_last_bits=None))
     calib.initialize(model, batches(), method="lsq")
     quantizer = quantizers(model)["conv.input"]
     assert quantizer.scale.item() == pytest.approx(2 * torch.stack(batches()).abs().mean().item() / math.sqrt(15))
@@ -97,7 +98,7 @@ def test_lsq() -> None:
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_weights(granularity: Any) -> None:
-    model = prepared(QATConfig(weight_bits=3, first_last_bits=None, weight_granularity=granularity))
+    model = prepared(published(weight_bits=3, first_last_bits=None, weight_granularity=granularity))
     calib.initialize(model, batches())
     weight = model.conv.parametrizations.weight.original.detach().double().numpy()
     rows = weight.reshape(4, -1) if granularity == "channel" else weight.reshape(1, -1)
@@ -126,7 +127,7 @@ class Layers(nn.Module):
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_mse_of_weights_reaches_brute_force(granularity: Any, bits: int) -> None:
     torch.manual_seed(0)
-    model = prepare(Layers(), QATConfig(weight_bits=bits, first_last_bits=None, weight_granularity=granularity))
+    model = prepare(Layers(), published(weight_bits=bits, first_last_bits=None, weight_granularity=granularity))
     calib.initialize(model, [torch.randn(2, 2, 6, 6)], method="minmax", weights="mse")
     n, p = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     for name, layer in (("depthwise", model.depthwise), ("conv", model.conv), ("fc", model.fc)):
@@ -168,11 +169,11 @@ def test_constant_activations_get_a_positive_scale(method: Any, grid: Activation
 @pytest.mark.parametrize("value", [0.0, 0.7])
 @pytest.mark.parametrize("rule", ["lsq+", "mse"])
 def test_constant_weights_get_a_positive_scale(granularity: Any, value: Any, rule: Any) -> None:
-    model = prepared(QATConfig(weight_granularity=granularity))
+    model = prepared(published(weight_granularity=granularity))
     nn.init.constant_(model.conv.parametrizations.weight.original, value)
     calib.initialize(model, batches(), weights=rule)
     assert bool((quantizers(model)["conv.weight"].scale > 0).all())
-    zero_channel = prepared(QATConfig(weight_granularity="channel"))
+    zero_channel = prepared(published(weight_granularity="channel"))
     with torch.no_grad():
         zero_channel.conv.parametrizations.weight.original[1] = 0
     calib.initialize(zero_channel, batches(), weights=rule)
@@ -247,7 +248,7 @@ def test_bad_calibration_data(data: Any, method: Any, message: str) -> None:
 
 
 def test_a_layer_that_is_never_called_is_named_and_nothing_is_set() -> None:
-    model = prepare(Unused())
+    model = prepare(Unused(), published())
     with pytest.raises(QuantizationError, match=r"^extra\.input: no data"):
         calib.initialize(model, batches())
     assert not any(quantizer.initialized for quantizer in quantizers(model).values())
