@@ -10,13 +10,13 @@ grid, as the fold leaves them.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from .parallel import Layers, is_part, merges, split_for_merging
 from .quantizer import Quantizer
 from .tracing import trace
 
@@ -24,9 +24,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
 FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool2d)
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
-SPLITS = (torch.split, torch.chunk, "split", "chunk")  # their parts have the grid of the whole
 GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
-Layers = Mapping[str, "int | None"]
 CLAMP_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 CLAMPS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, "relu", "relu_", "clamp", "clamp_")
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
@@ -74,7 +72,7 @@ def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
-    if _is_part(node):
+    if is_part(node):
         return False
     readers = [reader for reader in node.users if not _asks(reader)]
     if not readers or any(reader.op == "output" for reader in readers):
@@ -91,8 +89,13 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
         if bits is None:
             return not _stays_float(model, node, layers)
         return bits < 8 and not _from_layer(model, node, layers)
+    merged = split_for_merging(model, reader, layers)
+    if merged is not None:
+        return merged < 8 and not _from_layer(model, node, layers)
+    if merges(model, reader, layers):
+        return False
     if _is_norm(model, reader):
-        return not _is_layer(node, layers)  # alone, it becomes a layer of its own
+        return not (_is_layer(node, layers) or merges(model, node, layers))  # alone, it becomes a layer of its own
     return not _passes(model, reader)
 
 
@@ -109,7 +112,7 @@ def _from_layer(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
 
     None of the values on the way has another reader.
     """
-    while not (_is_norm(model, node) or _is_layer(node, layers)):
+    while not (_is_norm(model, node) or _is_layer(node, layers) or merges(model, node, layers)):
         if not _passes(model, node) or len(node.all_input_nodes[0].users) > 1:
             return False
         node = node.all_input_nodes[0]
@@ -137,11 +140,6 @@ def _is_clamp(model: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(model.get_submodule(str(node.target)), CLAMP_MODULES)
     return node.target in CLAMPS
-
-
-def _is_part(node: fx.Node) -> bool:
-    """Whether the node is the tuple that a split makes, or one of its parts."""
-    return node.target in SPLITS or (node.target is operator.getitem and node.all_input_nodes[0].target in SPLITS)
 
 
 def _is_norm(model: fx.GraphModule, node: fx.Node) -> bool:

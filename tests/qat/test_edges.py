@@ -257,12 +257,13 @@ def test_edges_hold_real_zero() -> None:
     assert quantizer.effective_offset.item() == 0
 
 
-def split_by(groups: int) -> nn.Module:
-    """Two convolutions, pointwise or depthwise, on the halves of what one layer makes."""
+def split_by(groups: int, merged: bool) -> nn.Module:
+    """Two convolutions, pointwise or depthwise, on the halves of what one layer makes; or in an order of their own."""
 
     def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
         halves = torch.split(F.relu(s.a(x)), [4, 4], 1)
-        return s.d(torch.cat([s.b(halves[0]), s.c(halves[1])], 1))
+        parts = [s.b(halves[0]), s.c(halves[1])]
+        return s.d(torch.cat(parts if merged else parts[::-1], 1))
 
     size = 1 if groups == 1 else 3
     return Wired(
@@ -274,10 +275,11 @@ def split_by(groups: int) -> nn.Module:
     )
 
 
+@pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize("groups", [1, 4])
-def test_a_split_behind_a_layer_has_a_grid_as_the_fold_needs_one_there(groups: int) -> None:
-    _, model = prepared(lambda: split_by(groups), first_last_bits=None)
+def test_a_split_behind_a_layer_has_a_grid_where_the_fold_needs_one(groups: int, merged: bool) -> None:
+    _, model = prepared(lambda: split_by(groups, merged), first_last_bits=None)
     calib.initialize(model, [inputs(16, 1)], "minmax")
-    assert "edges.relu" in lsq_export.quantizers(model)
+    assert ("edges.relu" in lsq_export.quantizers(model)) is not merged
     made = fold(networks.quick_capture(model), [inputs(16, 1)])
     assert [d.name for d in made.tensors if d.kind == "edge"] == ["d.output"]  # nothing inside is left to calibration
