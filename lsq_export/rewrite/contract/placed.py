@@ -32,6 +32,7 @@ TIES = 0.01  # share of codes that may flip where constants were moved to keep s
 class Placed:
     """One grid. tensor: where it is. codes, value: the tensor's values as codes, and back.
 
+    position: of what a marker reads, in codes, before rounding and clipping; None once the grid is in a container.
     another: it is not the trained grid, so that its codes say something else. allowed: the share of codes that what was
     rounded before it may flip, by the decisions; None where a grid before it is another one.
     """
@@ -39,6 +40,7 @@ class Placed:
     tensor: str
     codes: Convert
     value: Convert
+    position: Convert | None = None
     another: bool = False
     allowed: float | None = 0.0
 
@@ -62,13 +64,16 @@ def _of_marker(marker: ir.Node) -> Placed:
     scale = scale_of(marker)
     offset = torch.from_numpy(offsets_of(marker)) if is_merged(marker) else torch.tensor(grid_of(marker).offset)
 
+    def position(value: torch.Tensor) -> torch.Tensor:
+        return (value - _along_channels(offset, value)) / scale - lowest
+
     def codes(value: torch.Tensor) -> torch.Tensor:
-        return ((value - _along_channels(offset, value)) / scale).round() - lowest
+        return position(value).round()
 
     def value(codes: torch.Tensor) -> torch.Tensor:
         return (codes + lowest) * scale + _along_channels(offset, codes)
 
-    return Placed(tensor=str(marker.outputs[0].name), codes=codes, value=value)
+    return Placed(tensor=str(marker.outputs[0].name), codes=codes, value=value, position=position)
 
 
 def _of_decisions(group: Sequence[TensorDecision], losses: _Losses) -> Placed:

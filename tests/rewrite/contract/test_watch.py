@@ -136,16 +136,19 @@ def codes(seed: int, levels: int, *, channels: int = 8) -> torch.Tensor:
     return found
 
 
-def test_equal_values_that_flip_together_count_as_one():
-    """A channel with a tiny γ lies at one place, perhaps next to a tie."""
+def test_equal_values_next_to_a_tie_may_flip_together():
+    """A channel with a tiny γ lies at one place, perhaps next to a tie; equal codes have equal sigmoids."""
     was = codes(0, 16)
-    now = was.clone()
-    now[:, 0] += 1
-    _check_flips("a", now, was, FLIPS)
-    few = was[:, 0, 0, 0].clone().reshape(1, 1, 1, 1).expand(1, 8, 8, 8).clone()
-    few[:, 1, :3], few[:, 1, 3:] = 3, 9  # two values in a channel, of which that of most codes flips
-    moved = torch.where((few == 9) & (torch.arange(8).reshape(1, 8, 1, 1) == 1), few - 1, few)
-    _check_flips("a", moved, few, FLIPS)
+    position = was.clone()
+    for chosen in ((torch.arange(8) == 0).reshape(1, 8, 1, 1).expand(was.shape), was == 5):
+        now = torch.where(chosen, was + 1, was)
+        position[chosen] = 5.5 - FLIPS / 2
+        _check_flips("a", now, was, FLIPS, position)
+        with pytest.raises(QuantizationError, match="codes differ"):  # by two codes, which no tie explains
+            _check_flips("a", torch.where(chosen, was + 2, was), was, FLIPS, position)
+        position[chosen] = 5.5 - 2 * FLIPS
+        with pytest.raises(QuantizationError, match="codes differ"):  # as far from a tie as any
+            _check_flips("a", now, was, FLIPS, position)
 
 
 @pytest.mark.parametrize("levels", [4, 16, 256])
