@@ -161,7 +161,7 @@ class Phases:
     def next(self, name: str) -> str:
         """The title of the phase that begins now."""
         self._number += 1
-        return f"{self._number} of {self._total}: {name}"
+        return f"{self._number} of {self._total}: {name}" if self._total > 1 else name
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,11 @@
-"""Run the network of this directory on one input: python run.py [FILE] [--format NAME] [--prepared]
+"""Run the network of this directory: python run.py [FILE …] [--format NAME] [--prepared]
 
-FILE is an image, or a .npy array as the data are before preprocessing: [H, W], [H, W, C], or the shape of the input
-without its batch. With --prepared it is the input itself, a .npy that is preprocessed already. Without FILE, the sample
-that came with the network is run and held against what has to come out.
+FILE is an image, a folder of images, or a .npy array as the data are before preprocessing: [H, W], [H, W, C], or the
+shape of the input without its batch. With --prepared it is the input itself, a .npy that is preprocessed already.
+Without FILE, the sample that came with the network is run and held against what has to come out.
 
-Needs numpy and onnxruntime, and Pillow for images. Exit code 0: done, 1: the sample came out wrong, 2: bad input.
+Needs numpy and onnxruntime, and Pillow for images of yours. Exit code 0: done, 1: the sample came out wrong, 2: bad
+input.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 TOP = 5  # classes that are shown
 STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")  # in this order; one that is null is left out
+SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")  # in folders
 NAMES = ("data", "classes")  # in the preprocessing of manifest.json, and no steps
 
 
@@ -80,25 +82,50 @@ def read(path: Path, manifest: Mapping[str, Any], prepared: bool) -> np.ndarray:
         return preprocess(np.asarray(image.convert("L" if shape[0] == 1 else "RGB")), how, shape)
 
 
-def run(bundle: Path, name: str, manifest: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
-    """The first output, with a batch of one. name: of the format."""
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files themselves, and those in folders, by name."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(f"{path} holds no images and no .npy files")
+        found += inside
+    return found
+
+
+def sample_of(bundle: Path, manifest: Mapping[str, Any]) -> np.ndarray:
+    """The sample, preprocessed; without Pillow, as it was preprocessed when the bundle was made."""
+    sample = manifest["sample"]
+    try:
+        return read(bundle / sample["file"], manifest, sample["prepared"])
+    except ImportError:
+        print("note: Pillow is not here, so the sample is taken as it was preprocessed", file=sys.stderr)
+        return preprocess(np.load(bundle / sample["input"], allow_pickle=False), {}, manifest["input"]["shape"][1:])
+
+
+def session_of(bundle: Path, name: str, manifest: Mapping[str, Any]) -> Any:
+    """name: of the format."""
     import onnxruntime
 
     entry, options = manifest["formats"][name], onnxruntime.SessionOptions()
     if entry["optimization"] == "disabled":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(bundle / entry["file"], options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(bundle / entry["file"], options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, manifest: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
+    """The first output, with a batch of one."""
     output: np.ndarray = session.run(None, {manifest["input"]["name"]: x[None]})[0]
     return output
 
 
-def show(output: np.ndarray, name_of: Any) -> None:
+def show(output: np.ndarray, name_of: Any, top: int) -> None:
     """Print the likeliest classes of logits [1, N], or what else the output is."""
     if output.ndim != 2 or output.size == 1:
         print(f"output {list(output.shape)} from {output.min():.6g} to {output.max():.6g}")
         return
     powers = np.exp(output[0].astype(np.float64) - output.max())
-    for number in np.argsort(-output[0], kind="stable")[:TOP]:
+    for number in np.argsort(-output[0], kind="stable")[:top]:
         print(f"{powers[number] / powers.sum():8.2%}  logit {output[0, number]:10.4f}  {name_of(number)}")
 
 
@@ -120,31 +147,37 @@ def judge(bundle: Path, name: str, manifest: Mapping[str, Any], output: np.ndarr
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("file", nargs="*", type=Path)
     parser.add_argument("--format", help="qoperator (the default, if it is here) or qdq")
     parser.add_argument("--prepared", action="store_true", help="FILE is preprocessed already")
     given, bundle = parser.parse_args(), Path(__file__).resolve().parent
     try:
         manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-        formats, sample, classes = manifest["formats"], manifest["sample"], manifest["classes"]
+        formats, classes = manifest["formats"], manifest["classes"]
         name = given.format or ("qoperator" if "qoperator" in formats else "qdq")
         if name not in formats:
             raise ValueError(f"there is no format {name!r} here: use {' or '.join(formats)}")
-        path, prepared = (given.file, given.prepared) if given.file else (bundle / sample["file"], sample["prepared"])
-        output = run(bundle, name, manifest, read(path, manifest, prepared))
+        session, files = session_of(bundle, name, manifest), files_of(given.file)
+
+        def name_of(number: int) -> str:
+            return f"{number} ({classes[number]})" if classes and classes[number] != str(number) else str(number)
+
+        for path in files:
+            output = run(session, manifest, read(path, manifest, given.prepared))
+            print(f"{path}, {name}" if len(files) == 1 else path, end="\n" if len(files) == 1 else "  ")
+            show(output, name_of, TOP if len(files) == 1 else 1)
+        if files:
+            return 0
+        output = run(session, manifest, sample_of(bundle, manifest))
     except Exception as error:  # of files, arrays, Pillow and ONNX Runtime, in one line
         why = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ImportError):
             why += f": pip install {'pillow' if error.name == 'PIL' else error.name}"
         print(f"error: {'manifest.json lacks ' if isinstance(error, KeyError) else ''}{why}", file=sys.stderr)
         return 2
-
-    def name_of(number: int) -> str:
-        return f"{number} ({classes[number]})" if classes and classes[number] != str(number) else str(number)
-
-    print(f"{path}, {name}")
-    show(output, name_of)
-    return 0 if given.file or judge(bundle, name, manifest, output, name_of) else 1
+    print(f"{bundle / manifest['sample']['file']}, {name}")
+    show(output, name_of, TOP)
+    return 0 if judge(bundle, name, manifest, output, name_of) else 1
 
 
 if __name__ == "__main__":

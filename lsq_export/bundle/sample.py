@@ -1,6 +1,7 @@
 """sample/: one sample as it was before preprocessing, and what the network has to make of it.
 
 sample/input.png or input.npy    the sample
+sample/prepared.npy              the input that preprocessing makes of it, float32 without a batch
 sample/output.npy                the first output that the integer reference gives, float32 with a batch of one
 
 `run.py` of the bundle does the preprocessing, here and where the network is deployed: a bundle appears only if it makes
@@ -21,7 +22,7 @@ from lsq_export.data.sample import Sample
 from . import run
 from .origin import Origin
 
-FOLDER, OUTPUT = "sample", "sample/output.npy"
+FOLDER, INPUT, OUTPUT = "sample", "sample/prepared.npy", "sample/output.npy"
 ROUNDING = 1e-5  # of the largest value of an input: float32 arithmetic in another order differs by less
 _GIVE = "give the preprocessing that the network was trained with, or no sample"
 
@@ -74,6 +75,7 @@ def write_sample(
     x, output = golden
     source = x[0] if sample is None else sample.source
     file = _write_source(directory / FOLDER, source, x.shape[1:])
+    np.save(directory / INPUT, x[0], allow_pickle=False)
     np.save(directory / OUTPUT, output, allow_pickle=False)
     manifest["sample"] = {
         "file": f"{FOLDER}/{file.name}",
@@ -81,6 +83,7 @@ def write_sample(
         "shape": list(source.shape),
         "range": [float(source.min()), float(source.max())],
         "prepared": sample is None,
+        "input": INPUT,
         "output": OUTPUT,
         "class": int(output[0].argmax()) if output.ndim == 2 and output.size > 1 else None,
         "label": None if sample is None else sample.label,

@@ -103,7 +103,7 @@ def _train(
 
     if job.fused:
         fused_kernels()  # A missing compiler shows before the float training, not after it.
-    data, phases = job.load_data(), Phases(2)
+    data, phases = job.load_data(), Phases(2 if job.float_recipe.epochs else 1)
     trained = train_both(job, data, files, processes, phases, start=start, float_out=float_out)
     low_bit, run = trained.low_bit, trained.run
     if not low_bit.interrupted:
@@ -134,6 +134,8 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
         )
     else:
         title = f"Top-1 accuracy of {job.model_name} on the test split of {job.data_spec}, {_widths(job)}"
+        if low_bit.interrupted:
+            title += f": interrupted after {len(low_bit.epochs)} of {job.recipe.epochs} epochs, not finished"
         print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
         click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 

@@ -56,8 +56,8 @@ def load_data(
     """The data set, in the shape that the network takes.
 
     spec: None where neither `option` nor anything else names the data. like: the preprocessing that the network was
-    trained with; data of the same kind are normalized by its mean and std. Errors (QuantizationError): no data, or data
-    of another shape.
+    trained with; data of the same kind are resized and normalized as it says. Errors (QuantizationError): no data,
+    or data of another shape.
     """
     from lsq_export.data.loading import load
 
@@ -76,6 +76,7 @@ def load_data(
         channels=channels if images and channels in (1, 3) else None,
         mean=how.get("mean"),
         std=how.get("std"),
+        resize=how.get("resize") if kind == "imagefolder" else None,
     )
     if data.input_shape != tuple(input_shape):
         raise QuantizationError(

@@ -115,7 +115,8 @@ def phase_options(command: Command) -> Command:
         click.option(
             "--image-size",
             type=COUNT,
-            help="Scale images to this height and width.  [default: 32 for digits, 224 for imagefolder]",
+            help="Give the network images of this height and width (see --resize).  [default: 32 for digits, 224 for "
+            "imagefolder, or the size of the images where that is less than half]",
         ),
     )
 

@@ -55,9 +55,10 @@ def train_both(
     show["console"] = console(stderr=True) if processes.first else None
     of_float, of_low_bit = (float_out, files.out) if processes.first else (None, None)
     try:
-        title = phases.next(f"float training, {job.threads} thread{'s' if job.threads != 1 else ''}")
+        threads = f"{job.threads} thread{'s' if job.threads != 1 else ''}"
+        title = phases.next(f"float training, {threads}") if job.float_recipe.epochs else ""
         float_phase = train_float(job, data, start=start, out=of_float, title=title, **show)
-        title = phases.next("low-bit training")
+        title = phases.next("low-bit training" if title else f"low-bit training, {threads}")
         low_bit = train_low_bit(job, data, float_phase.model, out=of_low_bit, title=title, **show)
     except KeyboardInterrupt:
         files.say_resume(processes)

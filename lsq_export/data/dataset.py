@@ -106,6 +106,7 @@ class Dataset:
     number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by `std` per channel.
     A step that is None is left out.
     classes: the names of the classes, if they are known.
+    drawn: the source has no split of its own, so that the test split was drawn from all its samples.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Dataset:
     input_shape: tuple[int, int, int]
     preprocessing: dict[str, Any]
     classes: tuple[str, ...] | None = None
+    drawn: bool = False
 
     def sample(self) -> Sample | None:
         """The first test sample, before and after its preprocessing, for those who receive a bundle.

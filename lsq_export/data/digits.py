@@ -54,4 +54,5 @@ def digits(
             "std": list(stds),
         },
         classes=tuple(str(name) for name in range(10)),
+        drawn=True,
     )

@@ -29,7 +29,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".t
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in 0 … 1
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # their averages
 SAMPLE_PIXELS = 1024  # of a sample's longer side, at most
-CROP_RATIO = 0.875  # how much of the shorter side the crop keeps, as 224 of 256
+IMAGE_SIZE = 224
+CROP_RATIO = 0.875  # how much of the shorter side the crop keeps from SMALL pixels on, as 224 of 256; below, all of it
+SMALL = 112
+LOOKED_AT = 25  # images whose sizes say what a sensible size is
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,12 +101,13 @@ class ImageSplit:
 
 def load_imagefolder(
     directory: Path,
-    image_size: int = 224,
+    image_size: int | None = None,
     channels: int = 3,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    resize: int | None = None,
 ) -> Dataset:
-    """The data set of a directory of images. mean, std: by default ImageNet's.
+    """The data set of a directory of images. mean, std: by default ImageNet's. image_size, resize: as in `load`.
 
     Errors (QuantizationError): pillow is missing, no such directory, a layout that is not understood, a class without
     images, an unknown class in the test split. An image that cannot be read is named when it is its turn.
@@ -115,7 +119,12 @@ def load_imagefolder(
     if not directory.is_dir():
         raise QuantizationError(f"image directory {directory} does not exist: check the path after imagefolder:")
     train, test, classes = _files(directory)
-    resize = round(image_size / CROP_RATIO)
+    if image_size is None:
+        image_size = _usual_size(train)
+    if resize is None:
+        resize = image_size if image_size < SMALL else round(image_size / CROP_RATIO)
+    if resize < image_size:
+        raise QuantizationError(f"resize is {resize}, less than the image size {image_size}: use that or more pixels")
     means = per_channel("mean", mean, channels) or (MEAN if channels == 3 else (GRAY_MEAN,))
     stds = per_channel("std", std, channels) or (STD if channels == 3 else (GRAY_STD,))
     return Dataset(
@@ -135,7 +144,23 @@ def load_imagefolder(
             "classes": classes,
         },
         classes=tuple(classes),
+        drawn=not _folders(directory / "train"),
     )
+
+
+def _usual_size(files: Sequence[tuple[Path, int]]) -> int:
+    """IMAGE_SIZE pixels, or those of the images themselves where most of them are less than half as large."""
+    from PIL import Image
+
+    sides = []
+    for path, _ in files[:: -(-len(files) // LOOKED_AT)]:
+        try:
+            with Image.open(path) as image:
+                sides.append(min(image.size))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue  # named when it is its turn
+    side = int(np.median(sides)) if sides else IMAGE_SIZE
+    return side if side < SMALL else IMAGE_SIZE
 
 
 def _files(directory: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:

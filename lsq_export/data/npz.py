@@ -44,7 +44,8 @@ def load_npz(
         raise QuantizationError(
             f"{path}: x_train is {xs[0].dtype} and x_test is {xs[1].dtype}; give both the same type"
         )
-    if len(splits) == 1:
+    drawn = len(splits) == 1
+    if drawn:
         train, test = (torch.from_numpy(index) for index in stratified_split(splits[0].y.numpy(), str(path)))
         splits = [TensorSplit(*splits[0].fetch(part), sources=xs[0][part[:1].numpy()]) for part in (train, test)]
     shape = _shape(path, splits)
@@ -71,6 +72,7 @@ def load_npz(
             "std": stds and list(stds),
         },
         classes=_names(path, arrays.get("classes"), num_classes),
+        drawn=drawn,
     )
 
 

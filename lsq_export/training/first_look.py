@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from calib.errors import QuantizationError
 from lsq_export.data.dataset import Dataset
 
 from .distributed import Processes
@@ -30,7 +31,8 @@ OTHER_ORDER = 0.7  # right answers after renumbering, 0-1, from which the order 
 def first_look(start: Start, job: Job, data: Dataset, console: Console | None, processes: Processes) -> float:
     """The accuracy of the start on the test split, 0-1; what was loaded, and the accuracy, are said on the console.
 
-    An accuracy that is hardly better than guessing is a warning.
+    Errors (QuantizationError): an accuracy that is hardly better than guessing, where these weights are not trained on;
+    `job.anyway`, or training them on, makes it a warning.
     """
     check_fit(start.model, data, torch.device("cpu"))
     found = accuracy(start.model, data, processes)
@@ -38,10 +40,14 @@ def first_look(start: Start, job: Job, data: Dataset, console: Console | None, p
         head = ", with a new head" if job.new_head else ""
         lines = [] if start.weights is None else [str(start.weights)]
         lines.append(f"float accuracy of {start.path} on the test split of {job.data_spec}{head}: {found:.2%}")
-        if not job.new_head and found <= guessing(data):
-            lines.append(warning(found, data, renumbered(start.model, data)))
         for line in lines:
             console.print(line, markup=False, soft_wrap=True)
+    if not job.new_head and found <= guessing(data):
+        why = reason(found, data, renumbered(start.model, data))
+        if not (job.anyway or job.float_recipe.epochs):
+            raise QuantizationError(f"{start.path}: {why}; --anyway goes on with it")
+        if console is not None:
+            console.print(f"warning: {why}", markup=False, soft_wrap=True)
     return found
 
 
@@ -70,9 +76,9 @@ def renumbered(model: nn.Module, data: Dataset) -> float:
     return right / len(target)
 
 
-def warning(found: float, data: Dataset, best: float) -> str:
+def reason(found: float, data: Dataset, best: float) -> str:
     """What to check where the accuracy is that of guessing. best: the accuracy with the classes renumbered."""
-    start = f"warning: {found:.2%} is hardly better than guessing among {data.num_classes} classes: "
+    start = f"{found:.2%} is hardly better than guessing among {data.num_classes} classes: "
     how = data.preprocessing
     if best >= OTHER_ORDER:
         names = [str(name) for name in how.get("classes") or ()]
@@ -80,7 +86,8 @@ def warning(found: float, data: Dataset, best: float) -> str:
         advice = f"with the classes in another order it would be {best:.2%}: number them as in the training"
         return f"{start}{advice}{order}"
     used = f"mean {how['mean']} and std {how['std']}" if how.get("mean") else "no mean and std"
+    size = "×".join(map(str, data.input_shape[1:]))
     return (
-        f"{start}check the normalization (--mean, --std; here {used}), the order of the classes, --image-size, and "
-        "that --model is the network of the file"
+        f"{start}check --image-size (here {size}), the normalization (--mean, --std; here {used}), the order of the "
+        "classes, and that --model is the network of the file"
     )

@@ -10,6 +10,7 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.data.dataset import Dataset
+from lsq_export.data.description import description
 from lsq_export.qat.prepare_model import settings_of_layers
 
 from .distributed import SINGLE, Processes
@@ -68,10 +69,12 @@ def train_float(
     if start is not None:
         first = started(job, data, start)
         model = first.model
+        _say(console, job, data)
         resumed = run.results.get("start_accuracy") if run is not None else None
         before = first_look(first, job, data, console, processes) if resumed is None else resumed
     else:
         model = fresh(job, data)
+        _say(console, job, data)
     settings_of_layers(model, job.config)  # what is wrong there shows before the training, not after it
     if run is not None:
         run.results["start_accuracy"] = before
@@ -89,6 +92,18 @@ def train_float(
     if run is not None:
         run.results["float_accuracy"] = reached
     return FloatPhase(model, reached, epochs, before)
+
+
+def _say(console: Console | None, job: Job, data: Dataset) -> None:
+    """What is read, and how."""
+    if console is None:
+        return
+    lines = [description(data)]
+    if (job.mean is None) != (job.std is None) and data.preprocessing.get("data") == "imagefolder":
+        left_out = "std" if job.std is None else "mean"
+        lines.append(f"warning: {left_out} (--{left_out}) is left out, so it is ImageNet's: give both")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _write(out: Path, job: Job, data: Dataset, model: nn.Module, epochs: tuple[Epoch, ...]) -> None:

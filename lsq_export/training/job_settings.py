@@ -27,8 +27,9 @@ class Job:
     fused: low-bit training uses the kernels of `lsq_export.qat.fuse`, which add gradients of scales and offsets in
     another order.
     save_memory: low-bit training works as in `lsq_export.qat.save_memory`, more slowly, to the same bits.
-    channels, mean, std: of the images, as in `lsq_export.data.load`.
+    channels, mean, std, resize: of the images, as in `lsq_export.data.load`.
     variant: of the network, as in `lsq_export.models.keywords`.
+    anyway: go on with a float checkpoint that is hardly better than guessing and is not trained on.
     new_head, use_ema: how a float checkpoint is read, as new_head and ema of `load_weights`.
     threads: of the CPU, which can change the last bits; None: as many as torch uses now, see `step_threads`.
     """
@@ -49,10 +50,12 @@ class Job:
     channels: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    resize: int | None = None
     variant: str | None = None
     new_head: bool = False
     use_ema: bool = False
     threads: int | None = None
+    anyway: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -68,7 +71,14 @@ class Job:
 
     def load_data(self) -> Dataset:
         """The data set of `data_spec`."""
-        return load(self.data_spec, image_size=self.image_size, channels=self.channels, mean=self.mean, std=self.std)
+        return load(
+            self.data_spec,
+            image_size=self.image_size,
+            channels=self.channels,
+            mean=self.mean,
+            std=self.std,
+            resize=self.resize,
+        )
 
     def identity(self, data: Dataset, start: Path | None = None, processes: Processes = SINGLE) -> dict[str, Any]:
         """What a run must have in common with the one that it resumes, as plain values.

@@ -192,12 +192,37 @@ def test_a_manifest_that_does_not_help(
     assert ran.code == 2 and says in ran.err and ran.err.count("\n") == 1
 
 
-def test_a_missing_pillow_is_named(
-    bundle: lsq_export.Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_missing_pillow_is_named_where_it_is_needed(
+    bundle: lsq_export.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Image.fromarray(pixels(20, 30)).save(tmp_path / "x.png")
+    with_it = Ran(bundle.directory, capsys)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    ran = Ran(bundle.directory, capsys)
+    without = Ran(bundle.directory, capsys)
+    assert without.code == with_it.code == 0 and without.out == with_it.out
+    assert without.err == "note: Pillow is not here, so the sample is taken as it was preprocessed\n"
+    ran = Ran(bundle.directory, capsys, tmp_path / "x.png")
     assert ran.code == 2 and ran.err.endswith(": pip install pillow\n") and ran.err.count("\n") == 1
+
+
+def test_several_files_and_folders_get_a_line_each(
+    bundle: lsq_export.Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").mkdir()
+    for number in range(3):
+        Image.fromarray(pixels(20, 30, seed=number)).save(tmp_path / "mine" / f"{number}.png")
+    one = Ran(bundle.directory, capsys, tmp_path / "mine" / "1.png").out.splitlines()
+    ran = Ran(bundle.directory, capsys, tmp_path / "mine", tmp_path / "mine" / "1.png")
+    lines = ran.out.splitlines()
+    assert (
+        ran.code == 0
+        and len(lines) == 4
+        and [line.split()[0][-5:] for line in lines[:3]] == ["0.png", "1.png", "2.png"]
+    )
+    assert lines[1] == lines[3] and lines[1].endswith(one[1])
+    none = Ran(bundle.directory, capsys, tmp_path / "empty")
+    assert none.code == 2 and none.err == f"error: {tmp_path / 'empty'} holds no images and no .npy files\n"
 
 
 def test_an_image_for_a_network_of_arrays_gets_a_note(

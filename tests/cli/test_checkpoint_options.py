@@ -37,7 +37,8 @@ def test_a_checkpoint_is_trained_on_where_it_is_asked_for_or_has_a_new_head(
 
 
 def test_without_a_checkpoint_the_recipe_counts(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"float_checkpoint": None, "new_head": False, "use_ema": False, "float_epochs": None}
+    flags = {"new_head": False, "use_ema": False, "anyway": False}
+    options: dict[str, Any] = {"float_checkpoint": None, "float_epochs": None, **flags}
     assert take_start(options, resume=False) is None and options["float_epochs"] is None
     options["float_checkpoint"] = tmp_path / "none.pth"
     with pytest.raises(click.UsageError, match="does not exist"):

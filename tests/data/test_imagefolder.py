@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from calib.errors import QuantizationError
 from lsq_export.data.loading import load
 from support.unusable import assert_unusable
 
@@ -44,10 +45,32 @@ def test_imagefolder_normalizes_and_crops_the_center(tmp_path: Path) -> None:
         for i in range(2):
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
     # 32 -> 16 high, then 14 x 14 of 32 x 16.
-    x, _ = next(iter(load(f"imagefolder:{tmp_path}", image_size=14).batches("train")))
+    x, _ = next(iter(load(f"imagefolder:{tmp_path}", image_size=14, resize=16).batches("train")))
     wanted = (np.array([1, 128 / 255, 0]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     # Columns 10 … 21 of the resized image are inside the bar, edges aside.
     assert np.abs(x[0, :, 7, 2:12].numpy().T - wanted).max() < 1e-5
+
+
+def test_small_images_keep_their_size_and_are_not_cropped(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _images(tmp_path / name, 5)
+    spec = f"imagefolder:{tmp_path}"
+    with Image.open(next((tmp_path / "a").iterdir())) as image:
+        side = min(image.size)
+    found = {size: load(spec, image_size=size).preprocessing for size in (None, 32, 111, 112, 224)}
+    assert found[None]["resize"] == found[None]["crop"] == side < 112
+    assert {size: how["resize"] for size, how in found.items() if size} == {32: 32, 111: 111, 112: 128, 224: 256}
+    assert load(spec, image_size=32, resize=40).preprocessing["resize"] == 40
+    with pytest.raises(QuantizationError, match="resize is 31, less than the image size 32"):
+        load(spec, image_size=32, resize=31)
+    with pytest.raises(QuantizationError, match="resize is for imagefolder, not for data 'digits'"):
+        load("digits", resize=32)
+    large = Image.fromarray(np.zeros((300, 400, 3), np.uint8))
+    for path in (tmp_path / "a").iterdir():
+        large.save(path)
+    for path in (tmp_path / "b").iterdir():
+        large.save(path)
+    assert load(spec).input_shape == (3, 224, 224)
 
 
 def test_imagefolder_of_one_level_is_split(tmp_path: Path) -> None:

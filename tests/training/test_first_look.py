@@ -8,7 +8,7 @@ from torch import nn
 
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.data.loading import load
-from lsq_export.training.first_look import OTHER_ORDER, guessing, renumbered, warning
+from lsq_export.training.first_look import OTHER_ORDER, guessing, reason, renumbered
 
 CLASSES = 5
 
@@ -37,9 +37,9 @@ def clear(names: list[str] | None = None) -> Dataset:
 def test_classes_in_another_order_are_found() -> None:
     data = clear([f"class {number}" for number in range(CLASSES)])
     assert renumbered(Pixels([0, 1, 2, 3, 4]), data) == renumbered(Pixels([3, 0, 4, 2, 1]), data) == 1
-    text = warning(0.0, data, 1.0)
+    text = reason(0.0, data, 1.0)
     assert "with the classes in another order it would be 100.00%" in text and "class 0, class 1" in text
-    assert "here" not in warning(0.0, clear(), 1.0)
+    assert "here" not in reason(0.0, clear(), 1.0)
 
 
 def test_no_order_helps_a_network_that_has_learned_nothing() -> None:
@@ -48,7 +48,7 @@ def test_no_order_helps_a_network_that_has_learned_nothing() -> None:
             return torch.eye(CLASSES)[0].expand(len(x), -1)
 
     assert renumbered(Constant(), clear()) == 1 / CLASSES < OTHER_ORDER
-    assert "no mean and std" in warning(0.2, clear(), 0.2) and "order of the classes" in warning(0.2, clear(), 0.2)
+    assert "no mean and std" in reason(0.2, clear(), 0.2) and "order of the classes" in reason(0.2, clear(), 0.2)
 
 
 def test_what_guessing_gives() -> None:
@@ -57,4 +57,4 @@ def test_what_guessing_gives() -> None:
     assert guessing(clear()) == pytest.approx(0.2 + 0.15 * 0.8)
     few = Dataset("few", digits.train, TensorSplit(torch.zeros(4, 1), torch.zeros(4)), 2, (1, 8, 8), {})
     assert guessing(few) == pytest.approx(1.0)
-    assert "mean [0.3055, 0.3055, 0.3055]" in warning(0.1, digits, 0.2)
+    assert "mean [0.3055, 0.3055, 0.3055]" in reason(0.1, digits, 0.2)

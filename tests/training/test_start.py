@@ -99,9 +99,12 @@ def test_every_kind_of_file_trains_to_the_same_bits_and_one_becomes_a_bundle(dat
 
 def test_another_normalization_shows_before_the_training(data: str, tmp_path: Path) -> None:
     file = write("plain", tmp_path / "net.pth")
-    result = train(data, tmp_path / "q.safetensors", "--float-checkpoint", file)
-    assert result.exit_code == 0 and "warning: 50.00% is hardly better than guessing among 2 classes" in result.stderr
-    assert "here no mean and std" in result.stderr
+    refused = train(data, tmp_path / "q.safetensors", "--float-checkpoint", file)
+    assert refused.exit_code == 2 and "initializing" not in refused.stderr
+    assert "50.00% is hardly better than guessing among 2 classes: check --image-size (here" in refused.stderr
+    assert "here no mean and std" in refused.stderr and "--anyway goes on" in refused.stderr
+    result = train(data, tmp_path / "q.safetensors", "--float-checkpoint", file, "--anyway")
+    assert result.exit_code == 0 and "warning: 50.00% is hardly better" in result.stderr
     assert result.stderr.index("warning") < result.stderr.index("initializing")
 
 
