@@ -28,5 +28,5 @@ def test_each_kind_of_source(tmp_path: Path) -> None:
     )
     cropped = description(load(f"imagefolder:{tmp_path}", image_size=32, resize=36))
     assert "shorter side to 36 pixels, center 32×32, divided by 255, mean 0.485,0.456,0.406" in cropped
-    np.savez(tmp_path / "x.npz", x_train=np.zeros((4, 1, 8, 8), np.float32), y_train=np.array([0, 1, 0, 1]))
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 1, 8, 8), np.float32), y=np.array([0, 1, 0, 1]))
     assert description(load(f"npz:{tmp_path / 'x.npz'}")).endswith(f"{drawn}, 2 classes; taken as they are")

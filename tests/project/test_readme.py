@@ -45,7 +45,7 @@ def test_python_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_commands_and_options_exist() -> None:
-    lines = block("sh").strip().splitlines()
+    lines = block("sh").replace("\\\n", " ").strip().splitlines()
     for line in lines:
         _, command, *rest = line.split()
         assert command in COMMANDS
