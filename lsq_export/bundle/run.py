@@ -83,10 +83,10 @@ def read(path: Path, manifest: Mapping[str, Any], prepared: bool) -> np.ndarray:
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and those in folders, by name."""
+    """The files themselves, and those in folders and their folders, by name."""
     found: list[Path] = []
     for path in paths:
-        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        inside = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         if not inside:
             raise ValueError(f"{path} holds no images and no .npy files")
         found += inside
@@ -162,10 +162,14 @@ def main() -> int:
         def name_of(number: int) -> str:
             return f"{number} ({classes[number]})" if classes and classes[number] != str(number) else str(number)
 
-        for path in files:
+        right, known = 0, [path.parent.name in (classes or ()) for path in files]
+        for path, has_class in zip(files, known, strict=True):
             output = run(session, manifest, read(path, manifest, given.prepared))
+            right += has_class and classes[int(output[0].argmax())] == path.parent.name
             print(f"{path}, {name}" if len(files) == 1 else path, end="\n" if len(files) == 1 else "  ")
             show(output, name_of, TOP if len(files) == 1 else 1)
+        if len(files) > 1 and all(known):
+            print(f"{right} of {len(files)} got the class that is the name of their folder ({right / len(files):.2%})")
         if files:
             return 0
         output = run(session, manifest, sample_of(bundle, manifest))

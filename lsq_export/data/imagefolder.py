@@ -117,7 +117,7 @@ def load_imagefolder(
     except ImportError as error:
         raise QuantizationError("data 'imagefolder' needs pillow: pip install pillow") from error
     if not directory.is_dir():
-        raise QuantizationError(f"image directory {directory} does not exist: check the path after imagefolder:")
+        raise QuantizationError(f"image directory {directory} does not exist: check the path of imagefolder:DIR")
     train, test, classes = _files(directory)
     if image_size is None:
         image_size = _usual_size(train)

@@ -225,6 +225,21 @@ def test_several_files_and_folders_get_a_line_each(
     assert none.code == 2 and none.err == f"error: {tmp_path / 'empty'} holds no images and no .npy files\n"
 
 
+def test_folders_of_classes_are_counted(
+    bundle: lsq_export.Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = Image.fromarray(pixels(20, 30))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "x.png")
+    lines = Ran(bundle.directory, capsys, tmp_path).out.splitlines()
+    assert [Path(line.split()[0]).parent.name for line in lines[:2]] == ["one", "two"]
+    right = sum(f"({name})" in line for name, line in zip(("one", "two"), lines, strict=False))
+    assert lines[2:] == [f"{right} of 2 got the class that is the name of their folder ({right / 2:.2%})"]
+    image.save(tmp_path / "x.png")
+    assert "got the class" not in Ran(bundle.directory, capsys, tmp_path).out  # one has no class
+
+
 def test_an_image_for_a_network_of_arrays_gets_a_note(
     model: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

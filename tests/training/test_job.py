@@ -100,7 +100,7 @@ def test_table_and_no_overwriting(data: str, tmp_path: Path) -> None:
 def test_float_checkpoint_is_where_training_starts(data: str, tmp_path: Path) -> None:
     first, second, float_file = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "f.safetensors"
     one = train(data, first, "--float-out", str(float_file), "--json", "--device", "cpu")
-    start = "--float-checkpoint", str(float_file), "--float-epochs", "0", "--anyway"  # a network of one epoch only guesses
+    start = "--float-checkpoint", str(float_file), "--float-epochs", "0", "--anyway"
     two = train(data, second, *start, "--json", "--device", "cpu")
     assert (one.exit_code, two.exit_code) == (0, 0), two.output
     assert json.loads(one.stdout)["accuracy"] == json.loads(two.stdout)["accuracy"]
