@@ -66,16 +66,13 @@ def train_float(
         return _completed(job, data, run)
     epochs: tuple[Epoch, ...] = ()
     before: float | None = None
-    if start is not None:
-        first = started(job, data, start)
-        model = first.model
-        _say(console, job, data)
+    first = started(job, data, start) if start is not None else None
+    model = first.model if first is not None else fresh(job, data)
+    settings_of_layers(model, job.config)  # what is wrong there shows before the training, not after it
+    _say(console, job, data)
+    if first is not None:
         resumed = run.results.get("start_accuracy") if run is not None else None
         before = first_look(first, job, data, console, processes) if resumed is None else resumed
-    else:
-        model = fresh(job, data)
-        _say(console, job, data)
-    settings_of_layers(model, job.config)  # what is wrong there shows before the training, not after it
     if run is not None:
         run.results["start_accuracy"] = before
     if job.float_recipe.epochs:
