@@ -153,7 +153,10 @@ def stages(console: Console, title: str, *, last: bool = False) -> Iterator[Call
 
 
 class Phases:
-    """The parts of a long command, numbered in the order in which they are asked for: "2 of 5: export"."""
+    """The parts of a long command, numbered in the order in which they are asked for: "2 of 5: export".
+
+    A single part has no number.
+    """
 
     def __init__(self, total: int) -> None:
         self._total, self._number = total, 0

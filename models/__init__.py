@@ -88,7 +88,7 @@ def check_name(name: str) -> None:
     """
     if ":" not in name:
         if name not in _REGISTRY:
-            file = " (that is a file: give the name of the network)" if os.path.exists(name) else ""
+            file = " (that is a file: give the name of the network)" if os.path.exists(name) else _with_colon(name)
             raise QuantizationError(
                 f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own"
                 f"{file or near(name, _REGISTRY)}"
@@ -100,10 +100,20 @@ def check_name(name: str) -> None:
         raise _no_module(name, module_name)
 
 
+def _with_colon(name: str) -> str:
+    """The hint for nets.own.Net, where it is nets.own:Net."""
+    module_name, _, attribute = name.rpartition(".")
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        return ""
+    there = PathFinder.find_spec(module_name.partition(".")[0], [os.getcwd()]) is not None
+    return f" (did you mean {module_name}:{attribute}?)" if there else ""
+
+
 def _parts(name: str) -> tuple[str, str]:
     """package.module:factory -> ("package.module", "factory")."""
     module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in module_name.split(".")) or not attribute.isidentifier():
+    readable = all(part.isidentifier() for part in (*module_name.split("."), attribute))
+    if not readable or module_name.endswith(".py"):
         raise QuantizationError(f"model {name!r} cannot be read: write package.module:factory{_written(name)}")
     return module_name, attribute
 

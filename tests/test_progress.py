@@ -148,6 +148,7 @@ def test_a_terminal_has_no_line_for_an_epoch() -> None:
 def test_phases_are_numbered() -> None:
     phases = Phases(2)
     assert [phases.next("train"), phases.next("export")] == ["1 of 2: train", "2 of 2: export"]
+    assert Phases(1).next("train") == "train"
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,6 @@ def checkpoint_options(command: Command) -> Command:
             help="Draw the last layer of --float-checkpoint anew, for other classes, and train the float model on.",
         ),
         click.option(
-            "--anyway", is_flag=True, help="Go on with a --float-checkpoint that is hardly better than guessing here."
-        ),
-        click.option(
             "--use-ema", is_flag=True, help="Take the averaged weights (EMA) of --float-checkpoint, not the plain ones."
         ),
         click.option(
@@ -51,6 +48,16 @@ def checkpoint_options(command: Command) -> Command:
             type=click.Choice(["published", "small"]),
             help="Build efficientnet_b0 and mixnet_s as published, or half as wide and with a stem of stride 1.  "
             "[default: that of --float-checkpoint, else small below 64 pixels]",
+        ),
+        click.option(
+            "--check",
+            is_flag=True,
+            help="Only say the float accuracy of --float-checkpoint on these data: train nothing, write nothing.",
+        ),
+        click.option(
+            "--anyway",
+            is_flag=True,
+            help="Go on with a --float-checkpoint that is hardly better than guessing.",
         ),
         click.option(
             "--float-out",
@@ -69,13 +76,6 @@ def normalization_options(command: Command) -> Command:
             type=click.Choice(["1", "3"]),
             callback=lambda ctx, param, value: value and int(value),
             help="Read images in gray (1) or in color (3).  [default: 3, or the file's for npz]",
-        ),
-        click.option(
-            "--resize",
-            type=click.IntRange(1),
-            metavar="PIXELS",
-            help="Scale the shorter side of images in folders to this, then crop the center to --image-size.  "
-            "[default: --image-size below 112 pixels, else 8/7 of it, as 256 for 224]",
         ),
         *(
             click.option(
@@ -97,8 +97,8 @@ def take_start(options: dict[str, Any], resume: bool) -> Path | None:
     """
     start: Path | None = options.pop("float_checkpoint")
     if start is None:
-        for name in ("new_head", "use_ema", "anyway"):
-            if options[name]:
+        for name in ("new_head", "use_ema", "check", "anyway"):
+            if options.get(name):
                 raise click.UsageError(f"--{name.replace('_', '-')} is for --float-checkpoint: give one, too")
         return None
     if not resume and not start.exists():

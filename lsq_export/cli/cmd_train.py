@@ -12,16 +12,15 @@ from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .layer_options import layer_options
 from .output import print_json, print_table
+from .train_check import check_only, take_job
 from .train_files import Files, keeping_options
 from .train_options import (
     machine_options,
     phase_options,
     quantization_options,
     recipe_options,
-    take_config,
-    take_recipes,
 )
-from .train_run import train_both
+from .train_run import phases_of, train_both
 
 if TYPE_CHECKING:
     from lsq_export.training.distributed import Processes
@@ -47,9 +46,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the checkpoint to this file (.safetensors).",
+    help="Write the checkpoint to this file (.safetensors). Required, but with --check.",
 )
 @click.option(
     "--force", is_flag=True, help="Overwrite --out and the files beside it; forget a run that was interrupted."
@@ -70,23 +68,19 @@ def command(float_out: Path | None, as_json: bool, **options: Any) -> None:
     killed, to the same bits. `torchrun --nproc-per-node N -m lsq_export train …` trains with N processes, on N GPUs
     where there are any.
     """
+    if options["check"] or options["out"] is None:
+        check_only(options, as_json)
+        return
     files = Files.take(options)
     files.check(float_out)  # Here, too: torch need not be imported to know it.
     start = take_start(options, files.resume)
+    del options["check"]
     from lsq_export.training.distributed import launch
 
     with launch(options["device"]) as processes:
         files.check(float_out)
         processes.sums(0.0)  # Every process has looked before the first one writes.
-        _train(files, processes, _job(options), start, float_out, as_json)
-
-
-def _job(options: dict[str, Any]) -> Job:
-    """Options -> job. An option that was left out keeps the recipe's value."""
-    from lsq_export.training.job import Job
-
-    float_recipe, recipe = take_recipes(options)
-    return Job(config=take_config(options), float_recipe=float_recipe, recipe=recipe, **options)
+        _train(files, processes, take_job(options), start, float_out, as_json)
 
 
 def _train(
@@ -98,23 +92,22 @@ def _train(
     as_json: bool,
 ) -> None:
     """Train on every rank; the first one prints and writes."""
-    from lsq_export.progress import Phases
     from lsq_export.qat.kernels import fused_kernels
 
     if job.fused:
         fused_kernels()  # A missing compiler shows before the float training, not after it.
-    data, phases = job.load_data(), Phases(2 if job.float_recipe.epochs else 1)
-    trained = train_both(job, data, files, processes, phases, start=start, float_out=float_out)
+    data = job.load_data()
+    trained = train_both(job, data, files, processes, phases_of(job), start=start, float_out=float_out)
     low_bit, run = trained.low_bit, trained.run
     if not low_bit.interrupted:
         run.finish()
     if processes.first:
         if not low_bit.interrupted:
             files.draw(run.histories, f"{job.model_name} on {job.data_spec}, {_widths(job)}")
-        _print(job, files.out, trained.float_phase, low_bit, as_json)
+        if as_json or not low_bit.interrupted:  # no table of a run that is not complete; the JSON says so
+            _print(job, files.out, trained.float_phase, low_bit, as_json)
     if low_bit.interrupted:
-        files.say_resume(processes)
-        raise KeyboardInterrupt
+        raise files.interruption(written=len(low_bit.epochs))
 
 
 def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, as_json: bool) -> None:
@@ -134,9 +127,11 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
         )
     else:
         title = f"Top-1 accuracy of {job.model_name} on the test split of {job.data_spec}, {_widths(job)}"
-        if low_bit.interrupted:
-            title += f": interrupted after {len(low_bit.epochs)} of {job.recipe.epochs} epochs, not finished"
+        if not low_bit.epochs:
+            del accuracy["trained"]  # nothing was
         print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
+        if low_bit.epochs and low_bit.accuracy > float_phase.accuracy:
+            click.echo(f"trained is above float: it had {len(low_bit.epochs)} more epochs on these images")
         click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -40,7 +40,9 @@ def check_known(spec: object, *, option: str) -> None:
     try:
         check_spec(spec)
     except QuantizationError as error:
-        raise QuantizationError(f"{error}; it was trained on {spec}, {option} SPEC takes other data") from error
+        raise QuantizationError(
+            f"{error}: the network was trained on {spec}, {option} SPEC names these data elsewhere, or others"
+        ) from error
 
 
 def no_data(option: str) -> QuantizationError:
@@ -56,8 +58,8 @@ def load_data(
     """The data set, in the shape that the network takes.
 
     spec: None where neither `option` nor anything else names the data. like: the preprocessing that the network was
-    trained with; data of the same kind are resized and normalized as it says. Errors (QuantizationError): no data,
-    or data of another shape.
+    trained with; data of the same kind are normalized by its mean and std. Errors (QuantizationError): no data, or data
+    of another shape.
     """
     from lsq_export.data.loading import load
 
@@ -76,13 +78,21 @@ def load_data(
         channels=channels if images and channels in (1, 3) else None,
         mean=how.get("mean"),
         std=how.get("std"),
-        resize=how.get("resize") if kind == "imagefolder" else None,
+        resize=_resize(how, height) if kind == "imagefolder" else None,
     )
     if data.input_shape != tuple(input_shape):
         raise QuantizationError(
             f"{option} {spec} has images of shape {list(data.input_shape)}, the model takes {list(input_shape)}"
         )
     return data
+
+
+def _resize(how: Mapping[str, Any], size: int) -> int | str | None:
+    """How images were resized, if they were cut to the same size then. None: as is usual."""
+    resize, crop = how.get("resize"), how.get("crop")
+    if isinstance(resize, int):
+        return resize if crop == size else None
+    return "stretch" if resize == [size, size] and crop is None else None
 
 
 def calibration_batches(data: Dataset, images: int) -> Batches:

@@ -80,8 +80,7 @@ def run_demo(options: Options) -> Result:
         bench = _bench(bundle, options, phases.next("time the models"))
         record(bundle, parity, bench.to_dict())
     except KeyboardInterrupt:
-        files.say_resume(SINGLE)
-        raise
+        raise files.interruption() from None
     _write(options.out / "demo.json", trained.low_bit.config.to_dict(), float_phase, parity, bench)
     trained.run.finish()
     return Result(float_phase=float_phase, bundle=bundle, parity=parity, bench=bench)

@@ -74,7 +74,7 @@ class OneLineErrors(click.Command):
         except click.ClickException as error:
             _fail(error, error.format_message(), BAD_INPUT)
         except click.Abort as error:
-            _fail(error, "interrupted", INTERRUPTED)
+            _fail(error, str(error) or "interrupted", INTERRUPTED)
         except Exception as error:
             from calib.errors import QuantizationError  # `--help` must not wait for what calib may import
 

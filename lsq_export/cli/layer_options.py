@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from calib.errors import QuantizationError
 from lsq_export.qat import layer_files
 
 from .options import Command, apply_options
+
+if TYPE_CHECKING:
+    from lsq_export.training.job import Job
 
 
 def layer_options(command: Command) -> Command:
@@ -40,3 +44,25 @@ def take_layers(options: dict[str, Any]) -> layer_files.Wishes:
     """What the two options wish; takes them out of `options`."""
     file, wishes = options.pop("layers_file"), layer_files.parse(options.pop("layer_wishes"))
     return layer_files.joined(layer_files.read_file(file) if file is not None else {}, wishes)
+
+
+def check_layers(job: Job) -> None:
+    """Whether the network has the layers that are wished for, before data and checkpoint are read.
+
+    Its names are known as soon as it can be built without its data, on torch's meta device: without weights. One that
+    cannot is checked later. Errors (QuantizationError): those of `settings_of_layers`.
+    """
+    if not job.config.layers:
+        return
+    import torch
+
+    from lsq_export.models import SMALL_IMAGE, build, keywords
+    from lsq_export.qat.prepare_model import settings_of_layers
+
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            how = keywords(job.model_name, job.image_size or SMALL_IMAGE, job.variant)
+            model = build(job.model_name, in_channels=job.channels or 3, **how)
+    except QuantizationError:
+        return
+    settings_of_layers(model, job.config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -48,9 +48,15 @@ def keeping_options(command: Command) -> Command:
     )
 
 
+class Interrupted(click.Abort):
+    """Ctrl-C. Its text says what is kept."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Files:
     """What a run writes. The names of OUT.state.safetensors, OUT.jsonl and OUT.svg leave out .safetensors of --out."""
+
+    OPTIONS: ClassVar = ("out", "log", "curve", "save_every", "force", "resume")
 
     out: Path
     log: Path
@@ -145,10 +151,20 @@ class Files:
         else:
             click.echo(f"no curve without matplotlib: {curve.EXTRA}", err=True)
 
-    def say_resume(self, processes: Processes) -> None:
-        """Tell how to go on after Ctrl-C."""
-        if processes.first and self.state.exists():
-            click.echo(f"{self.state} holds the state: the same command with --resume continues", err=True)
+    def interruption(self, written: int = 0) -> Interrupted:
+        """Ctrl-C: what is kept, and how to go on. written: low-bit epochs after which --out was written, if known."""
+        from lsq_export.training.state import standing
+
+        kept = standing(self.state)
+        if kept is None:
+            return Interrupted("interrupted; no epoch was complete, so nothing is kept")
+        phase, done, epochs = kept
+        done, text = max(done, written), "no epoch was complete"
+        if done and phase == "low-bit":
+            text = f"epoch {done} of {epochs} is kept in {self.out}"
+        elif done:
+            text = f"epoch {done} of {epochs} of the float training is kept in {self.state}"
+        return Interrupted(f"interrupted; {text}: the same command with --resume continues, --force starts anew")
 
     def _interrupted(self) -> bool:
         if not self.state.exists():

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from lsq_export.training.fit import Recipe
 
 DEFAULTS = QATConfig()
-BOTH = ("batch_size", "optimizer", "schedule", "label_smoothing", "ema")
+BOTH = ("batch_size", "optimizer", "schedule", "label_smoothing", "ema", "augment")
 LOW_BIT = ("grid_lr", "offset_lr", "distill", "temperature")
 BITS, COUNT, RATE = click.IntRange(2, 8), click.IntRange(1), click.FloatRange(0, min_open=True)
 FRACTION = click.FloatRange(0, 1, max_open=True)
+
+
+class Resize(click.ParamType):  # type: ignore[type-arg]
+    """Pixels of the shorter side, or "stretch"."""
+
+    name = "PIXELS|stretch"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        text = str(value)
+        if text != "stretch" and (not text.isdecimal() or int(text) < 1):
+            self.fail(f"{value!r}: use the pixels of the shorter side, or stretch", param, ctx)
+        return text if text == "stretch" else int(text)
 
 
 def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -115,8 +127,15 @@ def phase_options(command: Command) -> Command:
         click.option(
             "--image-size",
             type=COUNT,
-            help="Give the network images of this height and width (see --resize).  [default: 32 for digits, 224 for "
-            "imagefolder, or the size of the images where that is less than half]",
+            help="Give the network images of this height and width, which --resize makes.  [default: 32 for digits; "
+            "224 for imagefolder, or the size of its images where that is less than half]",
+        ),
+        click.option(
+            "--resize",
+            type=Resize(),
+            help="Scale the shorter side of the images of imagefolder to this, then take the center of --image-size. "
+            "Pixels (256 for 224, as torchvision), or stretch: scale both sides to --image-size, and cut nothing.  "
+            "[default: 8/7 of --image-size; below 112 pixels, and where images have just that size, --image-size]",
         ),
     )
 
@@ -168,6 +187,12 @@ def recipe_options(command: Command) -> Command:
             help="Learn from the float model's logits as well, with this weight (0.5 without a number). 0: off.",
         ),
         click.option("--temperature", type=RATE, default=1.0, help="Soften the logits of --distill by this."),
+        click.option(
+            "--augment/--no-augment",
+            default=True,
+            help="Shift each training image by up to a twelfth of its height, up or down and left or right, and repeat "
+            "the border; another shift each time.",
+        ),
     )
 
 

@@ -41,7 +41,7 @@ def train_both(
     start: a float checkpoint. job: threads that it leaves open are those of the run that is resumed, or a number by the
     size of a step.
 
-    Errors: KeyboardInterrupt, after a line that tells how to go on; QuantizationError.
+    Errors: `Interrupted`, which tells how to go on; QuantizationError.
     """
     from lsq_export.training.job import train_float, train_low_bit
     from lsq_export.training.start import adapted
@@ -54,13 +54,26 @@ def train_both(
     show: dict[str, Any] = {"run": run, "processes": processes}
     show["console"] = console(stderr=True) if processes.first else None
     of_float, of_low_bit = (float_out, files.out) if processes.first else (None, None)
+    names = iter(_names(job))
     try:
-        threads = f"{job.threads} thread{'s' if job.threads != 1 else ''}"
-        title = phases.next(f"float training, {threads}") if job.float_recipe.epochs else ""
+        title = phases.next(next(names)) if job.float_recipe.epochs else ""
         float_phase = train_float(job, data, start=start, out=of_float, title=title, **show)
-        title = phases.next("low-bit training" if title else f"low-bit training, {threads}")
+        title = phases.next(next(names))
         low_bit = train_low_bit(job, data, float_phase.model, out=of_low_bit, title=title, **show)
     except KeyboardInterrupt:
-        files.say_resume(processes)
-        raise
+        raise files.interruption() from None
     return Trained(float_phase=float_phase, low_bit=low_bit, run=run)
+
+
+def phases_of(job: Job) -> Phases:
+    """The phases of a training: without float epochs there is only one."""
+    from lsq_export.progress import Phases
+
+    return Phases(len(_names(job)))
+
+
+def _names(job: Job) -> list[str]:
+    """Of the phases; the first one says the number of threads."""
+    names = [*(["float training"] if job.float_recipe.epochs else []), "low-bit training"]
+    names[0] += f", {job.threads} thread{'s' if job.threads != 1 else ''}"
+    return names

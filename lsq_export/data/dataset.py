@@ -97,6 +97,19 @@ class Batches:
                 yield x[: len(own)], y[: len(own)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where images come from, in words; "" where there is nothing to say.
+
+    sizes: of the images, width × height, before preprocessing. split: how a source without a test split was split.
+    note: on a size that nobody asked for.
+    """
+
+    sizes: str = ""
+    split: str = ""
+    note: str = ""
+
+
 @dataclass(frozen=True, repr=False)
 class Dataset:
     """A data set with a train and a test split.
@@ -106,7 +119,7 @@ class Dataset:
     number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by `std` per channel.
     A step that is None is left out.
     classes: the names of the classes, if they are known.
-    drawn: the source has no split of its own, so that the test split was drawn from all its samples.
+    source: what `describe` says of the images and the splits beside that.
     """
 
     name: str
@@ -116,7 +129,7 @@ class Dataset:
     input_shape: tuple[int, int, int]
     preprocessing: dict[str, Any]
     classes: tuple[str, ...] | None = None
-    drawn: bool = False
+    source: Source = Source()
 
     def sample(self) -> Sample | None:
         """The first test sample, before and after its preprocessing, for those who receive a bundle.

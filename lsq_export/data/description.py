@@ -1,39 +1,51 @@
-"""What is read from a data set and how, in one line: what a training says first."""
+"""What a network gets to see of data, in a line: sizes, normalization, splits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
+from typing import Any
 
 from .dataset import Dataset
-from .splitting import TEST_FRACTION
+from .imagefolder import MEAN, STD
 
 
-def description(data: Dataset) -> str:
-    """Such as: imagefolder:my: 1,438 images to train and 359 to test, 10 classes; shorter side to 32, mean …, std …."""
-    drawn = f" (no split there: {TEST_FRACTION:.0%} of each class, drawn with a fixed seed)" if data.drawn else ""
-    counts = f"{len(data.train):,} images to train and {len(data.test):,} to test{drawn}, {data.num_classes} classes"
-    return f"{data.name}: {counts}; {', '.join(_steps(data)) or 'taken as they are'}"
+def describe(data: Dataset) -> str:
+    """Such as: images 36×36 → 32×32 (shorter side to 32); mean 0.5, std 0.5; 1,438 train / 359 test (…)."""
+    split = f" ({data.source.split})" if data.source.split else ""
+    counts = f"{len(data.train):,} train / {len(data.test):,} test{split}"
+    return f"{sizes(data)}; {normalization(data)}; {counts}"
 
 
-def _steps(data: Dataset) -> Iterator[str]:
-    """In the order in which they are done."""
-    step = {key: value for key, value in data.preprocessing.items() if value is not None}
-    size = step.get("resize")
-    if isinstance(size, int):
-        yield f"shorter side to {size} pixels"
-    elif size is not None:
-        yield f"to {size[0]}×{size[1]} pixels"
-    if step.get("crop") not in (None, size):
-        yield f"center {step['crop']}×{step['crop']}"
-    elif isinstance(size, int):
-        yield f"center {size}×{size}"
-    if step.get("divide_by", 1) != 1:
-        yield f"divided by {step['divide_by']:g}"
-    for name in ("mean", "std"):
-        if name in step:
-            yield f"{name} {_numbers(step[name])}"
+def sizes(data: Dataset) -> str:
+    """Of the images, of what becomes of them, and how."""
+    how, (_, height, width) = data.preprocessing, data.input_shape
+    resize, crop = how.get("resize"), how.get("crop")
+    steps = [data.source.note] if data.source.note else []
+    same = data.source.sizes == f"{width}×{height}" and crop in (resize, None)
+    if same or (resize is None and crop is None):
+        return "; ".join((f"images {width}×{height} as they are", *steps))
+    if isinstance(resize, int):
+        side = f"shorter side to {resize}"
+        square = re.fullmatch(r"(\d+)×\1", data.source.sizes) and crop == resize
+        steps.insert(0, side if square else f"{side}, center")
+    elif resize is not None:
+        steps.insert(0, "stretched")
+    start = f"images {data.source.sizes} → " if data.source.sizes else "images → "
+    return f"{start}{width}×{height}" + (f" ({'; '.join(steps)})" if steps else "")
 
 
-def _numbers(values: Sequence[float]) -> str:
-    distinct = list(dict.fromkeys(values))
-    return ",".join(f"{value:.4g}" for value in (distinct if len(distinct) == 1 else values))
+def normalization(data: Dataset) -> str:
+    """Mean and std, as the options take them."""
+    mean, std = data.preprocessing.get("mean"), data.preprocessing.get("std")
+    if not mean and not std:
+        return "no mean and std"
+    known = " (ImageNet's)" if (mean, std) == (list(MEAN), list(STD)) else ""
+    return f"mean {numbers(mean)}, std {numbers(std)}{known}"
+
+
+def numbers(values: Sequence[float] | Any) -> str:
+    """0.5 for three that are equal, else 0.485,0.456,0.406."""
+    if not values:
+        return "none"
+    return ",".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))

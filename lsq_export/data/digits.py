@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from calib.errors import QuantizationError
 
-from .dataset import Dataset, TensorSplit
+from .dataset import Dataset, Source, TensorSplit
 from .normalization import per_channel
-from .splitting import stratified_split
+from .splitting import DRAWN, stratified_split
 
 
 def digits(
@@ -54,5 +54,5 @@ def digits(
             "std": list(stds),
         },
         classes=tuple(str(name) for name in range(10)),
-        drawn=True,
+        source=Source(sizes="8×8", split=DRAWN),
     )

@@ -17,10 +17,12 @@ import torch
 
 from calib.errors import QuantizationError, one_line
 
-from .dataset import Dataset
+from .dataset import Dataset, Source
+from .image_sizes import IMAGE_SIZE, STRETCH, chosen, measured
 from .normalization import per_channel
 from .sample import Sample
-from .splitting import stratified_split
+from .specs import no_directory
+from .splitting import DRAWN, stratified_split
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,22 +31,18 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".t
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in 0 … 1
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # their averages
 SAMPLE_PIXELS = 1024  # of a sample's longer side, at most
-IMAGE_SIZE = 224
-CROP_RATIO = 0.875  # how much of the shorter side the crop keeps from SMALL pixels on, as 224 of 256; below, all of it
-SMALL = 112
-LOOKED_AT = 25  # images whose sizes say what a sensible size is
 
 
 @dataclass(frozen=True, repr=False)
 class ImageSplit:
     """Image files and their classes, read on demand.
 
-    The shorter side is resized to `resize` (bilinear), the center cropped to `crop`, and the result, 0 … 1, normalized
-    by `mean` and `std`, of one or three channels.
+    The shorter side is resized to `resize` (bilinear) and the center cropped to `crop`, or both sides are stretched to
+    `crop` pixels ("stretch"). The result, 0 … 1, is normalized by `mean` and `std`, of one or three channels.
     """
 
     files: tuple[tuple[Path, int], ...]
-    resize: int
+    resize: int | str
     crop: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -88,8 +86,10 @@ class ImageSplit:
         """Pixels -> float32 [C, crop, crop]."""
         from PIL import Image
 
-        factor = self.resize / min(pixels.size)
-        width, height = (max(self.resize, round(side * factor)) for side in pixels.size)
+        width, height = self.crop, self.crop
+        if not isinstance(self.resize, str):
+            shorter, factor = self.resize, self.resize / min(pixels.size)
+            width, height = (max(shorter, round(side * factor)) for side in pixels.size)
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
         pixels = pixels.crop((left, top, left + self.crop, top + self.crop))
@@ -105,62 +105,49 @@ def load_imagefolder(
     channels: int = 3,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    resize: int | None = None,
+    resize: int | str | None = None,
 ) -> Dataset:
-    """The data set of a directory of images. mean, std: by default ImageNet's. image_size, resize: as in `load`.
+    """The data set of a directory of images. mean, std: by default ImageNet's. image_size, resize: see `image_sizes`.
 
     Errors (QuantizationError): pillow is missing, no such directory, a layout that is not understood, a class without
-    images, an unknown class in the test split. An image that cannot be read is named when it is its turn.
+    images, an unknown class in the test split, a resize that cannot be. An image that cannot be read is named when it
+    is its turn.
     """
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
         raise QuantizationError("data 'imagefolder' needs pillow: pip install pillow") from error
     if not directory.is_dir():
-        raise QuantizationError(f"image directory {directory} does not exist: check the path of imagefolder:DIR")
+        raise no_directory(directory)
     train, test, classes = _files(directory)
-    if image_size is None:
-        image_size = _usual_size(train)
-    if resize is None:
-        resize = image_size if image_size < SMALL else round(image_size / CROP_RATIO)
-    if resize < image_size:
-        raise QuantizationError(f"resize is {resize}, less than the image size {image_size}: use that or more pixels")
+    sizes = measured([file for file, _ in train])
+    size, resize = chosen(sizes, image_size, resize)
     means = per_channel("mean", mean, channels) or (MEAN if channels == 3 else (GRAY_MEAN,))
     stds = per_channel("std", std, channels) or (STD if channels == 3 else (GRAY_STD,))
+    stretched = resize == STRETCH
     return Dataset(
         name=f"imagefolder:{directory}",
-        train=ImageSplit(tuple(train), resize, image_size, means, stds),
-        test=ImageSplit(tuple(test), resize, image_size, means, stds),
+        train=ImageSplit(tuple(train), resize, size, means, stds),
+        test=ImageSplit(tuple(test), resize, size, means, stds),
         num_classes=len(classes),
-        input_shape=(channels, image_size, image_size),
+        input_shape=(channels, size, size),
         preprocessing={
             "data": "imagefolder",
-            "resize": resize,
+            "resize": [size, size] if stretched else resize,
             "interpolation": "bilinear",
-            "crop": image_size,
+            "crop": None if stretched else size,
             "divide_by": 255.0,
             "mean": list(means),
             "std": list(stds),
             "classes": classes,
         },
         classes=tuple(classes),
-        drawn=not _folders(directory / "train"),
+        source=Source(
+            sizes=str(sizes),
+            split="" if _folders(directory / "train") else DRAWN,
+            note="" if image_size or size == IMAGE_SIZE else f"no --image-size: not {IMAGE_SIZE}, they are small",
+        ),
     )
-
-
-def _usual_size(files: Sequence[tuple[Path, int]]) -> int:
-    """IMAGE_SIZE pixels, or those of the images themselves where most of them are less than half as large."""
-    from PIL import Image
-
-    sides = []
-    for path, _ in files[:: -(-len(files) // LOOKED_AT)]:
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # named when it is its turn
-    side = int(np.median(sides)) if sides else IMAGE_SIZE
-    return side if side < SMALL else IMAGE_SIZE
 
 
 def _files(directory: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:

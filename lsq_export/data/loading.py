@@ -9,10 +9,11 @@ Where a source has no split of its own, the test split is 20 % of each class, dr
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, QuantizationWarning
 
 from .dataset import Dataset
 from .digits import digits
@@ -26,28 +27,54 @@ def load(
     channels: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    resize: int | None = None,
+    resize: int | str | None = None,
 ) -> Dataset:
     """The data set that `spec` names: `digits`, `imagefolder:DIR` or `npz:FILE`.
 
-    image_size: height and width, by default 32 for digits and 224 for imagefolder, or the size of the images there
-    where they are less than half as large. resize: for imagefolder, the pixels to which an image's shorter side is
-    scaled, before the center is cropped to image_size: by default image_size below 112 pixels, else image_size / 0.875,
-    as 256 for 224. channels: 1 or 3, by default 3.
-    The images of an npz file stay as they are: there the two are only checked.
+    image_size: height and width, by default 32 for digits and 224 for imagefolder, or that of its images where they are
+    less than half as large. channels: 1 or 3, by default 3. The images of an npz file stay as they are: there the two
+    are only checked.
+    resize: of imagefolder: the pixels that the shorter side is scaled to before the center is cut out, or "stretch" to
+    scale both sides to image_size. By default 8/7 of image_size, as 256 for 224; image_size below 112 pixels, and where
+    the images have that size but not 8/7 of it.
     mean, std: what is subtracted from pixels of 0 to 1, and what they are divided by then, one number or one for each
     channel. By default ImageNet's for imagefolder, those of the images for digits, and none for npz, whose float images
     are taken as they are.
 
+    A QuantizationWarning says so where only one of mean and std is given: the other one keeps its default.
+
     Errors (QuantizationError): an unknown spec, and everything in the files that cannot be used, with its place.
     """
-    kind, _, argument = spec.partition(":")
+    kind = spec.partition(":")[0]
     if channels not in (None, 1, 3):
         raise QuantizationError(f"channels is {channels}: use 1 (gray) or 3 (RGB)")
     if image_size is not None and image_size < 1:
         raise QuantizationError(f"image size is {image_size}: use 1 or more pixels")
     if resize is not None and kind != "imagefolder":
-        raise QuantizationError(f"resize is for imagefolder, not for data {spec!r}: leave it out")
+        raise QuantizationError(
+            f"resize (--resize) is {resize}, and {kind} has no images to cut: leave it out, it is for imagefolder"
+        )
+    data = _loaded(spec, image_size, channels, mean, std, resize)
+    if (mean is None) != (std is None):
+        one, other = ("mean", "std") if std is None else ("std", "mean")
+        warnings.warn(
+            f"{one} (--{one}) is given without {other} (--{other}), which stays {data.preprocessing[other]}: "
+            "a network is trained with both, give both",
+            QuantizationWarning,
+            stacklevel=2,
+        )
+    return data
+
+
+def _loaded(
+    spec: str,
+    image_size: int | None,
+    channels: int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    resize: int | str | None,
+) -> Dataset:
+    kind, _, argument = spec.partition(":")
     if spec == "digits":
         return digits(image_size or 32, channels or 3, mean, std)
     if kind == "imagefolder" and argument:

@@ -12,9 +12,9 @@ import torch
 
 from calib.errors import QuantizationError, one_line
 
-from .dataset import Dataset, TensorSplit
+from .dataset import Dataset, Source, TensorSplit
 from .normalization import per_channel
-from .splitting import stratified_split
+from .splitting import DRAWN, stratified_split
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -44,8 +44,7 @@ def load_npz(
         raise QuantizationError(
             f"{path}: x_train is {xs[0].dtype} and x_test is {xs[1].dtype}; give both the same type"
         )
-    drawn = len(splits) == 1
-    if drawn:
+    if len(splits) == 1:
         train, test = (torch.from_numpy(index) for index in stratified_split(splits[0].y.numpy(), str(path)))
         splits = [TensorSplit(*splits[0].fetch(part), sources=xs[0][part[:1].numpy()]) for part in (train, test)]
     shape = _shape(path, splits)
@@ -72,7 +71,7 @@ def load_npz(
             "std": stds and list(stds),
         },
         classes=_names(path, arrays.get("classes"), num_classes),
-        drawn=drawn,
+        source=Source(sizes=f"{shape[2]}×{shape[1]}", split="" if len(xs) > 1 else DRAWN),
     )
 
 

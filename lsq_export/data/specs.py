@@ -42,10 +42,22 @@ def check_spec(spec: str) -> None:
         _check_archive(Path(argument))
 
 
+def no_directory(directory: Path) -> QuantizationError:
+    """The error for a directory of images that is none."""
+    problem = (
+        "is a file: give its directory" if directory.exists() else f"does not exist{_here(directory)}: check the path"
+    )
+    return QuantizationError(f"image directory {directory} {problem} (imagefolder:DIR)")
+
+
+def _here(path: Path) -> str:
+    """Where a relative path was looked for."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
+
+
 def _check_folder(directory: Path) -> None:
     if not directory.is_dir():
-        problem = "is a file: give its directory" if directory.exists() else "does not exist: check the path"
-        raise QuantizationError(f"image directory {directory} {problem} after imagefolder:")
+        raise no_directory(directory)
     train = directory / "train"
     classes = [entry for entry in (train if train.is_dir() else directory).iterdir() if entry.is_dir()]
     if len([entry for entry in classes if not entry.name.startswith(".")]) < 2:
@@ -56,8 +68,8 @@ def _check_folder(directory: Path) -> None:
 
 def _check_archive(path: Path) -> None:
     if not path.is_file():
-        problem = "is a directory: give a file" if path.is_dir() else "does not exist: check the path"
-        raise QuantizationError(f"data file {path} {problem} after npz:")
+        problem = "is a directory: give a file" if path.is_dir() else f"does not exist{_here(path)}: check the path"
+        raise QuantizationError(f"data file {path} {problem} (npz:FILE)")
     if zipfile.is_zipfile(path):
         return
     with path.open("rb") as file:

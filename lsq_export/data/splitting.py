@@ -8,6 +8,7 @@ from calib.errors import QuantizationError
 
 TEST_FRACTION = 0.2
 SPLIT_SEED = 0
+DRAWN = "one in five of each class is test, drawn with a fixed seed"
 
 
 def stratified_split(y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:

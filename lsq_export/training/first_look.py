@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,9 +16,12 @@ from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export.data.dataset import Dataset
+from lsq_export.data.description import normalization, sizes
 
 from .distributed import Processes
 from .job_settings import Job
+from .other_settings import Tried, try_others
+from .own_accuracy import Stated, own_accuracy
 from .phase import accuracy
 from .predict import TEST_BATCH, check_fit, predict
 from .start import Start
@@ -26,29 +30,53 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 OTHER_ORDER = 0.7  # right answers after renumbering, 0-1, from which the order of the classes must be another one
+FAR_BELOW = 0.05  # of what the file says of itself, 0-1
 
 
-def first_look(start: Start, job: Job, data: Dataset, console: Console | None, processes: Processes) -> float:
-    """The accuracy of the start on the test split, 0-1; what was loaded, and the accuracy, are said on the console.
+@dataclass(frozen=True)
+class Look:
+    """accuracy: on the test split, 0-1. stated: what the file says of itself, if it does."""
+
+    accuracy: float
+    stated: Stated | None
+
+
+def first_look(start: Start, job: Job, data: Dataset, console: Console | None, processes: Processes) -> Look:
+    """What the start is worth on the test split; what was loaded, and the accuracy, are said on the console.
+
+    An accuracy far below what the file says of itself is a warning there, and other settings are tried.
 
     Errors (QuantizationError): an accuracy that is hardly better than guessing, where these weights are not trained on;
-    `job.anyway`, or training them on, makes it a warning.
+    `job.anyway`, or float epochs, make it a warning. New heads may guess.
     """
     check_fit(start.model, data, torch.device("cpu"))
-    found = accuracy(start.model, data, processes)
+    found, stated = accuracy(start.model, data, processes), own_accuracy(start.path)
+    if start.weights is not None:
+        say(console, str(start.weights))
+    head = ", with a new head" if job.new_head else ""
+    beside = f" ({stated})" if stated else ""
+    say(console, f"float accuracy of {start.path} on the test split of {job.data_spec}{head}: {found:.2%}{beside}")
+    look = Look(found, stated)
+    guesses = found <= guessing(data)
+    if job.new_head or not (guesses or far_below(look)):
+        return look
+    text = concern(look, data, renumbered(start.model, data), try_others(start.model, data))
+    processes.sums(0.0)  # All of them are done with that before the first one fails.
+    if guesses and not (job.anyway or job.float_recipe.epochs):
+        raise QuantizationError(f"{text}; anyway (--anyway) goes on with these weights")
+    say(console, f"warning: {text}")
+    return look
+
+
+def far_below(look: Look) -> bool:
+    """Whether the accuracy is much less than what the file says."""
+    return look.stated is not None and look.accuracy < look.stated.accuracy - FAR_BELOW
+
+
+def say(console: Console | None, line: str) -> None:
+    """A line on the console, if there is one."""
     if console is not None:
-        head = ", with a new head" if job.new_head else ""
-        lines = [] if start.weights is None else [str(start.weights)]
-        lines.append(f"float accuracy of {start.path} on the test split of {job.data_spec}{head}: {found:.2%}")
-        for line in lines:
-            console.print(line, markup=False, soft_wrap=True)
-    if not job.new_head and found <= guessing(data):
-        why = reason(found, data, renumbered(start.model, data))
-        if not (job.anyway or job.float_recipe.epochs):
-            raise QuantizationError(f"{start.path}: {why}; --anyway goes on with it")
-        if console is not None:
-            console.print(f"warning: {why}", markup=False, soft_wrap=True)
-    return found
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def guessing(data: Dataset) -> float:
@@ -76,18 +104,25 @@ def renumbered(model: nn.Module, data: Dataset) -> float:
     return right / len(target)
 
 
-def reason(found: float, data: Dataset, best: float) -> str:
-    """What to check where the accuracy is that of guessing. best: the accuracy with the classes renumbered."""
-    start = f"{found:.2%} is hardly better than guessing among {data.num_classes} classes: "
-    how = data.preprocessing
-    if best >= OTHER_ORDER:
-        names = [str(name) for name in how.get("classes") or ()]
+def concern(look: Look, data: Dataset, renumbered: float, tried: Tried) -> str:
+    """What is wrong, what was measured, and what to do. renumbered: the accuracy with the classes in the best order."""
+    what = f"is hardly better than guessing among {data.num_classes} classes"
+    if look.accuracy > guessing(data):
+        what = "is far below what the file says of itself"
+    stated = f"; {look.stated}" if look.stated else ""
+    facts = f"float accuracy {look.accuracy:.2%} {what} ({sizes(data)}; {normalization(data)}{stated})"
+    on = f"on {tried.images} of the test images"
+    if tried.options:
+        return f"{facts}: {tried.options} gives {tried.best:.2%} {on}, and what is given here {tried.given:.2%}"
+    if renumbered >= OTHER_ORDER and look.accuracy <= guessing(data):
+        names = [str(name) for name in data.preprocessing.get("classes") or ()]
         order = f" (here {', '.join(names[:5])}{', …' if len(names) > 5 else ''})" if names else ""
-        advice = f"with the classes in another order it would be {best:.2%}: number them as in the training"
-        return f"{start}{advice}{order}"
-    used = f"mean {how['mean']} and std {how['std']}" if how.get("mean") else "no mean and std"
-    size = "×".join(map(str, data.input_shape[1:]))
+        advice = f"with the classes in another order it would be {renumbered:.2%}: number them as in the training"
+        return f"{facts}: {advice}{order}"
+    others = (
+        f"{tried.tried - 1} other sizes and normalizations are not clearly better {on}; " if tried.tried > 1 else ""
+    )
     return (
-        f"{start}check --image-size (here {size}), the normalization (--mean, --std; here {used}), the order of the "
-        "classes, and that --model is the network of the file"
+        f"{facts}: {others}check --mean, --std, --image-size, --resize, the order of the classes, and that --model is "
+        "the network of the file"
     )

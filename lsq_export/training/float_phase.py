@@ -10,17 +10,17 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.data.dataset import Dataset
-from lsq_export.data.description import description
+from lsq_export.data.description import describe
 from lsq_export.qat.prepare_model import settings_of_layers
 
 from .distributed import SINGLE, Processes
-from .first_look import first_look
+from .first_look import Look, first_look, say
 from .fit import pretrain
 from .job_settings import Job
 from .phase import FLOAT, LOW_BIT, accuracy, fit_options, with_its_threads, write_checkpoint
 from .recipe import Epoch
 from .run import Run
-from .start import fresh, started
+from .start import adapted, fresh, started
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +54,7 @@ def train_float(
     """Train a float model for the epochs of the float recipe, from fresh weights or from those of `start`.
 
     start: a checkpoint of lsq-export, or any file that `load_weights` reads; `start.adapted` gives the job its variant.
-    What it holds, and its accuracy, are said on the console before the training.
+    What the images are, what it holds, and its accuracy, are said on the console before the training.
     out: checkpoint to write.
     console, title: as in `fit`.
     run: keeps states and resumes from them.
@@ -63,16 +63,17 @@ def train_float(
     Errors: KeyboardInterrupt (after writing the last completed epoch to `out`), QuantizationError.
     """
     if run is not None and run.saved is not None and run.saved.phase == LOW_BIT:
+        say(console, describe(data))
         return _completed(job, data, run)
     epochs: tuple[Epoch, ...] = ()
     before: float | None = None
     first = started(job, data, start) if start is not None else None
     model = first.model if first is not None else fresh(job, data)
     settings_of_layers(model, job.config)  # what is wrong there shows before the training, not after it
-    _say(console, job, data)
+    say(console, describe(data))
     if first is not None:
         resumed = run.results.get("start_accuracy") if run is not None else None
-        before = first_look(first, job, data, console, processes) if resumed is None else resumed
+        before = first_look(first, job, data, console, processes).accuracy if resumed is None else resumed
     if run is not None:
         run.results["start_accuracy"] = before
     if job.float_recipe.epochs:
@@ -91,16 +92,17 @@ def train_float(
     return FloatPhase(model, reached, epochs, before)
 
 
-def _say(console: Console | None, job: Job, data: Dataset) -> None:
-    """What is read, and how."""
-    if console is None:
-        return
-    lines = [description(data)]
-    if (job.mean is None) != (job.std is None) and data.preprocessing.get("data") == "imagefolder":
-        left_out = "std" if job.std is None else "mean"
-        lines.append(f"warning: {left_out} (--{left_out}) is left out, so it is ImageNet's: give both")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+def look_at(job: Job, start: Path, console: Console | None = None) -> tuple[Dataset, Look]:
+    """The data of the job, and what a float checkpoint is worth on them; nothing is trained or written.
+
+    Errors (QuantizationError): as `train_float` before the training.
+    """
+    data = job.load_data()
+    job = adapted(job, data, start)
+    first = started(job, data, start)
+    settings_of_layers(first.model, job.config)
+    say(console, describe(data))
+    return data, first_look(first, job, data, console, SINGLE)
 
 
 def _write(out: Path, job: Job, data: Dataset, model: nn.Module, epochs: tuple[Epoch, ...]) -> None:

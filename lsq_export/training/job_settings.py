@@ -29,9 +29,9 @@ class Job:
     save_memory: low-bit training works as in `lsq_export.qat.save_memory`, more slowly, to the same bits.
     channels, mean, std, resize: of the images, as in `lsq_export.data.load`.
     variant: of the network, as in `lsq_export.models.keywords`.
-    anyway: go on with a float checkpoint that is hardly better than guessing and is not trained on.
     new_head, use_ema: how a float checkpoint is read, as new_head and ema of `load_weights`.
     threads: of the CPU, which can change the last bits; None: as many as torch uses now, see `step_threads`.
+    anyway: start with weights of a checkpoint even if they are hardly better than guessing.
     """
 
     model_name: str
@@ -50,11 +50,11 @@ class Job:
     channels: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    resize: int | None = None
     variant: str | None = None
     new_head: bool = False
     use_ema: bool = False
     threads: int | None = None
+    resize: int | str | None = None
     anyway: bool = False
 
     def __post_init__(self) -> None:
@@ -71,13 +71,9 @@ class Job:
 
     def load_data(self) -> Dataset:
         """The data set of `data_spec`."""
+        size, resize = self.image_size, self.resize
         return load(
-            self.data_spec,
-            image_size=self.image_size,
-            channels=self.channels,
-            mean=self.mean,
-            std=self.std,
-            resize=self.resize,
+            self.data_spec, image_size=size, channels=self.channels, mean=self.mean, std=self.std, resize=resize
         )
 
     def identity(self, data: Dataset, start: Path | None = None, processes: Processes = SINGLE) -> dict[str, Any]:
@@ -90,11 +86,12 @@ class Job:
             "train": len(data.train),
             "test": len(data.test),
             "input_shape": list(data.input_shape),
+            "resize": data.preprocessing.get("resize"),
             "classes": data.num_classes,
         }
         place = str(torch.device(device)) if processes.world == 1 else str(processes.device).partition(":")[0]
         return {
-            **asdict(self),
+            **{name: value for name, value in asdict(self).items() if name != "anyway"},
             "device": place,
             "float_checkpoint": start and _named(start),
             "nproc_per_node": processes.world,

@@ -19,6 +19,8 @@ class Recipe:
 
     lr               the highest learning rate
     warmup           epochs from 0 to lr; then a cosine goes down to 0
+    augment          each training image is shifted by up to a twelfth of its height, in both directions, and its border
+                     repeated
     grid_lr          factor on lr for scales and offsets
     offset_lr        factor on lr for offsets alone; None: grid_lr
     clip_norm        gradients longer than this (all parameters together) are shortened to it; 0: never

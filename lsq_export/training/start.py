@@ -100,7 +100,7 @@ def _check_normalization(data: Dataset, source: checkpoint.Checkpoint) -> None:
     before, now = source.preprocessing, data.preprocessing
     if before.get("data") != now.get("data"):
         return
-    for what in ("mean", "std"):
+    for what in ("mean", "std", "resize"):
         if what in before and before[what] != now.get(what):
             raise QuantizationError(
                 f"checkpoint {source.path} was trained with {what} {before[what]}, this run has {now.get(what)}: give "

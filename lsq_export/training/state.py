@@ -123,6 +123,16 @@ def kept_in(path: Path, field: str) -> Any:
         return None  # `read` says what is wrong
 
 
+def standing(path: Path) -> tuple[str, int, int] | None:
+    """(phase, its completed epochs, of how many) of the state that was written there; None where there is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            phase, identity, values = (json.loads(file.metadata()[name]) for name in ("phase", "identity", "values"))
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
+        return None
+    return phase, len(values["history"]), identity["float_recipe" if phase == "float" else "recipe"]["epochs"]
+
+
 def option(name: str) -> str:
     """The option of `lsq-export train` that sets a field: float_recipe.lr -> --float-lr."""
     *parents, field = name.split(".")

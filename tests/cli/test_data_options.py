@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from lsq_export.cli.data_options import calibration_batches, described, first, load_data
+from calib.errors import QuantizationError
+from lsq_export.cli.data_options import calibration_batches, check_known, described, first, load_data
 from lsq_export.data.dataset import Dataset
 from lsq_export.data.loading import load
 from lsq_export.training.checkpoint import Checkpoint
@@ -81,3 +82,13 @@ def test_names_that_a_checkpoint_lacks(digits: Dataset) -> None:
     assert described(older, digits, trained_on=False)["classes"] is None
     folder = checkpoint_of(digits, extra={}, preprocessing={"classes": ["cat", "dog"]})
     assert described(folder, digits, trained_on=False)["classes"] == ["cat", "dog"]
+
+
+def test_data_that_are_not_here_are_said_with_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(QuantizationError) as caught:
+        check_known("imagefolder:my_images", option="--data")
+    assert str(caught.value) == (
+        f"image directory my_images does not exist in {tmp_path}: check the path (imagefolder:DIR): the network was "
+        "trained on imagefolder:my_images, --data SPEC names these data elsewhere, or others"
+    )

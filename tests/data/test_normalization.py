@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, QuantizationWarning
 from lsq_export.data.dataset import Dataset
 from lsq_export.data.loading import load
 from lsq_export.data.normalization import per_channel
@@ -58,7 +58,8 @@ def test_what_a_data_set_says_of_itself_gives_the_same_images(tmp_path: Path) ->
 
 
 def test_float_images_have_units_of_their_own(tmp_path: Path) -> None:
-    data = load(_npz(tmp_path, np.float32), mean=[128.0])
+    with pytest.warns(QuantizationWarning, match=r"mean \(--mean\) is given without std \(--std\), which stays"):
+        data = load(_npz(tmp_path, np.float32), mean=[128.0])
     assert (data.preprocessing["mean"], data.preprocessing["std"]) == ([128.0] * 3, [1.0] * 3)
     assert _images(data).min() < 0
 

@@ -8,9 +8,12 @@ from torch import nn
 
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.data.loading import load
-from lsq_export.training.first_look import OTHER_ORDER, guessing, reason, renumbered
+from lsq_export.training.first_look import OTHER_ORDER, Look, concern, far_below, guessing, renumbered
+from lsq_export.training.other_settings import Tried
+from lsq_export.training.own_accuracy import Stated
 
 CLASSES = 5
+NONE_BETTER = Tried(tried=8, images=50, given=0.2, best=0.2, options="")
 
 
 class Pixels(nn.Module):
@@ -37,9 +40,9 @@ def clear(names: list[str] | None = None) -> Dataset:
 def test_classes_in_another_order_are_found() -> None:
     data = clear([f"class {number}" for number in range(CLASSES)])
     assert renumbered(Pixels([0, 1, 2, 3, 4]), data) == renumbered(Pixels([3, 0, 4, 2, 1]), data) == 1
-    text = reason(0.0, data, 1.0)
+    text = concern(Look(0.0, None), data, 1.0, NONE_BETTER)
     assert "with the classes in another order it would be 100.00%" in text and "class 0, class 1" in text
-    assert "here" not in reason(0.0, clear(), 1.0)
+    assert "here" not in concern(Look(0.0, None), clear(), 1.0, NONE_BETTER)
 
 
 def test_no_order_helps_a_network_that_has_learned_nothing() -> None:
@@ -48,7 +51,9 @@ def test_no_order_helps_a_network_that_has_learned_nothing() -> None:
             return torch.eye(CLASSES)[0].expand(len(x), -1)
 
     assert renumbered(Constant(), clear()) == 1 / CLASSES < OTHER_ORDER
-    assert "no mean and std" in reason(0.2, clear(), 0.2) and "order of the classes" in reason(0.2, clear(), 0.2)
+    text = concern(Look(0.2, Stated("best_acc1", 0.97)), clear(), 0.2, NONE_BETTER)
+    assert "no mean and std; the file says best_acc1 97.00%" in text and "check --mean" in text
+    assert "order of the classes" in text and "7 other sizes and normalizations are not clearly better on 50 of" in text
 
 
 def test_what_guessing_gives() -> None:
@@ -57,4 +62,16 @@ def test_what_guessing_gives() -> None:
     assert guessing(clear()) == pytest.approx(0.2 + 0.15 * 0.8)
     few = Dataset("few", digits.train, TensorSplit(torch.zeros(4, 1), torch.zeros(4)), 2, (1, 8, 8), {})
     assert guessing(few) == pytest.approx(1.0)
-    assert "mean [0.3055, 0.3055, 0.3055]" in reason(0.1, digits, 0.2)
+    assert "mean 0.3055, std" in concern(Look(0.1, None), digits, 0.2, NONE_BETTER)
+
+
+def test_settings_that_are_better_come_first() -> None:
+    tried = Tried(tried=8, images=50, given=0.2, best=0.9, options="--mean 0.5 --std 0.5")
+    text = concern(Look(0.2, None), clear(), 1.0, tried)
+    assert text.endswith("--mean 0.5 --std 0.5 gives 90.00% on 50 of the test images, and what is given here 20.00%")
+
+
+def test_an_accuracy_far_below_what_the_file_says() -> None:
+    look = Look(0.83, Stated("acc", 0.97))
+    assert far_below(look) and not far_below(Look(0.95, look.stated)) and not far_below(Look(0.1, None))
+    assert "83.00% is far below what the file says of itself" in concern(look, clear(), 1.0, NONE_BETTER)

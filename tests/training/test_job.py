@@ -110,6 +110,40 @@ def test_float_checkpoint_is_where_training_starts(data: str, tmp_path: Path) ->
     assert low_bit.exit_code == 2 and "low-bit model" in low_bit.stderr
 
 
+def test_layers_are_looked_for_before_the_data_are_read(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_yet(self: Job) -> None:
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr(Job, "load_data", not_yet)
+    result = train(data, tmp_path / "t.safetensors", "--layer", "fcc=float")
+    assert result.exit_code == 2 and "layers['fcc'] matches no layer (did you mean 'fc'?)" in result.stderr
+    assert train(data, tmp_path / "t.safetensors", "--layer", "fc=float").exit_code == 70  # that layer is there
+
+
+def test_one_phase_has_no_number_and_what_was_not_trained_no_row(data: str, tmp_path: Path) -> None:
+    result = train(data, tmp_path / "t.safetensors", "--epochs", "0", "--float-epochs", "0")
+    assert "low-bit training, 1 thread: initializing" in result.stderr and " of 1" not in result.stderr
+    assert "initialized" in result.stdout and "\ntrained" not in result.stdout
+
+
+def test_a_network_above_float_had_more_epochs(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for reached, says in ((0.0, True), (1.0, False)):
+        monkeypatch.setattr(float_phase, "accuracy", lambda *a, reached=reached: reached)
+        result = train(data, tmp_path / "t.safetensors", "--force")
+        assert ("trained is above float: it had 2 more epochs on these images" in result.stdout) is says, result.output
+
+
+@pytest.mark.parametrize(("option", "augmented"), [(None, True), ("--augment", True), ("--no-augment", False)])
+def test_augmentation_has_a_switch(option: str | None, augmented: bool, data: str, tmp_path: Path) -> None:
+    recipes: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "load_data", lambda job: recipes.extend([job.float_recipe.augment, job.recipe.augment]))
+        train(data, tmp_path / "t.safetensors", *([option] if option else []))
+    assert recipes == [augmented, augmented]
+
+
 def test_ctrl_c_keeps_the_last_good_checkpoint(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "t.safetensors"
     finetune = low_bit_phase.finetune
@@ -123,7 +157,9 @@ def test_ctrl_c_keeps_the_last_good_checkpoint(data: str, tmp_path: Path, monkey
 
     monkeypatch.setattr(low_bit_phase, "finetune", stopped_after_one)
     result = train(data, out, "--epochs", "5")
-    assert result.exit_code == 130 and "trained" in result.stdout and "Traceback" not in result.stderr
+    assert result.exit_code == 130 and result.stdout == "" and "Traceback" not in result.stderr
+    kept = f"error: interrupted; epoch 1 of 5 is kept in {out}: the same command with --resume continues, --force "
+    assert result.stderr.splitlines()[-1].startswith(kept), result.stderr
     assert checkpoint.restore(out)[1].extra["epochs"] == 1
 
 
@@ -135,6 +171,7 @@ def test_ctrl_c_before_the_first_epoch_writes_nothing(
 
     monkeypatch.setattr(float_phase, "pretrain", stop)
     result = train(data, tmp_path / "t.safetensors")
+    assert result.stderr.endswith("interrupted; no epoch was complete, so nothing is kept\n") and result.stdout == ""
     assert result.exit_code == 130 and not (tmp_path / "t.safetensors").exists()
 
 

@@ -99,13 +99,34 @@ def test_every_kind_of_file_trains_to_the_same_bits_and_one_becomes_a_bundle(dat
 
 def test_another_normalization_shows_before_the_training(data: str, tmp_path: Path) -> None:
     file = write("plain", tmp_path / "net.pth")
-    refused = train(data, tmp_path / "q.safetensors", "--float-checkpoint", file)
-    assert refused.exit_code == 2 and "initializing" not in refused.stderr
-    assert "50.00% is hardly better than guessing among 2 classes: check --image-size (here" in refused.stderr
-    assert "here no mean and std" in refused.stderr and "--anyway goes on" in refused.stderr
+    stopped = train(data, tmp_path / "q.safetensors", "--float-checkpoint", file)
+    assert stopped.exit_code == 2 and "initializing" not in stopped.stderr and not list(tmp_path.glob("q*"))
+    says = "float accuracy 50.00% is hardly better than guessing among 2 classes (images 12×12 as they are; no mean"
+    assert f"error: {says}" in stopped.stderr and "gives 100.00% on 16 of the test images" in stopped.stderr
+    assert stopped.stdout == "" and stopped.stderr.splitlines()[-1].endswith("(--anyway) goes on with these weights")
     result = train(data, tmp_path / "q.safetensors", "--float-checkpoint", file, "--anyway")
-    assert result.exit_code == 0 and "warning: 50.00% is hardly better" in result.stderr
+    assert result.exit_code == 0 and f"warning: {says}" in result.stderr
     assert result.stderr.index("warning") < result.stderr.index("initializing")
+
+
+def test_a_check_writes_nothing(data: str, tmp_path: Path) -> None:
+    torch.save({"model": own().state_dict(), "best_acc1": torch.tensor(97.5)}, tmp_path / "net.pth")
+    look = "train", "--model", f"{__name__}:Own", "--data", data, "--check"
+    start = "--float-checkpoint", tmp_path / "net.pth"
+    result = invoke(*look, *start, *NORMALIZED)
+    assert result.exit_code == 0 and "warning" not in result.stderr, result.output
+    assert result.stdout == "100.00% of 16 test images; nothing was trained or written (--check)\n"
+    lines = result.stderr.splitlines()
+    assert lines[0] == "images 12×12 as they are; mean 0.4, std 0.1; 32 train / 16 test"
+    assert lines[2].endswith(": 100.00% (the file says best_acc1 97.50%)") and len(lines) == 3
+    values = json.loads(invoke(*look, *start, *NORMALIZED, "--json", "--out", tmp_path / "q.safetensors").stdout)
+    assert (values["float_accuracy"], values["images"]) == (1.0, 16)
+    assert values["stated"] == {"name": "best_acc1", "accuracy": pytest.approx(0.975)}
+    far = invoke(*look, *start)
+    assert far.exit_code == 2 and "the file says best_acc1 97.50%" in far.stderr.splitlines()[-1]
+    assert "--check is for --float-checkpoint" in invoke(*look).stderr
+    assert "Missing option '--out'" in invoke(*look[:-1], *start).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
 
 
 def test_a_new_head_is_trained(data: str, tmp_path: Path) -> None:
