@@ -8,7 +8,7 @@ from lsq_export.qat.config import OFFSETS, QATConfig
 
 from .arguments import MODEL
 from .options import Command, apply_options
-from .output import OutputFile
+from .output import HTML, OutputFile
 from .thread_options import threads_option
 
 DEFAULTS = QATConfig()
@@ -95,10 +95,12 @@ def result_options(command: Command) -> Command:
             "--record",
             "journal_file",
             metavar="FILE",
-            type=OutputFile(),
+            type=OutputFile(starts=None),
             help="Keep one line of JSON per measurement; those that the file has already are not made again.",
         ),
-        click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the tables as HTML, too."),
+        click.option(
+            "--html", "html_file", metavar="FILE", type=OutputFile(starts=HTML), help="Write the tables as HTML, too."
+        ),
         click.option(
             "--json",
             "json_file",

@@ -13,7 +13,7 @@ import click
 from .arguments import TIMED
 from .bench_options import network_options, result_options, run_options
 from .bench_table import print_measurement, print_summary
-from .output import STDOUT, console
+from .output import STDOUT, console, write_file
 
 if TYPE_CHECKING:
     from lsq_export.bench import Measurement, RunOptions, Subject
@@ -118,9 +118,9 @@ def _write(measurements: Sequence[Measurement], html_file: Path | None, json_fil
     if json_file == STDOUT:
         click.echo(text, nl=False)
     elif json_file is not None:
-        _write_file("--json", json_file, text)
+        write_file("--json", json_file, text)
     if html_file is not None:
-        _write_file("--html", html_file, render_bench(measurements))
+        write_file("--html", html_file, render_bench(measurements))
 
 
 def _values(measurements: Sequence[Measurement]) -> dict[str, Any]:
@@ -135,10 +135,3 @@ def _values(measurements: Sequence[Measurement]) -> dict[str, Any]:
         for s in summarize(measurements)
     ]
     return {"records": values, "medians": medians}
-
-
-def _write_file(option: str, file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.BadParameter(f"{file} cannot be written ({error.strerror})", param_hint=option) from error

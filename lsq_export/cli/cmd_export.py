@@ -136,12 +136,12 @@ def _export(options: Options) -> Bundle:
 def _check(options: Options) -> None:
     """What can be known before anything is computed. Errors (QuantizationError)."""
     from lsq_export import targets
-    from lsq_export.bundle.whole_directory import check_target
+    from lsq_export.bundle.place import check_target
 
     from .data_options import check_data
 
     targets.choose(targets.get(options.target), options.formats or None, options.fold)
-    check_target(options.out, force=options.force)
+    check_target(options.out, force=options.force, keep=[options.checkpoint])
     check_data(options.checkpoint, options.data_spec)
 
 

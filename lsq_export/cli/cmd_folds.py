@@ -12,7 +12,7 @@ from lsq_export.verification.numbers import decibel, percent
 
 from .arguments import CHECKPOINT, DATA
 from .data_options import check_data
-from .output import OutputFile, console, print_entries, print_json
+from .output import OutputFile, console, print_entries, print_json, write_file
 from .thread_options import threads_option
 
 COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
@@ -62,13 +62,13 @@ def command(
     """
     for path in checkpoints:
         check_data(path, data_spec)
-    from lsq_export.files.text import write_json
+    from lsq_export.files.text import json_text
     from lsq_export.threads import using_threads
 
     with using_threads(threads):
         rows = [row for path in checkpoints for row in _rows(path, data_spec, images, bias_correction)]
     if out is not None:
-        write_json(out, rows)
+        write_file("--out", out, json_text(rows))
     if as_json:
         print_json(rows)
     else:

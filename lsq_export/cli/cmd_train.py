@@ -73,6 +73,7 @@ def command(float_out: Path | None, as_json: bool, **options: Any) -> None:
     files = Files.take(options)
     files.check(float_out)  # Here, too: torch need not be imported to know it.
     start = take_start(options, files.resume)
+    files.check_start(start, float_out)
     from lsq_export.training.distributed import launch
 
     with launch(options["device"]) as processes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from calib.errors import QuantizationError
 
 from .arguments import BUNDLE, DATA
 from .group import FAILED
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--batch-size", type=click.IntRange(1), default=64, help="Run this many images at a time.")
 @click.option("--record", "forced", is_flag=True, help="Keep this result in the bundle, even in place of a better one.")
+@click.option("--no-write", is_flag=True, help="Print the result alone, and change nothing in the bundle.")
 @threads_option()
 @verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
@@ -45,25 +49,30 @@ def command(
     batch_size: int,
     threads: int | None,
     forced: bool,
+    no_write: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
     """Check a bundle in ONNX Runtime against the integer reference, the folded and the trained model, layer by layer.
 
     Prints a summary, and says where the data are not what the bundle was made for. Writes parity.json and report.html
-    in the bundle, unless they hold a better result: on its own data, on more images. Exit code 1 if a promise does not
-    hold.
+    in the bundle, unless they hold a better result: on its own data, on more images. A bundle that cannot be written is
+    verified all the same. Exit code 1 if a promise does not hold.
     """
+    if forced and no_write:
+        raise click.UsageError("--record writes the result into the bundle and --no-write does not: give one of them")
     from lsq_export.bundle.directory import open_bundle
 
     from .data_options import check_known, load_data
 
     if data_spec is None:
         check_known((open_bundle(bundle).manifest.get("source") or {}).get("data"), option="--data")
-    from lsq_export.report.recording import record_better
+    from lsq_export.report.recording import record_better, settle_records
     from lsq_export.threads import using_threads
 
     opened = open_bundle(bundle)
+    if not no_write:
+        _written(lambda: settle_records(opened))
     shape = tuple(opened.manifest["input"]["shape"][1:])
     spec = data_spec or (opened.manifest["source"] or {}).get("data")
     data = load_data(spec, shape, option="--data", like=opened.manifest["preprocessing"])
@@ -71,7 +80,7 @@ def command(
         parity = replace(_verify(opened, data, images, batch_size), data=spec, split="test")
     for line in parity.differences:
         click.echo(f"other data: {line}", err=True)
-    kept = record_better(opened, parity, force=forced)
+    kept = None if no_write else _written(lambda: record_better(opened, parity, force=forced))
     if as_json:
         print_json(parity.to_dict())
     else:
@@ -80,6 +89,16 @@ def command(
         click.echo(kept, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
+
+
+def _written(write: Callable[[], str | None]) -> str | None:
+    """What it says; of a bundle that cannot be written, that it cannot: it is verified all the same."""
+    try:
+        return write()
+    except QuantizationError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        return f"the result is not kept in the bundle: {error}"
 
 
 def _verify(bundle: Bundle, data: Dataset, images: int | None, batch_size: int) -> Parity:

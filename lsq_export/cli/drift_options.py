@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calib.errors import QuantizationError
+
 from .arguments import DATA
 from .options import Command, apply_options
 
@@ -46,8 +48,19 @@ class DriftOptions:
             raise click.UsageError(f"--reinit {out} exists: give another name, or --force to overwrite it")
         if out.exists() and self.checkpoint.exists() and out.samefile(self.checkpoint):
             raise click.UsageError(f"--reinit {out} exists: that is the checkpoint itself: give another name")
+        if out.is_file() and not _is_checkpoint(out):
+            raise click.UsageError(f"--reinit {out} exists and is no checkpoint: give another name")
         if not out.parent.is_dir():
             raise click.UsageError(f"--reinit {out}: the directory {out.parent} does not exist; create it first")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    from lsq_export.training.checkpoint_header import FORMAT_KEY, metadata_of
+
+    try:
+        return FORMAT_KEY in metadata_of(path)
+    except QuantizationError:
+        return False
 
 
 def measuring_options(command: Command) -> Command:

@@ -118,8 +118,14 @@ class Files:
             raise click.UsageError(f"{self.state} exists: {what}, --force starts anew")
         self._check_curve()
 
-    def run(self, identity: dict[str, Any], processes: Processes) -> Run:
-        """State and log of this run; with --resume, of the one that was interrupted."""
+    def check_start(self, start: Path | None, float_out: Path | None) -> None:
+        """Whether the float checkpoint is none of the files that are written. Errors (click.UsageError)."""
+        for path in (self.out, self.log, self.curve, self.state, float_out):
+            if start is not None and path is not None and path.exists() and start.exists() and path.samefile(start):
+                raise click.UsageError(f"{path} is the float checkpoint itself, and would be lost: give another name")
+
+    def run(self, identity: dict[str, Any], processes: Processes, float_out: Path | None = None) -> Run:
+        """State and log of this run; with --resume, of the one that was interrupted. What a kill left is swept."""
         from lsq_export.files.atomic import sweep
         from lsq_export.training.log import Log
         from lsq_export.training.run import Run
@@ -131,7 +137,8 @@ class Files:
         if processes.first:
             if not self.resume:
                 file.remove()  # --force asks for it.
-            sweep(self.out)
+            for path in (self.out, self.log, self.curve, self.state, *([float_out] if float_out else [])):
+                sweep(path)
         return run
 
     def draw(self, histories: Histories, title: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle
-from lsq_export.bundle.sums import update_sums
-from lsq_export.files.text import write_json, write_text
+from lsq_export.bundle.records import sweep_records, unsettled, write_records
+from lsq_export.bundle.sums import changed_files
+from lsq_export.files.text import json_text, write_text
 from lsq_export.verification.parity import Parity
 
 from . import render
@@ -20,23 +21,41 @@ UNKNOWN = "an unknown number of"
 def write_parity(
     directory: Path, manifest: Mapping[str, Any], parity: Parity, bench: Mapping[str, Any] | None = None
 ) -> None:
-    """Write parity.json and report.html, without their sums. bench: as `bench --json` writes it."""
+    """Write parity.json and report.html into a new bundle, without their sums. bench: as `bench --json` writes it."""
+    for name, text in _texts(manifest, parity, bench).items():
+        write_text(directory / name, text)
+
+
+def _texts(manifest: Mapping[str, Any], parity: Parity, bench: Mapping[str, Any] | None) -> dict[str, str]:
+    """{file: its text}."""
     plain = parity.to_dict()
-    write_json(directory / PARITY, plain)
-    write_text(directory / REPORT, render(dict(manifest), plain, bench))
+    return {PARITY: json_text(plain), REPORT: render(dict(manifest), plain, bench)}
 
 
 def record(bundle: Bundle, parity: Parity, bench: Mapping[str, Any] | None = None) -> None:
     """Write parity.json and report.html into a bundle, and their sums; the sums of all other files stay.
 
     bench: latencies to keep in the bundle as bench.json; None keeps those that are there.
+    Errors (QuantizationError): as `write_records`; the cause is an OSError where the bundle cannot be written.
     """
-    names = [PARITY, REPORT]
-    if bench is not None:
-        write_json(bundle.directory / BENCH, bench)
-        names.append(BENCH)
-    write_parity(bundle.directory, bundle.manifest, parity, bench or bench_of(bundle))
-    update_sums(bundle.directory, *names)
+    files = _texts(bundle.manifest, parity, bench or bench_of(bundle))
+    write_records(bundle.directory, files if bench is None else {BENCH: json_text(bench), **files})
+
+
+def write_report(bundle: Bundle, parity: Mapping[str, Any]) -> None:
+    """Write report.html and its sum. parity: what parity.json holds. Errors: as `record`."""
+    write_records(bundle.directory, {REPORT: render(bundle.manifest, dict(parity), bench_of(bundle))})
+
+
+def settle_records(bundle: Bundle) -> None:
+    """Put right what a killed process left of a record: its temporaries, its sums, a page of the record before.
+
+    Errors: as `record`.
+    """
+    directory = bundle.directory
+    sweep_records(directory)
+    if unsettled(directory) and PARITY not in changed_files(bundle):
+        write_report(bundle, _read(directory / PARITY))
 
 
 def bench_of(bundle: Bundle) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import lsq_export
 from support.commands import invoke
-from support.exported import Exported
+from support.exported import Exported, content
+from support.moments import full_disk
 
 report = partial(invoke, "report")
 
@@ -53,3 +55,28 @@ def test_a_place_that_cannot_be_written_is_named(exported: Exported, tmp_path: P
     ):
         result = report(bundle, *(["--out", out] if out else []))
         assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_only_an_earlier_page_is_replaced(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    before = content(tmp_path)
+    (tmp_path / "link.html").symlink_to("real.html")
+    assert report(bundle.directory, "--out", tmp_path / "link.html").exit_code == 0
+    assert (tmp_path / "link.html").is_symlink() and (tmp_path / "real.html").read_bytes() == before[
+        "bundle/report.html"
+    ]
+    for out in (
+        bundle.directory / "manifest.json",
+        bundle.directory / "qdq" / "model.onnx",
+        bundle.directory / "run.py",
+    ):
+        result = report(bundle.directory, "--out", out, "--force")
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+    assert content(bundle.directory) == {name.partition("/")[2]: data for name, data in before.items()}
+
+
+def test_a_bundle_that_cannot_be_written_is_one_line(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    with full_disk(1, errno.EROFS):
+        result = report(bundle.directory)
+    assert result.exit_code == 2 and "Read-only file system" in result.stderr and result.stderr.count("\n") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,8 @@ from lsq_export.bundle.directory import FOLDED, TRAINED
 from lsq_export.bundle.sums import write_sums
 from lsq_export.rewrite.fold import Folded
 from support.commands import invoke
-from support.exported import Exported
+from support.exported import Exported, content
+from support.moments import full_disk
 from support.verified import FORMATS, resave, scale
 
 verify = partial(invoke, "verify")
@@ -231,3 +234,48 @@ def test_other_data_are_told(exported: Exported, tmp_path: Path) -> None:
         "other data: preprocessing divide_by: 255.0 in these data, 16.0 in the manifest",
     ]
     assert "keep the verification on 24 test images" in result.stderr
+
+
+def test_a_bundle_that_cannot_be_written_is_verified(exported: Exported, tmp_path: Path) -> None:
+    """The result is printed, and one line says that it is not kept."""
+    bundle = exported.copy(tmp_path)
+    before = content(bundle.directory)
+    for number, says in ((errno.EROFS, "Read-only file system"), (errno.ENOSPC, "No space left on device")):
+        with full_disk(1, number):
+            result = verify(bundle.directory)
+        assert result.exit_code == 0 and "all promises hold" in result.stdout, result.output
+        assert [line for line in result.stderr.splitlines() if "verify" not in line] == [
+            f"the result is not kept in the bundle: {bundle.directory / 'SHA256SUMS'} cannot be written: {says}"
+        ]
+        assert content(bundle.directory) == before
+    resave(bundle.models["qdq"], partial(scale, "weight_scale", 2))
+    with full_disk(1, errno.EROFS):
+        result = verify(bundle.directory, "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["ok"] is False and "not kept" in result.stderr
+
+
+def test_no_write_changes_nothing(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    (bundle.directory / f".parity.json.{'0' * 16}.tmp").write_text("of a killed process")
+    before = {path: path.stat().st_mtime_ns for path in (bundle.directory, *bundle.directory.rglob("*"))}
+    result = verify(bundle.directory, "--no-write")
+    assert result.exit_code == 0 and "all promises hold" in result.stdout and "kept" not in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in (bundle.directory, *bundle.directory.rglob("*"))} == before
+    both = verify(bundle.directory, "--no-write", "--record")
+    assert both.exit_code == 2 and "give one of them" in both.stderr and both.stderr.count("\n") == 1
+
+
+def test_what_a_kill_left_of_a_record_is_put_right(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    assert verify(bundle.directory).exit_code == 0
+    sums, parity = bundle.directory / "SHA256SUMS", bundle.directory / "parity.json"
+    (bundle.directory / f".parity.json.{'0' * 16}.tmp").write_text("half")
+    (bundle.directory / "report.html").write_text("of the record before")
+    old = hashlib.sha256(b"of the record before").hexdigest()
+    sums.write_text(sums.read_text() + f"{old}  report.html\n")
+    before = parity.read_bytes()
+    result = verify(bundle.directory, "--images", 5)
+    assert result.exit_code == 0 and "FAILED" not in result.stderr and "keep the verification" in result.stderr
+    assert parity.read_bytes() == before and sums.read_text().count("report.html") == 1
+    assert "of the record before" not in (bundle.directory / "report.html").read_text()
+    assert content(bundle.directory).keys() == content(exported.bundle.directory).keys()
