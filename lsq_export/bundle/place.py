@@ -152,8 +152,10 @@ def _remove_folder(path: Path) -> None:
 
 
 def foreign(directory: Path) -> list[str]:
-    """Files and links in the folder of a bundle that no bundle wrote, in order."""
-    known, found = _written(directory), []
+    """Files and links in the folder of a bundle that no bundle wrote, in order; none where there is no bundle."""
+    known, found = _written(directory), list[str]()
+    if not known:
+        return []
     for root, folders, names in os.walk(directory):
         links = [name for name in folders if Path(root, name).is_symlink()]
         found += [str(Path(root, name).relative_to(directory)) for name in (*names, *links)]

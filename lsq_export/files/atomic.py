@@ -19,19 +19,26 @@ def replacing(path: Path, *, follow: bool = True) -> Iterator[Path]:
 
     What killed processes left there is swept first. A link stays a link, and the file that it points to is replaced;
     follow=False replaces the link itself: for names that come from elsewhere, which may point anywhere. What is neither
-    file nor folder, as /dev/stdout, is written to as it is.
+    file nor folder, and what lies in /dev, is written to as it is.
     Errors: an OSError of the replacement is raised as it is.
     """
-    place = Path(os.path.realpath(path)) if follow else path
-    if follow and place.exists() and not place.is_file() and not place.is_dir():
-        yield place
+    if follow and _is_device(path):
+        yield path
         return
+    place = Path(os.path.realpath(path)) if follow else path
     temporaries.sweep(place)
     with temporaries.new_file(place) as temporary:
         yield temporary
         sync(temporary)  # otherwise the new name may reach the disk before the content
         os.replace(temporary, place)
         sync(place.parent)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a device or a pipe, or the name of one, as /dev/stdout, which may be a file just now."""
+    _, *above = path.absolute().parts
+    named = above[:1] == ["dev"] and above[1:2] != ["shm"]
+    return path.exists() and (named or not (path.is_file() or path.is_dir()))
 
 
 def sweep(path: Path) -> None:

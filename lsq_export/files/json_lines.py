@@ -17,7 +17,10 @@ class JsonLines:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file. Errors: OSError and ValueError (no UTF-8, or a last line that is no start of JSON) are raised as they are."""
+        """Read the file.
+
+        Errors: OSError and ValueError (no UTF-8, or a last line that is no start of JSON) are raised as they are.
+        """
         self.path = path
         content = path.read_bytes() if path.exists() else b""
         *whole, torn = content.split(b"\n")  # bytes: an interruption may cut a character; and "\n" alone ends a line

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lsq_export.files.atomic import replacing, sweep
+from lsq_export.files.atomic import _is_device, replacing, sweep
 from support.moments import files_of_at_most, full_disk, moments, watched
 
 
@@ -55,6 +55,12 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     with replacing(tmp_path / "pipe") as given:
         assert given == tmp_path / "pipe"
     assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "stdout").symlink_to("pipe")
+    with replacing(tmp_path / "stdout") as given:
+        assert given == tmp_path / "stdout"
+    for name in ("/dev/stdout", "/dev/null"):
+        assert _is_device(Path(name))
+    assert not _is_device(tmp_path / "new") and not _is_device(tmp_path)
 
 
 def test_the_content_is_on_the_disk_before_its_name(tmp_path: Path) -> None:
