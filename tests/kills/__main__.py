@@ -64,11 +64,15 @@ def _befall(command: Command, place: Path, killed: int, full: int, draw: random.
     assert usual.code in command.codes, usual.output
     ended: Counter[str] = Counter()
     failures = []
-    for fate in (*kills(killed, usual, draw), *disks(full, usual, draw)):
+    waiting = [*kills(killed, usual, draw), *disks(full, usual, draw)]
+    while waiting:
+        fate, before = waiting.pop(0), ended["killed"]
         folder = _fresh(command, place)
         wrong = list(_wrong(command, folder, fate, ended))
         failures += [f"{command.name}, {fate}: {what}" for what in wrong]
         shutil.rmtree(folder)
+        if fate.kind == "moment" and ended["killed"] == before:  # it had ended by then
+            waiting.insert(0, Fate("moment", fate.at / 2))
     print(f"{command.name:26} {usual.changes:4} changes, {usual.seconds:5.1f} s  {dict(ended)}", flush=True)
     return failures
 
@@ -88,16 +92,16 @@ def _wrong(command: Command, folder: Path, fate: Fate, ended: Counter[str]) -> I
             line for line in first.output.splitlines() if "Traceback" in line or "error of lsq-export itself" in line
         ]
         if first.code not in (*command.codes, 2) or errors:
-            yield f"exit {first.code}: {first.output[-300:]}"
+            yield f"exit {first.code}: {' '.join(first.output[-300:].split())}"
     yield from command.check(folder)
     if command.bundle and (folder / command.bundle / "manifest.json").exists():
         alarm = run(["verify", command.bundle], folder, Fate())
         if alarm.code != 0 or "FAILED" in alarm.output:
-            yield f"false alarm: {alarm.output[-300:]}"
+            yield f"false alarm: {' '.join(alarm.output[-300:].split())}"
         yield from _left(folder / command.bundle)
     again = command.run(folder, Fate(), again=True)
     if again.code not in command.codes:
-        yield f"the next run: exit {again.code}: {again.output[-300:]}"
+        yield f"the next run: exit {again.code}: {' '.join(again.output[-300:].split())}"
     yield from command.check(folder)
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - command.ignored
     if found != command.files:
