@@ -103,7 +103,8 @@ class Record:
                 self.path.stat()
             return JsonLines(self.path)
         except (OSError, ValueError) as error:
-            reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else one_line(error)
+            torn = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else one_line(error)
+            reason = error.strerror if isinstance(error, OSError) else torn
             raise QuantizationError(
                 f"record {self.path} cannot be read ({reason}): give the file of a series of runs"
             ) from error
