@@ -17,7 +17,7 @@ from lsq_export.files import temporary
 from lsq_export.files.atomic import sync
 from lsq_export.files.digest import sha256
 
-from .directory import MANIFEST, SUMS
+from .layout import MANIFEST, SUMS
 from .sums import read_sums
 
 _INSIDE = "lsq-export-in-place"  # the temporary folder is named after this

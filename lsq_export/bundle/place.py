@@ -15,7 +15,7 @@ from calib.errors import QuantizationError
 from lsq_export.files import temporary
 
 from . import in_place
-from .directory import MANIFEST, SUMS
+from .layout import MANIFEST, SUMS
 from .records import sweep_records
 from .sums import RECORDS, read_sums
 

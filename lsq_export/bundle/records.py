@@ -17,7 +17,7 @@ from lsq_export.files import temporary
 from lsq_export.files.digest import sha256
 from lsq_export.files.text import write_text
 
-from .directory import SUMS
+from .layout import SUMS
 from .sums import RECORDS, Sums, read_sums, replace_sums, with_digest
 
 

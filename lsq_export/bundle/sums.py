@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from calib.errors import QuantizationError
 from lsq_export.files import temporary
 from lsq_export.files.digest import sha256
 from lsq_export.files.text import write_text
 
-from .directory import BENCH, FOLDED, MANIFEST, PARITY, README, REPORT, RUN, SUMS, TRAINED, Bundle
+from .layout import FOLDED, MANIFEST, README, RUN, SUMS, TRAINED
+from .layout import RECORDS as RECORDS
+from .reading import Files
+from .reading import read_sums as read_sums
+from .reading import with_digest as with_digest
 
-RECORDS = (PARITY, REPORT, BENCH)  # what may change after the export
+if TYPE_CHECKING:
+    from .directory import Bundle
+
 Sums = Mapping[str, tuple[str, ...]]  # {file: its digests}, more than one only of RECORDS
 
 
@@ -34,39 +40,16 @@ def update_sums(directory: Path, *names: str) -> None:
 def changed_files(bundle: Bundle) -> list[str]:
     """Files that differ from SHA256SUMS or are missing, relative to the bundle; empty if all is as exported.
 
-    Errors (QuantizationError): sums that cannot be read.
+    Links, pipes and devices differ, whatever they lead to. Errors (DamagedError): sums that cannot be read.
     """
     directory = bundle.directory
     with temporary.locked(directory, shared=True):  # not between two writes of another process
-        sums = read_sums(directory)
+        files = Files(directory)
         models = (str(path.relative_to(directory)) for path in bundle.models.values())
         sample = bundle.manifest.get("sample")  # bundles of older versions have none, and nothing to run it
         run = (README, RUN, sample["file"], sample["output"]) if sample else ()
-        unlisted = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models, *run) if name not in sums]
-        return unlisted + [
-            name
-            for name, digests in sums.items()
-            if not (directory / name).is_file() or sha256(directory / name) not in digests
-        ]
-
-
-def read_sums(directory: Path) -> dict[str, tuple[str, ...]]:
-    """{file: its digests}. Errors (QuantizationError): no sums, or none that can be read."""
-    sums: dict[str, tuple[str, ...]] = {}
-    try:
-        lines = (directory / SUMS).read_text(encoding="utf-8").splitlines()
-        for digest, name in (line.split("  ", 1) for line in lines if line):
-            if name in sums and name not in RECORDS:
-                raise ValueError(f"two lines for {name}")
-            sums[name] = with_digest(sums.get(name, ()), digest)
-    except (OSError, ValueError) as error:
-        raise QuantizationError(f"bundle {directory} has no readable {SUMS}; export it again") from error
-    return sums
-
-
-def with_digest(digests: tuple[str, ...], digest: str | None) -> tuple[str, ...]:
-    """The digests that a file may have, with one more."""
-    return digests if digest is None or digest in digests else (*digests, digest)
+        unlisted = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models, *run) if name not in files.sums]
+        return unlisted + files.changed()
 
 
 def replace_sums(directory: Path, sums: Sums) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -26,16 +25,13 @@ def command(bundle: Path, out: Path | None, force: bool) -> None:
 
     `bench BUNDLE --json BUNDLE/bench.json` writes those.
     """
-    from lsq_export.bundle.directory import PARITY, REPORT, open_bundle
+    from lsq_export.bundle.directory import REPORT, open_bundle, read_parity
     from lsq_export.bundle.records import sweep_records, write_output
     from lsq_export.report import render
     from lsq_export.report.recording import bench_of, write_report
 
     opened = open_bundle(bundle)
-    try:
-        parity = json.loads((opened.directory / PARITY).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuantizationError(f"bundle {bundle} has no readable {PARITY}: run lsq-export verify {bundle}") from error
+    parity = read_parity(opened)
     if out is not None:
         if out.is_file() and not force:
             raise QuantizationError(f"--out {out} exists: give another name, or --force to overwrite it")

@@ -3,7 +3,7 @@
 | exit code | meaning                                                        |
 |-----------|----------------------------------------------------------------|
 | 0         | done and good                                                  |
-| 1         | the work showed a failure (parity); the command says which     |
+| 1         | the work showed a failure (parity, a damaged bundle): which    |
 | 2         | bad input: a QuantizationError or a wrong option               |
 | 70        | an error of the program itself (EX_SOFTWARE)                   |
 | 130       | Ctrl-C                                                         |
@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import click
 
-from calib.errors import near
+from calib.errors import near, shown
 from lsq_export import progress
 from lsq_export.threads import spin_briefly
 
@@ -76,10 +76,13 @@ class OneLineErrors(click.Command):
         except click.Abort as error:
             _fail(error, "interrupted", INTERRUPTED)
         except Exception as error:
-            from calib.errors import QuantizationError  # `--help` must not wait for what calib may import
+            # `--help` must not wait for what calib may import
+            from calib.errors import DamagedError, QuantizationError
 
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
+            if isinstance(error, DamagedError):
+                _fail(error, str(error), FAILED)
             if isinstance(error, QuantizationError):
                 _fail(error, str(error), BAD_INPUT)
             advice = f"an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback"
@@ -135,7 +138,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         sys.exit(code)
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(type(error), error, error.__traceback__)
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo(f"error: {shown(' '.join(message.split()))}", err=True)
     sys.exit(code)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle
+from calib.errors import DamagedError
+from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle, read_parity
+from lsq_export.bundle.reading import Files
 from lsq_export.bundle.records import sweep_records, unsettled, write_records
 from lsq_export.bundle.sums import changed_files
 from lsq_export.files.text import json_text, write_text
@@ -55,13 +56,29 @@ def settle_records(bundle: Bundle) -> None:
     directory = bundle.directory
     sweep_records(directory)
     if unsettled(directory) and PARITY not in changed_files(bundle):
-        write_report(bundle, _read(directory / PARITY))
+        write_report(bundle, read_parity(bundle))
 
 
 def bench_of(bundle: Bundle) -> dict[str, Any] | None:
-    """The latencies that lie in a bundle; None where there are none that can be read."""
-    found = _read(bundle.directory / BENCH)
-    return found if isinstance(found.get("rows"), list) else None
+    """The latencies that lie in a bundle; None where there are none.
+
+    Errors (DamagedError): a file that is not what SHA256SUMS says.
+    """
+    files = Files(bundle.directory)
+    if BENCH not in files.sums:
+        return None
+    found = files.json(BENCH)
+    return found if isinstance(found, dict) and _are_rows(found.get("rows")) else None
+
+
+def _are_rows(rows: object) -> bool:
+    """Whether these are the latencies of models, with all that the report shows of them."""
+    return isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and all(isinstance(row.get(key), (int, float)) for key in ("median_ms", "runs"))
+        for row in rows
+    )
 
 
 def record_better(bundle: Bundle, parity: Parity, *, force: bool = False) -> str | None:
@@ -70,7 +87,7 @@ def record_better(bundle: Bundle, parity: Parity, *, force: bool = False) -> str
     Better is a record on the test split rather than on calibration images, on the data that the bundle was made from
     rather than on others, on more images. A broken promise is always recorded. force: record in any case.
     """
-    old, new = _read(bundle.directory / PARITY), parity.to_dict()
+    old, new = _old(bundle), parity.to_dict()
     source = bundle.manifest.get("source")
     own = source.get("data") if isinstance(source, Mapping) else None
     before, now = (_rank(found, own or old.get("data")) for found in (old, new))
@@ -101,10 +118,9 @@ def _on(parity: Mapping[str, Any]) -> str:
     return f"on {parity.get('images', UNKNOWN)} {f'{split} ' if split else ''}images{of}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is none."""
+def _old(bundle: Bundle) -> dict[str, Any]:
+    """The record that a bundle holds; an empty one where it holds none that can be believed."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_parity(bundle)
+    except DamagedError:
         return {}
-    return found if isinstance(found, dict) else {}

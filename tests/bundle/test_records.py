@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import lsq_export
-from calib.errors import QuantizationError
+from calib.errors import DamagedError, QuantizationError
 from lsq_export.bundle.records import RECORDS, check_output, unsettled, write_output, write_records
 from lsq_export.bundle.sums import changed_files, read_sums, update_sums
 from lsq_export.files.text import write_text
@@ -139,18 +139,21 @@ def test_only_records_may_have_two_sums(bundle: lsq_export.Bundle) -> None:
 
 
 def test_a_foreign_bundle_cannot_make_us_write_elsewhere(bundle: lsq_export.Bundle, tmp_path: Path) -> None:
-    """Records that are links become files, and what they pointed to stays."""
-    for name in (*RECORDS, "SHA256SUMS"):
+    """Records that are links become files, and what they pointed to stays. Sums that are a link are none."""
+    for name in RECORDS:
         (tmp_path / name).write_text("of somebody else")
-        if name == "SHA256SUMS":
-            (tmp_path / name).write_text((bundle.directory / name).read_text())
         (bundle.directory / name).unlink(missing_ok=True)
         (bundle.directory / name).symlink_to(tmp_path / name)
-    sums = (tmp_path / "SHA256SUMS").read_text()
     record(bundle, NEW, BENCH)
     assert all((tmp_path / name).read_text() == "of somebody else" for name in RECORDS)
+    assert not any((bundle.directory / name).is_symlink() for name in RECORDS)
+    sums = (bundle.directory / "SHA256SUMS").read_text()
+    (tmp_path / "SHA256SUMS").write_text(sums)
+    (bundle.directory / "SHA256SUMS").unlink()
+    (bundle.directory / "SHA256SUMS").symlink_to(tmp_path / "SHA256SUMS")
+    with pytest.raises(DamagedError, match="has no readable SHA256SUMS"):
+        record(bundle, NEW, BENCH)
     assert (tmp_path / "SHA256SUMS").read_text() == sums
-    assert not any((bundle.directory / name).is_symlink() for name in (*RECORDS, "SHA256SUMS"))
 
 
 def test_the_sums_stay_those_that_sha256sum_checks(bundle: lsq_export.Bundle) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import lsq_export
+from lsq_export.bundle.sums import write_sums
 from support.commands import invoke
 from support.exported import Exported, content
 from support.moments import full_disk
@@ -33,19 +34,25 @@ def test_command(exported: Exported, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "says"),
-    [(None, "no readable parity.json"), ("junk", "no readable parity.json"), ("{}", "lacks what the report shows")],
+    [
+        (None, "parity.json is missing"),
+        ("junk", "parity.json is not what was exported"),
+        ("{} with its sum", "parity.json is damaged: it has no ok"),
+    ],
 )
 def test_a_bundle_without_parity_is_named(damage: str | None, says: str, exported: Exported, tmp_path: Path) -> None:
     path = exported.copy(tmp_path).directory / "parity.json"
-    path.unlink() if damage is None else path.write_text(damage)
+    path.unlink() if damage is None else path.write_text(damage[:2])
+    if damage == "{} with its sum":
+        write_sums(tmp_path / "bundle")
     result = report(tmp_path / "bundle")
-    assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1 and result.stdout == ""
+    assert result.exit_code == 1 and says in result.stderr and result.stderr.count("\n") == 1 and result.stdout == ""
 
 
 def test_a_bundle_without_sums_is_named(exported: Exported, tmp_path: Path) -> None:
     (exported.copy(tmp_path).directory / "SHA256SUMS").unlink()
     result = report(tmp_path / "bundle")
-    assert result.exit_code == 2 and "no readable SHA256SUMS" in result.stderr and result.stderr.count("\n") == 1
+    assert result.exit_code == 1 and "no readable SHA256SUMS" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_a_place_that_cannot_be_written_is_named(exported: Exported, tmp_path: Path) -> None:
