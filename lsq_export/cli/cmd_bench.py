@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
+
+from calib.errors import shown
 
 from .arguments import TIMED
 from .bench_options import network_options, result_options, run_options
@@ -92,7 +95,7 @@ class _Progress:
         """Show the name of a stage of the export."""
         if self._status is None:
             self._status = self._stack.enter_context(self._console.status(""))
-        self._status.update(f"{network}: {stage}")
+        self._status.update(Text(shown(f"{network}: {stage}")))
 
     def subject(self, subject: Subject, number: int) -> Callable[[str], None]:
         """Show a bar of the steps of one measurement."""

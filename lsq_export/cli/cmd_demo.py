@@ -14,6 +14,7 @@ from .bench_table import threads
 from .demo_steps import Options, run_demo
 from .demo_table import Result, print_models, speed
 from .group import FAILED
+from .output import say
 from .parity_table import print_verdict
 from .summary_lines import print_line, print_summary, verbose_option
 from .thread_options import BY_SIZE, threads_option
@@ -74,12 +75,12 @@ def command(verbose: bool, **options: Any) -> None:
 def _print(options: Options, result: Result, *, verbose: bool) -> None:
     from lsq_export.qat.bit_widths import bit_widths
 
-    click.echo()
+    say()
     print_summary(result.bundle.manifest, result.parity, speed=speed(result))
     print_line("files", f"{result.bundle.directory} (tables: report.html, or -v); checkpoints: {options.out}")
     print_verdict(result.parity)
     if verbose:
         widths = bit_widths(options.weight_bits, options.activation_bits)
         timing = f"latency: batch 1, {threads(result.bench.threads)}, median of {options.runs}"
-        click.echo()
+        say()
         print_models(f"{options.model_name} {widths} on {result.parity.images} test digits; {timing}", result)

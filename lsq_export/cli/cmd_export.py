@@ -13,7 +13,7 @@ from lsq_export.verification.numbers import megabytes
 from .arguments import CHECKPOINT, DATA, FORMAT, TARGET
 from .fold_tables import print_fold
 from .group import FAILED
-from .output import console
+from .output import console, say
 from .parity_table import print_islands, print_parity, print_verdict
 from .summary_lines import print_summary, verbose_option
 from .thread_options import threads_option
@@ -151,11 +151,11 @@ def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
     print_summary(bundle.manifest, parity)
     sizes = ", ".join(f"{name} {megabytes(entry['bytes'])}" for name, entry in bundle.manifest["formats"].items())
     more = "" if verbose else f"; tables: {REPORT} there, or -v"
-    click.echo(f"wrote {bundle.directory} ({sizes}){more}")
+    say(f"wrote {bundle.directory} ({sizes}){more}")
     print_verdict(parity)
     if verbose:
-        click.echo()
+        say()
         print_fold(bundle.manifest)
-        click.echo()
+        say()
         print_parity(parity, layers=True)
         print_islands(parity)

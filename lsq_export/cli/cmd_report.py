@@ -9,7 +9,7 @@ import click
 from calib.errors import QuantizationError
 
 from .arguments import BUNDLE
-from .output import HTML, check_replaceable
+from .output import HTML, check_replaceable, say
 
 
 @click.command("report")
@@ -41,4 +41,4 @@ def command(bundle: Path, out: Path | None, force: bool) -> None:
         write_report(opened, parity)
     else:
         write_output(out, render(opened.manifest, parity, bench_of(opened)))
-    click.echo(f"wrote {out or opened.directory / REPORT}")
+    say(f"wrote {out or opened.directory / REPORT}")

@@ -11,7 +11,7 @@ import click
 from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .layer_options import layer_options
-from .output import print_json, print_table
+from .output import print_json, print_table, say
 from .train_files import Files, keeping_options
 from .train_options import (
     machine_options,
@@ -138,7 +138,7 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
         if low_bit.interrupted:
             title += f": interrupted after {len(low_bit.epochs)} of {job.recipe.epochs} epochs, not finished"
         print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
-        click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+        say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def _widths(job: Job) -> str:

@@ -13,7 +13,7 @@ from calib.errors import QuantizationError
 
 from .arguments import BUNDLE, DATA
 from .group import FAILED
-from .output import console, print_json
+from .output import console, print_json, say
 from .parity_table import print_islands, print_parity, print_verdict
 from .summary_lines import print_line, print_summary, verbose_option
 from .thread_options import threads_option
@@ -79,14 +79,14 @@ def command(
     with using_threads(threads):
         parity = replace(_verify(opened, data, images, batch_size), data=spec, split="test")
     for line in parity.differences:
-        click.echo(f"other data: {line}", err=True)
+        say(f"other data: {line}", err=True)
     kept = None if no_write else _written(lambda: record_better(opened, parity, force=forced))
     if as_json:
         print_json(parity.to_dict())
     else:
         _print(opened, parity, verbose=verbose)
     if kept:
-        click.echo(kept, err=True)
+        say(kept, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
 
@@ -124,6 +124,6 @@ def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
         print_line("tables", f"{bundle.directory / REPORT}, or -v")
     print_verdict(parity)
     if verbose:
-        click.echo()
+        say()
         print_parity(parity, layers=True)
         print_islands(parity)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -166,6 +167,8 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the console script."""
     spin_briefly()  # before a command imports torch
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does it: a terminal may know fewer characters
     try:
         cli.main(prog_name="lsq-export")
     except SystemExit as exit_:

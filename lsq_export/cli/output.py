@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, shown
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Entry = TypeVar("Entry")
@@ -22,6 +22,11 @@ STDOUT = Path("-")
 JSON, HTML = "{[", "<"  # what files of results begin with
 _HEAD = 64  # bytes that tell what a file is
 WIDTH = 240  # columns of tables, and where stdout is no terminal: wide enough that no name is cut
+
+
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print one line: on stdout, or on stderr. Names in it are data, and whatever a terminal would obey is escaped."""
+    click.echo(shown(line), err=err)
 
 
 class _Console(Console):
@@ -36,8 +41,9 @@ def console(stderr: bool = False) -> Console:
     A spinner goes on while `capture` silences stderr.
     """
     file = sys.stderr if stderr else sys.stdout
-    terminal = _Console(file=file, highlight=False)
-    return terminal if terminal.is_terminal else _Console(file=file, highlight=False, width=WIDTH)
+    plain: dict[str, Any] = {"file": file, "highlight": False, "markup": False, "emoji": False}
+    terminal = _Console(**plain)
+    return terminal if terminal.is_terminal else _Console(**plain, width=WIDTH)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -47,12 +53,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        table.add_column(
+            Text(shown(column.lstrip(">"))), justify="right" if column.startswith(">") else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names may hold [brackets]
+        table.add_row(*(Text("" if cell is None else shown(cell)) for cell in row))  # Text: names may hold [brackets]
     out = console()
     out.width = max(out.width, WIDTH)
-    out.print(Text(title, style="bold"), table, "", sep="\n")
+    out.print(Text(shown(title), style="bold"), table, "", sep="\n")
 
 
 def print_entries(title: str, columns: Mapping[str, Callable[[Entry], object]], entries: Iterable[Entry]) -> None:
@@ -132,4 +140,5 @@ def write_file(option: str, file: Path, text: str) -> None:
 
 def print_json(value: object) -> None:
     """JSON on stdout, nothing else; NaN and infinity are refused (they are no JSON)."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import Command, apply_options
+from .output import say
 
 if TYPE_CHECKING:
     from lsq_export.training.distributed import Processes
@@ -150,12 +151,12 @@ class Files:
         if curve.available():
             curve.draw(histories, self.curve, title)
         else:
-            click.echo(f"no curve without matplotlib: {curve.EXTRA}", err=True)
+            say(f"no curve without matplotlib: {curve.EXTRA}", err=True)
 
     def say_resume(self, processes: Processes) -> None:
         """Tell how to go on after Ctrl-C."""
         if processes.first and self.state.exists():
-            click.echo(f"{self.state} holds the state: the same command with --resume continues", err=True)
+            say(f"{self.state} holds the state: the same command with --resume continues", err=True)
 
     def _interrupted(self) -> bool:
         if not self.state.exists():
