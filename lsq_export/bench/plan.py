@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 import calib
 from calib.errors import QuantizationError
+from lsq_export.files.digest import sha256
 from lsq_export.version import VERSION
 
 from .journal import Journal
@@ -157,7 +158,9 @@ def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     try:
         for file in files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            if not file.is_file():
+                raise QuantizationError(f"{file} is no regular file: give ONNX files, a bundle or a checkpoint")
+            digest.update(bytes.fromhex(sha256(file)))
     except OSError as error:
         raise QuantizationError(f"{error.filename} cannot be read: {error.strerror}") from error
     return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ from lsq_export.verification.numbers import megabytes
 from .arguments import CHECKPOINT, DATA, FORMAT, TARGET
 from .fold_tables import print_fold
 from .group import FAILED
+from .options import Count, FilePath
 from .output import console, say
 from .parity_table import print_islands, print_parity, print_verdict
 from .summary_lines import print_summary, verbose_option
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("checkpoint", type=CHECKPOINT)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Write the bundle to this directory.")
+@click.option("--out", required=True, type=FilePath(path_type=Path), help="Write the bundle to this directory.")
 @click.option(
     "--format",
     "formats",
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Calibrate on the train split of these data.  [default: what the checkpoint was trained on]",
 )
-@click.option("--images", type=click.IntRange(1), default=512, help="Calibrate edges on this many training images.")
+@click.option("--images", type=Count(1), default=512, help="Calibrate edges on this many training images.")
 @click.option("--license", metavar="SPDX", help="Note this license in the bundle, as Apache-2.0.  [default: none]")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option(

@@ -12,6 +12,7 @@ from lsq_export.verification.numbers import decibel, percent
 
 from .arguments import CHECKPOINT, DATA
 from .data_options import check_data
+from .options import Count
 from .output import OutputFile, console, print_entries, print_json, write_file
 from .thread_options import threads_option
 
@@ -37,7 +38,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     metavar="SPEC",
     help="Calibrate on the train split of these data, and compare on the test split.  [default: the checkpoint's]",
 )
-@click.option("--images", type=click.IntRange(1), default=512, help="Calibrate on this many training images.")
+@click.option("--images", type=Count(1), default=512, help="Calibrate on this many training images.")
 @click.option(
     "--bias-correction",
     is_flag=True,

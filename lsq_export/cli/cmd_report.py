@@ -9,6 +9,7 @@ import click
 from calib.errors import QuantizationError
 
 from .arguments import BUNDLE
+from .options import FilePath
 from .output import HTML, check_replaceable, say
 
 
@@ -16,7 +17,7 @@ from .output import HTML, check_replaceable, say
 @click.argument("bundle", type=BUNDLE)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Write this file.  [default: report.html in the bundle]",
 )
 @click.option("--force", is_flag=True, help="Overwrite --out.")

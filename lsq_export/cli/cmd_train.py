@@ -11,6 +11,7 @@ import click
 from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .layer_options import layer_options
+from .options import FilePath
 from .output import print_json, print_table, say
 from .train_files import Files, keeping_options
 from .train_options import (
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Write the checkpoint to this file (.safetensors).",
 )
 @click.option(

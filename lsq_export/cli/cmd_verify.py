@@ -13,6 +13,7 @@ from calib.errors import QuantizationError
 
 from .arguments import BUNDLE, DATA
 from .group import FAILED
+from .options import Count
 from .output import console, print_json, say
 from .parity_table import print_islands, print_parity, print_verdict
 from .summary_lines import print_line, print_summary, verbose_option
@@ -33,10 +34,8 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Run on the test split of these data.  [default: what the checkpoint was trained on]",
 )
-@click.option(
-    "--images", type=click.IntRange(1), help="Take at most this many images.  [default: the whole test split]"
-)
-@click.option("--batch-size", type=click.IntRange(1), default=64, help="Run this many images at a time.")
+@click.option("--images", type=Count(1), help="Take at most this many images.  [default: the whole test split]")
+@click.option("--batch-size", type=Count(1), default=64, help="Run this many images at a time.")
 @click.option("--record", "forced", is_flag=True, help="Keep this result in the bundle, even in place of a better one.")
 @click.option("--no-write", is_flag=True, help="Print the result alone, and change nothing in the bundle.")
 @threads_option()

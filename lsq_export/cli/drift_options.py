@@ -11,12 +11,12 @@ import click
 from calib.errors import QuantizationError
 
 from .arguments import DATA
-from .options import Command, apply_options
+from .options import Command, Count, FilePath, apply_options
 
 if TYPE_CHECKING:
     from calib.initialization.first_grids import Method
 
-SHARE, COUNT = click.FloatRange(0, 1), click.IntRange(1)
+SHARE, COUNT = click.FloatRange(0, 1), Count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def reinit_options(command: Command) -> Command:
         click.option(
             "--reinit",
             "out",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help="Give the quantizers that left their range new grids, and write this checkpoint with them.",
         ),
         click.option(

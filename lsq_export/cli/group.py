@@ -86,6 +86,8 @@ class OneLineErrors(click.Command):
                 _fail(error, str(error), FAILED)
             if isinstance(error, QuantizationError):
                 _fail(error, str(error), BAD_INPUT)
+            if (what := _of_the_machine(error)) is not None:
+                _fail(error, what, BAD_INPUT)
             advice = f"an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback"
             _fail(error, f"{type(error).__name__}: {error} ({advice})", INTERNAL)
         sys.exit(code if isinstance(code, int) else 0)
@@ -141,6 +143,16 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         traceback.print_exception(type(error), error, error.__traceback__)
     click.echo(f"error: {shown(' '.join(message.split()))}", err=True)
     sys.exit(code)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """In words, what neither the program nor one of its files is to blame for; None: something else."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror or error}"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"there is not enough memory for that ({error}): take fewer or smaller images at a time"
+    return None
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from calib.errors import QuantizationError, shown
 
+from .options import FilePath
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Entry = TypeVar("Entry")
 STDOUT = Path("-")
@@ -68,7 +70,7 @@ def print_entries(title: str, columns: Mapping[str, Callable[[Entry], object]], 
     print_table(title, list(columns), ([cell(entry) for cell in columns.values()] for entry in entries))
 
 
-class OutputFile(click.Path):
+class OutputFile(FilePath):
     """A file to write, as a Path; "-" is stdout if allow_dash.
 
     That its directory is missing shows before the work, not after it, and that it is a file of another kind: what such

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Command, apply_options
+from .options import Command, Count, FilePath, apply_options
 from .output import say
 
 if TYPE_CHECKING:
@@ -31,19 +31,19 @@ def keeping_options(command: Command) -> Command:
         ),
         click.option(
             "--save-every",
-            type=click.IntRange(0),
+            type=Count(0),
             default=0,
             metavar="STEPS",
             help="Keep the state to resume from every STEPS steps, too, not only after epochs.",
         ),
         click.option(
             "--log",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help="Write one line of JSON per epoch to this file.  [default: OUT.jsonl]",
         ),
         click.option(
             "--curve",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help="Draw loss and accuracy as .svg or .png; needs matplotlib.  [default: OUT.svg, if it is installed]",
         ),
     )

@@ -7,7 +7,9 @@ of the train split's folders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +35,7 @@ IMAGE_SIZE = 224
 CROP_RATIO = 0.875  # how much of the shorter side the crop keeps from SMALL pixels on, as 224 of 256; below, all of it
 SMALL = 112
 LOOKED_AT = 25  # images whose sizes say what a sensible size is
+NARROWEST = 100  # times as long as high, or as high as long: the shorter side is scaled to the size of the crop
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,20 +72,14 @@ class ImageSplit:
 
     def _image(self, path: Path) -> Image.Image:
         """Gray or RGB pixels of a file."""
-        from PIL import Image
 
-        try:
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise QuantizationError(
-                        f"image {path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits"
-                    )
-                pixels: Image.Image = image.convert("L" if len(self.mean) == 1 else "RGB")
-                return pixels
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            if isinstance(error, QuantizationError):
-                raise
-            raise QuantizationError(f"image {path} cannot be read ({one_line(error)}): repair or remove it") from error
+        with _opened(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise QuantizationError(
+                    f"image {path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits"
+                )
+            pixels: Image.Image = image.convert("L" if len(self.mean) == 1 else "RGB")
+            return pixels
 
     def _prepared(self, pixels: Image.Image) -> torch.Tensor:
         """Pixels -> float32 [C, crop, crop]."""
@@ -148,17 +145,34 @@ def load_imagefolder(
     )
 
 
-def _usual_size(files: Sequence[tuple[Path, int]]) -> int:
-    """IMAGE_SIZE pixels, or those of the images themselves where most of them are less than half as large."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image for the block. Errors (QuantizationError): what cannot be read, in the block, too; its shape."""
     from PIL import Image
 
+    if not path.is_file():  # a pipe would wait, and a device has no end
+        raise QuantizationError(f"image {path} is missing, or no regular file: replace or remove it")
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of pillow, about what is in a file
+            if max(image.size) > NARROWEST * min(image.size):
+                raise QuantizationError(
+                    f"image {path} has {image.width} × {image.height} pixels, too narrow to be scaled: cut it, or "
+                    "remove it"
+                )
+            yield image
+    except QuantizationError:
+        raise
+    except Exception as error:  # each format of pillow has errors of its own
+        raise QuantizationError(f"image {path} cannot be read ({one_line(error)}): repair or remove it") from error
+
+
+def _usual_size(files: Sequence[tuple[Path, int]]) -> int:
+    """IMAGE_SIZE pixels, or those of the images themselves where most of them are less than half as large."""
     sides = []
     for path, _ in files[:: -(-len(files) // LOOKED_AT)]:
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # named when it is its turn
+        with suppress(QuantizationError), _opened(path) as image:  # named when it is its turn
+            sides.append(min(image.size))
     side = int(np.median(sides)) if sides else IMAGE_SIZE
     return side if side < SMALL else IMAGE_SIZE
 
