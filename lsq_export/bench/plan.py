@@ -150,8 +150,12 @@ def _code() -> str:
 
 
 def _content(*paths: Path) -> str:
-    """Digest of ONNX files, checkpoints, and the ONNX files of bundles."""
-    return _digest(file for path in paths for file in (sorted(path.rglob("*.onnx")) if path.is_dir() else [path]))
+    """Digest of ONNX files, checkpoints, and the ONNX files of bundles, of which links do not count."""
+    return _digest(file for path in paths for file in _onnx_files(path))
+
+
+def _onnx_files(path: Path) -> list[Path]:
+    return [file for file in sorted(path.rglob("*.onnx")) if not file.is_symlink()] if path.is_dir() else [path]
 
 
 def _digest(files: Iterable[Path]) -> str:

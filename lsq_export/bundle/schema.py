@@ -33,7 +33,7 @@ def check(kind: str, value: Any) -> None:
         _validator(kind)(value)
     except fastjsonschema.JsonSchemaValueException as error:
         place = str(error.name).removeprefix("data").removeprefix(".") or "it"
-        raise ValueError(f"{shown(place)} {_wish(error)}") from error
+        raise ValueError(f"{shown(place):.200} {_wish(error)}") from error
 
 
 def _wish(error: fastjsonschema.JsonSchemaValueException) -> str:
@@ -44,7 +44,7 @@ def _wish(error: fastjsonschema.JsonSchemaValueException) -> str:
     wish = _RULES.get(str(error.rule), "must be as the schema says")
     wanted = " or ".join(wanted) if isinstance(wanted, list) and error.rule == "type" else wanted
     found = error.value if isinstance(error.value, (int, float, str, bool, type(None))) else type(error.value).__name__
-    return f"is {shown(str(found))}: it {wish.format(wanted)}"
+    return f"is {shown(str(found)):.80}: it {wish.format(wanted)}"
 
 
 @cache

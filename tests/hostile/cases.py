@@ -183,7 +183,8 @@ def checkpoint(base: Path, folder: Path, rng: random.Random) -> Case:
     out = ("--out", str(folder / "out"))
     command = rng.choice((("drift",), ("drift",), ("folds",), ("export", *out), ("inspect",), ("verify",)))
     data = ("--data", f"npz:{base / ARRAYS}") if command[0] in ("drift", "folds", "export") else ()
-    return Case(what, (command[0], str(path), *command[1:], *data))
+    against = ("--against", f"npz:{base / ARRAYS}") if command[0] == "drift" else ()
+    return Case(what, (command[0], str(path), *command[1:], *data, *against))
 
 
 def data(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -207,7 +208,7 @@ def pictures(base: Path, folder: Path, rng: random.Random) -> Case:
 
 def _with_data(base: Path, folder: Path, rng: random.Random, what: str, spec: str) -> Case:
     if rng.random() < 0.5:
-        return Case(what, ("drift", str(base / CHECKPOINT), "--data", spec))
+        return Case(what, ("drift", str(base / CHECKPOINT), "--data", spec, "--against", f"npz:{base / ARRAYS}"))
     bundle = _bundle(base, folder)
     return Case(what, ("verify", str(bundle), "--no-write", "--data", spec))
 

@@ -24,7 +24,11 @@ from typing import Any
 from .cases import make_case
 
 SECONDS, GIGABYTES = 60, 4.0
-OWN = ("/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib", "/lib")
+# torch makes its folder of compiled kernels where it is imported; the process writes nothing into it.
+OWN = (
+    *("/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib", "/lib"),
+    f"{tempfile.gettempdir()}/torchinductor_",
+)
 WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "subprocess.Popen", "os.exec", "os.system")
 
