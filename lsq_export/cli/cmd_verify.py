@@ -73,8 +73,8 @@ def command(
     if not no_write:
         _written(lambda: settle_records(opened))
     shape = tuple(opened.manifest["input"]["shape"][1:])
-    spec = data_spec or (opened.manifest["source"] or {}).get("data")
-    data = load_data(spec, shape, option="--data", like=opened.manifest["preprocessing"])
+    spec = data_spec or (opened.manifest.get("source") or {}).get("data")
+    data = load_data(spec, shape, option="--data", like=opened.manifest.get("preprocessing"))
     with using_threads(threads):
         parity = replace(_verify(opened, data, images, batch_size), data=spec, split="test")
     for line in parity.differences:

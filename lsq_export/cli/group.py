@@ -28,6 +28,7 @@ from lsq_export.threads import spin_briefly
 
 from .warning_lines import warnings_as_lines
 
+LONGEST, ENDING = 1200, 300  # characters of the line of an error; the end has the advice
 DEBUG_VARIABLE = "LSQ_EXPORT_DEBUG"
 FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
@@ -141,7 +142,10 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         sys.exit(code)
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(type(error), error, error.__traceback__)
-    click.echo(f"error: {shown(' '.join(message.split()))}", err=True)
+    line = shown(" ".join(message.split()))
+    if len(line) > LONGEST:  # of a name or a value that somebody made long
+        line = f"{line[: LONGEST - ENDING]} … {line[-ENDING:]}"
+    click.echo(f"error: {line}", err=True)
     sys.exit(code)
 
 

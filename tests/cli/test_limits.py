@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calib.errors import DamagedError
+from calib.errors import DamagedError, QuantizationError
 from lsq_export.cli.group import OneLineErrors
 from support.commands import invoke
 from support.exported import Exported
@@ -62,6 +62,7 @@ def test_a_path_that_no_file_system_has_is_refused(arguments: tuple[str, ...], p
         (PermissionError(13, "Permission denied", "secret"), 2, "error: secret: Permission denied"),
         (OSError(5, "Input/output error"), 2, "error: Input/output error"),
         (DamagedError("bundle x: damaged"), 1, "error: bundle x: damaged"),
+        (QuantizationError(f"bad {'x' * 9000}: give another"), 2, "xxx … xxx"),
         (ZeroDivisionError("ours"), 70, "an error of lsq-export itself"),
     ],
 )

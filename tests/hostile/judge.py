@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from .worker import GIGABYTES, Outcome
 
 REFUSALS = (1, 2)
+FOLLOWED = ("pictures: link",)  # links in a folder of images that the user named are the user's
 
 # (command, kind of change, why it may be accepted); the first that fits counts
 _NOT_READ = "the command does not read that file, and verify names it"
@@ -22,14 +23,18 @@ HARMLESS: tuple[tuple[str, str, str], ...] = (
     ("bench", r"sums, (README|run\.py|report|parity|sample|reference/folded|.*test_data_set_0)", _NOT_READ),
     ("report", r"sums, (README|run\.py|report|sample|reference|q|.*test_data_set_0)", _NOT_READ),
     ("verify", r"new sums, (README|run\.py|report|parity|sample)", _TEXT),
-    (".*", r"sums: order$", "the order of the lines says nothing"),
+    (".*", r"sums: (order|twice)$", "neither the order of the lines nor the same line again says anything"),
     ("inspect|report|bench", r"sums: |old sums, SHA256SUMS", _NOT_READ),
     ("verify", r"sums: remove (parity|report)", "verify writes it anew, with its line"),
     ("inspect", r"old sums, (qdq|qoperator)/model\.onnx.*link inside", _NOT_READ),
     ("inspect", r"^ONNX file: |new sums, .*(model\.onnx|swapped)", "it lists what a file says, and promises nothing"),
     ("bench", r"new sums, .*(onnx|swapped)", "it times what is there, and promises nothing; verify names it"),
-    ("inspect|report|bench", r"new sums, manifest\.json: json", "as the schema has it; verify names what contradicts"),
-    ("report", r"new sums, (parity\.json: json|swapped)", "as the schema has it; verify writes it anew"),
+    (
+        "inspect|report|bench",
+        r"new sums, manifest\.json: (json|bytes)",
+        "as the schema has it; verify names what contradicts",
+    ),
+    ("report", r"new sums, (parity\.json: (json|bytes)|swapped)", "as the schema has it; verify writes it anew"),
     ("report", r"old sums, swapped: .*onnx", _NOT_READ),
     ("inspect|bench|report", r"sums, swapped: (input|output|folded|manifest|parity|trained)", _NOT_READ),
     ("verify", r"new sums, manifest\.json: json: add", "a key that no version knows is not read"),
@@ -60,7 +65,7 @@ def judged(outcome: Outcome) -> str | None:
         return "exit 70"
     if outcome.gigabytes > GIGABYTES:
         return f"{outcome.gigabytes} GB"
-    if outcome.foreign:
+    if outcome.foreign and outcome.kind not in FOLLOWED:
         return f"opened {outcome.foreign[0]}"
     if outcome.code in REFUSALS and not re.search(r"^(error|FAILED|Usage): ", outcome.text, re.MULTILINE):
         return "a refusal without a line"
