@@ -1,5 +1,5 @@
-# make demo | test | test-quick | test-slow | test-isa | lint | format | docs | dist | clean | bench | bench-record |
-# bench-qat | bench-init | folds | paper-tables. Each makes its virtual environment first, once.
+# make demo | test | test-quick | test-slow | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
+# bench-record | bench-qat | bench-init | folds | paper-tables. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-isa dist bench folds bench-record bench-qat bench-init paper-tables docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init paper-tables docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -58,6 +58,17 @@ test-slow: $(STAMP)
 # qemu-user, nodejs and npm where they are missing.
 test-isa: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m isa $(ISA)
+
+# Commands are killed at changes of the disk and at random moments, and their disks fill up: what is left is whole, and the
+# next run leaves nothing behind. make test-kills ARGS="--kills 1000 --seed 1"
+test-kills: $(STAMP)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m kills $(ARGS)
+
+# Damaged and forged files for every command that reads them; COUNT=100000 takes hours. It goes on where it was interrupted.
+COUNT ?= 10000
+test-hostile: $(STAMP)
+	@mkdir -p .cache
+	PYTHONPATH=tests $(BIN)/python -m hostile --count $(COUNT) --record .cache/hostile.jsonl
 
 # make bench MODEL=efficientnet_b0: a network by name, against float and quantize_static. make bench OUT=DIR: the bundle in DIR.
 bench: $(STAMP)

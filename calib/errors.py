@@ -14,6 +14,13 @@ class QuantizationError(ValueError):
     """
 
 
+class DamagedError(QuantizationError):
+    """A bundle that is not what was exported: files that SHA256SUMS does not know, or that contradict each other.
+
+    Nothing that is in it is believed then. The command line prints the line and exits with 1.
+    """
+
+
 class QuantizationWarning(UserWarning):
     """Something is done in another way than the best one, since the input does not allow it.
 
@@ -24,6 +31,19 @@ class QuantizationWarning(UserWarning):
 def one_line(message: object) -> str:
     """The text of an error of somebody else, which may have several lines, as part of a message of one line."""
     return " ".join(str(message).split())
+
+
+def shown(text: object) -> str:
+    """A text that somebody else may have written, as part of a line: what is not printable as its escape.
+
+    Line ends, control characters that a terminal obeys, and marks that turn the direction of the text around.
+    """
+    plain = str(text)
+    return plain if plain.isprintable() else "".join(map(_escaped, plain))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def near(name: object, known: Iterable[str]) -> str:

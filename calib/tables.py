@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from .errors import shown
+
 SHOWN = 8  # rows in a text; notebooks show all
 
 
@@ -23,13 +25,14 @@ class Table:
     def text(self) -> str:
         """Some lines: title, at most SHOWN rows, notes."""
         columns, rows = self._filled()
-        shown = rows[:SHOWN]
-        lines = [[column.lstrip(">") for column in columns], *shown] if shown else []
+        first = rows[:SHOWN]
+        lines = [[column.lstrip(">") for column in columns], *first] if first else []
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         body = ["  ".join(map(_aligned, columns, line, widths)).rstrip() for line in lines]
-        rest = len(rows) - len(shown)
+        rest = len(rows) - len(first)
         more = [f"… and {rest} more"] if rest else []
-        return "\n".join([self.title, *(f"  {line}" for line in (*body, *more)), *self.notes])
+        below = [shown(note) for note in self.notes]
+        return "\n".join([shown(self.title), *(f"  {line}" for line in (*body, *more)), *below])
 
     def html(self) -> str:
         """A table with all rows; whatever names hold is escaped."""
@@ -37,12 +40,12 @@ class Table:
         head = _row("th", columns, [column.lstrip(">") for column in columns])
         body = "".join(_row("td", columns, row) for row in rows)
         table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>" if rows else ""
-        notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
-        return f"<div><strong>{escape(self.title)}</strong></div>{table}{notes}"
+        notes = "".join(f"<div>{escape(shown(note))}</div>" for note in self.notes)
+        return f"<div><strong>{escape(shown(self.title))}</strong></div>{table}{notes}"
 
     def _filled(self) -> tuple[list[str], list[list[str]]]:
         """(columns, rows of text) without the columns in which all cells are empty."""
-        rows = [["" if cell is None else " ".join(str(cell).split()) for cell in row] for row in self.rows]
+        rows = [["" if cell is None else shown(" ".join(str(cell).split())) for cell in row] for row in self.rows]
         kept = [index for index in range(len(self.columns)) if any(row[index] for row in rows)]
         return [self.columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import torch
 from torch import nn
 
@@ -20,11 +19,11 @@ from calib.batches import InputKey
 from calib.door import check_model
 from calib.errors import QuantizationError
 from lsq_export.bundle.contents import Contents, write_contents
-from lsq_export.bundle.directory import FOLDED, TRAINED, Bundle, load_onnx, open_bundle
-from lsq_export.bundle.golden import read_golden
+from lsq_export.bundle.directory import Bundle, open_bundle
 from lsq_export.bundle.origin import Origin
+from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sample import prepared_input
-from lsq_export.bundle.sums import changed_files
+from lsq_export.bundle.subject import subject_of
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
 from lsq_export.data.sample import Sample
@@ -34,7 +33,6 @@ from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
 from lsq_export.qat.prepare_model import config_of
 from lsq_export.report.recording import write_parity
-from lsq_export.rewrite.contract.decisions import decisions_of
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.targets import choose, get
@@ -200,34 +198,12 @@ def verify(
     model: the prepared PyTorch model that was trained; None takes the bundle's own copy of it (reference/trained.onnx).
     progress(images so far) is called after each batch. input_key: for other batches, see `calib.initialize`; classes
     are what a mapping has under "labels" or "label".
-    Errors (QuantizationError): a bundle that cannot be read, a model without grids, batches that are empty or do not
-    fit.
+    Errors (QuantizationError): a model without grids, batches that are empty or do not fit; of these a DamagedError:
+    files that are needed and are not what SHA256SUMS says, a manifest that contradicts them (each number is named).
     """
     _check_verify(model, bundle)
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    subject = _subject(bundle)
-    try:
+    subject = subject_of(bundle)
+    with the_bundles_fault(bundle.directory):
         parity = check(subject, batches, model=model, progress=progress, input_key=input_key)
-        return parity.of_source(bundle.manifest.get("source"))
-    except QuantizationError as error:
-        if not subject.damaged:
-            raise
-        where = f"bundle {bundle.directory}: {', '.join(subject.damaged)}"
-        raise QuantizationError(
-            f"{where}: not what was exported (SHA256SUMS); copy or export the bundle again ({error})"
-        ) from error
-
-
-def _subject(bundle: Bundle) -> Subject:
-    """What a bundle says that it is."""
-    damaged = tuple(changed_files(bundle))
-    trained, folded = (ir.from_proto(load_onnx(bundle.directory / path)) for path in (TRAINED, FOLDED))
-    return Subject(
-        trained=trained,
-        folded=folded,
-        files={name: load_onnx(path) for name, path in bundle.models.items()},
-        target=str(bundle.manifest["target"]),
-        decisions=decisions_of(bundle.manifest),
-        damaged=damaged,
-        golden={name: read_golden(bundle.directory / name) for name in bundle.models},
-    )
+    return parity.of_source(bundle.manifest.get("source"))

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+from calib.errors import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -86,7 +88,7 @@ class _Lines(Steps):
                 rest = self._stepped / self._done * self._total - seconds
                 times += f", about {duration(rest)} left" if rest > 0 else ""
         parts = [part for part in (self._title, text, times) if part]
-        self._console.print("  ".join(parts), markup=False)
+        self._console.print(shown("  ".join(parts)), markup=False)
 
 
 @contextmanager
@@ -122,11 +124,14 @@ def bar(console: Console, title: str, total: int) -> Iterator[Steps]:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    texts = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[status]}")
+    title_column, status_column = (
+        TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[status]}")
+    )
+    texts = title_column, BarColumn(bar_width=24), status_column
     columns = (*texts, TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total, status="")
-        yield _Bar(lambda text: progress.update(task, advance=1, status=text))
+        task = progress.add_task(shown(title), total=total, status="")
+        yield _Bar(lambda text: progress.update(task, advance=1, status=shown(text)))
 
 
 def optional_bar(console: Console | None, title: str, total: int) -> AbstractContextManager[Steps]:
@@ -148,8 +153,10 @@ def stages(console: Console, title: str, *, last: bool = False) -> Iterator[Call
             lines("")  # no stage: all are done
             lines.end()
         return
-    with console.status(title) as status:
-        yield lambda stage: status.update(f"{title}: {stage}")
+    from rich.text import Text  # a string would be markup here
+
+    with console.status(Text(shown(title))) as status:
+        yield lambda stage: status.update(Text(shown(f"{title}: {stage}")))
 
 
 class Phases:

@@ -6,6 +6,7 @@ The bundle is shared: take `exported.copy(tmp_path)` before you change a file.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,10 +22,14 @@ from support.exporter import operator_tables_made_once
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_exports() -> Iterator[None]:
-    """Exports in the test's own process take half the time; processes that a test starts have torch as it is."""
+    """Exports in the test's own process take half the time; processes that a test starts have torch as it is.
+
+    Nothing waits for the disk: no test takes the power away.
+    """
     thresholds = gc.get_threshold()
     gc.set_threshold(10_000, 20, 50)  # a capture makes many objects; looking for garbage took a tenth of its time
-    with operator_tables_made_once():
+    with operator_tables_made_once(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
     gc.set_threshold(*thresholds)
 

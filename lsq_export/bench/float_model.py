@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from lsq_export.bundle.directory import TRAINED, load_onnx
+from lsq_export.bundle.layout import TRAINED
+from lsq_export.bundle.reading import Files, the_bundles_fault
 from lsq_export.graph.edit import clean, constant, replace
 from lsq_export.graph.read import constant_of, is_marker, is_op
 from lsq_export.rewrite.emit import serialize
@@ -42,8 +43,10 @@ def float_model(trained: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def float_model_of(bundle: Path) -> bytes:
-    """The float network of a bundle directory, serialized."""
-    serialized: bytes = float_model(load_onnx(bundle / TRAINED)).SerializeToString()
+    """The float network of a bundle directory, serialized. Errors (DamagedError): it is not what SHA256SUMS says."""
+    trained = Files(bundle).onnx(str(TRAINED))
+    with the_bundles_fault(bundle):
+        serialized: bytes = float_model(trained).SerializeToString()
     return serialized
 
 

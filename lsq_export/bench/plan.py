@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 import calib
 from calib.errors import QuantizationError
+from lsq_export.files.digest import sha256
 from lsq_export.version import VERSION
 
 from .journal import Journal
@@ -149,15 +150,21 @@ def _code() -> str:
 
 
 def _content(*paths: Path) -> str:
-    """Digest of ONNX files, checkpoints, and the ONNX files of bundles."""
-    return _digest(file for path in paths for file in (sorted(path.rglob("*.onnx")) if path.is_dir() else [path]))
+    """Digest of ONNX files, checkpoints, and the ONNX files of bundles, of which links do not count."""
+    return _digest(file for path in paths for file in _onnx_files(path))
+
+
+def _onnx_files(path: Path) -> list[Path]:
+    return [file for file in sorted(path.rglob("*.onnx")) if not file.is_symlink()] if path.is_dir() else [path]
 
 
 def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     try:
         for file in files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            if not file.is_file():
+                raise QuantizationError(f"{file} is no regular file: give ONNX files, a bundle or a checkpoint")
+            digest.update(bytes.fromhex(sha256(file)))
     except OSError as error:
         raise QuantizationError(f"{error.filename} cannot be read: {error.strerror}") from error
     return digest.hexdigest()[:16]

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calib.errors import QuantizationError
-from lsq_export.bundle.directory import TRAINED
+from lsq_export.bundle.directory import is_bundle, open_bundle
+from lsq_export.bundle.layout import MODEL, TRAINED
+from lsq_export.bundle.reading import Files
 
 from .float_model import float_model_of
 from .peer import peer_models
@@ -69,8 +71,7 @@ def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
     for path in map(Path, paths):
         if path.is_dir():
             prefix = f"{path}/" if len(paths) > 1 else ""
-            files: dict[str, Source] = {f"{prefix}{FLOAT}": float_model_of(path)} if (path / TRAINED).is_file() else {}
-            files |= {f"{prefix}{file.parent.name}": file for file in sorted(path.glob("*/model.onnx"))}
+            files = {f"{prefix}{name}": source for name, source in _in_folder(path).items()}
         elif path.is_file():
             files = {str(path): path}
         else:
@@ -82,3 +83,14 @@ def collect(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Source]:
             )
         models |= files
     return models
+
+
+def _in_folder(path: Path) -> dict[str, Source]:
+    """{name: model} of a bundle, read as its sums say; or of another folder, <name>/model.onnx."""
+    if not is_bundle(path):
+        return {file.parent.name: file for file in sorted(path.glob(f"*/{MODEL}"))}
+    bundle, files = open_bundle(path), Files(path)
+    models: dict[str, Source] = {FLOAT: float_model_of(path)} if str(TRAINED) in files.sums else {}
+    for name in sorted(bundle.models):
+        files.onnx(f"{name}/{MODEL}")  # whatever times it reads the file again
+    return models | dict(sorted(bundle.models.items()))

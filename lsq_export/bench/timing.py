@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime as ort
 
 from calib.errors import QuantizationError
+from lsq_export.verification.runtime import refusal
 
 from .load import LoadWatch
 from .ratios import Ratio, ratio_of
@@ -211,9 +212,7 @@ def open_session(name: str, source: Source, threads: int, profile: str | None = 
             source if isinstance(source, bytes) else os.fspath(source), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise QuantizationError(
-            f"model {name}: ONNX Runtime {ort.__version__} cannot load it ({_one_line(error)})"
-        ) from error
+        raise QuantizationError(f"model {name}: {refusal(error, 'load')}") from error
 
 
 def _block(
@@ -231,15 +230,9 @@ def _block(
             session.run(None, feed)
             times.append((time.perf_counter() - start) * 1e3)
     except Exception as error:
-        raise QuantizationError(
-            f"model {name}: ONNX Runtime {ort.__version__} cannot run it ({_one_line(error)})"
-        ) from error
+        raise QuantizationError(f"model {name}: {refusal(error, 'run')}") from error
     return times
 
 
 def _size(source: Source) -> int:
     return len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from lsq_export import integer
 from lsq_export.files.text import write_json, write_text
@@ -20,8 +21,9 @@ from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
 
 from . import run
-from .directory import FOLDED, MANIFEST, MODEL, README, RUN, TRAINED
+from .claims import with_copy
 from .golden import write_golden
+from .layout import FOLDED, MANIFEST, MODEL, README, RUN, TRAINED
 from .manifest import manifest_of
 from .metadata import with_metadata
 from .origin import Origin
@@ -52,16 +54,20 @@ def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
         write_golden(directory / name, file.graph.input[0].name, contents.golden, outputs)
         onnx.save(with_metadata(file, contents.origin), directory / name / MODEL)
     (directory / TRAINED).parent.mkdir()
-    for path, graph in ((TRAINED, contents.folded.trained), (FOLDED, contents.folded.model)):
-        onnx.save(serialize(graph, contents.target.opset, path.stem, notes=True), directory / path)
+    onnx.save(_reference(contents.folded.trained, contents, TRAINED), directory / TRAINED)
     manifest = manifest_of(directory, contents.folded, contents.files, contents.target, contents.origin)
     manifest["folds"] = list(contents.costs)
     first = next(iter(outputs.values()))
     write_sample(directory, contents.origin.sample, (contents.golden[:1], first[:1]), manifest)
     write_json(directory / MANIFEST, manifest)
+    onnx.save(with_copy(_reference(contents.folded.model, contents, FOLDED), manifest), directory / FOLDED)
     write_text(directory / README, render_readme(manifest))
     shutil.copyfile(run.__file__, directory / RUN)
     return manifest
+
+
+def _reference(graph: ir.Model, contents: Contents, path: Path) -> onnx.ModelProto:
+    return serialize(graph, contents.target.opset, path.stem, notes=True)
 
 
 def _golden_outputs(contents: Contents) -> dict[str, np.ndarray]:

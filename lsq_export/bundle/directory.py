@@ -11,36 +11,26 @@ SHA256SUMS                                     of all other files (sums.py)
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from calib.errors import QuantizationError
 from calib.tables import Table, Tabular
 from lsq_export.verification.parity import Parity
 
+from . import schema
 from .bundle_table import bundle_table
-
-MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
-BENCH = "bench.json"  # latencies, where a demo or `bench --json` put them
-MODEL, README, RUN = "model.onnx", "README.md", "run.py"
-TRAINED, FOLDED = Path("reference/trained.onnx"), Path("reference/folded.onnx")
-_AGAIN = "copy or export the bundle again"
-
-_MANIFEST_TYPES = {
-    "lsq_export": str,
-    "target": str,
-    "opset": int,
-    "formats": dict,
-    "input": dict,
-    "outputs": list,
-    "tensors": list,
-    "layers": list,
-}
+from .layout import BENCH as BENCH
+from .layout import FOLDED as FOLDED
+from .layout import MANIFEST, MODEL, SUMS
+from .layout import PARITY as PARITY
+from .layout import README as README
+from .layout import REPORT as REPORT
+from .layout import RUN as RUN
+from .layout import TRAINED as TRAINED
+from .reading import Files
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,37 +53,43 @@ class Bundle(Tabular):
 
 
 def open_bundle(directory: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle that `export` wrote. (`verify` compares its files with SHA256SUMS.)
+    """Read a bundle that `export` wrote: its manifest. (`verify` compares all files with SHA256SUMS.)
 
-    Errors (QuantizationError): no such directory, no manifest, or one that lacks something (named).
+    Errors (QuantizationError): no such directory, or no bundle in it; of these a DamagedError: a manifest that is not
+    the one that SHA256SUMS knows, or not as the schema of manifests has it (the place is named).
     """
     path = Path(directory)
     if not path.is_dir():
         raise QuantizationError(f"bundle {path} is not a directory: give one that lsq-export export wrote")
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    if not is_bundle(path):
         raise QuantizationError(
             f"bundle {path} has no readable {MANIFEST}: give a directory that lsq-export export wrote"
-        ) from error
-    _check_manifest(path, manifest)
+        )
+    files = Files(path)
+    manifest = files.json(MANIFEST)
+    try:
+        schema.check("manifest", manifest)
+    except ValueError as error:
+        raise files.error(MANIFEST, f"is damaged: {error}") from error
     return Bundle(path, {name: path / name / MODEL for name in manifest["formats"]}, manifest)
 
 
-def _check_manifest(path: Path, manifest: Any) -> None:
-    for key, kind in _MANIFEST_TYPES.items():
-        if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
-            raise QuantizationError(f"bundle {path}: {key} is missing in {MANIFEST}, or no {kind.__name__}; {_AGAIN}")
-    if not manifest["formats"] or not isinstance(manifest["input"].get("shape"), list):
-        raise QuantizationError(f"bundle {path}: {MANIFEST} names no format or no input shape; {_AGAIN}")
+def is_bundle(path: Path) -> bool:
+    """Whether a directory is one, whole or damaged."""
+    if (path / MANIFEST).exists():
+        return True
+    return (path / SUMS).is_file() and MANIFEST in Files(path).sums
 
 
-def load_onnx(path: Path) -> onnx.ModelProto:
-    """One ONNX file of a bundle. Errors (QuantizationError): a file that cannot be read."""
+def read_parity(bundle: Bundle) -> dict[str, Any]:
+    """What parity.json holds.
+
+    Errors (DamagedError): it is missing, not what SHA256SUMS knows, or not as the schema of parities has it.
+    """
+    files = Files(bundle.directory)
+    parity: dict[str, Any] = files.json(PARITY)
     try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's own error types
-        raise QuantizationError(f"{path} is not a readable ONNX file ({type(error).__name__}); {_AGAIN}") from error
-    if not model.graph.node or not model.graph.input:  # almost any few bytes parse as an empty protobuf message
-        raise QuantizationError(f"{path} is not a readable ONNX file (no graph in it); {_AGAIN}")
-    return model
+        schema.check("parity", parity)
+    except ValueError as error:
+        raise files.error(PARITY, f"is damaged: {error}") from error
+    return parity

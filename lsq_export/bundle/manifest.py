@@ -19,7 +19,7 @@ from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
 from lsq_export.version import VERSION
 
-from .directory import MODEL
+from .layout import MODEL
 from .origin import Origin
 
 

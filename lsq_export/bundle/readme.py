@@ -8,13 +8,20 @@ from typing import Any
 
 import jinja2
 
+from calib.errors import shown
+
 SHOWN = 20  # names of classes in the text; manifest.json has all
 
 
 def render_readme(manifest: Mapping[str, Any]) -> str:
     """Markdown."""
     template = resources.files(__package__).joinpath("README.md.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: shown(value) if isinstance(value, str) else value,
+    )
     shape = manifest["input"]["shape"][1:]
     return environment.from_string(template).render(
         manifest=manifest,

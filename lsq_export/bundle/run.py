@@ -119,6 +119,11 @@ def run(session: Any, manifest: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
     return output
 
 
+def plain(text: object) -> str:
+    """Without anything that a terminal would obey."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(text))
+
+
 def show(output: np.ndarray, name_of: Any, top: int) -> None:
     """Print the likeliest classes of logits [1, N], or what else the output is."""
     if output.ndim != 2 or output.size == 1:
@@ -160,13 +165,13 @@ def main() -> int:
         session, files = session_of(bundle, name, manifest), files_of(given.file)
 
         def name_of(number: int) -> str:
-            return f"{number} ({classes[number]})" if classes and classes[number] != str(number) else str(number)
+            return plain(f"{number} ({classes[number]})" if classes and classes[number] != str(number) else number)
 
         right, known = 0, [path.parent.name in (classes or ()) for path in files]
         for path, has_class in zip(files, known, strict=True):
             output = run(session, manifest, read(path, manifest, given.prepared))
             right += has_class and classes[int(output[0].argmax())] == path.parent.name
-            print(f"{path}, {name}" if len(files) == 1 else path, end="\n" if len(files) == 1 else "  ")
+            print(plain(f"{path}, {name}" if len(files) == 1 else path), end="\n" if len(files) == 1 else "  ")
             show(output, name_of, TOP if len(files) == 1 else 1)
         if len(files) > 1 and all(known):
             print(f"{right} of {len(files)} got the class that is the name of their folder ({right / len(files):.2%})")
@@ -177,9 +182,9 @@ def main() -> int:
         why = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ImportError):
             why += f": pip install {'pillow' if error.name == 'PIL' else error.name}"
-        print(f"error: {'manifest.json lacks ' if isinstance(error, KeyError) else ''}{why}", file=sys.stderr)
+        print(f"error: {'manifest.json lacks ' if isinstance(error, KeyError) else ''}{plain(why)}", file=sys.stderr)
         return 2
-    print(f"{bundle / manifest['sample']['file']}, {name}")
+    print(plain(f"{bundle / manifest['sample']['file']}, {name}"))
     show(output, name_of, TOP)
     return 0 if judge(bundle, name, manifest, output, name_of) else 1
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from calib.errors import QuantizationError
+from lsq_export.files import temporary
+from lsq_export.files.atomic import sync, sync_tree
+from lsq_export.files.exchange import exchange
 
-from .directory import MANIFEST
+from . import in_place
+from .place import check_target, errors, foreign, remove, resolved
 from .sums import write_sums
 
 
@@ -19,75 +21,81 @@ from .sums import write_sums
 def new_directory(out: str | os.PathLike[str], *, force: bool) -> Iterator[Path]:
     """A temporary directory beside `out` that takes its place when the block ends well, and vanishes when it does not.
 
-    Its sums are written at the end of the block. force: replace the bundle that is in `out`.
-    Errors (QuantizationError): `out` is a file, or not empty without force, or holds something that is no bundle, or
+    Its sums are written at the end of the block. force: replace the bundle that is in `out`. A link stays a link: the
+    directory that it points to is replaced.
+    Errors (QuantizationError): `out` is a file, or not empty without force, or holds something that no bundle wrote, or
     cannot be written.
     """
-    target = Path(out)
-    check_target(target, force=force)
-    temporary = _temporary_beside(target)
-    try:
-        yield temporary
-        write_sums(temporary)
+    check_target(out, force=force)
+    target = resolved(out)  # once: a path may lead through what is replaced
+    with ExitStack() as stack:
+        with errors(out, "written"):
+            stack.enter_context(_parents(target))
+            directory = stack.enter_context(_staging(target))
+        yield directory
+        with errors(out, "written"):
+            write_sums(directory)
+            sync_tree(directory)
         check_target(target, force=force)
+        with errors(out, "replaced"):
+            _place(directory, target)
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """Make the folders above `target`; those that were made go again if the block fails."""
+    made = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in made:
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+        raise
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    if in_place.has_to_stay(target):
+        with in_place.staging(target) as directory:
+            yield directory
+    else:
+        with temporary.new_folder(target, remove) as directory:
+            yield directory
+
+
+def _place(new: Path, target: Path) -> None:
+    """`new` takes the place of `target`. What was there is then where `new` was, or gone."""
+    if new.parent == target:
+        in_place.move_up(new, target)
+    elif not target.exists() or not any(target.iterdir()):
+        os.replace(new, target)  # of an empty folder, too
+    elif not exchange(new, target):
+        _in_two_steps(new, target)
+    sync(target.parent)
+    if new.exists() and (others := foreign(new)):
+        raise QuantizationError(
+            f"{target} is replaced, but {', '.join(others)} came into the old bundle meanwhile: now in {new}"
+        )
+
+
+def _in_two_steps(new: Path, target: Path) -> None:
+    """Where names cannot change places: what was there comes back if the second step fails, and after a kill."""
+    old = temporary.name_beside(target, temporary.OLD)
+    with temporary.claimed(target):  # so that nobody else puts it back meanwhile
+        os.replace(target, old)
         try:
-            _swap(temporary, target)
-        except OSError as error:
-            raise QuantizationError(
-                f"the output directory {target} cannot be replaced: {error.strerror}; give another"
-            ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _temporary_beside(target: Path) -> Path:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        temporary.chmod(0o755)
-    except OSError as error:
-        raise QuantizationError(f"the output directory {target} cannot be written: {error.strerror}") from error
-    return temporary
-
-
-def check_target(target: Path, *, force: bool) -> None:
-    """Whether a directory can be written there. force: it may replace a bundle. Errors: see `new_directory`."""
-    if not target.exists():
-        parent = next(parent for parent in target.absolute().parents if parent.exists())
-        if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-            problem = "is not writable" if parent.is_dir() else "is a file"
-            raise QuantizationError(f"the output directory {target} cannot be written: {parent} {problem}")
-        return
-    if not target.is_dir():
-        raise QuantizationError(f"the output {target} is a file: give a directory")
-    if not any(target.iterdir()):
-        return
-    if not force:
-        raise QuantizationError(
-            f"the output directory {target} is not empty: give another, or use --force (force=True) to replace it"
-        )
-    if not (target / MANIFEST).is_file():
-        raise QuantizationError(
-            f"the output directory {target} is not empty and holds no bundle, so it is not replaced: empty it "
-            "yourself, or give another"
-        )
-
-
-def _swap(new: Path, target: Path) -> None:
-    """`new` takes the place of `target`; what was there comes back if that fails."""
-    if not target.exists():
-        os.replace(new, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    try:
-        os.replace(target, old / "bundle")
-    except BaseException:
-        old.rmdir()
-        raise
-    try:
-        os.replace(new, target)
-    except BaseException:
-        os.replace(old / "bundle", target)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+            os.replace(new, target)
+        except BaseException as error:
+            try:
+                os.replace(old, target)
+            except OSError as again:
+                raise QuantizationError(
+                    f"{target} cannot be replaced ({error}), nor the old bundle put back ({again.strerror}): it is in "
+                    f"{old}; the next export puts it back, or move it yourself"
+                ) from error
+            raise
+        os.replace(old, new)  # where it is removed

@@ -16,6 +16,8 @@ from calib.errors import QuantizationError
 from lsq_export import models, targets
 from lsq_export.data.specs import check_spec
 
+from .options import FilePath
+
 ONNX = ".onnx"
 
 
@@ -30,7 +32,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]
         return value
 
 
-class Place(click.Path):
+class Place(FilePath):
     """A path that `check` accepts, as a Path. Errors: the QuantizationError of `check`."""
 
     def __init__(self, check: Callable[[Path], Any]) -> None:

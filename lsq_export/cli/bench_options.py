@@ -7,12 +7,12 @@ import click
 from lsq_export.qat.config import OFFSETS, QATConfig
 
 from .arguments import MODEL
-from .options import Command, apply_options
-from .output import OutputFile
+from .options import Command, Count, apply_options
+from .output import HTML, OutputFile
 from .thread_options import threads_option
 
 DEFAULTS = QATConfig()
-BITS, COUNT = click.IntRange(2, 8), click.IntRange(1)
+BITS, COUNT = Count(2, 8), Count(1)
 
 
 def network_options(command: Command) -> Command:
@@ -71,7 +71,7 @@ def run_options(command: Command) -> Command:
         click.option("--baseline", metavar="NAME", help="Compare speeds with this model.  [default: the first]"),
         click.option(
             "--warmup",
-            type=click.IntRange(0),
+            type=Count(0),
             default=5,
             help="Begin each block with this many uncounted runs.",
         ),
@@ -95,10 +95,12 @@ def result_options(command: Command) -> Command:
             "--record",
             "journal_file",
             metavar="FILE",
-            type=OutputFile(),
+            type=OutputFile(starts=None),
             help="Keep one line of JSON per measurement; those that the file has already are not made again.",
         ),
-        click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the tables as HTML, too."),
+        click.option(
+            "--html", "html_file", metavar="FILE", type=OutputFile(starts=HTML), help="Write the tables as HTML, too."
+        ),
         click.option(
             "--json",
             "json_file",

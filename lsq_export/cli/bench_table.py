@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
-from .output import print_table
+from .output import print_table, say
 
 if TYPE_CHECKING:
     from lsq_export.bench import BenchResult, Measurement
@@ -41,20 +39,20 @@ def print_measurement(measurement: Measurement) -> None:
     print_table(title, COLUMNS, rows)
     print_operators(measurement)
     if measurement.int8_peak is not None:
-        click.echo(
+        say(
             f"int8 peak of this machine: {measurement.int8_peak:.0f} GOP/s (a large MatMulInteger, "
             f"{threads(timing.threads)}); {measurement.machine}"
         )
     if measurement.float_origin:
-        click.echo(f"float: {measurement.float_origin}")
+        say(f"float: {measurement.float_origin}")
     for note in measurement.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     if timing.busy:
-        click.echo(f"no ratios: {too_busy(timing.busy)}")
+        say(f"no ratios: {too_busy(timing.busy)}")
     elif measurement.ratios:
         speeds = (f"{ratio.text} × {compared_with(other)}" for other, ratio in measurement.ratios.items())
-        click.echo(f"speed of qoperator: {', '.join(speeds)}")
-    click.echo()
+        say(f"speed of qoperator: {', '.join(speeds)}")
+    say()
 
 
 def ratio_cell(bench: BenchResult, name: str) -> str:

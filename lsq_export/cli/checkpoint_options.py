@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import Command, apply_options
+from .options import Command, FilePath, apply_options
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -31,7 +31,7 @@ def checkpoint_options(command: Command) -> Command:
         click.option(
             "--float-checkpoint",
             metavar="FILE",
-            type=click.Path(path_type=Path),
+            type=FilePath(path_type=Path),
             help="Start from these float weights instead of training: a state_dict (.safetensors, or .pt, .pth, .bin "
             "of torch.save), or what --float-out wrote. With --float-epochs, train them on.",
         ),
@@ -61,7 +61,7 @@ def checkpoint_options(command: Command) -> Command:
         ),
         click.option(
             "--float-out",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help="Write the float model to this file, for --float-checkpoint.",
         ),
     )

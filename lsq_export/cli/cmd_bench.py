@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
+
+from calib.errors import shown
 
 from .arguments import TIMED
 from .bench_options import network_options, result_options, run_options
 from .bench_table import print_measurement, print_summary
-from .output import STDOUT, console
+from .output import STDOUT, console, write_file
 
 if TYPE_CHECKING:
     from lsq_export.bench import Measurement, RunOptions, Subject
@@ -92,7 +95,7 @@ class _Progress:
         """Show the name of a stage of the export."""
         if self._status is None:
             self._status = self._stack.enter_context(self._console.status(""))
-        self._status.update(f"{network}: {stage}")
+        self._status.update(Text(shown(f"{network}: {stage}")))
 
     def subject(self, subject: Subject, number: int) -> Callable[[str], None]:
         """Show a bar of the steps of one measurement."""
@@ -118,9 +121,9 @@ def _write(measurements: Sequence[Measurement], html_file: Path | None, json_fil
     if json_file == STDOUT:
         click.echo(text, nl=False)
     elif json_file is not None:
-        _write_file("--json", json_file, text)
+        write_file("--json", json_file, text)
     if html_file is not None:
-        _write_file("--html", html_file, render_bench(measurements))
+        write_file("--html", html_file, render_bench(measurements))
 
 
 def _values(measurements: Sequence[Measurement]) -> dict[str, Any]:
@@ -135,10 +138,3 @@ def _values(measurements: Sequence[Measurement]) -> dict[str, Any]:
         for s in summarize(measurements)
     ]
     return {"records": values, "medians": medians}
-
-
-def _write_file(option: str, file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.BadParameter(f"{file} cannot be written ({error.strerror})", param_hint=option) from error

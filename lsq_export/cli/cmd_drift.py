@@ -13,7 +13,7 @@ from .arguments import CHECKPOINT
 from .drift_options import DriftOptions, limit_options, measuring_options, reinit_options
 from .drift_table import print_change, print_use
 from .group import FAILED
-from .output import print_json
+from .output import print_json, say
 from .thread_options import threads_option
 
 if TYPE_CHECKING:
@@ -141,16 +141,16 @@ def _report(options: DriftOptions, data: Images, now: Sequence[Drift], renewed: 
         print_use(now, f"{title}, against calibration")
         if renewed is not None:
             print_change(now, renewed)
-            click.echo(f"wrote {options.out}")
+            say(f"wrote {options.out}")
         if not outside:
-            click.echo("all quantizers keep their range")
+            say("all quantizers keep their range")
     if renewed is not None and renewed.accuracy_after < renewed.accuracy_before:
-        click.echo(
+        say(
             "the accuracy fell: the network itself, not its grids, does not fit these images; train on such data",
             err=True,
         )
     for quantizer in outside:
-        click.echo(f"FAILED: {quantizer.name} {'; '.join(quantizer.reasons)}", err=True)
+        say(f"FAILED: {quantizer.name} {'; '.join(quantizer.reasons)}", err=True)
     if outside:
         raise click.exceptions.Exit(FAILED)
 

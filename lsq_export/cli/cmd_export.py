@@ -13,7 +13,8 @@ from lsq_export.verification.numbers import megabytes
 from .arguments import CHECKPOINT, DATA, FORMAT, TARGET
 from .fold_tables import print_fold
 from .group import FAILED
-from .output import console
+from .options import Count, FilePath
+from .output import console, say
 from .parity_table import print_islands, print_parity, print_verdict
 from .summary_lines import print_summary, verbose_option
 from .thread_options import threads_option
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("checkpoint", type=CHECKPOINT)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Write the bundle to this directory.")
+@click.option("--out", required=True, type=FilePath(path_type=Path), help="Write the bundle to this directory.")
 @click.option(
     "--format",
     "formats",
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Calibrate on the train split of these data.  [default: what the checkpoint was trained on]",
 )
-@click.option("--images", type=click.IntRange(1), default=512, help="Calibrate edges on this many training images.")
+@click.option("--images", type=Count(1), default=512, help="Calibrate edges on this many training images.")
 @click.option("--license", metavar="SPDX", help="Note this license in the bundle, as Apache-2.0.  [default: none]")
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option(
@@ -136,12 +137,12 @@ def _export(options: Options) -> Bundle:
 def _check(options: Options) -> None:
     """What can be known before anything is computed. Errors (QuantizationError)."""
     from lsq_export import targets
-    from lsq_export.bundle.whole_directory import check_target
+    from lsq_export.bundle.place import check_target
 
     from .data_options import check_data
 
     targets.choose(targets.get(options.target), options.formats or None, options.fold)
-    check_target(options.out, force=options.force)
+    check_target(options.out, force=options.force, keep=[options.checkpoint])
     check_data(options.checkpoint, options.data_spec)
 
 
@@ -151,11 +152,11 @@ def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
     print_summary(bundle.manifest, parity)
     sizes = ", ".join(f"{name} {megabytes(entry['bytes'])}" for name, entry in bundle.manifest["formats"].items())
     more = "" if verbose else f"; tables: {REPORT} there, or -v"
-    click.echo(f"wrote {bundle.directory} ({sizes}){more}")
+    say(f"wrote {bundle.directory} ({sizes}){more}")
     print_verdict(parity)
     if verbose:
-        click.echo()
+        say()
         print_fold(bundle.manifest)
-        click.echo()
+        say()
         print_parity(parity, layers=True)
         print_islands(parity)

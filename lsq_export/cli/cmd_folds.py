@@ -12,7 +12,8 @@ from lsq_export.verification.numbers import decibel, percent
 
 from .arguments import CHECKPOINT, DATA
 from .data_options import check_data
-from .output import OutputFile, console, print_entries, print_json
+from .options import Count
+from .output import OutputFile, console, print_entries, print_json, write_file
 from .thread_options import threads_option
 
 COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
@@ -37,7 +38,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     metavar="SPEC",
     help="Calibrate on the train split of these data, and compare on the test split.  [default: the checkpoint's]",
 )
-@click.option("--images", type=click.IntRange(1), default=512, help="Calibrate on this many training images.")
+@click.option("--images", type=Count(1), default=512, help="Calibrate on this many training images.")
 @click.option(
     "--bias-correction",
     is_flag=True,
@@ -62,13 +63,13 @@ def command(
     """
     for path in checkpoints:
         check_data(path, data_spec)
-    from lsq_export.files.text import write_json
+    from lsq_export.files.text import json_text
     from lsq_export.threads import using_threads
 
     with using_threads(threads):
         rows = [row for path in checkpoints for row in _rows(path, data_spec, images, bias_correction)]
     if out is not None:
-        write_json(out, rows)
+        write_file("--out", out, json_text(rows))
     if as_json:
         print_json(rows)
     else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,10 +44,21 @@ def command(path: Path, as_json: bool) -> None:
 
     files = inspect_path(path)
     if as_json:
-        print_json([{"file": str(file), "tensors": [asdict(row) for row in rows]} for file, rows in files])
+        print_json([{"file": str(file), "tensors": [_plain(asdict(row)) for row in rows]} for file, rows in files])
         return
     for file, rows in files:
         print_entries(f"{file}: {len(rows)} quantized tensors", COLUMNS, rows)
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: null for NaN and infinity; protobuf gives names that are no Unicode as bytes."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def _span(values: tuple[float, ...] | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .arguments import MODEL
+from .options import Count
 from .output import STDOUT, json_option, print_table, write_json_file
 from .thread_options import threads_option
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from lsq_export.bench.qat_step import QatSpeed
 
 COLUMNS = ("step", ">median ms", ">time / float", ">spread over blocks", ">peak MB", ">memory / float")
-COUNT = click.IntRange(1)
+COUNT = Count(1)
 BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
 
 
@@ -35,10 +36,8 @@ BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
     default="cpu",
     help="Train on this device; cuda: in bfloat16 and channels_last, also with torch.compile.",
 )
-@click.option("--batch", type=click.IntRange(2), help="Put this many images into a batch.  [default: 16; cuda: 256]")
-@click.option(
-    "--size", type=click.IntRange(32), help="Make images of this height and width.  [default: 112; cuda: 224]"
-)
+@click.option("--batch", type=Count(2), help="Put this many images into a batch.  [default: 16; cuda: 256]")
+@click.option("--size", type=Count(32), help="Make images of this height and width.  [default: 112; cuda: 224]")
 @click.option("--blocks", type=COUNT, default=10, help="Let the variants take this many turns, a block of steps each.")
 @click.option("--steps", type=COUNT, default=3, help="Count this many steps in a block.")
 @threads_option(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,13 +9,15 @@ import click
 from calib.errors import QuantizationError
 
 from .arguments import BUNDLE
+from .options import FilePath
+from .output import HTML, check_replaceable, say
 
 
 @click.command("report")
 @click.argument("bundle", type=BUNDLE)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Write this file.  [default: report.html in the bundle]",
 )
 @click.option("--force", is_flag=True, help="Overwrite --out.")
@@ -25,21 +26,20 @@ def command(bundle: Path, out: Path | None, force: bool) -> None:
 
     `bench BUNDLE --json BUNDLE/bench.json` writes those.
     """
-    from lsq_export.bundle.directory import PARITY, REPORT, open_bundle
-    from lsq_export.bundle.sums import update_sums
-    from lsq_export.files.text import write_text
+    from lsq_export.bundle.directory import REPORT, open_bundle, read_parity
+    from lsq_export.bundle.records import sweep_records, write_output
     from lsq_export.report import render
-    from lsq_export.report.recording import bench_of
+    from lsq_export.report.recording import bench_of, write_report
 
     opened = open_bundle(bundle)
-    try:
-        parity = json.loads((opened.directory / PARITY).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuantizationError(f"bundle {bundle} has no readable {PARITY}: run lsq-export verify {bundle}") from error
-    if out is not None and out.exists() and not force:
-        raise QuantizationError(f"--out {out} exists: give another name, or --force to overwrite it")
-    target = out or opened.directory / REPORT
-    write_text(target, render(opened.manifest, parity, bench_of(opened)))
+    parity = read_parity(opened)
+    if out is not None:
+        if out.is_file() and not force:
+            raise QuantizationError(f"--out {out} exists: give another name, or --force to overwrite it")
+        check_replaceable(out, HTML)
     if out is None:
-        update_sums(opened.directory, REPORT)
-    click.echo(f"wrote {target}")
+        sweep_records(opened.directory)
+        write_report(opened, parity)
+    else:
+        write_output(out, render(opened.manifest, parity, bench_of(opened)))
+    say(f"wrote {out or opened.directory / REPORT}")

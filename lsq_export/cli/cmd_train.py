@@ -11,7 +11,8 @@ import click
 from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .layer_options import layer_options
-from .output import print_json, print_table
+from .options import FilePath
+from .output import print_json, print_table, say
 from .train_check import check_only, take_job
 from .train_files import Files, keeping_options
 from .train_options import (
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Write the checkpoint to this file (.safetensors). Required, but with --check.",
 )
 @click.option(
@@ -74,6 +75,7 @@ def command(float_out: Path | None, as_json: bool, **options: Any) -> None:
     files = Files.take(options)
     files.check(float_out)  # Here, too: torch need not be imported to know it.
     start = take_start(options, files.resume)
+    files.check_start(start, float_out)
     del options["check"]
     from lsq_export.training.distributed import launch
 
@@ -131,8 +133,8 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
             del accuracy["trained"]  # nothing was
         print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
         if low_bit.epochs and low_bit.accuracy > float_phase.accuracy:
-            click.echo(f"trained is above float: it had {len(low_bit.epochs)} more epochs on these images")
-        click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+            say(f"trained is above float: it had {len(low_bit.epochs)} more epochs on these images")
+        say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def _widths(job: Job) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from calib.errors import QuantizationError
+
 from .arguments import BUNDLE, DATA
 from .group import FAILED
-from .output import console, print_json
+from .options import Count
+from .output import console, print_json, say
 from .parity_table import print_islands, print_parity, print_verdict
 from .summary_lines import print_line, print_summary, verbose_option
 from .thread_options import threads_option
@@ -30,11 +34,10 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Run on the test split of these data.  [default: what the checkpoint was trained on]",
 )
-@click.option(
-    "--images", type=click.IntRange(1), help="Take at most this many images.  [default: the whole test split]"
-)
-@click.option("--batch-size", type=click.IntRange(1), default=64, help="Run this many images at a time.")
+@click.option("--images", type=Count(1), help="Take at most this many images.  [default: the whole test split]")
+@click.option("--batch-size", type=Count(1), default=64, help="Run this many images at a time.")
 @click.option("--record", "forced", is_flag=True, help="Keep this result in the bundle, even in place of a better one.")
+@click.option("--no-write", is_flag=True, help="Print the result alone, and change nothing in the bundle.")
 @threads_option()
 @verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
@@ -45,41 +48,56 @@ def command(
     batch_size: int,
     threads: int | None,
     forced: bool,
+    no_write: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
     """Check a bundle in ONNX Runtime against the integer reference, the folded and the trained model, layer by layer.
 
     Prints a summary, and says where the data are not what the bundle was made for. Writes parity.json and report.html
-    in the bundle, unless they hold a better result: on its own data, on more images. Exit code 1 if a promise does not
-    hold.
+    in the bundle, unless they hold a better result: on its own data, on more images. A bundle that cannot be written is
+    verified all the same. Exit code 1 if a promise does not hold.
     """
+    if forced and no_write:
+        raise click.UsageError("--record writes the result into the bundle and --no-write does not: give one of them")
     from lsq_export.bundle.directory import open_bundle
 
     from .data_options import check_known, load_data
 
     if data_spec is None:
         check_known((open_bundle(bundle).manifest.get("source") or {}).get("data"), option="--data")
-    from lsq_export.report.recording import record_better
+    from lsq_export.report.recording import record_better, settle_records
     from lsq_export.threads import using_threads
 
     opened = open_bundle(bundle)
+    if not no_write:
+        _written(lambda: settle_records(opened))
     shape = tuple(opened.manifest["input"]["shape"][1:])
-    spec = data_spec or (opened.manifest["source"] or {}).get("data")
-    data = load_data(spec, shape, option="--data", like=opened.manifest["preprocessing"])
+    spec = data_spec or (opened.manifest.get("source") or {}).get("data")
+    data = load_data(spec, shape, option="--data", like=opened.manifest.get("preprocessing"))
     with using_threads(threads):
         parity = replace(_verify(opened, data, images, batch_size), data=spec, split="test")
     for line in parity.differences:
-        click.echo(f"other data: {line}", err=True)
-    kept = record_better(opened, parity, force=forced)
+        say(f"other data: {line}", err=True)
+    kept = None if no_write else _written(lambda: record_better(opened, parity, force=forced))
     if as_json:
         print_json(parity.to_dict())
     else:
         _print(opened, parity, verbose=verbose)
     if kept:
-        click.echo(kept, err=True)
+        say(kept, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
+
+
+def _written(write: Callable[[], str | None]) -> str | None:
+    """What it says; of a bundle that cannot be written, that it cannot: it is verified all the same."""
+    try:
+        return write()
+    except QuantizationError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        return f"the result is not kept in the bundle: {error}"
 
 
 def _verify(bundle: Bundle, data: Dataset, images: int | None, batch_size: int) -> Parity:
@@ -105,6 +123,6 @@ def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
         print_line("tables", f"{bundle.directory / REPORT}, or -v")
     print_verdict(parity)
     if verbose:
-        click.echo()
+        say()
         print_parity(parity, layers=True)
         print_islands(parity)

@@ -65,6 +65,11 @@ def load_data(
 
     if not isinstance(spec, str):
         raise no_data(option)
+    if len(input_shape) != 3:
+        raise QuantizationError(
+            f"{option} {spec}: the model takes inputs of the shape {list(input_shape)}, and this data are images: use "
+            "lsq_export.verify or lsq_export.export in Python"
+        )
     channels, height, width = input_shape
     kind = spec.partition(":")[0]
     images, how = kind != "npz", like if like and like.get("data") == kind else {}

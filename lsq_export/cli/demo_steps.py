@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,10 +106,13 @@ def _prepare_directory(options: Options) -> None:
             raise QuantizationError(
                 f"--out {out} is not empty and holds no earlier demo, so nothing is replaced: give another directory"
             )
+    from lsq_export.bundle.place import check_target, remove_bundle
+
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not options.resume and (options.bundle / "manifest.json").is_file():
-            shutil.rmtree(options.bundle)
+        if not options.resume:
+            check_target(options.bundle, force=force)
+            remove_bundle(options.bundle)
     except OSError as error:
         raise QuantizationError(f"--out {out} cannot be made: {error.strerror}") from error
 

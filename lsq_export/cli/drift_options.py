@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calib.errors import QuantizationError
+
 from .arguments import DATA
-from .options import Command, apply_options
+from .options import Command, Count, FilePath, apply_options
 
 if TYPE_CHECKING:
     from calib.initialization.first_grids import Method
 
-SHARE, COUNT = click.FloatRange(0, 1), click.IntRange(1)
+SHARE, COUNT = click.FloatRange(0, 1), Count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,19 @@ class DriftOptions:
             raise click.UsageError(f"--reinit {out} exists: give another name, or --force to overwrite it")
         if out.exists() and self.checkpoint.exists() and out.samefile(self.checkpoint):
             raise click.UsageError(f"--reinit {out} exists: that is the checkpoint itself: give another name")
+        if out.is_file() and not _is_checkpoint(out):
+            raise click.UsageError(f"--reinit {out} exists and is no checkpoint: give another name")
         if not out.parent.is_dir():
             raise click.UsageError(f"--reinit {out}: the directory {out.parent} does not exist; create it first")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    from lsq_export.training.checkpoint_header import FORMAT_KEY, metadata_of
+
+    try:
+        return FORMAT_KEY in metadata_of(path)
+    except QuantizationError:
+        return False
 
 
 def measuring_options(command: Command) -> Command:
@@ -110,7 +123,7 @@ def reinit_options(command: Command) -> Command:
         click.option(
             "--reinit",
             "out",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help="Give the quantizers that left their range new grids, and write this checkpoint with them.",
         ),
         click.option(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import click
-
-from .output import print_table
+from .output import print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,4 +48,4 @@ def print_change(before: Sequence[Drift], renewed: Renewed) -> None:
     ]
     print_table(f"The same images on new grids, {renewed.rounds} rounds", REINIT_COLUMNS, rows)
     change = f"{renewed.accuracy_before:.2%} before, {renewed.accuracy_after:.2%} after"
-    click.echo(f"top-1 accuracy on them: {change}, {renewed.accuracy_float:.2%} in float")
+    say(f"top-1 accuracy on them: {change}, {renewed.accuracy_float:.2%} in float")

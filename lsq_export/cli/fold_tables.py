@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import click
-
 from lsq_export.rewrite.contract.decisions import decisions_of, sums_summary
 from lsq_export.verification.numbers import decibel, percent
 
-from .output import print_entries, print_table
+from .output import print_entries, print_table, say
 
 Cells = Mapping[str, Callable[[Mapping[str, Any]], object]]
 
@@ -42,33 +40,31 @@ LAYERS: Cells = {
 def print_fold(manifest: Mapping[str, Any]) -> None:
     """All of them."""
     print_grids(manifest)
-    click.echo()
+    say()
     print_layers(manifest)
-    click.echo()
+    say()
     print_costs(manifest)
     if manifest["bias_correction"]:
-        click.echo(manifest["bias_correction"]["summary"])
+        say(manifest["bias_correction"]["summary"])
 
 
 def print_grids(manifest: Mapping[str, Any]) -> None:
     """What became of each activation and edge."""
     print_entries("Grids after the fold", GRIDS, manifest["tensors"])
-    click.echo(
+    say(
         "trained: values s·q + β for q = 0 … levels - 1; in the file: codes k·q + o, scale s/k, zero point Z, which "
         "stands for β′"
     )
-    click.echo(
-        "border error: the most that padding is off by, in units of the next output; remainder: where β − β′ went"
-    )
+    say("border error: the most that padding is off by, in units of the next output; remainder: where β − β′ went")
 
 
 def print_layers(manifest: Mapping[str, Any]) -> None:
     """Weights and biases on integers."""
     print_entries("Layers after the fold", LAYERS, manifest["layers"])
-    click.echo("gain: the codes were multiplied by it; bias rounding: in steps of the layer's output grid")
+    say("gain: the codes were multiplied by it; bias rounding: in steps of the layer's output grid")
     sums = sums_summary(decisions_of(manifest)[1])
     if sums:
-        click.echo(sums)
+        say(sums)
 
 
 def print_costs(manifest: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 | exit code | meaning                                                        |
 |-----------|----------------------------------------------------------------|
 | 0         | done and good                                                  |
-| 1         | the work showed a failure (parity); the command says which     |
+| 1         | the work showed a failure (parity, a damaged bundle): which    |
 | 2         | bad input: a QuantizationError or a wrong option               |
 | 70        | an error of the program itself (EX_SOFTWARE)                   |
 | 130       | Ctrl-C                                                         |
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -21,12 +22,13 @@ from typing import Any, NoReturn
 
 import click
 
-from calib.errors import near
+from calib.errors import near, shown
 from lsq_export import progress
 from lsq_export.threads import spin_briefly
 
 from .warning_lines import warnings_as_lines
 
+LONGEST, ENDING = 1200, 300  # characters of the line of an error; the end has the advice
 DEBUG_VARIABLE = "LSQ_EXPORT_DEBUG"
 FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
@@ -76,12 +78,17 @@ class OneLineErrors(click.Command):
         except click.Abort as error:
             _fail(error, str(error) or "interrupted", INTERRUPTED)
         except Exception as error:
-            from calib.errors import QuantizationError  # `--help` must not wait for what calib may import
+            # `--help` must not wait for what calib may import
+            from calib.errors import DamagedError, QuantizationError
 
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
+            if isinstance(error, DamagedError):
+                _fail(error, str(error), FAILED)
             if isinstance(error, QuantizationError):
                 _fail(error, str(error), BAD_INPUT)
+            if (what := _of_the_machine(error)) is not None:
+                _fail(error, what, BAD_INPUT)
             advice = f"an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback"
             _fail(error, f"{type(error).__name__}: {error} ({advice})", INTERNAL)
         sys.exit(code if isinstance(code, int) else 0)
@@ -135,8 +142,21 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         sys.exit(code)
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(type(error), error, error.__traceback__)
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    line = shown(" ".join(message.split()))
+    if len(line) > LONGEST:  # of a name or a value that somebody made long
+        line = f"{line[: LONGEST - ENDING]} … {line[-ENDING:]}"
+    click.echo(f"error: {line}", err=True)
     sys.exit(code)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """In words, what neither the program nor one of its files is to blame for; None: something else."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror or error}"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"there is not enough memory for that ({error}): take fewer or smaller images at a time"
+    return None
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -163,6 +183,8 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the console script."""
     spin_briefly()  # before a command imports torch
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does it: a terminal may know fewer characters
     try:
         cli.main(prog_name="lsq-export")
     except SystemExit as exit_:

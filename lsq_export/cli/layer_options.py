@@ -10,7 +10,7 @@ import click
 from calib.errors import QuantizationError
 from lsq_export.qat import layer_files
 
-from .options import Command, apply_options
+from .options import Command, FilePath, apply_options
 
 if TYPE_CHECKING:
     from lsq_export.training.job import Job
@@ -33,7 +33,7 @@ def layer_options(command: Command) -> Command:
             "--layers",
             "layers_file",
             metavar="FILE",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help='Read such wishes from a .json or .toml table, {"head": "float", "features.0*": {"weight_bits": 8}}; '
             "those of --layer come after them.",
         ),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import click
+
+LARGEST = 2**31 - 1  # more is not counted by all libraries
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
@@ -14,3 +19,40 @@ def apply_options(command: Command, *options: Decorator) -> Command:
     for decorate in reversed(options):
         command = decorate(command)
     return command
+
+
+class Count(click.IntRange):
+    """A number of things; larger ones than torch and ONNX Runtime count to are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if abs(number) > LARGEST:
+            self.fail(f"{number} is too large: use {LARGEST:,} or less", param, ctx)
+        return number
+
+
+class Seed(click.ParamType):  # type: ignore[type-arg]
+    """Where random numbers start."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = click.INT.convert(value, param, ctx)
+        if not -LARGEST <= number <= LARGEST:
+            self.fail(f"{number} is too large: use a number between ±{LARGEST:,}", param, ctx)
+        return number
+
+
+class FilePath(click.Path):
+    """A path that a file system can have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            text = os.fspath(value)
+            if not text:
+                self.fail("the path is empty: give the name of a file or folder", param, ctx)
+            os.lstat(text)
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError) or error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+                self.fail(f"no file system takes this path ({len(str(text))} characters): give another", param, ctx)
+        return super().convert(value, param, ctx)

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-import click
-
 from lsq_export.verification.numbers import decibel, percent
 from lsq_export.verification.parity import NUDGED
 from lsq_export.verification.reasons import EXPLAINED
 from lsq_export.verification.summary import float_accuracy
 
-from .output import print_entries, print_table
+from .output import print_entries, print_table, say
 
 if TYPE_CHECKING:
     from lsq_export.verification.format_parity import FormatParity
@@ -87,18 +85,18 @@ def print_islands(parity: Parity) -> None:
     exact = parity.formats.get("qoperator")
     if exact is None or not exact.islands:
         return
-    click.echo()
+    say()
     names = {name for island in exact.islands for name in island.operators}
     print_entries(
         f"Float islands: {len(names)} operators have no integer form, or shall stay float",
         ISLAND_COLUMNS,
         exact.islands,
     )
-    click.echo(
+    say(
         "Everything else is held to the integer reference on the codes of these islands as ONNX Runtime made them "
         "here. Those are float32"
     )
-    click.echo(
+    say(
         "functions: another machine or runtime may round a tie the other way, by one code, and what follows differs "
         "accordingly."
     )
@@ -108,13 +106,13 @@ def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
     """Histograms of differences of the layers that have one, the worst first."""
     if not layers:
         return
-    click.echo()
+    say()
     differing = sorted((layer for layer in layers if layer.histogram), key=lambda layer: -layer.differing)
     if differing:
         print_entries(title, LAYER_COLUMNS, differing)
     else:
-        click.echo(title)
-    click.echo(f"{len(differing) or 'no'} of {len(layers)} tensors differ (all of them: parity.json)")
+        say(title)
+    say(f"{len(differing) or 'no'} of {len(layers)} tensors differ (all of them: parity.json)")
 
 
 def _print_reasons(layers: tuple[LayerParity, ...]) -> None:
@@ -122,7 +120,7 @@ def _print_reasons(layers: tuple[LayerParity, ...]) -> None:
     present = {reason for layer in layers for reason in layer.reasons}
     for reason, meaning in EXPLAINED.items():
         if reason in present:
-            click.echo(f"{reason}: {meaning}")
+            say(f"{reason}: {meaning}")
 
 
 def histogram(layer: LayerParity) -> str:
@@ -158,6 +156,6 @@ ISLAND_COLUMNS: Mapping[str, Callable[[IslandParity], object]] = {
 def print_verdict(parity: Parity) -> None:
     """One line for each broken promise on stderr, or that all hold."""
     for line in parity.failures:
-        click.echo(f"FAILED: {line}", err=True)
+        say(f"FAILED: {line}", err=True)
     if parity.ok:
-        click.echo("all promises hold")
+        say("all promises hold")

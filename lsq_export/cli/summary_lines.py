@@ -10,6 +10,7 @@ import click
 from lsq_export.verification.summary import summary, title
 
 from .options import Command
+from .output import say
 
 if TYPE_CHECKING:
     from lsq_export.verification.parity import Parity
@@ -25,11 +26,11 @@ def verbose_option(command: Command) -> Command:
 def print_summary(manifest: Mapping[str, Any], parity: Parity, *, speed: str | None = None) -> None:
     """At most ten lines on stdout. speed: of the integer file against float, in words."""
     plain = parity.to_dict()
-    click.echo(title(manifest, plain))
+    say(title(manifest, plain))
     for label, text in summary(manifest, plain, speed=speed):
         print_line(label, text)
 
 
 def print_line(label: str, text: str) -> None:
     """One line of a summary."""
-    click.echo(f"{label:<{LABEL}}{text}")
+    say(f"{label:<{LABEL}}{text}")

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from .options import Count
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 CORES = "the cores that this process may use"
 BY_SIZE = "one for small networks, else the cores that this process may use"
@@ -20,5 +22,5 @@ def threads_option(default: str | int = CORES) -> Callable[[Command], Command]:
     """
     text = "Compute with this many threads, in torch and in ONNX Runtime."
     if isinstance(default, int):
-        return click.option("--threads", type=click.IntRange(1), default=default, help=text)
-    return click.option("--threads", type=click.IntRange(1), help=f"{text}  [default: {default}]")
+        return click.option("--threads", type=Count(1), default=default, help=text)
+    return click.option("--threads", type=Count(1), help=f"{text}  [default: {default}]")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from .options import Command, apply_options
+from .options import Command, Count, FilePath, apply_options
+from .output import say
 
 if TYPE_CHECKING:
     from lsq_export.training.distributed import Processes
@@ -30,19 +31,19 @@ def keeping_options(command: Command) -> Command:
         ),
         click.option(
             "--save-every",
-            type=click.IntRange(0),
+            type=Count(0),
             default=0,
             metavar="STEPS",
             help="Keep the state to resume from every STEPS steps, too, not only after epochs.",
         ),
         click.option(
             "--log",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help="Write one line of JSON per epoch to this file.  [default: OUT.jsonl]",
         ),
         click.option(
             "--curve",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FilePath(path_type=Path, dir_okay=False),
             help="Draw loss and accuracy as .svg or .png; needs matplotlib.  [default: OUT.svg, if it is installed]",
         ),
     )
@@ -124,8 +125,14 @@ class Files:
             raise click.UsageError(f"{self.state} exists: {what}, --force starts anew")
         self._check_curve()
 
-    def run(self, identity: dict[str, Any], processes: Processes) -> Run:
-        """State and log of this run; with --resume, of the one that was interrupted."""
+    def check_start(self, start: Path | None, float_out: Path | None) -> None:
+        """Whether the float checkpoint is none of the files that are written. Errors (click.UsageError)."""
+        for path in (self.out, self.log, self.curve, self.state, float_out):
+            if start is not None and path is not None and path.exists() and start.exists() and path.samefile(start):
+                raise click.UsageError(f"{path} is the float checkpoint itself, and would be lost: give another name")
+
+    def run(self, identity: dict[str, Any], processes: Processes, float_out: Path | None = None) -> Run:
+        """State and log of this run; with --resume, of the one that was interrupted. What a kill left is swept."""
         from lsq_export.files.atomic import sweep
         from lsq_export.training.log import Log
         from lsq_export.training.run import Run
@@ -137,7 +144,8 @@ class Files:
         if processes.first:
             if not self.resume:
                 file.remove()  # --force asks for it.
-            sweep(self.out)
+            for path in (self.out, self.log, self.curve, self.state, *([float_out] if float_out else [])):
+                sweep(path)
         return run
 
     def draw(self, histories: Histories, title: str) -> None:
@@ -149,7 +157,7 @@ class Files:
         if curve.available():
             curve.draw(histories, self.curve, title)
         else:
-            click.echo(f"no curve without matplotlib: {curve.EXTRA}", err=True)
+            say(f"no curve without matplotlib: {curve.EXTRA}", err=True)
 
     def interruption(self, written: int = 0) -> Interrupted:
         """Ctrl-C: what is kept, and how to go on. written: low-bit epochs after which --out was written, if known."""

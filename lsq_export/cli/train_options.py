@@ -10,7 +10,7 @@ import click
 from lsq_export.qat.config import ACTIVATION_GRIDS, EDGES, GRANULARITIES, OFFSETS, QATConfig
 
 from .layer_options import take_layers
-from .options import Command, apply_options
+from .options import Command, Count, Seed, apply_options
 from .thread_options import BY_SIZE, threads_option
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULTS = QATConfig()
 BOTH = ("batch_size", "optimizer", "schedule", "label_smoothing", "ema", "augment")
 LOW_BIT = ("grid_lr", "offset_lr", "distill", "temperature")
-BITS, COUNT, RATE = click.IntRange(2, 8), click.IntRange(1), click.FloatRange(0, min_open=True)
+BITS, COUNT, RATE = Count(2, 8), Count(1), click.FloatRange(0, min_open=True)
 FRACTION = click.FloatRange(0, 1, max_open=True)
 
 
@@ -108,7 +108,7 @@ def phase_options(command: Command) -> Command:
         command,
         click.option(
             "--epochs",
-            type=click.IntRange(0),
+            type=Count(0),
             help="Train this many low-bit epochs; 0: only initialize.  [default: the recipe's]",
         ),
         click.option(
@@ -116,14 +116,14 @@ def phase_options(command: Command) -> Command:
         ),
         click.option(
             "--float-epochs",
-            type=click.IntRange(0),
+            type=Count(0),
             help="Train this many float epochs before that; 0: none.  [default: the recipe's, or 0 with "
             "--float-checkpoint and without --new-head]",
         ),
         click.option(
             "--float-lr", type=RATE, help="Use this highest learning rate in float training.  [default: the recipe's]"
         ),
-        click.option("--batch-size", type=click.IntRange(2), default=64, help="Take this many images per step."),
+        click.option("--batch-size", type=Count(2), default=64, help="Take this many images per step."),
         click.option(
             "--image-size",
             type=COUNT,
@@ -201,7 +201,9 @@ def machine_options(command: Command) -> Command:
     return apply_options(
         command,
         threads_option(BY_SIZE),
-        click.option("--seed", type=int, default=0, help="Draw the first weights and the order of the data from this."),
+        click.option(
+            "--seed", type=Seed(), default=0, help="Draw the first weights and the order of the data from this."
+        ),
         click.option(
             "--device", metavar="NAME", help="Train on cpu, cuda, cuda:1, …  [default: cuda where there is one]"
         ),

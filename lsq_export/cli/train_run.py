@@ -50,7 +50,7 @@ def train_both(
     if start is not None and start.exists():
         job = adapted(job, data, start)
     job = replace(job, threads=job.threads or files.kept_threads or step_threads(job, data))
-    run = files.run(job.identity(data, start, processes), processes)
+    run = files.run(job.identity(data, start, processes), processes, float_out)
     show: dict[str, Any] = {"run": run, "processes": processes}
     show["console"] = console(stderr=True) if processes.first else None
     of_float, of_low_bit = (float_out, files.out) if processes.first else (None, None)

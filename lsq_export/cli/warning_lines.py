@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from calib.errors import QuantizationWarning
+from calib.errors import QuantizationWarning, shown
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def warnings_as_lines(silent: bool = False) -> Iterator[None]:
         if not issubclass(category, QuantizationWarning):
             other(message, category, filename, lineno, file, line)
         elif not silent:
-            click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+            click.echo(f"warning: {shown(' '.join(str(message).split()))}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", QuantizationWarning)

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from calib.errors import QuantizationError
+
+from .image_files import opened
 
 LOOKED_AT = 100  # files
 IMAGE_SIZE, SMALL = 224, 112
@@ -47,15 +50,10 @@ class ImageSizes:
 
 def measured(files: Sequence[Path]) -> ImageSizes:
     """The sizes of LOOKED_AT files at most, evenly from all. Only their heads are read; damaged ones are left out."""
-    from PIL import Image
-
     count, sizes = min(len(files), LOOKED_AT), []
     for index in range(count):
-        try:
-            with Image.open(files[index * len(files) // count]) as image:
-                sizes.append(image.size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # it is named when it is its turn
+        with suppress(QuantizationError), opened(files[index * len(files) // count]) as image:  # named at its turn
+            sizes.append(image.size)
     return ImageSizes(tuple(sizes))
 
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from calib.errors import QuantizationError, one_line
+from calib.errors import QuantizationError
 
 from .dataset import Dataset, Source
+from .image_files import opened
 from .image_sizes import IMAGE_SIZE, STRETCH, chosen, measured
 from .normalization import per_channel
 from .sample import Sample
@@ -67,20 +68,13 @@ class ImageSplit:
 
     def _image(self, path: Path) -> Image.Image:
         """Gray or RGB pixels of a file."""
-        from PIL import Image
-
-        try:
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise QuantizationError(
-                        f"image {path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits"
-                    )
-                pixels: Image.Image = image.convert("L" if len(self.mean) == 1 else "RGB")
-                return pixels
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            if isinstance(error, QuantizationError):
-                raise
-            raise QuantizationError(f"image {path} cannot be read ({one_line(error)}): repair or remove it") from error
+        with opened(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise QuantizationError(
+                    f"image {path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits"
+                )
+            pixels: Image.Image = image.convert("L" if len(self.mean) == 1 else "RGB")
+            return pixels
 
     def _prepared(self, pixels: Image.Image) -> torch.Tensor:
         """Pixels -> float32 [C, crop, crop]."""

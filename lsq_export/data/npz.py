@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,10 +108,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                     f"{path} is a single array (.npy): write an archive with numpy.savez(path, x=…, y=…)"
                 )
             with archive:
-                return {key: archive[key] for key in archive.files}
+                return {key: _array(path, archive, key) for key in archive.files}
     except QuantizationError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except MemoryError as error:
+        raise QuantizationError(
+            f"{path} says that it holds more than there is memory for ({one_line(error)}): write it again, or in parts"
+        ) from error
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         if "pickle" in str(error).lower() or "object array" in str(error).lower():
             raise QuantizationError(
                 f"{path} holds pickled data, or is no npz file; nothing is unpickled here: save plain numeric arrays"
@@ -118,6 +123,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise QuantizationError(
             f"{path} cannot be read as an npz archive ({one_line(error)}): write it again with numpy.savez"
         ) from error
+
+
+def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    """Errors (QuantizationError): a member of the archive that is no array."""
+    array = archive[key]
+    if not isinstance(array, np.ndarray):  # numpy gives the bytes of other files
+        raise QuantizationError(f"{path}: {key} is no array: write the file with numpy.savez, from arrays alone")
+    return array
 
 
 def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray) -> TensorSplit:
@@ -140,6 +153,8 @@ def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray) -> TensorSplit:
         )
     if len(x) != len(y):
         raise QuantizationError(f"{x_name} holds {len(x)} samples and y{label} {len(y)} labels: they must match")
+    if int(y.max()) >= 2**31:
+        raise QuantizationError(f"{y_name} holds the label {int(y.max())}: number the classes 0 … classes - 1")
     if int(y.min()) < 0:
         raise QuantizationError(f"{y_name} holds the label {int(y.min())}: use 0 … classes - 1")
     with np.errstate(over="ignore"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 from calib.errors import QuantizationError
@@ -16,11 +17,16 @@ class JsonLines:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file. Errors: OSError and ValueError (no UTF-8) are raised as they are."""
+        """Read the file.
+
+        Errors: OSError and ValueError (no UTF-8, or a last line that is no start of JSON) are raised as they are.
+        """
         self.path = path
         content = path.read_bytes() if path.exists() else b""
         *whole, torn = content.split(b"\n")  # bytes: an interruption may cut a character; and "\n" alone ends a line
         codecs.getincrementaldecoder("utf-8")().decode(torn)  # of a text file, cut at most within its last character
+        if torn and not torn.startswith(b"{"):
+            raise ValueError("its last line is none of ours")  # it would be replaced
         self._torn = bool(torn)
         self.lines = [line.decode("utf-8") + "\n" for line in whole]
 
@@ -28,8 +34,7 @@ class JsonLines:
         """Write one line, in place of a torn one. Errors (QuantizationError): the file cannot be written."""
         try:
             if self._torn:
-                content = self.path.read_bytes()
-                self.path.write_bytes(content[: content.rfind(b"\n") + 1])
+                os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)  # whole lines are never written again
                 self._torn = False
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 
 from calib.errors import QuantizationError, one_line
 
@@ -29,7 +28,13 @@ def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
     try:
         with replacing(path) as temporary:
             save_file(copies, temporary, metadata)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # otherwise the new name may reach the disk before the content
     except (OSError, SafetensorError) as error:
         raise QuantizationError(f"{what} {path} cannot be written: {one_line(error)}") from error
+
+
+def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """As the function of that name in safetensors, but into the file that is there.
+
+    Theirs makes a temporary file of its own, which a kill leaves behind, and which nobody else may read.
+    """
+    path.write_bytes(serialized(tensors, metadata))

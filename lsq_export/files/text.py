@@ -11,10 +11,10 @@ from calib.errors import QuantizationError
 from .atomic import replacing
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8. Errors (QuantizationError): a file that cannot be written."""
+def write_text(path: Path, text: str, *, follow: bool = True) -> None:
+    """Write UTF-8. follow: as in `atomic.replacing`. Errors (QuantizationError): a file that cannot be written."""
     try:
-        with replacing(path) as temporary:
+        with replacing(path, follow=follow) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise QuantizationError(f"{path} cannot be written: {error.strerror}") from error
@@ -22,4 +22,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON; NaN and infinity are refused. Errors: as `write_text`."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Indented JSON; NaN and infinity are refused."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"

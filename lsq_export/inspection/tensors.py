@@ -18,7 +18,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
+from lsq_export.bundle.directory import is_bundle, open_bundle
+from lsq_export.bundle.layout import MODEL
+from lsq_export.bundle.reading import Files
 
 from .codes import container_bits, used_codes
 from .onnx_read import Constants, Operand, attribute, load_model, operands, shapes_of
@@ -69,8 +72,33 @@ def model_files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def inspect_path(path: str | os.PathLike[str]) -> list[tuple[Path, list[QuantizedTensor]]]:
-    """(file, its rows) of a file or of each model of a bundle. Errors (QuantizationError): missing or damaged files."""
-    return [(file, inspect_model(load_model(file))) for file in model_files(path)]
+    """(file, its rows) of a file or of each model of a bundle.
+
+    Errors (QuantizationError): missing or damaged files; graphs that contradict themselves.
+    """
+    return [(file, _rows_of(file, model)) for file, model in _models(Path(path))]
+
+
+def _models(path: Path) -> Iterator[tuple[Path, onnx.ModelProto]]:
+    """Of a bundle, what its manifest lists."""
+    if path.is_dir() and is_bundle(path):
+        bundle, files = open_bundle(path), Files(path)
+        for name, file in sorted(bundle.models.items()):
+            yield file, files.onnx(f"{name}/{MODEL}")
+    else:
+        yield from ((file, load_model(file)) for file in model_files(path))
+
+
+def _rows_of(file: Path, model: onnx.ModelProto) -> list[QuantizedTensor]:
+    try:
+        return inspect_model(model)
+    except QuantizationError:
+        raise
+    except Exception as error:  # operators with too few inputs, scales of odd shapes, …
+        raise QuantizationError(
+            f"{file}: its operators contradict each other ({type(error).__name__}: {one_line(error):.160}): export or "
+            "copy it again"
+        ) from error
 
 
 def inspect_model(model: onnx.ModelProto) -> list[QuantizedTensor]:

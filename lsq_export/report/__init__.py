@@ -12,6 +12,7 @@ from calib.errors import QuantizationError
 from lsq_export.verification.numbers import number, percent, share
 
 from .contents import contents
+from .page import page
 
 __all__ = ["render"]
 
@@ -21,17 +22,15 @@ def render(manifest: dict[str, Any], parity: dict[str, Any], bench: Mapping[str,
 
     Errors (QuantizationError): one of them lacks something that the report shows.
     """
-    files = resources.files(__name__)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(percent=percent, number=number, share=share)
+    style = resources.files(__name__).joinpath("bundle.css").read_text(encoding="utf-8")
     try:
-        return environment.from_string(files.joinpath("bundle.html").read_text(encoding="utf-8")).render(
+        return page(
+            "bundle.html",
+            {"percent": percent, "number": number, "share": share},
             manifest=manifest,
             parity=parity,
             bench=bench,
-            style=files.joinpath("bundle.css").read_text(encoding="utf-8"),
+            style=style,
             **contents(manifest, parity, bench),
         )
     except (jinja2.UndefinedError, AttributeError, KeyError, TypeError) as error:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import jinja2
+from .page import page
 
 if TYPE_CHECKING:
     from lsq_export.bench import Measurement
@@ -21,18 +20,13 @@ def render_bench(records: Sequence[Measurement]) -> str:
     """
     from lsq_export.bench.journal import summarize
 
-    template = resources.files(__package__).joinpath("bench.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        megabytes=lambda count: "–" if count is None else f"{count / 1e6:.2f} MB",
-        percent=lambda share: f"{100 * share:.1f} %",
-    )
     summaries = [summary for summary in summarize(records) if summary.runs > 1 and summary.speedups]
-    return environment.from_string(template).render(
-        records=records, summaries=summaries, operators=[_operators(record) for record in records]
-    )
+    filters: dict[str, Callable[..., str]] = {
+        "megabytes": lambda count: "–" if count is None else f"{count / 1e6:.2f} MB",
+        "percent": lambda share: f"{100 * share:.1f} %",
+    }
+    operators = [_operators(record) for record in records]
+    return page("bench.html", filters, records=records, summaries=summaries, operators=operators)
 
 
 def _operators(record: Measurement) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle
-from lsq_export.bundle.sums import update_sums
-from lsq_export.files.text import write_json, write_text
+from calib.errors import DamagedError
+from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle, read_parity
+from lsq_export.bundle.reading import Files
+from lsq_export.bundle.records import sweep_records, unsettled, write_records
+from lsq_export.bundle.sums import changed_files
+from lsq_export.files.text import json_text, write_text
 from lsq_export.verification.parity import Parity
 
 from . import render
@@ -20,29 +22,63 @@ UNKNOWN = "an unknown number of"
 def write_parity(
     directory: Path, manifest: Mapping[str, Any], parity: Parity, bench: Mapping[str, Any] | None = None
 ) -> None:
-    """Write parity.json and report.html, without their sums. bench: as `bench --json` writes it."""
+    """Write parity.json and report.html into a new bundle, without their sums. bench: as `bench --json` writes it."""
+    for name, text in _texts(manifest, parity, bench).items():
+        write_text(directory / name, text)
+
+
+def _texts(manifest: Mapping[str, Any], parity: Parity, bench: Mapping[str, Any] | None) -> dict[str, str]:
+    """{file: its text}."""
     plain = parity.to_dict()
-    write_json(directory / PARITY, plain)
-    write_text(directory / REPORT, render(dict(manifest), plain, bench))
+    return {PARITY: json_text(plain), REPORT: render(dict(manifest), plain, bench)}
 
 
 def record(bundle: Bundle, parity: Parity, bench: Mapping[str, Any] | None = None) -> None:
     """Write parity.json and report.html into a bundle, and their sums; the sums of all other files stay.
 
     bench: latencies to keep in the bundle as bench.json; None keeps those that are there.
+    Errors (QuantizationError): as `write_records`; the cause is an OSError where the bundle cannot be written.
     """
-    names = [PARITY, REPORT]
-    if bench is not None:
-        write_json(bundle.directory / BENCH, bench)
-        names.append(BENCH)
-    write_parity(bundle.directory, bundle.manifest, parity, bench or bench_of(bundle))
-    update_sums(bundle.directory, *names)
+    files = _texts(bundle.manifest, parity, bench or bench_of(bundle))
+    write_records(bundle.directory, files if bench is None else {BENCH: json_text(bench), **files})
+
+
+def write_report(bundle: Bundle, parity: Mapping[str, Any]) -> None:
+    """Write report.html and its sum. parity: what parity.json holds. Errors: as `record`."""
+    write_records(bundle.directory, {REPORT: render(bundle.manifest, dict(parity), bench_of(bundle))})
+
+
+def settle_records(bundle: Bundle) -> None:
+    """Put right what a killed process left of a record: its temporaries, its sums, a page of the record before.
+
+    Errors: as `record`.
+    """
+    directory = bundle.directory
+    sweep_records(directory)
+    if unsettled(directory) and PARITY not in changed_files(bundle):
+        write_report(bundle, read_parity(bundle))
 
 
 def bench_of(bundle: Bundle) -> dict[str, Any] | None:
-    """The latencies that lie in a bundle; None where there are none that can be read."""
-    found = _read(bundle.directory / BENCH)
-    return found if isinstance(found.get("rows"), list) else None
+    """The latencies that lie in a bundle; None where there are none.
+
+    Errors (DamagedError): a file that is not what SHA256SUMS says.
+    """
+    files = Files(bundle.directory)
+    if BENCH not in files.sums:
+        return None
+    found = files.json(BENCH)
+    return found if isinstance(found, dict) and _are_rows(found.get("rows")) else None
+
+
+def _are_rows(rows: object) -> bool:
+    """Whether these are the latencies of models, with all that the report shows of them."""
+    return isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and all(isinstance(row.get(key), (int, float)) for key in ("median_ms", "runs"))
+        for row in rows
+    )
 
 
 def record_better(bundle: Bundle, parity: Parity, *, force: bool = False) -> str | None:
@@ -51,7 +87,7 @@ def record_better(bundle: Bundle, parity: Parity, *, force: bool = False) -> str
     Better is a record on the test split rather than on calibration images, on the data that the bundle was made from
     rather than on others, on more images. A broken promise is always recorded. force: record in any case.
     """
-    old, new = _read(bundle.directory / PARITY), parity.to_dict()
+    old, new = _old(bundle), parity.to_dict()
     source = bundle.manifest.get("source")
     own = source.get("data") if isinstance(source, Mapping) else None
     before, now = (_rank(found, own or old.get("data")) for found in (old, new))
@@ -82,10 +118,9 @@ def _on(parity: Mapping[str, Any]) -> str:
     return f"on {parity.get('images', UNKNOWN)} {f'{split} ' if split else ''}images{of}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is none."""
+def _old(bundle: Bundle) -> dict[str, Any]:
+    """The record that a bundle holds; an empty one where it holds none that can be believed."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_parity(bundle)
+    except DamagedError:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,22 @@ from calib.errors import QuantizationError, one_line
 LEVELS: Mapping[str, ort.GraphOptimizationLevel] = {
     "default": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+_LAYER = re.compile(
+    r"[Nn]ode:? ?\(([^()\"]+)\)|In Node, \(\"([^\"]+)\"|[Nn]ode name \(([^()]+)\)|[Nn]ame:'([^']+)'|[Nn]ode:([^ :]+) "
+)
+_NOISE = (
+    re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),  # the code, as a number and as a word
+    re.compile(r"^\S+\.(?:cc|h|cpp):\d+ (?:\w+ (?=[A-Z])|.*?\) (?=[A-Z]))?"),  # where in its sources
+    re.compile(r"^(?:This is an invalid model|Invalid model)\. "),
+    re.compile(r"^In Node, \(.*\) -> \(.*?\) , (?=Error)"),  # a signature, with all types
+)
+_LONGEST = 300  # characters of a reason
+_ADVICE = {
+    "load": "export the network again, or use a newer ONNX Runtime",
+    "run": "check the shape of the inputs, or export the network again",
 }
 
 
@@ -35,9 +52,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise QuantizationError(
-                f"{what}: ONNX Runtime {ort.__version__} cannot load it ({one_line(error)})"
-            ) from error
+            raise QuantizationError(f"{what}: {refusal(error, 'load')}") from error
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
 
@@ -46,9 +61,23 @@ class Session:
         try:
             return dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))
         except Exception as error:  # see above
-            raise QuantizationError(
-                f"{self.what}: ONNX Runtime {ort.__version__} cannot run it ({one_line(error)})"
-            ) from error
+            raise QuantizationError(f"{self.what}: {refusal(error, 'run')}") from error
+
+
+def refusal(error: Exception, what: str) -> str:
+    """What ONNX Runtime says, as the end of a line: the layer first, the reason without codes and source files, advice.
+
+    what: "load" or "run".
+    """
+    text = one_line(error)
+    layer = _LAYER.search(text)
+    name = next((part for part in layer.groups() if part), "") if layer else ""
+    reason = text
+    for noise in _NOISE:
+        reason = noise.sub("", reason)
+    reason = f"{reason[:_LONGEST]}…" if len(reason) > _LONGEST else reason
+    at = f" at the layer {name}" if name else ""
+    return f"ONNX Runtime {ort.__version__} cannot {what} it{at} ({reason.strip(' :')}): {_ADVICE[what]}"
 
 
 def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

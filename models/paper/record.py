@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, one_line
 from lsq_export.files.json_lines import JsonLines
 
 from .plan import Run, Settings
@@ -103,7 +103,8 @@ class Record:
                 self.path.stat()
             return JsonLines(self.path)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            torn = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else one_line(error)
+            reason = error.strerror if isinstance(error, OSError) else torn
             raise QuantizationError(
                 f"record {self.path} cannot be read ({reason}): give the file of a series of runs"
             ) from error

@@ -133,8 +133,8 @@ def test_a_damaged_reference_is_named(exported: Exported, tmp_path: Path) -> Non
     directory = exported.copy(tmp_path).directory
     (directory / "reference" / "trained.onnx").write_bytes(b"junk")
     result = invoke("bench", str(directory))
-    assert result.exit_code == 2 and result.stderr.count("\n") == 1
-    assert "trained.onnx is not a readable ONNX file" in result.stderr
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "trained.onnx is not what was exported (SHA256SUMS)" in result.stderr
 
 
 def test_command(bundle: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import lsq_export
-from calib.errors import QuantizationError
-from lsq_export.bundle.directory import FOLDED, TRAINED, load_onnx
+from calib.errors import DamagedError, QuantizationError
+from lsq_export.bundle.directory import read_parity
+from lsq_export.bundle.sums import write_sums
 from support.exported import Exported
 
 
@@ -32,27 +33,47 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        *((without(key), f"{key} is missing in manifest.json, or no ") for key in KEYS),
-        (lambda manifest: manifest | {"opset": "17"}, "opset is missing in manifest.json, or no int; copy or export"),
-        (lambda manifest: [manifest], "lsq_export is missing in manifest.json, or no str"),
-        (lambda manifest: manifest | {"formats": {}}, "manifest.json names no format or no input shape"),
-        (lambda manifest: manifest | {"input": {}}, "manifest.json names no format or no input shape"),
+        *(
+            (without(key), f"manifest.json is damaged: it has no {key}; copy or export the bundle again")
+            for key in KEYS
+        ),
+        (lambda manifest: manifest | {"opset": "17"}, "opset is 17: it must be of the type integer; copy or export"),
+        (lambda manifest: [manifest], "manifest.json is damaged: it is list: it must be of the type object"),
+        (lambda manifest: manifest | {"formats": {}}, "formats is dict: it must not be empty"),
+        (
+            lambda manifest: manifest | {"formats": {"../x": {"file": "x", "bytes": 1}}},
+            "formats is dict: it must have other names",
+        ),
+        (lambda manifest: manifest | {"input": {}}, "input has no 'name'"),
     ],
 )
 def test_a_manifest_that_lacks_something_is_named(
     change: Callable[[dict[str, Any]], object], says: str, exported: Exported, tmp_path: Path
 ) -> None:
+    """Its sum is right, so that nothing but the schema can tell."""
     (tmp_path / "manifest.json").write_text(json.dumps(change(exported.bundle.manifest)))
-    with pytest.raises(QuantizationError, match=says) as error:
+    write_sums(tmp_path)
+    with pytest.raises(DamagedError) as error:
         lsq_export.open_bundle(tmp_path)
-    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    assert says in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe"])
-def test_an_unreadable_manifest_is_named(content: bytes | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(QuantizationError, match=r"has no readable manifest\.json: give a directory"):
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"opset": 1, "opset": 2}', b'{"opset": NaN}'])
+def test_an_unreadable_manifest_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    write_sums(tmp_path)
+    with pytest.raises(DamagedError, match=r"manifest\.json is no JSON that can be read \("):
+        lsq_export.open_bundle(tmp_path)
+
+
+def test_no_bundle_and_a_missing_manifest_are_named(tmp_path: Path) -> None:
+    with pytest.raises(QuantizationError, match=r"has no readable manifest\.json: give a directory") as error:
+        lsq_export.open_bundle(tmp_path)
+    assert not isinstance(error.value, DamagedError)
+    (tmp_path / "manifest.json").write_text("{}")
+    write_sums(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(DamagedError, match=r"manifest\.json is missing; copy or export"):
         lsq_export.open_bundle(tmp_path)
 
 
@@ -61,16 +82,21 @@ def test_what_is_no_directory_is_named(tmp_path: Path) -> None:
         lsq_export.open_bundle(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("path", [TRAINED, FOLDED])
-def test_the_reference_graphs_are_onnx_files(path: Path, exported: Exported) -> None:
-    assert load_onnx(exported.bundle.directory / path).graph.node
+def test_a_changed_manifest_is_not_parsed(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    (bundle.directory / "manifest.json").write_text("{")
+    with pytest.raises(DamagedError, match=r"manifest\.json is not what was exported \(SHA256SUMS\)"):
+        lsq_export.open_bundle(bundle.directory)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\x08\x07", b"junk" * 9])
-def test_a_damaged_onnx_file_is_named(content: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(QuantizationError, match=r"model\.onnx is not a readable ONNX file \(") as error:
-        load_onnx(path)
-    assert "\n" not in str(error.value)
+def test_the_parity_is_read_as_strictly(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    parity = read_parity(bundle)
+    assert parity["ok"] is True
+    path = bundle.directory / "parity.json"
+    path.write_text(json.dumps(parity | {"images": -1}))
+    with pytest.raises(DamagedError, match=r"parity\.json is not what was exported"):
+        read_parity(bundle)
+    write_sums(bundle.directory)
+    with pytest.raises(DamagedError, match=r"parity\.json is damaged: images is -1: it must be 1 or more"):
+        read_parity(bundle)

@@ -10,8 +10,10 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from calib.errors import QuantizationError
+from calib.errors import DamagedError
 from lsq_export.bundle.golden import read_golden, write_golden
+from lsq_export.bundle.reading import Files
+from lsq_export.bundle.sums import write_sums
 from support.exported import SHAPE, Exported
 
 
@@ -49,18 +51,23 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         "output_0.pb",
         "output_1.pb",
     ]
-    again, found = read_golden(tmp_path / "qdq")
+    write_sums(tmp_path)
+    again, found = read_golden(Files(tmp_path), "qdq")
     assert np.array_equal(again, x) and list(found) == ["b", "a"]
     assert all(
         np.array_equal(found[name], outputs[name]) and found[name].dtype == outputs[name].dtype for name in found
     )
 
 
+@pytest.mark.parametrize("sums", ["old sums", "new sums"])
 @pytest.mark.parametrize("damage", ["missing", "junk"])
-def test_vectors_that_cannot_be_read_are_named(damage: str, tmp_path: Path) -> None:
-    write_golden(tmp_path, "x", np.ones(2, np.float32), {"y": np.ones(2, np.float32)})
-    path = tmp_path / "test_data_set_0" / "input_0.pb"
+def test_vectors_that_cannot_be_read_are_named(damage: str, sums: str, tmp_path: Path) -> None:
+    write_golden(tmp_path / "qdq", "x", np.ones(2, np.float32), {"y": np.ones(2, np.float32)})
+    write_sums(tmp_path)
+    path = tmp_path / "qdq" / "test_data_set_0" / "input_0.pb"
     path.unlink() if damage == "missing" else path.write_bytes(b"junk")
-    with pytest.raises(QuantizationError, match="test_data_set_0 has no readable golden vectors") as error:
-        read_golden(tmp_path)
+    if sums == "new sums":
+        write_sums(tmp_path)
+    with pytest.raises(DamagedError, match=r"qdq/test_data_set_0/input_0\.pb ") as error:
+        read_golden(Files(tmp_path), "qdq")
     assert "\n" not in str(error.value)

@@ -16,6 +16,7 @@ from calib.errors import QuantizationError
 from lsq_export.bundle import run
 from lsq_export.bundle.golden import read_golden
 from lsq_export.bundle.origin import Origin
+from lsq_export.bundle.reading import Files
 from lsq_export.bundle.sample import prepared_input
 from lsq_export.data.loading import load
 from lsq_export.data.sample import Sample
@@ -32,7 +33,7 @@ def test_the_sample_is_the_first_golden_input(model: nn.Module, tmp_path: Path) 
     assert np.array_equal(np.asarray(Image.open(bundle.directory / "sample/input.png")), PIXELS)
     wanted = np.load(bundle.directory / "sample/output.npy")
     for name in bundle.models:
-        x, outputs = read_golden(bundle.directory / name)
+        x, outputs = read_golden(Files(bundle.directory), name)
         assert x.shape == (2, *SHAPE) and np.array_equal(x[0], X) and np.array_equal(x[1], images(seed=0)[0][0])
         assert np.array_equal(next(iter(outputs.values()))[:1], wanted)
     entry = bundle.manifest["sample"]

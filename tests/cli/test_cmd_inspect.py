@@ -12,6 +12,7 @@ import pytest
 
 from lsq_export.inspection.tensors import inspect_path
 from support.commands import invoke
+from support.exported import Exported
 from support.onnx_files import F32, build, node, qlinear_conv, weight
 
 
@@ -48,3 +49,18 @@ def test_a_damaged_file_is_one_line_and_2(content: bytes, tmp_path: Path) -> Non
     result = run(str(tmp_path / "model.onnx"))
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
     assert "model.onnx cannot be read as ONNX" in result.stderr
+
+
+def test_json_of_numbers_and_names_that_json_does_not_have(exported: Exported, tmp_path: Path) -> None:
+    model = exported.file("qoperator")
+    node = next(node for node in model.graph.node if node.op_type == "QLinearConv")
+    (scale,) = (tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.float32(np.nan), scale.name))
+    path = tmp_path / "model.onnx"
+    name = node.input[0].encode()
+    path.write_bytes(model.SerializeToString().replace(name, b"\xff" + name[1:]))
+    result = invoke("inspect", path, "--json")
+    assert result.exit_code == 0 and "NaN" not in result.stdout, result.stderr
+    tensors = json.loads(result.stdout)[0]["tensors"]
+    assert [None] in [tensor["scale"] for tensor in tensors]
+    assert any(tensor["name"].startswith("\\xff") for tensor in tensors)

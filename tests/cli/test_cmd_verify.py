@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -11,11 +13,14 @@ import onnx
 import pytest
 
 import lsq_export
+from calib.errors import DamagedError
 from lsq_export.bundle.directory import FOLDED, TRAINED
 from lsq_export.bundle.sums import write_sums
 from lsq_export.rewrite.fold import Folded
+from support.bundles import export
 from support.commands import invoke
-from support.exported import Exported
+from support.exported import Exported, content
+from support.moments import full_disk
 from support.verified import FORMATS, resave, scale
 
 verify = partial(invoke, "verify")
@@ -52,11 +57,19 @@ def with_new_sums(bundle: lsq_export.Bundle) -> None:
 @pytest.mark.parametrize("sums", ["old sums", "new sums"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_damaged_model_fails(name: str, sums: str, exported: Exported, tmp_path: Path) -> None:
-    """Exit code 1 and a line for each broken promise; the sums notice it as well, unless the damage was covered up."""
+    """Exit code 1: the sums name the file and nothing of it is believed, or, if that was covered up, the numbers."""
     bundle = exported.copy(tmp_path)
+    before = content(bundle.directory)
     resave(bundle.models[name], partial(scale, "weight_scale", 2))
-    if sums == "new sums":
-        with_new_sums(bundle)
+    if sums == "old sums":
+        result = verify(bundle.directory)
+        assert result.exit_code == 1 and result.stdout == "" and result.stderr.count("\n") == 1
+        assert f"{name}/model.onnx: not what was exported (SHA256SUMS)" in result.stderr
+        assert content(bundle.directory).items() - before.items() == {
+            (f"{name}/model.onnx", bundle.models[name].read_bytes())
+        }
+        return
+    with_new_sums(bundle)
     result = verify(bundle.directory)
     lines = [line for line in result.stderr.splitlines() if line.startswith("FAILED: ")]
     assert (
@@ -65,7 +78,6 @@ def test_a_damaged_model_fails(name: str, sums: str, exported: Exported, tmp_pat
         and all(f"{name}" in line for line in lines)
         and "all promises hold" not in result.stdout
     )
-    assert any("SHA256SUMS" in line for line in lines) is (sums == "old sums")
     written = json.loads((bundle.directory / "parity.json").read_text())
     assert written["ok"] is False and written["failures"] == [line.removeprefix("FAILED: ") for line in lines]
     assert verify(bundle.directory).exit_code == 1  # verify does not bless what it found
@@ -79,21 +91,27 @@ def test_a_foreign_reference_fails(file: Path, exported: Exported, other: Folded
     foreign = {TRAINED: other.trained, FOLDED: other.model}[file]
     onnx.save(serialize(foreign, 17, file.stem, notes=True), bundle.directory / file)
     result = verify(bundle.directory)
-    assert result.exit_code == 1 and f"FAILED: {file}: the file is not the one that was exported" in result.stderr
+    assert result.exit_code == 1 and f"{file}: not what was exported (SHA256SUMS)" in result.stderr
     with_new_sums(bundle)
-    if file == FOLDED:
-        assert verify(bundle.directory).exit_code == 1
-    assert not lsq_export.verify(exported.model, bundle, exported.batches).ok
+    result = verify(bundle.directory)
+    assert result.exit_code == 1 and "manifest.json: tensors[" in result.stderr
+    assert {FOLDED: ".container_scale is ", TRAINED: ".scale is "}[file] in result.stderr
+    with pytest.raises(DamagedError, match=r"manifest\.json: tensors\["):
+        lsq_export.verify(exported.model, bundle, exported.batches)
 
 
-def test_a_damaged_reference_that_does_not_fit_is_named(exported: Exported, other: Folded, tmp_path: Path) -> None:
+def test_a_reference_that_does_not_fit_is_named(exported: Exported, other: Folded, tmp_path: Path) -> None:
     from lsq_export.rewrite.emit import serialize
 
     bundle = exported.copy(tmp_path)
     onnx.save(serialize(other.model, 17, FOLDED.stem), bundle.directory / FOLDED)  # without notes: shapes do not fit
     result = verify(bundle.directory)
-    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
     assert f"{FOLDED}: not what was exported (SHA256SUMS)" in result.stderr
+    with_new_sums(bundle)
+    result = verify(bundle.directory)
+    assert result.exit_code == 1 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert "manifest.json: tensors[" in result.stderr
 
 
 @pytest.mark.parametrize("part", ["input_0.pb", "output_0.pb"])
@@ -119,7 +137,7 @@ def test_wrong_golden_vectors_fail(part: str, exported: Exported, tmp_path: Path
     "file",
     ["qdq/model.onnx", "qoperator/model.onnx", "reference/trained.onnx", "reference/folded.onnx", "manifest.json"],
 )
-def test_an_unreadable_file_is_one_line_and_2(file: str, damage: str, exported: Exported, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_one_line_and_1(file: str, damage: str, exported: Exported, tmp_path: Path) -> None:
     path = exported.copy(tmp_path).directory / file
     whole = path.read_bytes()
     content = {
@@ -130,9 +148,12 @@ def test_an_unreadable_file_is_one_line_and_2(file: str, damage: str, exported: 
         "junk": b"junk" * 100,
     }
     path.unlink() if damage == "missing" else path.write_bytes(content[damage])
-    result = verify(tmp_path / "bundle")
-    assert result.exit_code == 2 and result.stdout == "", result.output
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and Path(file).name in result.stderr
+    for _ in ("old sums", "new sums"):
+        result = verify(tmp_path / "bundle")
+        assert result.exit_code == (2 if (file, damage, _) == ("manifest.json", "missing", "new sums") else 1)
+        assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+        assert file in result.stderr
+        write_sums(tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("damage", ["cut short", "junk", "missing", "one digest changed"])
@@ -144,10 +165,9 @@ def test_damaged_sums_are_noticed(damage: str, exported: Exported, tmp_path: Pat
         {"cut short": whole[:-40], "junk": "junk\n", "one digest changed": changed}[damage]
     )
     result = verify(tmp_path / "bundle")
-    assert result.exit_code == (1 if damage == "one digest changed" else 2) and "Traceback" not in result.stderr
-    assert ("FAILED: " if result.exit_code == 1 else "error: ") in result.stderr and result.stderr.splitlines()[
-        -1
-    ].count("SHA256SUMS") == 1
+    assert result.exit_code == 1 and "Traceback" not in result.stderr
+    assert ("FAILED: " if damage == "one digest changed" else "error: ") in result.stderr
+    assert result.stderr.splitlines()[-1].count("SHA256SUMS") == 1
 
 
 @pytest.mark.parametrize("key", ["target", "input", "formats", "outputs"])
@@ -156,12 +176,10 @@ def test_a_manifest_that_lacks_something_is_named(key: str, exported: Exported, 
     content = json.loads(path.read_text())
     del content[key]
     path.write_text(json.dumps(content))
+    write_sums(tmp_path / "bundle")
     result = verify(tmp_path / "bundle")
-    assert (
-        result.exit_code == 2
-        and result.stderr.count("\n") == 1
-        and f"{key} is missing in manifest.json" in result.stderr
-    )
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert f"manifest.json is damaged: it has no {key}" in result.stderr
 
 
 def test_data_of_another_shape_is_one_line_and_2(exported: Exported, tmp_path: Path) -> None:
@@ -186,9 +204,7 @@ def test_no_bundle_is_one_line_and_2(where: str, says: str, tmp_path: Path) -> N
 def test_unknown_data_is_named(exported: Exported, tmp_path: Path) -> None:
     bundle = exported.copy(tmp_path)
     assert "data 'mnist' is unknown" in verify(bundle.directory, "--data", "mnist").stderr
-    content = json.loads((bundle.directory / "manifest.json").read_text())
-    (bundle.directory / "manifest.json").write_text(json.dumps({**content, "source": None}))
-    result = verify(bundle.directory)
+    result = verify(export(exported.model, tmp_path / "without source").directory)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "--data digits" in result.stderr
 
 
@@ -215,13 +231,10 @@ def test_a_better_record_is_kept_unless_it_is_asked_for(exported: Exported, tmp_
 
 
 def test_other_data_are_told(exported: Exported, tmp_path: Path) -> None:
-    bundle = exported.copy(tmp_path)
+    described = {"preprocessing": {"data": "npz", "divide_by": 16.0}, "classes": [*"abcde"]}
+    bundle = export(exported.model, tmp_path / "out", source={"data": exported.data}, **described)
     x = np.random.default_rng(0).integers(0, 255, (8, 1, 16, 16), np.uint8)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(8) % 3, x_test=x, y_test=np.arange(8) % 3)
-    path = bundle.directory / "manifest.json"
-    changed = {"preprocessing": {"data": "npz", "divide_by": 16.0}, "classes": [*"abcde"]}
-    path.write_text(json.dumps(bundle.manifest | changed))
-    with_new_sums(bundle)
     assert verify(bundle.directory).exit_code == 0
     result = verify(bundle.directory, "--data", f"npz:{tmp_path / 'd.npz'}")
     assert result.exit_code == 0, result.output
@@ -231,3 +244,49 @@ def test_other_data_are_told(exported: Exported, tmp_path: Path) -> None:
         "other data: preprocessing divide_by: 255.0 in these data, 16.0 in the manifest",
     ]
     assert "keep the verification on 24 test images" in result.stderr
+
+
+def test_a_bundle_that_cannot_be_written_is_verified(exported: Exported, tmp_path: Path) -> None:
+    """The result is printed, and one line says that it is not kept."""
+    bundle = exported.copy(tmp_path)
+    before = content(bundle.directory)
+    for number, says in ((errno.EROFS, "Read-only file system"), (errno.ENOSPC, "No space left on device")):
+        with full_disk(1, number):
+            result = verify(bundle.directory)
+        assert result.exit_code == 0 and "all promises hold" in result.stdout, result.output
+        assert [line for line in result.stderr.splitlines() if "verify" not in line] == [
+            f"the result is not kept in the bundle: {bundle.directory / 'SHA256SUMS'} cannot be written: {says}"
+        ]
+        assert content(bundle.directory) == before
+    resave(bundle.models["qdq"], partial(scale, "weight_scale", 2))
+    with_new_sums(bundle)
+    with full_disk(1, errno.EROFS):
+        result = verify(bundle.directory, "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["ok"] is False and "not kept" in result.stderr
+
+
+def test_no_write_changes_nothing(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    (bundle.directory / f".parity.json.{'0' * 16}.tmp").write_text("of a killed process")
+    before = {path: path.stat().st_mtime_ns for path in (bundle.directory, *bundle.directory.rglob("*"))}
+    result = verify(bundle.directory, "--no-write")
+    assert result.exit_code == 0 and "all promises hold" in result.stdout and "kept" not in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in (bundle.directory, *bundle.directory.rglob("*"))} == before
+    both = verify(bundle.directory, "--no-write", "--record")
+    assert both.exit_code == 2 and "give one of them" in both.stderr and both.stderr.count("\n") == 1
+
+
+def test_what_a_kill_left_of_a_record_is_put_right(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    assert verify(bundle.directory).exit_code == 0
+    sums, parity = bundle.directory / "SHA256SUMS", bundle.directory / "parity.json"
+    (bundle.directory / f".parity.json.{'0' * 16}.tmp").write_text("half")
+    (bundle.directory / "report.html").write_text("of the record before")
+    old = hashlib.sha256(b"of the record before").hexdigest()
+    sums.write_text(sums.read_text() + f"{old}  report.html\n")
+    before = parity.read_bytes()
+    result = verify(bundle.directory, "--images", 5)
+    assert result.exit_code == 0 and "FAILED" not in result.stderr and "keep the verification" in result.stderr
+    assert parity.read_bytes() == before and sums.read_text().count("report.html") == 1
+    assert "of the record before" not in (bundle.directory / "report.html").read_text()
+    assert content(bundle.directory).keys() == content(exported.bundle.directory).keys()

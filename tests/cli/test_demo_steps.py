@@ -15,6 +15,7 @@ from click.testing import Result
 from safetensors.torch import load_file
 
 from lsq_export import pipeline
+from lsq_export.bundle.sums import write_sums
 from lsq_export.data.dataset import Dataset, TensorSplit
 from lsq_export.training import job_settings
 from lsq_export.training.loop import Loop
@@ -124,6 +125,11 @@ def test_force_removes_the_bundle_of_before(tmp_path: Path) -> None:
     (out / "bundle").mkdir(parents=True)
     for name in ("float.safetensors", "bundle/manifest.json"):
         (out / name).write_text("of before")
+    write_sums(out / "bundle")
+    (out / "bundle" / "thesis.txt").write_text("ten years of work")
+    result = demo(out, "--force")
+    assert result.exit_code == 2 and "also holds thesis.txt" in result.stderr and result.stderr.count("\n") == 1
+    (out / "bundle" / "thesis.txt").unlink()
     with interrupted_at(Loop, "run_epoch"):
         stopped(out, "--force")
     assert not (out / "bundle").exists()

@@ -9,10 +9,14 @@ from pathlib import Path
 import click
 import pytest
 
+from calib.errors import QuantizationError
 from lsq_export.cli.output import (
+    HTML,
+    JSON,
     STDOUT,
     WIDTH,
     OutputFile,
+    check_replaceable,
     console,
     json_option,
     print_entries,
@@ -21,6 +25,7 @@ from lsq_export.cli.output import (
     write_json_file,
 )
 from support.commands import invoke
+from support.exported import Exported
 
 
 def test_a_table_has_a_line_for_each_row_and_aligns_numbers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,3 +89,25 @@ def test_a_file_without_a_directory_shows_before_the_work(tmp_path: Path) -> Non
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(click.BadParameter, match=r"cannot be written \(Is a directory\)"):
         write_json_file(tmp_path, {})
+
+
+@pytest.mark.parametrize("start", [JSON, HTML])
+def test_only_results_of_the_same_kind_are_replaced(start: str, exported: Exported, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for content in (b"", b" {}", b"[1]", b"<html>"):
+        path.write_bytes(content)
+        if content.lstrip()[:1].decode() in start:
+            check_replaceable(path, start)
+        else:
+            with pytest.raises(QuantizationError, match="another kind of file"):
+                check_replaceable(path, start)
+    for precious in (exported.checkpoint, exported.bundle.models["qdq"], Path(exported.data[4:]), Path(__file__)):
+        with pytest.raises(QuantizationError, match="another kind of file"):
+            check_replaceable(precious, start)
+    check_replaceable(tmp_path / "new", start)
+
+
+def test_a_file_of_a_bundle_is_not_a_place_for_results(exported: Exported) -> None:
+    result = invoke("folds", exported.checkpoint, "--out", exported.bundle.directory / "manifest.json")
+    assert result.exit_code == 2 and "is a file of the bundle" in result.stderr and result.stderr.count("\n") == 1
+    check_replaceable(exported.bundle.directory / "parity.json", JSON)

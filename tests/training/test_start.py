@@ -19,7 +19,7 @@ from lsq_export.training import checkpoint
 from lsq_export.training.job import Job
 from lsq_export.training.run import Run
 from lsq_export.training.start import adapted
-from support.commands import invoke
+from support.commands import TINY_DIGITS, invoke
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 _keep = Run.keep
@@ -235,3 +235,17 @@ def test_the_variant_is_that_of_the_file(width: float, variant: str, tmp_path: P
     assert adapted(job, digits, tmp_path / "net.pth").variant == variant
     forced = Job("efficientnet_b0", "digits", image_size=8, variant="small")
     assert adapted(forced, digits, tmp_path / "net.pth") is forced
+
+
+@pytest.mark.parametrize("option", ["--out", "--float-out"])
+def test_the_float_checkpoint_is_not_overwritten(option: str, tmp_path: Path) -> None:
+    """Not by another name of it either."""
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"mine")
+    (tmp_path / "link.safetensors").symlink_to(mine)
+    for name in ("mine", "link"):
+        places = {"--out": tmp_path / "q.safetensors", option: tmp_path / f"{name}.safetensors"}
+        arguments = [word for pair in places.items() for word in pair]
+        result = invoke("train", *TINY_DIGITS, *arguments, "--float-checkpoint", mine, "--force")
+        assert result.exit_code == 2 and "is the float checkpoint itself" in result.stderr, result.output
+        assert mine.read_bytes() == b"mine"

@@ -13,6 +13,7 @@ import torch
 
 import lsq_export
 from calib.errors import QuantizationError
+from lsq_export.bundle.sums import write_sums
 from lsq_export.rewrite.fold import Folded
 from support import sabotage
 from support.exported import SHAPE, Exported
@@ -226,5 +227,6 @@ def test_packed_codes_are_noticed_as_well(exported: Exported, tmp_path: Path) ->
     ):
         with_damage = lsq_export.open_bundle(bundle.directory)
         resave(with_damage.models["qdq"], damage)
+        write_sums(bundle.directory)
         parity = lsq_export.verify(exported.model, with_damage, batches)
         assert not parity.ok and promise in broken(parity.formats["qdq"])

@@ -31,6 +31,11 @@ class Runner:
             try:
                 self._watch.after(model, state)
             except QuantizationError as error:
+                if (name := self._watch.not_finite) is not None:
+                    raise QuantizationError(
+                        f"{name}: the network makes NaN or infinity there of the first calibration image: check its "
+                        "functions (log, sqrt, a division) and the sizes of its weights"
+                    ) from error
                 kept = f"which keeps {step.keeps.value}"
                 raise QuantizationError(
                     f"{error} after the pass {step.name}, {kept}; please report this model"

@@ -75,6 +75,15 @@ class Watch:
         self._unseen: tuple[ir.Model, Mapping[str, Placed]] | None = None  # to be run only if the pass succeeds
         self._positions: dict[str, torch.Tensor] = {}  # of what markers read, by the grid's name: see Placed
 
+    @property
+    def not_finite(self) -> str | None:
+        """The first quantizer or output of which the network itself, before any fault of ours, makes no number."""
+        seen = self._seen
+        if seen is None:
+            return None
+        outputs = {f"output {index}": value for index, value in enumerate(seen.outputs)}
+        return next((name for name, value in {**seen.made, **outputs}.items() if not torch.isfinite(value).all()), None)
+
     def before(self, model: ir.Model, state: State, keeps: Keeps) -> None:
         """A pass that keeps this much is about to run."""
         if self._probe is None:

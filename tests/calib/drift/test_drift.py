@@ -444,6 +444,7 @@ def test_nothing_is_written_unasked(trained_file: Path, drifted: str, tmp_path: 
     out = tmp_path / "mine.safetensors"
     out.write_bytes(b"mine")
     refused(run(trained_file, "--data", drifted, "--reinit", out), "--force to overwrite it")
+    refused(run(trained_file, "--data", drifted, "--reinit", out, "--force"), "is no checkpoint: give another name")
     assert out.read_bytes() == b"mine"
     content = trained_file.read_bytes()
     refused(run(trained_file, "--data", drifted, "--reinit", trained_file, "--force"), "that is the checkpoint itself")

@@ -1,0 +1,16 @@
+"""The names of the files in a bundle (`directory.py` says what they are), and how large they may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
+BENCH = "bench.json"  # latencies, where a demo or `bench --json` put them
+MODEL, README, RUN = "model.onnx", "README.md", "run.py"
+TRAINED, FOLDED = Path("reference/trained.onnx"), Path("reference/folded.onnx")
+RECORDS = (PARITY, REPORT, BENCH)  # what may change after the export
+AGAIN = "copy or export the bundle again"
+
+LARGEST = 2**31 - 1  # bytes of any file: protobuf, and with it an ONNX file, ends there
+LARGEST_JSON = 32 * 2**20
+LARGEST_SUMS = 2**20

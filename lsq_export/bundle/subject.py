@@ -1,0 +1,72 @@
+"""What a bundle says that it is, read for its verification: nothing is parsed before its sum was compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+import onnx_ir as ir
+
+from calib.errors import DamagedError, shown
+from lsq_export.rewrite.contract.decisions import decisions_of
+from lsq_export.verification.check import Subject
+
+from .claims import Graphs, contradictions
+from .directory import Bundle
+from .golden import golden_files, read_golden
+from .layout import AGAIN, FOLDED, MANIFEST, MODEL, TRAINED
+from .reading import Files, damaged, the_bundles_fault
+from .sums import changed_files
+
+SHOWN = 5  # contradictions in a message
+
+
+def subject_of(bundle: Bundle) -> Subject:
+    """What is verified. Its `damaged` are files that verification does not need (report.html, say).
+
+    Errors (DamagedError): files that it needs are not what SHA256SUMS says; graphs that cannot be followed; a manifest
+    that contradicts them.
+    """
+    files = Files(bundle.directory)
+    models = {name: f"{name}/{MODEL}" for name in bundle.models}
+    golden = [file for name in bundle.models for file in golden_files(files, name)]
+    changed = changed_files(bundle)
+    if {MANIFEST, str(TRAINED), str(FOLDED), *models.values(), *golden} & {*changed}:
+        raise damaged(bundle.directory, changed)
+    with the_bundles_fault(bundle.directory):
+        graphs = graphs_of(files, models)
+        if lines := contradictions(bundle.manifest, graphs):
+            more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+            raise DamagedError(f"bundle {shown(bundle.directory)}: {'; '.join(lines[:SHOWN])}{more}; {AGAIN}")
+        return Subject(
+            trained=graphs.trained,
+            folded=graphs.folded,
+            files=graphs.files,
+            target=str(bundle.manifest["target"]),
+            decisions=decisions_of(bundle.manifest),
+            damaged=tuple(changed),
+            golden={name: read_golden(files, name) for name in bundle.models},
+        )
+
+
+def graphs_of(files: Files, models: Mapping[str, str]) -> Graphs:
+    """models: {format: name of its file}. Errors (DamagedError): files that are no valid ONNX."""
+    trained, folded = (_checked(files, str(path)) for path in (TRAINED, FOLDED))
+    return Graphs(
+        trained=ir.from_proto(trained),
+        folded=ir.from_proto(folded),
+        folded_metadata={entry.key: entry.value for entry in folded.metadata_props},
+        files={name: _checked(files, file) for name, file in models.items()},
+        sizes={name: (files.directory / file).stat().st_size for name, file in models.items()},
+    )
+
+
+def _checked(files: Files, name: str) -> onnx.ModelProto:
+    """A model that onnx.checker accepts: its nodes, types and order."""
+    proto = files.onnx(name)
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:  # its ValidationError, and those of protobuf
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise files.error(name, f"is no valid ONNX ({shown(reason):.200})") from error
+    return proto
