@@ -64,12 +64,11 @@ def named_network(name: str, size: int | None = None, **config: Any) -> Network:
     return Network(title=title_of(name, qat, x), model=_initialized(model, qat, x), x=x, notes=(RANDOM,))
 
 
-def network_of_checkpoint(
-    path: Path, size: int | None = None, *, model: str | None = None, **asked: Any
-) -> Network:
+def network_of_checkpoint(path: Path, size: int | None = None, *, model: str | None = None, **asked: Any) -> Network:
     """The network of a checkpoint.
 
-    size: None is that of its images. model: as in `restore`. asked: fields of QATConfig for a float checkpoint; a low-bit one has its own.
+    size: None is that of its images. model: as in `restore`. asked: fields of QATConfig for a float checkpoint; a
+    low-bit one has its own.
     Errors (QuantizationError): as `restore`; a configuration for a low-bit checkpoint; a network that cannot be
     quantized or takes no such images.
     """

@@ -26,8 +26,8 @@ def network_options(command: Command) -> Command:
             multiple=True,
             type=MODEL,
             metavar="NAME",
-            help="Time this network with random weights; give it again to time another one, too. Beside a CHECKPOINT of "
-            "your own network it allows this package.module:factory to build that.",
+            help="Time this network with random weights; give it again to time another one, too. Beside a "
+            "CHECKPOINT of your own network it allows this package.module:factory to build that.",
         ),
         trust_option,
         click.option(

@@ -141,7 +141,6 @@ def _check(options: Options) -> None:
     """What can be known before anything is computed. Errors (QuantizationError)."""
     from lsq_export import targets
     from lsq_export.bundle.whole_directory import check_target
-
     from lsq_export.training.named_code import check_builder
 
     from .data_options import check_data

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,15 +26,18 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from lsq_export import models
-from lsq_export.files import tensor_file
+from lsq_export.files import sealed, tensor_file
+from lsq_export.models.own import build_own
 from lsq_export.qat.bit_widths import bit_widths
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import config_of, prepare
 
 from .checkpoint_header import FIELDS, FORMAT, FORMAT_KEY, fields_of, metadata_of
-from .named_code import builder, check_spec
+from .named_code import builder, check_spec, is_own
 
 EARLIER = {"offset": "real", "edges": "calibrated"}  # what checkpoints without these options were trained with
+
+LARGEST_INPUT = 1 << 28  # numbers of one input: a gigabyte in float32
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -104,12 +108,16 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     used.
     """
     path = Path(path)
-    state, metadata = _read(path)
+    metadata = metadata_of(path)
     spec, config, shape, preprocessing, extra = fields_of(path, metadata).values()
     check_spec(path, spec)
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
         raise QuantizationError(
             f"checkpoint {path}: input_shape is {shape}, it must be [channels, height, width]; write it again"
+        )
+    if math.prod(shape) > LARGEST_INPUT:
+        raise QuantizationError(
+            f"checkpoint {path}: input_shape is {shape}, more than {LARGEST_INPUT} numbers; write it again"
         )
     for field, value in (("config", config), ("preprocessing", preprocessing), ("extra", extra)):
         if not isinstance(value, dict) and not (field == "config" and value is None):
@@ -118,7 +126,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             )
     return Checkpoint(
         path=path,
-        state=state,
+        state=_state(path),
         model_spec=spec,
         config=None if config is None else {**EARLIER, **config},
         input_shape=(shape[0], shape[1], shape[2]),
@@ -157,21 +165,38 @@ def restore(
     with torch.random.fork_rng(devices=[]):
         if model is None or isinstance(model, str):
             checkpoint = replace(checkpoint, model_spec={**spec, "name": builder(path, spec["name"], model, trust)})
+            _check_size(checkpoint)
             net = models.build(**checkpoint.model_spec)
         elif isinstance(model, nn.Module):
             net = copy.deepcopy(model)
         else:
-            net = models.build_own(model, spec.get("num_classes", 1000), spec.get("in_channels", 3))
+            net = build_own(model, spec.get("num_classes", 1000), spec.get("in_channels", 3))
     if checkpoint.config is not None:
         net = prepare(net, QATConfig.from_dict(checkpoint.config))
     _load_state(net, checkpoint)
     return net.eval(), checkpoint
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    metadata = metadata_of(path)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return sealed.read(path)[0]
+    except (SafetensorError, OSError, ValueError) as error:
+        raise QuantizationError(f"checkpoint {path} is damaged ({one_line(error)}): copy or train it again") from error
+
+
+def _check_size(checkpoint: Checkpoint) -> None:
+    """A few letters can ask for a network that no memory holds. Errors (QuantizationError): larger than the file."""
+    spec = checkpoint.model_spec
+    if is_own(spec["name"]):
+        return
+    with torch.device("meta"):
+        wanted = sum(tensor.numel() for tensor in models.build(**spec).state_dict().values())
+    found = sum(tensor.numel() for tensor in checkpoint.state.values())
+    if wanted > 2 * found:
+        raise QuantizationError(
+            f"checkpoint {checkpoint.path} has {found} numbers, and {spec} is a network of {wanted}: the file is of "
+            "another model"
+        )
 
 
 def _load_state(model: nn.Module, checkpoint: Checkpoint) -> None:

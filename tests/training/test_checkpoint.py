@@ -153,7 +153,11 @@ def test_a_sound_file_that_starts_like_a_pickle_loads(model: nn.Module, tmp_path
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"lsq_export": "2"}, "has the format '2', not '1'"),
+        ({"lsq_export": "3"}, "has the format '3', not '2'"),
+        ({"lsq_export": "2"}, r"is damaged \(it lacks its digest\)"),
+        ({"model": '{"name": "net:a b"}'}, "model 'net:a b' cannot be read"),
+        ({"extra": "[" * 100_000}, "damaged metadata"),
+        ({"input_shape": "[3, 1000000, 1000000]"}, "more than 268435456 numbers"),
         ({"model": None}, "damaged metadata"),
         ({"model": "{"}, "damaged metadata"),
         ({"model": "[1]"}, "must be a table with the name"),
