@@ -1,4 +1,4 @@
-"""The same work gives the same bytes: in other folders, for other users, with other hash seeds and numbers of threads."""
+"""The same work gives the same bytes: for other users, in other folders, with other hash seeds and threads."""
 
 from __future__ import annotations
 
