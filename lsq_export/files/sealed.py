@@ -1,6 +1,6 @@
 """safetensors files with a digest of all that is in them, and a header that is the same for the same content.
 
-    path.write_bytes(sealed(tensors, metadata))
+    path.write_bytes(b"".join(sealed(tensors, metadata)))
     tensors, metadata = read(path)                 # ValueError where a byte has changed since
 
 The digest stands in the header, so it is that of the file with zeros in its place. It finds damage, not forgery.
@@ -26,8 +26,11 @@ _LENGTH, _ALIGNED = 8, 8  # bytes: the length of the header is written in that m
 _METADATA = "__metadata__"
 
 
-def sealed(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
-    """The bytes of a file. safetensors orders tensors by itself, and metadata by chance: here they are sorted."""
+def sealed(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> tuple[bytes, memoryview]:
+    """The bytes of a file: its header, and the rest, which may be large.
+
+    safetensors orders tensors by itself, and metadata by chance: here both are sorted.
+    """
     from safetensors.torch import save
 
     raw = save(tensors, {**metadata, DIGEST: _zeros()})
@@ -38,8 +41,9 @@ def sealed(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
     text += b" " * (-len(text) % _ALIGNED)
     head = len(text).to_bytes(_LENGTH, "little") + text
     digest = hashlib.sha256(head)
-    digest.update(memoryview(raw)[start:])
-    return b"".join((head.replace(_entry(_zeros()), _entry(digest.hexdigest()), 1), memoryview(raw)[start:]))
+    content = memoryview(raw)[start:]
+    digest.update(content)
+    return head.replace(_entry(_zeros()), _entry(digest.hexdigest()), 1), content
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -43,4 +43,5 @@ def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, 
 
     Theirs makes a temporary file of its own, which a kill leaves behind, and which nobody else may read.
     """
-    path.write_bytes(sealed(tensors, metadata))
+    with path.open("wb") as file:
+        file.writelines(sealed(tensors, metadata))

@@ -22,7 +22,7 @@ METADATA = {"z": '"quoted": 1', "a": f'"{sealed.DIGEST}":"{"0" * 64}"', "text": 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "x.safetensors"
-    path.write_bytes(sealed.sealed(TENSORS, METADATA))
+    path.write_bytes(b"".join(sealed.sealed(TENSORS, METADATA)))
     return path
 
 
@@ -40,13 +40,13 @@ def test_what_is_written_comes_back_and_is_a_safetensors_file(path: Path) -> Non
 
 def test_equal_content_is_equal_bytes_in_any_order_and_process(path: Path) -> None:
     turned = [dict(reversed(part.items())) for part in (TENSORS, METADATA)]
-    assert sealed.sealed(*turned) == path.read_bytes()  # type: ignore[arg-type]
+    assert b"".join(sealed.sealed(*turned)) == path.read_bytes()  # type: ignore[arg-type]
     code = (
         "import sys, torch; from lsq_export.files.sealed import sealed\n"
         "metadata = {name: name for name in 'abcdefgh'}\n"
-        "sys.stdout.buffer.write(sealed({name: torch.ones(2) for name in 'xyz'}, metadata))"
+        "sys.stdout.buffer.writelines(sealed({name: torch.ones(2) for name in 'xyz'}, metadata))"
     )
-    wanted = sealed.sealed({name: torch.ones(2) for name in "xyz"}, {name: name for name in "abcdefgh"})
+    wanted = b"".join(sealed.sealed({name: torch.ones(2) for name in "xyz"}, {name: name for name in "abcdefgh"}))
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     assert (
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout == wanted
