@@ -6,6 +6,7 @@
 # which is wrong alike. On processors without AMX there is nothing to see, and the script says so.
 # The script fails if that changes.
 set -euo pipefail
+export ORT_DISABLE_TELEMETRY=1
 grep -q amx_int8 /proc/cpuinfo || { echo "this processor has no AMX: nothing to see here"; exit 0; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -7,6 +7,7 @@ Names are imported when they are first used, so that `lsq-export --help` does no
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from calib.lazy import attributes_of
@@ -42,6 +43,10 @@ __all__ = [
 ]
 
 __version__ = VERSION
+
+# ONNX Runtime 1.32 for Linux keeps a device id and a database of events in the user's cache, and looks up a host of its
+# maker, unless this is set before it is imported. Whatever imports it here, and every process that it starts, comes by.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __getattr__ = attributes_of(
     __name__,

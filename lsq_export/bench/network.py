@@ -64,14 +64,15 @@ def named_network(name: str, size: int | None = None, **config: Any) -> Network:
     return Network(title=title_of(name, qat, x), model=_initialized(model, qat, x), x=x, notes=(RANDOM,))
 
 
-def network_of_checkpoint(path: Path, size: int | None = None, **asked: Any) -> Network:
+def network_of_checkpoint(path: Path, size: int | None = None, *, model: str | None = None, **asked: Any) -> Network:
     """The network of a checkpoint.
 
-    size: None is that of its images. asked: fields of QATConfig for a float checkpoint; a low-bit one has its own.
+    size: None is that of its images. model: as in `restore`. asked: fields of QATConfig for a float checkpoint; a
+    low-bit one has its own.
     Errors (QuantizationError): as `restore`; a configuration for a low-bit checkpoint; a network that cannot be
     quantized or takes no such images.
     """
-    model, checkpoint = restore(path)
+    net, checkpoint = restore(path, model=model)
     channels, height, width = checkpoint.input_shape
     x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
     config = QATConfig.from_dict(dict(asked) if checkpoint.config is None else checkpoint.config)
@@ -82,8 +83,8 @@ def network_of_checkpoint(path: Path, size: int | None = None, **asked: Any) -> 
             raise QuantizationError(
                 f"checkpoint {path} has widths and offsets of its own ({_short(config)}): leave out {options}"
             )
-        return Network(title=title, model=model, x=x, notes=())
-    return Network(title=title, model=_initialized(model, config, x), x=x, notes=(INITIALIZED,))
+        return Network(title=title, model=net, x=x, notes=())
+    return Network(title=title, model=_initialized(net, config, x), x=x, notes=(INITIALIZED,))
 
 
 def title_of(name: str, config: QATConfig, x: torch.Tensor) -> str:

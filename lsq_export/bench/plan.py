@@ -15,6 +15,7 @@ import onnxruntime as ort
 import calib
 from calib.errors import QuantizationError
 from lsq_export.files.digest import sha256
+from lsq_export.training.named_code import allowed_builder, is_own, named_in
 from lsq_export.version import VERSION
 
 from .journal import Journal
@@ -53,10 +54,11 @@ def plan(
 ) -> list[Planned]:
     """One plan for each checkpoint and network by name, or one that compares all files and bundles.
 
+    names: of networks; those of your own that build one of the checkpoints are for that, and not timed by themselves.
     size, weight_bits, activation_bits, offset: None is 224 (or the checkpoint's size), 4, 4 and "real". peer: None is
     yes for networks, no for files and bundles. baseline: checked here for networks, whose models are known before they
     are made. Errors (QuantizationError): nothing to measure, files beside networks, options of networks without one, an
-    unknown baseline.
+    unknown baseline, a checkpoint of a network of your own that `names` lacks.
     """
     checkpoints = [path for path in paths if path.suffix in CHECKPOINTS]
     files = [path for path in paths if path not in checkpoints]
@@ -84,21 +86,34 @@ def plan(
     asked = {"weight_bits": weight_bits, "activation_bits": activation_bits, "offset": offset}
     config = {key: value for key, value in asked.items() if value is not None}
     common = {"size": size, "peer": peer is not False, **config}
-    from_checkpoints = [_network(str(path), False, common, config) for path in checkpoints]
-    return [*from_checkpoints, *(_network(name, True, common, config) for name in names)]
+    builders = {path: allowed_builder(path, names) for path in checkpoints}
+    theirs = {name for name in builders.values() if is_own(name)}
+    from_checkpoints = [_network(str(path), builders[path], common, config) for path in checkpoints]
+    return [*from_checkpoints, *(_network(name, None, common, config) for name in names if name not in theirs)]
 
 
-def _network(name: str, named: bool, common: dict[str, Any], config: dict[str, Any]) -> Planned:
+def _network(name: str, builder: str | None, common: dict[str, Any], config: dict[str, Any]) -> Planned:
+    """builder: what builds the network of the checkpoint `name`; None: `name` is a network itself."""
+
     def make(on_stage: Callable[[str], None]) -> Subject:
         from .network import named_network, network_of_checkpoint, subject_of_network  # torch, only where it is needed
 
         on_stage("model")
         size = common["size"]
-        network = named_network(name, size, **config) if named else network_of_checkpoint(Path(name), size, **config)
+        if builder is None:
+            network = named_network(name, size, **config)
+        else:
+            network = network_of_checkpoint(Path(name), size, model=builder, **config)
         return subject_of_network(network, peer=common["peer"], on_stage=on_stage)
 
-    settings = {"network": name, **common, "content": None if named else _content(Path(name))}
+    settings = {"network": name, **common, "content": None if builder is None else _content(Path(name))}
     return Planned(name=name, settings=settings, make=make)
+
+
+def own_networks(paths: Sequence[Path]) -> list[str]:
+    """The names of the users' own networks in those paths that are checkpoints."""
+    names = [named_in(path) for path in paths if path.suffix in CHECKPOINTS and path.exists()]
+    return [name for name in names if is_own(name)]
 
 
 def run(

@@ -24,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import initialize
+from lsq_export.qat.compiled_code import check_compiled_code
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.fusing import fuse
 from lsq_export.qat.kernels import fused_kernels
@@ -180,6 +181,8 @@ def trainer(model: str, variant: Variant, device: str, batch: int, size: int) ->
         initialize(net, [x[:4]], method="minmax")
         save_memory(fuse(net, variant.fused), variant.saving)
     net.train()
+    if variant.compiled:
+        check_compiled_code()
     return training_step(net, x, target, run=torch.compile(net) if variant.compiled else net)
 
 

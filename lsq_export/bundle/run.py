@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,6 +106,7 @@ def sample_of(bundle: Path, manifest: Mapping[str, Any]) -> np.ndarray:
 
 def session_of(bundle: Path, name: str, manifest: Mapping[str, Any]) -> Any:
     """name: of the format."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # nothing is kept of this run, and nobody is told
     import onnxruntime
 
     entry, options = manifest["formats"][name], onnxruntime.SessionOptions()

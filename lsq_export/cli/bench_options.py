@@ -7,6 +7,7 @@ import click
 from lsq_export.qat.config import OFFSETS, QATConfig
 
 from .arguments import MODEL
+from .code_options import trust_option
 from .options import Command, Count, apply_options
 from .output import HTML, OutputFile
 from .thread_options import threads_option
@@ -25,8 +26,10 @@ def network_options(command: Command) -> Command:
             multiple=True,
             type=MODEL,
             metavar="NAME",
-            help="Time this network with random weights; give it again to time another one, too.",
+            help="Time this network with random weights; give it again to time another one, too. Beside a "
+            "CHECKPOINT of your own network it allows this package.module:factory to build that.",
         ),
+        trust_option,
         click.option(
             "--size",
             type=COUNT,

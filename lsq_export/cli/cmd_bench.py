@@ -35,6 +35,7 @@ def command(
     journal_file: Path | None,
     html_file: Path | None,
     json_file: Path | None,
+    trust: bool,
     **options: Any,
 ) -> None:
     """Time ONNX models on random inputs in ONNX Runtime, in alternating blocks of one run.
@@ -49,10 +50,12 @@ def command(
         raise click.UsageError("there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME")
     from lsq_export.bench import RunOptions
     from lsq_export.bench.journal import Journal, summarize
-    from lsq_export.bench.plan import plan, run
+    from lsq_export.bench.plan import own_networks, plan, run
 
     of_runs = {name: options.pop(name) for name in ("batch", "runs", "threads", "warmup", "pause")}
     how = RunOptions(**of_runs)
+    if trust:
+        options["names"] = (*options["names"], *own_networks(paths))
     planned = plan(paths, baseline=baseline, **options)
     journal = Journal(journal_file) if journal_file is not None else None
     measurements = []

@@ -10,6 +10,7 @@ import click
 from calib.errors import QuantizationError
 
 from .arguments import CHECKPOINT
+from .code_options import code_options
 from .drift_options import DriftOptions, limit_options, measuring_options, reinit_options
 from .drift_table import print_change, print_use
 from .group import FAILED
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 @click.command("drift")
 @click.argument("checkpoint", type=CHECKPOINT)
+@code_options
 @measuring_options
 @limit_options
 @reinit_options
@@ -43,7 +45,7 @@ def command(threads: int | None, **options: Any) -> None:
     The exit code is 1 if a quantizer left its range; with --reinit, if one still does in the new checkpoint.
     """
     given = DriftOptions(**options)
-    given.check_output()  # Before torch is imported.
+    given.check()  # Before torch is imported.
     from lsq_export.threads import using_threads
 
     with using_threads(threads):
@@ -58,7 +60,7 @@ def _run(options: DriftOptions) -> None:
 
     given = {"clipped": options.max_clipped, "codes": options.min_codes, "error": options.max_error}
     limits = drift.Thresholds(**{name: value for name, value in given.items() if value is not None})
-    model, checkpoint = restore(options.checkpoint)
+    model, checkpoint = restore(options.checkpoint, model=options.named, trust=options.trust)
     if checkpoint.config is None:
         raise QuantizationError(
             f"checkpoint {checkpoint.path} is of a float model, which has no grids: give one that train --out wrote"

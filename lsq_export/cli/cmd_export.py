@@ -11,6 +11,7 @@ import click
 from lsq_export.verification.numbers import megabytes
 
 from .arguments import CHECKPOINT, DATA, FORMAT, TARGET
+from .code_options import code_options
 from .fold_tables import print_fold
 from .group import FAILED
 from .options import Count, FilePath
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("checkpoint", type=CHECKPOINT)
+@code_options
 @click.option("--out", required=True, type=FilePath(path_type=Path), help="Write the bundle to this directory.")
 @click.option(
     "--format",
@@ -88,6 +90,8 @@ class Options:
     """What the command line asks for; the names are those of the options."""
 
     checkpoint: Path
+    named: str | None
+    trust: bool
     out: Path
     formats: tuple[str, ...]
     target: str
@@ -112,7 +116,7 @@ def _export(options: Options) -> Bundle:
 
     from .data_options import calibration_batches, described, load_data, source_of
 
-    model, checkpoint = restore(options.checkpoint)
+    model, checkpoint = restore(options.checkpoint, model=options.named, trust=options.trust)
     spec = options.data_spec or checkpoint.extra.get("data")
     data = load_data(spec, checkpoint.input_shape, option="--data", like=checkpoint.preprocessing)
     with using_threads(options.threads), stages(console(stderr=True), "export") as on_stage:
@@ -138,9 +142,11 @@ def _check(options: Options) -> None:
     """What can be known before anything is computed. Errors (QuantizationError)."""
     from lsq_export import targets
     from lsq_export.bundle.place import check_target
+    from lsq_export.training.named_code import check_builder
 
     from .data_options import check_data
 
+    check_builder(options.checkpoint, options.named, options.trust)
     targets.choose(targets.get(options.target), options.formats or None, options.fold)
     check_target(options.out, force=options.force, keep=[options.checkpoint])
     check_data(options.checkpoint, options.data_spec)

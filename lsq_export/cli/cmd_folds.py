@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lsq_export.training.named_code import check_builder
 from lsq_export.verification.numbers import decibel, percent
 
 from .arguments import CHECKPOINT, DATA
+from .code_options import code_options
 from .data_options import check_data
 from .options import Count
 from .output import OutputFile, console, print_entries, print_json, write_file
@@ -31,6 +34,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
 
 @click.command("folds")
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=CHECKPOINT)
+@code_options
 @click.option(
     "--data",
     "data_spec",
@@ -48,26 +52,22 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
 @click.option("--out", type=OutputFile(), help="Write the numbers to this file as JSON, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
 def command(
-    checkpoints: tuple[Path, ...],
-    data_spec: str | None,
-    images: int,
-    bias_correction: bool,
-    threads: int | None,
-    out: Path | None,
-    as_json: bool,
+    checkpoints: tuple[Path, ...], threads: int | None, out: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Compare naive rounding of offsets, the integer fold and the strided fold against the trained model.
 
     "codes that differ" are those of the learned activation quantizers, end to end: rounding of residual sums to 8 bits
     is in it, too.
     """
+    how = FoldsOptions(**options)
     for path in checkpoints:
-        check_data(path, data_spec)
+        check_data(path, how.data_spec)
+        check_builder(path, how.named, how.trust)
     from lsq_export.files.text import json_text
     from lsq_export.threads import using_threads
 
     with using_threads(threads):
-        rows = [row for path in checkpoints for row in _rows(path, data_spec, images, bias_correction)]
+        rows = [row for path in checkpoints for row in _rows(path, how)]
     if out is not None:
         write_file("--out", out, json_text(rows))
     if as_json:
@@ -76,7 +76,18 @@ def command(
         print_entries("Folded (float64) against trained", COLUMNS, rows)
 
 
-def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class FoldsOptions:
+    """What the command line asks for each checkpoint; the names are those of the options."""
+
+    named: str | None
+    trust: bool
+    data_spec: str | None
+    images: int
+    bias_correction: bool
+
+
+def _rows(path: Path, how: FoldsOptions) -> list[dict[str, Any]]:
     """One row for each fold of a checkpoint."""
     import torch
 
@@ -88,16 +99,16 @@ def _rows(path: Path, data_spec: str | None, images: int, bias_correction: bool)
 
     from .data_options import calibration_batches, load_data
 
-    model, checkpoint = restore(path)
-    spec = data_spec or checkpoint.extra.get("data")
+    model, checkpoint = restore(path, model=how.named, trust=how.trust)
+    spec = how.data_spec or checkpoint.extra.get("data")
     data = load_data(spec, checkpoint.input_shape, option="--data", like=checkpoint.preprocessing)
-    calibration, test = calibration_batches(data, images), data.batches("test", 64)
-    example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if bias_correction else 1)
+    calibration, test = calibration_batches(data, how.images), data.batches("test", 64)
+    example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if how.bias_correction else 1)
     with bar(console(stderr=True), str(path), folds * len(test)) as advance:
-        costs = compare_folds(model, example, calibration, test, bias_correction=bias_correction, progress=advance)
+        costs = compare_folds(model, example, calibration, test, bias_correction=how.bias_correction, progress=advance)
     known = InTraining.from_source(checkpoint.extra)
     same = known is not None and (known.data, known.images) == (
-        data_spec or checkpoint.extra.get("data"),
+        how.data_spec or checkpoint.extra.get("data"),
         len(data.test),
     )
     config = checkpoint.config or {}

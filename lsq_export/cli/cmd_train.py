@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,15 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
         if low_bit.epochs and low_bit.accuracy > float_phase.accuracy:
             say(f"trained is above float: it had {len(low_bit.epochs)} more epochs on these images")
         say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+        say(f"next: {_export_command(job, out)}")
+
+
+def _export_command(job: Job, out: Path) -> str:
+    """With what `export` needs: code of the user's own runs only where they name it."""
+    from lsq_export.training.named_code import is_own
+
+    model = ["--model", job.model_name] if is_own(job.model_name) else []
+    return shlex.join(["lsq-export", "export", str(out), *model, "--out", str(out.with_suffix(""))])
 
 
 def _widths(job: Job) -> str:

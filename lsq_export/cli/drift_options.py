@@ -24,6 +24,8 @@ class DriftOptions:
     """What the command line asks for; None where it leaves a value to the checkpoint or to `calib.drift`."""
 
     checkpoint: Path
+    named: str | None
+    trust: bool
     data_spec: str
     split: str
     against: str | None
@@ -38,6 +40,13 @@ class DriftOptions:
     rounds: int
     force: bool
     as_json: bool
+
+    def check(self) -> None:
+        """What can be known before anything is computed. Errors (QuantizationError, click.UsageError)."""
+        from lsq_export.training.named_code import check_builder
+
+        check_builder(self.checkpoint, self.named, self.trust)
+        self.check_output()
 
     def check_output(self) -> None:
         """Whether --reinit can be written, before the work and not after it. Errors (click.UsageError)."""

@@ -124,7 +124,11 @@ class LazyGroup(OneLineErrors, click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. A broken pipe is caught here, before click makes it exit 1, which means a parity failure."""
+        """Run the command.
+
+        A broken pipe is caught here, before click makes it exit 1, which means a parity failure; and what ends programs
+        without being an error. No command of ours does that, but under torchrun: the code of a network does.
+        """
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:
@@ -133,6 +137,15 @@ class LazyGroup(OneLineErrors, click.Group):
             # Python flushes stdout at exit, which would fail again: give it somewhere to write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(BROKEN_PIPE) from None
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if TORCHRUN in os.environ:
+                raise
+            what = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise click.ClickException(
+                f"the network's code ended the program ({what}): take that out of it; nothing was finished"
+            ) from error
         return result
 
 

@@ -1,4 +1,7 @@
-"""Writing one safetensors file: whole or not at all, also when the process is killed or the power fails on the way."""
+"""Writing one safetensors file: whole or not at all, also when the process is killed or the power fails on the way.
+
+The same content is the same bytes. `sealed.read` notices when one of them has changed.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save as serialized
 
 from calib.errors import QuantizationError, one_line
 
 from .atomic import replacing
+from .sealed import sealed
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], what: str) -> None:
@@ -33,8 +36,9 @@ def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
 
 
 def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """As the function of that name in safetensors, but into the file that is there.
+    """As the function of that name in safetensors, but sealed, and into the file that is there.
 
     Theirs makes a temporary file of its own, which a kill leaves behind, and which nobody else may read.
     """
-    path.write_bytes(serialized(tensors, metadata))
+    with path.open("wb") as file:
+        file.writelines(sealed(tensors, metadata))

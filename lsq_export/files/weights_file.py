@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from calib.errors import QuantizationError, one_line
+
+from . import sealed
 
 SAVE = "where it was made, save the weights alone: torch.save(model.state_dict(), FILE)"
 _HEAD = 64  # bytes that tell what a file is
@@ -78,8 +80,7 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
+        return sealed.read(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise QuantizationError(f"checkpoint {path} is damaged ({one_line(error)}): copy or save it again") from error
 

@@ -19,6 +19,7 @@ import torch
 from calib.errors import QuantizationError
 from calib.grid import position, snap_
 
+from .compiled_code import check_compiled_code
 from .layout import along, blocks, column, flat, is_dense, join, same_layout
 
 BLOCK = 1 << 17  # elements of a block: 0.5 MB a tensor in float32, of which four are in use at once
@@ -35,7 +36,11 @@ class Kernels(Enum):
 
 @functools.cache
 def fused_kernels() -> tuple[Any, Any]:
-    """`_values` and `_gradients`, compiled. Errors (QuantizationError): there is no working compiler."""
+    """`_values` and `_gradients`, compiled.
+
+    Errors (QuantizationError): there is no working compiler; those of `check_compiled_code`.
+    """
+    check_compiled_code()
     kernels = torch.compile(_values, dynamic=True), torch.compile(_gradients, dynamic=True)
     x, s = torch.zeros(64), torch.ones(())
     try:

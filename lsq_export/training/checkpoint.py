@@ -5,14 +5,18 @@
          preprocessing=data.preprocessing)
     model, checkpoint = restore("r18.safetensors")
 
-Nothing is unpickled.
+Nothing is unpickled. A network of the user's own is in it by the name of its factory, which runs only where the user
+names it, too: restore("net.safetensors", model="net:Net").
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +25,19 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from calib.errors import QuantizationError, one_line
-from lsq_export.files import tensor_file
+from lsq_export import models
+from lsq_export.files import sealed, tensor_file
+from lsq_export.models.own import build_own
 from lsq_export.qat.bit_widths import bit_widths
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import config_of, prepare
 
 from .checkpoint_header import FIELDS, FORMAT, FORMAT_KEY, fields_of, metadata_of
+from .named_code import builder, check_spec, is_own
 
 EARLIER = {"offset": "real", "edges": "calibrated"}  # what checkpoints without these options were trained with
-_SCALARS = (str, int, float, bool)
+
+LARGEST_INPUT = 1 << 28  # numbers of one input: a gigabyte in float32
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -82,7 +90,7 @@ def save(
     refuse.
     """
     path = Path(path)
-    _check_spec(path, model_spec)
+    check_spec(path, model_spec)
     got = config_of(model)
     if config is not None and got is not None and config.get("edges") == "auto":
         config = {**config, "edges": got.edges}
@@ -100,12 +108,16 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     used.
     """
     path = Path(path)
-    state, metadata = _read(path)
+    metadata = metadata_of(path)
     spec, config, shape, preprocessing, extra = fields_of(path, metadata).values()
-    _check_spec(path, spec)
+    check_spec(path, spec)
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
         raise QuantizationError(
             f"checkpoint {path}: input_shape is {shape}, it must be [channels, height, width]; write it again"
+        )
+    if math.prod(shape) > LARGEST_INPUT:
+        raise QuantizationError(
+            f"checkpoint {path}: input_shape is {shape}, more than {LARGEST_INPUT} numbers; write it again"
         )
     for field, value in (("config", config), ("preprocessing", preprocessing), ("extra", extra)):
         if not isinstance(value, dict) and not (field == "config" and value is None):
@@ -114,7 +126,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             )
     return Checkpoint(
         path=path,
-        state=state,
+        state=_state(path),
         model_spec=spec,
         config=None if config is None else {**EARLIER, **config},
         input_shape=(shape[0], shape[1], shape[2]),
@@ -132,53 +144,59 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def restore(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint]:
+def restore(
+    path: str | os.PathLike[str],
+    *,
+    model: str | Callable[..., nn.Module] | nn.Module | None = None,
+    trust: bool = False,
+) -> tuple[nn.Module, Checkpoint]:
     """The model of a checkpoint in eval mode, with its state; prepared for QAT where the checkpoint has a config.
 
-    A `package.module:factory` in the checkpoint is imported and called, so restore only files whose model you trust as
-    code.
+    A checkpoint of a network of your own only names `package.module:factory`. That is imported and called if you name
+    it, too: model="package.module:factory", the factory or class itself, or the float network (which stays as it is).
+    trust: import and call whatever the checkpoint names.
 
-    Errors (QuantizationError): those of `load`, of `models.build` and of `prepare`, and a state that does not fit the
-    model.
+    Errors (QuantizationError): those of `load`, of `models.build` and of `prepare`, a network that you did not name,
+    and a state that does not fit the model.
     """
-    from lsq_export import models
-
     checkpoint = load(path)
+    spec = checkpoint.model_spec
     # Fresh weights are drawn, then overwritten: leave the caller's random numbers alone.
     with torch.random.fork_rng(devices=[]):
-        model = models.build(**checkpoint.model_spec)
+        if model is None or isinstance(model, str):
+            checkpoint = replace(checkpoint, model_spec={**spec, "name": builder(path, spec["name"], model, trust)})
+            _check_size(checkpoint)
+            net = models.build(**checkpoint.model_spec)
+        elif isinstance(model, nn.Module):
+            net = copy.deepcopy(model)
+        else:
+            net = build_own(model, spec.get("num_classes", 1000), spec.get("in_channels", 3))
     if checkpoint.config is not None:
-        model = prepare(model, QATConfig.from_dict(checkpoint.config))
-    _load_state(model, checkpoint)
-    return model.eval(), checkpoint
+        net = prepare(net, QATConfig.from_dict(checkpoint.config))
+    _load_state(net, checkpoint)
+    return net.eval(), checkpoint
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    metadata = metadata_of(path)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return sealed.read(path)[0]
+    except (SafetensorError, OSError, ValueError) as error:
+        raise QuantizationError(f"checkpoint {path} is damaged ({one_line(error)}): copy or train it again") from error
 
 
-def _check_spec(path: Path, spec: Any) -> None:
-    """Check that what the file can pass to the code that it names is harmless. Errors: QuantizationError."""
-    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+def _check_size(checkpoint: Checkpoint) -> None:
+    """A few letters can ask for a network that no memory holds. Errors (QuantizationError): larger than the file."""
+    spec = checkpoint.model_spec
+    if is_own(spec["name"]):
+        return
+    with torch.device("meta"):
+        wanted = sum(tensor.numel() for tensor in models.build(**spec).state_dict().values())
+    found = sum(tensor.numel() for tensor in checkpoint.state.values())
+    if wanted > 2 * found:
         raise QuantizationError(
-            f"checkpoint {path}: the model is {spec!r}, it must be a table with the name of the model"
+            f"checkpoint {checkpoint.path} has {found} numbers, and {spec} is a network of {wanted}: the file is of "
+            "another model"
         )
-    for key, value in spec.items():
-        if key in ("num_classes", "in_channels") and (type(value) is not int or value < 1):
-            raise QuantizationError(
-                f"checkpoint {path}: {key} of the model is {value!r}, it must be a positive integer"
-            )
-        if not isinstance(value, _SCALARS):
-            raise QuantizationError(
-                f"checkpoint {path}: {key} of the model is {value!r}, it must be a number, a string or a truth value"
-            )
-        if ":" in spec["name"] and key not in ("name", "num_classes", "in_channels"):
-            raise QuantizationError(
-                f"checkpoint {path}: {key} cannot be kept for a model of your own; put it into the factory "
-                f"{spec['name']!r}"
-            )
 
 
 def _load_state(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from calib.errors import QuantizationError, one_line
+from lsq_export.files import sealed
 
-FORMAT = "1"  # raise it when the meaning of the metadata changes
+FORMAT = "2"  # raise it when the meaning of the metadata changes
+WITHOUT_DIGEST = "1"  # the format before it, which is read, too
 FORMAT_KEY = "lsq_export"
 FIELDS = ("model", "config", "input_shape", "preprocessing", "extra")
 
@@ -24,8 +26,7 @@ def metadata_of(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise QuantizationError(f"checkpoint {path} {_missing(path)}")
     try:
-        with safe_open(path, framework="np") as file:
-            return file.metadata() or {}
+        return sealed.read_metadata(path)
     except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as raw:
             start = raw.read(2)
@@ -50,14 +51,16 @@ def fields_of(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[st
             f"checkpoint {path} has no lsq-export metadata, so its model is unknown: lsq-export train --model NAME "
             "--float-checkpoint takes it"
         )
-    if metadata[FORMAT_KEY] != FORMAT:
+    if metadata[FORMAT_KEY] not in (FORMAT, WITHOUT_DIGEST):
         raise QuantizationError(
             f"checkpoint {path} has the format {metadata[FORMAT_KEY]!r}, not {FORMAT!r}: use the lsq-export that "
             "wrote it"
         )
+    if metadata[FORMAT_KEY] == FORMAT and sealed.DIGEST not in metadata:
+        raise QuantizationError(f"checkpoint {path} is damaged (it lacks its digest): copy or train it again")
     try:
         return {field: json.loads(metadata[field]) for field in FIELDS}
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise QuantizationError(
             f"checkpoint {path} has damaged metadata ({one_line(error)}): write it again"
         ) from error

@@ -29,6 +29,7 @@ def draw(histories: Histories, path: Path, title: str) -> None:
     """
     if not available():
         raise QuantizationError(f"curve {path} needs matplotlib: {EXTRA}")
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -48,7 +49,7 @@ def draw(histories: Histories, path: Path, title: str) -> None:
         axes.legend()
     try:
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, rc_context({"svg.hashsalt": "curve"}):  # else ids are drawn by chance
             figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     except OSError as error:
         raise QuantizationError(f"curve {path} cannot be written: {error.strerror}") from error

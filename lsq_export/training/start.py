@@ -74,7 +74,7 @@ def started(job: Job, data: Dataset, path: Path) -> Start:
 
 def _restored(job: Job, data: Dataset, path: Path) -> nn.Module:
     """The model of a checkpoint of lsq-export."""
-    model, source = checkpoint.restore(path)
+    source = checkpoint.load(path)
     if source.config is not None:
         raise QuantizationError(
             f"checkpoint {path} is of a low-bit model: give one of a float model (train --float-out writes it)"
@@ -93,6 +93,7 @@ def _restored(job: Job, data: Dataset, path: Path) -> nn.Module:
             "the image size"
         )
     _check_normalization(data, source)
+    model, _ = checkpoint.restore(path, model=job.model_name)
     return model
 
 

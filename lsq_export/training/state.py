@@ -20,10 +20,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from calib.errors import QuantizationError, one_line
-from lsq_export.files import tensor_file
+from lsq_export.files import sealed, tensor_file
 from lsq_export.files.atomic import sweep
 
-FORMAT = "1"  # raise it when the meaning of the content changes
+FORMAT = "2"  # raise it when the meaning of the content changes
+_FORMATS = (FORMAT, "1")  # 1 had no digest
 _KEY = "lsq_export_state"
 ANEW = "--force starts anew"
 # Fields of a job whose option has another name, and those of float_recipe that have an option of their own.
@@ -75,18 +76,19 @@ class StateFile:
                 f"--resume: {self.path} does not exist, so no run was interrupted here; leave --resume out"
             )
         try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get(_KEY) != FORMAT:
-                    raise QuantizationError(
-                        f"--resume: {self.path} is no state of this version of lsq-export train; {ANEW}"
-                    )
-                phase, identity, results, values = (
-                    json.loads(metadata[name]) for name in ("phase", "identity", "results", "values")
-                )
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise QuantizationError(f"--resume: {self.path} is damaged ({one_line(error)}); {ANEW}") from error
+            tensors, metadata = sealed.read(self.path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise self._damaged(one_line(error)) from error
+        if metadata.get(_KEY) not in _FORMATS:
+            raise QuantizationError(f"--resume: {self.path} is no state of this version of lsq-export train; {ANEW}")
+        if metadata[_KEY] == FORMAT and sealed.DIGEST not in metadata:
+            raise self._damaged("it lacks its digest")
+        try:
+            phase, identity, results, values = (
+                json.loads(metadata[name]) for name in ("phase", "identity", "results", "values")
+            )
+        except (KeyError, ValueError, RecursionError) as error:
+            raise self._damaged(one_line(error)) from error
         self._check(identity)
         return Saved(phase, State(values, tensors), results)
 
@@ -94,6 +96,9 @@ class StateFile:
         """Remove the file: the run is complete."""
         self.path.unlink(missing_ok=True)
         sweep(self.path)
+
+    def _damaged(self, why: str) -> QuantizationError:
+        return QuantizationError(f"--resume: {self.path} is damaged ({why}); {ANEW}")
 
     def _check(self, identity: dict[str, Any]) -> None:
         before, now = dict(_flat(identity)), dict(_flat(json.loads(json.dumps(self.identity))))

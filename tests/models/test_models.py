@@ -43,12 +43,13 @@ def test_listing_names_does_not_import_torch() -> None:
         "import sys, types, importlib.util as u\n"
         "for name in ('calib',):\n"
         "    package = types.ModuleType(name); package.__path__ = [sys.argv[2]]; sys.modules[name] = package\n"
-        "spec = u.spec_from_file_location('m', sys.argv[1], submodule_search_locations=[])\n"
+        "spec = u.spec_from_file_location('m', sys.argv[1], submodule_search_locations=[sys.argv[3]])\n"
         "m = u.module_from_spec(spec); sys.modules['m'] = m; spec.loader.exec_module(m)\n"
         "assert m.names() == ['efficientnet_b0', 'mixnet_s', 'resnet18', 'tiny'] and 'torch' not in sys.modules\n"
     )
     calib = Path(sys.modules["calib"].__file__ or "").parent
-    subprocess.run([sys.executable, "-c", code, str(models.__file__), str(calib)], check=True)
+    here = Path(models.__file__)
+    subprocess.run([sys.executable, "-c", code, str(here), str(calib), str(here.parent)], check=True)
 
 
 def test_unknown_name_lists_the_known_ones() -> None:

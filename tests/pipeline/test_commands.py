@@ -224,7 +224,7 @@ for arguments in {commands!r}:
 
 
 def test_a_users_own_models_package(tmp_path: Path) -> None:
-    """--model models.net:build finds theirs, in training and, by the checkpoint, in export.
+    """--model models.net:build finds theirs, in training and in export.
 
     `verify` needs the bundle alone.
     """
@@ -253,7 +253,7 @@ def test_a_users_own_models_package(tmp_path: Path) -> None:
     ]
     commands = (
         ["train", "--model", "models.net:build", *data, *options],
-        ["export", "net.safetensors", "--out", "out"],
+        ["export", "net.safetensors", "--model", "models.net:build", "--out", "out"],
     )
     done = console_script(project, *commands)
     assert done.returncode == 0 and "wrote net.safetensors" in done.stdout and "all promises hold" in done.stdout, (

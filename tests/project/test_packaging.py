@@ -107,7 +107,7 @@ def test_the_wheel_does_the_main_job_outside_the_checkout(site: Path, tmp_path: 
     few = ("--float-epochs", "1", "--epochs", "1")
     for command in (
         ("train", "--model", "net:build", "--data", "npz:d.npz", *few, "--out", "net.safetensors"),
-        ("export", "net.safetensors", "--out", "out", "--license", "MIT"),
+        ("export", "net.safetensors", "--model", "net:build", "--out", "out", "--license", "MIT"),
         ("verify", "out"),
     ):
         shown = run("-m", "lsq_export", *command, cwd=tmp_path, path=site)

@@ -143,7 +143,7 @@ def test_train_prints_one_line_and_goes_on(exported: Exported, tmp_path: Path) -
     said = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert len(said) == 1 and "badnets.py:" in said[0], result.stderr
     assert json.loads(result.stdout)["config"]["edges"] == "calibrated"
-    restored, found = checkpoint.restore(out)  # without another warning
+    restored, found = checkpoint.restore(out, model="support.badnets:branch_on_values")  # without another warning
     assert found.config is not None and found.config["edges"] == "calibrated" and not edges_of(restored)
     result = invoke("train", "--model", "tiny", *short, tmp_path / "u.safetensors")
     assert "warning" not in result.stderr and json.loads(result.stdout)["config"]["edges"] == "trained"

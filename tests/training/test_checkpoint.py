@@ -16,9 +16,10 @@ from torch import nn
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import initialize
 from lsq_export import models
-from lsq_export.files import tensor_file
+from lsq_export.files import sealed, tensor_file
 from lsq_export.qat.prepare_model import QATConfig, prepare, quantizers
 from lsq_export.training import checkpoint
+from lsq_export.training.checkpoint_header import metadata_of
 
 SPEC = {"name": "tiny", "num_classes": 4, "in_channels": 1}
 REST: dict[str, Any] = {"input_shape": (1, 16, 16), "preprocessing": {"mean": [0.5]}}
@@ -128,6 +129,33 @@ def test_files_that_are_no_checkpoint(model: nn.Module, tmp_path: Path) -> None:
     _refused(path, "is damaged")
 
 
+def test_a_changed_byte_is_noticed(model: nn.Module, tmp_path: Path) -> None:
+    """By the first look of a command at the file, too, which reads the metadata alone."""
+    path = checkpoint.save(tmp_path / "x.safetensors", model, model_spec=SPEC, config=None, **REST)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for where in (3, whole.index(b"num_classes"), whole.index(b"data_offsets"), start - 1, start, len(whole) - 1):
+        path.write_bytes(whole[:where] + bytes([whole[where] ^ 4]) + whole[where + 1 :])
+        _refused(path, "is damaged")
+        with pytest.raises(QuantizationError, match="is damaged"):
+            metadata_of(path)
+    path.write_bytes(whole.replace(sealed.DIGEST.encode(), sealed.DIGEST.upper().encode()))
+    _refused(path, r"is damaged \(it lacks its digest\)")
+    path.write_bytes(whole + b"more")
+    _refused(path, "is damaged")
+
+
+def test_equal_models_are_equal_files_and_earlier_ones_load(model: nn.Module, tmp_path: Path) -> None:
+    paths = [
+        checkpoint.save(tmp_path / f"{name}.safetensors", model, model_spec=SPEC, config=None, **REST) for name in "ab"
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    metadata = {name: text for name, text in metadata_of(paths[0]).items() if name != sealed.DIGEST}
+    save_file(load_file(paths[0]), paths[1], {**metadata, "lsq_export": "1"})
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(checkpoint.restore(paths[1])[0](x), model(x))
+
+
 def test_no_pickle_is_run(tmp_path: Path) -> None:
     class Payload:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -153,7 +181,11 @@ def test_a_sound_file_that_starts_like_a_pickle_loads(model: nn.Module, tmp_path
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"lsq_export": "2"}, "has the format '2', not '1'"),
+        ({"lsq_export": "3"}, "has the format '3', not '2'"),
+        ({"lsq_export": "2"}, r"is damaged \(it lacks its digest\)"),
+        ({"model": '{"name": "net:a b"}'}, "model 'net:a b' cannot be read"),
+        ({"extra": "[" * 100_000}, "damaged metadata"),
+        ({"input_shape": "[3, 1000000, 1000000]"}, "more than 268435456 numbers"),
         ({"model": None}, "damaged metadata"),
         ({"model": "{"}, "damaged metadata"),
         ({"model": "[1]"}, "must be a table with the name"),

@@ -19,13 +19,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save_file as plain
 from torch import nn
 
 from calib.errors import QuantizationError
 from lsq_export.cli import cli
 from lsq_export.data.dataset import Dataset
-from lsq_export.files import tensor_file
+from lsq_export.files import sealed, tensor_file
+from lsq_export.files.tensor_file import save_file
 from lsq_export.qat.prepare_model import prepare
 from lsq_export.training.fit import Recipe, fit
 from lsq_export.training.loop import Loop
@@ -363,9 +365,25 @@ def test_files_that_are_no_state(tmp_path: Path) -> None:
     state.write_bytes(b"thesis")
     _refused([*COMMAND, "--out", str(out)], "it is no state of a run: give --out another name")
     _refused([*COMMAND, "--out", str(out), "--resume"], "is damaged")
-    save_file({"a": torch.zeros(1)}, state)
+    save_file({"a": torch.zeros(1)}, state, {})
     _refused([*COMMAND, "--out", str(out), "--resume"], "is no state of this version")
     assert state.exists() and not out.exists()
+
+
+def test_a_changed_byte_of_a_state_is_noticed(tmp_path: Path) -> None:
+    """To go on from other numbers would end in another network, and nobody would know."""
+    file = StateFile(tmp_path / "s.safetensors", {"seed": 0})
+    file.write("low-bit", State({"step": 3}, {"model.a": torch.ones(5)}), {"initialized": 0.5})
+    assert torch.equal(file.read().state.tensors["model.a"], torch.ones(5))
+    whole = file.path.read_bytes()
+    for where in (len(whole) - 1, whole.index(b"0.5"), whole.index(b"lsq_export_sha256")):
+        file.path.write_bytes(whole[:where] + bytes([whole[where] ^ 1]) + whole[where + 1 :])
+        with pytest.raises(QuantizationError, match=r"is damaged .*; --force starts anew"):
+            file.read()
+    file.path.write_bytes(whole)
+    metadata = {name: text for name, text in sealed.read_metadata(file.path).items() if name != sealed.DIGEST}
+    plain(file.read().state.tensors, file.path, {**metadata, "lsq_export_state": "1"})  # as before there were digests
+    assert file.read().state.values == {"step": 3}
 
 
 def test_every_field_of_a_job_has_an_option() -> None:

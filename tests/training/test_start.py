@@ -88,7 +88,8 @@ def test_every_kind_of_file_trains_to_the_same_bits_and_one_becomes_a_bundle(dat
         assert "on the test split" in result.stdout and "100.00%" in result.stdout and "warning" not in result.output
         states.append(load_file(out))
     assert all(torch.equal(value, other[name]) for other in states[1:] for name, value in states[0].items())
-    exported = invoke("export", tmp_path / "plain.q.safetensors", "--out", tmp_path / "out")
+    own = ("--model", f"{__name__}:Own")
+    exported = invoke("export", tmp_path / "plain.q.safetensors", *own, "--out", tmp_path / "out")
     verified = invoke("verify", tmp_path / "out", "--json")
     assert (exported.exit_code, verified.exit_code) == (0, 0), exported.output + verified.output
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
