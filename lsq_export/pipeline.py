@@ -31,6 +31,7 @@ from lsq_export.graph.capture import Captured, capture, check_ready
 from lsq_export.graph.dead_scales import check_quantizers
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
+from lsq_export.qat.places import places
 from lsq_export.qat.prepare_model import config_of
 from lsq_export.report.recording import write_parity
 from lsq_export.rewrite.emit import emit_all
@@ -125,7 +126,7 @@ def _with_config(origin: Origin, model: nn.Module) -> Origin:
     """The configuration comes from the model where `source` has none."""
     config = config_of(model)
     known = {"config": config.to_dict()} if config is not None else {}
-    return replace(origin, source={**known, **(origin.source or {})} or None)
+    return replace(origin, source={**known, **(origin.source or {})} or None, places=places(model))
 
 
 def _check_export(model: object, example_input: object, out: object) -> None:

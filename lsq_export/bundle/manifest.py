@@ -48,7 +48,7 @@ def manifest_of(
         "license": origin.license,
         "source": origin.source,
         "islands": [asdict(island) for island in islands(folded.model.graph)],
-        "tensors": [_tensor_entry(d, containers.get(d.codes, d.container)) for d in folded.tensors],
+        "tensors": [_tensor_entry(d, containers.get(d.codes, d.container), origin) for d in folded.tensors],
         "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
         "bias_correction": _correction_entry(folded.corrections),
     }
@@ -64,8 +64,11 @@ def _meaning(output: onnx.ValueInfoProto, origin: Origin) -> str:
     return f"logits of the {shape[1]} classes: the largest is the answer, and softmax makes probabilities of them"
 
 
-def _tensor_entry(decision: TensorDecision, container: str) -> dict[str, Any]:
-    return {**asdict(decision), "remainder": decision.remainder.value, "container": container}
+def _tensor_entry(decision: TensorDecision, container: str, origin: Origin) -> dict[str, Any]:
+    """place: where in the user's model the tensor is, in words; only of tensors whose name does not say it."""
+    entry = {**asdict(decision), "remainder": decision.remainder.value, "container": container}
+    place = origin.places.get(decision.name)
+    return {**entry, "place": place} if place else entry
 
 
 def _correction_entry(corrections: Sequence[BiasCorrection]) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from calib.errors import QuantizationError, one_line
@@ -17,7 +17,7 @@ class Origin:
 
     preprocessing: how a source image becomes an input (`lsq_export.data.Dataset`). source: model, config, checkpoint
     and data, by name. classes: their names, in the order of the outputs. license: of the network, an SPDX expression.
-    sample: one of the data, before preprocessing.
+    sample: one of the data, before preprocessing. places: {tensor: where in the user's model it is, in words}.
 
     Errors (QuantizationError): names of classes or a license that are no text of one line.
     """
@@ -27,6 +27,7 @@ class Origin:
     classes: Sequence[str] | None = None
     license: str | None = None
     sample: Sample | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in (("preprocessing", self.preprocessing), ("source", self.source)):

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from .parallel import Layers, is_part, merges, split_for_merging
+from .places import opened_place, place_of
 from .quantizer import Quantizer
 from .tracing import trace
 
@@ -27,6 +28,7 @@ SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers,
 GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
 CLAMP_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 CLAMPS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, "relu", "relu_", "clamp", "clamp_")
+PLACE = "place"  # in the meta of nodes that are a part of one of the model's own
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
@@ -44,7 +46,9 @@ def insert_edges(model: nn.Module, layers: Layers, make: Callable[[str], Quantiz
     for node in list(graph.nodes):
         if node.op not in ("output", "get_attr") and not _asks(node) and _needs_edge(traced, node, layers):
             name = f"edges.{node.name}"
-            traced.add_submodule(name, make(name))
+            quantizer = make(name)
+            quantizer.place = node.meta.get(PLACE) or place_of(traced, node)
+            traced.add_submodule(name, quantizer)
             with graph.inserting_after(node):
                 edge = graph.call_module(name, (node,))
             for reader in [user for user in node.users if user is not edge]:
@@ -63,9 +67,11 @@ def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
             called = node.target is function
         if called:
             (x,) = node.all_input_nodes
+            place = opened_place(model, node)
             with graph.inserting_before(node):
                 opened = graph.create_node("call_function", gate, (x,), name=f"{node.name}_{gate.__name__}")
                 product = graph.create_node("call_function", torch.mul, (x, opened), name=f"{node.name}_product")
+            opened.meta[PLACE] = product.meta[PLACE] = place
             node.replace_all_uses_with(product)
             graph.erase_node(node)
             return

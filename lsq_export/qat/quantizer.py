@@ -28,7 +28,7 @@ class Quantizer(Quantized):
     """LSQ+ fake quantizer of one tensor: x̂ in the shape and type of x.
 
     Make one with `Quantizer.weight` or `Quantizer.activation`. kernels: what computes x̂ and the gradients, see
-    `lsq_export.qat.fuse`.
+    `lsq_export.qat.fuse`. place: where in the user's model its tensor is, in words, where its name does not say it.
 
     s stays positive in training: at the start of forward in training mode it is projected, in place, onto s >= floor
     (0.001 of the initial s). In eval mode nothing is written, and an s that is zero or below counts as floor; at export
@@ -41,6 +41,7 @@ class Quantizer(Quantized):
     """
 
     kernels: Kernels = Kernels.BLOCKS
+    place: str | None = None
 
     @classmethod
     def weight(

@@ -6,7 +6,6 @@ that shows here, and not after hours of training.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from torch import nn
 from calib.errors import QuantizationError
 from lsq_export.data.dataset import Dataset
 from lsq_export.data.description import normalization, sizes
+from lsq_export.data.guessing import guessing_limit
 
 from .distributed import Processes
 from .job_settings import Job
@@ -80,12 +80,8 @@ def say(console: Console | None, line: str) -> None:
 
 
 def guessing(data: Dataset) -> float:
-    """The accuracy, 0-1, up to which weights are hardly better than guessing on the test split.
-
-    That is 15 % of the way from 1 / classes to 1, or two standard deviations of guesses where that is more.
-    """
-    share = 1 / data.num_classes
-    return share + max(0.15 * (1 - share), 2 * math.sqrt(share * (1 - share) / max(1, len(data.test))))
+    """The accuracy, 0-1, up to which weights are hardly better than guessing on the test split."""
+    return guessing_limit(data.num_classes, len(data.test))
 
 
 def renumbered(model: nn.Module, data: Dataset) -> float:

@@ -21,7 +21,9 @@ class FormatParity(Tabular):
     top1_agreement: share of the images with the trained model's class. sqnr_db: of the outputs against the trained
     model's (infinite if equal). reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of
     every tensor, with graph optimization on and off, for qoperator; of the outputs for qdq, where other runtimes may
-    round otherwise. reference_elements: how many were compared. first_mismatch: the first tensor with a mismatch.
+    round otherwise. reference_elements: how many were compared. first_mismatch: the first tensor
+    with a mismatch. reference_largest, reference_range: of the outputs, the largest difference from the reference, and
+    the reference's largest value.
     altered: constants and nodes in which the file is not what the fold prescribes. accumulator_mismatch: accumulators
     of Conv and Gemm that differ from the folded model's, exactly computed, on the same inputs. output_mismatch: outputs
     (floats) that differ from the folded model's on the same inputs by more than float32 rounding. islands: of a
@@ -41,6 +43,8 @@ class FormatParity(Tabular):
     layers: tuple[LayerParity, ...]
     islands: tuple[IslandParity, ...] = ()
     reference_elements: int = 0
+    reference_largest: float = 0.0
+    reference_range: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", Layers(self.layers))
@@ -96,6 +100,8 @@ class FormatParity(Tabular):
             codes_differing=sum(sum(layer.histogram.values()) for layer in self.layers),
             codes=sum(layer.elements for layer in self.layers),
             islands=len({operator for island in self.islands for operator in island.operators}),
+            largest=self.reference_largest,
+            range=self.reference_range,
         )
 
     def _wrong_run(self) -> Iterator[str]:

@@ -58,6 +58,7 @@ class FormatRun(ABC):
         self._float_outputs = float_outputs(given.folded)
         self._mismatches: Counter[str] = Counter()
         self._compared = 0
+        self._largest = self._range = 0.0
 
     def add(
         self,
@@ -72,6 +73,7 @@ class FormatRun(ABC):
         classes: the targets, if there are any.
         """
         outputs, codes = self._run(x, reference)
+        self._measure(outputs, reference)
         self._layers.add(x, codes)
         self._agreement.add([outputs[value.name] for value in self._given.file.graph.output], expected, classes)
 
@@ -89,6 +91,14 @@ class FormatRun(ABC):
                 self._mismatches[name] += int((~(np.abs(value - expected) <= float_rounding(expected))).sum())
             elif not np.array_equal(value, expected):
                 self._mismatches[name] += int((value != expected).sum())
+
+    def _measure(self, outputs: Tensors, reference: Tensors) -> None:
+        """How far the outputs are from the reference's at most, and how large those are."""
+        for name in (value.name for value in self._given.file.graph.output):
+            value, expected = outputs[name], reference.get(name)
+            if expected is not None and expected.shape == value.shape:
+                self._largest = max(self._largest, float(np.abs(value - expected).max(initial=0.0)))
+                self._range = max(self._range, float(np.abs(expected).max(initial=0.0)))
 
     def _islands(self) -> tuple[IslandParity, ...]:
         return ()
@@ -109,6 +119,8 @@ class FormatRun(ABC):
             layers=self._layers.result(),
             islands=self._islands(),
             reference_elements=self._compared,
+            reference_largest=self._largest,
+            reference_range=self._range,
         )
 
 

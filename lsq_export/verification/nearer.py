@@ -18,7 +18,7 @@ from .reasons import Reason
 FAR = 3.0  # dB
 LIMIT = -20 * math.log10(NUDGE)  # dB: so much the noise on the inputs themselves is; no yardstick asks for more
 MATTERS = 0.02  # share of what differs from which on a reason is worth a remedy
-TRAINED_EDGES, CONTAINER = "--edges trained", "--offset container"
+TRAINED_EDGES, CONTAINER, INTEGER = "--edges trained", "--offset container", "--offset integer"
 
 
 def behind(parity: Mapping[str, Any]) -> float:
@@ -35,8 +35,8 @@ def nearer(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str | None
     """One line, or None where the fold is not far from the yardstick, or the yardstick tells nothing."""
     if behind(parity) <= FAR or not parity["ok"]:
         return None
-    shares = reason_shares(parity)
-    return _by_fold(manifest) or _by_training(_config(manifest), shares) or _by_export(manifest, shares)
+    shares = _worst_first(reason_shares(parity), parity)
+    return _by_fold(manifest) or _by_training(manifest, shares) or _by_export(manifest, shares)
 
 
 def reason_shares(parity: Mapping[str, Any]) -> dict[str, float]:
@@ -49,12 +49,23 @@ def reason_shares(parity: Mapping[str, Any]) -> dict[str, float]:
     return {reason: weight / total for reason, weight in weights.most_common()} if total else {}
 
 
-def _by_training(config: Mapping[str, Any], shares: Mapping[str, float]) -> str | None:
-    """Options that are not used yet, for the reasons that matter, the largest first."""
+def _worst_first(shares: Mapping[str, float], parity: Mapping[str, Any]) -> dict[str, float]:
+    """The reason of most codes of the worst layer before all others, so that the advice is for what is shown."""
+    layers: list[Mapping[str, Any]] = sorted(parity["trained_layers"], key=lambda layer: layer["differing"])
+    worst: Mapping[str, int] = layers[-1]["reasons"] if layers else {}
+    first = max(worst, key=lambda reason: worst[reason], default=None)
+    return dict(sorted(shares.items(), key=lambda entry: entry[0] != first))
+
+
+def _by_training(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str | None:
+    """Options that are not used yet, for the reasons that matter."""
+    # The integer fold takes zero points among the few codes, which only offset="integer" trains.
+    config, low = _config(manifest), manifest.get("fold") == "integer"
+    offset = (("real", "container", None), INTEGER) if low else (("real", None), CONTAINER)
     remedies: dict[str, tuple[str, tuple[str | None, ...], str, str]] = {
         Reason.EDGE.value: ("edges", ("calibrated", None), TRAINED_EDGES, "untrained 8-bit grids"),
-        Reason.GRID.value: ("offset", ("real", None), CONTAINER, "moved grids"),
-        Reason.BORDER.value: ("offset", ("real", None), CONTAINER, "borders"),
+        Reason.GRID.value: ("offset", *offset, "moved grids"),
+        Reason.BORDER.value: ("offset", *offset, "borders"),
     }
     options, why = [], []
     for reason, part in shares.items():
@@ -82,10 +93,14 @@ def _by_export(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     """Where neither another training nor another fold is known to help."""
     if not shares and any(t["kind"] == "edge" for t in manifest["tensors"]):
         return "end the network in a Linear layer (all codes are the trained ones; the output's 8-bit grid is not)"
-    if shares.get(Reason.EDGE, 0.0) >= MATTERS:
-        return "calibrate on more images (--images), so that no 8-bit grid between layers clips"
-    if shares.get(Reason.GRID, 0.0) >= MATTERS:
-        return "feed inputs whose zero lies on their 8-bit grid (preprocessing), so that the grid need not move"
+    remedies = {
+        Reason.EDGE.value: "calibrate on more images (--images), so that no 8-bit grid between layers clips",
+        Reason.GRID.value: "feed inputs whose zero lies on their 8-bit grid (preprocessing), so that the grid need not "
+        "move",
+    }
+    for reason, part in shares.items():
+        if reason in remedies and part >= MATTERS:
+            return remedies[reason]
     correction = "" if manifest.get("bias_correction") else "try --bias-correction, or "
     return f"{correction}train longer or with more bits: single codes at rounding ties grow through this network"
 

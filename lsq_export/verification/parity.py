@@ -107,7 +107,8 @@ class Parity(Tabular):
     @property
     def promises(self) -> tuple[Promise, ...]:
         """What is said about each promise."""
-        return promises_of([parity.counts for parity in self.formats.values()], list(self._broken()))
+        counts = [parity.counts for parity in self.formats.values()]
+        return promises_of(counts, list(self._broken()), images=self.images, sqnr_db=self.folded_sqnr_db)
 
     def _broken(self) -> Iterator[Broken]:
         golden = "the golden vectors (test_data_set_0) are not what the integer reference computes"

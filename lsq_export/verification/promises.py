@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from calib.tables import decibel
+
 
 class Name(str, Enum):
     """The names, everywhere."""
@@ -61,7 +63,8 @@ class Promise:
 class Counts:
     """What a format adds to the details: elements that differ, and of how many.
 
-    exact: whether the format is held to the integer reference. islands: operators that stay float.
+    exact: whether the format is held to the integer reference. islands: operators that stay float. largest, range: of
+    the outputs, the largest difference from the integer reference, and its largest value.
     """
 
     name: str
@@ -71,15 +74,22 @@ class Counts:
     codes_differing: int
     codes: int
     islands: int = 0
+    largest: float = 0.0
+    range: float = 0.0
 
 
-def promises_of(counts: Sequence[Counts], broken: Sequence[Broken]) -> tuple[Promise, ...]:
-    """All promises, in order; that of intact files only where it is broken."""
+def promises_of(
+    counts: Sequence[Counts], broken: Sequence[Broken], *, images: int, sqnr_db: float
+) -> tuple[Promise, ...]:
+    """All promises, in order; that of intact files only where it is broken.
+
+    images: that were run. sqnr_db: of the folded model against the trained one, infinite if they are equal.
+    """
     lines: dict[Name, list[str]] = {name: [b.line for b in broken if b.promise == name] for name in Name}
     details = {
-        Name.EXACT_RUN: _run(counts),
+        Name.EXACT_RUN: _run(counts, images),
         Name.EXACT_REWRITE: _rewrite(counts),
-        Name.MEASURED_FOLD: "error below the outputs, no code off its grid",
+        Name.MEASURED_FOLD: f"{decibel(sqnr_db)}, above 0 dB, and no code off its grid; no promise of an accuracy",
     }
     found = []
     for name in Name:
@@ -96,15 +106,21 @@ def promises_of(counts: Sequence[Counts], broken: Sequence[Broken]) -> tuple[Pro
     return tuple(found)
 
 
-def _run(counts: Sequence[Counts]) -> str:
+def _run(counts: Sequence[Counts], images: int) -> str:
     """Of the files that are held to it; of others, where there are none."""
     exact = [c for c in counts if c.exact]
     if not exact:
-        differing = sum(c.mismatches for c in counts)
-        return f"for qdq files; {differing:,} of {sum(c.elements for c in counts):,} outputs differ"
+        differing, furthest = sum(c.mismatches for c in counts), max(counts, key=lambda c: c.largest)
+        by = f", by {furthest.largest:.3g} at most{_of_range(furthest)}" if differing else ""
+        return f"for qdq files; {differing:,} of {sum(c.elements for c in counts):,} outputs differ{by}"
     islands = sum(c.islands for c in exact)
     outside = f" outside {islands} float operators" if islands else ""
-    return f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,} elements differ{outside}"
+    differ = f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,} elements differ{outside}"
+    return f"{differ}; all tensors of {images} images, graph optimization on and off"
+
+
+def _of_range(counts: Counts) -> str:
+    return f" ({counts.largest / counts.range:.2%} of the largest output)" if counts.range else ""
 
 
 def _rewrite(counts: Sequence[Counts]) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lsq_export.data.guessing import guessing_limit
 from lsq_export.qat.bit_widths import widths_of
 
+from .bits import bits
 from .in_training import KEY, InTraining
 from .nearer import FAR, LIMIT, behind, nearer
 from .numbers import decibel, megabytes, percent, share
@@ -20,10 +22,11 @@ Values = Mapping[str, Any]
 Lines = list[tuple[str, str]]
 
 WORST = 5
+FOR = {"qoperator": " (to ship for ONNX Runtime on CPUs)", "qdq": " (for compilers and other runtimes)"}
 NEAR = 1.0  # dB: a gap that other images would change as well
 IN_SHORT = {
     Reason.TIE: "values next to rounding ties",
-    Reason.BORDER: "padding is zero as β′ has it, not β",
+    Reason.BORDER: "padding next to them has another zero than in training",
     Reason.EDGE: "an 8-bit grid before it that training did not have",
     Reason.GRID: "its grid moved onto an integer zero point",
     Reason.UNKNOWN: "none of the known reasons",
@@ -33,11 +36,11 @@ IN_SHORT = {
 def summary(manifest: Values, parity: Values, *, speed: str | None = None) -> Lines:
     """(label, text) of each line. manifest, parity: as their files have them. speed: of the integer file, in words."""
     found = [
-        ("accuracy", accuracy(parity)),
-        ("agreement", _agreement(parity)),
+        ("accuracy", f"{accuracy(parity)}; {_agreement(parity)}{_guessing(manifest, parity)}"),
         ("fold", fold(parity)),
+        ("bits", bits(manifest)),
         ("size, speed" if speed else "size", "; ".join(part for part in (_size(manifest), speed) if part)),
-        ("worst layer", _worst(parity)),
+        ("worst tensor", _worst(manifest, parity)),
         ("nearer", nearer(manifest, parity) or ""),
         *((p["name"], f"{p['statement']}: {verdict(p)}") for p in parity.get("promises") or ()),
     ]
@@ -98,15 +101,17 @@ def fold(parity: Values) -> str:
     ours, noise = parity["folded_sqnr_db"], parity.get("nudged_sqnr_db")
     if ours is None:
         return "costs nothing: the outputs are the trained model's" if parity["ok"] else "SQNR is no finite number"
-    cost = f"SQNR {decibel(ours)}"
+    cost = f"error {decibel(ours)} below the trained model's outputs"
     if "nudged_sqnr_db" not in parity:
         return cost
-    alone = f"float noise alone (inputs × {1 + NUDGE:g})"
+    change = f"changing the inputs by {100 * NUDGE:g} %"
     if noise is None or noise > LIMIT:
-        return f"{cost}; {alone} changes nothing in these images, so nothing tells whether that is far"
+        return f"{cost}; {change} flips no code of these images, so nothing tells how good that is"
     gap = behind(parity)
-    words = "costs no more than that" if gap < NEAR else f"costs {gap:.1f} dB more, {'far' if gap > FAR else 'not far'}"
-    return f"{cost}; {alone} leaves {decibel(noise)}: the fold {words}"
+    if gap < NEAR:
+        return f"{cost}; {change} costs as much ({decibel(noise)}): as good as exact"
+    verdict = f"far from exact, {gap:.1f} dB worse" if gap > FAR else f"nearly as good as exact, {gap:.1f} dB worse"
+    return f"{cost}; {change} leaves {decibel(noise)}: {verdict}"
 
 
 def worst_layers(parity: Values, count: int = WORST) -> list[Values]:
@@ -121,23 +126,42 @@ def reason_of(layer: Values, words: Mapping[Reason, str] = IN_SHORT) -> str:
     return words[Reason(max(reasons, key=reasons.get))] if reasons else words[Reason.UNKNOWN]
 
 
-def _worst(parity: Values) -> str:
+def place(manifest: Values, name: str) -> str:
+    """A tensor by name and, where the name does not say it, by what makes it in the user's model."""
+    found = next((t.get("place") for t in manifest.get("tensors") or () if t["name"] == name), None)
+    return f"{name}, {found}" if found else name
+
+
+def _worst(manifest: Values, parity: Values) -> str:
     worst = worst_layers(parity, 1)
     if worst:
-        return f"{worst[0]['name']}: {share(worst[0]['differing'])} of its codes differ; {reason_of(worst[0])}"
+        where = place(manifest, worst[0]["name"])
+        return f"{where}: {share(worst[0]['differing'])} of its codes differ; {reason_of(worst[0])}"
     return "none: all codes of learned grids are the trained ones" if parity["trained_layers"] else ""
 
 
 def _agreement(parity: Values) -> str:
     same = parity["formats"][main_format(parity)]["top1_agreement"]
-    noise = parity.get("nudged_top1_agreement")
-    other = f" (float noise alone: {percent(noise)})" if noise is not None else ""
-    return f"{percent(same)} of {parity['images']} images get the trained model's class{other}"
+    return f"{percent(same)} of the images get the trained model's class"
+
+
+def _guessing(manifest: Values, parity: Values) -> str:
+    """That the trained accuracy is no better than chance, where it is not."""
+    known = _table(_table(manifest.get("source")).get("model")).get("num_classes")
+    classes, found = len(manifest.get("classes") or ()) or known, parity["trained_accuracy"]
+    if (
+        not isinstance(classes, int)
+        or classes < 2
+        or found is None
+        or found > guessing_limit(classes, parity["images"])
+    ):
+        return ""
+    return f". The trained network is HARDLY BETTER THAN GUESSING (1 in {classes}): check data and training"
 
 
 def _size(manifest: Values) -> str:
     sizes = {name: entry["bytes"] for name, entry in manifest["formats"].items()}
-    texts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items())
+    texts = ", ".join(f"{name} {megabytes(size)}{FOR.get(name, '')}" for name, size in sizes.items())
     base = manifest.get("float_parameter_bytes")
     return f"{texts}; float parameters {megabytes(base)}" if base else texts
 

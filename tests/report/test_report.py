@@ -153,7 +153,7 @@ def test_the_answer_comes_first_with_the_float_row(manifest: dict[str, Any], par
     page = Page(render(manifest, parity))
     first = page.text[: page.text.index("From float to integer")]
     assert "tiny W4A4 on 24 calibration images" in first and "float 75.00% -> trained 50.00%" in first
-    for name in ("exact run", "exact rewrite", "measured fold", "worst layer", "fold"):
+    for name in ("exact run", "exact rewrite", "measured fold", "worst tensor", "fold"):
         assert name in first
     assert "float (359 test images of digits)" in page.text[len(first) :]
     del parity["in_training"]

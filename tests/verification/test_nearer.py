@@ -92,3 +92,15 @@ def test_what_no_option_of_the_training_mends() -> None:
     assert (nearer(corrected, parity_with(differing(tie=9))) or "").startswith("train longer or with more bits")
     output = manifest_with("container", "trained", tensors=[{"kind": "edge"}])
     assert "Linear" in (nearer(output, parity_with(layer(0, 0))) or "")
+
+
+def test_the_advice_is_for_what_the_worst_layer_shows() -> None:
+    """Under the integer fold: a network trained with offset="container" gets its zero points among the few codes."""
+    worst, others = differing(border=900), [differing(tie=800)] * 5
+    low = {**manifest_with("container", "trained"), "fold": "integer"}
+    text = nearer(low, parity_with(*others, worst))
+    assert text is not None and text.startswith("train with --offset integer (borders ")
+    trained = nearer({**manifest_with("integer", "trained"), "fold": "integer"}, parity_with(*others, worst))
+    assert trained is not None and "offset" not in trained
+    moved = nearer(manifest_with("container", "trained"), parity_with(*[differing(edge=300)] * 5, differing(grid=900)))
+    assert moved is not None and moved.startswith("feed inputs whose zero")

@@ -22,7 +22,11 @@ def test_all_hold_with_what_was_counted() -> None:
     )
     assert list(promises) == [Name.EXACT_RUN, Name.EXACT_REWRITE, Name.MEASURED_FOLD]
     assert all(promise.holds for promise in promises.values())
-    assert promises[Name.EXACT_RUN].verdict == "holds (0 of 1,234,567 elements differ)"
+    assert promises[Name.EXACT_RUN].verdict == (
+        "holds (0 of 1,234,567 elements differ; all tensors of 4 images, graph optimization on and off)"
+    )
+    held = "holds (40.0 dB, above 0 dB, and no code off its grid; no promise of an accuracy)"
+    assert promises[Name.MEASURED_FOLD].verdict == held
     rewrite = "holds (qoperator 0, qdq 3 of 1,000,000 codes differ, by rounding ties)"
     assert promises[Name.EXACT_REWRITE].verdict == rewrite
 
@@ -33,14 +37,20 @@ def test_formats_of_different_sizes_say_so() -> None:
 
 
 def test_qdq_alone_has_no_exact_run() -> None:
-    promise = found(parity_of(format_parity("qdq", reference_mismatch=2, reference_elements=40)))[Name.EXACT_RUN]
-    assert promise.holds is None and promise.verdict == "no promise (for qdq files; 2 of 40 outputs differ)"
+    """By how much they differ is said, not only how many."""
+    apart = {"reference_mismatch": 2, "reference_largest": 0.0125, "reference_range": 5.0}
+    promise = found(parity_of(format_parity("qdq", **apart, reference_elements=40)))[Name.EXACT_RUN]
+    furthest = "by 0.0125 at most (0.25% of the largest output)"
+    assert promise.holds is None
+    assert promise.verdict == f"no promise (for qdq files; 2 of 40 outputs differ, {furthest})"
+    promise = found(parity_of(format_parity("qdq", reference_elements=40)))[Name.EXACT_RUN]
+    assert promise.verdict == "no promise (for qdq files; 0 of 40 outputs differ)"
 
 
 def test_islands_are_named_where_they_limit_the_promise() -> None:
     island = IslandParity(codes="c", operators=("sin (Sin)",), elements=100, differing=1, largest=1)
     parity = parity_of(format_parity(islands=(island,), reference_elements=7))
-    assert found(parity)[Name.EXACT_RUN].detail == "0 of 7 elements differ outside 1 float operators"
+    assert found(parity)[Name.EXACT_RUN].detail.startswith("0 of 7 elements differ outside 1 float operators;")
 
 
 @pytest.mark.parametrize(

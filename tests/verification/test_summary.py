@@ -19,7 +19,9 @@ MANIFEST: dict[str, Any] = {
     "float_parameter_bytes": 39_000,
     "fold": "strided",
     "folds": [],
+    "layers": [{"name": "conv", "bits": 4, "container": "INT8"}],
     "tensors": [],
+    "islands": [],
     "source": {"model": {"name": "tiny"}, "config": {"weight_bits": 4, "activation_bits": 3}},
 }
 TEST = {"data": "digits", "split": "test", "in_training": KNOWN}
@@ -38,9 +40,13 @@ def test_at_most_ten_lines_in_order_of_what_is_asked_first() -> None:
     """With the title, where the tables are and the verdict there are twelve."""
     far = parity_with(**TEST, folded_sqnr_db=20.0, trained_layers=(replace(layer(9, 1), reasons={Reason.EDGE: 9}),))
     found = summary(MANIFEST, far.to_dict(), speed="1.00 ms")
-    names = ["accuracy", "agreement", "fold", "size, speed", "worst layer", "nearer"]
+    names = ["accuracy", "fold", "bits", "size, speed", "worst tensor", "nearer"]
     assert [label for label, _ in found] == [*names, "exact run", "exact rewrite", "measured fold"]
-    assert dict(found)["exact run"] == "ONNX Runtime = integer reference: holds (0 of 0 elements differ)"
+    elements = "0 of 0 elements differ; all tensors of 4 images, graph optimization on and off"
+    assert dict(found)["exact run"] == f"ONNX Runtime = integer reference: holds ({elements})"
+    assert dict(found)["measured fold"].endswith(
+        "(20.0 dB, above 0 dB, and no code off its grid; no promise of an accuracy)"
+    )
 
 
 def test_the_title() -> None:
@@ -62,16 +68,27 @@ def test_the_title() -> None:
     ],
 )
 def test_accuracy(changes: dict[str, Any], expected: str) -> None:
-    assert lines(parity_with(**changes))["accuracy"] == expected
+    assert lines(parity_with(**changes))["accuracy"].split("; 50.00%")[0] == expected
+
+
+@pytest.mark.parametrize(("trained", "said"), [(0.2, True), (0.9, False), (None, False)])
+def test_an_accuracy_near_chance_is_said(trained: float | None, said: bool) -> None:
+    parity = replace(parity_with(**TEST), images=1000, trained_accuracy=trained)
+    known = {**MANIFEST, "classes": [str(i) for i in range(10)]}
+    unnamed = {**MANIFEST, "source": {"model": {"name": "tiny", "num_classes": 10}}}
+    for manifest in (known, unnamed):
+        text = dict(summary(manifest, parity.to_dict()))["accuracy"]
+        assert ("HARDLY BETTER THAN GUESSING (1 in 10)" in text) == said
+    assert "GUESSING" not in lines(parity)["accuracy"]  # nobody knows how many classes there are
 
 
 @pytest.mark.parametrize(
     ("folded", "nudged", "says"),
     [
-        (20.0, 35.0, "leaves 35.0 dB: the fold costs 15.0 dB more, far"),
-        (33.0, 35.0, "leaves 35.0 dB: the fold costs 2.0 dB more, not far"),
-        (36.0, 35.0, "leaves 35.0 dB: the fold costs no more than that"),
-        (20.0, float("inf"), "changes nothing in these images"),
+        (20.0, 35.0, "leaves 35.0 dB: far from exact, 15.0 dB worse"),
+        (33.0, 35.0, "leaves 35.0 dB: nearly as good as exact, 2.0 dB worse"),
+        (36.0, 35.0, "changing the inputs by 0.01 % costs as much (35.0 dB): as good as exact"),
+        (20.0, float("inf"), "flips no code of these images, so nothing tells how good that is"),
         (float("inf"), 35.0, "costs nothing: the outputs are the trained model's"),
         (float("-inf"), 35.0, "SQNR is no finite number"),
     ],
@@ -82,8 +99,9 @@ def test_the_fold_against_the_yardstick_in_words(folded: float, nudged: float, s
 
 def test_size_agreement_and_speed() -> None:
     found = lines(parity_with(), speed="1.00 ms")
-    assert found["size, speed"] == "qdq 0.028 MB, qoperator 0.022 MB; float parameters 0.039 MB; 1.00 ms"
-    assert found["agreement"].startswith("50.00% of 4 images get the trained model's class")  # that of qoperator
+    sizes = "qdq 0.028 MB (for compilers and other runtimes), qoperator 0.022 MB (to ship for ONNX Runtime on CPUs)"
+    assert found["size, speed"] == f"{sizes}; float parameters 0.039 MB; 1.00 ms"
+    assert found["accuracy"].endswith("; 50.00% of the images get the trained model's class")  # that of qoperator
 
 
 def test_the_worst_layer_with_its_reason_in_words() -> None:
@@ -92,12 +110,15 @@ def test_the_worst_layer_with_its_reason_in_words() -> None:
         for count, reason in ((5, Reason.BORDER), (70_000, Reason.GRID), (6, Reason.EDGE), (0, Reason.UNKNOWN))
     )
     parity = parity_with(trained_layers=layers)
-    assert lines(parity)["worst layer"] == f"l70000: 7% of its codes differ; {IN_SHORT[Reason.GRID]}"
+    assert lines(parity)["worst tensor"] == f"l70000: 7% of its codes differ; {IN_SHORT[Reason.GRID]}"
     assert [worst["name"] for worst in worst_layers(parity.to_dict())] == ["l70000", "l6", "l5"]
     assert len(worst_layers(parity.to_dict(), 2)) == 2 and IN_SHORT.keys() == EXPLAINED.keys()
     exact = lines(parity_with(trained_layers=layers[-1:]))
-    assert exact["worst layer"] == "none: all codes of learned grids are the trained ones"
-    assert "worst layer" not in lines(parity_with())
+    assert exact["worst tensor"] == "none: all codes of learned grids are the trained ones"
+    assert "worst tensor" not in lines(parity_with())
+    placed = {**MANIFEST, "tensors": [{"name": "l70000", "kind": "activation", "levels": 16, "container": "UINT8"}]}
+    placed["tensors"][0]["place"] = "part of down.2 (Hardswish)"
+    assert dict(summary(placed, parity.to_dict()))["worst tensor"].startswith("l70000, part of down.2 (Hardswish): 7%")
 
 
 def test_a_broken_promise_shows_in_its_line() -> None:
