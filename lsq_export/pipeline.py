@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from lsq_export.bundle.contents import Contents, write_contents
 from lsq_export.bundle.directory import Bundle, open_bundle
 from lsq_export.bundle.origin import Origin
 from lsq_export.bundle.reading import the_bundles_fault
-from lsq_export.bundle.sample import prepared_input
+from lsq_export.bundle.sample import noise_like, prepared_input
 from lsq_export.bundle.subject import subject_of
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
@@ -31,9 +31,10 @@ from lsq_export.graph.capture import Captured, capture, check_ready
 from lsq_export.graph.dead_scales import check_quantizers
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
+from lsq_export.progress import announcing, counting
 from lsq_export.qat.places import places
 from lsq_export.qat.prepare_model import config_of
-from lsq_export.report.recording import write_parity
+from lsq_export.report.recording import record_better, write_parity
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.targets import choose, get
@@ -62,7 +63,8 @@ def export(
     input_key: InputKey | None = None,
     classes: Sequence[str] | None = None,
     license: str | None = None,
-    sample: Sample | None = None,
+    sample: Sample | Literal[False] | None = None,
+    progress: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
@@ -77,7 +79,8 @@ def export(
     first images show them; it pays in few networks, so compare with `lsq-export folds --bias-correction`.
     preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what those who get
     the bundle are told. sample: one of the data before preprocessing, which is checked on it; None: the first
-    calibration input. input_key: as in `calib.initialize`. on_stage(name): called as a stage begins.
+    calibration input; False: noise, and so are the golden inputs, so that nothing of the data is in the bundle.
+    input_key: as in `calib.initialize`. on_stage(name): called as a stage begins. progress: show the stages on stderr.
 
     Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
     layer that cannot be quantized (named), calibration data that are empty or constant or do not fit. Nothing is
@@ -85,9 +88,9 @@ def export(
     """
     _check_export(model, example_input, out)
     plan = choose(get(target), formats, fold)
-    origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
-    origin = _with_config(origin, model)
-    with new_directory(out, force=force) as directory:
+    origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample or None)
+    origin = replace(_with_config(origin, model), private=sample is False)
+    with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
         on_stage("capture")
         data = Calibration(calibration, tuple(example_input.shape[1:]), VERIFIED_IMAGES, input_key)
         captured = _captured(model, example_input, data)
@@ -101,7 +104,8 @@ def export(
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         parity = _first_look(Subject.of(folded, files, target), images, model, source)
         on_stage("bundle")
-        golden = np.concatenate([shown, images.numpy()])[:GOLDEN_IMAGES]
+        inputs = noise_like(images.numpy(), GOLDEN_IMAGES) if origin.private else images.numpy()
+        golden = np.concatenate([shown, inputs])[:GOLDEN_IMAGES]
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
@@ -191,20 +195,27 @@ def verify(
     bundle: Bundle | str | os.PathLike[str],
     batches: Iterable[object],
     *,
-    progress: Progress | None = None,
+    record: bool = False,
+    progress: Progress | bool | None = None,
     input_key: InputKey | None = None,
 ) -> Parity:
-    """Check a bundle on batches of inputs [N, …] or (input, target) pairs. Nothing in it is changed.
+    """Check a bundle on batches of inputs [N, …] or (input, target) pairs. Nothing in it is changed without record.
 
+    record: what was found goes into parity.json and report.html of the bundle, as `lsq-export verify` does it: unless
+    they hold a better record, on its own test split or on more images.
     model: the prepared PyTorch model that was trained; None takes the bundle's own copy of it (reference/trained.onnx).
-    progress(images so far) is called after each batch. input_key: for other batches, see `calib.initialize`; classes
-    are what a mapping has under "labels" or "label".
-    Errors (QuantizationError): a model without grids, batches that are empty or do not fit; of these a DamagedError:
-    files that are needed and are not what SHA256SUMS says, a manifest that contradicts them (each number is named).
+    progress(images so far) is called after each batch; True shows a bar on a terminal, and lines elsewhere.
+    input_key: for other batches, see `calib.initialize`; classes are what a mapping has under "labels" or "label".
+    Errors (QuantizationError): a model without grids, batches that are empty or do not fit, a bundle that cannot be
+    written (record); of these a DamagedError: files that are needed and are not what SHA256SUMS says, a manifest that
+    contradicts them (each number is named).
     """
     _check_verify(model, bundle)
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     subject = subject_of(bundle)
-    with the_bundles_fault(bundle.directory):
-        parity = check(subject, batches, model=model, progress=progress, input_key=input_key)
-    return parity.of_source(bundle.manifest.get("source"))
+    with the_bundles_fault(bundle.directory), counting("verify", progress, batches) as on_images:
+        parity = check(subject, batches, model=model, progress=on_images, input_key=input_key)
+    parity = parity.of_source(bundle.manifest.get("source"))
+    if record:
+        record_better(bundle, parity)
+    return parity

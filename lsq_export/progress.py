@@ -7,7 +7,7 @@ about how long it still takes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -157,6 +157,46 @@ def stages(console: Console, title: str, *, last: bool = False) -> Iterator[Call
 
     with console.status(Text(shown(title))) as status:
         yield lambda stage: status.update(Text(shown(f"{title}: {stage}")))
+
+
+@contextmanager
+def announcing(title: str, wanted: bool, on_stage: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """A function for the name of each stage as it begins: it calls on_stage, and shows `stages` on stderr if wanted."""
+    if not wanted:
+        yield on_stage
+        return
+    with stages(_stderr(), title, last=True) as show:
+
+        def begin(stage: str) -> None:
+            show(stage)
+            on_stage(stage)
+
+        yield begin
+
+
+@contextmanager
+def counting(
+    title: str, wanted: Callable[[int], None] | bool | None, batches: object
+) -> Iterator[Callable[[int], None] | None]:
+    """A function for the number of images so far: the one that was given; with True, one that shows a bar on stderr.
+
+    batches: without a length, there is no bar but the name of the work.
+    """
+    if not isinstance(wanted, bool) or not wanted:
+        yield wanted or None
+        return
+    if isinstance(batches, Sized):
+        with bar(_stderr(), title, len(batches)) as advance:
+            yield lambda images: advance(f"{images} images")
+        return
+    with stages(_stderr(), title, last=True) as show:
+        yield lambda images: show(f"{images} images")
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
 
 
 class Phases:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from lsq_export import progress
-from lsq_export.progress import Phases, Steps, _Lines, bar, duration, optional_bar, stages
+from lsq_export.progress import Phases, Steps, _Lines, announcing, bar, counting, duration, optional_bar, stages
 
 
 def shown(terminal: bool, steps: int = 2) -> str:
@@ -156,3 +156,31 @@ def test_phases_are_numbered() -> None:
 )
 def test_durations(seconds: float, says: str) -> None:
     assert duration(seconds) == says
+
+
+def test_in_python_the_stages_are_shown_where_they_are_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[str] = []
+    with announcing("export", True, told.append) as begin:
+        begin("fold")
+    assert told == ["fold"] and "export" in capsys.readouterr().err
+    with announcing("export", False, told.append) as begin:
+        begin("rewrite")
+    assert told == ["fold", "rewrite"] and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("batches", [[1, 2], iter([1, 2])])
+def test_in_python_images_are_counted_where_they_are_wanted(
+    batches: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[int] = []
+    with counting("verify", True, batches) as show:
+        assert show is not None
+        show(64)
+        show(128)
+    assert "verify" in capsys.readouterr().err
+    with counting("verify", None, batches) as show:
+        assert show is None
+    with counting("verify", told.append, batches) as show:
+        assert show is not None
+        show(3)
+    assert told == [3] and capsys.readouterr().err == ""

@@ -218,7 +218,8 @@ def _metadata(manifest: Mapping[str, Any], files: Mapping[str, onnx.ModelProto])
     if "sample" not in manifest:  # of an older version
         return
     keys = {"classes": "classes", "preprocessing": "preprocessing", "license": "model_license"}
-    said = metadata_of(Origin(**{key: manifest.get(key) for key in keys}))
+    origin = Origin(**{key: manifest.get(key) for key in keys})  # type: ignore[arg-type]  # the schema is stricter
+    said = metadata_of(origin)
     for file in files.values():
         has = {entry.key: entry.value for entry in file.metadata_props}
         for key, prop in keys.items():

@@ -18,6 +18,7 @@ class Origin:
     preprocessing: how a source image becomes an input (`lsq_export.data.Dataset`). source: model, config, checkpoint
     and data, by name. classes: their names, in the order of the outputs. license: of the network, an SPDX expression.
     sample: one of the data, before preprocessing. places: {tensor: where in the user's model it is, in words}.
+    private: nothing of the data goes into the bundle.
 
     Errors (QuantizationError): names of classes or a license that are no text of one line.
     """
@@ -27,6 +28,7 @@ class Origin:
     classes: Sequence[str] | None = None
     license: str | None = None
     sample: Sample | None = None
+    private: bool = False
     places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

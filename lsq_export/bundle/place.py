@@ -55,7 +55,7 @@ def check_target(out: str | os.PathLike[str], *, force: bool, keep: Iterable[str
             return None
         if not force:
             raise QuantizationError(
-                f"the output directory {out} is not empty: give another, or use --force (force=True) to replace it"
+                f"the output directory {out} is not empty: give another, or force=True to replace it"
             )
         return _check_bundle(out, target, [Path(os.path.realpath(path)) for path in keep])
 

@@ -62,6 +62,13 @@ def prepared_input(sample: Sample, origin: Origin, shape: tuple[int, ...]) -> np
     return found[None]
 
 
+def noise_like(images: np.ndarray, count: int) -> np.ndarray:
+    """Noise float32 [count, …], the same on every machine, that tells no more of images [N, …] than their range."""
+    drawn = np.random.default_rng(0).random((count, *images.shape[1:]), np.float32)
+    low, high = np.float32(images.min()), np.float32(images.max())
+    return np.asarray(low + drawn * (high - low), np.float32)
+
+
 def write_sample(
     directory: Path, sample: Sample | None, golden: tuple[np.ndarray, np.ndarray], manifest: dict[str, Any]
 ) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle
     from lsq_export.verification.parity import Parity
 
+FROM_DATA = "note: sample/ and the golden vectors of the bundle hold inputs of your data (--no-sample: noise instead)"
+
 
 @click.command("export")
 @click.argument("checkpoint", type=CHECKPOINT)
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
 )
 @click.option("--images", type=Count(1), default=512, help="Calibrate edges on this many training images.")
 @click.option("--license", metavar="SPDX", help="Note this license in the bundle, as Apache-2.0.  [default: none]")
+@click.option(
+    "--no-sample", is_flag=True, help="Put noise into the bundle in place of a sample and golden inputs of your data."
+)
 @click.option("--force", is_flag=True, help="Replace the bundle in --out.")
 @click.option(
     "--strict-integer", is_flag=True, help="Refuse operators that would stay float between integers (islands)."
@@ -81,6 +86,8 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
         click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
     else:
         _print(bundle, parity, verbose=verbose)
+        if not options["no_sample"]:
+            click.echo(FROM_DATA, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
 
@@ -99,6 +106,7 @@ class Options:
     data_spec: str | None
     images: int
     license: str | None
+    no_sample: bool
     force: bool
     strict_integer: bool
     bias_correction: bool
@@ -119,6 +127,7 @@ def _export(options: Options) -> Bundle:
     model, checkpoint = restore(options.checkpoint, model=options.named, trust=options.trust)
     spec = options.data_spec or checkpoint.extra.get("data")
     data = load_data(spec, checkpoint.input_shape, option="--data", like=checkpoint.preprocessing)
+    known = described(checkpoint, data, trained_on=options.data_spec in (None, checkpoint.extra.get("data")))
     with using_threads(options.threads), stages(console(stderr=True), "export") as on_stage:
         return export(
             model,
@@ -132,7 +141,7 @@ def _export(options: Options) -> Bundle:
             strict_integer=options.strict_integer,
             bias_correction=options.bias_correction,
             license=options.license,
-            **described(checkpoint, data, trained_on=options.data_spec in (None, checkpoint.extra.get("data"))),
+            **(known | {"sample": False} if options.no_sample else known),
             source=source_of(checkpoint, options.data_spec),
             on_stage=on_stage,
         )

@@ -26,6 +26,7 @@ from calib.errors import near, shown
 from lsq_export import progress
 from lsq_export.threads import spin_briefly
 
+from .option_names import in_options
 from .warning_lines import warnings_as_lines
 
 LONGEST, ENDING = 1200, 300  # characters of the line of an error; the end has the advice
@@ -48,6 +49,7 @@ COMMANDS = {
     "targets": "List the deployment targets.",
 }
 
+DEVELOPERS = ("qat-speed", "init-speed")  # they measure lsq-export itself
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable in the processes that it starts
 DISTRIBUTED = ("train",)  # commands that share their work between the processes of torchrun
@@ -71,7 +73,8 @@ class OneLineErrors(click.Command):
             error.show()
             sys.exit(BAD_INPUT)
         except click.UsageError as error:
-            hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+            of_option = isinstance(error, (click.NoSuchOption, click.MissingParameter, click.BadOptionUsage))
+            hint = f" (see {error.ctx.command_path} --help)" if error.ctx and of_option else ""
             _fail(error, f"{error.format_message()}{hint}", BAD_INPUT)
         except click.ClickException as error:
             _fail(error, error.format_message(), BAD_INPUT)
@@ -86,7 +89,7 @@ class OneLineErrors(click.Command):
             if isinstance(error, DamagedError):
                 _fail(error, str(error), FAILED)
             if isinstance(error, QuantizationError):
-                _fail(error, str(error), BAD_INPUT)
+                _fail(error, in_options(str(error)), BAD_INPUT)
             if (what := _of_the_machine(error)) is not None:
                 _fail(error, what, BAD_INPUT)
             advice = f"an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback"
@@ -110,8 +113,9 @@ class LazyGroup(OneLineErrors, click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list in `--help`, from COMMANDS alone."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, of_developers in (("Commands", False), ("For developers of lsq-export", True)):
+            with formatter.section(title):
+                formatter.write_dl([row for row in COMMANDS.items() if (row[0] in DEVELOPERS) == of_developers])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -90,6 +90,9 @@ def _codes_after(node: ir.Node) -> list[str]:
 def refuse(found: tuple[Island, ...]) -> None:
     """strict_integer: an island is an error that names them."""
     if found:
-        names = ", ".join(map(str, found))
-        why = "no integer form, or kept float by `layers`" if any(i.wished for i in found) else "no integer form"
-        raise QuantizationError(f"{names}: {why}, and islands of float are not allowed (strict_integer)")
+        causes = {False: "no integer form", True: "kept float by the settings of single layers"}
+        named = [
+            (why, [f"{i.name} ({i.operator})" for i in found if i.wished == wished]) for wished, why in causes.items()
+        ]
+        said = "; ".join(f"{', '.join(names)}: {why}" for why, names in named if names)
+        raise QuantizationError(f"{said}; strict_integer=True allows no float between integers")

@@ -100,10 +100,10 @@ def record_better(bundle: Bundle, parity: Parity, *, force: bool = False) -> str
 
 
 def _rank(parity: Mapping[str, Any], own: object) -> tuple[bool, bool, int]:
-    """The better, the larger. own: the data of the bundle. A record that knows no split is an export's."""
+    """The better, the larger. own: the data of the bundle. What an export found is on calibration images."""
     images = parity.get("images")
     same = own is None or _place(parity.get("data")) == _place(own)
-    return parity.get("split") == "test", same, images if isinstance(images, int) else 0
+    return parity.get("split") != "calibration", same, images if isinstance(images, int) else 0
 
 
 def _place(spec: object) -> str:

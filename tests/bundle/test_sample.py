@@ -49,6 +49,17 @@ def test_without_a_sample_the_first_input_is_it(exported: Exported) -> None:
     assert np.array_equal(np.load(bundle.directory / entry["file"]), exported.inputs[0])
 
 
+def test_noise_stands_for_the_data_where_that_is_wanted(model: nn.Module, tmp_path: Path) -> None:
+    bundle = export(model, tmp_path / "out", sample=False)
+    data, others = images(seed=0)[0], export(model, tmp_path / "other", sample=False)
+    for name in bundle.models:
+        x, _ = read_golden(Files(bundle.directory), name)
+        assert not any(np.array_equal(given, drawn) for given in data.numpy() for drawn in x)
+        assert np.array_equal(x, read_golden(Files(others.directory), name)[0])
+    assert bundle.manifest["sample"]["noise"] and "is noise" in (bundle.directory / "README.md").read_text()
+    assert lsq_export.verify(model, bundle, [data]).ok
+
+
 @pytest.mark.parametrize(
     ("sample", "how", "says"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import lsq_export
 from lsq_export.bundle.sums import changed_files
 from lsq_export.report import render
 from lsq_export.report.recording import bench_of, record, record_better, write_parity
@@ -115,3 +116,13 @@ def test_latencies_stay_in_the_bundle(exported: Exported, tmp_path: Path) -> Non
     record(bundle, GOOD)
     page = (bundle.directory / "report.html").read_text()
     assert "1.25 ms" in page and page == render(bundle.manifest, GOOD.to_dict(), BENCH)
+
+
+def test_verify_records_where_it_is_asked_to(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    before = content(bundle.directory)
+    lsq_export.verify(None, bundle, exported.batches)
+    assert content(bundle.directory) == before
+    parity = lsq_export.verify(None, bundle, exported.batches, record=True)
+    assert json.loads((bundle.directory / "parity.json").read_text())["images"] == parity.images
+    assert changed_files(bundle) == []
