@@ -74,22 +74,20 @@ def export(
     calibration: batches of inputs or (input, target) pairs, read once; they give the grids of edges, the golden
     vectors, and the images on which the export is verified (run `verify` on more). fold: "strided" (real offsets on
     8-bit containers) or "integer" (zero points among the 2^b codes), see `lsq_export.rewrite.fold`; None: the target's
-    default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island, named
-    in the manifest) is an error. bias_correction: biases take back the mean errors of their channels, as far as the
-    first images show them; it pays in few networks, so compare with `lsq-export folds --bias-correction`.
+    default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island) is an
+    error. bias_correction: biases take back the mean errors of their channels, as far as the first images show them;
+    it pays in few networks: compare with `lsq-export folds --bias-correction`.
     preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what those who get
     the bundle are told. sample: one of the data before preprocessing, which is checked on it; None: the first
-    calibration input; False: noise, and so are the golden inputs, so that nothing of the data is in the bundle.
-    input_key: as in `calib.initialize`. on_stage(name): called as a stage begins. progress: show the stages on stderr.
+    calibration input; False: noise, in the golden vectors, too, so that nothing of the data is in the bundle.
+    input_key: as in `calib.initialize`. on_stage(name): called as a stage begins. progress: show them on stderr.
 
-    Errors (QuantizationError): unknown format or target, `out` not empty (without force), a bad scale or offset, a
-    layer that cannot be quantized (named), calibration data that are empty or constant or do not fit. Nothing is
-    written then. A broken promise does not stop the export: see `parity`.
+    Errors (QuantizationError; nothing is written): unknown format or target, `out` not empty (without force), a bad
+    scale or offset, a layer that cannot be quantized, calibration data that do not fit. A broken promise is none.
     """
     _check_export(model, example_input, out)
     plan = choose(get(target), formats, fold)
-    origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample or None)
-    origin = replace(_with_config(origin, model), private=sample is False)
+    origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
     with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
         on_stage("capture")
         data = Calibration(calibration, tuple(example_input.shape[1:]), VERIFIED_IMAGES, input_key)
@@ -104,8 +102,8 @@ def export(
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         parity = _first_look(Subject.of(folded, files, target), images, model, source)
         on_stage("bundle")
-        inputs = noise_like(images.numpy(), GOLDEN_IMAGES) if origin.private else images.numpy()
-        golden = np.concatenate([shown, inputs])[:GOLDEN_IMAGES]
+        golden = _golden(shown, images.numpy(), origin)
+        origin = _with_config(origin, model)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
@@ -116,6 +114,12 @@ def _captured(model: nn.Module, example_input: torch.Tensor, data: Calibration) 
     check_ready(model, example_input)
     data.begin()
     return capture(model, example_input)
+
+
+def _golden(shown: np.ndarray, images: np.ndarray, origin: Origin) -> np.ndarray:
+    """The inputs of the golden vectors: the sample, if there is one, and calibration images, or noise."""
+    inputs = noise_like(images, GOLDEN_IMAGES) if origin.sample is False else images
+    return np.concatenate([shown, inputs])[:GOLDEN_IMAGES]
 
 
 def _placed(place: Callable[[str], Folded], how: str, strict_integer: bool) -> Folded:
@@ -170,7 +174,7 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray:
     """The sample as an input, [1, …], or none, [0, …]; what the user says of the network is checked before the fold."""
     shape = captured.model.graph.outputs[0].shape
     origin.check_outputs([dim if isinstance(dim, int) else None for dim in shape] if shape is not None else [])
-    if origin.sample is None:
+    if not origin.sample:
         return np.empty((0, *captured.input_shape), np.float32)
     return prepared_input(origin.sample, origin, captured.input_shape)
 

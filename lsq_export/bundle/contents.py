@@ -58,8 +58,8 @@ def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
     manifest = manifest_of(directory, contents.folded, contents.files, contents.target, contents.origin)
     manifest["folds"] = list(contents.costs)
     first = next(iter(outputs.values()))
-    write_sample(directory, contents.origin.sample, (contents.golden[:1], first[:1]), manifest)
-    manifest["sample"]["noise"] = contents.origin.private
+    write_sample(directory, contents.origin.sample or None, (contents.golden[:1], first[:1]), manifest)
+    manifest["sample"]["noise"] = contents.origin.sample is False
     write_json(directory / MANIFEST, manifest)
     onnx.save(with_copy(_reference(contents.folded.model, contents, FOLDED), manifest), directory / FOLDED)
     write_text(directory / README, render_readme(manifest))

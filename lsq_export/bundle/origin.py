@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from calib.errors import QuantizationError, one_line
 from lsq_export.data.sample import Sample
@@ -17,8 +17,8 @@ class Origin:
 
     preprocessing: how a source image becomes an input (`lsq_export.data.Dataset`). source: model, config, checkpoint
     and data, by name. classes: their names, in the order of the outputs. license: of the network, an SPDX expression.
-    sample: one of the data, before preprocessing. places: {tensor: where in the user's model it is, in words}.
-    private: nothing of the data goes into the bundle.
+    sample: one of the data, before preprocessing; False: nothing of the data goes into the bundle.
+    places: {tensor: where in the user's model it is, in words}.
 
     Errors (QuantizationError): names of classes or a license that are no text of one line.
     """
@@ -27,8 +27,7 @@ class Origin:
     source: Mapping[str, Any] | None = None
     classes: Sequence[str] | None = None
     license: str | None = None
-    sample: Sample | None = None
-    private: bool = False
+    sample: Sample | Literal[False] | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -87,7 +87,7 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
     else:
         _print(bundle, parity, verbose=verbose)
         if not options["no_sample"]:
-            click.echo(FROM_DATA, err=True)
+            say(FROM_DATA, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
 

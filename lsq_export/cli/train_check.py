@@ -8,7 +8,7 @@ import click
 
 from .checkpoint_options import take_start
 from .layer_options import check_layers
-from .output import console, print_json
+from .output import console, print_json, say
 from .train_files import Files
 from .train_options import take_config, take_recipes
 
@@ -50,4 +50,4 @@ def check_only(options: dict[str, Any], as_json: bool) -> None:
         values = {"float_accuracy": look.accuracy, "images": len(data.test), "stated": stated}
         print_json({**values, "input_shape": list(data.input_shape), "preprocessing": data.preprocessing})
     else:
-        click.echo(f"{look.accuracy:.2%} of {len(data.test):,} test images; nothing was trained or written (--check)")
+        say(f"{look.accuracy:.2%} of {len(data.test):,} test images; nothing was trained or written (--check)")

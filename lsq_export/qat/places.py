@@ -23,9 +23,10 @@ def opened_place(model: fx.GraphModule, node: fx.Node) -> str:
     return f"part of {place_of(model, node)}"
 
 
-def places(model: nn.Module) -> dict[str, str]:
-    """{quantizer of a trained edge: where it is, in words}; of a model that was prepared."""
-    found = {name: getattr(module, "place", None) for name, module in model.named_modules()}
+def places(model: object) -> dict[str, str]:
+    """{quantizer of a trained edge: where it is, in words}; of a model that was prepared, nothing of anything else."""
+    modules = model.named_modules() if isinstance(model, nn.Module) else ()
+    found = {name: getattr(module, "place", None) for name, module in modules}
     return {name: place for name, place in found.items() if place}
 
 

@@ -29,9 +29,9 @@ def metadata_of(path: Path) -> dict[str, str]:
         return sealed.read_metadata(path)
     except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as raw:
-            start = raw.read(2)
-        # only now: the first bytes of a sound safetensors file are a length, which may be these by chance
-        if start == b"PK" or start[:1] == b"\x80":
+            start = raw.read(9)
+        # a safetensors file begins with a length, whose bytes may be these by chance, and goes on with "{"
+        if (start[:2] == b"PK" or start[:1] == b"\x80") and start[8:] != b"{":
             raise QuantizationError(
                 f"checkpoint {path} is a pickle (.pt, .pth), which can run code: lsq-export train --model NAME "
                 "--float-checkpoint reads the weights in it"

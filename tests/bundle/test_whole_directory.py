@@ -142,7 +142,7 @@ def where_nobody_can_write(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("where", "force", "says"),
     [
-        (not_empty, False, "is not empty: give another, or use --force"),
+        (not_empty, False, "is not empty: give another, or force=True"),
         (not_empty, True, "is not empty and holds no bundle, so it is not replaced"),
         (a_file, False, "is a file: give a directory"),
         (a_file, True, "is a file: give a directory"),

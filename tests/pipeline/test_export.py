@@ -372,7 +372,7 @@ def command(tmp_path: Path, *arguments: str) -> Result:
     """`lsq-export export … --out <tmp_path>/cli/bundle`, which must refuse in one line and leave nothing behind."""
     out = tmp_path / "cli"
     out.mkdir()
-    result = invoke("export", *arguments, "--out", str(out / "bundle"))
+    result = invoke("export", *arguments, "--trust", "--out", str(out / "bundle"))  # networks of the tests
     assert result.exit_code == 2 and result.stdout == "" and content(out) == {}, result.output
     assert (
         result.stderr.startswith("error: ")
@@ -646,7 +646,7 @@ def test_a_directory_that_is_not_empty_is_named(exported: Exported, tmp_path: Pa
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("ten years of work")
     for more, says in (
-        ([], "is not empty: give another, or use --force"),
+        ([], "is not empty: give another, or --force"),
         (["--force"], "holds no bundle, so it is not replaced"),
     ):
         result = invoke("export", str(exported.checkpoint), "--out", str(tmp_path / "out"), *more)

@@ -201,7 +201,7 @@ def test_onnx_runtime_computes_a_float_layer_in_float(
 def test_strict_integer_refuses_a_float_layer_by_name(tmp_path: Path) -> None:
     x = inputs(8, 1)
     model = prepared({"b": "float"})
-    with pytest.raises(QuantizationError, match=r"b \(Conv, kept float\): no integer form, or kept float by `layers`"):
+    with pytest.raises(QuantizationError, match=r"b \(Conv\): kept float by the settings of single layers"):
         lsq_export.export(model, x, tmp_path / "out", calibration=[x], strict_integer=True)
     assert not (tmp_path / "out").exists()
 
