@@ -54,7 +54,7 @@ class Promise:
 
     @property
     def verdict(self) -> str:
-        """holds (0 of 12 elements differ)."""
+        """holds (0 of 12 integers of 3 images differ)."""
         word = {True: "holds", False: "BROKEN", None: "no promise"}[self.holds]
         return f"{word} ({self.detail})"
 
@@ -89,7 +89,7 @@ def promises_of(
     details = {
         Name.EXACT_RUN: _run(counts, images),
         Name.EXACT_REWRITE: _rewrite(counts),
-        Name.MEASURED_FOLD: f"{decibel(sqnr_db)}, above 0 dB, and no code off its grid; no promise of an accuracy",
+        Name.MEASURED_FOLD: f"{decibel(sqnr_db)} > 0 dB, all codes on their grids; not an accuracy",
     }
     found = []
     for name in Name:
@@ -115,8 +115,8 @@ def _run(counts: Sequence[Counts], images: int) -> str:
         return f"for qdq files; {differing:,} of {sum(c.elements for c in counts):,} outputs differ{by}"
     islands = sum(c.islands for c in exact)
     outside = f" outside {islands} float operators" if islands else ""
-    differ = f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,} elements differ{outside}"
-    return f"{differ}; all tensors of {images} images, graph optimization on and off"
+    counted = f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,}"
+    return f"{counted} integers of {images} images differ{outside}"
 
 
 def _of_range(counts: Counts) -> str:

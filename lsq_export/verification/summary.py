@@ -22,7 +22,6 @@ Values = Mapping[str, Any]
 Lines = list[tuple[str, str]]
 
 WORST = 5
-FOR = {"qoperator": " (to ship for ONNX Runtime on CPUs)", "qdq": " (for compilers and other runtimes)"}
 NEAR = 1.0  # dB: a gap that other images would change as well
 IN_SHORT = {
     Reason.TIE: "values next to rounding ties",
@@ -70,7 +69,7 @@ def main_format(parity: Values) -> str:
 
 
 def verdict(promise: Values) -> str:
-    """holds (0 of 12 elements differ)."""
+    """holds (0 of 12 integers of 3 images differ)."""
     return f"{ {True: 'holds', False: 'BROKEN', None: 'no promise'}[promise['holds']] } ({promise['detail']})"
 
 
@@ -101,16 +100,16 @@ def fold(parity: Values) -> str:
     ours, noise = parity["folded_sqnr_db"], parity.get("nudged_sqnr_db")
     if ours is None:
         return "costs nothing: the outputs are the trained model's" if parity["ok"] else "SQNR is no finite number"
-    cost = f"error {decibel(ours)} below the trained model's outputs"
+    cost = f"error {decibel(ours)} below the outputs"
     if "nudged_sqnr_db" not in parity:
         return cost
-    change = f"changing the inputs by {100 * NUDGE:g} %"
+    change = f"changing inputs by {100 * NUDGE:g} %"
     if noise is None or noise > LIMIT:
         return f"{cost}; {change} flips no code of these images, so nothing tells how good that is"
     gap = behind(parity)
     if gap < NEAR:
         return f"{cost}; {change} costs as much ({decibel(noise)}): as good as exact"
-    verdict = f"far from exact, {gap:.1f} dB worse" if gap > FAR else f"nearly as good as exact, {gap:.1f} dB worse"
+    verdict = f"far from exact, {gap:.1f} dB worse" if gap > FAR else f"nearly exact, {gap:.1f} dB worse"
     return f"{cost}; {change} leaves {decibel(noise)}: {verdict}"
 
 
@@ -142,7 +141,7 @@ def _worst(manifest: Values, parity: Values) -> str:
 
 def _agreement(parity: Values) -> str:
     same = parity["formats"][main_format(parity)]["top1_agreement"]
-    return f"{percent(same)} of the images get the trained model's class"
+    return f"same class as trained: {percent(same)}"
 
 
 def _guessing(manifest: Values, parity: Values) -> str:
@@ -161,7 +160,7 @@ def _guessing(manifest: Values, parity: Values) -> str:
 
 def _size(manifest: Values) -> str:
     sizes = {name: entry["bytes"] for name, entry in manifest["formats"].items()}
-    texts = ", ".join(f"{name} {megabytes(size)}{FOR.get(name, '')}" for name, size in sizes.items())
+    texts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items())
     base = manifest.get("float_parameter_bytes")
     return f"{texts}; float parameters {megabytes(base)}" if base else texts
 
