@@ -309,7 +309,7 @@ def test_export_names_islands_and_refuses_them_on_request(tmp_path: Path):
     model = networks.train(networks.Case(lambda: network(lambda x: torch.sin(F.gelu(x))), LOW))
     options: dict[str, Any] = {"calibration": [inputs(16, 1)]}
     with pytest.raises(
-        QuantizationError, match=r"^Gelu \(Gelu\), Sin \(Sin\): no integer form, and islands of float are not allowed"
+        QuantizationError, match=r"^Gelu \(Gelu\), Sin \(Sin\): no integer form; strict_integer=True allows no float"
     ) as error:
         lsq_export.export(model, inputs(1, 1), tmp_path / "strict", strict_integer=True, **options)
     assert "\n" not in str(error.value) and not (tmp_path / "strict").exists()
