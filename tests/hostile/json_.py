@@ -31,11 +31,20 @@ def damage(text: str, rng: random.Random) -> tuple[str, str]:
     while True:
         found, what = _damaged(text, rng)
         try:
-            same = repr(json.loads(found)) == repr(json.loads(text)) and what != "json: twice"
+            same = _same(json.loads(found), json.loads(text)) and what != "json: twice"
         except (ValueError, RecursionError):
             same = False
         if not same and found != json.dumps(json.loads(text)):
             return found, what
+
+
+def _same(a: Any, b: Any) -> bool:
+    """0 and 0.0 are one number in JSON, and -0.0, which no reader tells from it; 0 and false are not."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def _damaged(text: str, rng: random.Random) -> tuple[str, str]:
