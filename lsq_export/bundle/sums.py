@@ -47,7 +47,7 @@ def changed_files(bundle: Bundle) -> list[str]:
         files = Files(directory)
         models = (str(path.relative_to(directory)) for path in bundle.models.values())
         sample = bundle.manifest.get("sample")  # bundles of older versions have none, and nothing to run it
-        run = (README, RUN, sample["file"], sample["output"]) if sample else ()
+        run = (README, RUN, *(sample[key] for key in ("file", "input", "output") if key in sample)) if sample else ()
         unlisted = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models, *run) if name not in files.sums]
         return unlisted + files.changed()
 

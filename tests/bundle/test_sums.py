@@ -45,7 +45,10 @@ def test_changed_missing_and_unlisted_files_are_named(exported: Exported, tmp_pa
     assert changed_files(bundle) == ["qdq/model.onnx", "reference/folded.onnx", "report.html"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "run.py", "sample/input.npy", "sample/output.npy"])
+SAMPLE = [f"sample/{name}.npy" for name in ("input", "prepared", "output")]
+
+
+@pytest.mark.parametrize("name", ["README.md", "run.py", *SAMPLE])
 def test_what_receivers_read_and_run_is_held_to_its_sum(name: str, exported: Exported, tmp_path: Path) -> None:
     """Changed, and taken out of the sums; a bundle of an older version, which has no such files, is not blamed."""
     bundle = exported.copy(tmp_path)
