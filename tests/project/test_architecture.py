@@ -33,6 +33,7 @@ ORDER = (
     "lsq_export.files",
     "lsq_export.progress",
     "lsq_export.threads",
+    "lsq_export.kernels",
     "lsq_export.models",
     "lsq_export.data",
     "lsq_export.qat",

@@ -1,0 +1,28 @@
+"""The operator lsq_export::Lookup for ONNX Runtime: 8-bit codes through a table of 256 entries, at the speed of memory.
+
+Without the library a model runs its own functions of the operator's names, made of stock operators, with the same bits.
+"""
+
+from __future__ import annotations
+
+from .compile import LIBRARY, SOURCE, build_command, find_compiler
+from .library import KERNEL_VARIABLE, LIBRARY_VARIABLE, VERSION, build, kernel_name, library_path, register
+
+DOMAIN = "lsq_export"
+OPERATORS = tuple(f"Lookup{number}" for number in range(64))  # names with one kernel, one for each function of a model
+
+__all__ = [
+    "DOMAIN",
+    "KERNEL_VARIABLE",
+    "LIBRARY",
+    "LIBRARY_VARIABLE",
+    "OPERATORS",
+    "SOURCE",
+    "VERSION",
+    "build",
+    "build_command",
+    "find_compiler",
+    "kernel_name",
+    "library_path",
+    "register",
+]
