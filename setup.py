@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from setuptools import Distribution, Extension, setup
+from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 

@@ -47,6 +47,7 @@ COMMANDS = {
     "folds": "Compare what each fold of real offsets costs.",
     "report": "Write the HTML report of a bundle.",
     "targets": "List the deployment targets.",
+    "kernels": "Say where the library of fast tables is, and how programs load it.",
 }
 
 DEVELOPERS = ("qat-speed", "init-speed")  # they measure lsq-export itself

@@ -5,7 +5,7 @@ Without the library a model runs its own functions of the operator's names, made
 
 from __future__ import annotations
 
-from .compile import LIBRARY, SOURCE, build_command, find_compiler
+from .compile import LIBRARY, SOURCE, build_line, find_compiler
 from .library import KERNEL_VARIABLE, LIBRARY_VARIABLE, VERSION, build, kernel_name, library_path, register
 
 DOMAIN = "lsq_export"
@@ -20,7 +20,7 @@ __all__ = [
     "SOURCE",
     "VERSION",
     "build",
-    "build_command",
+    "build_line",
     "find_compiler",
     "kernel_name",
     "library_path",

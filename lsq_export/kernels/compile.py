@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "source"
@@ -25,9 +24,9 @@ def find_compiler() -> list[str] | None:
     return words if words and shutil.which(words[0]) else None
 
 
-def build_command(out: Path, compiler: Sequence[str] = ("cc",), source: Path = SOURCE) -> list[str]:
-    """The words of the command that compiles the C files in `source` to the library `out`."""
-    return [*compiler, *FLAGS, "-o", str(out), *map(str, sorted(source.glob("*.c")))]
+def build_line(source: Path = SOURCE) -> str:
+    """The command for a shell that compiles the C files in the folder `source` to a library in the current one."""
+    return f"{shlex.join(('cc', *FLAGS, '-o', LIBRARY.name))} {shlex.quote(str(source))}/*.c"
 
 
 def compile_library(out: Path) -> str | None:
@@ -41,7 +40,8 @@ def compile_library(out: Path) -> str | None:
     try:
         with tempfile.TemporaryDirectory(prefix=".kernels.", dir=out.parent) as directory:
             made = Path(directory) / out.name
-            done = subprocess.run(build_command(made, compiler), capture_output=True, text=True, check=False)
+            words = [*compiler, *FLAGS, "-o", str(made), *map(str, sorted(SOURCE.glob("*.c")))]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
                 first = next((line for line in said if "error" in line), said[0])

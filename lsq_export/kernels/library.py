@@ -15,6 +15,11 @@ VERSION = 1  # LIBRARY_VERSION in source/lookup.h
 LIBRARY_VARIABLE = "LSQ_EXPORT_LIBRARY"  # a library elsewhere, in place of the package's own
 KERNEL_VARIABLE = "LSQ_EXPORT_KERNEL"  # the kernel to run, in place of the processor's best; read by the library
 BUILD = "lsq-export kernels --build compiles it, with a C compiler"
+UNSET = "name a library that was compiled from this lsq-export, or unset the variable"
+
+
+def _advice() -> str:
+    return UNSET if os.environ.get(LIBRARY_VARIABLE) else BUILD
 
 
 def library_path() -> Path:
@@ -26,8 +31,9 @@ def library_path() -> Path:
     named = os.environ.get(LIBRARY_VARIABLE)
     path = Path(named) if named else LIBRARY
     if not path.is_file():
-        where = f"{LIBRARY_VARIABLE} names {path}, which is no file" if named else f"there is no {path}"
-        raise QuantizationError(f"the library of kernels was not built ({where}): {BUILD}")
+        if named:
+            raise QuantizationError(f"{LIBRARY_VARIABLE} is {named!r}, which is no file: {UNSET}")
+        raise QuantizationError(f"the library of kernels was not built (there is no {path}): {BUILD}")
     return path.absolute()
 
 
@@ -44,10 +50,10 @@ def kernel_name() -> str:
         function = library.lsq_export_kernel
     except (OSError, AttributeError) as error:
         raise QuantizationError(
-            f"{path} is no library of kernels for this machine ({one_line(error)}): {BUILD}"
+            f"{path} is no library of kernels for this machine ({one_line(error)}): {_advice()}"
         ) from error
     if version != VERSION:
-        raise QuantizationError(f"{path} has version {version}, this lsq-export needs {VERSION}: {BUILD}")
+        raise QuantizationError(f"{path} has version {version}, this lsq-export needs {VERSION}: {_advice()}")
     function.restype = ctypes.c_char_p
     name: str = function().decode()
     if not name:
@@ -61,6 +67,8 @@ def kernel_name() -> str:
 
 def register(options: Any) -> None:
     """Register the library with `onnxruntime.SessionOptions`, so that nodes lsq_export::Lookup run its kernel.
+
+    Once for each object of options: ONNX Runtime makes no session from options that have it twice.
 
     Errors (QuantizationError): those of `kernel_name`, and an ONNX Runtime older than 1.18.
     """

@@ -14,7 +14,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from lsq_export.kernels import find_compiler
+
 ROOT = Path(__file__).parents[2]
+DATA = (".json", ".html", ".css", ".js", ".jinja", ".c", ".h")
+KERNELS = "lsq_export/kernels/liblsq_export_kernels.so"
 HEAVY = {"torch", "numpy", "onnx", "onnxruntime", "onnx_ir", "onnxscript", "sklearn", "matplotlib"}
 
 
@@ -64,9 +68,10 @@ def test_wheel_carries_every_source_and_no_test(wheel: Path) -> None:
         names = set(archive.namelist())
     expected = {str(p.relative_to(ROOT)) for package in ("calib", "lsq_export") for p in (ROOT / package).rglob("*.py")}
     expected |= {f"lsq_export/models/{p.relative_to(ROOT / 'models')}" for p in (ROOT / "models").rglob("*.py")}
-    data = (p for p in (ROOT / "lsq_export").rglob("*") if p.suffix in (".json", ".html", ".css", ".js", ".jinja"))
+    data = (p for p in (ROOT / "lsq_export").rglob("*") if p.suffix in DATA)
     expected |= {str(p.relative_to(ROOT)) for p in data}
-    assert {n for n in names if ".dist-info/" not in n and not n.endswith("py.typed")} == expected
+    assert {n for n in names if ".dist-info/" not in n and not n.endswith(("py.typed", ".so"))} == expected
+    assert {n for n in names if n.endswith(".so")} == ({KERNELS} if find_compiler() else set())
     assert {n.split("/")[0] for n in names if ".dist-info/" not in n} == {"calib", "lsq_export"}
     assert any(n.endswith("licenses/LICENSE") for n in names)
 
@@ -151,7 +156,7 @@ def test_a_users_models_package_is_theirs(installed: str, site: Path, tmp_path: 
     assert run("-c", code, cwd=tmp_path, path=site if installed == "wheel" else None).split() == ["2", "Tiny"]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["targets"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["targets"], ["kernels", "--help"]])
 def test_cheap_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -1,0 +1,113 @@
+"""Each kernel against a table that is read entry by entry: check_tables.c, natively, under sanitizers and emulated."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lsq_export.kernels import SOURCE, find_compiler
+
+CHECK = Path(__file__).with_name("check_tables.c")
+STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+ARM = "aarch64-linux-gnu-gcc"
+EVERY = 14_773_072  # codes that check_tables.c looks up with each kernel
+
+
+def native() -> list[str]:
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    return compiler
+
+
+def program(compiler: Sequence[str], directory: Path, *flags: str, source: Path = SOURCE) -> Path:
+    """check_tables.c and the tables of `source`, compiled. Warnings are errors."""
+    out = directory / "check"
+    files = (CHECK, *sorted(source.glob("table*.c")))
+    words = [*compiler, *STRICT, *(flags or ("-O3",)), f"-I{source}", "-o", str(out), *map(str, files)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and "cannot find" in done.stderr:  # libraries of sanitizers, or of Arm
+        pytest.skip(done.stderr.strip().splitlines()[0])
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as it is built for users."""
+    return program(native(), tmp_path_factory.mktemp("check"))
+
+
+def run(*command: str | Path) -> dict[str, str]:
+    """{kernel: what the check says of it}, where all is well."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(line.split(": ") for line in done.stdout.splitlines())
+
+
+def ran(shown: dict[str, str]) -> set[str]:
+    """The kernels that ran."""
+    found = {name for name, said in shown.items() if said == f"0 of {EVERY} differ"}
+    assert all(said == "this processor cannot run it" for name, said in shown.items() if name not in found), shown
+    return found
+
+
+def test_no_element_differs(check: Path) -> None:
+    assert "portable" in ran(run(check))
+
+
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    assert "portable" in ran(run(program(native(), tmp_path, *SANITIZED)))
+
+
+@pytest.mark.parametrize(
+    ("file", "was", "broken"),
+    [
+        ("table.c", "out[i] = table[in[i] ^ flip]", "out[i] = table[in[i] ^ flip] + (i == 150)"),
+        ("table.c", "i < count; ++i) out[i]", "i < count + (count == 77); ++i) out[i]"),
+        ("table_x86.c", "set1_epi8(16)", "set1_epi8(15)"),
+        ("table_x86.c", "_mm512_permutex2var_epi8(table[2], index, table[3])", "low"),
+    ],
+)
+def test_the_check_finds_a_broken_kernel(file: str, was: str, broken: str, check: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(SOURCE, tmp_path / "source")
+    text = (source / file).read_text(encoding="utf-8")
+    assert was in text
+    (source / file).write_text(text.replace(was, broken), encoding="utf-8")
+    wanted = "avx512vbmi" if "mm512" in was else "avx2" if "x86" in file else "portable"
+    if wanted not in ran(run(check)):
+        pytest.skip(f"this processor has no {wanted}")
+    done = subprocess.run([program(native(), tmp_path, source=source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"{wanted}: 0 of" not in done.stdout
+
+
+def emulator(machine: str) -> str:
+    found = shutil.which(f"qemu-{machine}") or shutil.which(f"qemu-{machine}-static")
+    if found is None:
+        pytest.skip(f"there is no qemu-{machine} (Debian: qemu-user)")
+    return found
+
+
+@pytest.mark.slow
+def test_arm_emulated(tmp_path: Path) -> None:
+    if shutil.which(ARM) is None:
+        pytest.skip(f"there is no {ARM} (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)")
+    qemu = emulator("aarch64")
+    assert ran(run(qemu, program([ARM], tmp_path, "-O3", "-static"))) == {"neon", "portable"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processor", "kernels"), [("Haswell", {"avx2", "portable"}), ("Nehalem", {"portable"})], ids=["avx2", "sse"]
+)
+def test_older_processors_emulated(processor: str, kernels: set[str], check: Path) -> None:
+    """What a processor does not have is not run: the program would end with SIGILL."""
+    if "avx2" not in run(check):
+        pytest.skip("this is no x86-64 processor")
+    qemu = emulator("x86_64")
+    assert ran(run(qemu, "-cpu", processor, check)) == kernels
