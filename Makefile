@@ -1,5 +1,5 @@
 # make demo | test | test-quick | test-slow | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | folds | paper-tables. Each makes its virtual environment first, once.
+# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init paper-tables docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -93,6 +93,13 @@ bench-qat: $(STAMP)
 bench-init: $(STAMP)
 	$(BIN)/lsq-export init-speed --json init-speed.json $(ARGS)
 
+# Tables of 256 entries against memcpy: seconds, with the C compiler CC.
+KERNELS = lsq_export/kernels/source
+bench-kernels: $(STAMP)
+	@mkdir -p .cache
+	$(CC) -std=c11 -O3 -I$(KERNELS) -o .cache/time_tables tests/kernels/time_tables.c $(KERNELS)/table*.c
+	.cache/time_tables
+
 # The README's table: ResNet-18 on digits at four widths, from one float model.
 folds: $(STAMP)
 	@mkdir -p $(FOLDS)
@@ -139,7 +146,7 @@ venv: $(STAMP)
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(STAMP): FORCE
 endif
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard lsq_export/kernels/source/*)
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: name an interpreter with PYTHON=..." >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with PYTHON=..." >&2; exit 2; }

@@ -111,3 +111,9 @@ def test_older_processors_emulated(processor: str, kernels: set[str], check: Pat
         pytest.skip("this is no x86-64 processor")
     qemu = emulator("x86_64")
     assert ran(run(qemu, "-cpu", processor, check)) == kernels
+
+
+def test_the_benchmark_compiles(tmp_path: Path) -> None:
+    """`make bench-kernels`."""
+    words = [*native(), *STRICT, "-fsyntax-only", f"-I{SOURCE}", str(CHECK.with_name("time_tables.c"))]
+    subprocess.run(words, check=True)
