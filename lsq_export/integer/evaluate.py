@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import onnx
 
 from calib.errors import QuantizationError
 
@@ -63,6 +64,16 @@ def _evaluate(node: Node, tensors: Mapping[str, Array]) -> list[Array]:
         raise node.error(UNKNOWN)
     with np.errstate(over="ignore"):
         return function(node, [tensors[name] if name else None for name in node.inputs])
+
+
+def apply(proto: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array:
+    """The first output of one node. Errors (QuantizationError): as `run`."""
+    node = Node.from_proto(proto, 21)
+    function = OPERATORS.get(node.op)
+    if function is None:
+        raise node.error(UNKNOWN)
+    with np.errstate(over="ignore"):
+        return function(node, inputs)[0]
 
 
 def _check_inputs(graph: Graph, inputs: Mapping[str, Array]) -> None:

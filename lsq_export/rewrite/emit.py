@@ -10,6 +10,7 @@ from lsq_export.graph.edit import copy
 from lsq_export.graph.kept_float import SAID, stays_float
 from lsq_export.graph.notes import strip
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
+from lsq_export.rewrite.lowering.lookup import to_lookup
 from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
 from lsq_export.rewrite.lowering.qoperator import to_qoperator
 from lsq_export.targets import Target
@@ -24,8 +25,10 @@ SHARE_FROM = 64  # elements: equal constants from this size on are stored once (
 
 
 def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
-    """The checked file of `format_name`, "qdq" or "qoperator", from the folded QDQ graph."""
+    """The checked file of `format_name`, "qdq", "qoperator" or "lookup", from the folded QDQ graph."""
     check_formats([format_name])
+    if format_name == "lookup":
+        return serialize(to_lookup(folded), target.opset, format_name)
     if format_name == "qoperator":
         return serialize(to_qoperator(folded), target.opset, format_name)
     return serialize(keep_pairs_apart(to_narrow(folded) if target.narrow else folded), target.opset, format_name)

@@ -9,7 +9,7 @@ from calib.errors import QuantizationError, near
 
 from .target import Target
 
-FORMATS = ("qdq", "qoperator")
+FORMATS = ("qdq", "qoperator", "lookup")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
 
 def check_readable(format_name: str, target: Target) -> None:
     """Errors (QuantizationError): a format that the target does not read."""
-    if format_name not in target.formats:
+    if format_name not in target.readable:
         raise QuantizationError(
-            f"target {target.name} does not read the format {format_name}: use {', '.join(target.formats)}"
+            f"target {target.name} does not read the format {format_name}: use {', '.join(target.readable)}"
         )

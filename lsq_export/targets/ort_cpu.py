@@ -12,4 +12,5 @@ TARGET = Target(
     containers=("UINT8", "INT8"),
     folds=("strided", "integer"),
     optimization="default",
+    on_request=("lookup",),
 )

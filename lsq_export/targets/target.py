@@ -11,7 +11,8 @@ class Target:
 
     name         of `--target`
     description  one line
-    formats      of the files that it reads: "qdq", "qoperator"
+    formats      of the files that it reads and that are written unless others are asked for: "qdq", "qoperator"
+    on_request   formats that it reads, too
     opset        least ONNX operator set of those files (narrow types need a newer one)
     containers   integer types that carry codes there, activations first
     folds        how real offsets get onto integer zero points there (`lsq_export.rewrite.fold`), the default first
@@ -26,6 +27,12 @@ class Target:
     containers: tuple[str, ...]
     folds: tuple[str, ...]
     optimization: str
+    on_request: tuple[str, ...] = ()
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """All formats that it reads."""
+        return (*self.formats, *self.on_request)
 
     @property
     def narrow(self) -> bool:

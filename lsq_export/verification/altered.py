@@ -36,7 +36,8 @@ def _frame(proto: onnx.ModelProto) -> dict[str, object]:
         "inputs": [value.SerializeToString(deterministic=True) for value in graph.input],
         "outputs": [value.SerializeToString(deterministic=True) for value in graph.output],
         "versions": (proto.ir_version, {o.domain: o.version for o in proto.opset_import}),
-        "functions": len(proto.functions) + len(graph.sparse_initializer),
+        "functions": [function.SerializeToString(deterministic=True) for function in proto.functions],
+        "sparse constants": len(graph.sparse_initializer),
     }
 
 

@@ -10,7 +10,8 @@ from calib.tables import Table, Tabular, decibel, percent
 from .layer_parity import ISLAND_TIES, QDQ_TIES, TIES, IslandParity, LayerParity, Layers, first_differing
 from .promises import Broken, Counts, Name
 
-EXACT = "qoperator"  # the format that is held to the integer reference, bit for bit
+EXACT = "qoperator"  # the format that the integer reference runs
+EXACT_FORMATS = (EXACT, "lookup")  # the formats that are held to it, bit for bit
 ALTERED_LINES = 3  # of all that is altered in a file
 
 
@@ -20,8 +21,8 @@ class FormatParity(Tabular):
 
     top1_agreement: share of the images with the trained model's class. sqnr_db: of the outputs against the trained
     model's (infinite if equal). reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of
-    every tensor, with graph optimization on and off, for qoperator; of the outputs for qdq, where other runtimes may
-    round otherwise. reference_elements: how many were compared. first_mismatch: the first tensor
+    every tensor, with graph optimization on and off, for qoperator and lookup (with and without our library, where that
+    is built); of the outputs for qdq, where other runtimes may round otherwise. reference_elements: how many were compared. first_mismatch: the first tensor
     with a mismatch. reference_largest, reference_range: of the outputs, the largest difference from the reference, and
     the reference's largest value.
     altered: constants and nodes in which the file is not what the fold prescribes. accumulator_mismatch: accumulators
@@ -94,7 +95,7 @@ class FormatParity(Tabular):
         """For what is said about the promises."""
         return Counts(
             name=self.name,
-            exact=self.name == EXACT,
+            exact=self.name in EXACT_FORMATS,
             mismatches=self.reference_mismatch,
             elements=self.reference_elements,
             codes_differing=sum(sum(layer.histogram.values()) for layer in self.layers),
@@ -105,7 +106,7 @@ class FormatParity(Tabular):
         )
 
     def _wrong_run(self) -> Iterator[str]:
-        if self.name == EXACT and self.reference_mismatch:
+        if self.name in EXACT_FORMATS and self.reference_mismatch:
             yield (
                 f"{self.reference_mismatch} elements differ from the integer reference, first in {self.first_mismatch}"
             )
@@ -134,6 +135,6 @@ class FormatParity(Tabular):
 
     def _ties(self, tensor: str) -> float:
         """The share of this tensor's codes that may differ."""
-        if self.name != EXACT:
+        if self.name not in EXACT_FORMATS:
             return QDQ_TIES
         return ISLAND_TIES if any(island.codes == tensor for island in self.islands) else TIES

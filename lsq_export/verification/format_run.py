@@ -1,6 +1,7 @@
 """One exported file in ONNX Runtime, while the batches go by.
 
-A qoperator file is held to the integer reference in every tensor, with graph optimization on and off. A qdq file runs
+A qoperator file, and one with tables, is held to the integer reference in every tensor, with graph optimization on and
+off, the latter with our library of operators and without it. A qdq file runs
 in float32: its outputs are counted against the reference, and its codes are read from the values of DequantizeLinear.
 """
 
@@ -10,17 +11,20 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from lsq_export.graph.islands import float_outputs
+from lsq_export.kernels import is_built, library_path
+from lsq_export.rewrite.lowering.channels_last import SUFFIX, from_last
 
 from .agreement import Agreement
 from .altered import altered_parts
 from .folded_layers import FoldedLayers
-from .format_parity import EXACT, FormatParity
+from .format_parity import FormatParity
 from .islands import IslandCheck
 from .layer_parity import IslandParity, float_rounding
 from .runtime import Session, integer_tensors, readable_codes
@@ -46,7 +50,8 @@ class FormatFile:
 
 def format_run(given: FormatFile) -> FormatRun:
     """The run that belongs to the format."""
-    return QoperatorRun(given) if given.name == EXACT else QdqRun(given)
+    runs: dict[str, type[FormatRun]] = {"qoperator": QoperatorRun, "lookup": LookupRun, "qdq": QdqRun}
+    return runs[given.name](given)
 
 
 class FormatRun(ABC):
@@ -146,6 +151,39 @@ class QoperatorRun(FormatRun):
 
     def _islands(self) -> tuple[IslandParity, ...]:
         return self._island_check.result()
+
+
+class LookupRun(FormatRun):
+    """A file of integers and tables, channels-last: as QoperatorRun, and the same with our library, where it is built."""
+
+    def __init__(self, given: FormatFile) -> None:
+        super().__init__(given, FoldedLayers(given.folded, None))
+        self._island_check = IslandCheck(given.folded, given.reference)
+        tensors, codes = integer_tensors(given.file), [f"{name}{SUFFIX}" for name in self._island_check.codes]
+        codes = [name for name in (*self._island_check.codes, *codes) if name in tensors]
+        self._sessions = []
+        for library in libraries():
+            self._sessions.append(Session(given.file, given.level, codes, given.name, library))
+            wide = [Session(given.file, level, tensors, given.name, library) for level in ("default", "disabled")]
+            self._sessions.extend(wide)
+
+    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+        found = []
+        for session in self._sessions:
+            tensors = dict(from_last(name, value) for name, value in session.run(x).items())
+            expected = self._island_check.expected(x, reference, tensors)
+            self._count_mismatches(self._island_check.outside(tensors), expected)
+            found.append((tensors, expected))
+        (outputs, _), (tensors, expected) = found[:2]
+        return outputs, {name: value for name, value in expected.items() if name in tensors}
+
+    def _islands(self) -> tuple[IslandParity, ...]:
+        return self._island_check.result()
+
+
+def libraries() -> list[Path | None]:
+    """None, for ONNX Runtime alone, and our library of operators, where it is built."""
+    return [None, library_path()] if is_built() else [None]
 
 
 class QdqRun(FormatRun):

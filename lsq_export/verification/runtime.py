@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -37,16 +38,26 @@ _ADVICE = {
 
 
 class Session:
-    """An ONNX Runtime CPU session. run(x) gives {name: array} of the model's outputs, and of `tensors` besides."""
+    """An ONNX Runtime CPU session. run(x) gives {name: array} of the model's outputs, and of `tensors` besides.
+
+    library: of custom operators, to be registered.
+    """
 
     def __init__(
-        self, proto: onnx.ModelProto, level: str = "default", tensors: Sequence[str] = (), what: str = "model"
+        self,
+        proto: onnx.ModelProto,
+        level: str = "default",
+        tensors: Sequence[str] = (),
+        what: str = "model",
+        library: Path | None = None,
     ) -> None:
         options = ort.SessionOptions()
         options.graph_optimization_level = LEVELS[level]
         options.log_severity_level = 4  # what fails is raised
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
+        if library is not None:
+            options.register_custom_ops_library(str(library))
         content = (_with_outputs(proto, tensors) if tensors else proto).SerializeToString()
         self.what = what
         try:

@@ -34,8 +34,11 @@ OPERANDS = {"Conv": 2, "Gemm": 2}  # of the others all inputs are operands
 FLOAT_FORMS = tuple(name for name in named(Kind.GRID, Kind.LAYER, Kind.ARITHMETIC) if name != "Add")
 
 
-def to_qoperator(folded: ir.Model) -> ir.Model:
-    """A new model with integer operators between the input's QuantizeLinear and the outputs' DequantizeLinear."""
+def to_qoperator(folded: ir.Model, *, tiled: bool = True) -> ir.Model:
+    """A new model with integer operators between the input's QuantizeLinear and the outputs' DequantizeLinear.
+
+    tiled: copy gates to all pixels (`tile_gates`), as kernels want it in [N, C, H, W].
+    """
     model = copy(folded)
     graph = model.graph
     for node in list(graph):
@@ -46,7 +49,8 @@ def to_qoperator(folded: ir.Model) -> ir.Model:
         if producer is not None and is_op(producer, "Gemm"):
             _accumulator_output(graph, producer)
     widen_stem(graph)
-    tile_gates(graph)
+    if tiled:
+        tile_gates(graph)
     clean(model)
     graph.opset_imports[CONTRIB] = 1
     _check_integer(graph)
