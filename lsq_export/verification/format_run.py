@@ -11,14 +11,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from calib.errors import QuantizationError
 from lsq_export.graph.islands import float_outputs
-from lsq_export.kernels import is_built, library_path
+from lsq_export.kernels import kernel_name
 from lsq_export.rewrite.lowering.channels_last import SUFFIX, from_last
 
 from .agreement import Agreement
@@ -50,8 +50,9 @@ class FormatFile:
 
 def format_run(given: FormatFile) -> FormatRun:
     """The run that belongs to the format."""
-    runs: dict[str, type[FormatRun]] = {"qoperator": QoperatorRun, "lookup": LookupRun, "qdq": QdqRun}
-    return runs[given.name](given)
+    if given.name == "qdq":
+        return QdqRun(given)
+    return LookupRun(given) if given.name == "lookup" else QoperatorRun(given)
 
 
 class FormatRun(ABC):
@@ -154,7 +155,7 @@ class QoperatorRun(FormatRun):
 
 
 class LookupRun(FormatRun):
-    """A file of integers and tables, channels-last: as QoperatorRun, and the same with our library, where it is built."""
+    """A file of integers and tables, channels-last: as QoperatorRun, and again with our library, where it is built."""
 
     def __init__(self, given: FormatFile) -> None:
         super().__init__(given, FoldedLayers(given.folded, None))
@@ -181,9 +182,13 @@ class LookupRun(FormatRun):
         return self._island_check.result()
 
 
-def libraries() -> list[Path | None]:
-    """None, for ONNX Runtime alone, and our library of operators, where it is built."""
-    return [None, library_path()] if is_built() else [None]
+def libraries() -> list[bool]:
+    """Without our library of operators, and with it where it is built."""
+    try:
+        kernel_name()
+    except QuantizationError:
+        return [False]
+    return [False, True]
 
 
 class QdqRun(FormatRun):

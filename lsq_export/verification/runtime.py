@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +13,7 @@ import torch
 from onnx import numpy_helper
 
 from calib.errors import QuantizationError, one_line
+from lsq_export.kernels import register
 
 LEVELS: Mapping[str, ort.GraphOptimizationLevel] = {
     "default": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -40,7 +40,7 @@ _ADVICE = {
 class Session:
     """An ONNX Runtime CPU session. run(x) gives {name: array} of the model's outputs, and of `tensors` besides.
 
-    library: of custom operators, to be registered.
+    library: with our operators for tables (`lsq_export.kernels`).
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Session:
         level: str = "default",
         tensors: Sequence[str] = (),
         what: str = "model",
-        library: Path | None = None,
+        library: bool = False,
     ) -> None:
         options = ort.SessionOptions()
         options.graph_optimization_level = LEVELS[level]
         options.log_severity_level = 4  # what fails is raised
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
-        if library is not None:
-            options.register_custom_ops_library(str(library))
+        if library:
+            register(options)
         content = (_with_outputs(proto, tensors) if tensors else proto).SerializeToString()
         self.what = what
         try:

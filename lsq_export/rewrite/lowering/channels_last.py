@@ -58,6 +58,7 @@ class _Layout:
         for index, x in enumerate(node.inputs):
             if x is not None and _is_image(x) and not _is_weight(node, index) and x not in self._last:
                 node.replace_input_with(index, self._other(x, TO_LAST))
+        node.attributes.pop("storage_order", None)  # of MaxPool, about a second output
         if node.op_type in RENAMED:
             node.op_type, node.domain = RENAMED[node.op_type], CONTRIB
         if node.op_type in ("QLinearConv", "QLinearGlobalAveragePool", "QLinearAveragePool"):
@@ -65,8 +66,10 @@ class _Layout:
         if node.op_type in AXIS:
             node.attributes["axis"] = ir.AttrInt64("axis", TO_LAST.index(attribute(node, "axis", 0) % 4))
         output = node.outputs[0]
-        assert output.shape is not None
-        output.shape = ir.Shape([output.shape[axis] for axis in TO_LAST])
+        known = output.shape if output.shape is not None else [None] * 4
+        output.shape = ir.Shape([known[axis] for axis in TO_LAST])
+        if node.op_type == "QLinearGlobalAveragePool":
+            output.shape = ir.Shape([known[0], 1, 1, known[1]])
         output.name = f"{output.name}{SUFFIX}"
         self._last.add(output)
 
@@ -85,6 +88,7 @@ class _Layout:
     def _transposed(self, value: ir.Value, name: str, order: Sequence[int]) -> ir.Value:
         assert value.shape is not None
         node = make("Transpose", [value], name, shape=[value.shape[axis] for axis in order], perm=list(order))
+        assert value.dtype is not None
         node.outputs[0].dtype = value.dtype
         producer = value.producer()
         if producer is not None:
@@ -129,8 +133,7 @@ def _keeps_order(node: ir.Node) -> bool:
     if node.op_type not in ("Reshape", "Flatten") or not _is_image(x):
         return False
     assert x is not None and x.shape is not None
-    height, width = x.shape[1], x.shape[2]  # of channels-last
-    return height == 1 and width == 1
+    return x.shape[1] == x.shape[2] == 1  # height and width, of channels-last
 
 
 def from_last(name: str, value: np.ndarray) -> tuple[str, np.ndarray]:

@@ -111,7 +111,7 @@ def _insert(model: ir.Model, value: ir.Value, chain: Chain, bodies: dict[object,
             return
         bodies[key] = _function(f"Lookup{len(bodies)}", nodes, chain.root, list(constants))
         model.functions[bodies[key].identifier()] = bodies[key]
-    assert value.name is not None
+    assert value.name is not None and value.dtype is not None
     name, last = value.name, value.producer()
     assert last is not None
     table = constant(graph, f"{name}.table", _by_code(chain.table, chain.root.dtype))
