@@ -1,14 +1,14 @@
 """One measurement of `bench`: latencies of one network, and what explains them.
 
     measurement = measure(subject)
-    measurement.speedups      # {"float": 2.9, "quantize_static": 1.1, …}: how many times faster `qoperator` is
+    measurement.speedups      # {"float": 2.9, "quantize_static": 1.1, …}: how many times faster measurement.ours is
 
 Times compare within one measurement: it is one run on one machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,10 +21,10 @@ from .peak import SIZES, int8_peak
 from .peer import PEER
 from .ratios import Ratio
 from .sources import FLOAT, Subject
-from .timing import BenchResult, Latency, RunOptions, compare, open_session, random_inputs
+from .timing import LOOKUP, BenchResult, Latency, RunOptions, compare, open_session, random_inputs
 from .work import operations
 
-OURS = "qoperator"
+OURS = (LOOKUP, "qoperator")  # the fastest file of ours is compared: the first that is there
 LATENCY_FIELDS = ("name", "median_ms", "low_quartile_ms", "high_quartile_ms", "runs", "file_bytes")
 TIMING_FIELDS = ("baseline", "batch", "threads", "onnxruntime")
 Interval = tuple[float, float]
@@ -69,8 +69,13 @@ class Measurement:
         return {"network": values.pop("network"), **values.pop("timing"), **values, "notes": list(self.notes)}
 
     @property
+    def ours(self) -> str | None:
+        """Which model the speedups are of."""
+        return ours_of(_medians(self.timing))
+
+    @property
     def ratios(self) -> dict[str, Ratio]:
-        """{other model: how many times faster `qoperator` is}; empty where the machine was too busy to tell."""
+        """{other model: how many times faster ours is}; empty where the machine was too busy to tell."""
         if self.timing.busy:
             return {}
         known = {other: self.intervals.get(other, (value, value)) for other, value in self.speedups.items()}
@@ -149,18 +154,26 @@ def steps(models: int, options: RunOptions, details: bool = True) -> int:
 
 
 def speedups_of(result: BenchResult) -> dict[str, float]:
-    """{other model: how many times faster `qoperator` is}: the other's median time / that of `qoperator`.
+    """{other model: how many times faster ours is}: the other's median time / that of ours.
 
-    "quantize_static" is the faster one of its two formats. Empty without `qoperator`.
+    "quantize_static" is the faster one of its two formats. Empty without a file of integers of ours.
     """
     medians = _medians(result)
-    return {name: medians[other] / medians[OURS] for name, other in _compared(medians).items()}
+    ours = ours_of(medians)
+    return {name: medians[other] / medians[ours] for name, other in _compared(medians).items()} if ours else {}
 
 
 def intervals_of(result: BenchResult) -> dict[str, Interval]:
-    """{other model: (low, high) of how many times faster `qoperator` is}, with the keys of `speedups_of`."""
-    ratios = {name: result.ratio(other, OURS) for name, other in _compared(_medians(result)).items()}
+    """{other model: (low, high) of how many times faster ours is}, with the keys of `speedups_of`."""
+    medians = _medians(result)
+    ours = ours_of(medians)
+    ratios = {name: result.ratio(other, ours) for name, other in _compared(medians).items()} if ours else {}
     return {name: (ratio.low, ratio.high) for name, ratio in ratios.items()}
+
+
+def ours_of(names: Collection[str]) -> str | None:
+    """The file of ours that is compared with the others; None where there is none."""
+    return next((name for name in OURS if name in names), None)
 
 
 def _medians(result: BenchResult) -> dict[str, float]:
@@ -168,11 +181,10 @@ def _medians(result: BenchResult) -> dict[str, float]:
 
 
 def _compared(medians: Mapping[str, float]) -> dict[str, str]:
-    """{what `qoperator` is compared with: the model that this is}."""
-    if OURS not in medians:
-        return {}
+    """{what ours is compared with: the model that this is}."""
+    ours = ours_of(medians)
     floats = [FLOAT] if FLOAT in medians else []
     peers = [name for name in medians if name.startswith(f"{PEER} ")]
     best = {PEER: min(peers, key=lambda name: medians[name])} if peers else {}
-    rest = [name for name in medians if name not in (FLOAT, OURS, *peers)]
+    rest = [name for name in medians if name not in (FLOAT, ours, *peers)]
     return {**dict(zip(floats, floats, strict=True)), **best, **{name: name for name in (*peers, *rest)}}

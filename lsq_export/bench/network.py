@@ -28,7 +28,8 @@ from lsq_export.training.checkpoint import restore
 
 from .float_model import exported_float_model
 from .peer import FORMATS, peer_models
-from .sources import EXPORTED, FLOAT, Subject
+from .sources import EXPORTED, FLOAT, Subject, with_stock
+from .timing import LOOKUP
 
 IMAGES, SEED = 8, 0
 SIZE = 224  # pixels, for a network by name
@@ -112,7 +113,8 @@ def subject_of_network(
     on_stage("fold")
     folded = fold(captured, [network.x], target.folds[0])
     on_stage("rewrite")
-    ours = {name: proto.SerializeToString() for name, proto in emit_all(folded, FORMATS, target).items()}
+    files = emit_all(folded, (*FORMATS, LOOKUP), target)
+    ours = with_stock({name: proto.SerializeToString() for name, proto in files.items()})
     theirs: dict[str, Any] = {}
     notes = network.notes
     if peer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ class OperatorShare:
     ms: float
 
 
+_NUMBERED = re.compile(r"^(Lookup)\d+$")  # one kernel with many names
+
+
 def operator_shares(
     name: str, source: Source, feed: Mapping[str, np.ndarray], *, threads: int = 2, runs: int = RUNS
 ) -> dict[str, OperatorShare]:
@@ -53,7 +57,7 @@ def operator_shares(
             times.setdefault(node, []).append(event["dur"] / 1e3)
     medians: dict[str, list[float]] = {}
     for (operator, _), runs_of_node in times.items():
-        medians.setdefault(operator, []).append(statistics.median(runs_of_node[WARMUP:]))
+        medians.setdefault(_NUMBERED.sub(r"\1", operator), []).append(statistics.median(runs_of_node[WARMUP:]))
     total = sum(map(sum, medians.values()))
     if not total:
         raise QuantizationError(f"model {name}: ONNX Runtime's profile of it has no operators")

@@ -20,12 +20,14 @@ import numpy as np
 import onnxruntime as ort
 
 from calib.errors import QuantizationError
+from lsq_export.kernels import is_built, register
 from lsq_export.verification.runtime import refusal
 
 from .load import LoadWatch
 from .ratios import Ratio, ratio_of
 
 Source = str | os.PathLike[str] | bytes
+LOOKUP, STOCK = "lookup", "lookup, stock"  # files with tables: with our operators, and in ONNX Runtime alone
 BLOCKS = 10
 
 
@@ -195,7 +197,7 @@ def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: in
 
 
 def open_session(name: str, source: Source, threads: int, profile: str | None = None) -> ort.InferenceSession:
-    """A session with `threads` threads and everything else by default.
+    """A session with `threads` threads and everything else by default; with our operators if its name ends in LOOKUP.
 
     profile: prefix of the file that ONNX Runtime's profiler writes.
     Errors (QuantizationError): no such file, a model that cannot be loaded.
@@ -205,6 +207,8 @@ def open_session(name: str, source: Source, threads: int, profile: str | None = 
         options.enable_profiling, options.profile_file_prefix = True, profile
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised
+    if name.endswith(LOOKUP) and is_built():
+        register(options)
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise QuantizationError(f"model {name}: {os.fspath(source)} does not exist: give an ONNX file")
     try:

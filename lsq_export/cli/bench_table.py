@@ -51,7 +51,7 @@ def print_measurement(measurement: Measurement) -> None:
         say(f"no ratios: {too_busy(timing.busy)}")
     elif measurement.ratios:
         speeds = (f"{ratio.text} × {compared_with(other)}" for other, ratio in measurement.ratios.items())
-        say(f"speed of qoperator: {', '.join(speeds)}")
+        say(f"speed of {measurement.ours}: {', '.join(speeds)}")
     say()
 
 
@@ -92,13 +92,15 @@ def print_operators(measurement: Measurement) -> None:
 
 
 def print_summary(summaries: Sequence[Summary]) -> None:
-    """How many times faster `qoperator` is, of several runs: the median of the runs, and each of them."""
+    """How many times faster ours is, of several runs: the median of the runs, and each of them."""
     others = list(dict.fromkeys(other for summary in summaries for other in summary.speedups))
     rows = []
     for summary in summaries:
         speeds = (spread(summary, other) if other in summary.speedups else None for other in others)
         rows.append((summary.network, summary.runs, *speeds))
-    title = "Speed of qoperator against the others: ratio of medians, the median of the runs (each run)"
+    title = (
+        "Speed of ours (lookup, else qoperator) against the others: ratio of medians, the median of the runs (each run)"
+    )
     print_table(title, ("network", ">runs", *(f">{compared_with(other)}" for other in others)), rows)
 
 
@@ -108,7 +110,7 @@ def spread(summary: Summary, other: str) -> str:
 
 
 def compared_with(other: str) -> str:
-    """The name of what qoperator is compared with."""
+    """The name of what ours is compared with."""
     return "the better quantize_static" if other == "quantize_static" else other
 
 

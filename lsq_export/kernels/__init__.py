@@ -6,7 +6,7 @@ Without the library a model runs its own functions of the operator's names, made
 from __future__ import annotations
 
 from .compile import LIBRARY, SOURCE, build_line, find_compiler
-from .library import KERNEL_VARIABLE, LIBRARY_VARIABLE, VERSION, build, kernel_name, library_path, register
+from .library import KERNEL_VARIABLE, LIBRARY_VARIABLE, VERSION, build, is_built, kernel_name, library_path, register
 
 DOMAIN = "lsq_export"
 OPERATORS = tuple(f"Lookup{number}" for number in range(64))  # names with one kernel, one for each function of a model
@@ -22,6 +22,7 @@ __all__ = [
     "build",
     "build_line",
     "find_compiler",
+    "is_built",
     "kernel_name",
     "library_path",
     "register",

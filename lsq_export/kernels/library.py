@@ -65,6 +65,15 @@ def kernel_name() -> str:
     return name
 
 
+def is_built() -> bool:
+    """Whether there is a library that this machine can run."""
+    try:
+        kernel_name()
+    except QuantizationError:
+        return False
+    return True
+
+
 def register(options: Any) -> None:
     """Register the library with `onnxruntime.SessionOptions`, so that nodes lsq_export::Lookup run its kernel.
 

@@ -16,9 +16,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.islands import float_outputs
-from lsq_export.kernels import kernel_name
+from lsq_export.kernels import is_built
 from lsq_export.rewrite.lowering.channels_last import SUFFIX, from_last
 
 from .agreement import Agreement
@@ -184,11 +183,7 @@ class LookupRun(FormatRun):
 
 def libraries() -> list[bool]:
     """Without our library of operators, and with it where it is built."""
-    try:
-        kernel_name()
-    except QuantizationError:
-        return [False]
-    return [False, True]
+    return [False, True] if is_built() else [False]
 
 
 class QdqRun(FormatRun):
