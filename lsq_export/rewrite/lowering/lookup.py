@@ -1,11 +1,13 @@
 """lookup: whatever is a function of one tensor of 8-bit codes is a table of 256 entries: one operator for a chain.
 
     QLinearMul(x, QLinearSigmoid(x)) -> QLinearAdd(…, zero) -> QLinearAdd(…, zero)  =>  lsq_export.Lookup0(x, table, …)
+    DequantizeLinear(x) -> Gelu -> QuantizeLinear                                   =>  lsq_export.Lookup1(x, table)
 
 `lsq_export.Lookup0` … `Lookup63` are functions of the file, one for each shape of chain: the stock operators that they
 stand for, with scales and zero points as inputs. ONNX Runtime puts these in their place when it loads the file. With
 our library it runs one kernel instead, for all of them, that reads the table alone (`lsq_export/kernels/`).
-The table is what the integer reference computes for the 256 codes.
+The table is what the integer reference computes for the 256 codes. Functions in float, which runtimes round each in
+its own way, are Gather(table, x) there: no island is left of them, and the codes are the same everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lsq_export.graph.edit import clean, constant, make
+from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.read import array_of
 from lsq_export.integer.evaluate import apply
 
@@ -25,12 +28,15 @@ from .qoperator import to_qoperator
 
 DOMAIN, MOST = "lsq_export", 64  # names that the library knows
 UNARY = ("QLinearSigmoid", "QLinearLeakyRelu", "QLinearAdd", "QLinearMul", "Clip")
+FLOAT = ("Celu", "Cos", "Div", "Elu", "Erf", "Exp", "Gelu", "Log", "Mish", "PRelu", "Pow", "Reciprocal", "Selu", "Sin")
+FLOAT += ("Softplus", "Softsign", "Sqrt")
+GRIDS = ("DequantizeLinear", "QuantizeLinear")
 CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A value that is a function of the codes of `root`. table [256]: its codes, by the bytes of the root's."""
+    """A value that is a function of the codes of `root`. table [256]: codes or floats, by the bytes of the root's."""
 
     root: ir.Value
     table: np.ndarray
@@ -51,7 +57,7 @@ def look_up(model: ir.Model) -> None:
     chains = _chains(graph)
     bodies: dict[object, ir.Function] = {}
     for value, chain in chains.items():
-        if _is_read_outside(value, chain, chains):
+        if value.dtype in CODES and _is_read_outside(value, chain, chains):
             _insert(model, value, chain, bodies)
     if bodies:
         graph.opset_imports[DOMAIN] = 1
@@ -68,7 +74,7 @@ def _chains(graph: ir.Graph) -> dict[ir.Value, Chain]:
 
 
 def _chain(node: ir.Node, chains: Mapping[ir.Value, Chain]) -> Chain | None:
-    if node.op_type not in UNARY or node.outputs[0].dtype not in CODES:
+    if node.op_type not in (*UNARY, *FLOAT, *GRIDS) or stays_float(node):
         return None
     arrays: list[np.ndarray | None] = []
     roots: set[ir.Value] = set()
@@ -76,7 +82,7 @@ def _chain(node: ir.Node, chains: Mapping[ir.Value, Chain]) -> Chain | None:
         array = array_of(x)
         if x is None or (array is not None and array.size == 1):
             arrays.append(array)
-        elif array is not None or x.dtype not in CODES:
+        elif array is not None or (x not in chains and x.dtype not in CODES):
             return None
         else:
             chain = chains.get(x) or Chain(x, every_code(x))
@@ -105,11 +111,13 @@ def _insert(model: ir.Model, value: ir.Value, chain: Chain, bodies: dict[object,
     graph = model.graph
     nodes = _between(value, chain.root)
     constants: dict[ir.Value, int] = {}
-    key = (_key(nodes, chain.root, constants), chain.root.dtype, value.dtype)
+    in_float = any(node.op_type in FLOAT for node in nodes)
+    key = (None if in_float else _key(nodes, chain.root, constants), chain.root.dtype, value.dtype)
     if key not in bodies:
         if len(bodies) == MOST:
             return
-        bodies[key] = _function(f"Lookup{len(bodies)}", nodes, chain.root, list(constants))
+        name = f"Lookup{len(bodies)}"
+        bodies[key] = _gather(name, chain.root) if in_float else _function(name, nodes, chain.root, list(constants))
         model.functions[bodies[key].identifier()] = bodies[key]
     assert value.name is not None and value.dtype is not None
     name, last = value.name, value.producer()
@@ -187,5 +195,22 @@ def _function(name: str, nodes: list[ir.Node], root: ir.Value, constants: list[i
         inner = ir.Node(node.domain, node.op_type, [values[x] for x in node.inputs], attributes, outputs=[made])
         body.append(inner)
         values[node.outputs[0]] = made
+    return _of_nodes(name, inputs, body)
+
+
+def _gather(name: str, root: ir.Value) -> ir.Function:
+    """table[codes]; the first entry is that of the least code."""
+    inputs = [ir.val("codes"), ir.val("table")]
+    body = [ir.node("Cast", inputs[:1], {"to": ir.DataType.INT32})]
+    if root.dtype == ir.DataType.INT8:
+        least = ir.node("Constant", [], {"value": ir.tensor(np.int32(128))})
+        body += [least, ir.node("Add", [body[0].outputs[0], least.outputs[0]])]
+    body.append(ir.node("Gather", [inputs[1], body[-1].outputs[0]]))
+    for index, node in enumerate(body):
+        node.outputs[0].name = f"v{index}"
+    return _of_nodes(name, inputs, body)
+
+
+def _of_nodes(name: str, inputs: list[ir.Value], body: list[ir.Node]) -> ir.Function:
     graph = ir.Graph(inputs, [body[-1].outputs[0]], nodes=body, opset_imports={"": 17, "com.microsoft": 1})
     return ir.Function(DOMAIN, name, graph=graph, attributes=[])

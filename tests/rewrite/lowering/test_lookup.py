@@ -1,18 +1,29 @@
-"""lookup: chains of functions of one code become tables; the same codes, with our library and without it."""
+"""lookup: functions of one code become tables; the same codes, with our library and without it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 import pytest
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from torch import nn
 
 from lsq_export import integer
 from lsq_export.rewrite.emit import emit
+from lsq_export.rewrite.fold import Folded
 from lsq_export.rewrite.lowering.channels_last import from_last
 from lsq_export.targets import ORT_CPU
+from lsq_export.verification.check import Subject, check
 from lsq_export.verification.format_run import libraries
+from lsq_export.verification.parity import Parity
 from lsq_export.verification.runtime import Session, integer_tensors
-from support.networks import ZOO, case_of, folded, inputs
+from support.networks import LOW, ZOO, Case, Wired, case_of, folded, inputs, norm
+
+Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 def tensors(file: onnx.ModelProto, x: np.ndarray, level: str, library: bool) -> dict[str, np.ndarray]:
@@ -20,16 +31,91 @@ def tensors(file: onnx.ModelProto, x: np.ndarray, level: str, library: bool) -> 
     return dict(from_last(name, value) for name, value in session.run(x).items())
 
 
+def differing(made: Folded, x: np.ndarray) -> list[str]:
+    """Tensors of the file that are not those of the integer reference of the qoperator file."""
+    qoperator, lookup = (emit(made.model, kind, ORT_CPU) for kind in ("qoperator", "lookup"))
+    onnx.checker.check_model(lookup)
+    expected = integer.run(qoperator, {qoperator.graph.input[0].name: x})
+    found = [tensors(lookup, x, level, library) for library in libraries() for level in ("default", "disabled")]
+    outputs = {value.name for value in qoperator.graph.output}
+    assert all(outputs <= run.keys() for run in found)
+    return [name for run in found for name, value in run.items() if not np.array_equal(value, expected[name])]
+
+
+def with_function(function: Function) -> Case:
+    """A network with a function behind each of two convolutions."""
+    return Case(
+        lambda: Wired(
+            lambda self, x: self.last(function(self.b(function(self.a(x)))).mean((2, 3))),
+            a=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm(8)),
+            b=nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2), norm(8)),
+            last=nn.Linear(8, 4),
+        ),
+        LOW,
+    )
+
+
+FUNCTIONS: dict[str, Function] = {
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "leaky": lambda x: F.leaky_relu(x, 0.1),
+    "gelu": F.gelu,
+    "mish": F.mish,
+    "sine of gelu": lambda x: torch.sin(F.gelu(x)),
+}
+IN_FLOAT = ("gelu", "mish", "sine of gelu")
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_every_tensor_is_that_of_the_qoperator_file(name: str) -> None:
-    model = folded(name).model
-    qoperator, lookup = (emit(model, kind, ORT_CPU) for kind in ("qoperator", "lookup"))
-    onnx.checker.check_model(lookup)
-    x = inputs(8, 3, case_of(name).shape, spread=3.0).numpy()
-    expected = integer.run(qoperator, {qoperator.graph.input[0].name: x})
-    for library in libraries():
-        for level in ("default", "disabled"):
-            found = tensors(lookup, x, level, library)
-            assert {value.name for value in qoperator.graph.output} <= found.keys()
-            for tensor, value in found.items():
-                assert np.array_equal(value, expected[tensor]), (tensor, library, level)
+    assert differing(folded(name), inputs(8, 3, case_of(name).shape, spread=3.0).numpy()) == []
+
+
+@pytest.fixture(scope="module", params=FUNCTIONS)
+def function(request: pytest.FixtureRequest) -> tuple[str, Folded]:
+    return request.param, folded(with_function(FUNCTIONS[request.param]))
+
+
+def test_functions_are_tables(function: tuple[str, Folded]) -> None:
+    name, made = function
+    x = inputs(8, 3, spread=3.0).numpy()
+    file = emit(made.model, "lookup", ORT_CPU)
+    kinds = [node.op_type for node in file.graph.node]
+    assert sum(kind.startswith("Lookup") for kind in kinds) >= 2
+    assert not {"QLinearSigmoid", "QLinearLeakyRelu", "Gelu", "Mish", "Sin"} & set(kinds)
+    inside = {node.op_type for body in file.functions for node in body.node}
+    assert ("Gather" in inside) == (name in IN_FLOAT) and not {"Gelu", "Mish", "Sin"} & inside
+    assert differing(made, x) == []
+
+
+def parity_of(made: Folded, file: onnx.ModelProto) -> Parity:
+    return check(Subject.of(made, {"lookup": file}, "ort-cpu"), [inputs(16, 2, spread=3.0)])
+
+
+def test_all_promises_hold(function: tuple[str, Folded]) -> None:
+    found = parity_of(function[1], emit(function[1].model, "lookup", ORT_CPU))
+    assert found.ok and found.formats["lookup"].reference_mismatch == 0
+    assert all(island.differing == 0 for island in found.formats["lookup"].islands)
+
+
+def test_a_wrong_table_and_a_wrong_body_are_found() -> None:
+    made = folded(with_function(F.silu))
+    file = emit(made.model, "lookup", ORT_CPU)
+    table = next(tensor for tensor in file.graph.initializer if tensor.name.endswith(".table"))
+    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[::-1].copy(), table.name))
+    wrong = parity_of(made, file)
+    assert any(f"constant {table.name} differs" in line for line in wrong.failures)
+    if True in libraries():
+        assert any("elements differ from the integer reference" in line for line in wrong.failures)
+    file = emit(made.model, "lookup", ORT_CPU)
+    nodes = [node for body in file.functions for node in body.node]
+    next(node for node in nodes if node.op_type == "QLinearSigmoid").op_type = "QLinearLeakyRelu"
+    wrong = parity_of(made, file)
+    assert any("functions are not as the fold prescribes" in line for line in wrong.failures)
+    assert any("elements differ from the integer reference" in line for line in wrong.failures)
+
+
+def test_equal_chains_share_a_function() -> None:
+    file = emit(folded("residual3").model, "lookup", ORT_CPU)
+    used = [node.op_type for node in file.graph.node if node.domain == "lsq_export"]
+    assert len(file.functions) < len(used) and {body.name for body in file.functions} == set(used)
