@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from lsq_export import integer
 from lsq_export.files.text import write_json, write_text
+from lsq_export.kernels import SOURCE
 from lsq_export.rewrite.emit import emit, serialize
 from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
@@ -23,7 +24,7 @@ from lsq_export.targets import Target
 from . import run
 from .claims import with_copy
 from .golden import write_golden
-from .layout import FOLDED, MANIFEST, MODEL, README, RUN, TRAINED
+from .layout import FOLDED, KERNELS, LOOKUP, MANIFEST, MODEL, README, RUN, TRAINED
 from .manifest import manifest_of
 from .metadata import with_metadata
 from .origin import Origin
@@ -64,6 +65,8 @@ def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
     onnx.save(with_copy(_reference(contents.folded.model, contents, FOLDED), manifest), directory / FOLDED)
     write_text(directory / README, render_readme(manifest))
     shutil.copyfile(run.__file__, directory / RUN)
+    if LOOKUP in contents.files:
+        shutil.copytree(SOURCE, directory / LOOKUP / KERNELS)
     return manifest
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from calib.errors import shown
+from lsq_export.kernels import build_line
+
+from .layout import KERNELS, LOOKUP
 
 SHOWN = 20  # names of classes in the text; manifest.json has all
 
@@ -33,6 +37,7 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
         range=" to ".join(f"{bound:g}" for bound in manifest["sample"]["range"]),
         called=lambda number: called(number, manifest["classes"]),
         exact=not manifest["islands"],
+        build_line=build_line(Path(LOOKUP, KERNELS)),
     )
 
 

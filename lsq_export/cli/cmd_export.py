@@ -37,7 +37,7 @@ FROM_DATA = "note: sample/ and the golden vectors of the bundle hold inputs of y
     multiple=True,
     type=FORMAT,
     metavar="FORMAT",
-    help="Write qdq or qoperator; give it again for both.  [default: all that the target reads]",
+    help="Write qdq, qoperator or lookup; give it again for more.  [default: qdq and qoperator, as the target reads]",
 )
 @click.option(
     "--target",

@@ -13,7 +13,7 @@ from .output import print_entries, print_json
 
 COLUMNS: Mapping[str, Callable[[targets.Target], object]] = {
     "target": lambda target: target.name,
-    "formats": lambda target: ", ".join(target.formats),
+    "formats": lambda target: ", ".join(target.readable),
     ">opset": lambda target: target.opset,
     "containers": lambda target: ", ".join(target.containers),
     "what it is": lambda target: target.description,

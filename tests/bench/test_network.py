@@ -26,12 +26,15 @@ from lsq_export.bench.network import named_network, network_of_checkpoint, rando
 from lsq_export.bench.peer import peer_models
 from lsq_export.bench.sources import EXPORTED, REBUILT
 from lsq_export.bench.work import operations
+from lsq_export.kernels import is_built
 from lsq_export.training import checkpoint
 from support.commands import invoke
 from support.exported import Exported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-MODELS = ["float", "qdq", "qoperator", "quantize_static qdq", "quantize_static qoperator"]
+TABLES = ["lookup", "lookup, stock"] if is_built() else ["lookup, stock"]
+PEERS = ["quantize_static qdq", "quantize_static qoperator"]
+MODELS = ["float", "qdq", "qoperator", *TABLES, *PEERS]
 FAST = ["--runs", "3", "--pause", "0", "--warmup", "1", "--threads", "1"]
 
 
@@ -86,7 +89,7 @@ def test_batch_norms_have_the_statistics_of_the_images() -> None:
     assert ((norm.weight >= 0.5) & (norm.weight <= 1.5)).all() and (norm.bias != 0).all()
 
 
-def test_the_subject_has_all_five_models(subject: Subject) -> None:
+def test_the_subject_has_all_models(subject: Subject) -> None:
     assert operations(subject.models["float"]) == operations(subject.models["float"], 2) // 2 > 1e5
     assert list(subject.models) == MODELS and subject.float_origin == EXPORTED
     assert subject.network == "tiny W3A4, container offsets, 3×32×32"
@@ -139,9 +142,9 @@ def test_the_peer_computes_the_network(subject: Subject, tiny: network.Network) 
     x = tiny.x.numpy()[:1]
     outputs = {
         name: onnxruntime.InferenceSession(subject.models[name]).run(None, {"input": x})[0]
-        for name in ("float", *MODELS[3:])
+        for name in ("float", *PEERS)
     }
-    for name in MODELS[3:]:
+    for name in PEERS:
         assert np.abs(outputs[name] - outputs["float"]).max() < 0.2 * np.abs(outputs["float"]).max()
 
 
@@ -197,7 +200,7 @@ def test_a_low_bit_checkpoint_has_its_own_widths(exported: Exported) -> None:
 
 def test_a_bundle_with_peer(exported: Exported, tmp_path: Path) -> None:
     rebuilt = subject_of_bundle(exported.bundle.directory, peer=True)
-    assert list(rebuilt.models) == MODELS and rebuilt.float_origin == REBUILT
+    assert list(rebuilt.models) == [*MODELS[:3], *PEERS] and rebuilt.float_origin == REBUILT
     with pytest.raises(QuantizationError, match="give one bundle, or use --no-peer"):
         subject_of_bundle(exported.bundle.models["qdq"], peer=True)
 

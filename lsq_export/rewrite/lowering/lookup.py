@@ -28,8 +28,10 @@ from .qoperator import to_qoperator
 
 DOMAIN, MOST = "lsq_export", 64  # names that the library knows
 UNARY = ("QLinearSigmoid", "QLinearLeakyRelu", "QLinearAdd", "QLinearMul", "Clip")
-FLOAT = ("Celu", "Cos", "Div", "Elu", "Erf", "Exp", "Gelu", "Log", "Mish", "PRelu", "Pow", "Reciprocal", "Selu", "Sin")
-FLOAT += ("Softplus", "Softsign", "Sqrt")
+FLOAT = (
+    *("Celu", "Cos", "Div", "Elu", "Erf", "Exp", "Gelu", "Log", "Mish", "PRelu", "Pow", "Reciprocal", "Selu", "Sin"),
+    *("Softplus", "Softsign", "Sqrt"),
+)
 GRIDS = ("DequantizeLinear", "QuantizeLinear")
 CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 

@@ -63,10 +63,11 @@ FUNCTIONS: dict[str, Function] = {
     "mish": F.mish,
     "sine of gelu": lambda x: torch.sin(F.gelu(x)),
 }
+SOME = ("chain", "residual3", "concat", "pools", "transposed", "clamps", "two_outputs", "perceptron8")  # on each run
 IN_FLOAT = ("gelu", "mish", "sine of gelu")
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", [name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in ZOO])
 def test_every_tensor_is_that_of_the_qoperator_file(name: str) -> None:
     assert differing(folded(name), inputs(8, 3, case_of(name).shape, spread=3.0).numpy()) == []
 
