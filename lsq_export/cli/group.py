@@ -17,6 +17,7 @@ import importlib
 import io
 import os
 import sys
+import time
 import traceback
 from typing import Any, NoReturn
 
@@ -53,6 +54,7 @@ COMMANDS = {
 DEVELOPERS = ("qat-speed", "init-speed")  # they measure lsq-export itself
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable in the processes that it starts
+PATIENCE = 20.0  # seconds; torchrun ends the wait as soon as the first rank has failed
 DISTRIBUTED = ("train",)  # commands that share their work between the processes of torchrun
 
 
@@ -157,6 +159,7 @@ class LazyGroup(OneLineErrors, click.Group):
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     """Print `error: <message>` as one line on stderr and exit; LSQ_EXPORT_DEBUG shows the traceback first."""
     if silent_rank() and not getattr(error, "first_to_fail", False):
+        time.sleep(PATIENCE)  # torchrun ends all processes with the first that fails: the first rank has to say why
         sys.exit(code)
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(type(error), error, error.__traceback__)
