@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lsq_export.bundle.layout import LOOKUP
 from lsq_export.version import VERSION
 
 from .machine import this_machine
@@ -21,7 +22,7 @@ from .peak import SIZES, int8_peak
 from .peer import PEER
 from .ratios import Ratio
 from .sources import FLOAT, Subject
-from .timing import LOOKUP, BenchResult, Latency, RunOptions, compare, open_session, random_inputs
+from .timing import BenchResult, Latency, RunOptions, compare, open_session, random_inputs
 from .work import operations
 
 OURS = (LOOKUP, "qoperator")  # the fastest file of ours is compared: the first that is there

@@ -17,6 +17,7 @@ from torch import nn
 
 import calib
 from calib.errors import QuantizationError
+from lsq_export.bundle.layout import LOOKUP
 from lsq_export.graph.capture import capture, forward
 from lsq_export.models import build
 from lsq_export.qat.bit_widths import widths_of
@@ -29,7 +30,6 @@ from lsq_export.training.checkpoint import restore
 from .float_model import exported_float_model
 from .peer import FORMATS, peer_models
 from .sources import EXPORTED, FLOAT, Subject, with_stock
-from .timing import LOOKUP
 
 IMAGES, SEED = 8, 0
 SIZE = 224  # pixels, for a network by name

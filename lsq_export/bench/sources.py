@@ -9,13 +9,13 @@ from pathlib import Path
 
 from calib.errors import QuantizationError
 from lsq_export.bundle.directory import is_bundle, open_bundle
-from lsq_export.bundle.layout import MODEL, TRAINED
+from lsq_export.bundle.layout import LOOKUP, MODEL, TRAINED
 from lsq_export.bundle.reading import Files
 from lsq_export.kernels import is_built
 
 from .float_model import float_model_of
 from .peer import peer_models
-from .timing import LOOKUP, STOCK, Source, open_session, random_inputs
+from .timing import STOCK, Source, open_session, random_inputs
 
 FLOAT = "float"
 IMAGES = 8  # random ones, on which the peer is calibrated

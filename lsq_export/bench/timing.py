@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime as ort
 
 from calib.errors import QuantizationError
+from lsq_export.bundle.layout import LOOKUP
 from lsq_export.kernels import is_built, register
 from lsq_export.verification.runtime import refusal
 
@@ -27,7 +28,7 @@ from .load import LoadWatch
 from .ratios import Ratio, ratio_of
 
 Source = str | os.PathLike[str] | bytes
-LOOKUP, STOCK = "lookup", "lookup, stock"  # files with tables: with our operators, and in ONNX Runtime alone
+STOCK = f"{LOOKUP}, stock"  # a file with tables in ONNX Runtime alone; LOOKUP: with our operators
 BLOCKS = 10
 
 

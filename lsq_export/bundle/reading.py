@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 
@@ -22,6 +22,7 @@ from lsq_export.files.digest import sha256_of
 
 from .layout import AGAIN, LARGEST, LARGEST_JSON, LARGEST_SUMS, RECORDS, SUMS
 
+Proto = TypeVar("Proto", onnx.ModelProto, onnx.TensorProto)
 _DIGEST = 64  # hexadecimal digits
 Sums = dict[str, tuple[str, ...]]  # {file: its digests}, more than one only of RECORDS
 
@@ -123,13 +124,18 @@ def with_digest(digests: tuple[str, ...], digest: str | None) -> tuple[str, ...]
     return digests if digest is None or digest in digests else (*digests, digest)
 
 
-def parse_onnx(content: bytes) -> onnx.ModelProto:
-    """A model whose constants are all in it, and whole. Errors (ValueError): another content."""
-    model = onnx.ModelProto()
+def _parsed(message: Proto, content: bytes) -> Proto:
+    """The message, filled. Errors (ValueError): another content."""
     try:
-        model.ParseFromString(content)
+        message.ParseFromString(content)
     except Exception as error:  # protobuf's own error types
         raise ValueError(type(error).__name__) from error
+    return message
+
+
+def parse_onnx(content: bytes) -> onnx.ModelProto:
+    """A model whose constants are all in it, and whole. Errors (ValueError): another content."""
+    model = _parsed(onnx.ModelProto(), content)
     if not model.graph.node or not model.graph.input:  # almost any few bytes parse as an empty protobuf message
         raise ValueError("no graph in it")
     for tensor in _tensors(model.graph):
@@ -139,11 +145,7 @@ def parse_onnx(content: bytes) -> onnx.ModelProto:
 
 def parse_tensor(content: bytes) -> onnx.TensorProto:
     """A tensor that is whole. Errors (ValueError): another content."""
-    tensor = onnx.TensorProto()
-    try:
-        tensor.ParseFromString(content)
-    except Exception as error:  # protobuf's own error types
-        raise ValueError(type(error).__name__) from error
+    tensor = _parsed(onnx.TensorProto(), content)
     _check_tensor(tensor)
     return tensor
 

@@ -59,21 +59,20 @@ def run(
 
 def _evaluate(node: Node, tensors: Mapping[str, Array]) -> list[Array]:
     """Outputs of one node. Float32 overflow is no warning: scales are checked, and codes saturate."""
+    return _applied(node, [tensors[name] if name else None for name in node.inputs])
+
+
+def _applied(node: Node, inputs: Sequence[Array | None]) -> list[Array]:
     function = OPERATORS.get(node.op)
     if function is None:
         raise node.error(UNKNOWN)
     with np.errstate(over="ignore"):
-        return function(node, [tensors[name] if name else None for name in node.inputs])
+        return function(node, inputs)
 
 
 def apply(proto: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array:
     """The first output of one node. Errors (QuantizationError): as `run`."""
-    node = Node.from_proto(proto, 21)
-    function = OPERATORS.get(node.op)
-    if function is None:
-        raise node.error(UNKNOWN)
-    with np.errstate(over="ignore"):
-        return function(node, inputs)[0]
+    return _applied(Node.from_proto(proto, 21), inputs)[0]
 
 
 def _check_inputs(graph: Graph, inputs: Mapping[str, Array]) -> None:

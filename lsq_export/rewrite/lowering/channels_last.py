@@ -52,7 +52,7 @@ class _Layout:
                         node.replace_input_with(index, self._other(x, TO_FIRST))
         for index, output in enumerate(self._graph.outputs):
             if output in self._last:
-                self._graph.outputs[index] = self._named_output(output)
+                self._graph.outputs[index] = self._other(output, TO_FIRST)
 
     def _convert(self, node: ir.Node) -> None:
         for index, x in enumerate(node.inputs):
@@ -97,9 +97,6 @@ class _Layout:
             self._graph.insert_before(self._graph[0], node)
         return node.outputs[0]
 
-    def _named_output(self, value: ir.Value) -> ir.Value:
-        return self._other(value, TO_FIRST)
-
 
 def _is_image(value: ir.Value | None) -> bool:
     return value is not None and value.shape is not None and len(value.shape) == 4
@@ -125,7 +122,7 @@ def _fits(node: ir.Node, x: ir.Value | None) -> bool:
 
 
 def _keeps_order(node: ir.Node) -> bool:
-    """Whether it reads the elements in the same order in both layouts: a Reshape of one pixel, or of one channel."""
+    """Whether it reads the elements in the same order in both layouts: a Reshape of one pixel."""
     x = node.inputs[0] if node.inputs else None
     if node.op_type not in ("Reshape", "Flatten") or not _is_image(x):
         return False

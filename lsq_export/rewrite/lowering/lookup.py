@@ -22,11 +22,11 @@ from lsq_export.graph.edit import clean, constant, make
 from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.read import array_of
 from lsq_export.integer.evaluate import apply
+from lsq_export.kernels import DOMAIN, OPERATORS
 
 from .channels_last import channels_last
 from .qoperator import to_qoperator
 
-DOMAIN, MOST = "lsq_export", 64  # names that the library knows
 UNARY = ("QLinearSigmoid", "QLinearLeakyRelu", "QLinearAdd", "QLinearMul", "Clip")
 FLOAT = (
     *("Celu", "Cos", "Div", "Elu", "Erf", "Exp", "Gelu", "Log", "Mish", "PRelu", "Pow", "Reciprocal", "Selu", "Sin"),
@@ -54,7 +54,7 @@ def to_lookup(folded: ir.Model) -> ir.Model:
 
 
 def look_up(model: ir.Model) -> None:
-    """In a qoperator graph whose nodes are in order of evaluation. Functions beyond MOST stay what they are."""
+    """In a qoperator graph whose nodes are in order of evaluation. Chains beyond OPERATORS stay what they are."""
     graph = model.graph
     chains = _chains(graph)
     bodies: dict[object, ir.Function] = {}
@@ -116,9 +116,9 @@ def _insert(model: ir.Model, value: ir.Value, chain: Chain, bodies: dict[object,
     in_float = any(node.op_type in FLOAT for node in nodes)
     key = (None if in_float else _key(nodes, chain.root, constants), chain.root.dtype, value.dtype)
     if key not in bodies:
-        if len(bodies) == MOST:
+        if len(bodies) == len(OPERATORS):
             return
-        name = f"Lookup{len(bodies)}"
+        name = OPERATORS[len(bodies)]
         bodies[key] = _gather(name, chain.root) if in_float else _function(name, nodes, chain.root, list(constants))
         model.functions[bodies[key].identifier()] = bodies[key]
     assert value.name is not None and value.dtype is not None
