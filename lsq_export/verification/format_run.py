@@ -23,7 +23,7 @@ from lsq_export.rewrite.lowering.channels_last import SUFFIX, from_last
 from .agreement import Agreement
 from .altered import altered_parts
 from .folded_layers import FoldedLayers
-from .format_parity import FormatParity
+from .format_parity import EXACT, EXACT_FORMATS, FormatParity
 from .islands import IslandCheck
 from .layer_parity import IslandParity, float_rounding
 from .runtime import Session, integer_tensors, readable_codes
@@ -49,9 +49,7 @@ class FormatFile:
 
 def format_run(given: FormatFile) -> FormatRun:
     """The run that belongs to the format."""
-    if given.name == "qdq":
-        return QdqRun(given)
-    return LookupRun(given) if given.name == "lookup" else QoperatorRun(given)
+    return IntegerRun(given) if given.name in EXACT_FORMATS else QdqRun(given)
 
 
 class FormatRun(ABC):
@@ -129,41 +127,20 @@ class FormatRun(ABC):
         )
 
 
-class QoperatorRun(FormatRun):
-    """A file of integers: three sessions, as it is deployed and with every tensor, optimized and not."""
+class IntegerRun(FormatRun):
+    """A file of integers: three sessions, as it is deployed and with every tensor, optimized and not.
+
+    A file with tables (lookup) has them twice, with our library where it is built, and its images are channels-last.
+    """
 
     def __init__(self, given: FormatFile) -> None:
-        super().__init__(given, FoldedLayers(given.folded, given.file))
+        super().__init__(given, FoldedLayers(given.folded, given.file if given.name == EXACT else None))
         self._island_check = IslandCheck(given.folded, given.reference)
-        self._deployed = Session(given.file, given.level, self._island_check.codes, given.name)
         tensors = integer_tensors(given.file)
-        self._wide = [Session(given.file, level, tensors, given.name) for level in ("default", "disabled")]
-
-    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
-        outputs = self._deployed.run(x)
-        expected = self._island_check.expected(x, reference, outputs)
-        self._count_mismatches(self._island_check.outside(outputs), expected)
-        for session in self._wide:
-            tensors = session.run(x)
-            expected = self._island_check.expected(x, reference, tensors)
-            self._count_mismatches(self._island_check.outside(tensors), expected)
-        return outputs, expected
-
-    def _islands(self) -> tuple[IslandParity, ...]:
-        return self._island_check.result()
-
-
-class LookupRun(FormatRun):
-    """A file of integers and tables, channels-last: as QoperatorRun, and again with our library, where it is built."""
-
-    def __init__(self, given: FormatFile) -> None:
-        super().__init__(given, FoldedLayers(given.folded, None))
-        self._island_check = IslandCheck(given.folded, given.reference)
-        tensors, codes = integer_tensors(given.file), [f"{name}{SUFFIX}" for name in self._island_check.codes]
-        codes = [name for name in (*self._island_check.codes, *codes) if name in tensors]
+        made_by_islands = [name for name in tensors if name.removesuffix(SUFFIX) in self._island_check.codes]
         self._sessions = []
-        for library in libraries():
-            self._sessions.append(Session(given.file, given.level, codes, given.name, library))
+        for library in [False] if given.name == EXACT else libraries():
+            self._sessions.append(Session(given.file, given.level, made_by_islands, given.name, library))
             wide = [Session(given.file, level, tensors, given.name, library) for level in ("default", "disabled")]
             self._sessions.extend(wide)
 
@@ -174,7 +151,7 @@ class LookupRun(FormatRun):
             expected = self._island_check.expected(x, reference, tensors)
             self._count_mismatches(self._island_check.outside(tensors), expected)
             found.append((tensors, expected))
-        (outputs, _), (tensors, expected) = found[:2]
+        (outputs, _), (tensors, expected) = found[0], found[-1]
         return outputs, {name: value for name, value in expected.items() if name in tensors}
 
     def _islands(self) -> tuple[IslandParity, ...]:
