@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from calib.errors import QuantizationError, near
 
-from .own import build_own, called, check_found, with_colon
+from .own import build_own, called, check_found, is_own, with_colon
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,7 +70,7 @@ def build(name: str, num_classes: int = 1000, in_channels: int = 3, **kw: Any) -
     Errors (QuantizationError): an unknown name, a module or factory that cannot be found or fails, a factory that
     returns no nn.Module.
     """
-    if ":" in name:
+    if is_own(name):
         return build_own(name, num_classes, in_channels, **kw)
     check_name(name)
     module, attribute = _REGISTRY[name]
@@ -83,7 +83,7 @@ def check_name(name: str) -> None:
 
     Errors (QuantizationError): an unknown name, one that is not package.module:factory, a package that is not there.
     """
-    if ":" in name:
+    if is_own(name):
         check_found(name)
     elif name not in _REGISTRY:
         file = " (that is a file: give the name of the network)" if os.path.exists(name) else with_colon(name)

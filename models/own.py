@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def is_own(name: str) -> bool:
+    """Whether the name is that of a callable, and not of a network of lsq-export."""
+    return ":" in name
+
+
 def parts(name: str) -> tuple[str, str]:
     """package.module:factory -> ("package.module", "factory"). Errors (QuantizationError): another form."""
     module_name, _, attribute = name.partition(":")

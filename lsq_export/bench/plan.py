@@ -15,7 +15,8 @@ import onnxruntime as ort
 import calib
 from calib.errors import QuantizationError
 from lsq_export.files.digest import sha256
-from lsq_export.training.named_code import allowed_builder, is_own, named_in
+from lsq_export.models.own import is_own
+from lsq_export.training.named_code import allowed_builder, named_in
 from lsq_export.version import VERSION
 
 from .journal import Journal

@@ -141,7 +141,7 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
 
 def _export_command(job: Job, out: Path) -> str:
     """With what `export` needs: code of the user's own runs only where they name it."""
-    from lsq_export.training.named_code import is_own
+    from lsq_export.models.own import is_own
 
     model = ["--model", job.model_name] if is_own(job.model_name) else []
     return shlex.join(["lsq-export", "export", str(out), *model, "--out", str(out.with_suffix(""))])

@@ -27,13 +27,13 @@ from torch import nn
 from calib.errors import QuantizationError, one_line
 from lsq_export import models
 from lsq_export.files import sealed, tensor_file
-from lsq_export.models.own import build_own
+from lsq_export.models.own import build_own, is_own
 from lsq_export.qat.bit_widths import bit_widths
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import config_of, prepare
 
 from .checkpoint_header import FIELDS, FORMAT, FORMAT_KEY, fields_of, metadata_of
-from .named_code import builder, check_spec, is_own
+from .named_code import builder, check_spec
 
 EARLIER = {"offset": "real", "edges": "calibrated"}  # what checkpoints without these options were trained with
 

@@ -12,16 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import QuantizationError
-from lsq_export.models.own import parts
+from lsq_export.models.own import is_own, parts
 
 from .checkpoint_header import fields_of, metadata_of
-
-OWN = ":"  # in the name of a network of the user's own
-
-
-def is_own(name: str) -> bool:
-    """Whether the name is that of a callable, and not of a network of lsq-export."""
-    return OWN in name
 
 
 def builder(path: str | os.PathLike[str], name: str, model: str | None = None, trust: bool = False) -> str:
