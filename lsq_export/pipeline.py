@@ -23,7 +23,7 @@ from lsq_export.bundle.directory import Bundle, open_bundle
 from lsq_export.bundle.origin import Origin
 from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sample import noise_like, prepared_input
-from lsq_export.bundle.subject import subject_of
+from lsq_export.bundle.subject import check_written, subject_of
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
 from lsq_export.data.sample import Sample
@@ -187,6 +187,7 @@ def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, par
     """Into a directory that will be `out`."""
     try:
         manifest = write_contents(directory, contents)
+        check_written(directory, manifest)
         write_parity(directory, manifest, parity)
     except OSError as error:
         why = error.strerror or error

@@ -25,7 +25,7 @@ from lsq_export.graph.islands import islands
 from lsq_export.graph.layers import weight_codes, weight_of
 from lsq_export.graph.notes import BITS, FACTOR
 from lsq_export.graph.operators import LAYERS
-from lsq_export.graph.read import input_of, is_marker, is_op
+from lsq_export.graph.read import input_of, is_marker, is_op, producer_of
 from lsq_export.rewrite.emit import code_types
 
 from .layout import FOLDED, MANIFEST, MODEL
@@ -165,7 +165,7 @@ def _right_grid(
         return
     if not entry.get("channels"):
         scale, zero_point = grid_of_codes(node)
-        yield "container_scale", scale * FACTOR.get(node, 1.0)
+        yield "container_scale", scale / FACTOR.get(node, 1.0) * _makers_factor(node)
         yield "zero_point", zero_point
     if codes in containers:
         yield "container", containers[codes]
@@ -174,6 +174,17 @@ def _right_grid(
         yield "name", None
     elif entry["kind"] == "activation" and marker is not None and not is_merged(marker):
         yield "scale", grid_of(marker).scale
+
+
+def _makers_factor(node: ir.Node) -> float:
+    """The factor of the QuantizeLinear whose codes a DequantizeLinear reads: a Tanh's codes are those of a Sigmoid.
+
+    A reader's own factor holds this one, and those of the multiplications that relabeled its grid (scaling.py).
+    """
+    maker = producer_of(node.inputs[0])
+    if maker is not None and is_op(maker, "Clip"):
+        maker = producer_of(maker.inputs[0])
+    return 1.0 if maker is None else FACTOR.get(maker, 1.0)
 
 
 def _same(said: Any, right: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
 
-from calib.errors import DamagedError, shown
+from calib.errors import DamagedError, QuantizationError, shown
 from lsq_export.rewrite.contract.decisions import decisions_of
 from lsq_export.verification.check import Subject
 
@@ -36,8 +38,7 @@ def subject_of(bundle: Bundle) -> Subject:
     with the_bundles_fault(bundle.directory):
         graphs = graphs_of(files, models)
         if lines := contradictions(bundle.manifest, graphs):
-            more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-            raise DamagedError(f"bundle {shown(bundle.directory)}: {'; '.join(lines[:SHOWN])}{more}; {AGAIN}")
+            raise DamagedError(f"bundle {shown(bundle.directory)}: {_first(lines)}; {AGAIN}")
         return Subject(
             trained=graphs.trained,
             folded=graphs.folded,
@@ -49,15 +50,43 @@ def subject_of(bundle: Bundle) -> Subject:
         )
 
 
+def check_written(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """What an export has written, held against itself as `verify` does it, before anybody sees it.
+
+    Errors (QuantizationError): the manifest contradicts the files, which is an error of lsq-export.
+    """
+    paths = {name: directory / name / MODEL for name in manifest["formats"]}
+    graphs = _graphs(
+        onnx.load(directory / TRAINED),
+        onnx.load(directory / FOLDED),
+        files={name: onnx.load(path) for name, path in paths.items()},
+        sizes={name: path.stat().st_size for name, path in paths.items()},
+    )
+    if lines := contradictions(manifest, graphs):
+        raise QuantizationError(f"{_first(lines)}: an error of lsq-export, not of your model; please report it")
+
+
+def _first(lines: Sequence[str]) -> str:
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return f"{'; '.join(lines[:SHOWN])}{more}"
+
+
 def graphs_of(files: Files, models: Mapping[str, str]) -> Graphs:
     """models: {format: name of its file}. Errors (DamagedError): files that are no valid ONNX."""
     trained, folded = (_checked(files, str(path)) for path in (TRAINED, FOLDED))
+    sizes = {name: (files.directory / file).stat().st_size for name, file in models.items()}
+    return _graphs(trained, folded, {name: _checked(files, file) for name, file in models.items()}, sizes)
+
+
+def _graphs(
+    trained: onnx.ModelProto, folded: onnx.ModelProto, files: Mapping[str, onnx.ModelProto], sizes: Mapping[str, int]
+) -> Graphs:
     return Graphs(
         trained=ir.from_proto(trained),
         folded=ir.from_proto(folded),
         folded_metadata={entry.key: entry.value for entry in folded.metadata_props},
-        files={name: _checked(files, file) for name, file in models.items()},
-        sizes={name: (files.directory / file).stat().st_size for name, file in models.items()},
+        files=files,
+        sizes=sizes,
     )
 
 

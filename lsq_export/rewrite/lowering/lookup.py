@@ -59,8 +59,9 @@ def look_up(model: ir.Model) -> None:
     chains = _chains(graph)
     bodies: dict[object, ir.Function] = {}
     for value, chain in chains.items():
-        if value.dtype in CODES and _is_read_outside(value, chain, chains):
-            _insert(model, value, chain, bodies)
+        readers = _readers_outside(value, chain, chains)
+        if value.dtype in CODES and (readers or value.is_graph_output()):
+            _insert(model, value, chain, readers, bodies)
     if bodies:
         graph.opset_imports[DOMAIN] = 1
 
@@ -102,14 +103,24 @@ def every_code(root: ir.Value) -> np.ndarray:
     return (codes.view(np.int8) if root.dtype == ir.DataType.INT8 else codes).reshape((-1, 1) if last == 1 else -1)
 
 
-def _is_read_outside(value: ir.Value, chain: Chain, chains: Mapping[ir.Value, Chain]) -> bool:
-    """Whether something other than the same chain reads it."""
-    readers = [chains.get(user.node.outputs[0]) for user in value.uses()]
-    return value.is_graph_output() or any(reader is None or reader.root is not chain.root for reader in readers)
+def _readers_outside(value: ir.Value, chain: Chain, chains: Mapping[ir.Value, Chain]) -> list[tuple[ir.Node, int]]:
+    """What reads it and is no part of a longer chain of the same root, which goes on from the stock operators."""
+
+    def is_outside(node: ir.Node) -> bool:
+        other = chains.get(node.outputs[0])
+        return other is None or other.root is not chain.root
+
+    return [(node, index) for node, index in value.uses() if is_outside(node)]
 
 
-def _insert(model: ir.Model, value: ir.Value, chain: Chain, bodies: dict[object, ir.Function]) -> None:
-    """A Lookup in the place of the chain that ends in the value."""
+def _insert(
+    model: ir.Model,
+    value: ir.Value,
+    chain: Chain,
+    readers: list[tuple[ir.Node, int]],
+    bodies: dict[object, ir.Function],
+) -> None:
+    """A Lookup in the place of the chain that ends in the value, for these readers and for the outside."""
     graph = model.graph
     nodes = _between(value, chain.root)
     constants: dict[ir.Value, int] = {}
@@ -129,9 +140,8 @@ def _insert(model: ir.Model, value: ir.Value, chain: Chain, bodies: dict[object,
     node.name = last.name
     node.outputs[0].dtype = value.dtype
     graph.insert_after(last, node)
-    outside = [user for user in value.uses() if user.node not in nodes]
-    for user in outside:
-        user.node.replace_input_with(user.idx, node.outputs[0])
+    for reader, index in readers:
+        reader.replace_input_with(index, node.outputs[0])
     for index, output in enumerate(graph.outputs):
         if output is value:
             graph.outputs[index] = node.outputs[0]
