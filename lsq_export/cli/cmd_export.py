@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,8 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
         _print(bundle, parity, verbose=verbose)
         if not options["no_sample"]:
             say(FROM_DATA, err=True)
+        if parity.ok:
+            say(f"next: {shlex.join(['lsq-export', 'verify', str(options['out'])])}", err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .checkpoint_options import take_start
+from .group import FAILED
 from .layer_options import check_layers
 from .output import console, print_json, say
 from .train_files import Files
@@ -30,7 +31,7 @@ def take_job(options: dict[str, Any]) -> Job:
 
 
 def check_only(options: dict[str, Any], as_json: bool) -> None:
-    """Print the float accuracy of the checkpoint, and write nothing.
+    """Print the float accuracy of the checkpoint, and write nothing. Exit code 1: far below what the file says.
 
     Errors (click.UsageError): --out is missing, and it is no check. QuantizationError: as in training.
     """
@@ -41,6 +42,7 @@ def check_only(options: dict[str, Any], as_json: bool) -> None:
     start = take_start(options, resume=False)
     if start is None:
         raise click.UsageError("--check is for --float-checkpoint: give one, too")
+    from lsq_export.training.first_look import far_below
     from lsq_export.training.float_phase import look_at
 
     job = take_job(options)
@@ -51,3 +53,5 @@ def check_only(options: dict[str, Any], as_json: bool) -> None:
         print_json({**values, "input_shape": list(data.input_shape), "preprocessing": data.preprocessing})
     else:
         say(f"{look.accuracy:.2%} of {len(data.test):,} test images; nothing was trained or written (--check)")
+    if far_below(look):
+        raise click.exceptions.Exit(FAILED)

@@ -105,10 +105,11 @@ def fold(parity: Values) -> str:
         return cost
     change = f"changing inputs by {100 * NUDGE:g} %"
     if noise is None or noise > LIMIT:
-        return f"{cost}; {change} flips no code of these images, so nothing tells how good that is"
+        return f"{cost}; no yardstick: {change} flips no code of these images"
     gap = behind(parity)
     if gap < NEAR:
-        return f"{cost}; {change} costs as much ({decibel(noise)}): as good as exact"
+        much = "more" if ours - noise > NEAR else "as much"
+        return f"{cost}; {change} costs {much} ({decibel(noise)}): as good as exact"
     verdict = f"far from exact, {gap:.1f} dB worse" if gap > FAR else f"nearly exact, {gap:.1f} dB worse"
     return f"{cost}; {change} leaves {decibel(noise)}: {verdict}"
 

@@ -89,7 +89,7 @@ def test_export(bundle: tuple[Path, Result]) -> None:
         and str(out) in result.stdout.replace("\n", "")
     )
     assert "conv2.input" in result.stdout and "qoperator (ONNX Runtime)" in result.stdout
-    assert result.stderr == FROM_DATA + "\n"
+    assert result.stderr == f"{FROM_DATA}\nnext: lsq-export verify {out}\n"
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["source"]["data"] == "digits" and manifest["source"]["checkpoint"] == "tiny.safetensors"
     assert manifest["source"]["model"] == {"name": "tiny", "num_classes": 10, "in_channels": 3}

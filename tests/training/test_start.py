@@ -125,6 +125,7 @@ def test_a_check_writes_nothing(data: str, tmp_path: Path) -> None:
     assert values["stated"] == {"name": "best_acc1", "accuracy": pytest.approx(0.975)}
     far = invoke(*look, *start)
     assert far.exit_code == 2 and "the file says best_acc1 97.50%" in far.stderr.splitlines()[-1]
+    assert invoke(*look, *start, "--anyway").exit_code == 1  # 50.00% is not what the file says
     assert "--check is for --float-checkpoint" in invoke(*look).stderr
     assert "Missing option '--out'" in invoke(*look[:-1], *start).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
