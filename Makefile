@@ -97,7 +97,7 @@ bench-init: $(STAMP)
 KERNELS = lsq_export/kernels/source
 bench-kernels: $(STAMP)
 	@mkdir -p .cache
-	$(CC) -std=c11 -O3 -I$(KERNELS) -o .cache/time_tables tests/kernels/time_tables.c $(KERNELS)/table*.c
+	$(CC) -std=c11 -O3 -I$(KERNELS) -o .cache/time_tables tests/kernels/time_tables.c $(KERNELS)/table*.c $(KERNELS)/pair.c $(KERNELS)/pair_x86.c
 	.cache/time_tables
 
 # The README's table: ResNet-18 on digits at four widths, from one float model.

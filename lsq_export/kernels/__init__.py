@@ -1,4 +1,5 @@
-"""The operator lsq_export::Lookup for ONNX Runtime: 8-bit codes through a table of 256 entries, at the speed of memory.
+"""The operators lsq_export::Lookup, Product and Sum for ONNX Runtime: 8-bit codes through a table of 256 entries, by
+themselves or after the product or sum of two tensors, at the speed of memory.
 
 Without the library a model runs its own functions of the operator's names, made of stock operators, with the same bits.
 """
@@ -9,15 +10,18 @@ from .compile import LIBRARY, SOURCE, build_line, find_compiler
 from .library import KERNEL_VARIABLE, LIBRARY_VARIABLE, VERSION, build, is_built, kernel_name, library_path, register
 
 DOMAIN = "lsq_export"
-OPERATORS = tuple(f"Lookup{number}" for number in range(64))  # names with one kernel, one for each function of a model
+LOOKUPS = tuple(f"Lookup{number}" for number in range(64))  # names with one kernel, one for each function of a model
+PRODUCTS, SUMS = (tuple(f"{kind}{number}" for number in range(16)) for kind in ("Product", "Sum"))
 
 __all__ = [
     "DOMAIN",
     "KERNEL_VARIABLE",
     "LIBRARY",
     "LIBRARY_VARIABLE",
-    "OPERATORS",
+    "LOOKUPS",
+    "PRODUCTS",
     "SOURCE",
+    "SUMS",
     "VERSION",
     "build",
     "build_line",

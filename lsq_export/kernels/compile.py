@@ -14,7 +14,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parent / "source"
 LIBRARY = Path(__file__).parent / "liblsq_export_kernels.so"
-FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fvisibility=hidden")
+FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-fvisibility=hidden")
 COMPILERS = ("cc", "gcc", "clang")
 
 

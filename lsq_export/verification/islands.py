@@ -22,7 +22,10 @@ from .tally import NOT_A_CODE
 
 
 class IslandCheck:
-    """The islands of a folded graph while the batches go by; without islands there is nothing to do."""
+    """The islands of a folded graph while the batches go by; without islands there is nothing to do.
+
+    A file with tables has none of those that are functions of single codes; a longer table goes on from their codes.
+    """
 
     def __init__(self, folded: ir.Graph, reference: onnx.ModelProto) -> None:
         self._islands: dict[str, list[Island]] = {}  # by the tensor of codes that they make
@@ -49,7 +52,7 @@ class IslandCheck:
         """
         if not self._islands:
             return reference
-        given = {name: session[name] for name in self._islands}
+        given = {name: session[name] for name in self._islands if name in session}  # tables hold others
         computed: dict[str, np.ndarray] = {}
         tensors = integer.run(
             self._reference, {self._reference.graph.input[0].name: x}, given=given, on_tensor=computed.__setitem__
@@ -76,7 +79,7 @@ class IslandCheck:
         self._largest[name] = max(self._largest.get(name, 0), int(difference.max(initial=0)))
 
     def result(self) -> tuple[IslandParity, ...]:
-        """One entry for each tensor of codes that islands make."""
+        """One entry for each tensor of codes that islands make and that a session had."""
         return tuple(
             IslandParity(
                 codes=codes,
@@ -86,4 +89,5 @@ class IslandCheck:
                 largest=self._largest.get(codes, 0),
             )
             for codes, makers in self._islands.items()
+            if codes in self._elements
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,48 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 
-def exported(function: Function, out: Path) -> tuple[nn.Module, Bundle]:
-    model = lsq_export.prepare(network(function).eval())
+def linears(function: Function) -> nn.Module:
+    """The function behind a layer on vectors, where its codes go on through tables."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        return s.fc(F.relu(s.b(function(s.a(F.relu(s.stem(x)).mean((2, 3)))))))  # type: ignore[no-any-return]
+
+    torch.manual_seed(5)
+    stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+    return Wired(forward, stem=stem, a=nn.Linear(8, 8), b=nn.Linear(8, 8), fc=nn.Linear(8, 4))
+
+
+def gated(function: Function) -> nn.Module:
+    """A gate of two linear layers, the function between them, for images of 17 channels."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        x = F.silu(s.stem(x))
+        gate = torch.sigmoid(s.b(function(s.a(x.mean((2, 3))))))
+        return s.fc(F.relu(s.conv(x * gate[:, :, None, None])).mean((2, 3)))  # type: ignore[no-any-return]
+
+    torch.manual_seed(5)
+    stem, conv = nn.Conv2d(3, 17, 3, padding=1), nn.Conv2d(17, 8, 1)
+    return Wired(forward, stem=stem, a=nn.Linear(17, 4), b=nn.Linear(4, 17), conv=conv, fc=nn.Linear(8, 4))
+
+
+def exported(net: nn.Module, out: Path) -> tuple[nn.Module, Bundle]:
+    model = lsq_export.prepare(net.eval())
     calib.initialize(model, [inputs(16, 1)])
     return model, lsq_export.export(model, inputs(2, 1), out, formats=FORMATS, calibration=[inputs(16, 1)])
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    **{name: partial(network, function) for name, function in FUNCTIONS.items()},
+    "vectors with gelu": partial(linears, F.gelu),
+    "vectors with elu": partial(linears, F.elu),
+    "gates with relu": partial(gated, F.relu),
+    "gates with elu": partial(gated, F.elu),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_it_is_exported_and_verified(name: str, tmp_path: Path) -> None:
-    model, bundle = exported(FUNCTIONS[name], tmp_path / "bundle")
+    model, bundle = exported(NETWORKS[name](), tmp_path / "bundle")
     assert bundle.parity is not None and bundle.parity.ok
     found = lsq_export.verify(model, lsq_export.open_bundle(bundle.directory), [inputs(16, 2, spread=3.0)])
     assert found.ok and set(found.formats) == set(FORMATS)
@@ -75,5 +109,5 @@ def test_a_manifest_that_contradicts_its_files_is_not_written(tmp_path: Path, mo
     right = manifest._tensor_entry
     monkeypatch.setattr(manifest, "_tensor_entry", lambda *a: right(*a) | {"zero_point": right(*a)["zero_point"] + 1})
     with pytest.raises(QuantizationError, match=r"zero_point is .* an error of lsq-export, not of your model"):
-        exported(F.relu, tmp_path / "bundle")
+        exported(network(F.relu), tmp_path / "bundle")
     assert not list(tmp_path.iterdir())

@@ -2,11 +2,12 @@
  *
  * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
  */
-#include "lookup.h"
+#include "operator.h"
 #include "table.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #if defined(_WIN32)
 #define PUBLIC __declspec(dllexport)
@@ -19,7 +20,9 @@ static _Atomic(const Api *) registered; /* for the inference of shapes, which is
 static const Operator *of(const CustomOp *op) { return (const Operator *)op; }
 static const char *get_name(const CustomOp *op) { return of(op)->name; }
 static const char *get_provider(const CustomOp *op) { return (void)op, "CPUExecutionProvider"; }
-static size_t three(const CustomOp *op) { return (void)op, 3; }
+/* Tensors of codes that an operator takes; the table and what is ignored, or read as constants, come after them. */
+static size_t sides(const CustomOp *op) { return of(op)->kind == LOOKUP ? 1 : 2; }
+static size_t input_count(const CustomOp *op) { return sides(op) + 2; }
 static size_t one(const CustomOp *op) { return (void)op, 1; }
 static int zero_int(const CustomOp *op) { return (void)op, 0; }
 static int one_int(const CustomOp *op) { return (void)op, 1; }
@@ -28,10 +31,10 @@ static int required(const CustomOp *op, size_t index) { return (void)op, (void)i
 static int main_memory(const CustomOp *op, size_t index) { return (void)op, (void)index, MEMORY_DEFAULT; }
 
 static int input_type(const CustomOp *op, size_t index) {
-    return index == 0 ? of(op)->input : index == 1 ? of(op)->output : TYPE_ANY;
+    return index < sides(op) ? of(op)->input : index == sides(op) ? of(op)->output : TYPE_ANY;
 }
 static int input_characteristic(const CustomOp *op, size_t index) {
-    return (void)op, index == 2 ? INPUT_VARIADIC : INPUT_REQUIRED;
+    return index > sides(op) ? INPUT_VARIADIC : INPUT_REQUIRED;
 }
 static size_t in_place(int **inputs, int **outputs) { /* output 0 may be where input 0 is */
     static int zero[1] = {0};
@@ -40,8 +43,10 @@ static size_t in_place(int **inputs, int **outputs) { /* output 0 may be where i
 static size_t no_alias(int **inputs, int **outputs) { return *inputs = *outputs = NULL, 0; }
 static void keep(int *inputs, int *outputs) { (void)inputs, (void)outputs; }
 
+static int grids(const CustomOp *op) { return of(op)->kind == LOOKUP ? 0 : 6; } /* scales and zero points */
+
 static Status *create(const CustomOp *op, const Api *api, const Info *info, void **out) {
-    return lookup_create(of(op), api, info, out);
+    return (of(op)->kind == LOOKUP ? lookup_create : pair_create)(of(op), api, info, out);
 }
 
 /* The output has the shape of the codes and the type of the table. */
@@ -49,35 +54,43 @@ static Status *infer_shape(const CustomOp *op, ShapeContext *context) {
     const Api *api = registered;
     Shape *codes = NULL, *table = NULL; /* the context's own */
     int type = 0;
-    (void)op;
     Status *status = api->ShapeInferContext_GetInputTypeShape(context, 0, &codes);
-    if (!status) status = api->ShapeInferContext_GetInputTypeShape(context, 1, &table);
+    if (!status) status = api->ShapeInferContext_GetInputTypeShape(context, sides(op), &table);
     if (!status) status = api->GetTensorElementType(table, &type);
     if (!status) status = api->SetTensorElementType(codes, type);
     if (!status) status = api->ShapeInferContext_SetOutputTypeShape(context, 0, codes);
     return status;
 }
 
-#define OPERATOR(number, from, to) \
+#define OPERATOR(is, label, compute, from, to) \
     {{.version = API_VERSION, .GetName = get_name, .GetExecutionProviderType = get_provider, \
-      .GetInputType = input_type, .GetInputTypeCount = three, .GetInputCharacteristic = input_characteristic, \
-      .GetVariadicInputMinArity = zero_int, .GetVariadicInputHomogeneity = zero_int, \
+      .GetInputType = input_type, .GetInputTypeCount = input_count, .GetInputCharacteristic = input_characteristic, \
+      .GetVariadicInputMinArity = grids, .GetVariadicInputHomogeneity = zero_int, \
       .GetOutputType = output_type, .GetOutputTypeCount = one, .GetOutputCharacteristic = required, \
       .GetVariadicOutputMinArity = one_int, .GetVariadicOutputHomogeneity = one_int, \
       .GetInputMemoryType = main_memory, .GetMayInplace = in_place, .ReleaseMayInplace = keep, \
       .GetAliasMap = no_alias, .ReleaseAliasMap = keep, .GetStartVersion = one_int, .GetEndVersion = one_int, \
-      .CreateKernelV2 = create, .KernelComputeV2 = lookup_compute, .KernelDestroy = lookup_destroy, \
+      .CreateKernelV2 = create, .KernelComputeV2 = compute, .KernelDestroy = free, \
       .InferOutputShape = infer_shape}, \
-     "Lookup" #number, from, to},
-#define TYPES(number) \
-    OPERATOR(number, TYPE_UINT8, TYPE_UINT8) OPERATOR(number, TYPE_UINT8, TYPE_INT8) \
-    OPERATOR(number, TYPE_INT8, TYPE_UINT8) OPERATOR(number, TYPE_INT8, TYPE_INT8)
-#define FOUR(t, a, b, c, d) TYPES(t##a) TYPES(t##b) TYPES(t##c) TYPES(t##d)
-#define TEN(t) FOUR(t, 0, 1, 2, 3) FOUR(t, 4, 5, 6, 7) TYPES(t##8) TYPES(t##9)
+     label, is, from, to},
+#define TYPES(is, label, compute) \
+    OPERATOR(is, label, compute, TYPE_UINT8, TYPE_UINT8) OPERATOR(is, label, compute, TYPE_UINT8, TYPE_INT8) \
+    OPERATOR(is, label, compute, TYPE_INT8, TYPE_UINT8) OPERATOR(is, label, compute, TYPE_INT8, TYPE_INT8)
+#define ONE_LOOKUP(number) TYPES(LOOKUP, "Lookup" #number, lookup_compute)
+#define ONE_PRODUCT(number) TYPES(PRODUCT, "Product" #number, pair_compute)
+#define ONE_SUM(number) TYPES(SUM, "Sum" #number, pair_compute)
+#define FOUR(one, t, a, b, c, d) one(t##a) one(t##b) one(t##c) one(t##d)
+#define SIX(one, t) FOUR(one, t, 0, 1, 2, 3) one(t##4) one(t##5)
+#define TEN(one, t) SIX(one, t) FOUR(one, t, 6, 7, 8, 9)
 
-static const Operator operators[] = {TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) FOUR(6, 0, 1, 2, 3)};
+static const Operator operators[] = {
+    TEN(ONE_LOOKUP, ) TEN(ONE_LOOKUP, 1) TEN(ONE_LOOKUP, 2) TEN(ONE_LOOKUP, 3) TEN(ONE_LOOKUP, 4) TEN(ONE_LOOKUP, 5)
+    FOUR(ONE_LOOKUP, 6, 0, 1, 2, 3)
+    TEN(ONE_PRODUCT, ) SIX(ONE_PRODUCT, 1)
+    TEN(ONE_SUM, ) SIX(ONE_SUM, 1)
+};
 enum { OPERATORS = sizeof operators / sizeof operators[0] };
-_Static_assert(OPERATORS == 64 * 4, "64 names, each with four pairs of types");
+_Static_assert(OPERATORS == (64 + 16 + 16) * 4, "names, each with four pairs of types");
 
 PUBLIC int lsq_export_version(void) { return LIBRARY_VERSION; }
 

@@ -14,21 +14,22 @@ void lookup_portable(const uint8_t *table, uint8_t flip, const uint8_t *in, uint
 static int always(void) { return 1; }
 
 #ifdef HAS_X86
-static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static int has_avx512vbmi(void) {
-    return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bw");
+    return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
 }
 #endif
 
 const Kernel kernels[] = {
 #ifdef HAS_X86
-    {"avx512vbmi", lookup_avx512vbmi, has_avx512vbmi, 65536},
-    {"avx2", lookup_avx2, has_avx2, 32768},
+    {"avx512vbmi", lookup_avx512vbmi, has_avx512vbmi, 65536, product_avx512, sum_avx512},
+    {"avx2", lookup_avx2, has_avx2, 32768, product_avx2, sum_avx2},
 #endif
 #ifdef HAS_NEON
-    {"neon", lookup_neon, always, 32768},
+    {"neon", lookup_neon, always, 32768, product_portable, sum_portable},
 #endif
-    {"portable", lookup_portable, always, 16384},
+    {"portable", lookup_portable, always, 16384, product_portable, sum_portable},
 };
 const size_t kernel_count = sizeof kernels / sizeof kernels[0];
 

@@ -5,6 +5,8 @@
 #ifndef LSQ_EXPORT_TABLE_H
 #define LSQ_EXPORT_TABLE_H
 
+#include "pair.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +19,8 @@ typedef struct Kernel {
     LookupFunction run;
     int (*available)(void); /* whether this processor can run it */
     size_t chunk;           /* codes that a thread takes at a time; up to two chunks are left to one thread */
+    ProductFunction product;
+    SumFunction sum;
 } Kernel;
 
 /* The kernels that were compiled in, best first, and how many. The last one is the portable one. */

@@ -22,9 +22,10 @@ from lsq_export.graph.edit import clean, constant, make
 from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.read import array_of
 from lsq_export.integer.evaluate import apply
-from lsq_export.kernels import DOMAIN, OPERATORS
+from lsq_export.kernels import DOMAIN, LOOKUPS
 
 from .channels_last import channels_last
+from .pairs import join_pairs
 from .qoperator import to_qoperator
 
 UNARY = ("QLinearSigmoid", "QLinearLeakyRelu", "QLinearAdd", "QLinearMul", "Clip")
@@ -45,16 +46,20 @@ class Chain:
 
 
 def to_lookup(folded: ir.Model) -> ir.Model:
-    """A new model with integer operators, channels-last, and a Lookup for each chain of functions of single codes."""
+    """A new model with integer operators, channels-last, with a Lookup for each chain of functions of single codes, and
+    products and sums joined with those behind them.
+    """
     model = to_qoperator(folded, tiled=False)
     channels_last(model.graph)
     look_up(model)
+    clean(model)  # of the operators that Lookups stand for
+    join_pairs(model)
     clean(model)
     return model
 
 
 def look_up(model: ir.Model) -> None:
-    """In a qoperator graph whose nodes are in order of evaluation. Chains beyond OPERATORS stay what they are."""
+    """In a qoperator graph whose nodes are in order of evaluation. Chains beyond LOOKUPS stay what they are."""
     graph = model.graph
     chains = _chains(graph)
     bodies: dict[object, ir.Function] = {}
@@ -127,9 +132,9 @@ def _insert(
     in_float = any(node.op_type in FLOAT for node in nodes)
     key = (None if in_float else _key(nodes, chain.root, constants), chain.root.dtype, value.dtype)
     if key not in bodies:
-        if len(bodies) == len(OPERATORS):
+        if len(bodies) == len(LOOKUPS):
             return
-        name = OPERATORS[len(bodies)]
+        name = LOOKUPS[len(bodies)]
         bodies[key] = _gather(name, chain.root) if in_float else _function(name, nodes, chain.root, list(constants))
         model.functions[bodies[key].identifier()] = bodies[key]
     assert value.name is not None and value.dtype is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import onnx
 import pytest
 import torch
@@ -12,34 +11,16 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import nn
 
-from lsq_export import integer
 from lsq_export.rewrite.emit import emit
 from lsq_export.rewrite.fold import Folded
-from lsq_export.rewrite.lowering.channels_last import from_last
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.check import Subject, check
 from lsq_export.verification.format_run import libraries
 from lsq_export.verification.parity import Parity
-from lsq_export.verification.runtime import Session, integer_tensors
+from support.differing import differing
 from support.networks import LOW, ZOO, Case, Wired, case_of, folded, inputs, norm
 
 Function = Callable[[torch.Tensor], torch.Tensor]
-
-
-def tensors(file: onnx.ModelProto, x: np.ndarray, level: str, library: bool) -> dict[str, np.ndarray]:
-    session = Session(file, level, integer_tensors(file), library=library)
-    return dict(from_last(name, value) for name, value in session.run(x).items())
-
-
-def differing(made: Folded, x: np.ndarray) -> list[str]:
-    """Tensors of the file that are not those of the integer reference of the qoperator file."""
-    qoperator, lookup = (emit(made.model, kind, ORT_CPU) for kind in ("qoperator", "lookup"))
-    onnx.checker.check_model(lookup)
-    expected = integer.run(qoperator, {qoperator.graph.input[0].name: x})
-    found = [tensors(lookup, x, level, library) for library in libraries() for level in ("default", "disabled")]
-    outputs = {value.name for value in qoperator.graph.output}
-    assert all(outputs <= run.keys() for run in found)
-    return [name for run in found for name, value in run.items() if not np.array_equal(value, expected[name])]
 
 
 def with_function(function: Function) -> Case:

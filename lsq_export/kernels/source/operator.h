@@ -1,0 +1,45 @@
+/* What the operators share, and what lookup.c and pair_operator.c do for the table of operators in operators.c.
+ *
+ * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef LSQ_EXPORT_OPERATOR_H
+#define LSQ_EXPORT_OPERATOR_H
+
+#include "api.h"
+
+/* The version of what operators.c offers and of what the operators do; lsq_export/kernels/library.py asks for it. */
+#define LIBRARY_VERSION 2
+#define NO_KERNEL "lsq_export: LSQ_EXPORT_KERNEL names no kernel of this library that this processor can run"
+
+enum { ENTRIES = 256, MAX_DIMENSIONS = 32, LONGEST_NAME = 256 };
+
+typedef enum Kind { LOOKUP, PRODUCT, SUM } Kind;
+
+typedef struct Operator { /* one name with one pair of element types */
+    CustomOp op;          /* first, so that its address is that of the whole */
+    const char *name;
+    Kind kind;
+    int input, output; /* element types */
+} Operator;
+
+typedef struct Tensor {
+    int64_t dims[MAX_DIMENSIONS];
+    size_t rank, count;
+} Tensor;
+
+/* Make, run and free what is kept for a node. A status that is not NULL is an error. */
+Status *lookup_create(const Operator *op, const Api *api, const Info *info, void **out);
+Status *lookup_compute(void *node, Context *context);
+Status *pair_create(const Operator *op, const Api *api, const Info *info, void **out);
+Status *pair_compute(void *node, Context *context);
+
+/* "lsq_export::Lookup NODE: what", as an error. `info`: for the name of the node; NULL: none, ONNX Runtime adds it. */
+Status *refuse(const Operator *op, const Api *api, const Info *info, const char *what);
+
+/* NULL, or an error where `table` has not 256 entries. */
+Status *check_table(const Operator *op, const Api *api, const Info *info, const Value *table);
+
+/* The shape of codes, at most MAX_DIMENSIONS. */
+Status *get_shape(const Operator *op, const Api *api, const Value *codes, Tensor *out);
+
+#endif
