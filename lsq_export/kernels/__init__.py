@@ -1,5 +1,5 @@
-"""The operators lsq_export::Lookup, Product and Sum for ONNX Runtime: 8-bit codes through a table of 256 entries, by
-themselves or after the product or sum of two tensors, at the speed of memory.
+"""The operators lsq_export::Lookup, Product, Sum and Depthwise for ONNX Runtime: 8-bit codes through a table of 256
+entries, by themselves or after the product or sum of two tensors or a depthwise convolution.
 
 Without the library a model runs its own functions of the operator's names, made of stock operators, with the same bits.
 """
@@ -10,10 +10,12 @@ from .compile import LIBRARY, SOURCE, build_line, find_compiler
 from .library import KERNEL_VARIABLE, LIBRARY_VARIABLE, VERSION, build, is_built, kernel_name, library_path, register
 
 DOMAIN = "lsq_export"
-LOOKUPS = tuple(f"Lookup{number}" for number in range(64))  # names with one kernel, one for each function of a model
+# Names with one kernel, one for each function of a model:
+LOOKUPS, DEPTHWISES = (tuple(f"{kind}{number}" for number in range(64)) for kind in ("Lookup", "Depthwise"))
 PRODUCTS, SUMS = (tuple(f"{kind}{number}" for number in range(16)) for kind in ("Product", "Sum"))
 
 __all__ = [
+    "DEPTHWISES",
     "DOMAIN",
     "KERNEL_VARIABLE",
     "LIBRARY",

@@ -197,7 +197,7 @@ def test_sanitizers_find_nothing_in_the_operator(tmp_path: Path) -> None:
     code = (
         "import sys, pytest; from lsq_export.kernels import compile; import shutil; "
         f"compile.compile_library = lambda to: shutil.copy({str(out)!r}, to) and None; "
-        "files = [f'tests/kernels/test_{name}.py' for name in ('lookup', 'pair')]; "
+        "files = [f'tests/kernels/test_{name}.py' for name in ('lookup', 'pair', 'depthwise')]; "
         "words = ['-q', '-x', '-p', 'no:cacheprovider', '-m', 'not slow', *files]; "
         "sys.exit(pytest.main(words))"
     )

@@ -46,7 +46,7 @@ def model(dtype: type, table: np.ndarray, operator: str, seed: int = 0, **other:
     function = helper.make_function(DOMAIN, f"{operator}3", list(INPUTS), ["entries"], nodes, lookups.OPSETS)
     node = helper.make_node(f"{operator}3", list(INPUTS), ["entries"], name="node of entries", domain=DOMAIN)
     constants |= {"table": table, "b": draw(dtype, 1)}
-    fed = ["b", *(name for name in other if name in NUMBERS and np.ndim(other[name]))]
+    fed = ["b", *(name for name in other if name == "a_zero" and np.ndim(other[name]))]
     return lookups.file(dtype, [node], table.dtype, constants, [function], fed)
 
 
@@ -106,9 +106,10 @@ def test_a_sum_repeats_nothing(library: Path) -> None:
         ("a_scale", np.float32(0), "a scale is not positive"),
         ("y_scale", np.float32(np.nan), "a scale is not positive"),
         ("b_scale", np.float32(np.inf), "a scale is not positive"),
-        ("b_zero", np.int8(3), "a scale is one float, a zero point one code"),
-        ("y_scale", np.float64(1), "a scale is one float, a zero point one code"),
-        ("a_zero", np.zeros(2, np.uint8), "its scales and zero points have to be constants"),
+        ("b_zero", np.int8(3), "a constant has another type"),
+        ("y_scale", np.float64(1), "a constant has another type"),
+        ("y_zero", np.zeros((2, 1), np.uint8), "a scale or zero point is one number"),
+        ("a_zero", np.zeros(2, np.uint8), "all but its codes and its table have to be constants"),
     ],
 )
 def test_numbers_that_cannot_be_are_one_line(number: str, value: Any, says: str, library: Path) -> None:

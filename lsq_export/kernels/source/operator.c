@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-static const char *const KINDS[] = {"Lookup", "Product", "Sum"};
+static const char *const KINDS[] = {"Lookup", "Product", "Sum", "Depthwise"};
 
 Status *refuse(const Operator *op, const Api *api, const Info *info, const char *what) {
     char name[LONGEST_NAME] = "", message[LONGEST_NAME + 160];
@@ -40,4 +40,50 @@ Status *get_shape(const Operator *op, const Api *api, const Value *codes, Tensor
     if (!status) status = api->GetDimensions(shape, out->dims, out->rank);
     api->ReleaseTensorTypeAndShapeInfo(shape);
     return status;
+}
+
+Status *look_at_table(const Operator *op, const Api *api, const Info *info, size_t input, int *passes) {
+    const Value *table = NULL;
+    int constant = 0;
+    void *data = NULL;
+    Status *status = api->KernelInfoGetConstantInput_tensor(info, input, &constant, &table);
+    *passes = 0;
+    if (status || !constant) return status;
+    status = check_table(op, api, info, table);
+    if (!status) status = api->GetTensorMutableData(table, &data);
+    if (status) return status;
+    const uint8_t flip = op->input == TYPE_INT8 ? 128 : 0;
+    *passes = op->input == op->output;
+    for (int i = 0; i < ENTRIES; ++i) *passes &= ((const uint8_t *)data)[i] == (uint8_t)(i ^ flip);
+    return NULL;
+}
+
+Status *get_constant(const Operator *op, const Api *api, const Info *info, size_t input, int type, Tensor *out,
+                     const void **data) {
+    const Value *value = NULL;
+    Shape *shape = NULL;
+    int constant = 0, found = 0;
+    void *content = NULL;
+    Status *status = api->KernelInfoGetConstantInput_tensor(info, input, &constant, &value);
+    if (status) return status;
+    if (!constant) return refuse(op, api, info, "all but its codes and its table have to be constants");
+    status = get_shape(op, api, value, out);
+    if (!status) status = api->GetTensorTypeAndShape(value, &shape);
+    if (status) return status;
+    status = api->GetTensorElementType(shape, &found);
+    api->ReleaseTensorTypeAndShapeInfo(shape);
+    if (!status) status = api->GetTensorMutableData(value, &content);
+    *data = content;
+    return status || found == type ? status : refuse(op, api, info, "a constant has another type");
+}
+
+Status *get_number(const Operator *op, const Api *api, const Info *info, size_t input, int type, Number *out) {
+    Tensor shape;
+    const void *data = NULL;
+    Status *status = get_constant(op, api, info, input, type, &shape, &data);
+    if (status) return status;
+    if (shape.count != 1) return refuse(op, api, info, "a scale or zero point is one number");
+    out->value = type == TYPE_FLOAT ? *(const float *)data
+                 : type == TYPE_INT8 ? *(const int8_t *)data : *(const uint8_t *)data;
+    return NULL;
 }

@@ -1,4 +1,4 @@
-/* What the operators share, and what lookup.c and pair_operator.c do for the table of operators in operators.c.
+/* What the operators share, and what lookup.c, pair_operator.c and depthwise_operator.c do for the table of operators in operators.c.
  *
  * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
  */
@@ -13,7 +13,7 @@
 
 enum { ENTRIES = 256, MAX_DIMENSIONS = 32, LONGEST_NAME = 256 };
 
-typedef enum Kind { LOOKUP, PRODUCT, SUM } Kind;
+typedef enum Kind { LOOKUP, PRODUCT, SUM, DEPTHWISE } Kind;
 
 typedef struct Operator { /* one name with one pair of element types */
     CustomOp op;          /* first, so that its address is that of the whole */
@@ -27,17 +27,34 @@ typedef struct Tensor {
     size_t rank, count;
 } Tensor;
 
+typedef struct Number { /* a scale, or a zero point */
+    float value;
+} Number;
+
 /* Make, run and free what is kept for a node. A status that is not NULL is an error. */
 Status *lookup_create(const Operator *op, const Api *api, const Info *info, void **out);
 Status *lookup_compute(void *node, Context *context);
 Status *pair_create(const Operator *op, const Api *api, const Info *info, void **out);
 Status *pair_compute(void *node, Context *context);
+Status *depthwise_create(const Operator *op, const Api *api, const Info *info, void **out);
+Status *depthwise_compute(void *node, Context *context);
+void depthwise_destroy(void *node);
 
 /* "lsq_export::Lookup NODE: what", as an error. `info`: for the name of the node; NULL: none, ONNX Runtime adds it. */
 Status *refuse(const Operator *op, const Api *api, const Info *info, const char *what);
 
 /* NULL, or an error where `table` has not 256 entries. */
 Status *check_table(const Operator *op, const Api *api, const Info *info, const Value *table);
+
+/* Whether the table at an input is a constant that changes nothing. */
+Status *look_at_table(const Operator *op, const Api *api, const Info *info, size_t input, int *passes);
+
+/* The constant of that element type at an input, and its shape. */
+Status *get_constant(const Operator *op, const Api *api, const Info *info, size_t input, int type, Tensor *shape,
+                     const void **out);
+
+/* The constant number of that element type at an input. */
+Status *get_number(const Operator *op, const Api *api, const Info *info, size_t input, int type, Number *out);
 
 /* The shape of codes, at most MAX_DIMENSIONS. */
 Status *get_shape(const Operator *op, const Api *api, const Value *codes, Tensor *out);

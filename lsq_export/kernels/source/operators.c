@@ -21,7 +21,7 @@ static const Operator *of(const CustomOp *op) { return (const Operator *)op; }
 static const char *get_name(const CustomOp *op) { return of(op)->name; }
 static const char *get_provider(const CustomOp *op) { return (void)op, "CPUExecutionProvider"; }
 /* Tensors of codes that an operator takes; the table and what is ignored, or read as constants, come after them. */
-static size_t sides(const CustomOp *op) { return of(op)->kind == LOOKUP ? 1 : 2; }
+static size_t sides(const CustomOp *op) { return of(op)->kind == PRODUCT || of(op)->kind == SUM ? 2 : 1; }
 static size_t input_count(const CustomOp *op) { return sides(op) + 2; }
 static size_t one(const CustomOp *op) { return (void)op, 1; }
 static int zero_int(const CustomOp *op) { return (void)op, 0; }
@@ -43,17 +43,22 @@ static size_t in_place(int **inputs, int **outputs) { /* output 0 may be where i
 static size_t no_alias(int **inputs, int **outputs) { return *inputs = *outputs = NULL, 0; }
 static void keep(int *inputs, int *outputs) { (void)inputs, (void)outputs; }
 
-static int grids(const CustomOp *op) { return of(op)->kind == LOOKUP ? 0 : 6; } /* scales and zero points */
-
-static Status *create(const CustomOp *op, const Api *api, const Info *info, void **out) {
-    return (of(op)->kind == LOOKUP ? lookup_create : pair_create)(of(op), api, info, out);
+/* Constants that an operator reads: scales and zero points of pairs; of Depthwise also geometry, weights and bias. */
+static int constants(const CustomOp *op) {
+    return of(op)->kind == LOOKUP ? 0 : of(op)->kind == DEPTHWISE ? 9 : 6;
 }
 
-/* The output has the shape of the codes and the type of the table. */
+static Status *create(const CustomOp *op, const Api *api, const Info *info, void **out) {
+    const Kind kind = of(op)->kind;
+    return (kind == LOOKUP ? lookup_create : kind == DEPTHWISE ? depthwise_create : pair_create)(of(op), api, info, out);
+}
+
+/* The output has the shape of the codes and the type of the table; that of Depthwise is found when it runs. */
 static Status *infer_shape(const CustomOp *op, ShapeContext *context) {
     const Api *api = registered;
     Shape *codes = NULL, *table = NULL; /* the context's own */
     int type = 0;
+    if (of(op)->kind == DEPTHWISE) return NULL;
     Status *status = api->ShapeInferContext_GetInputTypeShape(context, 0, &codes);
     if (!status) status = api->ShapeInferContext_GetInputTypeShape(context, sides(op), &table);
     if (!status) status = api->GetTensorElementType(table, &type);
@@ -62,35 +67,38 @@ static Status *infer_shape(const CustomOp *op, ShapeContext *context) {
     return status;
 }
 
-#define OPERATOR(is, label, compute, from, to) \
+#define OPERATOR(is, label, compute, destroy, place, from, to) \
     {{.version = API_VERSION, .GetName = get_name, .GetExecutionProviderType = get_provider, \
       .GetInputType = input_type, .GetInputTypeCount = input_count, .GetInputCharacteristic = input_characteristic, \
-      .GetVariadicInputMinArity = grids, .GetVariadicInputHomogeneity = zero_int, \
+      .GetVariadicInputMinArity = constants, .GetVariadicInputHomogeneity = zero_int, \
       .GetOutputType = output_type, .GetOutputTypeCount = one, .GetOutputCharacteristic = required, \
       .GetVariadicOutputMinArity = one_int, .GetVariadicOutputHomogeneity = one_int, \
-      .GetInputMemoryType = main_memory, .GetMayInplace = in_place, .ReleaseMayInplace = keep, \
+      .GetInputMemoryType = main_memory, .GetMayInplace = place, .ReleaseMayInplace = keep, \
       .GetAliasMap = no_alias, .ReleaseAliasMap = keep, .GetStartVersion = one_int, .GetEndVersion = one_int, \
-      .CreateKernelV2 = create, .KernelComputeV2 = compute, .KernelDestroy = free, \
+      .CreateKernelV2 = create, .KernelComputeV2 = compute, .KernelDestroy = destroy, \
       .InferOutputShape = infer_shape}, \
      label, is, from, to},
-#define TYPES(is, label, compute) \
-    OPERATOR(is, label, compute, TYPE_UINT8, TYPE_UINT8) OPERATOR(is, label, compute, TYPE_UINT8, TYPE_INT8) \
-    OPERATOR(is, label, compute, TYPE_INT8, TYPE_UINT8) OPERATOR(is, label, compute, TYPE_INT8, TYPE_INT8)
-#define ONE_LOOKUP(number) TYPES(LOOKUP, "Lookup" #number, lookup_compute)
-#define ONE_PRODUCT(number) TYPES(PRODUCT, "Product" #number, pair_compute)
-#define ONE_SUM(number) TYPES(SUM, "Sum" #number, pair_compute)
+#define TYPES(is, label, compute, destroy, place) \
+    OPERATOR(is, label, compute, destroy, place, TYPE_UINT8, TYPE_UINT8) \
+    OPERATOR(is, label, compute, destroy, place, TYPE_UINT8, TYPE_INT8) \
+    OPERATOR(is, label, compute, destroy, place, TYPE_INT8, TYPE_UINT8) \
+    OPERATOR(is, label, compute, destroy, place, TYPE_INT8, TYPE_INT8)
+#define ONE_LOOKUP(number) TYPES(LOOKUP, "Lookup" #number, lookup_compute, free, in_place)
+#define ONE_PRODUCT(number) TYPES(PRODUCT, "Product" #number, pair_compute, free, in_place)
+#define ONE_SUM(number) TYPES(SUM, "Sum" #number, pair_compute, free, in_place)
+#define ONE_DEPTHWISE(number) TYPES(DEPTHWISE, "Depthwise" #number, depthwise_compute, depthwise_destroy, no_alias)
 #define FOUR(one, t, a, b, c, d) one(t##a) one(t##b) one(t##c) one(t##d)
 #define SIX(one, t) FOUR(one, t, 0, 1, 2, 3) one(t##4) one(t##5)
 #define TEN(one, t) SIX(one, t) FOUR(one, t, 6, 7, 8, 9)
+#define SIXTY_FOUR(one) TEN(one, ) TEN(one, 1) TEN(one, 2) TEN(one, 3) TEN(one, 4) TEN(one, 5) FOUR(one, 6, 0, 1, 2, 3)
 
 static const Operator operators[] = {
-    TEN(ONE_LOOKUP, ) TEN(ONE_LOOKUP, 1) TEN(ONE_LOOKUP, 2) TEN(ONE_LOOKUP, 3) TEN(ONE_LOOKUP, 4) TEN(ONE_LOOKUP, 5)
-    FOUR(ONE_LOOKUP, 6, 0, 1, 2, 3)
+    SIXTY_FOUR(ONE_LOOKUP) SIXTY_FOUR(ONE_DEPTHWISE)
     TEN(ONE_PRODUCT, ) SIX(ONE_PRODUCT, 1)
     TEN(ONE_SUM, ) SIX(ONE_SUM, 1)
 };
 enum { OPERATORS = sizeof operators / sizeof operators[0] };
-_Static_assert(OPERATORS == (64 + 16 + 16) * 4, "names, each with four pairs of types");
+_Static_assert(OPERATORS == (64 + 64 + 16 + 16) * 4, "names, each with four pairs of types");
 
 PUBLIC int lsq_export_version(void) { return LIBRARY_VERSION; }
 
@@ -109,9 +117,12 @@ PUBLIC Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
                  base->GetVersionString());
         return base->GetApi(1)->CreateStatus(ERROR_FAIL, message);
     }
-    if (!choose_kernel()) return api->CreateStatus(ERROR_INVALID_ARGUMENT, NO_KERNEL);
+    const Kernel *kernel = choose_kernel();
+    if (!kernel) return api->CreateStatus(ERROR_INVALID_ARGUMENT, NO_KERNEL);
     registered = api;
     Status *status = api->CreateCustomOpDomain("lsq_export", &domain); /* ONNX Runtime keeps it with the options */
-    for (int i = 0; !status && i < OPERATORS; ++i) status = api->CustomOpDomain_Add(domain, &operators[i].op);
+    for (int i = 0; !status && i < OPERATORS; ++i)
+        if (operators[i].kind != DEPTHWISE || kernel->depthwise) /* else models run their own functions */
+            status = api->CustomOpDomain_Add(domain, &operators[i].op);
     return status ? status : api->AddCustomOpDomain(options, domain);
 }

@@ -38,71 +38,33 @@ typedef struct Work { /* one call, for all threads */
 } Work;
 
 typedef struct Grid {
-    float scale, zero;
+    Number scale, zero;
 } Grid;
-
-/* The constant number at an input. type: an element type, or TYPE_FLOAT. */
-static Status *get_number(const Operator *op, const Api *api, const Info *info, size_t input, int type, float *out) {
-    const Value *value = NULL;
-    Shape *shape = NULL;
-    int constant = 0, found = 0;
-    size_t count = 0;
-    void *data = NULL;
-    Status *status = api->KernelInfoGetConstantInput_tensor(info, input, &constant, &value);
-    if (status) return status;
-    if (!constant) return refuse(op, api, info, "its scales and zero points have to be constants");
-    status = api->GetTensorTypeAndShape(value, &shape);
-    if (status) return status;
-    status = api->GetTensorElementType(shape, &found);
-    if (!status) status = api->GetTensorShapeElementCount(shape, &count);
-    api->ReleaseTensorTypeAndShapeInfo(shape);
-    if (!status) status = api->GetTensorMutableData(value, &data);
-    if (status) return status;
-    if (count != 1 || found != type) return refuse(op, api, info, "a scale is one float, a zero point one code");
-    *out = type == TYPE_FLOAT ? *(float *)data : type == TYPE_INT8 ? *(int8_t *)data : *(uint8_t *)data;
-    return NULL;
-}
 
 static Status *get_grid(const Operator *op, const Api *api, const Info *info, size_t input, Grid *out) {
     Status *status = get_number(op, api, info, input, TYPE_FLOAT, &out->scale);
-    if (!status && !(out->scale > 0 && out->scale <= FLT_MAX)) return refuse(op, api, info, "a scale is not positive");
+    if (!status && !(out->scale.value > 0 && out->scale.value <= FLT_MAX)) return refuse(op, api, info, "a scale is not positive");
     return status ? status : get_number(op, api, info, input + 1, op->input, &out->zero);
 }
 
-/* Whether the table is a constant that changes nothing. */
-static Status *look_at_table(const Operator *op, const Api *api, const Info *info, int *passes) {
-    const Value *table = NULL;
-    int constant = 0;
-    void *data = NULL;
-    Status *status = api->KernelInfoGetConstantInput_tensor(info, 2, &constant, &table);
-    *passes = 0;
-    if (status || !constant) return status;
-    status = check_table(op, api, info, table);
-    if (!status) status = api->GetTensorMutableData(table, &data);
-    if (status) return status;
-    *passes = op->input == op->output;
-    for (int i = 0; i < ENTRIES; ++i) *passes &= ((uint8_t *)data)[i] == (uint8_t)(i ^ (op->input == TYPE_INT8 ? 128 : 0));
-    return NULL;
-}
-
 Status *pair_create(const Operator *op, const Api *api, const Info *info, void **out) {
-    Grid a = {0}, b = {0}, y = {0};
+    Grid a = {{0}, {0}}, b = {{0}, {0}}, y = {{0}, {0}};
     int passes = 0;
     Status *status = get_grid(op, api, info, 3, &a);
     if (!status) status = get_grid(op, api, info, 5, &b);
     if (!status) status = get_grid(op, api, info, 7, &y);
-    if (!status) status = look_at_table(op, api, info, &passes);
+    if (!status) status = look_at_table(op, api, info, 2, &passes);
     if (status) return status;
     const Kernel *kernel = choose_kernel();
     if (!kernel) return api->CreateStatus(ERROR_INVALID_ARGUMENT, NO_KERNEL);
     Node *node = malloc(sizeof *node);
     if (!node) return refuse(op, api, info, "out of memory");
     const uint8_t flip = op->input == TYPE_INT8 ? 128 : 0;
-    const float low = op->input == TYPE_INT8 ? -128 : 0, high = low + 255, scales = a.scale * b.scale;
-    const float a_ratio = a.scale / y.scale, b_ratio = b.scale / y.scale, b_part = b_ratio * b.zero;
-    *node = (Node){op, api, kernel, passes, b.zero + flip,
-                   {a.zero + flip, scales / y.scale, y.zero, low, high, flip},
-                   {a_ratio, b_ratio, y.zero - exact_fma(a_ratio, a.zero, b_part), low, high, flip}};
+    const float low = op->input == TYPE_INT8 ? -128 : 0, high = low + 255, scales = a.scale.value * b.scale.value;
+    const float a_ratio = a.scale.value / y.scale.value, b_ratio = b.scale.value / y.scale.value, b_part = b_ratio * b.zero.value;
+    *node = (Node){op, api, kernel, passes, b.zero.value + flip,
+                   {a.zero.value + flip, scales / y.scale.value, y.zero.value, low, high, flip},
+                   {a_ratio, b_ratio, y.zero.value - exact_fma(a_ratio, a.zero.value, b_part), low, high, flip}};
     *out = node;
     return NULL;
 }

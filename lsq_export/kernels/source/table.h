@@ -5,6 +5,7 @@
 #ifndef LSQ_EXPORT_TABLE_H
 #define LSQ_EXPORT_TABLE_H
 
+#include "depthwise.h"
 #include "pair.h"
 
 #include <stddef.h>
@@ -21,6 +22,8 @@ typedef struct Kernel {
     size_t chunk;           /* codes that a thread takes at a time; up to two chunks are left to one thread */
     ProductFunction product;
     SumFunction sum;
+    DepthwiseFunction depthwise; /* NULL: none that would be faster than ONNX Runtime's own */
+    int interleaved;             /* how that one takes weights */
 } Kernel;
 
 /* The kernels that were compiled in, best first, and how many. The last one is the portable one. */

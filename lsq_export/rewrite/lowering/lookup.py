@@ -25,7 +25,9 @@ from lsq_export.integer.evaluate import apply
 from lsq_export.kernels import DOMAIN, LOOKUPS
 
 from .channels_last import channels_last
-from .pairs import join_pairs
+from .depthwise import depthwise
+from .joined import join
+from .pairs import pair
 from .qoperator import to_qoperator
 
 UNARY = ("QLinearSigmoid", "QLinearLeakyRelu", "QLinearAdd", "QLinearMul", "Clip")
@@ -46,14 +48,14 @@ class Chain:
 
 
 def to_lookup(folded: ir.Model) -> ir.Model:
-    """A new model with integer operators, channels-last, with a Lookup for each chain of functions of single codes, and
-    products and sums joined with those behind them.
+    """A new model with integer operators, channels-last, with a Lookup for each chain of functions of single codes;
+    products, sums and depthwise convolutions are joined with those behind them.
     """
     model = to_qoperator(folded, tiled=False)
     channels_last(model.graph)
     look_up(model)
     clean(model)  # of the operators that Lookups stand for
-    join_pairs(model)
+    join(model, (pair, depthwise))
     clean(model)
     return model
 

@@ -1,0 +1,31 @@
+/* Depthwise convolutions in portable C: what kernels leave, less than PART codes.
+ *
+ * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
+ */
+#include "depthwise.h"
+
+#include <string.h>
+
+/* Half-even rounding of what is below 2^22: the low bits of 1.5 · 2^23 + x are the integer. */
+static inline int32_t rounded(float x) {
+    int32_t bits;
+    x += 12582912.0F;
+    memcpy(&bits, &x, sizeof bits);
+    return bits - 0x4B400000;
+}
+
+void depthwise_part(const Depthwise *d, const uint8_t *const *x, uint8_t *out, size_t at, size_t place, size_t count) {
+    const size_t block = place / BLOCK, from = place % BLOCK, end = d->first[block + 1] * GROUP;
+    uint32_t sums[PART]; /* modulo 2^32: parts may leave the range of the whole */
+    memcpy(sums, d->start + place, sizeof sums);
+    for (size_t slot = d->first[block] * GROUP; slot < end; ++slot) {
+        const uint8_t *codes = x[d->taps[slot]] + at;
+        const int8_t *weights = d->weights + slot * BLOCK + from;
+        for (size_t j = 0; j < count; ++j) sums[j] += (uint32_t)((codes[j] ^ d->flip) * weights[j]);
+    }
+    for (size_t j = 0; j < count; ++j) {
+        float value = (float)(int32_t)sums[j] * d->scale[place + j];
+        value = value < d->low ? d->low : value > d->high ? d->high : value;
+        out[at + j] = (uint8_t)(rounded(value) + d->y_zero);
+    }
+}
