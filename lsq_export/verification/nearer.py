@@ -1,6 +1,6 @@
 """What would bring a fold nearer to the trained model, where it is far from what float noise alone does.
 
-The yardstick is the trained model against itself on inputs × 1.0001 (`parity.NUDGE`). What helps is read from what was
+The yardstick (`yardstick.py`) is the trained model against itself on inputs × 1.0001. What helps is read from what was
 measured: the costs of the other folds in the manifest, and the reasons for which codes differ, layer by layer.
 """
 
