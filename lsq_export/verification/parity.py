@@ -12,6 +12,7 @@ from typing import Any
 
 from calib.tables import Table, Tabular, decibel, percent
 
+from .answers import SAME, main_of, otherwise
 from .format_parity import FormatParity
 from .in_training import InTraining
 from .layer_parity import QDQ_TIES, LayerParity, Layers
@@ -91,8 +92,10 @@ class Parity(Tabular):
 
     @property
     def verdict(self) -> str:
-        """That all promises hold, or a line for each one that does not."""
-        return "\n".join(f"FAILED: {line}" for line in self.failures) or "all promises hold"
+        """That all promises hold, and whether the answers are others all the same; or a line for each broken one."""
+        same = self.formats[main_of(self.formats)].top1_agreement
+        held = "all promises hold" if same >= SAME else f"all promises hold, {otherwise(same)}"
+        return "\n".join(f"FAILED: {line}" for line in self.failures) or held
 
     @property
     def ok(self) -> bool:
