@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from calib.errors import QuantizationError, near
 
+from .in_source import hint
 from .own import build_own, called, check_found, is_own, with_colon
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def check_name(name: str) -> None:
         check_found(name)
     elif name not in _REGISTRY:
         file = " (that is a file: give the name of the network)" if os.path.exists(name) else with_colon(name)
+        file = hint(name) or file
         raise QuantizationError(
             f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own"
             f"{file or near(name, _REGISTRY)}"
