@@ -64,9 +64,7 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def build(
-    name: str, num_classes: int = 1000, in_channels: int = 3, variant: str | None = None, **kw: Any
-) -> nn.Module:
+def build(name: str, num_classes: int = 1000, in_channels: int = 3, variant: str | None = None, **kw: Any) -> nn.Module:
     """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
 
     name: one of `names()`, or `package.module:factory`, imported from the current directory first.

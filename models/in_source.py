@@ -1,6 +1,6 @@
 """Which networks a module of the user's has, read from its source: nothing in it is imported or executed.
 
-    hint("mynet")     -> " (did you mean mynet:Net?)", where mynet.py lies in the current directory; else ""
+hint("mynet")     -> " (did you mean mynet:Net?)", where mynet.py lies in the current directory; else ""
 """
 
 from __future__ import annotations

@@ -59,9 +59,8 @@ def try_others(model: nn.Module, data: Dataset, seconds: float = SECONDS) -> Tri
     begin, count = time.monotonic(), min(IMAGES, len(data.test))
     index = torch.linspace(0, len(data.test) - 1, count).round().long()
     x, target = data.test.fetch(index)
-    before = after = _right(model, x, target)
-    if before is None:
-        before = after = torch.zeros(count, dtype=torch.bool)
+    as_given = _right(model, x, target)
+    before = after = torch.zeros(count, dtype=torch.bool) if as_given is None else as_given
     given = best = _share(before)
     tried, options = 1, ""
     for size, pixels in _pixels(data, index, x):

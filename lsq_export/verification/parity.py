@@ -35,9 +35,9 @@ class Parity(Tabular):
     outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
     model against itself on inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what
     changes, and a fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned
-    quantizers, folded against trained on the same inputs (`trained_layers.py`). in_training: what the training measured, if the bundle knows it.
-    data, split: what the images are of ("calibration" in an export), where a command knows it. differences: in what
-    those data are not what the bundle was made for, one line each.
+    quantizers, folded against trained on the same inputs (`trained_layers.py`). in_training: what the training
+    measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export), where a command
+    knows it. differences: in what those data are not what the bundle was made for, one line each.
     """
 
     formats: dict[str, FormatParity]

@@ -87,7 +87,9 @@ def accuracy(parity: Values) -> str:
     known = parity.get("in_training") or {}
     if known.get("trained_accuracy") is None:
         return f"{first}{elsewhere}; these images have no classes to measure it"
-    return f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)}; verify measures the integer network's"
+    return (
+        f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)}; verify measures the integer network's"
+    )
 
 
 def fold(parity: Values) -> str:

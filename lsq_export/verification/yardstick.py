@@ -1,4 +1,4 @@
-"""How the trained network answers to a change of its inputs that is as small as rounding: the scale for what a fold costs.
+"""How the trained network answers to a change of its inputs as small as rounding: the scale for what a fold costs.
 
 The inputs are larger by NUDGE, against themselves. Where their grid has about the steps of 8-bit pixels, that flips no
 code, or next to none, whatever the network makes of it: there the values behind that grid are larger by NUDGE. They go

@@ -41,7 +41,13 @@ def test_parts_of_networks_are_left_out(here: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["", "def build(:", "\0", "class Net(Module):\n    pass\n", "from .own import *\nclass Net(other.Module):\n    pass\n"],
+    [
+        "",
+        "def build(:",
+        "\0",
+        "class Net(Module):\n    pass\n",
+        "class Net(other.Module):\n    pass\n",
+    ],
 )
 def test_what_cannot_be_known_is_asked_for(source: str, here: Path) -> None:
     (here / "mynet").mkdir()

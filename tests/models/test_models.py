@@ -152,7 +152,9 @@ def test_keywords_that_a_network_does_not_have(name: str, keyword: dict[str, Any
 
 
 def test_a_variant_of_ones_own(project: Path) -> None:
-    (project / "usernet_v.py").write_text("from torch import nn\ndef build(variant):\n    return nn.Linear(1, len(variant))\n")
+    (project / "usernet_v.py").write_text(
+        "from torch import nn\ndef build(variant):\n    return nn.Linear(1, len(variant))\n"
+    )
     assert models.build("usernet_v:build", variant="seven").out_features == 5
 
 

@@ -62,9 +62,9 @@ def test_what_was_forgotten_is_found(kind: type[Exact], spec: str) -> None:
 
 
 def test_chance_is_told_from_better(spec: str) -> None:
-    split = load(spec, image_size=32).test
-    x, y = split.fetch(torch.arange(len(split)).repeat(8))
-    data = Dataset("many", TensorSplit(x, y), TensorSplit(x, y), 2, (3, 32, 32), load(spec, image_size=32).preprocessing)
+    few = load(spec, image_size=32)
+    split = TensorSplit(*few.test.fetch(torch.arange(len(few.test)).repeat(8)))
+    data = Dataset("many", split, split, 2, (3, 32, 32), few.preprocessing)
     assert try_others(Exact(32, 0.5, 0.5), data).beyond_chance
     assert not try_others(Exact(7, 0.5, 0.5), data).beyond_chance
 

@@ -1,4 +1,4 @@
-"""lsq_export/verification/yardstick.py: how the trained network answers to noise, also where its input grid hides it."""
+"""lsq_export/verification/yardstick.py: how a network answers to noise, also where its input grid hides it."""
 
 from __future__ import annotations
 
