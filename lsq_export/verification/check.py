@@ -137,7 +137,7 @@ class _Findings:
             [
                 *(partial(run.add, x.numpy(), reference, expected, classes) for run in self._formats.values()),
                 *([partial(self._price.add, x, reference)] if self._price else []),
-                partial(self._yardstick.on_inputs, x),
+                partial(self._yardstick.on_larger, x),
                 partial(_evaluated, self._subject.folded, x, torch.float64),
             ]
         )

@@ -1,20 +1,18 @@
 """How the trained network answers to a change of its inputs as small as rounding: the scale for what a fold costs.
 
-The inputs are larger by NUDGE, against themselves. Where their grid has about the steps of 8-bit pixels, that flips no
-code, or next to none, whatever the network makes of it: there the values behind that grid are larger by NUDGE. They go
-on as real numbers, so the next grids see the change.
+The network on inputs that are larger by NUDGE, against itself. Where the grid of the inputs has about the steps of
+8-bit pixels, all pixels lie alike on it, and the change flips no code, or next to none, whatever the network makes of
+flips. There the same is done with noise of half a step on the images, in both of the runs that are compared.
 """
 
 from __future__ import annotations
-
-from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
 import torch
 
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.graph.read import is_marker
+from lsq_export.graph.read import array_of, is_marker
 
 from .agreement import Agreement
 from .nearer import LIMIT
@@ -26,29 +24,28 @@ class Yardstick:
 
     def __init__(self, trained: ir.Model) -> None:
         self._graph = trained.graph
-        self._first = first_grids(trained.graph)
-        self._inputs, self._behind = Agreement(), Agreement()
+        self._step = input_step(trained.graph)
+        self._plain, self._noisy = Agreement(), Agreement()
 
-    def on_inputs(self, x: torch.Tensor) -> list[np.ndarray]:
+    def on_larger(self, x: torch.Tensor) -> list[np.ndarray]:
         """Outputs for larger inputs."""
-        return [v.numpy() for v in evaluate(self._graph, larger(x), dtype=torch.float32)]
+        return self._outputs(larger(x))
 
-    def add(self, x: torch.Tensor, on_inputs: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    def add(self, x: torch.Tensor, on_larger: list[np.ndarray], expected: list[np.ndarray]) -> None:
         """One batch. expected: what the same graph makes of the inputs as they are."""
-        self._inputs.add(on_inputs, expected, None)
-        if self._inputs.sqnr_db > LIMIT and self._first:  # next to nothing was flipped up to here
-            self._behind.add(self._behind_grids(x), expected, None)
+        first = self._plain.images
+        self._plain.add(on_larger, expected, None)
+        if self._plain.sqnr_db > LIMIT and self._step:  # next to nothing was flipped up to here
+            noisy = x + self._step * torch.stack([_noise(x[0], first + index) for index in range(len(x))])
+            self._noisy.add(self._outputs(larger(noisy)), self._outputs(noisy), None)
 
     def result(self) -> Agreement:
-        """On the inputs, or behind their grids where the inputs tell nothing."""
-        told = self._inputs.sqnr_db <= LIMIT or self._behind.images < self._inputs.images
-        return self._inputs if told else self._behind
+        """On the inputs as they are, or with noise where these tell nothing."""
+        told = self._plain.sqnr_db <= LIMIT or self._noisy.images < self._plain.images
+        return self._plain if told else self._noisy
 
-    def _behind_grids(self, x: torch.Tensor) -> list[np.ndarray]:
-        def change(name: str, value: torch.Tensor) -> torch.Tensor | None:
-            return larger(value) if name in self._first else None
-
-        return [v.numpy() for v in evaluate(self._graph, x, dtype=torch.float32, on_value=change)]
+    def _outputs(self, x: torch.Tensor) -> list[np.ndarray]:
+        return [v.numpy() for v in evaluate(self._graph, x, dtype=torch.float32)]
 
 
 def larger(x: torch.Tensor) -> torch.Tensor:
@@ -57,13 +54,16 @@ def larger(x: torch.Tensor) -> torch.Tensor:
     return torch.where(torch.isfinite(changed), changed, x)
 
 
-def first_grids(graph: ir.Graph) -> Collection[str]:
-    """Values on a grid that no other grid lies before: names of what the first quantizers of the input give."""
-    raw, found = {graph.inputs[0]}, set[str]()
+def input_step(graph: ir.Graph) -> float:
+    """The step of the input's own grid, the largest of several; 0 where it has none."""
+    steps = [0.0]
     for node in graph:
-        if any(value in raw for value in node.inputs):
-            if is_marker(node):
-                found.add(str(node.outputs[0].name))
-            else:
-                raw.update(node.outputs)
-    return found
+        if is_marker(node) and node.inputs[0] is graph.inputs[0] and len(node.inputs) > 1:
+            scale = array_of(node.inputs[1])
+            steps.append(0.0 if scale is None else float(np.max(scale)))
+    return max(steps)
+
+
+def _noise(image: torch.Tensor, number: int) -> torch.Tensor:
+    """-0.5 to 0.5, the same for the image of that number in any batch."""
+    return torch.rand(image.shape, generator=torch.Generator().manual_seed(number)) - 0.5
