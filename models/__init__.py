@@ -3,6 +3,7 @@
     names()                                        -> ["efficientnet_b0", "mixnet_s", "resnet18", "tiny"]
     build("resnet18", num_classes=10)              -> nn.Module
     build("mixnet_s", width=0.5, stem_stride=1)    -> nn.Module
+    build("mixnet_s", variant="small")             -> the same, as --variant small does
     build("models.net:build", num_classes=10)      -> what `build` of *your* models/net.py returns
     keywords("mixnet_s", 32)                       -> {"width": 0.5, "stem_stride": 1}, for small images
 
@@ -14,11 +15,13 @@ the names does not import torch.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
 from calib.errors import QuantizationError, near
 
+from .in_source import hint
 from .own import build_own, called, check_found, is_own, with_colon
 
 if TYPE_CHECKING:
@@ -61,21 +64,30 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def build(name: str, num_classes: int = 1000, in_channels: int = 3, **kw: Any) -> nn.Module:
+def build(name: str, num_classes: int = 1000, in_channels: int = 3, variant: str | None = None, **kw: Any) -> nn.Module:
     """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
 
     name: one of `names()`, or `package.module:factory`, imported from the current directory first.
-    kw: keywords of the factory. A factory of yours gets num_classes and in_channels only where its signature has them.
+    variant: "published" or "small", as `--variant`; None is as published.
+    kw: keywords of the factory, which come before those of the variant. A factory of yours gets num_classes and
+    in_channels only where its signature has them, and a variant if you give one.
 
-    Errors (QuantizationError): an unknown name, a module or factory that cannot be found or fails, a factory that
-    returns no nn.Module.
+    Errors (QuantizationError): an unknown name or variant, a keyword that the network does not have, a module or
+    factory that cannot be found or fails, a factory that returns no nn.Module.
     """
     if is_own(name):
-        return build_own(name, num_classes, in_channels, **kw)
+        own = {"variant": variant} if variant is not None else {}
+        return build_own(name, num_classes, in_channels, **own, **kw)
     check_name(name)
     module, attribute = _REGISTRY[name]
     factory = getattr(importlib.import_module(module, __name__), attribute)
-    return called(name, factory, {"num_classes": num_classes, "in_channels": in_channels, **kw})
+    known = [key for key in inspect.signature(factory).parameters if key not in ("num_classes", "in_channels")]
+    for key in kw:
+        if key not in known:
+            takes = ", ".join(["num_classes", "in_channels", "variant", *known])
+            raise QuantizationError(f"model {name!r} has no keyword {key!r}: it takes {takes}{near(key, known)}")
+    adapted = keywords(name, SMALL_IMAGE, variant)
+    return called(name, factory, {"num_classes": num_classes, "in_channels": in_channels, **adapted, **kw})
 
 
 def check_name(name: str) -> None:
@@ -87,6 +99,7 @@ def check_name(name: str) -> None:
         check_found(name)
     elif name not in _REGISTRY:
         file = " (that is a file: give the name of the network)" if os.path.exists(name) else with_colon(name)
+        file = hint(name) or file
         raise QuantizationError(
             f"model {name!r} is unknown: use one of {', '.join(names())}, or package.module:factory for your own"
             f"{file or near(name, _REGISTRY)}"

@@ -24,6 +24,7 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=lambda value: shown(value) if isinstance(value, str) else value,
     )
     shape = manifest["input"]["shape"][1:]

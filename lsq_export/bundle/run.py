@@ -5,7 +5,7 @@ shape of the input without its batch. With --prepared it is the input itself, a 
 Without FILE, the sample that came with the network is run and held against what has to come out.
 
 Needs numpy and onnxruntime, and Pillow for images of yours. Exit code 0: done, 1: the sample came out wrong, 2: bad
-input.
+input, 141: the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -155,13 +155,13 @@ def judge(bundle: Path, name: str, manifest: Mapping[str, Any], output: np.ndarr
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="*", type=Path)
-    parser.add_argument("--format", help="qoperator (the default, if it is here) or qdq")
+    parser.add_argument("--format", help="qoperator (the default, if it is here), qdq, or lookup if it is here")
     parser.add_argument("--prepared", action="store_true", help="FILE is preprocessed already")
     given, bundle = parser.parse_args(), Path(__file__).resolve().parent
     try:
         manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
         formats, classes = manifest["formats"], manifest["classes"]
-        name = given.format or ("qoperator" if "qoperator" in formats else "qdq")
+        name = given.format or next((name for name in ("qoperator", "qdq") if name in formats), next(iter(formats)))
         if name not in formats:
             raise ValueError(f"there is no format {name!r} here: use {' or '.join(formats)}")
         session, files = session_of(bundle, name, manifest), files_of(given.file)
@@ -180,6 +180,8 @@ def main() -> int:
         if files:
             return 0
         output = run(session, manifest, sample_of(bundle, manifest))
+    except BrokenPipeError:
+        raise
     except Exception as error:  # of files, arrays, Pillow and ONNX Runtime, in one line
         why = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ImportError):
@@ -191,5 +193,16 @@ def main() -> int:
     return 0 if judge(bundle, name, manifest, output, name_of) else 1
 
 
+def ended() -> int:
+    """The exit code of main, quietly 141 where the reader of the output has gone (`python run.py DIR | head`)."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 141
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended())

@@ -134,7 +134,8 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
             del accuracy["trained"]  # nothing was
         print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
         if low_bit.epochs and low_bit.accuracy > float_phase.accuracy:
-            say(f"trained is above float: it had {len(low_bit.epochs)} more epochs on these images")
+            more = len(low_bit.epochs)
+            say(f"trained is above float: it had {more} more epoch{'s' if more > 1 else ''} on these images")
         say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
         say(f"next: {_export_command(job, out)}")
 

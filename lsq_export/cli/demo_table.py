@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from lsq_export.verification.answers import main_format
 from lsq_export.verification.numbers import decibel, megabytes, percent
 from lsq_export.verification.parity import NUDGED
-from lsq_export.verification.summary import main_format
 
 from .bench_table import ratio_cell, too_busy
 from .output import print_table

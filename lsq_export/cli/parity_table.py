@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from lsq_export.verification.answers import answers_otherwise
+from lsq_export.verification.nearer import could_be_nearer
 from lsq_export.verification.numbers import decibel, percent
 from lsq_export.verification.parity import NUDGED
 from lsq_export.verification.reasons import EXPLAINED
@@ -154,8 +156,13 @@ ISLAND_COLUMNS: Mapping[str, Callable[[IslandParity], object]] = {
 
 
 def print_verdict(parity: Parity) -> None:
-    """One line for each broken promise on stderr, or that all hold."""
+    """One line for each broken promise on stderr, or that all hold.
+
+    Where all hold and the answers are others all the same, it says where to go on reading, or why that is no fault.
+    """
     for line in parity.failures:
         say(f"FAILED: {line}", err=True)
     if parity.ok:
-        say("all promises hold")
+        plain = parity.to_dict()
+        see = f": see {'nearer' if could_be_nearer(plain) else 'fold'}" if answers_otherwise(plain) else ""
+        say(f"{parity.verdict}{see}")

@@ -31,7 +31,8 @@ def take_job(options: dict[str, Any]) -> Job:
 
 
 def check_only(options: dict[str, Any], as_json: bool) -> None:
-    """Print the float accuracy of the checkpoint, and write nothing. Exit code 1: far below what the file says.
+    """Print the float accuracy of the checkpoint, and write nothing. Exit code 1: these weights should do better, by
+    what the file says or by what other settings give.
 
     Errors (click.UsageError): --out is missing, and it is no check. QuantizationError: as in training.
     """
@@ -42,16 +43,17 @@ def check_only(options: dict[str, Any], as_json: bool) -> None:
     start = take_start(options, resume=False)
     if start is None:
         raise click.UsageError("--check is for --float-checkpoint: give one, too")
-    from lsq_export.training.first_look import far_below
+    from lsq_export.training.first_look import doubtful
     from lsq_export.training.float_phase import look_at
 
     job = take_job(options)
     data, look = look_at(job, start, console(stderr=True))
     stated = None if look.stated is None else {"name": look.stated.name, "accuracy": look.stated.accuracy}
+    better = None if look.better is None else {"options": look.better.options, "accuracy": look.better.best}
     if as_json:
-        values = {"float_accuracy": look.accuracy, "images": len(data.test), "stated": stated}
+        values = {"float_accuracy": look.accuracy, "images": len(data.test), "stated": stated, "better": better}
         print_json({**values, "input_shape": list(data.input_shape), "preprocessing": data.preprocessing})
     else:
         say(f"{look.accuracy:.2%} of {len(data.test):,} test images; nothing was trained or written (--check)")
-    if far_below(look):
+    if doubtful(look):
         raise click.exceptions.Exit(FAILED)

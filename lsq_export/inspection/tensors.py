@@ -27,6 +27,8 @@ from .codes import container_bits, used_codes
 from .onnx_read import Constants, Operand, attribute, load_model, operands, shapes_of
 from .reachable import ReachableCodes
 
+FIRST = {"qoperator": 0, "qdq": 1}  # formats of a bundle that come before others
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedTensor:
@@ -80,10 +82,10 @@ def inspect_path(path: str | os.PathLike[str]) -> list[tuple[Path, list[Quantize
 
 
 def _models(path: Path) -> Iterator[tuple[Path, onnx.ModelProto]]:
-    """Of a bundle, what its manifest lists."""
+    """Of a bundle, what its manifest lists, the files that most programs read first."""
     if path.is_dir() and is_bundle(path):
         bundle, files = open_bundle(path), Files(path)
-        for name, file in sorted(bundle.models.items()):
+        for name, file in sorted(bundle.models.items(), key=lambda model: FIRST.get(model[0], len(FIRST))):
             yield file, files.onnx(f"{name}/{MODEL}")
     else:
         yield from ((file, load_model(file)) for file in model_files(path))

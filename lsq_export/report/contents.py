@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lsq_export.verification.answers import main_format
 from lsq_export.verification.numbers import ABSENT, decibel, megabytes, percent, share
 from lsq_export.verification.parity import NUDGED
 from lsq_export.verification.reasons import EXPLAINED
 from lsq_export.verification.summary import (
     float_accuracy,
-    main_format,
     network,
     reason_of,
     summary,

@@ -7,7 +7,7 @@ that shows here, and not after hours of training.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +20,7 @@ from lsq_export.data.guessing import guessing_limit
 
 from .distributed import Processes
 from .job_settings import Job
-from .other_settings import Tried, try_others
+from .other_settings import CLEARLY, Tried, try_others
 from .own_accuracy import Stated, own_accuracy
 from .phase import accuracy
 from .predict import TEST_BATCH, check_fit, predict
@@ -35,16 +35,21 @@ FAR_BELOW = 0.05  # of what the file says of itself, 0-1
 
 @dataclass(frozen=True)
 class Look:
-    """accuracy: on the test split, 0-1. stated: what the file says of itself, if it does."""
+    """accuracy: on the test split, 0-1. stated: what the file says of itself, if it does.
+
+    better: settings that do clearly better, where others were tried.
+    """
 
     accuracy: float
     stated: Stated | None
+    better: Tried | None = None
 
 
 def first_look(start: Start, job: Job, data: Dataset, console: Console | None, processes: Processes) -> Look:
     """What the start is worth on the test split; what was loaded, and the accuracy, are said on the console.
 
-    An accuracy far below what the file says of itself is a warning there, and other settings are tried.
+    An accuracy far below what the file says of itself is a warning there, and other settings are tried. They are tried,
+    too, where the file does not say as much as was found: settings that do clearly better are a warning.
 
     Errors (QuantizationError): an accuracy that is hardly better than guessing, where these weights are not trained on;
     `job.anyway`, or float epochs, make it a warning. New heads may guess.
@@ -58,10 +63,16 @@ def first_look(start: Start, job: Job, data: Dataset, console: Console | None, p
     say(console, f"float accuracy of {start.path} on the test split of {job.data_spec}{head}: {found:.2%}{beside}")
     look = Look(found, stated)
     guesses = found <= guessing(data)
-    if job.new_head or not (guesses or far_below(look)):
+    wrong = guesses or far_below(look)
+    if job.new_head or not (wrong or may_be_better(look)):
         return look
-    text = concern(look, data, renumbered(start.model, data), try_others(start.model, data))
+    tried = try_others(start.model, data)
     processes.sums(0.0)  # All of them are done with that before the first one fails.
+    if tried.options and tried.beyond_chance:
+        look = replace(look, better=tried)
+    elif not wrong:
+        return look
+    text = concern(look, data, renumbered(start.model, data), tried)
     if guesses and not (job.anyway or job.float_recipe.epochs):
         raise QuantizationError(f"{text}; anyway (--anyway) goes on with these weights")
     say(console, f"warning: {text}")
@@ -71,6 +82,17 @@ def first_look(start: Start, job: Job, data: Dataset, console: Console | None, p
 def far_below(look: Look) -> bool:
     """Whether the accuracy is much less than what the file says."""
     return look.stated is not None and look.accuracy < look.stated.accuracy - FAR_BELOW
+
+
+def may_be_better(look: Look) -> bool:
+    """Whether another setting can do clearly better, for all that the file says of itself."""
+    accounted_for = look.stated is not None and abs(look.accuracy - look.stated.accuracy) <= FAR_BELOW
+    return not accounted_for and look.accuracy < 1 - CLEARLY
+
+
+def doubtful(look: Look) -> bool:
+    """Whether the weights can be expected to do better than this."""
+    return far_below(look) or look.better is not None
 
 
 def say(console: Console | None, line: str) -> None:
@@ -104,12 +126,14 @@ def concern(look: Look, data: Dataset, renumbered: float, tried: Tried) -> str:
     """What is wrong, what was measured, and what to do. renumbered: the accuracy with the classes in the best order."""
     what = f"is hardly better than guessing among {data.num_classes} classes"
     if look.accuracy > guessing(data):
-        what = "is far below what the file says of itself"
+        what = "is far below what the file says of itself" if far_below(look) else "may be less than these weights can"
     stated = f"; {look.stated}" if look.stated else ""
     facts = f"float accuracy {look.accuracy:.2%} {what} ({sizes(data)}; {normalization(data)}{stated})"
     on = f"on {tried.images} of the test images"
     if tried.options:
-        return f"{facts}: {tried.options} gives {tried.best:.2%} {on}, and what is given here {tried.given:.2%}"
+        found = f"{tried.options} gives {tried.best:.2%} {on}, and what is given here {tried.given:.2%}"
+        asked = "" if far_below(look) or look.accuracy <= guessing(data) else "; use it if the network was trained so"
+        return f"{facts}: {found}{asked}"
     if renumbered >= OTHER_ORDER and look.accuracy <= guessing(data):
         names = [str(name) for name in data.preprocessing.get("classes") or ()]
         order = f" (here {', '.join(names[:5])}{', …' if len(names) > 5 else ''})" if names else ""

@@ -6,6 +6,7 @@ the mean and std of a training.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from .predict import predict
 IMAGES = 200  # at most
 SECONDS = 30.0  # after which no other setting is begun
 CLEARLY = 0.05  # by how much, 0-1, the accuracy on these images has to be better
+SURE = 3.0  # standard deviations of what chance makes of the difference
 SMALL_SIZES, SIZES = (28, 32, 48, 64), (224, 128, 256, 96, 160, 192, 299, 384)  # in the order in which they are tried
 NORMALIZATIONS: dict[int, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]] = {  # {channels: (mean, std)}
     3: (
@@ -40,6 +42,8 @@ class Tried:
     """What was found. tried: how many settings, the given one among them. images: on how many test images.
 
     given, best: accuracies on them, 0-1. options: of `train`, for the best; "" where none is clearly better.
+    beyond_chance: whether images that the best alone gets right outweigh those that it alone gets wrong by more than
+    chance makes of that (McNemar's test, at three standard deviations since the best of many is taken).
     """
 
     tried: int
@@ -47,6 +51,7 @@ class Tried:
     given: float
     best: float
     options: str
+    beyond_chance: bool = False
 
 
 def try_others(model: nn.Module, data: Dataset, seconds: float = SECONDS) -> Tried:
@@ -54,20 +59,24 @@ def try_others(model: nn.Module, data: Dataset, seconds: float = SECONDS) -> Tri
     begin, count = time.monotonic(), min(IMAGES, len(data.test))
     index = torch.linspace(0, len(data.test) - 1, count).round().long()
     x, target = data.test.fetch(index)
-    given = best = _accuracy(model, x, target) or 0.0
+    as_given = _right(model, x, target)
+    before = after = torch.zeros(count, dtype=torch.bool) if as_given is None else as_given
+    given = best = _share(before)
     tried, options = 1, ""
     for size, pixels in _pixels(data, index, x):
         for mean, std in _normalizations(data, pixels):
             if time.monotonic() - begin > seconds:
                 break
-            found = _accuracy(model, (pixels - _shaped(mean)) / _shaped(std), target)
-            if found is None:
+            right = _right(model, (pixels - _shaped(mean)) / _shaped(std), target)
+            if right is None:
                 break  # the network takes no such size
-            tried += 1
+            tried, found = tried + 1, _share(right)
             if found >= given + CLEARLY and found > best:
                 scale = f"--image-size {size} " if size != data.input_shape[1] else ""
-                best, options = found, f"{scale}--mean {numbers(mean)} --std {numbers(std)}"
-    return Tried(tried=tried, images=count, given=given, best=best, options=options)
+                best, after, options = found, right, f"{scale}--mean {numbers(mean)} --std {numbers(std)}"
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    sure = gained - lost > SURE * math.sqrt(gained + lost)
+    return Tried(tried=tried, images=count, given=given, best=best, options=options, beyond_chance=sure)
 
 
 def _pixels(data: Dataset, index: torch.Tensor, x: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -110,10 +119,14 @@ def _shaped(values: tuple[float, ...]) -> torch.Tensor:
     return torch.tensor(values)[:, None, None]
 
 
-def _accuracy(model: nn.Module, x: torch.Tensor, target: torch.Tensor) -> float | None:
-    """0-1; None where the network takes no such images."""
+def _right(model: nn.Module, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor | None:
+    """Which images get their class; None where the network takes no such images."""
     try:
         logits = predict(model, torch.split(x, 50))
     except (RuntimeError, ValueError, TypeError):
         return None
-    return float((logits.argmax(1) == target).float().mean())
+    return logits.argmax(1) == target
+
+
+def _share(right: torch.Tensor) -> float:
+    return float(right.float().mean())

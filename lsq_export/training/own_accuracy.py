@@ -22,6 +22,7 @@ from .checkpoint_header import fields_of, metadata_of
 _WHEN = r"best|max|final|test|val|valid|validation|eval|ema"
 # Names without what is no letter or digit: best_acc1, val_accuracy, top1, prec@1; not acc5, train_acc, accumulated.
 _NAME = re.compile(rf"({_WHEN})*(top1|(top1?)?(acc|accuracy|prec|precision)(1|top1)?)({_WHEN})*", re.IGNORECASE)
+_TIMM = "metric"
 _DEPTH = 2  # of dictionaries in each other
 
 
@@ -43,7 +44,7 @@ def own_accuracy(path: Path) -> Stated | None:
         content: Any = {"test_accuracy": extra.get("test_accuracy")} if isinstance(extra, dict) else {}
     else:
         content = read(path)[0]
-    found = list(_found(content))
+    found = [*_found(content), *_found_by_timm(content)]
     best = [stated for stated in found if "best" in stated.name.lower()]
     return max(best or found, key=lambda stated: stated.accuracy, default=None)
 
@@ -60,10 +61,21 @@ def _found(content: Any, depth: int = 0) -> Iterator[Stated]:
             yield Stated(key, number)
 
 
-def _number(value: Any) -> float | None:
-    """A share or percents, as 0-1; None for what is neither."""
+def _found_by_timm(content: Any) -> Iterator[Stated]:
+    """timm's script keeps top-1 in percent as `metric`, beside the weights.
+
+    Up to 1 it would be another program's share or a loss, and is left alone.
+    """
+    if isinstance(content, Mapping) and "state_dict" in content:
+        percents = _number(content.get(_TIMM), unit=100)
+        if percents is not None and percents > 0.01:
+            yield Stated(_TIMM, percents)
+
+
+def _number(value: Any, unit: float | None = None) -> float | None:
+    """A share or percents, as 0-1; None for what is neither. unit: what to divide by; None: by 100 what is above 1."""
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
         value = value.item() if np.prod(tuple(value.shape)) == 1 else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 100:
         return None
-    return float(value if value <= 1 else value / 100)
+    return float(value / (unit or (1 if value <= 1 else 100)))

@@ -9,39 +9,60 @@ from typing import Any
 
 Values = Mapping[str, Any]
 
-NAMED = 3  # layers that the line names; it counts the others
+NAMED = 3  # layers that the line names at most; it counts the others
+LONGEST = 104  # columns, so that it is less than 120 with its label
 BETWEEN = "edges."  # what the names of trained grids between layers begin with
 
 
 def bits(manifest: Values) -> str:
-    """4-bit codes stored as INT8/UINT8; 8 bits: conv1, fc, 4 tensors between layers; float: gelu (Gelu)."""
+    """4 bits in INT8/UINT8: 5 of 7 weights, 5 of 9 tensors; 8 bits: conv1, fc, 2 between layers; float: gelu (Gelu).
+
+    Tensors are all grids of activations, those between layers among them. It names fewer layers where it gets long.
+    """
+    lines = (_line(manifest, named) for named in range(NAMED, 0, -1))
+    return next((line for line in lines if len(line) <= LONGEST), _line(manifest, 0))
+
+
+def _line(manifest: Values, named: int) -> str:
     layers, tensors = manifest["layers"], manifest["tensors"]
     weights = _most(layer["bits"] for layer in layers)
     inputs = _most(_bits_of(tensor) for tensor in tensors if not _between(tensor))
     parts = []
     if weights is not None:
-        main = (
-            f"{weights}-bit codes" if inputs in (weights, None) else f"{weights}-bit weights, {inputs}-bit activations"
-        )
-        low = [layer for layer in layers if layer["bits"] == weights]
-        low += [tensor for tensor in tensors if not _between(tensor) and _bits_of(tensor) == inputs]
-        parts.append(f"{main} stored as {'/'.join(sorted({entry['container'] for entry in low}))}")
-        parts += [f"{width} bits: {listed(names)}" for width, names in _others(layers, tensors, weights, inputs)]
+        parts.append(_most_codes(layers, tensors, weights, weights if inputs is None else inputs))
+        parts += [f"{width} bits: {text}" for width, text in _others(layers, tensors, weights, inputs, named)]
     floats = [f"{i['name']} ({i['operator']}{', kept float' if i['wished'] else ''})" for i in manifest["islands"]]
     if floats:
-        parts.append(f"float: {listed(floats)}")
+        parts.append(f"float: {listed(floats, max(named, 1))}")
     return "; ".join(parts)
 
 
-def listed(names: Sequence[str]) -> str:
-    """a, b, c and 4 more."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _most_codes(layers: Sequence[Values], tensors: Sequence[Values], weights: int, inputs: int) -> str:
+    """What most codes have, what stores them, and how many these are, unless all."""
+    low = [layer for layer in layers if layer["bits"] == weights]
+    narrow = [tensor for tensor in tensors if _bits_of(tensor) <= inputs]  # fewer are what a clamp left of it
+    own = [tensor for tensor in narrow if not _between(tensor) and _bits_of(tensor) == inputs]
+    types = "/".join(sorted({entry["container"] for entry in (*low, *own)}))
+    if len(low) == len(layers) and len(narrow) == len(tensors):
+        codes = f"{weights}-bit codes" if weights == inputs else f"{weights}-bit weights, {inputs}-bit activations"
+        return f"{codes} stored as {types}"
+    of_weights, of_tensors = f"{len(low)} of {len(layers)}", f"{len(narrow)} of {len(tensors)}"
+    if weights == inputs:
+        return f"{weights} bits in {types}: {of_weights} weights, {of_tensors} tensors"
+    return f"{weights}-bit weights ({of_weights}), {inputs}-bit activations ({of_tensors}) in {types}"
+
+
+def listed(names: Sequence[str], named: int = NAMED) -> str:
+    """a, b, c and 4 more; 7 layers, where none is to be named."""
+    if not named:
+        return f"{len(names)} layer{'s' if len(names) > 1 else ''}"
+    more = f" and {len(names) - named} more" if len(names) > named else ""
+    return ", ".join(names[:named]) + more
 
 
 def _others(
-    layers: Sequence[Values], tensors: Sequence[Values], weights: int, inputs: int | None
-) -> Iterable[tuple[int, list[str]]]:
+    layers: Sequence[Values], tensors: Sequence[Values], weights: int, inputs: int | None, named: int
+) -> Iterable[tuple[int, str]]:
     """(bits, layers and how many tensors between them have them), for all that have others than most; widest first."""
     found: dict[int, dict[str, None]] = {}
     between: Counter[int] = Counter()
@@ -54,9 +75,9 @@ def _others(
         if layer["bits"] != weights:
             found.setdefault(layer["bits"], {})[layer["name"]] = None
     for width in sorted({*found, *(width for width, count in between.items() if count)}, reverse=True):
-        names, count = list(found.get(width, ())), between[width]
-        counted = [f"{count} tensor{'s' if count > 1 else ''} between layers"] if count else []
-        yield width, [*names, *counted] if len(names) < NAMED else [listed(names), *counted]
+        names = list(found.get(width, ()))
+        counted = [f"{between[width]} between layers"] if between[width] else []
+        yield width, ", ".join([*([listed(names, named)] if names else []), *counted])
 
 
 def _between(tensor: Values) -> bool:

@@ -37,8 +37,9 @@ from .captured import CaptureCheck
 from .format_parity import EXACT
 from .format_run import FormatFile, format_run
 from .layer_parity import float_rounding
-from .parity import NUDGE, Parity
+from .parity import Parity
 from .trained_layers import TrainedLayers
+from .yardstick import Yardstick
 
 Progress = Callable[[int], None]
 Golden = tuple[np.ndarray, Mapping[str, np.ndarray]]  # (input, {output: value})
@@ -105,7 +106,7 @@ class _Findings:
         trained, folded = subject.trained.graph, subject.folded.graph
         self._capture = CaptureCheck(trained, model) if model is not None else None
         self._price = TrainedLayers(trained, folded, *subject.decisions) if subject.decisions else None
-        self._folded, self._nudged = Agreement(), Agreement()
+        self._folded, self._yardstick = Agreement(), Yardstick(subject.trained)
 
     def _format_file(self, name: str, level: str) -> FormatFile:
         return FormatFile(
@@ -136,11 +137,11 @@ class _Findings:
             [
                 *(partial(run.add, x.numpy(), reference, expected, classes) for run in self._formats.values()),
                 *([partial(self._price.add, x, reference)] if self._price else []),
-                partial(_evaluated, trained, _nudged(x), torch.float32),
+                partial(self._yardstick.on_larger, x),
                 partial(_evaluated, self._subject.folded, x, torch.float64),
             ]
         )
-        self._nudged.add(nudged, captured, None)
+        self._yardstick.add(x, nudged, captured)
         self._folded.add(folded, expected, classes)
 
     def _reference_tensors(self, x: torch.Tensor) -> dict[str, np.ndarray]:
@@ -150,6 +151,7 @@ class _Findings:
     def parity(self) -> Parity:
         """What was found so far."""
         golden, prescribed = self._subject.golden, self._prescribed[EXACT]
+        yardstick = self._yardstick.result()
         return Parity(
             formats={name: run.result() for name, run in self._formats.items()},
             images=self.images,
@@ -159,8 +161,8 @@ class _Findings:
             folded_sqnr_db=self._folded.sqnr_db,
             capture_error=self._capture.error if self._capture else None,
             captured_layers=self._capture.layers() if self._capture else (),
-            nudged_top1_agreement=self._nudged.top1,
-            nudged_sqnr_db=self._nudged.sqnr_db,
+            nudged_top1_agreement=yardstick.top1,
+            nudged_sqnr_db=yardstick.sqnr_db,
             damaged=self._subject.damaged,
             golden=tuple(
                 name
@@ -169,12 +171,6 @@ class _Findings:
             ),
             trained_layers=self._price.result() if self._price else (),
         )
-
-
-def _nudged(x: torch.Tensor) -> torch.Tensor:
-    """x · (1 + NUDGE); what would overflow stays."""
-    larger = x * (1 + NUDGE)
-    return torch.where(torch.isfinite(larger), larger, x)
 
 
 def _evaluated(model: ir.Model, x: torch.Tensor, dtype: torch.dtype) -> list[np.ndarray]:

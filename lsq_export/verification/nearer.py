@@ -1,6 +1,6 @@
 """What would bring a fold nearer to the trained model, where it is far from what float noise alone does.
 
-The yardstick is the trained model against itself on inputs × 1.0001 (`parity.NUDGE`). What helps is read from what was
+The yardstick (`yardstick.py`) is the trained model against itself on inputs × 1.0001. What helps is read from what was
 measured: the costs of the other folds in the manifest, and the reasons for which codes differ, layer by layer.
 """
 
@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from .answers import answers_otherwise
 from .numbers import decibel
 from .parity import NUDGE
 from .reasons import Reason
 
 FAR = 3.0  # dB
+NEAR = 1.0  # dB: a gap that other images would change as well
 LIMIT = -20 * math.log10(NUDGE)  # dB: so much the noise on the inputs themselves is; no yardstick asks for more
 MATTERS = 0.02  # share of what differs from which on a reason is worth a remedy
 TRAINED_EDGES, CONTAINER, INTEGER = "--edges trained", "--offset container", "--offset integer"
@@ -31,9 +33,22 @@ def behind(parity: Mapping[str, Any]) -> float:
     return 0.0 if folded is None or noise is None or noise > LIMIT else max(0.0, float(noise) - float(folded))
 
 
+def as_good_as_exact(parity: Mapping[str, Any]) -> bool:
+    """Whether the fold costs no more than the yardstick. False where the yardstick tells nothing."""
+    noise = parity.get("nudged_sqnr_db")
+    return parity["folded_sqnr_db"] is None or (noise is not None and noise <= LIMIT and behind(parity) < NEAR)
+
+
+def could_be_nearer(parity: Mapping[str, Any]) -> bool:
+    """Whether the fold is far from the yardstick, or answers are others and the yardstick does not account for it."""
+    if not parity["ok"]:
+        return False
+    return behind(parity) > FAR or (answers_otherwise(parity) and not as_good_as_exact(parity))
+
+
 def nearer(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str | None:
-    """One line, or None where the fold is not far from the yardstick, or the yardstick tells nothing."""
-    if behind(parity) <= FAR or not parity["ok"]:
+    """One line, or None where `could_be_nearer` says no."""
+    if not could_be_nearer(parity):
         return None
     shares = _worst_first(reason_shares(parity), parity)
     return _by_fold(manifest) or _by_training(manifest, shares) or _by_export(manifest, shares)

@@ -12,6 +12,7 @@ from typing import Any
 
 from calib.tables import Table, Tabular, decibel, percent
 
+from .answers import SAME, main_of, otherwise
 from .format_parity import FormatParity
 from .in_training import InTraining
 from .layer_parity import QDQ_TIES, LayerParity, Layers
@@ -32,11 +33,11 @@ class Parity(Tabular):
     captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by layer
     on the same inputs (`captured.py`). damaged: files that are not what SHA256SUMS says. golden: formats whose golden
     outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
-    model against itself on inputs larger by NUDGE, for scale: a low-bit network amplifies what changes, and a fold that
-    is as near as that could not be nearer in effect. trained_layers: codes of the learned quantizers, folded against
-    trained on the same inputs (`trained_layers.py`). in_training: what the training measured, if the bundle knows it.
-    data, split: what the images are of ("calibration" in an export), where a command knows it. differences: in what
-    those data are not what the bundle was made for, one line each.
+    model against itself on inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what
+    changes, and a fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned
+    quantizers, folded against trained on the same inputs (`trained_layers.py`). in_training: what the training
+    measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export), where a command
+    knows it. differences: in what those data are not what the bundle was made for, one line each.
     """
 
     formats: dict[str, FormatParity]
@@ -91,8 +92,10 @@ class Parity(Tabular):
 
     @property
     def verdict(self) -> str:
-        """That all promises hold, or a line for each one that does not."""
-        return "\n".join(f"FAILED: {line}" for line in self.failures) or "all promises hold"
+        """That all promises hold, and whether the answers are others all the same; or a line for each broken one."""
+        same = self.formats[main_of(self.formats)].top1_agreement
+        held = "all promises hold" if same >= SAME else f"all promises hold, {otherwise(same)}"
+        return "\n".join(f"FAILED: {line}" for line in self.failures) or held
 
     @property
     def ok(self) -> bool:

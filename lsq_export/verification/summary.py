@@ -11,9 +11,10 @@ from typing import Any
 from lsq_export.data.guessing import guessing_limit
 from lsq_export.qat.bit_widths import widths_of
 
+from .answers import answers_otherwise, main_format, same_class
 from .bits import bits
 from .in_training import KEY, InTraining
-from .nearer import FAR, LIMIT, behind, nearer
+from .nearer import FAR, LIMIT, NEAR, as_good_as_exact, behind, nearer
 from .numbers import decibel, megabytes, percent, share
 from .parity import NUDGE
 from .reasons import Reason
@@ -22,7 +23,6 @@ Values = Mapping[str, Any]
 Lines = list[tuple[str, str]]
 
 WORST = 5
-NEAR = 1.0  # dB: a gap that other images would change as well
 IN_SHORT = {
     Reason.TIE: "values next to rounding ties",
     Reason.BORDER: "padding next to them has another zero than in training",
@@ -63,11 +63,6 @@ def network(manifest: Values) -> str:
     return f"{model.get('name') or 'network'} {bits}".strip()
 
 
-def main_format(parity: Values) -> str:
-    """The format that stands for the integer network: qoperator, where it is there."""
-    return "qoperator" if "qoperator" in parity["formats"] else str(next(iter(parity["formats"])))
-
-
 def verdict(promise: Values) -> str:
     """holds (0 of 12 integers of 3 images differ)."""
     return f"{ {True: 'holds', False: 'BROKEN', None: 'no promise'}[promise['holds']] } ({promise['detail']})"
@@ -92,7 +87,9 @@ def accuracy(parity: Values) -> str:
     known = parity.get("in_training") or {}
     if known.get("trained_accuracy") is None:
         return f"{first}{elsewhere}; these images have no classes to measure it"
-    return f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)} -> integer: verify measures it"
+    return (
+        f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)}; verify measures the integer network's"
+    )
 
 
 def fold(parity: Values) -> str:
@@ -107,7 +104,7 @@ def fold(parity: Values) -> str:
     if noise is None or noise > LIMIT:
         return f"{cost}; no yardstick: {change} flips no code of these images"
     gap = behind(parity)
-    if gap < NEAR:
+    if as_good_as_exact(parity):
         much = "more" if ours - noise > NEAR else "as much"
         return f"{cost}; {change} costs {much} ({decibel(noise)}): as good as exact"
     verdict = f"far from exact, {gap:.1f} dB worse" if gap > FAR else f"nearly exact, {gap:.1f} dB worse"
@@ -141,8 +138,7 @@ def _worst(manifest: Values, parity: Values) -> str:
 
 
 def _agreement(parity: Values) -> str:
-    same = parity["formats"][main_format(parity)]["top1_agreement"]
-    return f"same class as trained: {percent(same)}"
+    return f"same class as trained: {'ONLY ' if answers_otherwise(parity) else ''}{percent(same_class(parity))}"
 
 
 def _guessing(manifest: Values, parity: Values) -> str:

@@ -28,6 +28,7 @@ SAID: dict[str, Any] = {
 
 def test_it_says_what_is_known(exported: Exported) -> None:
     text = render_readme({**exported.bundle.manifest, **SAID})
+    assert text.endswith(".\n") and not text.endswith("\n\n")
     for part in (
         "# shop:Net, in integers",
         "float32 [batch, 1, 16, 16] (channels, rows, columns)",

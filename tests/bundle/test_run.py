@@ -80,6 +80,33 @@ def test_without_arguments_it_runs_the_sample(exported: Exported, tmp_path: Path
     assert done.stdout.count("logit") == 5 and list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_has_gone_ends_it_quietly(exported: Exported, tmp_path: Path) -> None:
+    """As `python run.py DIR | head` does."""
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", np.zeros(SHAPE, np.float32))
+    command = [sys.executable, "-u", exported.bundle.directory / "run.py", tmp_path, "--prepared"]
+    for unbuffered in (True, False):
+        reader, writer = os.pipe()
+        os.close(reader)
+        flags = command if unbuffered else [command[0], *command[2:]]
+        done = subprocess.run(flags, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_bundle_of_one_other_format_runs_it(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = exported.copy(tmp_path).directory
+    (copied / "qoperator").rename(copied / "lookup")
+    manifest = json.loads((copied / "manifest.json").read_text())
+    entry = manifest["formats"]["qoperator"]
+    manifest["formats"] = {"lookup": {**entry, "file": "lookup/model.onnx"}}
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    ran = Ran(copied, capsys)
+    assert (ran.code, ran.err) == (0, "") and ", lookup\n" in ran.out
+
+
 @pytest.mark.parametrize("name", ["qoperator", "qdq"])
 def test_it_says_names_and_the_label(name: str, bundle: lsq_export.Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     ran, found = Ran(bundle.directory, capsys, "--format", name), bundle.manifest["sample"]["class"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
+import lsq_export
+from lsq_export.bundle.reading import Files
+from lsq_export.inspection import tensors
 from lsq_export.inspection.tensors import inspect_path
 from support.commands import invoke
 from support.exported import Exported
@@ -35,6 +39,17 @@ def test_command(bundle: Path) -> None:
     assert "1 … 8 (4)" in result.stdout and "0 (4)" in result.stdout and "4 × 3 × 3 × 3" in result.stdout
     shown = json.loads(run(str(bundle / "qdq" / "model.onnx"), "--json").stdout)
     assert shown[0]["tensors"][1]["scale"] == [1, 2, 4, 8] and shown[0]["tensors"][1]["gain"] == 8
+
+
+def test_what_most_programs_read_comes_first(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = lsq_export.open_bundle(exported.bundle.directory)
+    path = next(iter(bundle.models.values()))
+    for order in (("lookup", "qdq", "qoperator"), ("qdq", "qoperator", "lookup")):
+        models = {name: path.parent.parent / name / path.name for name in order}
+        monkeypatch.setattr(tensors, "open_bundle", lambda _, models=models: replace(bundle, models=models))
+        monkeypatch.setattr(Files, "onnx", lambda *_: onnx.load(path))
+        shown = [Path(entry["file"]).parent.name for entry in json.loads(run(str(bundle.directory), "--json").stdout)]
+        assert shown == ["qoperator", "qdq", "lookup"]
 
 
 def test_a_float_model_has_no_rows(tmp_path: Path) -> None:

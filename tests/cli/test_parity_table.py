@@ -84,5 +84,11 @@ def test_islands_are_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     print_verdict(parity_of(format_parity()))
     assert capsys.readouterr() == ("all promises hold\n", "")
+    for same, nudged, says in ((0.6, 60.0, ": see nearer"), (0.6, 40.0, ": see fold"), (0.95, 60.0, None)):
+        parity = parity_of(format_parity(top1_agreement=same), nudged_sqnr_db=nudged)
+        print_verdict(parity)
+        other = "but the integer network answers 40.00% of the images otherwise than the trained one"
+        held = f"all promises hold, {other}" if says else "all promises hold"
+        assert capsys.readouterr() == (f"{held}{says or ''}\n", "") and parity.verdict == held
     print_verdict(parity_of(format_parity(accumulator_mismatch=2)))
     assert capsys.readouterr() == ("", "FAILED: qoperator: 2 accumulators differ from the folded model's\n")

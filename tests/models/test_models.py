@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +122,40 @@ def test_bad_user_factory_is_one_line(project: Path, name: str, message: str) ->
     with pytest.raises(QuantizationError) as caught:
         models.build(name)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mixnet_s"])
+def test_variants_have_the_names_of_the_command_line(name: str) -> None:
+    def shapes(**kw: Any) -> list[torch.Size]:
+        with torch.device("meta"):
+            return [value.shape for value in models.build(name, num_classes=3, **kw).state_dict().values()]
+
+    small = models.build(name, num_classes=3, variant="small")
+    assert shapes(variant="small") == shapes(**models.keywords(name, 32)) != shapes() == shapes(variant="published")
+    assert small.eval()(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
+    assert shapes(variant="small", width=1.0) != shapes(variant="small")
+
+
+@pytest.mark.parametrize(
+    ("name", "keyword", "says"),
+    [
+        ("resnet18", {"variant": "small"}, "variant 'small' (--variant) is not one of model 'resnet18': use published"),
+        ("mixnet_s", {"variants": "small"}, "has no keyword 'variants': it takes num_classes, in_channels, variant, "),
+        ("mixnet_s", {"widths": 0.5}, "variant, width, stem_stride (did you mean width?)"),
+        ("tiny", {"width": 0.5}, "model 'tiny' has no keyword 'width': it takes num_classes, in_channels, variant"),
+    ],
+)
+def test_keywords_that_a_network_does_not_have(name: str, keyword: dict[str, Any], says: str) -> None:
+    with pytest.raises(QuantizationError, match=re.escape(says)) as caught:
+        models.build(name, **keyword)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variant_of_ones_own(project: Path) -> None:
+    (project / "usernet_v.py").write_text(
+        "from torch import nn\ndef build(variant):\n    return nn.Linear(1, len(variant))\n"
+    )
+    assert models.build("usernet_v:build", variant="seven").out_features == 5
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -145,7 +145,7 @@ def test_verify(bundle: tuple[Path, Result], trained: Path) -> None:
 def test_inspect(bundle: tuple[Path, Result]) -> None:
     out, _ = bundle
     shown = json.loads(run("inspect", out, "--json").stdout)
-    assert [Path(entry["file"]).parent.name for entry in shown] == ["qdq", "qoperator"]
+    assert [Path(entry["file"]).parent.name for entry in shown] == ["qoperator", "qdq"]
     for entry in shown:
         weights = [row for row in entry["tensors"] if row["kind"] == "weight"]
         assert [row["bits"] for row in weights[1:-1]] == [3] * 5 and all(row["axis"] == 0 for row in weights[:-1])

@@ -53,11 +53,20 @@ def test_what_was_forgotten_is_found(kind: type[Exact], spec: str) -> None:
     tried = try_others(network, data)
     assert tried.options == "--image-size 32 --mean 0.5 --std 0.5"
     assert (tried.images, tried.given, tried.best) == (8, 0.5 if kind is Exact else 0.0, 1.0)
+    assert tried.beyond_chance is False  # 8 images are few, and the best of many settings was taken
     assert set(network.seen) <= {28, 32, 36, 64}  # nothing is enlarged that was not
     half = {"mean": [0.5], "std": [0.5]}
     assert try_others(network, load(spec, image_size=28, **half)).options.startswith("--image-size 32 --mean 0.5")
     assert try_others(network, load(spec, image_size=32)).options == "--mean 0.5 --std 0.5"
     assert try_others(network, load(spec, image_size=32, **half)).options == ""  # right as it is
+
+
+def test_chance_is_told_from_better(spec: str) -> None:
+    few = load(spec, image_size=32)
+    split = TensorSplit(*few.test.fetch(torch.arange(len(few.test)).repeat(8)))
+    data = Dataset("many", split, split, 2, (3, 32, 32), few.preprocessing)
+    assert try_others(Exact(32, 0.5, 0.5), data).beyond_chance
+    assert not try_others(Exact(7, 0.5, 0.5), data).beyond_chance
 
 
 def test_no_setting_helps_and_time_is_bounded(spec: str) -> None:

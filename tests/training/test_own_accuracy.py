@@ -25,6 +25,10 @@ WEIGHTS = {"fc.weight": torch.zeros(2, 2), "acc": torch.ones(3)}
         ({"acc@1": 70.0, "best_acc": 60.0}, Stated("best_acc", 0.6)),
         ({"train_acc": 99.0, "acc5": 90.0, "accumulated": 3, "best_epoch": 7, "loss": 0.3}, None),
         ({"acc": -1.0, "top1": float("nan"), "accuracy": True, "prec1": "high", "val_acc": 101}, None),
+        ({"metric": 76.5, "epoch": 9, "arch": "resnet18"}, Stated("metric", 0.765)),
+        ({"metric": 76.5, "best_acc1": 77.0}, Stated("best_acc1", 0.77)),
+        ({"metric": 0.8}, None),  # a loss, say
+        ({"nested": {"metric": 76.5}}, None),
         ({}, None),
     ],
 )
@@ -33,6 +37,11 @@ def test_names_and_values(beside: dict[str, Any], expected: Stated | None, tmp_p
     found = own_accuracy(tmp_path / "net.pth")
     assert (found and found.name) == (expected and expected.name)
     assert (found and found.accuracy) == pytest.approx(expected and expected.accuracy)
+
+
+def test_a_metric_without_weights_beside_it_is_anything(tmp_path: Path) -> None:
+    torch.save({"model": WEIGHTS, "metric": 76.5}, tmp_path / "net.pth")
+    assert own_accuracy(tmp_path / "net.pth") is None
 
 
 def test_the_words() -> None:

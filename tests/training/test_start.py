@@ -38,6 +38,24 @@ class Own(nn.Module):
         return logits
 
 
+class Levels(nn.Module):
+    """Three levels of pixels that were normalized with mean and std 0.5, told by the mean of the image."""
+
+    VALUES = (0.2, 0.6, 0.9)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(1, 3)
+        levels = torch.tensor(self.VALUES)
+        with torch.no_grad():
+            self.fc.weight.copy_(2 * levels[:, None])
+            self.fc.bias.copy_(-(levels**2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(x.mean((2, 3)) * 0.5 + 0.5)
+        return logits
+
+
 def own() -> nn.Module:
     torch.manual_seed(0)
     net = Own().eval()
@@ -129,6 +147,32 @@ def test_a_check_writes_nothing(data: str, tmp_path: Path) -> None:
     assert "--check is for --float-checkpoint" in invoke(*look).stderr
     assert "Missing option '--out'" in invoke(*look[:-1], *start).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "right", "code"),
+    [({}, False, 1), ({}, True, 0), ({"acc": 0.61}, False, 0), ({"acc": 0.1}, False, 1), ({"acc": 0.99}, False, 1)],
+)
+def test_an_accuracy_that_only_another_normalization_explains(
+    stated: dict[str, float], right: bool, code: int, tmp_path: Path
+) -> None:
+    """60.00% with the wrong one: far better than guessing, and nothing in the file says that it is too little."""
+    y = np.array([0, 1, 2, 2, 2] * 20)
+    x = np.array(Levels.VALUES, np.float32)[y, None, None, None].repeat(4, 2).repeat(4, 3)
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    torch.save({"state_dict": Levels().state_dict(), **stated}, tmp_path / "net.pth")
+    look = "train", "--model", f"{__name__}:Levels", "--data", f"npz:{tmp_path / 'data.npz'}", "--check", "--json"
+    given = ("--mean", "0.5", "--std", "0.5") if right else ()
+    result = invoke(*look, "--float-checkpoint", tmp_path / "net.pth", *given)
+    assert result.exit_code == code, result.output
+    values, warned = json.loads(result.stdout), [line for line in result.stderr.splitlines() if "warning" in line]
+    assert values["float_accuracy"] == pytest.approx(1.0 if right else 0.6) and len(warned) == code
+    expected = {"options": "--mean 0.5 --std 0.5", "accuracy": 1.0}
+    assert values["better"] == (expected if code else None)
+    if stated.get("acc") != 0.99 and code:
+        assert "float accuracy 60.00% may be less than these weights can (images 4×4 as they are; no mean" in warned[0]
+        says = "--mean 0.5 --std 0.5 gives 100.00% on 100 of the test images, and what is given here 60.00%"
+        assert warned[0].endswith(f"{says}; use it if the network was trained so")
 
 
 def test_a_new_head_is_trained(data: str, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lsq_export.verification.bits import bits, listed
+import pytest
+
+from lsq_export.verification.bits import LONGEST, bits, listed
 
 
 def layer(name: str, width: int, container: str = "INT8") -> dict[str, Any]:
@@ -24,9 +26,40 @@ def test_what_is_wider_is_named_and_counted() -> None:
     tensors = [tensor("stem.input", 256), *(tensor(f"conv{i}.input", 16) for i in range(5)), tensor("fc.input", 256)]
     tensors += [tensor("edges.add", 256), tensor("pool.output", 256, "edge")]
     found = line(layers, tensors)
-    assert found == "4-bit codes stored as INT8/UINT8; 8 bits: stem, fc, 2 tensors between layers"
+    counts = "5 of 7 weights, 5 of 9 tensors"
+    assert found == f"4 bits in INT8/UINT8: {counts}; 8 bits: stem, fc, 2 between layers"
     tensors[2] = tensor("conv1.input", 8)  # a clamp took the upper half away
     assert line(layers, tensors) == found
+
+
+def test_other_widths_of_weights_and_activations_are_counted_beside_them() -> None:
+    layers = [layer("stem", 8), *(layer(f"conv{i}", 3) for i in range(5))]
+    tensors = [tensor("stem.input", 256), *(tensor(f"conv{i}.input", 4) for i in range(5))]
+    expected = "3-bit weights (5 of 6), 2-bit activations (5 of 6) in INT8/UINT8; 8 bits: stem"
+    assert line(layers, tensors) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("c", "8 bits: c0, c1 and 2 more, 33 between layers"),
+        ("conv", "8 bits: conv0 and 3 more, 33 between layers"),
+        ("features.stage.conv", "8 bits: 4 layers, 33 between layers"),
+    ],
+)
+def test_a_long_line_names_fewer_layers(name: str, shown: str) -> None:
+    layers = [*(layer(f"{name}{i}", 8) for i in range(4)), *(layer(f"l{i}", 4) for i in range(17))]
+    tensors = [*(tensor(f"{name}{i}.input", 256) for i in range(4)), *(tensor(f"l{i}.input", 16) for i in range(17))]
+    tensors += [tensor(f"edges.{i}", 256) for i in range(33)]
+    found = line(layers, tensors)
+    assert found == f"4 bits in INT8/UINT8: 17 of 21 weights, 17 of 54 tensors; {shown}" and len(found) <= LONGEST
+
+
+def test_a_residual_network_fits() -> None:
+    layers = [layer("conv1", 8), *(layer(f"l{i}", 4) for i in range(19)), layer("fc", 8)]
+    tensors = [tensor("conv1.input", 256), *(tensor(f"l{i}.input", 16) for i in range(19)), tensor("fc.input", 256)]
+    found = line(layers, [*tensors, *(tensor(f"edges.{i}", 256) for i in range(33))])
+    assert found == "4 bits in INT8/UINT8: 19 of 21 weights, 19 of 54 tensors; 8 bits: conv1, fc, 33 between layers"
 
 
 def test_all_of_one_width_and_native_types() -> None:
@@ -44,3 +77,4 @@ def test_float_islands_are_named() -> None:
     found = line([layer("a", 4)], [tensor("a.input", 16)], gelu, kept)
     assert found.endswith("; float: act.Gelu (Gelu), fc (Gemm, kept float)")
     assert line([], [], gelu) == "float: act.Gelu (Gelu)" and listed([*"abcde"]) == "a, b, c and 2 more"
+    assert listed([*"ab"], 0) == "2 layers" and listed(["a"], 0) == "1 layer"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lsq_export.verification.layer_parity import LayerParity
-from lsq_export.verification.nearer import behind, nearer, reason_shares
+from lsq_export.verification.nearer import behind, could_be_nearer, nearer, reason_shares
 from lsq_export.verification.reasons import Reason
 from support.parities import format_parity, layer, parity_of
 
@@ -50,6 +50,23 @@ def test_a_near_or_broken_fold_needs_no_advice() -> None:
     assert nearer(manifest_with(), parity_with(*BOTH, folded_sqnr_db=33.0)) is None
     assert nearer(manifest_with(), parity_with(*BOTH, folded_sqnr_db=-1.0)) is None
     assert nearer(manifest_with(), parity_with(*BOTH, nudged_sqnr_db=float("inf"))) is None
+
+
+@pytest.mark.parametrize(
+    ("same", "folded", "nudged", "advised"),
+    [
+        (0.6, 4.7, float("inf"), True),  # no yardstick, but the answers are others
+        (0.96, 4.7, float("inf"), False),
+        (0.6, 33.0, 35.0, True),  # 2 dB behind
+        (0.6, 35.0, 35.0, False),  # the trained network answers noise in the same way
+        (0.6, float("inf"), 35.0, False),
+    ],
+)
+def test_other_answers_ask_for_advice(same: float, folded: float, nudged: float, advised: bool) -> None:
+    formats = format_parity(top1_agreement=same)
+    parity = parity_of(formats, trained_layers=BOTH, folded_sqnr_db=folded, nudged_sqnr_db=nudged).to_dict()
+    assert could_be_nearer(parity) is (nearer(manifest_with(), parity) is not None) is advised
+    assert could_be_nearer({**parity, "ok": False}) is False
 
 
 @pytest.mark.parametrize(

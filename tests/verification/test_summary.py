@@ -60,7 +60,7 @@ def test_the_title() -> None:
         ({**TEST, "data": "other"}, "float 98.33% (4 test images of digits) -> trained 100.00% -> integer 75.00%"),
         (
             {"split": "calibration", "in_training": KNOWN, "trained_accuracy": None},
-            "float 98.33% -> trained 98.05% (4 test images of digits) -> integer: verify measures it",
+            "float 98.33% -> trained 98.05% (4 test images of digits); verify measures the integer network's",
         ),
         ({"trained_accuracy": None}, "float not measured; these images have no classes to measure it"),
     ],
@@ -100,7 +100,7 @@ def test_size_agreement_and_speed() -> None:
     found = lines(parity_with(), speed="1.00 ms")
     sizes = "qdq 0.028 MB, qoperator 0.022 MB"
     assert found["size, speed"] == f"{sizes}; float parameters 0.039 MB; 1.00 ms"
-    assert found["accuracy"].endswith("; same class as trained: 50.00%")  # that of qoperator
+    assert found["accuracy"].endswith("; same class as trained: ONLY 50.00%")  # that of qoperator
 
 
 def test_the_worst_layer_with_its_reason_in_words() -> None:

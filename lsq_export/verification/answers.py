@@ -1,0 +1,39 @@
+"""Whether the integer network still gives the answers of the trained one; all promises can hold where it does not.
+
+A fold that is measured to be far from the trained model breaks no promise: what it costs is a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .numbers import percent
+
+SAME = 0.95  # share of the images with the same class, below which the answers are others
+
+
+def main_of(formats: Iterable[str]) -> str:
+    """The format that stands for the integer network: qoperator, where it is there."""
+    names = list(formats)
+    return "qoperator" if "qoperator" in names else names[0]
+
+
+def main_format(parity: Mapping[str, Any]) -> str:
+    """That of a parity, as parity.json has it."""
+    return main_of(parity["formats"])
+
+
+def same_class(parity: Mapping[str, Any]) -> float:
+    """Share, 0-1, of the classes that the integer network names as the trained one does."""
+    return float(parity["formats"][main_format(parity)]["top1_agreement"])
+
+
+def answers_otherwise(parity: Mapping[str, Any]) -> bool:
+    """Whether that is much less than all."""
+    return same_class(parity) < SAME
+
+
+def otherwise(same: float) -> str:
+    """What is said of it after the promises, which hold. same: as `same_class` gives it."""
+    return f"but the integer network answers {percent(1 - same)} of the images otherwise than the trained one"

@@ -1,0 +1,69 @@
+"""How the trained network answers to a change of its inputs as small as rounding: the scale for what a fold costs.
+
+The network on inputs that are larger by NUDGE, against itself. Where the grid of the inputs has about the steps of
+8-bit pixels, all pixels lie alike on it, and the change flips no code, or next to none, whatever the network makes of
+flips. There the same is done with noise of half a step on the images, in both of the runs that are compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.read import array_of, is_marker
+
+from .agreement import Agreement
+from .nearer import LIMIT
+from .parity import NUDGE
+
+
+class Yardstick:
+    """The trained model against itself, batch by batch."""
+
+    def __init__(self, trained: ir.Model) -> None:
+        self._graph = trained.graph
+        self._step = input_step(trained.graph)
+        self._plain, self._noisy = Agreement(), Agreement()
+
+    def on_larger(self, x: torch.Tensor) -> list[np.ndarray]:
+        """Outputs for larger inputs."""
+        return self._outputs(larger(x))
+
+    def add(self, x: torch.Tensor, on_larger: list[np.ndarray], expected: list[np.ndarray]) -> None:
+        """One batch. expected: what the same graph makes of the inputs as they are."""
+        first = self._plain.images
+        self._plain.add(on_larger, expected, None)
+        if self._plain.sqnr_db > LIMIT and self._step:  # next to nothing was flipped up to here
+            noisy = x + self._step * torch.stack([_noise(x[0], first + index) for index in range(len(x))])
+            self._noisy.add(self._outputs(larger(noisy)), self._outputs(noisy), None)
+
+    def result(self) -> Agreement:
+        """On the inputs as they are, or with noise where these tell nothing."""
+        told = self._plain.sqnr_db <= LIMIT or self._noisy.images < self._plain.images
+        return self._plain if told else self._noisy
+
+    def _outputs(self, x: torch.Tensor) -> list[np.ndarray]:
+        return [v.numpy() for v in evaluate(self._graph, x, dtype=torch.float32)]
+
+
+def larger(x: torch.Tensor) -> torch.Tensor:
+    """x · (1 + NUDGE); what would overflow stays."""
+    changed = x * (1 + NUDGE)
+    return torch.where(torch.isfinite(changed), changed, x)
+
+
+def input_step(graph: ir.Graph) -> float:
+    """The step of the input's own grid, the largest of several; 0 where it has none."""
+    steps = [0.0]
+    for node in graph:
+        if is_marker(node) and node.inputs[0] is graph.inputs[0] and len(node.inputs) > 1:
+            scale = array_of(node.inputs[1])
+            steps.append(0.0 if scale is None else float(np.max(scale)))
+    return max(steps)
+
+
+def _noise(image: torch.Tensor, number: int) -> torch.Tensor:
+    """-0.5 to 0.5, the same for the image of that number in any batch."""
+    return torch.rand(image.shape, generator=torch.Generator().manual_seed(number)) - 0.5

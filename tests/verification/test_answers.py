@@ -1,0 +1,19 @@
+"""lsq_export/verification/answers.py: whether the integer network gives the answers of the trained one."""
+
+from __future__ import annotations
+
+import pytest
+
+from lsq_export.verification.answers import answers_otherwise, main_format, otherwise, same_class
+from support.parities import format_parity, parity_of
+
+
+@pytest.mark.parametrize(("same", "others"), [(1.0, False), (0.95, False), (0.9499, True), (0.0, True)])
+def test_few_of_the_same_class_are_other_answers(same: float, others: bool) -> None:
+    plain = parity_of(format_parity("qdq"), format_parity(top1_agreement=same)).to_dict()
+    assert (main_format(plain), same_class(plain), answers_otherwise(plain)) == ("qoperator", same, others)
+    assert main_format(parity_of(format_parity("qdq")).to_dict()) == "qdq"
+
+
+def test_the_words() -> None:
+    assert otherwise(0.6).startswith("but the integer network answers 40.00% of the images otherwise")
