@@ -68,7 +68,11 @@ class Files:
 
     def changed(self) -> list[str]:
         """Files of SHA256SUMS that are missing, no regular files inside the bundle, or have another sum."""
-        return [name for name, digests in self.sums.items() if self._digest(name) not in digests]
+        return [name for name in self.sums if not self.is_as_listed(name)]
+
+    def is_as_listed(self, name: str) -> bool:
+        """Whether a file of SHA256SUMS is there, a regular file inside the bundle, and has its sum."""
+        return self._digest(name) in self.sums[name]
 
     def error(self, name: str, why: str) -> DamagedError:
         """The error about a file. why: the end of a sentence that begins with its name."""
