@@ -45,6 +45,24 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
             "formats is dict: it must have other names",
         ),
         (lambda manifest: manifest | {"input": {}}, "input has no 'name'"),
+        *(
+            (lambda manifest, step=step: manifest | {"preprocessing": step}, f"preprocessing.{says}")
+            for step, says in (
+                ({"std": [None]}, "std[0] is None: it must be of the type number"),
+                ({"std": ["a"]}, "std[0] is a: it must be of the type number"),
+                ({"std": [[0.5]]}, "std[0] is list: it must be of the type number"),
+                ({"std": [0.5, 0]}, "std[1] is 0: it must be more than 0"),
+                ({"std": {}}, "std is dict: it must be of the type number or array or null"),
+                ({"mean": "0.5"}, "mean is 0.5: it must be of the type number or array or null"),
+                ({"divide_by": 0}, "divide_by is 0: it must be more than 0"),
+                ({"resize": [16, 16, 16]}, "resize is list: it must have 2 entries or fewer"),
+                ({"resize": True}, "resize is True: it must be of the type integer or array or null"),
+                ({"crop": 0.5}, "crop is 0.5: it must be of the type integer or null"),
+                ({"classes": [1]}, "classes[0] is 1: it must be of the type string"),
+                ({"data": []}, "data is list: it must be of the type string or null"),
+                ({"interpolation": 2}, "interpolation is 2: it must be of the type string or null"),
+            )
+        ),
     ],
 )
 def test_a_manifest_that_lacks_something_is_named(
