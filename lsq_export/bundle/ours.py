@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from calib.errors import QuantizationError
 from lsq_export.files import regular, strict_json
+from lsq_export.kernels import SOURCE
 
-from .layout import FOLDED, LARGEST_JSON, MANIFEST, README, RECORDS, REPORT, RUN, SUMS, TRAINED
+from .layout import BENCH, FOLDED, LARGEST_JSON, MANIFEST, README, RECORDS, REPORT, RUN, SUMS, TRAINED
 from .reading import Files
 
 _FORMAT = r"(?:qdq|qoperator|lookup)"
@@ -69,6 +70,21 @@ def foreign(directory: Path) -> list[str]:
         if not (folders or names) and str(at) not in folders_known:
             found.append(str(at))
     return sorted(name for name in found if name not in known and not is_cache(name))
+
+
+def unlisted(directory: Path) -> list[str]:
+    """Files of an export that are there and that no sum lists, in order.
+
+    Not bench.json, which gets its line when it is there.
+    """
+    known = _sums(directory)
+    kernels = {path.name for path in SOURCE.iterdir()}
+    return [
+        name
+        for name in sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
+        if name not in (*known, SUMS, BENCH) and is_written(name)
+        if not _SOURCE.fullmatch(name) or PurePosixPath(name).name in kernels
+    ]
 
 
 def edited(directory: Path) -> list[str]:

@@ -9,7 +9,7 @@ What is parsed are the very bytes whose sum was compared. Errors are DamagedErro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,12 +93,22 @@ def damaged(directory: Path, names: Iterable[str]) -> DamagedError:
 
 
 @contextmanager
-def the_bundles_fault(directory: Path) -> Iterator[None]:
-    """What fails on the graphs of a bundle is said of the bundle: its sums are right, so somebody has written it so."""
+def the_bundles_fault(
+    directory: Path, blame: Callable[[QuantizationError], bool] = lambda error: True
+) -> Iterator[None]:
+    """What fails on the graphs of a bundle is said of the bundle: its sums are right, so somebody has written it so.
+
+    blame: whether the bundle is at fault, and not what it is run on; asked about errors of ours.
+    """
     try:
         yield
-    except (QuantizationError, MemoryError):
+    except (DamagedError, MemoryError):
         raise
+    except QuantizationError as error:
+        if not blame(error):
+            raise
+        text = str(error).removesuffix(f"; {AGAIN}")
+        raise DamagedError(f"bundle {shown(directory)}: {text}; {AGAIN}") from error
     except Exception as error:  # whatever a graph that no export writes leads to
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise DamagedError(

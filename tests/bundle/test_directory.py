@@ -84,6 +84,40 @@ def test_an_unreadable_manifest_is_named(content: bytes, tmp_path: Path) -> None
         lsq_export.open_bundle(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: p | {"ok": False}, "ok is False, and failures has 0 entries"),
+        (lambda p: p | {"failures": ["x"]}, "ok is True, and failures has 1 entries"),
+        (
+            lambda p: p | {"promises": [{**p["promises"][0], "holds": False}, *p["promises"][1:]]},
+            "ok is True, and of the promises exact run is broken",
+        ),
+        *(
+            (
+                lambda p, change=change: p | {"formats": {"qoperator": p["formats"]["qoperator"] | change}},
+                f"formats.qoperator.{says}",
+            )
+            for change, says in (
+                ({"reference_mismatch": 3}, "ok is True, and its reference_mismatch is not empty"),
+                ({"altered": ["x"]}, "ok is True, and its altered is not empty"),
+                ({"ok": False}, "ok is False"),
+            )
+        ),
+    ],
+)
+def test_a_parity_that_contradicts_itself_is_named(
+    change: Callable[[dict[str, Any]], object], says: str, exported: Exported, tmp_path: Path
+) -> None:
+    """Its sum is right, and its types are."""
+    bundle = exported.copy(tmp_path)
+    (bundle.directory / "parity.json").write_text(json.dumps(change(read_parity(bundle))))
+    write_sums(bundle.directory)
+    with pytest.raises(DamagedError) as error:
+        read_parity(bundle)
+    assert f"parity.json contradicts itself: {says}" in str(error.value).replace("ok is True, and formats", "formats")
+
+
 def test_no_bundle_and_a_missing_manifest_are_named(tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match=r"has no readable manifest\.json: give a directory") as error:
         lsq_export.open_bundle(tmp_path)
