@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from lsq_export.bundle.directory import Bundle, open_bundle
 from lsq_export.bundle.origin import Origin
 from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sample import noise_like, prepared_input
-from lsq_export.bundle.subject import check_written, subject_of
+from lsq_export.bundle.subject import check_written, fails_by_itself, subject_of
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration
 from lsq_export.data.sample import Sample
@@ -217,7 +218,8 @@ def verify(
     _check_verify(model, bundle)
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     subject = subject_of(bundle)
-    with the_bundles_fault(bundle.directory), counting("verify", progress, batches) as on_images:
+    blame = partial(fails_by_itself, bundle, subject)
+    with the_bundles_fault(bundle.directory, blame), counting("verify", progress, batches) as on_images:
         parity = check(subject, batches, model=model, progress=on_images, input_key=input_key)
     parity = parity.of_source(bundle.manifest.get("source"))
     if record:

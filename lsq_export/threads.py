@@ -15,6 +15,8 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from calib.errors import QuantizationError
+
 # Turns of a loop, about 40 ns each. 10,000 cost little on idle cores, where 1,000 make a ResNet-18 a third slower.
 SPINS_IDLE, SPINS_BUSY = 10_000, 1_000
 WAITING = 10.0  # percent of the last ten seconds in which some process waited for a core: the machine is busy
@@ -68,14 +70,22 @@ def usual_threads() -> int:
     return min(torch.get_num_threads(), available_cores())
 
 
+def most_threads() -> int:
+    """The largest number of threads that can be meant: with very many, OpenMP ends the process."""
+    return max(64, 4 * (os.cpu_count() or 1))
+
+
 @contextmanager
 def using_threads(count: int | None = None) -> Iterator[int]:
     """Give torch, and the sessions of ONNX Runtime that verify, this many threads inside the block.
 
     count: None is `usual_threads`. The value is the count.
+    Errors (QuantizationError): none, or more than `most_threads`.
     """
     import torch
 
+    if count is not None and not 1 <= count <= most_threads():
+        raise QuantizationError(f"threads is {count}: use 1 to {most_threads()}")
     before = torch.get_num_threads()
     torch.set_num_threads(usual_threads() if count is None else count)
     try:

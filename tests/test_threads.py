@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from calib.errors import QuantizationError
 from lsq_export import threads
-from lsq_export.threads import available_cores, others_wait, spin_briefly, using_threads
+from lsq_export.threads import available_cores, most_threads, others_wait, spin_briefly, using_threads
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,6 +23,15 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     monkeypatch.setattr(threads.os, "getloadavg", lambda: (3.0, 0.0, 0.0))
     return tmp_path
+
+
+def test_more_threads_than_can_be_meant_are_refused() -> None:
+    """OpenMP would end the process."""
+    for count in (0, most_threads() + 1, 100_000):
+        with pytest.raises(QuantizationError, match=f"threads is {count}: use 1 to"), using_threads(count):
+            pass
+    with using_threads(most_threads()) as count:
+        assert count == most_threads() >= 64
 
 
 def old_quota(system: Path, quota: str) -> None:

@@ -52,7 +52,7 @@ class Journal:
             try:
                 entry = json.loads(line)
                 self._entries.append((dict(entry["settings"]), Measurement.from_dict(entry["record"])))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise QuantizationError(
                     f"{path}, line {number}: no record of lsq-export bench; give another file, or remove the line"
                 ) from error

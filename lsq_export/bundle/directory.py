@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, shown
 from calib.tables import Table, Tabular
 from lsq_export.verification.parity import Parity
 
-from . import schema
+from . import parity_claims, schema
 from .bundle_table import bundle_table
 from .layout import BENCH as BENCH
 from .layout import FOLDED as FOLDED
@@ -84,7 +84,8 @@ def is_bundle(path: Path) -> bool:
 def read_parity(bundle: Bundle) -> dict[str, Any]:
     """What parity.json holds.
 
-    Errors (DamagedError): it is missing, not what SHA256SUMS knows, or not as the schema of parities has it.
+    Errors (DamagedError): it is missing, not what SHA256SUMS knows, not as the schema of parities has it, or its
+    verdicts are not those of its numbers.
     """
     files = Files(bundle.directory)
     parity: dict[str, Any] = files.json(PARITY)
@@ -92,4 +93,6 @@ def read_parity(bundle: Bundle) -> dict[str, Any]:
         schema.check("parity", parity)
     except ValueError as error:
         raise files.error(PARITY, f"is damaged: {error}") from error
+    if lines := list(parity_claims.contradictions(parity)):
+        raise files.error(PARITY, f"contradicts itself: {shown(lines[0])}")
     return parity

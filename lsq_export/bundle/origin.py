@@ -10,6 +10,8 @@ from typing import Any, Literal
 from calib.errors import QuantizationError, one_line
 from lsq_export.data.sample import Sample
 
+from . import schema
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -20,7 +22,8 @@ class Origin:
     sample: one of the data, before preprocessing; False: nothing of the data goes into the bundle.
     places: {tensor: where in the user's model it is, in words}.
 
-    Errors (QuantizationError): names of classes or a license that are no text of one line.
+    Errors (QuantizationError): names of classes or a license that are no text of one line, preprocessing whose steps
+    are of other types than those of a manifest.
     """
 
     preprocessing: Mapping[str, Any] | None = None
@@ -36,6 +39,10 @@ class Origin:
                 raise QuantizationError(
                     f"{name} is {one_line(value)!r:.100}: give a dict of numbers, texts and lists, or None"
                 )
+        try:
+            schema.check("preprocessing", self.preprocessing)
+        except ValueError as error:
+            raise QuantizationError(f"preprocessing: {error}; see lsq_export.data.Dataset") from error
         names = self.classes
         if names is not None and (isinstance(names, str) or not names or not all(_is_line(name) for name in names)):
             raise QuantizationError("classes must be a list of names, one line of text each: classes=['cat', 'dog']")

@@ -1,6 +1,6 @@
 """Where a bundle may be written: nothing that a user has is overwritten, and what a kill left there is put right first.
 
-A bundle may be replaced, but only what bundles wrote: the files that its SHA256SUMS lists, and its records.
+A bundle may be replaced, but only what bundles wrote (`ours.py`), as it was written.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from calib.errors import QuantizationError
 from lsq_export.files import temporary
 
 from . import in_place
-from .layout import MANIFEST, SUMS
+from .layout import SUMS
+from .ours import edited, foreign, is_cache, is_ours, names_written
 from .records import sweep_records
-from .sums import RECORDS, read_sums
 
 _SHOWN = 3  # names in a message
-_CACHE = "__pycache__"  # of run.py, where somebody imported it
 
 
 def resolved(out: str | os.PathLike[str]) -> Path:
@@ -79,8 +78,7 @@ def _check_parent(out: str | os.PathLike[str], parent: Path) -> None:
 
 def _check_bundle(out: str | os.PathLike[str], target: Path, keep: Iterable[Path]) -> None:
     """Whether a folder that is not empty may go. Errors (QuantizationError)."""
-    known = _written(target)
-    if MANIFEST not in known:
+    if not is_ours(target):
         raise QuantizationError(
             f"the output directory {out} is not empty and holds no bundle, so it is not replaced: empty it "
             "yourself, or give another"
@@ -92,12 +90,13 @@ def _check_bundle(out: str | os.PathLike[str], target: Path, keep: Iterable[Path
                 "it elsewhere, or give another directory"
             )
     sweep_records(target)
-    if others := foreign(target):
-        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-        raise QuantizationError(
-            f"the output directory {out} also holds {', '.join(others[:_SHOWN])}{more}, which no bundle wrote, so it "
-            "is not replaced: move that elsewhere, or give another directory"
-        )
+    for names, why in ((foreign(target), "which no bundle wrote"), (edited(target), "changed since its export")):
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            raise QuantizationError(
+                f"the output directory {out} also holds {', '.join(names[:_SHOWN])}{more}, {why}, so it is not "
+                "replaced: move that elsewhere, or give another directory"
+            )
     if in_place.is_current(target):
         raise QuantizationError(
             f"the output directory {out} holds the current folder, which would vanish: run this from another folder"
@@ -128,44 +127,18 @@ def remove(directory: Path) -> None:
     A folder without sums is one of our own that was never finished, or nearly gone. The sums go last.
     Errors: an OSError is raised as it is.
     """
-    known = _written(directory)
+    known = names_written(directory)
     if not known:
         shutil.rmtree(directory)
         return
+    folders_known = {parent for name in known for parent in Path(name).parents}
     for root, folders, names in os.walk(directory, topdown=False):
-        for name in (*names, *folders):
-            path = Path(root, name)
-            if path.is_dir() and not path.is_symlink():
-                _remove_folder(path)
-            elif str(path.relative_to(directory)) in known - {SUMS}:
-                path.unlink()
+        for path in (Path(root, name).relative_to(directory) for name in (*names, *folders)):
+            at = directory / path
+            if not at.is_dir() or at.is_symlink():
+                if str(path) in known - {SUMS} or is_cache(str(path)):
+                    at.unlink()
+            elif (path in folders_known or is_cache(str(path))) and not any(at.iterdir()):
+                at.rmdir()
     if os.listdir(directory) in ([], [SUMS]):
         shutil.rmtree(directory)
-
-
-def _remove_folder(path: Path) -> None:
-    """If it is empty, or what Python made."""
-    if path.name == _CACHE:
-        shutil.rmtree(path)
-    elif not any(path.iterdir()):
-        path.rmdir()
-
-
-def foreign(directory: Path) -> list[str]:
-    """Files and links in the folder of a bundle that no bundle wrote, in order; none where there is no bundle."""
-    known, found = _written(directory), list[str]()
-    if not known:
-        return []
-    for root, folders, names in os.walk(directory):
-        links = [name for name in folders if Path(root, name).is_symlink()]
-        found += [str(Path(root, name).relative_to(directory)) for name in (*names, *links)]
-        folders[:] = [name for name in folders if name != _CACHE]
-    return sorted(name for name in found if name not in known)
-
-
-def _written(directory: Path) -> set[str]:
-    """Names that a bundle wrote; none where there is no bundle."""
-    try:
-        return {*read_sums(directory), *RECORDS, SUMS}
-    except QuantizationError:
-        return set()

@@ -9,7 +9,7 @@ What is parsed are the very bytes whose sum was compared. Errors are DamagedErro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,7 +68,11 @@ class Files:
 
     def changed(self) -> list[str]:
         """Files of SHA256SUMS that are missing, no regular files inside the bundle, or have another sum."""
-        return [name for name, digests in self.sums.items() if self._digest(name) not in digests]
+        return [name for name in self.sums if not self.is_as_listed(name)]
+
+    def is_as_listed(self, name: str) -> bool:
+        """Whether a file of SHA256SUMS is there, a regular file inside the bundle, and has its sum."""
+        return self._digest(name) in self.sums[name]
 
     def error(self, name: str, why: str) -> DamagedError:
         """The error about a file. why: the end of a sentence that begins with its name."""
@@ -89,12 +93,22 @@ def damaged(directory: Path, names: Iterable[str]) -> DamagedError:
 
 
 @contextmanager
-def the_bundles_fault(directory: Path) -> Iterator[None]:
-    """What fails on the graphs of a bundle is said of the bundle: its sums are right, so somebody has written it so."""
+def the_bundles_fault(
+    directory: Path, blame: Callable[[QuantizationError], bool] = lambda error: True
+) -> Iterator[None]:
+    """What fails on the graphs of a bundle is said of the bundle: its sums are right, so somebody has written it so.
+
+    blame: whether the bundle is at fault, and not what it is run on; asked about errors of ours.
+    """
     try:
         yield
-    except (QuantizationError, MemoryError):
+    except (DamagedError, MemoryError):
         raise
+    except QuantizationError as error:
+        if not blame(error):
+            raise
+        text = str(error).removesuffix(f"; {AGAIN}")
+        raise DamagedError(f"bundle {shown(directory)}: {text}; {AGAIN}") from error
     except Exception as error:  # whatever a graph that no export writes leads to
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise DamagedError(

@@ -28,7 +28,10 @@ _RULES = {  # how messages say what the schema wants
 
 
 def check(kind: str, value: Any) -> None:
-    """kind: "manifest" or "parity". Errors (ValueError): the place, its value and what has to be there."""
+    """kind: "manifest", "parity", or "preprocessing", which is a part of a manifest.
+
+    Errors (ValueError): the place, its value and what has to be there.
+    """
     try:
         _validator(kind)(value)
     except fastjsonschema.JsonSchemaValueException as error:
@@ -49,6 +52,9 @@ def _wish(error: fastjsonschema.JsonSchemaValueException) -> str:
 
 @cache
 def _validator(kind: str) -> Callable[[Any], Any]:
-    schema = json.loads(resources.files(__package__).joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"))
+    part = kind == "preprocessing"
+    name = f"{'manifest' if part else kind}.schema.json"
+    schema = json.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    schema = schema["definitions"][kind] if part else schema
     compiled: Callable[[Any], Any] = fastjsonschema.compile(schema)
     return compiled

@@ -8,10 +8,13 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+import onnxruntime
+import torch
 
 from calib.errors import DamagedError, QuantizationError, shown
 from lsq_export.rewrite.contract.decisions import decisions_of
-from lsq_export.verification.check import Subject
+from lsq_export.verification.check import Subject, check
+from lsq_export.verification.runtime import RefusedError
 
 from .claims import Graphs, contradictions
 from .directory import Bundle
@@ -48,6 +51,21 @@ def subject_of(bundle: Bundle) -> Subject:
             damaged=tuple(changed),
             golden={name: read_golden(files, name) for name in bundle.models},
         )
+
+
+def fails_by_itself(bundle: Bundle, subject: Subject, error: QuantizationError) -> bool:
+    """Whether a bundle fails on its own golden inputs as well, so that an error is not of the data or the model.
+
+    What another ONNX Runtime refuses than the one that the bundle was exported with may be the fault of that.
+    """
+    made_with = bundle.manifest.get("made_with", {}).get("onnxruntime")
+    if isinstance(error, RefusedError) and made_with != onnxruntime.__version__:
+        return False
+    try:
+        check(subject, [torch.from_numpy(next(iter(subject.golden.values()))[0])])
+    except Exception:
+        return True
+    return False
 
 
 def check_written(directory: Path, manifest: Mapping[str, Any]) -> None:

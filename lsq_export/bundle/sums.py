@@ -15,6 +15,7 @@ from lsq_export.files.text import write_text
 
 from .layout import FOLDED, MANIFEST, README, RUN, SUMS, TRAINED
 from .layout import RECORDS as RECORDS
+from .ours import foreign, unlisted
 from .reading import Files
 from .reading import read_sums as read_sums
 from .reading import with_digest as with_digest
@@ -38,7 +39,9 @@ def update_sums(directory: Path, *names: str) -> None:
 
 
 def changed_files(bundle: Bundle) -> list[str]:
-    """Files that differ from SHA256SUMS or are missing, relative to the bundle; empty if all is as exported.
+    """Files that differ from SHA256SUMS, are missing, or that an export wrote and no sum lists, relative to the bundle.
+
+    Empty if all is as exported.
 
     Links, pipes and devices differ, whatever they lead to. Errors (DamagedError): sums that cannot be read.
     """
@@ -48,8 +51,14 @@ def changed_files(bundle: Bundle) -> list[str]:
         models = (str(path.relative_to(directory)) for path in bundle.models.values())
         sample = bundle.manifest.get("sample")  # bundles of older versions have none, and nothing to run it
         run = (README, RUN, *(sample[key] for key in ("file", "input", "output") if key in sample)) if sample else ()
-        unlisted = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models, *run) if name not in files.sums]
-        return unlisted + files.changed()
+        needed = [name for name in (MANIFEST, str(TRAINED), str(FOLDED), *models, *run) if name not in files.sums]
+        return [*needed, *(name for name in unlisted(directory) if name not in needed), *files.changed()]
+
+
+def strange_files(bundle: Bundle) -> list[str]:
+    """Files, links and empty folders beside those of the bundle, in order: no sum lists them, nothing checks them."""
+    known = {*read_sums(bundle.directory), *unlisted(bundle.directory)}
+    return [name for name in foreign(bundle.directory) if name not in known]
 
 
 def replace_sums(directory: Path, sums: Sums) -> None:

@@ -13,7 +13,8 @@ from lsq_export.files.atomic import sync, sync_tree
 from lsq_export.files.exchange import exchange
 
 from . import in_place
-from .place import check_target, errors, foreign, remove, resolved
+from .ours import foreign
+from .place import check_target, errors, remove, resolved
 from .sums import write_sums
 
 

@@ -8,7 +8,7 @@ from lsq_export.qat.config import OFFSETS, QATConfig
 
 from .arguments import MODEL
 from .code_options import trust_option
-from .options import Command, Count, apply_options
+from .options import IMAGE_SIZE, LONGEST_PAUSE, Command, Count, Number, apply_options
 from .output import HTML, OutputFile
 from .thread_options import threads_option
 
@@ -32,7 +32,7 @@ def network_options(command: Command) -> Command:
         trust_option,
         click.option(
             "--size",
-            type=COUNT,
+            type=IMAGE_SIZE,
             help="Use images of this height and width.  [default: 224, or those of the checkpoint]",
         ),
         click.option(
@@ -80,7 +80,7 @@ def run_options(command: Command) -> Command:
         ),
         click.option(
             "--pause",
-            type=click.FloatRange(0),
+            type=Number(0, LONGEST_PAUSE),
             default=0.1,
             help="Rest this many seconds before each block, until the threads of the other sessions have stopped.",
         ),

@@ -10,7 +10,7 @@ import click
 from lsq_export.qat.config import GRANULARITIES, QATConfig
 
 from .arguments import MODEL
-from .options import Count
+from .options import IMAGE_SIZE, Count
 from .output import STDOUT, json_option, print_table, write_json_file
 from .thread_options import threads_option
 
@@ -33,7 +33,7 @@ BITS, COUNT = Count(2, 8), Count(1)
     help="Start from this many batches; give it again to measure another number, too.",
 )
 @click.option("--batch", type=Count(2), default=64, help="Put this many images into a batch.")
-@click.option("--size", type=COUNT, default=32, help="Make images of this height and width.")
+@click.option("--size", type=IMAGE_SIZE, default=32, help="Make images of this height and width.")
 @click.option("--images", type=COUNT, default=50_000, help="Compare with an epoch of this many images.")
 @click.option("--weight-bits", type=BITS, default=DEFAULTS.weight_bits, help="Quantize weights to this width.")
 @click.option(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lsq_export.data.specs import LARGEST_SIDE
+
 from .arguments import MODEL
 from .options import Count
 from .output import STDOUT, json_option, print_table, write_json_file
@@ -37,7 +39,11 @@ BATCH, SIZE = {"cpu": 16, "cuda": 256}, {"cpu": 112, "cuda": 224}
     help="Train on this device; cuda: in bfloat16 and channels_last, also with torch.compile.",
 )
 @click.option("--batch", type=Count(2), help="Put this many images into a batch.  [default: 16; cuda: 256]")
-@click.option("--size", type=Count(32), help="Make images of this height and width.  [default: 112; cuda: 224]")
+@click.option(
+    "--size",
+    type=Count(32, largest=LARGEST_SIDE),
+    help="Make images of this height and width.  [default: 112; cuda: 224]",
+)
 @click.option("--blocks", type=COUNT, default=10, help="Let the variants take this many turns, a block of steps each.")
 @click.option("--steps", type=COUNT, default=3, help="Count this many steps in a block.")
 @threads_option(2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle
     from lsq_export.data.dataset import Dataset
     from lsq_export.verification.parity import Parity
+
+_SHOWN = 5  # names in a line
 
 
 @click.command("verify")
@@ -65,7 +68,10 @@ def command(
     from .data_options import check_known, load_data
 
     if data_spec is None:
-        check_known((open_bundle(bundle).manifest.get("source") or {}).get("data"), option="--data")
+        opened = open_bundle(bundle)
+        with _the_manifests_fault(opened):
+            check_known((opened.manifest.get("source") or {}).get("data"), option="--data")
+    from lsq_export.bundle.sums import strange_files
     from lsq_export.report.recording import record_better, settle_records
     from lsq_export.threads import using_threads
 
@@ -74,11 +80,15 @@ def command(
         _written(lambda: settle_records(opened))
     shape = tuple(opened.manifest["input"]["shape"][1:])
     spec = data_spec or (opened.manifest.get("source") or {}).get("data")
-    data = load_data(spec, shape, option="--data", like=opened.manifest.get("preprocessing"))
+    with _the_manifests_fault(opened):
+        data = load_data(spec, shape, option="--data", like=opened.manifest.get("preprocessing"))
     with using_threads(threads):
         parity = replace(_verify(opened, data, images, batch_size), data=spec, split="test")
     for line in parity.differences:
         say(f"other data: {line}", err=True)
+    if strange := strange_files(opened):
+        more = f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
+        say(f"not checked, since no sum lists it: {', '.join(strange[:_SHOWN])}{more}", err=True)
     kept = None if no_write else _written(lambda: record_better(opened, parity, force=forced))
     if as_json:
         print_json(parity.to_dict())
@@ -88,6 +98,21 @@ def command(
         say(kept, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
+
+
+@contextmanager
+def _the_manifests_fault(bundle: Bundle) -> Iterator[None]:
+    """Data that do not fit what the manifest says: if that is not what the ONNX files say, it is what is wrong.
+
+    Errors (DamagedError): it contradicts them.
+    """
+    try:
+        yield
+    except QuantizationError:
+        from lsq_export.bundle.subject import subject_of
+
+        subject_of(bundle)
+        raise
 
 
 def _written(write: Callable[[], str | None]) -> str | None:

@@ -11,12 +11,13 @@ import click
 from calib.errors import QuantizationError
 
 from .arguments import DATA
-from .options import Command, Count, FilePath, apply_options
+from .options import IMAGE_SIZE, Command, Count, FilePath, Number, apply_options
+from .output import check_new
 
 if TYPE_CHECKING:
     from calib.initialization.first_grids import Method
 
-SHARE, COUNT = click.FloatRange(0, 1), Count(1)
+SHARE, COUNT = Number(0, 1), Count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class DriftOptions:
             raise click.UsageError(f"--reinit {out} exists and is no checkpoint: give another name")
         if not out.parent.is_dir():
             raise click.UsageError(f"--reinit {out}: the directory {out.parent} does not exist; create it first")
+        check_new("--reinit", out)
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -97,7 +99,7 @@ def measuring_options(command: Command) -> Command:
         click.option("--batch-size", type=COUNT, default=64, help="Run this many images at a time."),
         click.option(
             "--image-size",
-            type=COUNT,
+            type=IMAGE_SIZE,
             help="Scale the images to this height and width.  [default: those of the checkpoint]",
         ),
     )
@@ -119,7 +121,7 @@ def limit_options(command: Command) -> Command:
         ),
         click.option(
             "--max-error",
-            type=click.FloatRange(1),
+            type=Number(1),
             help="Allow the relative error to be this many times that of calibration.  [default: 4]",
         ),
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from lsq_export.data.specs import LARGEST_SIDE
+
 LARGEST = 2**31 - 1  # more is not counted by all libraries
+LONGEST_PAUSE = 3600.0  # seconds
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
@@ -22,13 +26,30 @@ def apply_options(command: Command, *options: Decorator) -> Command:
 
 
 class Count(click.IntRange):
-    """A number of things; larger ones than torch and ONNX Runtime count to are refused."""
+    """A number of things. largest: by default, what torch and ONNX Runtime count to."""
+
+    def __init__(self, min: int, max: int | None = None, *, largest: int = LARGEST) -> None:
+        super().__init__(min, max)
+        self._largest = largest
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
-        if abs(number) > LARGEST:
-            self.fail(f"{number} is too large: use {LARGEST:,} or less", param, ctx)
+        if abs(number) > self._largest:
+            self.fail(f"{number} is too large: use {self._largest:,} or less", param, ctx)
         return number
+
+
+class Number(click.FloatRange):
+    """A finite number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{param.name if param else 'it'} is {number}: use a finite number", param, ctx)
+        return number
+
+
+IMAGE_SIZE = Count(1, largest=LARGEST_SIDE)
 
 
 class Seed(click.ParamType):  # type: ignore[type-arg]

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from calib.errors import QuantizationError, shown
+from lsq_export.files import atomic
 
 from .options import FilePath
 
@@ -87,7 +88,16 @@ class OutputFile(FilePath):
             self.fail(f"{path} cannot be written (there is no directory {path.parent})", param, ctx)
         if path != STDOUT and self._starts is not None:
             check_replaceable(path, self._starts)
+            check_new(param.opts[-1] if param else "the file", path)
         return path
+
+
+def check_new(option: str, path: Path) -> None:
+    """Whether a file can come into being there. Errors (click.UsageError): it cannot, as in /proc."""
+    try:
+        atomic.check(path)
+    except OSError as error:
+        raise click.UsageError(f"{option} {path} cannot be written ({error.strerror}): give another name") from error
 
 
 def check_replaceable(path: Path, starts: str) -> None:

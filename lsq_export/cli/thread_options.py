@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from lsq_export.threads import most_threads
+
 from .options import Count
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -22,5 +24,5 @@ def threads_option(default: str | int = CORES) -> Callable[[Command], Command]:
     """
     text = "Compute with this many threads, in torch and in ONNX Runtime."
     if isinstance(default, int):
-        return click.option("--threads", type=Count(1), default=default, help=text)
-    return click.option("--threads", type=Count(1), help=f"{text}  [default: {default}]")
+        return click.option("--threads", type=Count(1, largest=most_threads()), default=default, help=text)
+    return click.option("--threads", type=Count(1, largest=most_threads()), help=f"{text}  [default: {default}]")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from .options import Command, Count, FilePath, apply_options
-from .output import say
+from .output import check_new, say
 
 if TYPE_CHECKING:
     from lsq_export.training.distributed import Processes
@@ -116,6 +116,8 @@ class Files:
                 raise click.UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
             if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
                 raise click.UsageError(f"{option} {path}: the directory {path.parent} is not writable; give another")
+            if path is not None:
+                check_new(option, path)
         if self.state.exists() and not (self.force or self.resume):
             what = (
                 "a run was interrupted here: --resume continues it"

@@ -10,7 +10,7 @@ import click
 from lsq_export.qat.config import ACTIVATION_GRIDS, EDGES, GRANULARITIES, OFFSETS, QATConfig
 
 from .layer_options import take_layers
-from .options import Command, Count, Seed, apply_options
+from .options import IMAGE_SIZE, Command, Count, Number, Seed, apply_options
 from .thread_options import BY_SIZE, threads_option
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 DEFAULTS = QATConfig()
 BOTH = ("batch_size", "optimizer", "schedule", "label_smoothing", "ema", "augment")
 LOW_BIT = ("grid_lr", "offset_lr", "distill", "temperature")
-BITS, COUNT, RATE = Count(2, 8), Count(1), click.FloatRange(0, min_open=True)
-FRACTION = click.FloatRange(0, 1, max_open=True)
+BITS, COUNT, RATE = Count(2, 8), Count(1), Number(0, min_open=True)
+FRACTION = Number(0, 1, max_open=True)
 
 
 class Resize(click.ParamType):  # type: ignore[type-arg]
@@ -30,9 +30,11 @@ class Resize(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         text = str(value)
-        if text != "stretch" and (not text.isdecimal() or int(text) < 1):
-            self.fail(f"{value!r}: use the pixels of the shorter side, or stretch", param, ctx)
-        return text if text == "stretch" else int(text)
+        if text == "stretch":
+            return text
+        if not text.isdecimal() or int(text[:10]) < 1:
+            self.fail(f"{value!r:.80}: use the pixels of the shorter side, or stretch", param, ctx)
+        return int(IMAGE_SIZE.convert(text, param, ctx))
 
 
 def _bits_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -126,7 +128,7 @@ def phase_options(command: Command) -> Command:
         click.option("--batch-size", type=Count(2), default=64, help="Take this many images per step."),
         click.option(
             "--image-size",
-            type=COUNT,
+            type=IMAGE_SIZE,
             help="Give the network images of this height and width, which --resize makes.  [default: 32 for digits; "
             "224 for imagefolder, or the size of its images where that is less than half]",
         ),
@@ -158,12 +160,10 @@ def recipe_options(command: Command) -> Command:
         ),
         click.option(
             "--grid-lr",
-            type=click.FloatRange(0),
+            type=Number(0),
             help="Multiply --lr by this for scales and offsets.  [default: the recipe's]",
         ),
-        click.option(
-            "--offset-lr", type=click.FloatRange(0), help="Multiply --lr by this for offsets.  [default: --grid-lr]"
-        ),
+        click.option("--offset-lr", type=Number(0), help="Multiply --lr by this for offsets.  [default: --grid-lr]"),
         click.option(
             "--label-smoothing",
             type=FRACTION,
@@ -179,7 +179,7 @@ def recipe_options(command: Command) -> Command:
         ),
         click.option(
             "--distill",
-            type=click.FloatRange(0, 1),
+            type=Number(0, 1),
             default=0.0,
             is_flag=False,
             flag_value=0.5,

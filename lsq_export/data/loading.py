@@ -17,7 +17,7 @@ from calib.errors import QuantizationError, QuantizationWarning
 
 from .dataset import Dataset
 from .digits import digits
-from .specs import unknown
+from .specs import LARGEST_SIDE, unknown
 
 
 def load(
@@ -48,8 +48,10 @@ def load(
     kind = spec.partition(":")[0]
     if channels not in (None, 1, 3):
         raise QuantizationError(f"channels is {channels}: use 1 (gray) or 3 (RGB)")
-    if image_size is not None and image_size < 1:
-        raise QuantizationError(f"image size is {image_size}: use 1 or more pixels")
+    if image_size is not None and not 1 <= image_size <= LARGEST_SIDE:
+        raise QuantizationError(f"image size is {image_size}: use 1 to {LARGEST_SIDE:,} pixels")
+    if isinstance(resize, int) and resize > LARGEST_SIDE:
+        raise QuantizationError(f"resize (--resize) is {resize}: use {LARGEST_SIDE:,} pixels or less")
     if resize is not None and kind != "imagefolder":
         raise QuantizationError(
             f"resize (--resize) is {resize}, and {kind} has no images to cut: leave it out, it is for imagefolder"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from calib.errors import QuantizationError
 
+LARGEST = 1e9  # of a mean or std, and of what dividing by an std multiplies with: far from the bounds of float32
+
 
 def per_channel(
     what: str, values: Sequence[float] | None, channels: int, pixels: bool = True
@@ -16,7 +18,7 @@ def per_channel(
     what: "mean" or "std". pixels: of images with values from 0 to 1.
 
     Errors (QuantizationError): neither one value nor one for each channel, NaN, infinity, an std that is not positive,
-    a value beyond those of the pixels.
+    a value beyond those of the pixels, one so small or large that float32 would overflow.
     """
     if values is None:
         return None
@@ -33,4 +35,8 @@ def per_channel(
     large = [n for n in numbers if pixels and abs(n) > 1]
     if large:
         raise QuantizationError(f"{what} (--{what}) is {large[0]}, and pixels are 0 to 1 here: divide it by 255")
+    extreme = [n for n in numbers if abs(n) > LARGEST or (what == "std" and n < 1 / LARGEST)]
+    if extreme:
+        least = f"{1 / LARGEST:g}" if what == "std" else f"-{LARGEST:g}"
+        raise QuantizationError(f"{what} (--{what}) is {extreme[0]}: use {least} to {LARGEST:g}")
     return numbers if len(numbers) == channels else numbers * channels

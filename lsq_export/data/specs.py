@@ -8,6 +8,7 @@ from pathlib import Path
 
 from calib.errors import QuantizationError, near
 
+LARGEST_SIDE = 16_384  # pixels of an image, high and wide
 KINDS = ("digits", "imagefolder", "npz")
 NEEDS = {"digits": ("sklearn", "scikit-learn"), "imagefolder": ("PIL", "pillow")}  # kind: (module, package)
 

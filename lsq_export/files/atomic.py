@@ -34,6 +34,13 @@ def replacing(path: Path, *, follow: bool = True) -> Iterator[Path]:
         sync(place.parent)
 
 
+def check(path: Path) -> None:
+    """Whether a file can come into being there: its temporary one can. Errors: an OSError is raised as it is."""
+    if not _is_device(path):
+        with temporaries.new_file(Path(os.path.realpath(path))):
+            pass
+
+
 def _is_device(path: Path) -> bool:
     """Whether it is a device or a pipe, or the name of one, as /dev/stdout, which may be a file just now."""
     _, *above = path.absolute().parts

@@ -88,8 +88,7 @@ def sweep(path: Path, remove: Callable[[Path], object] = shutil.rmtree) -> None:
 
 def leftovers(path: Path, kind: str = TEMPORARY) -> list[Path]:
     """The temporaries of a file or folder that lie beside it, in use or not."""
-    token = rf"(?:[0-9a-f]{{{2 * _TOKEN}}}|[0-9]+)"  # digits: of an earlier version
-    pattern = re.compile(rf"\.{re.escape(_stem(path))}\.{token}\.{kind}")
+    pattern = re.compile(rf"\.{re.escape(_stem(path))}\.[0-9a-f]{{{2 * _TOKEN}}}\.{kind}")
     try:
         return sorted(path.with_name(name) for name in os.listdir(path.parent) if pattern.fullmatch(name))
     except OSError:

@@ -32,7 +32,8 @@ def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
         with replacing(path) as temporary:
             save_file(copies, temporary, metadata)
     except (OSError, SafetensorError) as error:
-        raise QuantizationError(f"{what} {path} cannot be written: {one_line(error)}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise QuantizationError(f"{what} {path} cannot be written: {reason}") from error
 
 
 def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -154,6 +154,8 @@ def capture_batch(example: torch.Tensor) -> torch.Tensor:
 
 def export_program(model: nn.Module, example: torch.Tensor) -> torch.onnx.ONNXProgram:
     """torch.onnx.export of a model with one input and a dynamic batch; whatever the exporter raises comes through."""
+    from .softplus import softplus  # imports onnxscript, as torch does it for an export
+
     with _quiet_exporter():
         program = torch.onnx.export(
             model,
@@ -163,6 +165,7 @@ def export_program(model: nn.Module, example: torch.Tensor) -> torch.onnx.ONNXPr
             optimize=True,
             verbose=False,
             input_names=["input"],
+            custom_translation_table={torch.ops.aten.softplus.default: softplus},
         )
     assert program is not None
     return program

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from calib.errors import QuantizationError, one_line
+from lsq_export.files import strict_json
 
 from .layer_settings import CHOICES, FLOAT, SETTINGS, checked
 
@@ -26,11 +26,11 @@ def read_file(path: Path) -> Wishes:
     except (OSError, UnicodeDecodeError) as error:
         raise QuantizationError(f"--layers {path} cannot be read ({one_line(error)})") from error
     try:
-        content = _toml(path).loads(text) if path.suffix == ".toml" else json.loads(text)
+        content = _toml(path).loads(text) if path.suffix == ".toml" else strict_json.parse(text)
         return checked(content)
     except QuantizationError as error:
         raise error if str(error).startswith("--layers") else QuantizationError(f"--layers {path}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise QuantizationError(f"--layers {path} is no {kind} ({one_line(error)})") from error
 

@@ -58,12 +58,8 @@ class Job:
     anyway: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            torch.empty(0, device=self.device or "cpu")
-        except (RuntimeError, AssertionError) as error:
-            raise QuantizationError(
-                f"device {self.device!r} is not available here: use cpu, or leave it out"
-            ) from error
+        if self.device is not None and not is_available(self.device):
+            raise QuantizationError(f"device {self.device!r} is not available here: use cpu, or leave it out")
         if self.float_recipe.distill:
             raise QuantizationError(
                 "distill is for low-bit training, whose teacher the float model is: leave it out of the float recipe"
@@ -102,6 +98,16 @@ class Job:
         """The keywords of `models.build`."""
         adapted = keywords(self.model_name, min(data.input_shape[1:]), self.variant)
         return {"name": self.model_name, "num_classes": data.num_classes, "in_channels": data.input_shape[0], **adapted}
+
+
+def is_available(device: str) -> bool:
+    """Whether torch can compute there. What is no device at all (meta), or a second CPU, is not."""
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)  # a second CPU makes no difference to it
+    except (RuntimeError, AssertionError):
+        return False
+    return place.type != "meta" and (place.type != "cpu" or not place.index)
 
 
 def _named(path: Path) -> str:

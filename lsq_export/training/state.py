@@ -124,7 +124,7 @@ def kept_in(path: Path, field: str) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads((file.metadata() or {}).get("identity", "{}")).get(field)
-    except (SafetensorError, OSError, json.JSONDecodeError):
+    except (SafetensorError, OSError, ValueError, RecursionError):
         return None  # `read` says what is wrong
 
 
@@ -133,7 +133,7 @@ def standing(path: Path) -> tuple[str, int, int] | None:
     try:
         with safe_open(path, framework="pt") as file:
             phase, identity, values = (json.loads(file.metadata()[name]) for name in ("phase", "identity", "values"))
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return phase, len(values["history"]), identity["float_recipe" if phase == "float" else "recipe"]["epochs"]
 

@@ -37,6 +37,10 @@ _ADVICE = {
 }
 
 
+class RefusedError(QuantizationError):
+    """A file that ONNX Runtime does not load or run."""
+
+
 class Session:
     """An ONNX Runtime CPU session. run(x) gives {name: array} of the model's outputs, and of `tensors` besides.
 
@@ -63,7 +67,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise QuantizationError(f"{what}: {refusal(error, 'load')}") from error
+            raise RefusedError(f"{what}: {refusal(error, 'load')}") from error
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
 
@@ -72,7 +76,7 @@ class Session:
         try:
             return dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))
         except Exception as error:  # see above
-            raise QuantizationError(f"{self.what}: {refusal(error, 'run')}") from error
+            raise RefusedError(f"{self.what}: {refusal(error, 'run')}") from error
 
 
 def refusal(error: Exception, what: str) -> str:

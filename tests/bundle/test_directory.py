@@ -45,6 +45,24 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
             "formats is dict: it must have other names",
         ),
         (lambda manifest: manifest | {"input": {}}, "input has no 'name'"),
+        *(
+            (lambda manifest, step=step: manifest | {"preprocessing": step}, f"preprocessing.{says}")
+            for step, says in (
+                ({"std": [None]}, "std[0] is None: it must be of the type number"),
+                ({"std": ["a"]}, "std[0] is a: it must be of the type number"),
+                ({"std": [[0.5]]}, "std[0] is list: it must be of the type number"),
+                ({"std": [0.5, 0]}, "std[1] is 0: it must be more than 0"),
+                ({"std": {}}, "std is dict: it must be of the type number or array or null"),
+                ({"mean": "0.5"}, "mean is 0.5: it must be of the type number or array or null"),
+                ({"divide_by": 0}, "divide_by is 0: it must be more than 0"),
+                ({"resize": [16, 16, 16]}, "resize is list: it must have 2 entries or fewer"),
+                ({"resize": True}, "resize is True: it must be of the type integer or array or null"),
+                ({"crop": 0.5}, "crop is 0.5: it must be of the type integer or null"),
+                ({"classes": [1]}, "classes[0] is 1: it must be of the type string"),
+                ({"data": []}, "data is list: it must be of the type string or null"),
+                ({"interpolation": 2}, "interpolation is 2: it must be of the type string or null"),
+            )
+        ),
     ],
 )
 def test_a_manifest_that_lacks_something_is_named(
@@ -64,6 +82,40 @@ def test_an_unreadable_manifest_is_named(content: bytes, tmp_path: Path) -> None
     write_sums(tmp_path)
     with pytest.raises(DamagedError, match=r"manifest\.json is no JSON that can be read \("):
         lsq_export.open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: p | {"ok": False}, "ok is False, and failures has 0 entries"),
+        (lambda p: p | {"failures": ["x"]}, "ok is True, and failures has 1 entries"),
+        (
+            lambda p: p | {"promises": [{**p["promises"][0], "holds": False}, *p["promises"][1:]]},
+            "ok is True, and of the promises exact run is broken",
+        ),
+        *(
+            (
+                lambda p, change=change: p | {"formats": {"qoperator": p["formats"]["qoperator"] | change}},
+                f"formats.qoperator.{says}",
+            )
+            for change, says in (
+                ({"reference_mismatch": 3}, "ok is True, and its reference_mismatch is not empty"),
+                ({"altered": ["x"]}, "ok is True, and its altered is not empty"),
+                ({"ok": False}, "ok is False"),
+            )
+        ),
+    ],
+)
+def test_a_parity_that_contradicts_itself_is_named(
+    change: Callable[[dict[str, Any]], object], says: str, exported: Exported, tmp_path: Path
+) -> None:
+    """Its sum is right, and its types are."""
+    bundle = exported.copy(tmp_path)
+    (bundle.directory / "parity.json").write_text(json.dumps(change(read_parity(bundle))))
+    write_sums(bundle.directory)
+    with pytest.raises(DamagedError) as error:
+        read_parity(bundle)
+    assert f"parity.json contradicts itself: {says}" in str(error.value).replace("ok is True, and formats", "formats")
 
 
 def test_no_bundle_and_a_missing_manifest_are_named(tmp_path: Path) -> None:

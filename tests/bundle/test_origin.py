@@ -27,6 +27,7 @@ from support.bundles import export
         ({"preprocessing": "divide by 255"}, "preprocessing is 'divide by 255': give a dict"),
         ({"preprocessing": {"mean": np.zeros(3)}}, "preprocessing is .*: give a dict of numbers"),
         ({"preprocessing": {"mean": float("nan")}}, "preprocessing is .*: give a dict of numbers"),
+        ({"preprocessing": {"std": ["a"]}}, r"preprocessing: std\[0\] is a: it must be of the type number"),
         ({"source": {"model": nn.Linear(1, 1)}}, "source is .*: give a dict of numbers"),
     ],
 )

@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from calib.errors import QuantizationError
-from lsq_export.bundle.place import check_target, foreign, remove, remove_bundle, resolved
+from lsq_export.bundle.ours import foreign
+from lsq_export.bundle.place import check_target, remove, remove_bundle, resolved
+from lsq_export.bundle.sums import write_sums
 from lsq_export.bundle.whole_directory import new_directory
 from support.commands import invoke
 from support.exported import Exported, content
 from support.moments import moments
 
-NEW = {"manifest.json", "SHA256SUMS", "qdq/model.onnx", "qdq/test_data_set_0/input_0.pb"}
+NEW = {
+    *("manifest.json", "SHA256SUMS", "reference/trained.onnx", "reference/folded.onnx"),
+    *("qdq/model.onnx", "qdq/test_data_set_0/input_0.pb"),
+}
 
 
 def fill(directory: Path) -> None:
@@ -121,13 +126,45 @@ def a_folder(out: Path) -> str:
     return "results/1.csv"
 
 
+def an_empty_folder(out: Path) -> str:
+    (out / "plans" / "of mine").mkdir(parents=True)
+    return "plans/of mine"
+
+
+def beside_what_python_made(out: Path) -> str:
+    (out / "__pycache__").mkdir()
+    for name in ("notes.txt", "run.cpython-311.pyc"):
+        (out / "__pycache__" / name).write_text("mine")
+    return "__pycache__/notes.txt"
+
+
+def a_folder_called_as_pythons(out: Path) -> str:
+    (out / "qdq" / "__pycache__").mkdir()
+    (out / "qdq" / "__pycache__" / "run.cpython-311.pyc").write_text("mine")
+    return "qdq/__pycache__/run.cpython-311.pyc"
+
+
+def a_file_that_is_listed(out: Path) -> str:
+    """As `sha256sum * > SHA256SUMS` does it."""
+    (out / "manifest.json").write_text('{"lsq_export": "1.0", "formats": {}}')
+    a_file(out)
+    write_sums(out)
+    return "thesis.txt"
+
+
 def a_link_to_a_folder(out: Path) -> str:
     (out.parent / "elsewhere").mkdir()
     (out / "more").symlink_to(out.parent / "elsewhere")
     return "more"
 
 
-@pytest.mark.parametrize("put", [a_file, a_file_deep_down, a_folder, a_link_to_a_folder])
+PUT = [
+    *(a_file, a_file_deep_down, a_file_that_is_listed, a_folder, an_empty_folder, a_link_to_a_folder),
+    *(beside_what_python_made, a_folder_called_as_pythons),
+]
+
+
+@pytest.mark.parametrize("put", PUT)
 def test_what_no_bundle_wrote_is_named_and_stays(put: Callable[[Path], str], old: Path) -> None:
     name = put(old)
     before = content(old.parent)
@@ -169,14 +206,49 @@ def test_what_python_and_records_leave_does_not_count(old: Path) -> None:
     assert set(content(old.parent)) == {f"out/{name}" for name in NEW}
 
 
-@pytest.mark.parametrize("sums", [None, "junk\n", f"{'0' * 64}  thesis.txt\n"])
+@pytest.mark.parametrize("sums", [None, "junk\n", f"{'0' * 64}  thesis.txt\n", f"{'0' * 64}  manifest.json\n", "right"])
 def test_a_folder_that_only_looks_like_a_bundle_stays(sums: str | None, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "manifest.json").write_text('{"name": "my web page"}')
-    if sums is not None:
-        (tmp_path / "out" / "SHA256SUMS").write_text(sums)
+    """Also one with the right sums of all its files, as others release them."""
+    out = tmp_path / "out"
+    (out / "data").mkdir(parents=True)
+    (out / "manifest.json").write_text('{"name": "my web page"}')
+    if sums == "right":
+        for name in ("README.md", "thesis.tex", "data/1.csv"):
+            (out / name).write_text("ten years of work")
+        write_sums(out)
+    elif sums is not None:
+        (out / "SHA256SUMS").write_text(sums)
+    before = content(tmp_path)
     with pytest.raises(QuantizationError, match="holds no bundle, so it is not replaced"):
-        make(tmp_path / "out")
+        make(out)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["README.md", "run.py", "report.html", "lookup/kernels/table.c"])
+def test_a_text_that_somebody_edited_stays(name: str, old: Path) -> None:
+    """Until it is put elsewhere. Damage to files that nobody edits is no reason to keep them."""
+    (old / name).parent.mkdir(parents=True, exist_ok=True)
+    (old / name).write_text("as exported")
+    write_sums(old)
+    (old / name).write_text("with notes of mine")
+    (old / "qdq" / "model.onnx").write_text("damaged")
+    before = content(old.parent)
+    with pytest.raises(QuantizationError, match=f"also holds {name}, changed since its export, so it is not replaced"):
+        make(old)
+    assert content(old.parent) == before
+    (old / name).unlink()
+    make(old)
+    assert set(content(old)) == NEW
+
+
+@pytest.mark.parametrize("manifest", ['{"lsq_export": "1.0", "formats": {}}', "damaged", None])
+def test_a_damaged_bundle_is_replaced(manifest: str | None, old: Path) -> None:
+    (old / "manifest.json").unlink()
+    (old / "qdq" / "model.onnx").unlink()
+    if manifest is not None:
+        (old / "manifest.json").write_text(manifest)
+    make(old)
+    assert set(content(old)) == NEW and (old / "manifest.json").read_text() == "new manifest.json"
 
 
 def test_sums_that_name_files_elsewhere_harm_nothing(old: Path) -> None:
@@ -186,9 +258,15 @@ def test_sums_that_name_files_elsewhere_harm_nothing(old: Path) -> None:
     (old.parent / "folder" / "model.onnx").write_text("mine")
     shutil.rmtree(old / "qdq")
     (old / "qdq").symlink_to(old.parent / "folder")
+    (old / "manifest.json").write_text('{"lsq_export": "1.0", "formats": {}}')
     listed = ("../mine.txt", str(old.parent / "mine.txt"), "qdq")
     with (old / "SHA256SUMS").open("a") as file:
         file.writelines(f"{'0' * 64}  {name}\n" for name in listed)
+    before = content(old.parent)
+    with pytest.raises(QuantizationError, match="also holds qdq, which no bundle wrote"):
+        make(old)
+    assert content(old.parent) == before
+    (old / "qdq").unlink()
     make(old)
     assert (old.parent / "mine.txt").read_text() == "mine" and (
         old.parent / "folder" / "model.onnx"

@@ -69,7 +69,11 @@ def test_noise_stands_for_the_data_where_that_is_wanted(model: nn.Module, tmp_pa
         (Sample(PIXELS, X[0]), HOW, r"x has the shape \[16, 16\], the example input without its batch \[1, 16, 16\]"),
         (Sample(PIXELS, X), HOW | {"divide_by": 256.0}, "differs from its x by up to 0.01"),
         (Sample(PIXELS, X), HOW | {"gamma": 2.2}, "preprocessing has 'gamma', which run.py does not know"),
-        (Sample(PIXELS, X), HOW | {"mean": "none"}, "cannot be preprocessed as preprocessing says"),
+        (
+            Sample(PIXELS, X),
+            HOW | {"resize": 16, "interpolation": "odd"},
+            "cannot be preprocessed as preprocessing says",
+        ),
         (Sample(PIXELS, X + np.float32(np.nan)), HOW, "differs from its x by up to nan"),
         (Sample(PIXELS[:9], X), HOW, r"an array \[9, 16\] becomes \[1, 9, 16\]"),
         (Sample(PIXELS, X, 2), HOW, "the sample's label is 2: give the number of its class"),

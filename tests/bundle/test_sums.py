@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from calib.errors import QuantizationError
-from lsq_export.bundle.sums import changed_files, update_sums, write_sums
+from lsq_export.bundle.sums import changed_files, strange_files, update_sums, write_sums
 from support.bundles import LAYOUT
 from support.exported import Exported
 
@@ -61,6 +61,30 @@ def test_what_receivers_read_and_run_is_held_to_its_sum(name: str, exported: Exp
     (bundle.directory / name).unlink()
     bundle.manifest.pop("sample")
     assert changed_files(bundle) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["parity.json", "report.html", "qdq/test_data_set_0/output_0.pb", "lookup/kernels/api.h"]
+)
+def test_a_file_that_no_sum_lists_any_more_is_named(name: str, exported: Exported, tmp_path: Path) -> None:
+    """Whoever changes a file may take its line away."""
+    bundle = exported.copy(tmp_path)
+    path = bundle.directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"changed")
+    sums = bundle.directory / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if not line.endswith(f"  {name}\n")))
+    assert changed_files(bundle) == [name] and strange_files(bundle) == []
+
+
+def test_what_lies_beside_the_files_of_a_bundle_is_strange(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    for name in ("extra.txt", "lookup/kernels/evil.c", "__pycache__/run.cpython-311.pyc", "bench.json"):
+        (bundle.directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (bundle.directory / name).write_text("mine")
+    (bundle.directory / "empty").mkdir()
+    assert strange_files(bundle) == ["empty", "extra.txt", "lookup/kernels/evil.c"] and changed_files(bundle) == []
+    assert strange_files(exported.bundle) == []
 
 
 def test_new_sums_of_some_files_leave_the_others(exported: Exported, tmp_path: Path) -> None:

@@ -195,8 +195,8 @@ def bundle_at(directory: Path) -> str:
 
 def make(out: Path, text: str) -> None:
     with new_directory(out, force=True) as directory:
-        (directory / "qdq").mkdir()
-        for name in ("manifest.json", "qdq/model.onnx", "qdq/more.pb"):
+        (directory / "reference").mkdir()
+        for name in ("manifest.json", "reference/trained.onnx", "reference/folded.onnx"):
             (directory / name).write_text(text)
 
 

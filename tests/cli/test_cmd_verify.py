@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,9 +16,11 @@ import pytest
 
 import lsq_export
 from calib.errors import DamagedError
+from lsq_export.bundle.claims import COPY
 from lsq_export.bundle.directory import FOLDED, TRAINED
 from lsq_export.bundle.sums import write_sums
 from lsq_export.rewrite.fold import Folded
+from lsq_export.verification.runtime import RefusedError
 from support.bundles import export
 from support.commands import invoke
 from support.exported import Exported, content
@@ -112,6 +116,85 @@ def test_a_reference_that_does_not_fit_is_named(exported: Exported, other: Folde
     result = verify(bundle.directory)
     assert result.exit_code == 1 and result.stdout == "" and result.stderr.count("\n") == 1
     assert "manifest.json: tensors[" in result.stderr
+
+
+def test_what_no_sum_lists_is_said_and_changes_nothing(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    (bundle.directory / "extra\x1b.txt").write_text("mine")
+    result = verify(bundle.directory)
+    assert result.exit_code == 0 and "all promises hold" in result.stdout
+    assert "not checked, since no sum lists it: extra\\x1b.txt\n" in result.stderr
+
+
+def _group(proto: onnx.ModelProto) -> None:
+    """A convolution in two groups, which its weight has not."""
+    node = next(node for node in proto.graph.node if node.op_type == "QLinearConv")
+    next(attribute for attribute in node.attribute if attribute.name == "group").i = 2
+
+
+def _copy(proto: onnx.ModelProto) -> None:
+    next(entry for entry in proto.metadata_props if entry.key == COPY).value += "x"
+
+
+def _scale(proto: onnx.ModelProto) -> None:
+    """Scale and offset of a marker in each other's place."""
+    node = next(node for node in proto.graph.node if node.op_type == "FakeQuantize")
+    node.input[1], node.input[2] = node.input[2], node.input[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "says"),
+    [
+        ("qoperator/model.onnx", _group, "2 groups"),
+        ("reference/folded.onnx", _copy, "the copy of manifest.json in reference/folded.onnx is damaged"),
+        ("reference/trained.onnx", _scale, "scale"),
+    ],
+)
+def test_graphs_that_no_export_writes_are_said_of_the_bundle(
+    file: str, damage: Callable[[onnx.ModelProto], None], says: str, exported: Exported, tmp_path: Path
+) -> None:
+    """Their sums are right. Exit code 1, since no other option helps."""
+    bundle = exported.copy(tmp_path)
+    resave(bundle.directory / file, damage)
+    with_new_sums(bundle)
+    result = verify(bundle.directory)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and result.stdout == "", result.stderr
+    assert f"error: bundle {bundle.directory}: " in result.stderr and says in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"input": {"name": "input", "shape": ["batch", 1, 17, 17]}}, "manifest.json: input.shape[2] is 17"),
+        ({"source": {"data": "mnist"}}, 'manifest.json: source.data is "mnist"'),
+        ({"preprocessing": {"data": "npz", "mean": [0.1, 0.2], "std": [1]}}, "manifest.json: preprocessing"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_data_that_a_forged_manifest_asks_for_are_its_fault(
+    change: dict[str, Any], says: str, exported: Exported, tmp_path: Path
+) -> None:
+    bundle = exported.copy(tmp_path)
+    (bundle.directory / "manifest.json").write_text(json.dumps(bundle.manifest | change))
+    with_new_sums(bundle)
+    result = verify(bundle.directory)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and says in result.stderr, result.stderr
+    assert f"error: bundle {bundle.directory}: " in result.stderr
+
+
+def test_another_runtime_than_that_of_the_export_may_be_at_fault(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = exported.copy(tmp_path)
+
+    def refused(*args: Any) -> None:
+        raise RefusedError("qdq: ONNX Runtime 1.0 cannot load it: use a newer ONNX Runtime")
+
+    monkeypatch.setattr("lsq_export.verification.runtime.Session.run", refused)
+    assert verify(bundle.directory).exit_code == 1
+    monkeypatch.setattr("onnxruntime.__version__", "0.1")
+    result = verify(bundle.directory)
+    assert result.exit_code == 2 and result.stderr.startswith("error: qdq: ONNX Runtime 1.0 cannot load it")
 
 
 @pytest.mark.parametrize("part", ["input_0.pb", "output_0.pb"])

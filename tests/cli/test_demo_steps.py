@@ -125,6 +125,7 @@ def test_force_removes_the_bundle_of_before(tmp_path: Path) -> None:
     (out / "bundle").mkdir(parents=True)
     for name in ("float.safetensors", "bundle/manifest.json"):
         (out / name).write_text("of before")
+    (out / "bundle" / "manifest.json").write_text('{"lsq_export": "1.0", "formats": {}}')
     write_sums(out / "bundle")
     (out / "bundle" / "thesis.txt").write_text("ten years of work")
     result = demo(out, "--force")

@@ -29,12 +29,51 @@ LONG = "x" * 5000
         *((*TRAIN, "--seed", str(-(2**64))), (*TRAIN, "--image-size", "9" * 20), (*TRAIN, "--threads", "9" * 20)),
         *(("verify", ".", option, "9" * 20) for option in ("--images", "--batch-size", "--threads")),
         *(("export", "x", "--out", "y", "--images", "9" * 20), ("bench", ".", "--batch", "9" * 20)),
+        *((*TRAIN, option, "16385") for option in ("--image-size", "--resize")),
+        *(("drift", "x", "--image-size", "16385"), ("qat-speed", "--size", "16385"), ("init-speed", "--size", "16385")),
+        *(("bench", ".", "--size", "16385"), ("bench", ".", "--threads", "100000"), (*TRAIN, "--threads", "100000")),
+        *((command, "x", "--threads", "100000") for command in ("export", "verify", "folds", "drift")),
+        *((command, "--threads", "100000") for command in ("demo", "qat-speed", "init-speed")),
     ],
     ids=lambda arguments: " ".join(arguments)[-60:],
 )
 def test_a_number_that_nothing_counts_to_is_refused(arguments: tuple[str, ...]) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "is too large: use " in result.stderr
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((*TRAIN, option) for option in ("--lr", "--float-lr", "--grid-lr", "--offset-lr", "--temperature")),
+        *((*TRAIN, option) for option in ("--label-smoothing", "--ema", "--distill")),
+        *(("drift", "x", option) for option in ("--max-clipped", "--min-codes", "--max-error")),
+        ("bench", ".", "--pause"),
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_every_number_is_finite(arguments: tuple[str, ...], value: str) -> None:
+    result = invoke(*arguments[:-1], f"{arguments[-1]}={value}")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "\nTraceback" not in result.stderr
+    assert arguments[-1] in result.stderr and ("use a finite number" in result.stderr or "range" in result.stderr)
+
+
+def test_a_pause_that_no_clock_can_wait_is_refused() -> None:
+    result = invoke("bench", ".", "--pause", "1e300")
+    assert result.exit_code == 2 and "is not in the range 0<=x<=3600" in result.stderr
+
+
+def test_a_file_that_cannot_come_into_being_is_found_before_the_work() -> None:
+    """The folder is there, and its mode says that root may write."""
+    for arguments in (
+        ("train", "--model", "tiny", "--data", "digits", "--out", "/proc/new.safetensors"),
+        (*TRAIN, "--float-out", "/proc/new.safetensors"),
+        ("bench", "--model", "tiny", "--json", "/proc/new.json"),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 2 and ".tmp" not in result.stderr and result.stderr.count("\n") == 1
+        assert f"{arguments[-2]} {arguments[-1]} " in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize("path", ["", LONG, "a/" * 3000])

@@ -18,6 +18,8 @@ from support.unusable import assert_unusable
         ("digits:x", {}, "is unknown"),
         ("digits", {"channels": 2}, "channels is 2"),
         ("digits", {"image_size": 0}, "image size is 0"),
+        ("digits", {"image_size": 10**8}, "image size is 100000000: use 1 to 16,384 pixels"),
+        ("imagefolder:x", {"resize": 10**8}, r"resize \(--resize\) is 100000000: use 16,384 pixels or less"),
         ("npz:nowhere.npz", {}, "nowhere.npz does not exist"),
         ("imagefolder:nowhere", {}, "nowhere does not exist"),
     ],

@@ -71,6 +71,7 @@ def test_float_images_have_units_of_their_own(tmp_path: Path) -> None:
         ("mean", [], "mean (--mean) has 0 values"),
         ("mean", [float("nan")], "use finite numbers"),
         ("std", [0.2, 0.0, 0.2], "std (--std) is 0.0: use positive numbers"),
+        ("std", [1e-45], "std (--std) is 1e-45: use 1e-09 to 1e+09"),
         ("std", [58.395], "std (--std) is 58.395, and pixels are 0 to 1 here: divide it by 255"),
     ],
 )

@@ -30,7 +30,11 @@ def test_an_error_leaves_the_old_file_alone(tmp_path: Path) -> None:
 
 
 def test_sweep_removes_what_killed_processes_left_of_this_file_alone(tmp_path: Path) -> None:
-    path, names = tmp_path / "a.txt", (".a.txt.12.tmp", ".b.txt.12.tmp", ".a.txt.x.tmp", "a.txt.12.tmp")
+    token = "0123456789abcdef"
+    path, names = (
+        tmp_path / "a.txt",
+        (f".a.txt.{token}.tmp", f".b.txt.{token}.tmp", ".a.txt.12.tmp", f"a.txt.{token}.tmp"),
+    )
     for name in names:
         (tmp_path / name).write_text("")
     sweep(path)

@@ -68,15 +68,23 @@ def test_what_is_in_use_is_not_swept(tmp_path: Path) -> None:
 
 
 def test_what_nobody_writes_any_more_is_swept(tmp_path: Path) -> None:
-    """A killed process leaves them without a lock (tests/kills kills real ones); digits are of an earlier version."""
-    for name in (f".a.{'0' * 16}.tmp", ".a.4711.tmp"):
-        (tmp_path / name).write_text("ha")
+    """A killed process leaves them without a lock (tests/kills kills real ones)."""
+    for digit in "02":
+        (tmp_path / f".a.{digit * 16}.tmp").write_text("ha")
     (tmp_path / f".a.{'1' * 16}.tmp").mkdir()
     (tmp_path / f".a.{'1' * 16}.tmp" / "half").write_text("ha")
     sweep(tmp_path / "b")
     assert len(leftovers(tmp_path / "a")) == 3
     sweep(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_only_looks_like_a_temporary_is_left(tmp_path: Path) -> None:
+    """Of a user: a date, a number, another length."""
+    for name in (".a.20240101.tmp", ".a.5.old", ".a.12.tmp", f".a.{'0' * 15}.tmp", f".a.{'G' * 16}.tmp"):
+        (tmp_path / name).write_text("mine")
+    sweep(tmp_path / "a")
+    assert len(list(tmp_path.iterdir())) == 5 and leftovers(tmp_path / "a", "old") == []
 
 
 def test_links_and_pipes_of_such_a_name_are_left(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def test_what_cannot_be_read_is_said(option: str, says: str) -> None:
     ("name", "text", "says"),
     [
         ("w.json", "{", "is no JSON"),
+        ("w.json", "[" * 100_000, "is no JSON \\(it is nested too deep\\)"),
+        ("w.json", '{"fc": "float", "fc": {"weight_bits": 3}}', "is no JSON \\(it has two values for 'fc'\\)"),
+        ("w.toml", f"a = {'[' * 100_000}", "is no TOML"),
         ("w.toml", "=", "is no TOML"),
         ("w.json", "[]", "use a table"),
         ("w.toml", "[features]\n0 = {weight_bits = 8}", "a name with dots needs quotes"),

@@ -243,6 +243,8 @@ ISLANDS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], list[str]]] = {
     "attention": (lambda x: F.softmax(x @ x.transpose(2, 3) / 3, -1) @ x, ["Softmax"]),
     "elu": (F.elu, ["Elu"]),
     "mish": (F.mish, ["Mish"]),
+    "softplus": (F.softplus, ["Softplus"]),
+    "softplus, steeper": (lambda x: F.softplus(x, 2.0), ["Softplus"]),
     "norm": (lambda x: F.layer_norm(x, x.shape[1:]), ["LayerNormalization"]),
     "division": (lambda x: x / (1 + x.abs()), ["Div"]),
     "in a row": (lambda x: (x * x + 1).rsqrt(), ["Sqrt", "Reciprocal"]),
@@ -328,6 +330,7 @@ def test_without_islands_strict_integer_changes_nothing(tmp_path: Path):
 
 
 REFUSED: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "softplus with a step": (lambda x: F.softplus(x, 1.0, 5.0), "a Softplus with threshold=5 has no integer form here"),
     "cumsum": (lambda x: x.cumsum(1), "the operator CumSum has no integer form here"),
     "where": (lambda x: torch.where(x > 0, x, x * 0.1), "the operator Greater"),
     "circular": (lambda x: F.pad(x, (1, 1, 1, 1), mode="circular"), "a Pad of mode wrap is not supported"),

@@ -50,6 +50,13 @@ def train(data: str, out: Path, *more: str) -> Result:
     return invoke(*arguments)
 
 
+@pytest.mark.parametrize("device", ["", "cpu:7", "meta", "nothing", "cuda:99"])
+def test_a_device_that_nothing_computes_on_is_refused(device: str, data: str, tmp_path: Path) -> None:
+    result = train(data, tmp_path / "t.safetensors", "--device", device)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert f"device {device!r} is not available here: use cpu, or leave it out" in result.stderr
+
+
 def test_train_writes_a_checkpoint_that_restores(data: str, tmp_path: Path) -> None:
     out = tmp_path / "t.safetensors"
     result = train(

@@ -42,10 +42,11 @@ FUNCTIONS: dict[str, Function] = {
     "leaky": lambda x: F.leaky_relu(x, 0.1),
     "gelu": F.gelu,
     "mish": F.mish,
+    "softplus": F.softplus,
     "sine of gelu": lambda x: torch.sin(F.gelu(x)),
 }
 SOME = ("chain", "residual3", "concat", "pools", "transposed", "clamps", "two_outputs", "perceptron8")  # on each run
-IN_FLOAT = ("gelu", "mish", "sine of gelu")
+IN_FLOAT = ("gelu", "mish", "softplus", "sine of gelu")
 
 
 @pytest.mark.parametrize("name", [name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in ZOO])
