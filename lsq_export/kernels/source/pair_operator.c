@@ -4,8 +4,8 @@
  * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
  *
  * Inputs: a and b (both uint8 or both int8), table (as of lsq_export::Lookup), then constants: scale and zero point of a,
- * of b and of the result before the table; any others are ignored. A sum takes two equal shapes; b of a product may be
- * [N, 1, …, 1, C] where a is [N, …, C].
+ * of b and of the result before the table; any others are ignored. b has the shape of a, or is [N, 1, …, 1, C] or
+ * [1, …, 1, C] where a is [N, …, C].
  * Output: of the shape of a and the type of the table. With a table that changes nothing it is QLinearMul or QLinearAdd
  * of ONNX Runtime.
  */
@@ -34,6 +34,7 @@ typedef struct Work { /* one call, for all threads */
     uint8_t *out;
     size_t count;          /* of all codes */
     size_t channels, rows; /* b has `channels` codes for each image, which has so many rows; 0: as many as a */
+    size_t step;           /* from those of an image to the next: 0 where all images have the same */
     size_t chunk_rows, chunks; /* of an image */
 } Work;
 
@@ -98,6 +99,20 @@ static void multiply_rows(const Work *w, const uint8_t *b, const uint8_t *a, uin
     }
 }
 
+static void add_rows(const Work *w, const uint8_t *b, const uint8_t *a, uint8_t *out, size_t rows) {
+    const Node *node = w->node;
+    const size_t channels = w->channels, count = rows * channels;
+    uint8_t repeated[SEGMENT];
+    if (channels > SEGMENT / 2) {
+        for (size_t i = 0; i < count; i += channels) node->kernel->sum(&node->sum, a + i, b, out + i, channels);
+        return;
+    }
+    const size_t segment = SEGMENT / channels * channels;
+    for (size_t i = 0; i < smaller(segment, count); i += channels) memcpy(repeated + i, b, channels);
+    for (size_t i = 0; i < count; i += segment)
+        node->kernel->sum(&node->sum, a + i, repeated, out + i, smaller(segment, count - i));
+}
+
 static void multiply_codes(const Node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count) {
     float factors[SEGMENT];
     for (size_t i = 0; i < count; i += SEGMENT) {
@@ -115,7 +130,8 @@ static void run_chunk(void *argument, size_t index) {
         const size_t image = index / w->chunks, row = index % w->chunks * w->chunk_rows;
         const size_t rows = smaller(w->chunk_rows, w->rows - row);
         begin = (image * w->rows + row) * w->channels, count = rows * w->channels;
-        multiply_rows(w, w->b + image * w->channels, w->a + begin, w->out + begin, rows);
+        const uint8_t *b = w->b + image * w->step;
+        (node->op->kind == SUM ? add_rows : multiply_rows)(w, b, w->a + begin, w->out + begin, rows);
     } else if (node->op->kind == SUM) {
         node->kernel->sum(&node->sum, w->a + begin, w->b + begin, w->out + begin, count);
     } else {
@@ -129,13 +145,14 @@ static size_t divide(Work *w, const Tensor *a, const Tensor *b) {
     w->count = a->count;
     if (a->rank != b->rank) return 0;
     if (!memcmp(a->dims, b->dims, a->rank * sizeof *a->dims)) return (a->count + CHUNK - 1) / CHUNK;
-    if (w->node->op->kind == SUM || a->rank < 2 || a->dims[0] != b->dims[0]) return 0;
+    if (a->rank < 2 || (a->dims[0] != b->dims[0] && b->dims[0] != 1)) return 0;
     const size_t last = a->rank - 1;
     for (size_t axis = 1; axis < last; ++axis)
         if (b->dims[axis] != 1) return 0;
     if (a->dims[last] != b->dims[last]) return 0;
     w->channels = (size_t)a->dims[last];
-    w->rows = a->count / b->count; /* none of them is 0 */
+    w->step = b->dims[0] == 1 ? 0 : w->channels;
+    w->rows = a->count / (size_t)a->dims[0] / w->channels; /* none of them is 0 */
     w->chunk_rows = w->channels < CHUNK ? CHUNK / w->channels : 1;
     w->chunks = (w->rows + w->chunk_rows - 1) / w->chunk_rows;
     return (size_t)a->dims[0] * w->chunks;

@@ -3,7 +3,7 @@
     QLinearConv(x)                =>  com.microsoft.QLinearConv(x', channels_last=1); weights stay [C_out, C_in, K, K]
     QLinearGlobalAveragePool(x)   =>  the same, channels_last=1
     MaxPool(x)                    =>  com.microsoft.NhwcMaxPool(x')
-    QLinearAdd | QLinearMul | …   =>  the same on x', constants of four axes moved along
+    QLinearAdd | QLinearMul | …   =>  the same on x', constants with axes moved along
     Reshape(x [N, C, 1, 1])       =>  Reshape(x'), whose order is the same
     others                        =>  the same on Transpose(x')
 
@@ -56,7 +56,7 @@ class _Layout:
 
     def _convert(self, node: ir.Node) -> None:
         for index, x in enumerate(node.inputs):
-            if x is not None and _is_image(x) and not _is_weight(node, index) and x not in self._last:
+            if x is not None and _has_layout(node, x) and not _is_weight(node, index) and x not in self._last:
                 node.replace_input_with(index, self._other(x, TO_LAST))
         node.attributes.pop("storage_order", None)  # of MaxPool, about a second output
         if node.op_type in RENAMED:
@@ -80,7 +80,8 @@ class _Layout:
             assert shape is not None and value.name is not None
             name = f"{value.name}{SUFFIX}" if order is TO_LAST else value.name.removesuffix(SUFFIX)
             if array is not None:
-                self._moved[value] = constant(self._graph, name, array.transpose(order))
+                of_four = array.reshape([1] * (4 - array.ndim) + list(array.shape))
+                self._moved[value] = constant(self._graph, name, of_four.transpose(order))
             else:
                 self._moved[value] = self._transposed(value, name, order)
         return self._moved[value]
@@ -102,6 +103,14 @@ def _is_image(value: ir.Value | None) -> bool:
     return value is not None and value.shape is not None and len(value.shape) == 4
 
 
+def _has_layout(node: ir.Node, x: ir.Value) -> bool:
+    """Images, and constants that meet them axis by axis: [C, 1, 1]."""
+    if _is_image(x):
+        return True
+    array = array_of(x)
+    return node.op_type in POINTWISE and array is not None and array.size > 1 and array.ndim <= 4
+
+
 def _is_weight(node: ir.Node, index: int) -> bool:
     return node.op_type == "QLinearConv" and index > 0
 
@@ -114,8 +123,8 @@ def _takes_last(node: ir.Node) -> bool:
 
 
 def _fits(node: ir.Node, x: ir.Value | None) -> bool:
-    """Images, and constants of one element, which have no layout."""
-    if x is None or _is_image(x):
+    """Images, what meets them axis by axis, and constants of one element, which have no layout."""
+    if x is None or _has_layout(node, x):
         return True
     array = array_of(x)
     return array is not None and (array.size == 1 or node.op_type == "QLinearConv")

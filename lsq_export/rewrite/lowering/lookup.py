@@ -25,6 +25,7 @@ from lsq_export.integer.evaluate import apply
 from lsq_export.kernels import DOMAIN, LOOKUPS
 
 from .channels_last import channels_last
+from .dense import dense
 from .depthwise import depthwise
 from .joined import join
 from .pairs import pair
@@ -52,6 +53,7 @@ def to_lookup(folded: ir.Model) -> ir.Model:
     products, sums and depthwise convolutions are joined with those behind them.
     """
     model = to_qoperator(folded, tiled=False)
+    dense(model.graph)
     channels_last(model.graph)
     look_up(model)
     clean(model)  # of the operators that Lookups stand for

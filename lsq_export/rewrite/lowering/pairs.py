@@ -1,8 +1,9 @@
 """pairs: products and sums of two tensors of 8-bit codes, as `Product0` … and `Sum0` … of our library (joined.py).
 
     QLinearMul(gate [N, 1, 1, C], x [N, H, W, C])  =>  Product0(x, gate, …)
+    QLinearAdd(x [N, H, W, C], c [1, 1, 1, C])     =>  Sum0(x, c, …)
 
-The kernels repeat the codes of a gate for all pixels.
+The kernels repeat the codes of a gate, or of a constant, for all pixels.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ def pair(node: ir.Node) -> Head | None:
     if node.op_type not in NAMES or len(node.inputs) != 8:
         return None
     a, b = node.inputs[0], node.inputs[3]
-    if a is None or b is None or not (_is_computed(a) and _is_computed(b)):
+    if a is None or b is None or not (_is_codes(a) and _is_codes(b)) or all(array_of(x) is not None for x in (a, b)):
         return None
     swapped = not _is_same_shape(a, b) and not _is_gate(b, a)
-    if (swapped and not _is_gate(a, b)) or (node.op_type == "QLinearAdd" and not _is_same_shape(a, b)):
+    if swapped and (node.op_type == "QLinearAdd" or not _is_gate(a, b)):  # the operands of a sum are not alike
         return None
     numbers = [node.inputs[place] for place in ((4, 5, 1, 2, 6, 7) if swapped else (1, 2, 4, 5, 6, 7))]
     constants = [x for x in numbers if x is not None and (array := array_of(x)) is not None and array.size == 1]
@@ -36,8 +37,8 @@ def pair(node: ir.Node) -> Head | None:
     return Head(node, NAMES[node.op_type], [b, a] if swapped else [a, b], constants, inputs)
 
 
-def _is_computed(x: ir.Value) -> bool:
-    return array_of(x) is None and x.dtype in CODES and x.shape is not None
+def _is_codes(x: ir.Value) -> bool:
+    return x.dtype in CODES and x.shape is not None
 
 
 def _is_same_shape(a: ir.Value, b: ir.Value) -> bool:
@@ -53,8 +54,11 @@ def _known(x: ir.Value) -> list[int | None]:
 
 
 def _is_gate(gate: ir.Value, image: ir.Value) -> bool:
-    """[N, 1, …, 1, C] beside [N, …, C]."""
+    """[N, 1, …, 1, C] beside [N, …, C], or a constant [1, …, 1, C]."""
     first, second = _known(gate), _known(image)
-    if len(first) != len(second) or len(first) < 2 or None in second:
+    if len(first) != len(second) or not first or None in second or array_of(image) is not None:
         return False
-    return first[0] == second[0] and all(size == 1 for size in first[1:])
+    array = array_of(gate)
+    if len(first) < 2 if array is None else len(array) != 1:
+        return False
+    return first[0] == second[0] != 1 and all(size == 1 for size in first[1:])

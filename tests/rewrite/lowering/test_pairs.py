@@ -16,6 +16,7 @@ from lsq_export.rewrite.lowering import joined
 from lsq_export.targets import ORT_CPU
 from support.differing import differing
 from support.networks import LOW, Case, Wired, folded, inputs
+from support.parallel import case_of as merged
 
 
 def gate(s: Any, x: torch.Tensor) -> torch.Tensor:
@@ -56,6 +57,7 @@ CASES = {
         LOW,
     ),
     "sum": Case(lambda: Wired(lambda s, x: s.last((s.a(x) + s.b(s.a(x))).mean((2, 3))), **channels(6, *GATE)), LOW),
+    "sum with a constant": merged(bits=4),  # convolutions side by side, with offsets of their own
     "sum of vectors": Case(
         lambda: Wired(
             lambda s, x: s.last(F.silu(s.a(x.flatten(1)) + s.b(x.flatten(1)))),
