@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 enum { API_VERSION = 18 };
-enum { TYPE_ANY = 0, TYPE_FLOAT = 1, TYPE_UINT8 = 2, TYPE_INT8 = 3, TYPE_INT32 = 6, TYPE_INT64 = 7 }; /* ONNXTensorElementDataType */
+/* ONNXTensorElementDataType */
+enum { TYPE_ANY = 0, TYPE_FLOAT = 1, TYPE_UINT8 = 2, TYPE_INT8 = 3, TYPE_INT32 = 6, TYPE_INT64 = 7 };
 enum { ERROR_FAIL = 1, ERROR_INVALID_ARGUMENT = 2 };      /* OrtErrorCode */
 enum { INPUT_REQUIRED = 0, INPUT_VARIADIC = 2 };          /* OrtCustomOpInputOutputCharacteristic */
 enum { MEMORY_DEFAULT = 0 };                              /* OrtMemType */

@@ -3,16 +3,7 @@
  * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
  */
 #include "depthwise.h"
-
-#include <string.h>
-
-/* Half-even rounding of what is below 2^22: the low bits of 1.5 · 2^23 + x are the integer. */
-static inline int32_t rounded(float x) {
-    int32_t bits;
-    x += 12582912.0F;
-    memcpy(&bits, &x, sizeof bits);
-    return bits - 0x4B400000;
-}
+#include "rounding.h"
 
 void depthwise_part(const Depthwise *d, const uint8_t *const *x, uint8_t *out, size_t at, size_t place, size_t count) {
     const size_t block = place / BLOCK, from = place % BLOCK, end = d->first[block + 1] * GROUP;
@@ -24,8 +15,7 @@ void depthwise_part(const Depthwise *d, const uint8_t *const *x, uint8_t *out, s
         for (size_t j = 0; j < count; ++j) sums[j] += (uint32_t)((codes[j] ^ d->flip) * weights[j]);
     }
     for (size_t j = 0; j < count; ++j) {
-        float value = (float)(int32_t)sums[j] * d->scale[place + j];
-        value = value < d->low ? d->low : value > d->high ? d->high : value;
-        out[at + j] = (uint8_t)(rounded(value) + d->y_zero);
+        const float value = (float)(int32_t)sums[j] * d->scale[place + j];
+        out[at + j] = (uint8_t)(rounded(value, d->low, d->high) + d->y_zero);
     }
 }

@@ -181,8 +181,7 @@ Status *depthwise_compute(void *argument, Context *context) {
     if (!border) return refuse(node->op, api, NULL, "out of memory");
     memset(border, node->x_zero, (size_t)work.in[1] * node->depthwise.channels);
     work.border = border;
-    if (chunks > 2) status = api->KernelContext_ParallelFor(context, run_chunk, chunks, 0, &work);
-    else for (size_t i = 0; i < chunks; ++i) run_chunk(&work, i);
+    status = run_chunks(api, context, run_chunk, chunks, &work);
     free(border);
     return status;
 }

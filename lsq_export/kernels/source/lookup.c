@@ -71,8 +71,5 @@ Status *lookup_compute(void *argument, Context *context) {
     if (status) return status;
     Work work = {node, data, in, out, shape.count};
     const size_t chunk = node->kernel->chunk;
-    if (shape.count > 2 * chunk)
-        return api->KernelContext_ParallelFor(context, run_chunk, (shape.count + chunk - 1) / chunk, 0, &work);
-    node->kernel->run(data, node->flip, in, out, shape.count);
-    return NULL;
+    return run_chunks(api, context, run_chunk, (shape.count + chunk - 1) / chunk, &work);
 }

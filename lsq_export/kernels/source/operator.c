@@ -87,3 +87,9 @@ Status *get_number(const Operator *op, const Api *api, const Info *info, size_t 
                  : type == TYPE_INT8 ? *(const int8_t *)data : *(const uint8_t *)data;
     return NULL;
 }
+
+Status *run_chunks(const Api *api, Context *context, void (*run)(void *, size_t), size_t chunks, void *work) {
+    if (chunks > 2) return api->KernelContext_ParallelFor(context, run, chunks, 0, work);
+    for (size_t i = 0; i < chunks; ++i) run(work, i);
+    return NULL;
+}

@@ -46,6 +46,9 @@ Status *refuse(const Operator *op, const Api *api, const Info *info, const char 
 /* NULL, or an error where `table` has not 256 entries. */
 Status *check_table(const Operator *op, const Api *api, const Info *info, const Value *table);
 
+/* Run all chunks of a call: more than two are shared by the threads. */
+Status *run_chunks(const Api *api, Context *context, void (*run)(void *, size_t), size_t chunks, void *work);
+
 /* Whether the table at an input is a constant that changes nothing. */
 Status *look_at_table(const Operator *op, const Api *api, const Info *info, size_t input, int *passes);
 

@@ -3,17 +3,9 @@
  * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
  */
 #include "pair.h"
+#include "rounding.h"
 
 #include <string.h>
-
-/* Half-even rounding of what is below 2^22, in the low bits: those of 1.5 · 2^23 + x are the integer. */
-static inline uint8_t rounded(float x, float low, float high) {
-    uint32_t bits;
-    x = x < low ? low : x > high ? high : x;
-    x += 12582912.0F;
-    memcpy(&bits, &x, sizeof bits);
-    return (uint8_t)bits;
-}
 
 /* The product of two floats is exact in double. The sum of it and c is rounded to odd there: its last bit says that
  * something was cut off, so that the rounding to float sees on which side of a tie it is. */
@@ -36,13 +28,13 @@ void product_portable(const Product *p, const float *factors, const uint8_t *a, 
     for (size_t i = 0; i < count; ++i) {
         const float product = ((float)(a[i] ^ p->flip) - p->a_zero) * factors[i]; /* exact */
         const float scaled = product * p->ratio;
-        out[i] = rounded(scaled + p->y_zero, p->low, p->high);
+        out[i] = (uint8_t)rounded(scaled + p->y_zero, p->low, p->high);
     }
 }
 
 void sum_portable(const Sum *s, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count) {
     for (size_t i = 0; i < count; ++i) {
         const float first = (float)(a[i] ^ s->flip) - s->flip, second = (float)(b[i] ^ s->flip) - s->flip;
-        out[i] = rounded(exact_fma(first, s->a_ratio, exact_fma(second, s->b_ratio, s->constant)), s->low, s->high);
+        out[i] = (uint8_t)rounded(exact_fma(first, s->a_ratio, exact_fma(second, s->b_ratio, s->constant)), s->low, s->high);
     }
 }

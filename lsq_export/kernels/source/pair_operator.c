@@ -184,7 +184,5 @@ Status *pair_compute(void *argument, Context *context) {
     if (!status) status = api->GetTensorMutableData(entries, &out);
     if (status) return status;
     work.a = a_data, work.b = b_data, work.table = data, work.out = out;
-    if (chunks > 2) return api->KernelContext_ParallelFor(context, run_chunk, chunks, 0, &work);
-    for (size_t i = 0; i < chunks; ++i) run_chunk(&work, i);
-    return NULL;
+    return run_chunks(api, context, run_chunk, chunks, &work);
 }

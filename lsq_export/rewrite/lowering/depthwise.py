@@ -17,9 +17,8 @@ from lsq_export.graph.operators import CONTRIB
 from lsq_export.graph.read import array_of, attribute, graph_of
 from lsq_export.kernels import DEPTHWISES
 
-from .joined import Head
+from .joined import CODES, Head
 
-CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 MOST_TAPS = 1023
 
 

@@ -19,6 +19,8 @@ import onnx_ir as ir
 from lsq_export.graph.edit import constant, make
 from lsq_export.kernels import DOMAIN, LOOKUPS
 
+CODES = (ir.DataType.UINT8, ir.DataType.INT8)
+
 
 @dataclass(frozen=True)
 class Head:

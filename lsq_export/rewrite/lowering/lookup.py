@@ -27,7 +27,7 @@ from lsq_export.kernels import DOMAIN, LOOKUPS
 from .channels_last import channels_last
 from .dense import dense
 from .depthwise import depthwise
-from .joined import join
+from .joined import CODES, join
 from .pairs import pair
 from .qoperator import to_qoperator
 
@@ -37,7 +37,6 @@ FLOAT = (
     *("Softplus", "Softsign", "Sqrt"),
 )
 GRIDS = ("DequantizeLinear", "QuantizeLinear")
-CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ import onnx_ir as ir
 from lsq_export.graph.read import array_of
 from lsq_export.kernels import PRODUCTS, SUMS
 
-from .joined import Head
+from .joined import CODES, Head
 
-CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 NAMES = {"QLinearMul": PRODUCTS, "QLinearAdd": SUMS}
 
 
