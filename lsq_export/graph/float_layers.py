@@ -15,9 +15,16 @@ from .read import attribute
 Tensor = torch.Tensor
 
 
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+MAX_POOLS, AVERAGE_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d), (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+
+
 def _pad(x: Tensor, pads: Any, value: float) -> Tensor:
-    top, left, bottom, right = pads
-    return F.pad(x, (left, right, top, bottom), value=value) if any(pads) else x
+    """pads: those at the start of each spatial axis, then those at the end."""
+    spatial = len(pads) // 2
+    sides = [count for axis in reversed(range(spatial)) for count in (pads[axis], pads[spatial + axis])]
+    return F.pad(x, sides, value=value) if any(pads) else x
 
 
 def conv(node: ir.Node, inputs: list[Any]) -> Tensor:
@@ -29,7 +36,24 @@ def conv(node: ir.Node, inputs: list[Any]) -> Tensor:
     first, last = tuple(pads[:spatial]), tuple(pads[spatial:])
     if first != last:
         x, first = _pad(x, pads, 0.0), (0,) * spatial
-    return F.conv2d(x, w, bias, tuple(strides), first, tuple(dilations), attribute(node, "group", 1))
+    convolution: Any = CONVOLUTIONS[spatial - 1]
+    y: Tensor = convolution(x, w, bias, tuple(strides), first, tuple(dilations), attribute(node, "group", 1))
+    return y
+
+
+def conv_transpose(node: ir.Node, inputs: list[Any]) -> Tensor:
+    x, w = inputs[:2]
+    bias = inputs[2] if len(inputs) > 2 else None
+    spatial = w.dim() - 2
+    pads = attribute(node, "pads", [0] * (2 * spatial))
+    if pads[:spatial] != pads[spatial:]:
+        raise QuantizationError(f"{node.name}: ConvTranspose with asymmetric pads {tuple(pads)} is not supported")
+    ones, zeros = [1] * spatial, [0] * spatial
+    strides, more = attribute(node, "strides", ones), attribute(node, "output_padding", zeros)
+    transposed: Any = TRANSPOSED[spatial - 1]
+    geometry = (tuple(strides), tuple(pads[:spatial]), tuple(more), attribute(node, "group", 1))
+    y: Tensor = transposed(x, w, bias, *geometry, tuple(attribute(node, "dilations", ones)))
+    return y
 
 
 def gemm(node: ir.Node, inputs: list[Any]) -> Tensor:
@@ -55,24 +79,28 @@ def layer_norm(node: ir.Node, inputs: list[Any]) -> Tensor:
 
 def max_pool(node: ir.Node, inputs: list[Any]) -> Tensor:
     """With ceil_mode, a window that would begin in the padding after the input is left out (ONNX and torch alike)."""
-    kernel, pads = attribute(node, "kernel_shape"), attribute(node, "pads", [0, 0, 0, 0])
-    strides, dilations = attribute(node, "strides", [1, 1]), attribute(node, "dilations", [1, 1])
-    ceil_mode = bool(attribute(node, "ceil_mode", 0))
-    y = F.max_pool2d(_pad(inputs[0], pads, -torch.inf), tuple(kernel), tuple(strides), 0, tuple(dilations), ceil_mode)
-    sizes = zip(inputs[0].shape[2:], pads[:2], strides, strict=True)
-    rows, columns = (-(-(size + before) // stride) for size, before, stride in sizes)
-    return y[:, :, :rows, :columns]
+    x, kernel = inputs[0], attribute(node, "kernel_shape")
+    spatial = len(kernel)
+    pads, ones = attribute(node, "pads", [0] * (2 * spatial)), [1] * spatial
+    strides, dilations = attribute(node, "strides", ones), attribute(node, "dilations", ones)
+    ceil_mode, pool = bool(attribute(node, "ceil_mode", 0)), MAX_POOLS[spatial - 1]
+    y = torch.as_tensor(pool(_pad(x, pads, -torch.inf), tuple(kernel), tuple(strides), 0, tuple(dilations), ceil_mode))
+    for axis, (size, before, stride) in enumerate(zip(x.shape[2:], pads[:spatial], strides, strict=True)):
+        y = y.narrow(2 + axis, 0, min(y.shape[2 + axis], -(-(size + before) // stride)))
+    return y
 
 
 def average_pool(node: ir.Node, inputs: list[Any]) -> Tensor:
-    kernel, strides = tuple(attribute(node, "kernel_shape")), tuple(attribute(node, "strides", [1, 1]))
-    top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
-    if (top, left) != (bottom, right):
-        pads = (top, left, bottom, right)
-        raise QuantizationError(f"{node.name}: AveragePool with asymmetric pads {pads} is not supported")
+    kernel = tuple(attribute(node, "kernel_shape"))
+    spatial = len(kernel)
+    strides, pads = tuple(attribute(node, "strides", [1] * spatial)), attribute(node, "pads", [0] * (2 * spatial))
+    if tuple(pads[:spatial]) != tuple(pads[spatial:]):
+        raise QuantizationError(f"{node.name}: AveragePool with asymmetric pads {tuple(pads)} is not supported")
     ceil_mode, counts_pads = bool(attribute(node, "ceil_mode", 0)), bool(attribute(node, "count_include_pad", 0))
-    return F.avg_pool2d(inputs[0], kernel, strides, (top, left), ceil_mode, counts_pads)
+    pool: Any = AVERAGE_POOLS[spatial - 1]
+    y: Tensor = pool(inputs[0], kernel, strides, tuple(pads[:spatial]), ceil_mode, counts_pads)
+    return y
 
 
 def global_average_pool(node: ir.Node, inputs: list[Any]) -> Tensor:
-    return torch.as_tensor(inputs[0].mean((2, 3), keepdim=True))
+    return torch.as_tensor(inputs[0].mean(tuple(range(2, inputs[0].dim())), keepdim=True))

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from .notes import FLOAT
 from .read import array_of, attribute
 
-LAYERS = ("Conv", "Gemm", "MatMul")
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What files for runtimes say of such a node, in its doc_string. The integer reference refuses other float layers.
 SAID = "kept float, as QATConfig(layers=...) wishes"
 

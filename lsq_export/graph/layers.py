@@ -146,15 +146,16 @@ def is_padded(node: ir.Node) -> bool:
 
 
 def inside_taps(conv: ir.Node) -> list[np.ndarray]:
-    """For rows and for columns, bool [outputs, kernel]: whether a tap reads the image, not the padding."""
+    """For each spatial axis, bool [outputs, kernel]: whether a tap reads the image, not the padding."""
     shape = input_of(conv).shape
     assert shape is not None
     taps_of_axes = []
-    for axis in (0, 1):
+    spatial = len(shape) - 2
+    for axis in range(spatial):
         size, pads = int(shape[2 + axis]), attribute(conv, "pads")  # type: ignore[arg-type]  # sizes are fixed here
-        kernel, stride = attribute(conv, "kernel_shape")[axis], attribute(conv, "strides", [1, 1])[axis]
-        dilation = attribute(conv, "dilations", [1, 1])[axis]
-        outputs = (size + pads[axis] + pads[2 + axis] - dilation * (kernel - 1) - 1) // stride + 1
+        kernel, stride = attribute(conv, "kernel_shape")[axis], attribute(conv, "strides", [1] * spatial)[axis]
+        dilation = attribute(conv, "dilations", [1] * spatial)[axis]
+        outputs = (size + pads[axis] + pads[spatial + axis] - dilation * (kernel - 1) - 1) // stride + 1
         taps = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - pads[axis]
         taps_of_axes.append((taps >= 0) & (taps < size))
     return taps_of_axes

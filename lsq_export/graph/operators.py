@@ -193,6 +193,7 @@ _ROWS = (
     _row(Kind.ISLAND, "Sqrt", lambda node, i: i[0].sqrt()),
     _row(Kind.ISLAND, "Sum", _sum, note=_SUM),
     _row(Kind.REWRITTEN, "Abs", lambda node, i: i[0].abs(), note="LeakyRelu with the slope -1"),
+    _row(Kind.REWRITTEN, "ConvTranspose", float_layers.conv_transpose, note="Conv, the phases in turn"),
     _row(Kind.REWRITTEN, "Dropout", lambda node, i: i[0], note="nothing: it is off in eval mode"),
     _row(Kind.REWRITTEN, "HardSigmoid", _hard_sigmoid, note="Mul, Add, Clip"),
     _row(Kind.REWRITTEN, "HardSwish", lambda node, i: F.hardswish(i[0]), note="Mul, Add, Clip, Mul"),

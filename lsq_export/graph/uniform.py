@@ -14,11 +14,16 @@ from .read import graph_of, maker_of
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """kernel, strides: of height and width. pads: top, left, bottom, right."""
+    """kernel, strides: of height and width. pads: top, left, bottom, right. Other ranks in the same order."""
 
     kernel: tuple[int, ...] = (1, 1)
     strides: tuple[int, ...] = (1, 1)
     pads: tuple[int, ...] = (0, 0, 0, 0)
+
+    @staticmethod
+    def of_one(spatial: int) -> Window:
+        """A window of one element, on so many axes."""
+        return Window(kernel=(1,) * spatial, strides=(1,) * spatial, pads=(0,) * 2 * spatial)
 
 
 def uniform_depthwise(
@@ -40,7 +45,7 @@ def uniform_depthwise(
         kernel_shape=list(window.kernel),
         pads=list(window.pads),
         strides=list(window.strides),
-        dilations=[1, 1],
+        dilations=[1] * len(window.kernel),
     )
     layer = maker_of(y)
     layer.name = name

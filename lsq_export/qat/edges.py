@@ -21,9 +21,12 @@ from .places import opened_place, place_of
 from .quantizer import Quantizer
 from .tracing import trace
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
-FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+MODULES = (
+    *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    *(nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity),
+)
+FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool1d, F.max_pool2d)
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
 GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
 CLAMP_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh)

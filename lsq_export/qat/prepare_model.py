@@ -1,6 +1,6 @@
 """A fake-quant copy of a float model.
 
-Every Conv2d and Linear (subclasses too), but those that the configuration keeps float, gets two quantizers:
+Every convolution and Linear (subclasses too), but those that the configuration keeps float, gets two quantizers:
 
     <layer>.input    a forward pre-hook calls layer.input_quantizer
     <layer>.weight   torch.nn.utils.parametrize puts a quantizer on layer.weight
@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from calib.door import check_float_model, check_model
@@ -30,16 +29,15 @@ from calib.quantized import Quantized, quantized_modules
 from .config import QATConfig
 from .edges import insert_edges
 from .layer_settings import LayerSettings, check_patterns
+from .layer_types import CONVOLUTIONS, QUANTIZED_LAYERS, output_channels, parametrization
 from .quantizer import Quantizer
 from .quantizer_table import Quantizers
 from .tracing import Untraceable
 
 __all__ = ["QATConfig", "config_of", "float_layers", "layer_names", "prepare", "quantizers"]
 
-QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
 # Layers with weights that no integer operator of ours computes. Norms, activations, pooling and dropout are fine.
 REFUSED_LAYERS = (
-    _ConvNd,
     nn.RNNBase,
     nn.RNNCellBase,
     nn.MultiheadAttention,
@@ -156,24 +154,25 @@ def layer_names(model: nn.Module) -> list[str]:
             names.append(name)
         elif isinstance(module, REFUSED_LAYERS):
             raise QuantizationError(
-                f"{what} cannot be quantized: only Conv2d and Linear can; replace it, or keep it out of the model"
+                f"{what} cannot be quantized: only convolutions and Linear can; replace it, or keep it out of the model"
             )
     if not names:
-        raise QuantizationError(f"nothing to quantize in {type(model).__name__}: it has no Conv2d and no Linear")
+        raise QuantizationError(f"nothing to quantize in {type(model).__name__}: it has no convolution and no Linear")
     return names
 
 
-def _check(what: str, layer: nn.Conv2d | nn.Linear) -> None:
+def _check(what: str, layer: nn.Module) -> None:
     if "weight" not in layer._parameters and not parametrize.is_parametrized(layer, "weight"):
         raise QuantizationError(
             f"{what} cannot be quantized: its weight is made by a hook; use torch.nn.utils.parametrizations or a plain "
             "parameter"
         )
+    assert isinstance(layer.weight, torch.Tensor)
     if isinstance(layer.weight, nn.UninitializedParameter):
         raise QuantizationError(f"{what} has no weight yet: run the model once on an input before prepare")
     if not layer.weight.is_floating_point():
         raise QuantizationError(f"{what} cannot be quantized: its weight is {layer.weight.dtype}, not a float type")
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+    if isinstance(layer, CONVOLUTIONS) and layer.padding_mode != "zeros":
         raise QuantizationError(f"{what} cannot be quantized: padding_mode={layer.padding_mode!r}, only 'zeros' can")
 
 
@@ -190,14 +189,15 @@ def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> Non
         offset_steps=container_steps(2**bits) if offset == "container" else 1,
         device=weight.device,
     )
-    channels = weight.shape[0] if settings.weight_granularity == "channel" else None
+    channels = output_channels(layer) if settings.weight_granularity == "channel" else None
     weight_quantizer = Quantizer.weight(
         f"{prefix}weight", settings.weight_bits, channels=channels, device=weight.device
     )
     layer.input_quantizer = input_quantizer.train(layer.training)
     layer.register_forward_pre_hook(_quantize_input, with_kwargs=True)
     # unsafe: torch would call the quantizer once to check shape and type, before it has a grid
-    parametrize.register_parametrization(layer, "weight", weight_quantizer.train(layer.training), unsafe=True)
+    weights = parametrization(layer, weight_quantizer).train(layer.training)
+    parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
 
 
 def _quantize_input(

@@ -13,8 +13,9 @@ from torch import fx, nn
 
 from calib.errors import QuantizationError, one_line
 
+from .layer_types import QUANTIZED_LAYERS as LAYERS
+
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
-LAYERS = (nn.Conv2d, nn.Linear)
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__))
 
 

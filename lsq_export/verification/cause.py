@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import onnx_ir as ir
@@ -29,9 +30,9 @@ def near_tie(steps: np.ndarray, within: float = FLOAT_STEPS) -> np.ndarray:
 
 
 def on_border(conv: ir.Node) -> np.ndarray:
-    """Bool [H, W]: the outputs of a padded convolution of which a tap reads the padding."""
-    rows, columns = (np.asarray(taps.all(axis=1)) for taps in inside_taps(conv))
-    return np.asarray(~(rows[:, None] & columns))
+    """Bool [H, W], or of another rank: the outputs of a padded convolution of which a tap reads the padding."""
+    inside = [np.asarray(taps.all(axis=1)) for taps in inside_taps(conv)]
+    return ~np.asarray(reduce(np.logical_and.outer, inside))
 
 
 @dataclass(frozen=True, kw_only=True)

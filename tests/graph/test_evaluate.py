@@ -369,8 +369,8 @@ def test_split(sizes: list[int] | None, parts: int):
 
 def test_every_operator_is_tested():
     tested = (
-        "AveragePool BatchNormalization Conv DequantizeLinear Gemm MaxPool QuantizeLinear Gather LayerNormalization "
-        "Pad Resize Split"
+        "AveragePool BatchNormalization Conv ConvTranspose DequantizeLinear Gemm MaxPool QuantizeLinear Gather "
+        "LayerNormalization Pad Resize Split"
     )
     simple = (case[0] for case in REST)
     assert set(OPERATORS) == {*tested.split(), *simple, *FUNCTION_CASES, *MOVE_CASES}

@@ -546,7 +546,6 @@ def test_a_network_that_cannot_be_quantized_names_the_node(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("transposed", "layer block.up (ConvTranspose2d) cannot be quantized: only Conv2d and Linear can"),
         ("circular", "layer block.round (Conv2d) cannot be quantized: padding_mode='circular'"),
         ("no_layers", "nothing to quantize in Sequential"),
     ],

@@ -174,9 +174,6 @@ class Functional(nn.Module):
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv1d(1, 1, 1),
-        nn.Conv3d(1, 1, 1),
-        nn.ConvTranspose2d(1, 1, 1),
         nn.LSTM(2, 2),
         nn.GRUCell(2, 2),
         nn.MultiheadAttention(4, 2),

@@ -79,12 +79,8 @@ def branch_on_values() -> nn.Module:
     return Net(lambda self, x: x if x.sum() > 0 else -x)
 
 
-def transposed() -> nn.Module:
-    """`prepare` refuses this one."""
-    return Net(lambda self, x: self.up(x[:, :, ::2, ::2]), up=nn.ConvTranspose2d(4, 4, 2, 2))
-
-
 def circular() -> nn.Module:
+    """`prepare` refuses this one."""
     return Net(lambda self, x: self.round(x), round=nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"))
 
 

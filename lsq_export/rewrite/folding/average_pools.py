@@ -26,13 +26,14 @@ def average_pools_to_convolutions(model: ir.Model) -> None:
 
 
 def _to_convolution(node: ir.Node) -> None:
-    x, pads = input_of(node), tuple(attribute(node, "pads", [0, 0, 0, 0]))
-    channels = x.shape[1] if rank_of(x) == 4 and x.shape is not None else None
+    x, kernel = input_of(node), tuple(int(size) for size in attribute(node, "kernel_shape"))
+    ones, zeros = [1] * len(kernel), [0] * 2 * len(kernel)
+    pads = tuple(attribute(node, "pads", zeros))
+    channels = x.shape[1] if rank_of(x) == len(kernel) + 2 and x.shape is not None else None
     uneven = attribute(node, "ceil_mode", 0) or (any(pads) and not attribute(node, "count_include_pad", 0))
     if not isinstance(channels, int) or uneven:
         return
-    kernel = tuple(int(size) for size in attribute(node, "kernel_shape"))
-    window = Window(kernel=kernel, strides=tuple(attribute(node, "strides", [1, 1])), pads=pads)
+    window = Window(kernel=kernel, strides=tuple(attribute(node, "strides", ones)), pads=pads)
     layer = uniform_depthwise(node, x, str(node.name), channels, weight=1 / float(np.prod(kernel)), window=window)
     layer.outputs[0].shape = node.outputs[0].shape
     replace(node.outputs[0], layer.outputs[0])

@@ -20,7 +20,7 @@ from lsq_export.graph.edit import clean, constant, insert, replace
 from lsq_export.graph.kept_float import is_plain_float_layer
 from lsq_export.graph.layers import bias_of, is_linear, scale_weight, set_bias, set_weight, weight_codes
 from lsq_export.graph.read import attribute, constant_of, input_of, is_op, rank_of, single_consumer
-from lsq_export.graph.uniform import uniform_depthwise
+from lsq_export.graph.uniform import Window, uniform_depthwise
 from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, NO_BATCH_NORMS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
@@ -67,12 +67,12 @@ def _identity_layer(graph: ir.Graph, node: ir.Node, channels: int) -> tuple[ir.N
     """A depthwise 1×1 convolution of weight 1 before the batch norm; [N, C] goes through [N, C, 1, 1]."""
     x, name = input_of(node), str(node.name)
     rank = rank_of(x)
-    if rank not in (2, 4):
+    if rank not in (2, 4, 5):
         raise QuantizationError(f"{node.name}: a batch norm on a tensor of rank {rank} cannot be quantized")
     if rank == 2:
         shape = constant(graph, f"{name}.shape4", np.array([-1, channels, 1, 1]))
         x = insert(node, "Reshape", [x, shape], f"{name}.in4", shape=[None, channels, 1, 1])
-    layer = uniform_depthwise(node, x, name, channels)
+    layer = uniform_depthwise(node, x, name, channels, window=Window.of_one(max(2, rank - 2)))
     y = layer.outputs[0]
     y.shape = x.shape
     if rank == 2:

@@ -43,7 +43,7 @@ def _widen(graph: ir.Graph, node: ir.Node) -> None:
     x, name = node.inputs[0], str(node.name)
     assert x is not None and x.shape is not None and x.dtype is not None
     w, zeros = (constant_of(node.inputs[i], name) for i in (3, 5))  # [C_out, 3, K_h, K_w], [] or [C_out]
-    centered = w.astype(np.int64) - zeros.reshape(-1, 1, 1, 1)
+    centered = w.astype(np.int64) - zeros.reshape(-1, *[1] * (w.ndim - 1))
     colors, weights = (QUAD, _padded(centered, 1)) if w.dtype == np.int8 else (PAIRS, _padded(_halves(centered), 2))
     channels = constant(graph, f"{name}.channels", np.array(colors, np.int64))
     wide = insert(
@@ -62,4 +62,4 @@ def _halves(weights: np.ndarray) -> np.ndarray:
 
 
 def _padded(weights: np.ndarray, channels: int) -> np.ndarray:
-    return np.pad(weights, [(0, 0), (0, channels), (0, 0), (0, 0)])
+    return np.pad(weights, [(0, 0), (0, channels), *[(0, 0)] * (weights.ndim - 2)])

@@ -64,8 +64,6 @@ def _check(node: ir.Node) -> None:
         raise QuantizationError(
             f"{node.name}: the operator {kind} has no integer form here; supported are {', '.join(sorted(KNOWN))}"
         )
-    if is_op(node, "Conv") and (node.inputs[1] is None or len(node.inputs[1].shape or ()) != 4):
-        raise QuantizationError(f"{node.name}: only two-dimensional convolutions can be quantized")
     auto_pad = attribute(node, "auto_pad", "NOTSET")
     if is_op(node, "Conv", "MaxPool", "AveragePool") and auto_pad not in ("NOTSET", "VALID"):
         raise QuantizationError(f"{node.name}: auto_pad={auto_pad} is not supported; give the pads as numbers")

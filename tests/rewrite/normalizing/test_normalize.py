@@ -205,12 +205,6 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], tuple[Any,
         (5, 3),
         "layer.node: a product with a weight that is not",
     ),
-    "one dimension": (
-        [node("Conv", "x", "c")],
-        {"c": np.ones((2, 4, 3), np.float32)},
-        (1, 4, 9),
-        "layer.node: only two-dimensional convolutions",
-    ),
     "auto_pad": (
         [node("Conv", "x", "c", auto_pad="SAME_UPPER")],
         {"c": np.ones((2, 4, 3, 3), np.float32)},
