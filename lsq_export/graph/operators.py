@@ -16,7 +16,7 @@ import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
-from . import float_grids, float_layers, float_moves
+from . import float_grids, float_layers, float_moves, float_reductions
 from .read import attribute
 
 Meaning = Callable[[ir.Node, "list[Any]"], "torch.Tensor | tuple[torch.Tensor, ...]"]
@@ -110,11 +110,6 @@ def _hard_sigmoid(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.as_tensor((attribute(node, "alpha", 0.2) * inputs[0] + attribute(node, "beta", 0.5)).clamp(0, 1))
 
 
-def _mean(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
-    axes = tuple(inputs[1].tolist()) if len(inputs) > 1 and inputs[1] is not None else None
-    return torch.as_tensor(inputs[0].mean(axes, keepdim=bool(attribute(node, "keepdims", 1))))
-
-
 def _sum(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.as_tensor(sum(inputs[1:], start=inputs[0]))
 
@@ -201,7 +196,10 @@ _ROWS = (
     _row(Kind.REWRITTEN, "Max", lambda node, i: torch.maximum(i[0], i[1]), note=_CLAMP),
     _row(Kind.REWRITTEN, "Min", lambda node, i: torch.minimum(i[0], i[1]), note=_CLAMP, pointwise=True),
     _row(Kind.REWRITTEN, "Neg", lambda node, i: -i[0], note="Mul with -1"),
-    _row(Kind.REWRITTEN, "ReduceMean", _mean, note="GlobalAveragePool, for means over height and width"),
+    _row(Kind.REWRITTEN, "ReduceMax", float_reductions.largest, note="MaxPool"),
+    _row(Kind.REWRITTEN, "ReduceMean", float_reductions.mean, note="GlobalAveragePool, AveragePool"),
+    _row(Kind.REWRITTEN, "ReduceMin", float_reductions.smallest, note="MaxPool, Mul with -1"),
+    _row(Kind.REWRITTEN, "ReduceSum", float_reductions.total, note="ReduceMean, Mul"),
     _row(Kind.REWRITTEN, "Split", float_moves.split, note="one Slice for each part"),
     _row(Kind.REWRITTEN, "Sub", lambda node, i: i[0] - i[1], note="Add, Mul with -1"),
 )

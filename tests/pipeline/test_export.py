@@ -519,10 +519,6 @@ def test_no_format_is_an_error(tmp_path: Path) -> None:
             badnets.bilinear,
             "block.Resize: a Resize of mode linear, half_pixel has no integer form here; use torch's nearest",
         ),
-        (
-            badnets.channel_mean,
-            "block.ReduceMean: a mean over the axes [1] has no integer form here; only over H and W",
-        ),
         (badnets.compared, "block.Greater: the operator Greater has no integer form here"),
         (badnets.functional_conv, "block.Conv: this Conv has no weight quantizer"),
         (

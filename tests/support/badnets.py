@@ -60,10 +60,6 @@ def bilinear() -> nn.Module:
     return Net(lambda self, x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2.0, mode="bilinear"))
 
 
-def channel_mean() -> nn.Module:
-    return Net(lambda self, x: x - x.mean(1, keepdim=True))
-
-
 def compared() -> nn.Module:
     return Net(lambda self, x: torch.where(x > 0, x, x * x))
 

@@ -1,7 +1,7 @@
 """normalize: what torch's exporter writes in several ways gets one form.
 
     Identity(x), Dropout(x)                          =>  x
-    ReduceMean(x, axes = H, W)                       =>  GlobalAveragePool(x), Flatten where the axes are dropped
+    ReduceMean(x), ReduceMax(x), …                   =>  AveragePool(x), MaxPool(x)     (reductions.py)
     AveragePool(x), kernel = the whole of H × W      =>  GlobalAveragePool(x)
     MaxPool(x), ceil_mode                            =>  MaxPool(x) with more padding at the end
     AveragePool(x), ceil_mode, all windows whole     =>  AveragePool(x)
@@ -26,6 +26,7 @@ from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 from .decompose import decompose
 from .linear_on_tokens import flatten_tokens
+from .reductions import POOLS, to_pool
 
 KNOWN = tuple(row.name for row in OPERATORS.values() if row.kind not in (Kind.GRID, Kind.REWRITTEN))
 CONSTANT_INPUTS = tuple(row.name for row in OPERATORS.values() if row.constants)
@@ -36,8 +37,8 @@ def normalize(model: ir.Model) -> None:
     for node in list(graph):
         if is_op(node, "Identity", "Dropout"):
             replace(node.outputs[0], input_of(node))
-        elif is_op(node, "ReduceMean"):
-            _global_average(graph, node)
+        elif is_op(node, *POOLS):
+            to_pool(node)
         elif is_op(node, "AveragePool"):
             _whole_average(node)
             _plain_windows(node)
@@ -85,21 +86,6 @@ def _check(node: ir.Node) -> None:
         for bound in node.inputs[1:]:
             if bound is not None and array_of(bound) is None:
                 raise QuantizationError(f"{node.name}: the bounds of a clamp must be constants")
-
-
-def _global_average(graph: ir.Graph, node: ir.Node) -> None:
-    x, axes = node.inputs[0], array_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    rank = len(x.shape) if x is not None and x.shape is not None else 0
-    if rank != 4 or axes is None or sorted(int(a) % rank for a in axes) != [2, 3]:
-        raise QuantizationError(
-            f"{node.name}: a mean over the axes {None if axes is None else axes.tolist()} has no integer form here; "
-            "only over H and W"
-        )
-    pooled = insert(node, "GlobalAveragePool", [x], f"{node.outputs[0].name}_pool")
-    if not attribute(node, "keepdims", 1):
-        pooled = insert(node, "Flatten", [pooled], f"{node.outputs[0].name}_flat", axis=1)
-    pooled.shape = node.outputs[0].shape
-    _take_place(node, pooled)
 
 
 def _whole_average(node: ir.Node) -> None:
