@@ -9,6 +9,8 @@ import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
+from calib.errors import QuantizationError
+
 from .read import attribute
 
 Tensor = torch.Tensor
@@ -22,11 +24,34 @@ def _nearest_indices(size: int, scale: float) -> Tensor:
 
 
 def resize(node: ir.Node, inputs: list[Any]) -> Tensor:
+    """Mode nearest as torch has it, or linear, by scales."""
     x, scales = inputs[0], inputs[2].tolist()
     for axis, scale in enumerate(scales):
-        if scale != 1:
+        if scale == 1:
+            continue
+        if attribute(node, "mode", "nearest") == "linear":
+            x = _interpolated(node, x, axis, scale)
+        else:
             x = x.index_select(axis, _nearest_indices(x.shape[axis], scale))
     return torch.as_tensor(x)
+
+
+def _interpolated(node: ir.Node, x: Tensor, axis: int, scale: float) -> Tensor:
+    """Along one axis, between the two nearest elements; the first and the last go on beyond the ends."""
+    size, how = x.shape[axis], attribute(node, "coordinate_transformation_mode", "half_pixel")
+    places = torch.arange(int(size * scale + 1e-4), dtype=torch.float64)
+    if how == "align_corners":
+        places = places * ((size - 1) / max(len(places) - 1, 1))
+    elif how == "asymmetric":
+        places = places / scale
+    elif how == "half_pixel" or (how == "pytorch_half_pixel" and len(places) > 1):
+        places = (places + 0.5) / scale - 0.5
+    else:
+        raise QuantizationError(f"{node.name}: a Resize with {how} has no float meaning here")
+    places = places.clamp(0, size - 1)
+    low = places.floor().long()
+    share = (places - low).to(x.dtype).reshape(-1, *[1] * (x.dim() - axis - 1))
+    return x.index_select(axis, low) * (1 - share) + x.index_select(axis, (low + 1).clamp(max=size - 1)) * share
 
 
 def pad(node: ir.Node, inputs: list[Any]) -> Tensor:

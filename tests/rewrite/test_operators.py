@@ -335,7 +335,7 @@ REFUSED: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "where": (lambda x: torch.where(x > 0, x, x * 0.1), "the operator Greater"),
     "circular": (lambda x: F.pad(x, (1, 1, 1, 1), mode="circular"), "a Pad of mode wrap is not supported"),
     "bilinear": (
-        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+        lambda x: F.interpolate(x, scale_factor=1.5, mode="bilinear"),
         "a Resize of mode linear, half_pixel has no integer form",
     ),
     "constant weight": (lambda x: x @ ramp(9, 9), "this MatMul has a constant operand"),

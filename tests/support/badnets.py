@@ -57,7 +57,7 @@ def interpolate() -> nn.Module:
 
 
 def bilinear() -> nn.Module:
-    return Net(lambda self, x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2.0, mode="bilinear"))
+    return Net(lambda self, x: F.interpolate(F.max_pool2d(x, 2), scale_factor=1.5, mode="bilinear"))
 
 
 def compared() -> nn.Module:

@@ -10,6 +10,7 @@
     Abs(x)                  =>  LeakyRelu(x; -1)                                (-1 · x where x < 0)
     PRelu(x, c)             =>  LeakyRelu(x; c)                                 (one slope)
     Resize(x, size)         =>  Resize(x, scales)                               (fixed sizes of H and W)
+    Resize(x, linear)       =>  DepthToSpace(Conv(x, w))                        (whole factors, upsampling.py)
     Pad(x, pads)            =>  Pad(x, pads, 0)
 
 Exact, but for the float32 rounding of 1/c.
@@ -26,6 +27,8 @@ import onnx_ir as ir
 from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.read import array_of, attribute
+
+from .upsampling import to_convolutions
 
 
 def decompose(node: ir.Node) -> bool:
@@ -130,8 +133,11 @@ def _pad(node: ir.Node) -> ir.Value | None:
     return insert(node, "Pad", inputs, f"{name}_pad", mode=mode)
 
 
-def _resize(node: ir.Node) -> ir.Value:
-    """The attributes of opset 13, and scales of which float32 makes the sizes."""
+def _resize(node: ir.Node) -> ir.Value | None:
+    """Convolutions, or the attributes of opset 13, and scales of which float32 makes the sizes."""
+    interpolated = to_convolutions(node)
+    if interpolated is not None:
+        return interpolated
     x = node.inputs[0]
     mode, coordinates = (
         attribute(node, "mode", "nearest"),

@@ -16,7 +16,6 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.read import array_of, attribute, graph_of, input_of, maker_of
 
@@ -24,11 +23,10 @@ POOLS = {"ReduceMean": "AveragePool", "ReduceSum": "AveragePool", "ReduceMax": "
 
 
 def to_pool(node: ir.Node) -> None:
-    """Replace a reduction.
-
-    Errors (QuantizationError): axes that are computed, the batch among them, sizes that vary.
-    """
+    """Replace a reduction, unless axes are computed, the batch is among them, or sizes vary."""
     x, axes, sizes = input_of(node), _axes(node), _sizes(node)
+    if not axes or axes[0] == 0 or not sizes:
+        return
     name, elements = str(node.outputs[0].name), prod(sizes[axis] for axis in axes)
     if node.op_type == "ReduceMin":
         x = _times(node, x, -1.0, f"{name}_negative")
@@ -44,22 +42,14 @@ def to_pool(node: ir.Node) -> None:
 def _axes(node: ir.Node) -> list[int]:
     given = array_of(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
     rank = len(input_of(node).shape or ())
-    axes = sorted({int(axis) % max(rank, 1) for axis in np.reshape(given, -1)}) if given is not None else []
-    if not axes or axes[0] == 0:
-        raise QuantizationError(
-            f"{node.name}: a {node.op_type} over the axes {axes or None} has no integer form here; only over fixed "
-            "axes other than the batch"
-        )
-    return axes
+    return sorted({int(axis) % max(rank, 1) for axis in np.reshape(given, -1)}) if given is not None else []
 
 
 def _sizes(node: ir.Node) -> list[int]:
-    """Of all axes; 0 for the batch."""
+    """Of all axes, 0 for the batch; none where they vary."""
     shape = input_of(node).shape
     sizes = [size for size in shape[1:] if isinstance(size, int)] if shape is not None else []
-    if shape is None or len(sizes) != len(shape) - 1:
-        raise QuantizationError(f"{node.name}: a {node.op_type} over sizes that vary has no integer form here")
-    return [0, *sizes]
+    return [0, *sizes] if shape is not None and len(sizes) == len(shape) - 1 else []
 
 
 def _pooled(node: ir.Node, x: ir.Value, axes: list[int], sizes: list[int]) -> ir.Value:

@@ -1,7 +1,7 @@
 """sequences: sequences [N, C, L] become images of one row, [N, C, 1, L], which integer kernels and other passes know.
 
     Conv(x [N, C, L])                      =>  Squeeze(Conv(Unsqueeze(x)))       kernel [k] => [1, k], and the like
-    MaxPool, AveragePool, BatchNormalization, GlobalAveragePool of [N, C, L]     the same
+    MaxPool, AveragePool, BatchNormalization, GlobalAveragePool, Resize of [N, C, L]     the same
     f(Squeeze(x)), f(Squeeze(x), y)        =>  Squeeze(f(x)), …                  f: element by element, or a grid
     Unsqueeze(Squeeze(x))                  =>  x
 
@@ -45,7 +45,7 @@ class _Lift:
         for node in list(self._graph):
             if len(node.outputs) != 1 or not (is_marker(node) or node.domain == ""):
                 continue
-            if node.op_type in IN_IMAGES and rank_of(node.inputs[0]) == 3:
+            if node.op_type in (*IN_IMAGES, "Resize") and rank_of(node.inputs[0]) == 3 and _is_constant(node):
                 self._convert(node, 1)
             elif node.op_type == "Unsqueeze" and node.inputs[0] in self._images and _puts_a_row(node):
                 replace(node.outputs[0], self._images[node.inputs[0]])
@@ -71,6 +71,8 @@ class _Lift:
         made.outputs[0].type = y.type
         if node.op_type in WINDOWED:
             _widen(self._graph, made)
+        if node.op_type == "Resize":
+            _resize(self._graph, made)
         if node.op_type == "Concat":
             made.attributes["axis"] = ir.AttrInt64("axis", 1)
         axes = constant(self._graph, f"{y.name}.row", np.array([ROW]))
@@ -92,6 +94,23 @@ class _Lift:
         self._graph.insert_before(node, unsqueeze)
         self._images[x] = unsqueeze.outputs[0]
         return unsqueeze.outputs[0]
+
+
+def _is_constant(node: ir.Node) -> bool:
+    """Of a Resize: scales or sizes are numbers, of all axes."""
+    given = [array_of(x) for x in node.inputs[1:] if x is not None]
+    fixed = attribute(node, "axes") is None and all(a is not None and a.size in (0, 3) for a in given)
+    return fixed or node.op_type != "Resize"
+
+
+def _resize(graph: ir.Graph, node: ir.Node) -> None:
+    """The scale, or the size, of a row is 1."""
+    for index, given in enumerate(node.inputs[1:], 1):
+        array = array_of(given)
+        if given is not None and array is not None and array.size and index > 1:
+            node.replace_input_with(index, constant(graph, f"{given.name}.row", np.insert(array, ROW, 1)))
+    if node.inputs[1] is not None:
+        node.replace_input_with(1, None)  # the region of interest, which no mode of ours reads
 
 
 def _puts_a_row(unsqueeze: ir.Node) -> bool:

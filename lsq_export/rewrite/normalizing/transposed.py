@@ -19,8 +19,8 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.edit import clean, constant, insert, replace
+from lsq_export.graph.in_turn import cut, in_turn
 from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.read import (
@@ -39,15 +39,24 @@ from .phases import Axis, axis_of, by_output, of_phases
 
 
 def transposed_to_convolutions(model: ir.Model) -> None:
+    """Those with a constant weight, and pads that are numbers; others are left."""
     for node in list(model.graph):
-        if node.domain == "" and node.op_type == "ConvTranspose":
+        if node.domain == "" and node.op_type == "ConvTranspose" and _is_plain(node):
             _rewrite(model.graph, node)
     clean(model)
 
 
+def _is_plain(node: ir.Node) -> bool:
+    x, axes = input_of(node), _axes(node)
+    strides = {axis.stride for axis in axes}
+    fixed = x.shape is not None and all(isinstance(size, int) for size in x.shape[2:])
+    shuffled = len(axes) == 2 and len(strides) == 1
+    numbers = attribute(node, "auto_pad", "NOTSET") == "NOTSET" and attribute(node, "output_shape") is None
+    known = _marker_of(node) is not None or array_of(node.inputs[1]) is not None
+    return numbers and known and x.shape is not None and (fixed or shuffled or strides == {1})
+
+
 def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
-    if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or attribute(node, "output_shape") is not None:
-        raise QuantizationError(f"{node.name}: auto_pad and output_shape are not supported; give the pads as numbers")
     x, axes, last = input_of(node), _axes(node), node
     phases, name, y = prod(axis.stride for axis in axes), str(node.name), node.outputs[0]
     bias = constant_of(node.inputs[2], name) if len(node.inputs) > 2 and node.inputs[2] is not None else None
@@ -78,7 +87,9 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     norm = next(iter(y.consumers()), None) if single_consumer(y) else None
     if norm is not None and norm.op_type == "BatchNormalization" and phases > 1:
         value, last = _norm_of_phases(graph, norm, value, phases), norm
-    replace(last.outputs[0], _cut(graph, last, _in_turn(graph, last, value, axes), axes))
+    turned = in_turn(last, value, [axis.stride for axis in axes])
+    assert turned is not None
+    replace(last.outputs[0], cut(last, turned, [axis.beyond for axis in axes]))
 
 
 def _axes(node: ir.Node) -> tuple[Axis, ...]:
@@ -105,15 +116,10 @@ def _sizes(x: ir.Value, axes: tuple[Axis, ...]) -> Iterator[int | ir.SymbolicDim
 
 def _weight(graph: ir.Graph, node: ir.Node, axes: tuple[Axis, ...]) -> ir.Value:
     """The weight of the convolution: behind a marker of its own, or float where the layer is kept float."""
-    name, marker = str(node.name), producer_of(node.inputs[1])
+    name, marker = str(node.name), _marker_of(node)
     phases = prod(axis.stride for axis in axes)
-    while marker is not None and marker.op_type in ("Transpose", "Reshape"):
-        marker = producer_of(marker.inputs[0])
-    if marker is None or not is_marker(marker) or attribute(marker, "kind") != "weight":
-        array = array_of(node.inputs[1])
-        if array is None:
-            raise QuantizationError(f"{name}: this ConvTranspose has no constant weight; use torch.nn.ConvTranspose2d")
-        array = by_output(array, attribute(node, "group", 1))
+    if marker is None:
+        array = by_output(constant_of(node.inputs[1], name), attribute(node, "group", 1))
         return constant(graph, f"{name}.phases.weight", of_phases(array, axes))
     quantizer = attribute(marker, "quantizer")
     array = constant_of(marker.inputs[0], quantizer)  # [C, C_in / groups, …]
@@ -129,6 +135,14 @@ def _weight(graph: ir.Graph, node: ir.Node, axes: tuple[Axis, ...]) -> ir.Value:
     return value
 
 
+def _marker_of(node: ir.Node) -> ir.Node | None:
+    """Of the weight, whose axes are swapped behind it."""
+    marker = producer_of(node.inputs[1])
+    while marker is not None and marker.op_type in ("Transpose", "Reshape"):
+        marker = producer_of(marker.inputs[0])
+    return marker if marker is not None and is_marker(marker) and attribute(marker, "kind") == "weight" else None
+
+
 def _norm_of_phases(graph: ir.Graph, norm: ir.Node, x: ir.Value, phases: int) -> ir.Value:
     """The batch norm on the phases of each channel."""
     name = str(norm.name)
@@ -140,43 +154,6 @@ def _norm_of_phases(graph: ir.Graph, norm: ir.Node, x: ir.Value, phases: int) ->
     maker_of(y).name = norm.name
     maker_of(y).attributes.update(norm.attributes)
     return y
-
-
-def _in_turn(graph: ir.Graph, before: ir.Node, x: ir.Value, axes: tuple[Axis, ...]) -> ir.Value:
-    """[N, C·r·…, M, …] => [N, C, r·M, …]"""
-    strides, name = [axis.stride for axis in axes], f"{x.name}_in_turn"
-    assert x.shape is not None
-    batch, channels, *sizes = x.shape
-    phases = prod(strides)
-    if phases == 1:
-        return x
-    assert isinstance(channels, int)
-    long = [size * r if isinstance(size, int) else None for size, r in zip(sizes, strides, strict=True)]
-    whole = [batch, channels // phases, *long]
-    if len(axes) == 2 and strides[0] == strides[1]:
-        return insert(before, "DepthToSpace", [x], name, shape=whole, blocksize=strides[0], mode="CRD")
-    if not all(isinstance(size, int) for size in sizes):
-        raise QuantizationError(f"{before.name}: a ConvTranspose with strides {strides} needs inputs of a fixed size")
-    spatial = len(axes)
-    apart = [batch, channels // phases, *strides, *sizes]
-    order = [0, 1, *(place for axis in range(spatial) for place in (2 + spatial + axis, 2 + axis))]
-    shapes = [constant(graph, f"{name}.shape", np.array([0, *s[1:]])) for s in (apart, whole)]
-    x = insert(before, "Reshape", [x, shapes[0]], f"{name}_apart", shape=apart)
-    x = insert(before, "Transpose", [x], f"{name}_turned", shape=[apart[axis] for axis in order], perm=order)
-    return insert(before, "Reshape", [x, shapes[1]], name, shape=whole)
-
-
-def _cut(graph: ir.Graph, before: ir.Node, x: ir.Value, axes: tuple[Axis, ...]) -> ir.Value:
-    """Without the outputs beyond the last one."""
-    beyond = {2 + index: axis.beyond for index, axis in enumerate(axes) if axis.beyond}
-    if not beyond:
-        return x
-    bounds = [np.zeros(len(beyond)), -np.array(list(beyond.values())), np.array(list(beyond))]
-    constants = [
-        constant(graph, f"{x.name}.{what}", values.astype(np.int64))
-        for what, values in zip(("from", "to", "axes"), bounds, strict=True)
-    ]
-    return insert(before, "Slice", [x, *constants], f"{x.name}_cut", shape=before.outputs[0].shape)
 
 
 PASS = Pass("transposed", stateless(transposed_to_convolutions), Keeps.VALUES)
