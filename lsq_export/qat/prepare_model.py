@@ -26,6 +26,7 @@ from calib.errors import QuantizationError, QuantizationWarning
 from calib.folding.containers import container_steps
 from calib.quantized import Quantized, quantized_modules
 
+from .attention import open_attention
 from .config import QATConfig
 from .edges import insert_edges
 from .layer_settings import LayerSettings, check_patterns
@@ -59,6 +60,7 @@ def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None
     config = _checked_arguments(float_model, config)
     if quantized_modules(float_model):
         raise QuantizationError("the model is prepared already: prepare the float model")
+    float_model = open_attention(float_model)
     wanted = settings_of_layers(float_model, config)
     model, config = _copy_with_edges(float_model, wanted, config)
     for name, settings in wanted.items():
@@ -147,7 +149,7 @@ def layer_names(model: nn.Module) -> list[str]:
     Errors (QuantizationError): there are none, or one of a kind that cannot be quantized.
     """
     names = []
-    for name, module in model.named_modules():
+    for name, module in open_attention(model).named_modules():
         what = f"layer {name or '(the model)'} ({type(module).__name__})"
         if isinstance(module, QUANTIZED_LAYERS):
             _check(what, module)

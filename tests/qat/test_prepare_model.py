@@ -176,7 +176,7 @@ class Functional(nn.Module):
     [
         nn.LSTM(2, 2),
         nn.GRUCell(2, 2),
-        nn.MultiheadAttention(4, 2),
+        nn.MultiheadAttention(4, 2, add_bias_kv=True),
         nn.Embedding(3, 2),
         nn.EmbeddingBag(3, 2),
         nn.Bilinear(2, 2, 2),
