@@ -114,6 +114,10 @@ def _sum(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.as_tensor(sum(inputs[1:], start=inputs[0]))
 
 
+def _einsum(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
+    return torch.einsum(attribute(node, "equation"), *inputs)
+
+
 def _softplus(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.logaddexp(inputs[0], torch.zeros_like(inputs[0]))
 
@@ -190,6 +194,7 @@ _ROWS = (
     _row(Kind.REWRITTEN, "Abs", lambda node, i: i[0].abs(), note="LeakyRelu with the slope -1"),
     _row(Kind.REWRITTEN, "ConvTranspose", float_layers.conv_transpose, note="Conv, the phases in turn"),
     _row(Kind.REWRITTEN, "Dropout", lambda node, i: i[0], note="nothing: it is off in eval mode"),
+    _row(Kind.REWRITTEN, "Einsum", _einsum, note="MatMul, for products of two tensors"),
     _row(Kind.REWRITTEN, "HardSigmoid", _hard_sigmoid, note="Mul, Add, Clip"),
     _row(Kind.REWRITTEN, "HardSwish", lambda node, i: F.hardswish(i[0]), note="Mul, Add, Clip, Mul"),
     _row(Kind.REWRITTEN, "Identity", lambda node, i: i[0], note="nothing", keeps_type=True),

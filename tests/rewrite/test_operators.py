@@ -110,6 +110,7 @@ INTEGER: dict[str, Case] = {
     "channel shuffle": (lambda x: F.channel_shuffle(x, 2), [*CODES, "Reshape", "Transpose", "Reshape"]),
     "select": (lambda x: x[:, 1], [*CODES, "Gather", "Reshape"]),
     "squeeze": (lambda x: x.unsqueeze(1).squeeze(1), [*CODES, "Unsqueeze", "Squeeze"]),
+    "constant matrix": (lambda x: x @ ramp(9, 9), ["QLinearMatMul", *TABLE]),
     "matmul": (lambda x: x @ x.transpose(2, 3), ["Transpose", "QLinearMatMul", *TABLE]),
 }
 
@@ -338,7 +339,6 @@ REFUSED: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
         lambda x: F.interpolate(x, scale_factor=1.5, mode="bilinear"),
         "a Resize of mode linear, half_pixel has no integer form",
     ),
-    "constant weight": (lambda x: x @ ramp(9, 9), "this MatMul has a constant operand"),
 }
 
 

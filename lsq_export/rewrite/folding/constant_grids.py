@@ -2,6 +2,7 @@
 
     Add(x, c), Mul(x, c < 0)    =>  Add(x, DequantizeLinear(1; |c|, 0)), …      one number: one element, which is exact
     Add(x, c), Mul(x, c)        =>  Add(x, DequantizeLinear(codes; …)), …       any other tensor: 8 bits, 0 among them
+    MatMul(x, c), MatMul(c, x)  =>  MatMul(x, DequantizeLinear(codes; …)), …    likewise
 
 The latter rounds a constant as an edge rounds a tensor: by at most half a step of 1/255 of its range.
 """
@@ -16,7 +17,7 @@ from calib.folding.containers import CONTAINER_MAX
 from calib.grid import quantize_linear
 from lsq_export.graph.edit import clean, constant
 from lsq_export.graph.notes import OPERAND
-from lsq_export.graph.read import maker_of
+from lsq_export.graph.read import array_of, is_op, maker_of
 from lsq_export.rewrite.contract.conditions import Condition
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
@@ -30,6 +31,8 @@ def constants_to_grids(model: ir.Model) -> None:
         operand = constant_operand(node)
         if operand is not None and factor_of(node) is None:
             _place(model.graph, node, *operand)
+        elif is_op(node, "MatMul"):
+            _place_factor(model.graph, node)
     clean(model)
 
 
@@ -41,6 +44,19 @@ def _place(graph: ir.Graph, node: ir.Node, x: ir.Value, array: np.ndarray) -> No
     OPERAND.write(maker_of(operand), True)
     node.replace_input_with(0, x)
     node.replace_input_with(1, operand)
+
+
+def _place_factor(graph: ir.Graph, node: ir.Node) -> None:
+    """A matrix that is multiplied."""
+    for index, value in enumerate(node.inputs):
+        array = array_of(value)
+        if array is None:
+            continue
+        if not np.isfinite(array).all():
+            raise QuantizationError(f"{node.name}: the constant of this MatMul is not finite")
+        operand = _on_grid(graph, node, array)
+        OPERAND.write(maker_of(operand), True)
+        node.replace_input_with(index, operand)
 
 
 def _on_grid(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> ir.Value:
@@ -55,6 +71,8 @@ def _on_grid(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> ir.Value:
 
 
 def _float_operand(node: ir.Node) -> bool:
+    if is_op(node, "MatMul"):
+        return any(array_of(x) is not None for x in node.inputs)
     return constant_operand(node) is not None and factor_of(node) is None
 
 

@@ -28,6 +28,7 @@ from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.read import array_of, attribute
 
+from .products import einsum
 from .upsampling import to_convolutions
 
 
@@ -178,6 +179,7 @@ def _scales(old: list[int], new: list[int]) -> np.ndarray:
 RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
     "Abs": lambda node: _with(node, "LeakyRelu", node.inputs[0], alpha=-1.0),
     "Div": _div,
+    "Einsum": einsum,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
     "Neg": lambda node: _with(node, "Mul", node.inputs[0], -1.0),

@@ -7,6 +7,8 @@
     AveragePool(x), ceil_mode, all windows whole     =>  AveragePool(x)
     Max(x, c), Min(x, c)                             =>  Clip(x, c), Clip(x, , c)
     MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (linear_on_tokens.py)
+    Gemm(x, W; alpha, beta), Gemm(x, y), Einsum      =>  Gemm(x, W), MatMul(x, y)       (products.py)
+    Concat(x, Expand(c))                             =>  Add(Pad(x), c)                 (joined_constants.py)
     HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
 
 All of these are exact. Anything that no later stage knows is refused here, by name.
@@ -25,7 +27,9 @@ from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, NO_SPLITS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 from .decompose import decompose
+from .joined_constants import BROADCAST, drop_repetition, sum_instead
 from .linear_on_tokens import flatten_tokens
+from .products import plain_gemm
 from .reductions import POOLS, to_pool
 
 KNOWN = tuple(row.name for row in OPERATORS.values() if row.kind not in (Kind.GRID, Kind.REWRITTEN))
@@ -35,6 +39,10 @@ CONSTANT_INPUTS = tuple(row.name for row in OPERATORS.values() if row.constants)
 def normalize(model: ir.Model) -> None:
     graph = model.graph
     for node in list(graph):
+        if node.op_type in BROADCAST and node.domain == "":
+            drop_repetition(node)
+        if is_op(node, "Concat") and sum_instead(node):
+            continue
         if is_op(node, "Identity", "Dropout"):
             replace(node.outputs[0], input_of(node))
         elif is_op(node, *POOLS):
@@ -47,7 +55,7 @@ def normalize(model: ir.Model) -> None:
         elif is_op(node, "Max", "Min"):
             _clip(node)
         elif is_op(node, "Gemm"):
-            _plain_gemm(graph, node)
+            plain_gemm(node)
         elif node.op_type == "MatMul":
             flatten_tokens(graph, node)
         else:
@@ -68,11 +76,8 @@ def _check(node: ir.Node) -> None:
     auto_pad = attribute(node, "auto_pad", "NOTSET")
     if is_op(node, "Conv", "MaxPool", "AveragePool") and auto_pad not in ("NOTSET", "VALID"):
         raise QuantizationError(f"{node.name}: auto_pad={auto_pad} is not supported; give the pads as numbers")
-    if is_op(node, "Concat", "MatMul") and any(array_of(v) is not None for v in node.inputs):
-        raise QuantizationError(
-            f"{node.name}: this {node.op_type} has a constant operand, which has no grid; put it into the bias of a "
-            "layer"
-        )
+    if is_op(node, "Concat") and any(array_of(v) is not None for v in node.inputs):
+        raise QuantizationError(f"{node.name}: this Concat has a constant operand, whose batch cannot vary")
     if is_op(node, *CONSTANT_INPUTS) and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
         raise QuantizationError(
             f"{node.name}: only the first input of a {node.op_type} can be computed; the others must be constants"
@@ -134,22 +139,6 @@ def _clip(node: ir.Node) -> None:
         return  # refused below, by name
     inputs = [values[0], constants[0]] if node.op_type == "Max" else [values[0], None, constants[0]]
     _take_place(node, insert(node, "Clip", inputs, f"{node.outputs[0].name}_clip", shape=node.outputs[0].shape))
-
-
-def _plain_gemm(graph: ir.Graph, node: ir.Node) -> None:
-    if attribute(node, "transA", 0):
-        raise QuantizationError(f"{node.name}: a Gemm with a transposed input is not supported")
-    for name in ("alpha", "beta"):
-        if attribute(node, name, 1.0) != 1.0:
-            raise QuantizationError(
-                f"{node.name}: a Gemm with {name}={attribute(node, name)} is not supported; put the factor into the "
-                "weights"
-            )
-    if not attribute(node, "transB", 0):
-        raise QuantizationError(
-            f"{node.name}: a product with a weight that is not a Linear layer's cannot be quantized; use "
-            "torch.nn.Linear"
-        )
 
 
 def _take_place(node: ir.Node, value: ir.Value) -> None:
