@@ -32,7 +32,7 @@ class OperatorShare:
     ms: float
 
 
-_NUMBERED = re.compile(r"^(Lookup|Product|Sum|Depthwise)\d+$")  # one kernel with many names
+_NUMBERED = re.compile(r"^(Lookup|Product|Sum|Depthwise|Conv)\d+$")  # one kernel with many names
 
 
 def operator_shares(
