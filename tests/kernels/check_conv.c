@@ -48,7 +48,10 @@ static Layer draw(size_t channels) {
     for (size_t i = 0; i < channels * l.inputs * l.taps; ++i) weights[i] = (int8_t)noise(256);
     for (size_t c = 0; c < channels; ++c) scales[c] = ldexpf(1.0F + (float)noise(1000) / 999, -8 - (int)noise(3));
     for (size_t c = 0; c < channels; ++c) bias[c] = (int32_t)noise(60000) - 30000;
-    if (!noise(10)) bias[0] = noise(2) ? INT32_MAX - 1 - 15000000 : 15000000 - INT32_MAX; /* far beyond all codes */
+    if (!noise(6)) { /* far beyond all codes, or all integers */
+        bias[0] = noise(2) ? INT32_MAX - 1 - 15000000 : 15000000 - INT32_MAX;
+        l.y_scale = noise(2) ? 1e-5F : l.y_scale;
+    }
     return l;
 }
 

@@ -21,7 +21,7 @@ CHECKS = {  # codes, each kernel
     "check_tables.c": 14_773_072,
     "check_pairs.c": 4_110_528,
     "check_depthwise.c": 196_879,
-    "check_conv.c": 608_057,
+    "check_conv.c": 630_782,
 }
 
 
@@ -115,7 +115,7 @@ BROKEN = {
     "check_conv.c": [
         ("conv_pack.c", "* QUAD + code % QUAD", "* QUAD + (code ^ 1) % QUAD"),
         ("layer.h", "(layer->x_zero + flip)", "(layer->x_zero - flip)"),
-        ("conv_x86.c", "length % 64) - 1", "length % 64) - 2"),
+        ("conv_x86.c", "_mm512_xor_si512(_mm512_loadu_si512(in + i), flips)", "_mm512_loadu_si512(in + i)"),
         ("conv_x86.c", "_mm512_setr_epi32(0, 4, 8, 12, 1", "_mm512_setr_epi32(0, 4, 8, 12, 2"),
         ("conv_x86.c", "_mm512_set1_ps(c->high)", "_mm512_set1_ps(3e9F)"),
         ("conv_x86.c", "left < COLUMNS ? (1U << left) - 1", "left < COLUMNS ? (1U << left)"),
