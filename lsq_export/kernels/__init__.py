@@ -1,5 +1,5 @@
-"""The operators lsq_export::Lookup, Product, Sum, Depthwise and Conv for ONNX Runtime: 8-bit codes through a table of 256
-entries, by themselves or after the product or sum of two tensors or a convolution.
+"""The operators lsq_export::Lookup, Product, Sum, Depthwise and Conv for ONNX Runtime: 8-bit codes through a table of
+256 entries, by themselves or after the product or sum of two tensors or a convolution.
 
 Without the library a model runs its own functions of the operator's names, made of stock operators, with the same bits.
 """

@@ -59,8 +59,8 @@ def kernel_name() -> str:
     if not name:
         wanted = os.environ.get(KERNEL_VARIABLE)
         raise QuantizationError(
-            f"{KERNEL_VARIABLE} is {wanted!r}, which is no kernel that this processor can run: use amx, avx512vbmi, avx2, "
-            "neon or portable, or unset it"
+            f"{KERNEL_VARIABLE} is {wanted!r}, which is no kernel that this processor can run: use amx, avx512vbmi, "
+            "avx2, neon or portable, or unset it"
         )
     return name
 

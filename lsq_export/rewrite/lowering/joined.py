@@ -28,8 +28,8 @@ class Head:
     """A stock operator as the first part of one of ours.
 
     names: of ours. codes: its inputs that are computed. constants: what follows the table. inputs: those of the stock
-    operator, as places in (codes, constants). before: stock operators in front of it that are a part of it as well, each
-    with its inputs; BEFORE is what the one before it makes.
+    operator, as places in (codes, constants). before: stock operators in front that are a part of it, too, with their
+    inputs; BEFORE is what the one before it makes.
     """
 
     node: ir.Node
