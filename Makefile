@@ -83,11 +83,16 @@ else
 	$(BIN)/lsq-export bench $(OUT) $(ARGS)
 endif
 
-# The figures of the README: each network three times, on a machine that does nothing else. What $(RECORD)/bench.jsonl has is not measured again.
+# The figures of the README and the tables of docs/benchmarks/speed.md: each network three times, on a machine that does nothing else; hours.
+# What $(RECORD)/bench.jsonl has is not measured again. Shorter: ARGS="--runs 10 --repeat 1" SIZE=64
+BENCH = $(BIN)/lsq-export bench $(NETWORKS:%=--model %) --size $(SIZE) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --repeat 3 \
+  --record $(RECORD)/bench.jsonl
 bench-record: $(STAMP)
 	@mkdir -p $(RECORD)
-	$(BIN)/lsq-export bench $(NETWORKS:%=--model %) --size $(SIZE) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --repeat 3 \
-	  --record $(RECORD)/bench.jsonl --html $(RECORD)/bench.html --json $(RECORD)/bench.json $(ARGS)
+	$(BENCH) --offset real --batch 1,8 --threads 1,2 --html $(RECORD)/bench.html --json $(RECORD)/bench.json $(ARGS)
+	$(BENCH) --offset container --no-details $(ARGS)
+	$(BENCH) --offset integer --no-details $(ARGS)
+	$(BIN)/python docs/speed_table.py $(RECORD)/bench.jsonl
 
 # A training step, quantized against float: some minutes on an idle machine. With a GPU: make bench-qat ARGS="--device cuda"
 bench-qat: $(STAMP)

@@ -17,7 +17,7 @@ from isa.machines import WEB_VERSION
 from isa.worker import read, write
 
 from lsq_export.bench.network import named_network, subject_of_network
-from lsq_export.bench.timing import STOCK, open_session
+from lsq_export.bench.sessions import STOCK, open_session
 from lsq_export.bundle.layout import LOOKUP
 from lsq_export.kernels import is_built
 
