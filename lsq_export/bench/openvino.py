@@ -50,6 +50,7 @@ class OpenVINO:
         runtime.block("openvino qdq", warmup=5, runs=5, pause=0.1)      # five times in ms
 
     failed: {name: why} of the models that cannot be loaded or run. precisions: {name: "bf16", say} of the others.
+    version: of the package, and where it takes fewer threads than it was given (no more than cores), how many.
     """
 
     def __init__(self, models: Mapping[str, Source], feeds: Feeds, threads: int) -> None:
@@ -69,6 +70,8 @@ class OpenVINO:
             self._stack.close()
             raise
         self.precisions: dict[str, str] = answer["precisions"]
+        taken = answer["threads"]
+        self.version = f"{installed()}" + (f" ({taken} threads, not {threads})" if taken != threads else "")
         self.failed = {name: " ".join(reason.split()) for name, reason in answer["failed"].items()}
 
     def __enter__(self) -> OpenVINO:

@@ -23,7 +23,7 @@ from calib.errors import QuantizationError
 from lsq_export.verification.runtime import refusal
 
 from .load import LoadWatch
-from .openvino import OpenVINO, feeds_of, installed, is_openvino
+from .openvino import OpenVINO, feeds_of, is_openvino
 from .ratios import Ratio, ratio_of
 from .sessions import Source, open_session, random_inputs
 
@@ -152,7 +152,7 @@ def compare(
         batch=options.batch,
         threads=options.threads,
         onnxruntime=ort.__version__,
-        openvino=installed() if elsewhere else None,
+        openvino=runtime.version if elsewhere else None,
         busy=busy,
     )
 

@@ -5,7 +5,9 @@ A program that answers in its place runs ONNX Runtime, so that most of this need
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from calib.errors import QuantizationError
-from lsq_export.bench import RunOptions, children, compare, openvino, plan, timing
+from lsq_export.bench import RunOptions, children, compare, openvino, plan
 from lsq_export.bench.openvino import OpenVINO, feeds_of, installed, openvino_models, row_names
 from support.commands import invoke
 from support.watched import Watched, needs_strace, watch
@@ -28,7 +30,7 @@ for line in sys.stdin:
         models = request["models"]
         failed = {name: "Error:\\n  why" for name in models if "bad" in name}
         answer = {"precisions": {name: models[name]["precision"] or DEFAULT for name in models if name not in failed},
-                  "failed": failed}
+                  "failed": failed, "threads": min(request["threads"], 3)}
     elif "save" in request:
         model = models[request["save"]]
         with np.load(model["inputs"]) as file:
@@ -56,7 +58,6 @@ def in_its_place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     (tmp_path / "openvino_runs.py").write_text(IN_ITS_PLACE.replace("DEFAULT", repr(request.param)))
     monkeypatch.setattr(children, "PROGRAMS", tmp_path)
     monkeypatch.setattr(openvino, "installed", lambda: "2030.1")
-    monkeypatch.setattr(timing, "installed", lambda: "2030.1")
 
 
 def test_files_of_onnxruntimes_own_operators_have_no_row() -> None:
@@ -111,6 +112,8 @@ def test_it_takes_turns_with_the_others() -> None:
     row = result.rows[1]
     assert (row.block_ms, row.median_ms, row.images_per_second) == ((2.0,) * 3, 2.0, 1000.0)
     assert result.openvino == "2030.1" and compare({"float": model()}, options).openvino is None
+    many = replace(options, threads=4, runs=1)
+    assert compare({"openvino float": model()}, many).openvino == "2030.1 (3 threads, not 4)"
 
 
 @pytest.mark.usefixtures("in_its_place")
@@ -159,7 +162,9 @@ def test_nothing_is_told_to_its_maker(tmp_path: Path) -> None:
     def run(code: str) -> Watched:
         command = [sys.executable, "-B", "-c", f"import sys; sys.path.insert(0, {str(CHILD)!r}); {code}"]
         places = [tmp_path / name for name in ("work", "home", "temporary")]
-        return watch(command, *places, PYTHONPATH=str(tmp_path / "path"))
+        return watch(
+            command, *places, PYTHONPATH=os.pathsep.join((str(tmp_path / "path"), *filter(None, sys.path[1:])))
+        )
 
     found = run("import openvino_runs as runs; runs.quiet_openvino().Core()")
     assert (found.code, found.network, found.changed) == (0, [], []), found.output

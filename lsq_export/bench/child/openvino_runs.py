@@ -1,7 +1,7 @@
 """Load models into OpenVINO and run them as the parent asks: one line of JSON on stdin, one on stdout, until it ends.
 
     {"models": {name: {"path": …, "inputs": npz file, "precision": null | "f32"}}, "threads": 2}
-    -> {"precisions": {name: "bfloat16"}, "failed": {name: why}}
+    -> {"precisions": {name: "bf16"}, "failed": {name: why}, "threads": how many it takes, at most those}
     {"run": name, "warmup": 5, "runs": 5, "pause": 0.1} -> {"ms": [5 times]}
     {"save": name, "outputs": npz file} -> {}; the outputs of one run, in the order of the model
 
@@ -35,7 +35,7 @@ class Models:
 
     def load(self, models: dict[str, dict[str, Any]], threads: int) -> dict[str, Any]:
         """Compile each model for the shapes of its inputs: OpenVINO is slower where it does not know them."""
-        core, precisions, failed = quiet_openvino().Core(), {}, {}
+        core, precisions, failed, taken = quiet_openvino().Core(), {}, {}, threads
         for name, entry in models.items():
             try:
                 with np.load(entry["inputs"]) as file:
@@ -47,12 +47,15 @@ class Models:
                 if entry["precision"]:
                     options["INFERENCE_PRECISION_HINT"] = entry["precision"]
                 compiled = core.compile_model(model, "CPU", options)
+                if compiled.get_property("INFERENCE_NUM_THREADS") < threads:  # by default one on each physical core
+                    compiled = core.compile_model(model, "CPU", {**options, "ENABLE_HYPER_THREADING": True})
+                taken = min(taken, compiled.get_property("INFERENCE_NUM_THREADS"))
                 self._requests[name] = compiled.create_infer_request(), arrays
                 self.run(name, 1, 0, 0.0)
                 precisions[name] = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
             except Exception as error:  # whatever it is, the other models may work
                 failed[name] = f"{type(error).__name__}: {error}"
-        return {"precisions": precisions, "failed": failed}
+        return {"precisions": precisions, "failed": failed, "threads": taken}
 
     def run(self, name: str, warmup: int, runs: int, pause: float) -> dict[str, Any]:
         """One block, as `timing._block` does it."""
