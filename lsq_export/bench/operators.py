@@ -14,7 +14,7 @@ import numpy as np
 
 from calib.errors import QuantizationError
 
-from .timing import Source, open_session
+from .sessions import Source, open_session
 
 RUNS, WARMUP = 10, 3
 
