@@ -16,8 +16,10 @@ Tensor = torch.Tensor
 
 
 def _pad(x: Tensor, pads: Any, value: float) -> Tensor:
-    top, left, bottom, right = pads
-    return F.pad(x, (left, right, top, bottom), value=value) if any(pads) else x
+    """pads: before and after each axis of the image, as ONNX has them."""
+    before, after = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+    sides = [count for pair in zip(reversed(before), reversed(after), strict=True) for count in pair]
+    return F.pad(x, sides, value=value) if any(pads) else x
 
 
 def conv(node: ir.Node, inputs: list[Any]) -> Tensor:
@@ -29,7 +31,9 @@ def conv(node: ir.Node, inputs: list[Any]) -> Tensor:
     first, last = tuple(pads[:spatial]), tuple(pads[spatial:])
     if first != last:
         x, first = _pad(x, pads, 0.0), (0,) * spatial
-    return F.conv2d(x, w, bias, tuple(strides), first, tuple(dilations), attribute(node, "group", 1))
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
+    y: Tensor = convolution(x, w, bias, tuple(strides), first, tuple(dilations), attribute(node, "group", 1))
+    return y
 
 
 def gemm(node: ir.Node, inputs: list[Any]) -> Tensor:

@@ -37,10 +37,10 @@ from lsq_export.rewrite.folding import (
     offsets,
     ties,
 )
-from lsq_export.rewrite.normalizing import normalize, split_to_slices
+from lsq_export.rewrite.normalizing import known_shapes, normalize, split_to_slices
 
 # What makes the trained graph of the captured one: the yardstick of every fold.
-TRAINED: tuple[Pass, ...] = (split_to_slices.PASS, normalize.PASS, freeze_weights.PASS)
+TRAINED: tuple[Pass, ...] = (known_shapes.PASS, split_to_slices.PASS, normalize.PASS, freeze_weights.PASS)
 # What the folds of one export share, the calibration of edges above all.
 PREPARED: tuple[Pass, ...] = (
     average_pools.PASS,

@@ -9,30 +9,27 @@
     MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (linear_on_tokens.py)
     HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
 
-All of these are exact. Anything that no later stage knows is refused here, by name.
+All of these are exact. Anything that has no integer form stays float (float_islands.py).
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.edit import clean, insert, replace
-from lsq_export.graph.kept_float import stays_float
-from lsq_export.graph.operators import OPERATORS, Kind
-from lsq_export.graph.read import array_of, attribute, constant_of, input_of, is_marker, is_op, maker_of
+from lsq_export.graph.kept_float import is_wished, stays_float
+from lsq_export.graph.read import array_of, attribute, constant_of, input_of, is_op, maker_of
 from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, NO_SPLITS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 from .decompose import decompose
+from .float_islands import keep_islands_float, keep_norms_by_hand_float
 from .linear_on_tokens import flatten_tokens
-
-KNOWN = tuple(row.name for row in OPERATORS.values() if row.kind not in (Kind.GRID, Kind.REWRITTEN))
-CONSTANT_INPUTS = tuple(row.name for row in OPERATORS.values() if row.constants)
 
 
 def normalize(model: ir.Model) -> None:
     graph = model.graph
+    keep_norms_by_hand_float(graph)
     for node in list(graph):
         if is_op(node, "Identity", "Dropout"):
             replace(node.outputs[0], input_of(node))
@@ -45,58 +42,19 @@ def normalize(model: ir.Model) -> None:
             _plain_windows(node)
         elif is_op(node, "Max", "Min"):
             _clip(node)
-        elif is_op(node, "Gemm"):
-            _plain_gemm(graph, node)
-        elif node.op_type == "MatMul":
+        elif node.op_type == "MatMul" and (is_wished(node) or not stays_float(node)):
             flatten_tokens(graph, node)
-        else:
+        elif not stays_float(node):
             decompose(node)
     clean(model)
-    for node in graph:
-        _check(node)
-
-
-def _check(node: ir.Node) -> None:
-    if is_marker(node) or stays_float(node):
-        return
-    if not is_op(node, *KNOWN):
-        kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        raise QuantizationError(
-            f"{node.name}: the operator {kind} has no integer form here; supported are {', '.join(sorted(KNOWN))}"
-        )
-    if is_op(node, "Conv") and (node.inputs[1] is None or len(node.inputs[1].shape or ()) != 4):
-        raise QuantizationError(f"{node.name}: only two-dimensional convolutions can be quantized")
-    auto_pad = attribute(node, "auto_pad", "NOTSET")
-    if is_op(node, "Conv", "MaxPool", "AveragePool") and auto_pad not in ("NOTSET", "VALID"):
-        raise QuantizationError(f"{node.name}: auto_pad={auto_pad} is not supported; give the pads as numbers")
-    if is_op(node, "Concat", "MatMul") and any(array_of(v) is not None for v in node.inputs):
-        raise QuantizationError(
-            f"{node.name}: this {node.op_type} has a constant operand, which has no grid; put it into the bias of a "
-            "layer"
-        )
-    if is_op(node, *CONSTANT_INPUTS) and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
-        raise QuantizationError(
-            f"{node.name}: only the first input of a {node.op_type} can be computed; the others must be constants"
-        )
-    if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
-        raise QuantizationError(
-            f"{node.name}: an average pool whose last window is cut off (ceil_mode) has no exact integer kernel; use "
-            "ceil_mode=False"
-        )
-    if is_op(node, "Clip"):
-        for bound in node.inputs[1:]:
-            if bound is not None and array_of(bound) is None:
-                raise QuantizationError(f"{node.name}: the bounds of a clamp must be constants")
+    keep_islands_float(model)
 
 
 def _global_average(graph: ir.Graph, node: ir.Node) -> None:
     x, axes = node.inputs[0], array_of(node.inputs[1]) if len(node.inputs) > 1 else None
     rank = len(x.shape) if x is not None and x.shape is not None else 0
     if rank != 4 or axes is None or sorted(int(a) % rank for a in axes) != [2, 3]:
-        raise QuantizationError(
-            f"{node.name}: a mean over the axes {None if axes is None else axes.tolist()} has no integer form here; "
-            "only over H and W"
-        )
+        return
     pooled = insert(node, "GlobalAveragePool", [x], f"{node.outputs[0].name}_pool")
     if not attribute(node, "keepdims", 1):
         pooled = insert(node, "Flatten", [pooled], f"{node.outputs[0].name}_flat", axis=1)
@@ -147,25 +105,9 @@ def _clip(node: ir.Node) -> None:
     constants = [v for v in node.inputs if array_of(v) is not None]
     values = [v for v in node.inputs if array_of(v) is None]
     if len(values) != 1 or len(constants) != 1 or constant_of(constants[0], str(node.name)).size != 1:
-        return  # refused below, by name
+        return
     inputs = [values[0], constants[0]] if node.op_type == "Max" else [values[0], None, constants[0]]
     _take_place(node, insert(node, "Clip", inputs, f"{node.outputs[0].name}_clip", shape=node.outputs[0].shape))
-
-
-def _plain_gemm(graph: ir.Graph, node: ir.Node) -> None:
-    if attribute(node, "transA", 0):
-        raise QuantizationError(f"{node.name}: a Gemm with a transposed input is not supported")
-    for name in ("alpha", "beta"):
-        if attribute(node, name, 1.0) != 1.0:
-            raise QuantizationError(
-                f"{node.name}: a Gemm with {name}={attribute(node, name)} is not supported; put the factor into the "
-                "weights"
-            )
-    if not attribute(node, "transB", 0):
-        raise QuantizationError(
-            f"{node.name}: a product with a weight that is not a Linear layer's cannot be quantized; use "
-            "torch.nn.Linear"
-        )
 
 
 def _take_place(node: ir.Node, value: ir.Value) -> None:
