@@ -1,4 +1,4 @@
-# make demo | test | test-quick | test-slow | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
+# make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
 # bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -53,6 +53,10 @@ lint: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: there are no slow tests
+
+# Whole networks in onnxruntime-web, which test-isa fetches, against ONNX Runtime: minutes. It says what is missing, or how much differs.
+test-web: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -q -s -rs tests/pipeline/test_web_networks.py $(PYTEST_ARGS)
 
 # Other instruction sets, emulated (ISA="avx2 arm64": only these); what they need is put into .cache/isa, once. For Debian on x86-64; root installs
 # qemu-user, nodejs and npm where they are missing.
@@ -79,11 +83,16 @@ else
 	$(BIN)/lsq-export bench $(OUT) $(ARGS)
 endif
 
-# The figures of the README: each network three times, on a machine that does nothing else. What $(RECORD)/bench.jsonl has is not measured again.
+# The figures of the README and the tables of docs/benchmarks/speed.md: each network three times, on a machine that does nothing else; hours.
+# What $(RECORD)/bench.jsonl has is not measured again. Shorter: ARGS="--runs 10 --repeat 1" SIZE=64
+BENCH = $(BIN)/lsq-export bench $(NETWORKS:%=--model %) --size $(SIZE) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --repeat 3 \
+  --record $(RECORD)/bench.jsonl
 bench-record: $(STAMP)
 	@mkdir -p $(RECORD)
-	$(BIN)/lsq-export bench $(NETWORKS:%=--model %) --size $(SIZE) --weight-bits $(WEIGHT_BITS) --activation-bits $(ACTIVATION_BITS) --repeat 3 \
-	  --record $(RECORD)/bench.jsonl --html $(RECORD)/bench.html --json $(RECORD)/bench.json $(ARGS)
+	$(BENCH) --offset real --batch 1,8 --threads 1,2 --html $(RECORD)/bench.html --json $(RECORD)/bench.json $(ARGS)
+	$(BENCH) --offset container --no-details $(ARGS)
+	$(BENCH) --offset integer --no-details $(ARGS)
+	$(BIN)/python docs/speed_table.py $(RECORD)/bench.jsonl
 
 # A training step, quantized against float: some minutes on an idle machine. With a GPU: make bench-qat ARGS="--device cuda"
 bench-qat: $(STAMP)

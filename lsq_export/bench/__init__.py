@@ -7,7 +7,7 @@
     measurement = measure(subject_of_bundle("out"))    # the same, and operator shares, peak memory, int8 peak
     measurement.speedups["float"]                      # how many times faster qoperator is than float
 
-Latency in alternating blocks                                        timing.py
+Latency in alternating blocks                                        timing.py, sessions.py, openvino.py
 Intervals of ratios, and whether the machine was too busy for any    ratios.py, load.py
 What is compared: files and bundles                                  sources.py
     networks by name or checkpoint, ONNX Runtime's own quantization  network.py, float_model.py, peer.py

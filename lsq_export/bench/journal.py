@@ -14,17 +14,24 @@ from lsq_export.files.json_lines import JsonLines
 
 from .measurement import Measurement
 
+ENVIRONMENT = ("machine", "lsq_export", "onnxruntime", "openvino", "python", "code")  # settings of `plan.environment`
+
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one network. speedups: {other model: [one number a run]}, of the models that all runs have."""
+    """The runs of one network with one batch size and number of threads.
+
+    speedups: {other model: [one number a run]}, of the models that all runs have.
+    """
 
     network: str
+    batch: int
+    threads: int
     runs: int
     speedups: dict[str, list[float]]
 
     def median(self, other: str) -> float:
-        """The median over the runs of how many times faster `qoperator` is."""
+        """The median over the runs of how many times faster ours is."""
         return statistics.median(self.speedups[other])
 
 
@@ -61,6 +68,11 @@ class Journal:
         """Those made with exactly these settings, in the order of the file."""
         return [measurement for theirs, measurement in self._entries if theirs == dict(settings)]
 
+    def latest(self) -> list[tuple[dict[str, Any], Measurement]]:
+        """(settings, measurement) of all that were made where the last one was, with the same versions and code."""
+        last = [self._entries[-1][0].get(key) for key in ENVIRONMENT] if self._entries else []
+        return [entry for entry in self._entries if [entry[0].get(key) for key in ENVIRONMENT] == last]
+
     def append(self, settings: Mapping[str, Any], measurement: Measurement) -> None:
         """Write one line. settings: plain values. Errors (QuantizationError): the file cannot be written."""
         entry = {"settings": dict(settings), "record": measurement.to_dict()}
@@ -69,15 +81,20 @@ class Journal:
 
 
 def summarize(measurements: Sequence[Measurement]) -> list[Summary]:
-    """One summary a network, in the order in which they first appear, of the runs that were not too busy to tell."""
-    by_network: dict[str, list[Measurement]] = {}
+    """One summary a network, batch size and number of threads, in the order in which they first appear.
+
+    Runs that were too busy to tell are left out.
+    """
+    groups: dict[tuple[str, int, int], list[Measurement]] = {}
     for measurement in measurements:
-        by_network.setdefault(measurement.network, []).append(measurement)
+        key = measurement.network, measurement.timing.batch, measurement.timing.threads
+        groups.setdefault(key, []).append(measurement)
     summaries = []
-    for network, all_runs in by_network.items():
+    for (network, batch, threads), all_runs in groups.items():
         runs = [run for run in all_runs if not run.timing.busy]
         if not runs:
             continue
         shared = [name for name in runs[0].speedups if all(name in run.speedups for run in runs)]
-        summaries.append(Summary(network, len(runs), {name: [run.speedups[name] for run in runs] for name in shared}))
+        speedups = {name: [run.speedups[name] for run in runs] for name in shared}
+        summaries.append(Summary(network, batch, threads, len(runs), speedups))
     return summaries

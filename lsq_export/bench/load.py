@@ -1,8 +1,9 @@
-"""Whether the machine had time for what was timed, by how long this process's threads waited for a core."""
+"""Whether the machine had time for what was timed, by how long the threads that are timed waited for a core."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsq_export.threads import available_cores
@@ -17,14 +18,17 @@ class LoadWatch:
     watch = LoadWatch()
     …                           # what is timed
     watch.busy()                # why its times say nothing, or None
+
+    others: processes that are timed, too.
     """
 
-    def __init__(self) -> None:
-        self._times, self._stolen = _thread_times(), _stolen()
+    def __init__(self, others: Sequence[int] = ()) -> None:
+        self._others = others
+        self._times, self._stolen = _thread_times(others), _stolen()
 
     def busy(self) -> str | None:
         """Such as: threads waited 41 % of their time for a core (load 4.2 on 2 cores)."""
-        now, stolen = _thread_times(), _stolen()
+        now, stolen = _thread_times(self._others), _stolen()
         pairs = [(after, self._times.get(thread, (0, 0))) for thread, after in now.items()]
         running, waiting = (sum(after[i] - before[i] for after, before in pairs) for i in (0, 1))
         load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
@@ -39,13 +43,14 @@ class LoadWatch:
         return None
 
 
-def _thread_times() -> dict[str, tuple[int, int]]:
-    """{thread of this process: (ns on a core, ns of waiting for one)}; empty where the system does not tell."""
+def _thread_times(others: Sequence[int] = ()) -> dict[str, tuple[int, int]]:
+    """{thread of these processes: (ns on a core, ns of waiting for one)}; empty where the system does not tell."""
     times = {}
     try:
-        for task in TASKS.iterdir():
-            running, waiting, _ = (task / "schedstat").read_text(encoding="ascii").split()
-            times[task.name] = (int(running), int(waiting))
+        for tasks in (TASKS, *(TASKS.parents[1] / str(process) / "task" for process in others)):
+            for task in tasks.iterdir():
+                running, waiting, _ = (task / "schedstat").read_text(encoding="ascii").split()
+                times[task.name] = (int(running), int(waiting))
     except (OSError, ValueError):
         return {}
     return times

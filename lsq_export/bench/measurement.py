@@ -15,19 +15,22 @@ from typing import Any
 from lsq_export.bundle.layout import LOOKUP
 from lsq_export.version import VERSION
 
-from .machine import this_machine
+from .machine import instruction_set, this_machine
 from .memory import peak_memory
+from .openvino import OPENVINO, is_openvino
 from .operators import OperatorShare, operator_shares
 from .peak import SIZES, int8_peak
 from .peer import PEER
 from .ratios import Ratio
+from .sessions import Source, open_session, random_inputs
 from .sources import FLOAT, Subject
-from .timing import BenchResult, Latency, RunOptions, compare, open_session, random_inputs
+from .timing import BenchResult, Latency, RunOptions, compare
 from .work import operations
 
 OURS = (LOOKUP, "qoperator")  # the fastest file of ours is compared: the first that is there
 LATENCY_FIELDS = ("name", "median_ms", "low_quartile_ms", "high_quartile_ms", "runs", "file_bytes")
 TIMING_FIELDS = ("baseline", "batch", "threads", "onnxruntime")
+LATER_FIELDS = ("openvino", "busy")  # of the timing, which records of older versions lack
 Interval = tuple[float, float]
 PLAIN_FIELDS = (
     *("network", "speedups", "float_origin", "peak_bytes", "int8_peak"),
@@ -47,8 +50,9 @@ class Measurement:
     int8_peak    of the machine, GOP/s, see `peak`
     operations   of the float network, see `work`
 
-    Of these, the last four are empty or None where `measure` was told to leave out details. float_origin, notes: as in
-    Subject. machine, lsq_export: where it was measured, and the version.
+    Of these, the last four are empty or None where `measure` was told to leave out details; models that run in OpenVINO
+    have neither operators nor peak_bytes. float_origin, notes: as in Subject. machine, lsq_export: where it was
+    measured, and the version; instruction_set: see `machine`, None in records of older versions.
     """
 
     network: str
@@ -63,6 +67,7 @@ class Measurement:
     machine: str
     lsq_export: str
     intervals: dict[str, Interval] = field(default_factory=dict)
+    instruction_set: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; those of `timing` beside the others."""
@@ -90,8 +95,9 @@ class Measurement:
         for row in values["rows"]:
             stored = {name: row[name] for name in LATENCY_FIELDS} | {name: row.get(name) for name in ("low", "high")}
             stored |= {"speedup": medians[values["baseline"]] / row["median_ms"], "block_ms": row.get("block_ms", ())}
+            stored |= {"images_per_second": 1e3 * values["batch"] / row["median_ms"]}
             rows.append(Latency(**{**stored, "block_ms": tuple(stored["block_ms"])}))
-        stored = {name: values[name] for name in TIMING_FIELDS} | {"busy": values.get("busy")}
+        stored = {name: values[name] for name in TIMING_FIELDS} | {name: values.get(name) for name in LATER_FIELDS}
         timing = BenchResult(rows=tuple(rows), **stored)
         operators = {
             name: {op: OperatorShare(**share) for op, share in shares.items()}
@@ -99,6 +105,7 @@ class Measurement:
         }
         plain = {name: values[name] for name in PLAIN_FIELDS}
         plain |= {"intervals": {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}}
+        plain |= {"instruction_set": values.get("instruction_set")}
         return cls(timing=timing, operators=operators, notes=tuple(values["notes"]), **plain)
 
 
@@ -124,7 +131,7 @@ def measure(
     peaks: dict[str, int] = {}
     peak = work = None
     if details:
-        for name, source in models.items():
+        for name, source in _detailed(models).items():
             feed = random_inputs(name, open_session(name, source, 1), options.batch, 0)
             operators[name] = operator_shares(name, source, feed, threads=threads)
             on_step(f"profile {name}")
@@ -145,19 +152,26 @@ def measure(
         int8_peak=peak,
         operations=work,
         machine=this_machine(),
+        instruction_set=instruction_set(),
         lsq_export=VERSION,
     )
 
 
-def steps(models: int, options: RunOptions, details: bool = True) -> int:
+def steps(models: Mapping[str, Source], options: RunOptions, details: bool = True) -> int:
     """How often `measure` calls on_step."""
-    return models * len(options.blocks) + (2 * models + 1 if details else 0)
+    return len(models) * len(options.blocks) + (2 * len(_detailed(models)) + 1 if details else 0)
+
+
+def _detailed(models: Mapping[str, Source]) -> dict[str, Source]:
+    """Those that run in ONNX Runtime, which tells what its operators cost."""
+    return {name: source for name, source in models.items() if not is_openvino(name)}
 
 
 def speedups_of(result: BenchResult) -> dict[str, float]:
     """{other model: how many times faster ours is}: the other's median time / that of ours.
 
-    "quantize_static" is the faster one of its two formats. Empty without a file of integers of ours.
+    "quantize_static" is the faster one of its two formats, "openvino" the fastest of its rows. Empty without a file of
+    integers of ours.
     """
     medians = _medians(result)
     ours = ours_of(medians)
@@ -185,7 +199,10 @@ def _compared(medians: Mapping[str, float]) -> dict[str, str]:
     """{what ours is compared with: the model that this is}."""
     ours = ours_of(medians)
     floats = [FLOAT] if FLOAT in medians else []
-    peers = [name for name in medians if name.startswith(f"{PEER} ")]
-    best = {PEER: min(peers, key=lambda name: medians[name])} if peers else {}
+    peers = [name for name in medians if name.startswith((f"{PEER} ", f"{OPENVINO} "))]
+    best: dict[str, str] = {}
+    for whose in (PEER, OPENVINO):
+        theirs = [name for name in peers if name.startswith(f"{whose} ")]
+        best |= {whose: min(theirs, key=lambda name: medians[name])} if theirs else {}
     rest = [name for name in medians if name not in (FLOAT, ours, *peers)]
     return {**dict(zip(floats, floats, strict=True)), **best, **{name: name for name in (*peers, *rest)}}

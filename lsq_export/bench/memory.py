@@ -12,7 +12,7 @@ import numpy as np
 from calib.errors import QuantizationError
 
 from .children import as_file, run_child
-from .timing import Source
+from .sessions import Source
 
 RUNS = 3  # from the second run on, ONNX Runtime uses its memory pattern
 

@@ -1,4 +1,4 @@
-"""A network by its name or checkpoint -> what `bench` compares: torch's float export, our two formats, and the peer.
+"""A network by its name or checkpoint -> what `bench` compares: torch's float export, our formats, and the peers.
 
 A network need not be trained to be timed: latency depends on its shapes. A network by name gets random weights, batch
 norms with the statistics of random images, and quantizers initialized on those. It is folded and written as `export`
@@ -28,7 +28,9 @@ from lsq_export.targets import get
 from lsq_export.training.checkpoint import restore
 
 from .float_model import exported_float_model
+from .openvino import openvino_models
 from .peer import FORMATS, peer_models
+from .sessions import Source
 from .sources import EXPORTED, FLOAT, Subject, with_stock
 
 IMAGES, SEED = 8, 0
@@ -98,12 +100,16 @@ def _short(config: QATConfig) -> str:
 
 
 def subject_of_network(
-    network: Network, *, peer: bool = True, on_stage: Callable[[str], None] = lambda stage: None
+    network: Network,
+    *,
+    peer: bool = True,
+    openvino: bool = True,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Subject:
     """The float form as torch exports it, our formats for ort-cpu, and ONNX Runtime's quantization of that float form.
 
-    on_stage(name): called as each stage begins. Errors (QuantizationError): as `export` without verification, and as
-    `peer_models`.
+    openvino: with what OpenVINO makes of these, or a note that it is not installed. on_stage(name): called as each
+    stage begins. Errors (QuantizationError): as `export` without verification, and as `peer_models`.
     """
     on_stage("float")
     float_model = exported_float_model(network.model, network.x)
@@ -115,13 +121,19 @@ def subject_of_network(
     on_stage("rewrite")
     files = emit_all(folded, (*FORMATS, LOOKUP), target)
     ours = with_stock({name: proto.SerializeToString() for name, proto in files.items()})
-    theirs: dict[str, Any] = {}
+    models: dict[str, Source] = {FLOAT: float_model, **ours}
     notes = network.notes
     if peer:
         on_stage("quantize_static")
         theirs, more = peer_models(float_model, network.x.numpy())
+        models |= theirs
         notes += more
-    return Subject(network.title, {FLOAT: float_model, **ours, **theirs}, EXPORTED, notes)
+    if openvino:
+        on_stage("openvino")
+        theirs, more = openvino_models(models)
+        models |= theirs
+        notes += more
+    return Subject(network.title, models, EXPORTED, notes)
 
 
 @torch.no_grad()

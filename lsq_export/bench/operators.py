@@ -14,7 +14,7 @@ import numpy as np
 
 from calib.errors import QuantizationError
 
-from .timing import Source, open_session
+from .sessions import Source, open_session
 
 RUNS, WARMUP = 10, 3
 
@@ -32,7 +32,7 @@ class OperatorShare:
     ms: float
 
 
-_NUMBERED = re.compile(r"^(Lookup|Product|Sum|Depthwise)\d+$")  # one kernel with many names
+_NUMBERED = re.compile(r"^(Lookup|Product|Sum|Depthwise|Conv)\d+$")  # one kernel with many names
 
 
 def operator_shares(

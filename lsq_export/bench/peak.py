@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from .timing import open_session
+from .sessions import open_session
 
 SIZES = (512, 1024, 2048)  # which is fastest depends on the caches
 RUNS, WARMUP = 10, 2

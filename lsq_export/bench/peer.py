@@ -16,7 +16,7 @@ import numpy as np
 from calib.errors import QuantizationError
 
 from .children import as_file, run_child
-from .timing import Source
+from .sessions import Source
 
 PEER = "quantize_static"
 FORMATS = ("qdq", "qoperator")  # of the peer, and of our files

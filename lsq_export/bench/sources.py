@@ -14,8 +14,9 @@ from lsq_export.bundle.reading import Files
 from lsq_export.kernels import is_built
 
 from .float_model import float_model_of
+from .openvino import openvino_models
 from .peer import peer_models
-from .timing import STOCK, Source, open_session, random_inputs
+from .sessions import STOCK, Source, open_session, random_inputs
 
 FLOAT = "float"
 IMAGES = 8  # random ones, on which the peer is calibrated
@@ -39,10 +40,11 @@ class Subject:
     notes: tuple[str, ...] = field(default=())
 
 
-def subject_of_bundle(*paths: str | os.PathLike[str], peer: bool = False) -> Subject:
+def subject_of_bundle(*paths: str | os.PathLike[str], peer: bool = False, openvino: bool = False) -> Subject:
     """Files and bundles, as `collect` finds them.
 
-    peer: with ONNX Runtime's quantization of the float network, which must be the only one. Errors (QuantizationError):
+    peer: with ONNX Runtime's quantization of the float network, which must be the only one. openvino: with what
+    OpenVINO makes of the models. Errors (QuantizationError):
     those of `collect` and `peer_models`; a peer of anything but one bundle with a float network.
     """
     models = collect(paths)
@@ -57,6 +59,10 @@ def subject_of_bundle(*paths: str | os.PathLike[str], peer: bool = False) -> Sub
         (x,) = random_inputs(FLOAT, open_session(FLOAT, models[FLOAT], 1), IMAGES, 0).values()
         theirs, notes = peer_models(models[FLOAT], x)
         models |= theirs
+    if openvino:
+        elsewhere, more = openvino_models(models)
+        models |= elsewhere
+        notes += more
     return Subject(", ".join(map(str, paths)), models, REBUILT if rebuilt else None, notes)
 
 

@@ -1,4 +1,4 @@
-"""Latency of several ONNX models against each other, in one run of ONNX Runtime.
+"""Latency of several ONNX models against each other, in one run of ONNX Runtime, and of OpenVINO beside it.
 
 The models take turns in blocks of runs, so that what else the machine does falls on all of them. The threads of a
 session spin for a while after its last run and would take the cores from the next one (two sessions timed run by run
@@ -8,10 +8,10 @@ are not counted.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,13 @@ import numpy as np
 import onnxruntime as ort
 
 from calib.errors import QuantizationError
-from lsq_export.bundle.layout import LOOKUP
-from lsq_export.kernels import is_built, register
 from lsq_export.verification.runtime import refusal
 
 from .load import LoadWatch
+from .openvino import OpenVINO, feeds_of, is_openvino
 from .ratios import Ratio, ratio_of
+from .sessions import Source, open_session, random_inputs
 
-Source = str | os.PathLike[str] | bytes
-STOCK = f"{LOOKUP}, stock"  # a file with tables in ONNX Runtime alone; LOOKUP: with our operators
 BLOCKS = 10
 
 
@@ -64,14 +62,16 @@ class RunOptions:
 class Latency:
     """Times of one model: median and quartiles of all runs in ms, and the size of the file (or of its bytes).
 
-    speedup: how many times faster than the baseline the model is, median of the baseline / median of the model; low and
-    high: its interval, see `ratios`. block_ms: the median of each block.
+    images_per_second: the batch size / the median. speedup: how many times faster than the baseline the model is,
+    median of the baseline / median of the model; low and high: its interval, see `ratios`. block_ms: the median of each
+    block.
     """
 
     name: str
     median_ms: float
     low_quartile_ms: float
     high_quartile_ms: float
+    images_per_second: float
     speedup: float
     runs: int
     file_bytes: int
@@ -84,7 +84,8 @@ class Latency:
 class BenchResult:
     """Latencies in the order in which the models were given.
 
-    busy: why the machine was too busy for ratios of these times to say anything; None where it was not.
+    openvino: its version, None where no model ran in it. busy: why the machine was too busy for ratios of these times
+    to say anything; None where it was not.
     """
 
     rows: tuple[Latency, ...]
@@ -92,6 +93,7 @@ class BenchResult:
     batch: int
     threads: int
     onnxruntime: str
+    openvino: str | None = None
     busy: str | None = None
 
     def ratio(self, other: str, name: str) -> Ratio:
@@ -114,9 +116,9 @@ def compare(
 ) -> BenchResult:
     """Time all models on the same random inputs, in up to BLOCKS alternating blocks.
 
-    models: name -> file or serialized model. baseline: name of the model that speedups refer to, by default the first.
-    on_block(name): called after each block. Errors (QuantizationError): no models, an unknown baseline, a model that
-    cannot be loaded, run, or fed.
+    models: name -> file or serialized model; one whose name begins with "openvino " runs there. baseline: name of the
+    model that speedups refer to, by default the first. on_block(name): called after each block. Errors
+    (QuantizationError): no models, an unknown baseline, a model that cannot be loaded, run, or fed.
     """
     options = options or RunOptions()
     if not models:
@@ -124,25 +126,40 @@ def compare(
     baseline = next(iter(models)) if baseline is None else baseline
     if baseline not in models:
         raise QuantizationError(f"baseline {baseline!r} is none of the models: use one of {', '.join(models)}")
-    sessions = {name: open_session(name, source, options.threads) for name, source in models.items()}
+    elsewhere = {name: source for name, source in models.items() if is_openvino(name)}
+    here = {name: source for name, source in models.items() if name not in elsewhere}
+    sessions = {name: open_session(name, source, options.threads) for name, source in here.items()}
     feeds = {name: random_inputs(name, session, options.batch, options.seed) for name, session in sessions.items()}
     times: dict[str, list[list[float]]] = {name: [] for name in models}
-    watch = LoadWatch()
-    for runs in options.blocks:
-        for name, session in sessions.items():
-            times[name].append(_block(name, session, feeds[name], runs, options.warmup, options.pause))
-            on_block(name)
+    with ExitStack() as stack:
+        if elsewhere:
+            their_feeds = feeds_of(elsewhere, options.batch, options.seed)
+            runtime = stack.enter_context(OpenVINO(elsewhere, their_feeds, options.threads))
+        watch = LoadWatch([runtime.pid] if elsewhere else [])
+        for runs in options.blocks:
+            for name in models:
+                if name in elsewhere:
+                    block = runtime.block(name, runs, options.warmup, options.pause)
+                else:
+                    block = _block(name, sessions[name], feeds[name], runs, options.warmup, options.pause)
+                times[name].append(block)
+                on_block(name)
+        busy = watch.busy()
+    rows = (_latency(name, _size(models[name]), times[name], times[baseline], options.batch) for name in models)
     return BenchResult(
-        rows=tuple(_latency(name, _size(models[name]), times[name], times[baseline]) for name in models),
+        rows=tuple(rows),
         baseline=baseline,
         batch=options.batch,
         threads=options.threads,
         onnxruntime=ort.__version__,
-        busy=watch.busy(),
+        openvino=runtime.version if elsewhere else None,
+        busy=busy,
     )
 
 
-def _latency(name: str, file_bytes: int, times: list[list[float]], baseline: list[list[float]]) -> Latency:
+def _latency(
+    name: str, file_bytes: int, times: list[list[float]], baseline: list[list[float]], batch: int = 1
+) -> Latency:
     """times: ms of the runs of each block."""
     runs = [ms for block in times for ms in block]
     low, median, high = (float(q) for q in np.quantile(runs, (0.25, 0.5, 0.75)))
@@ -153,6 +170,7 @@ def _latency(name: str, file_bytes: int, times: list[list[float]], baseline: lis
         median_ms=median,
         low_quartile_ms=low,
         high_quartile_ms=high,
+        images_per_second=1e3 * batch / median,
         speedup=ratio.value,
         runs=len(runs),
         file_bytes=file_bytes,
@@ -160,64 +178,6 @@ def _latency(name: str, file_bytes: int, times: list[list[float]], baseline: lis
         high=ratio.high,
         block_ms=tuple(of_blocks),
     )
-
-
-def random_inputs(name: str, session: ort.InferenceSession, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """Inputs in the model's shapes, with `batch` for a dynamic first dimension.
-
-    Float inputs get normal numbers; 8-bit ones get all codes with the same probability. Errors (QuantizationError):
-    another fixed batch size, another dynamic dimension, another type of input.
-    """
-    rng = np.random.default_rng(seed)
-    feed = {}
-    for node in session.get_inputs():
-        if node.shape and node.shape[0] != batch and isinstance(node.shape[0], int):
-            raise QuantizationError(
-                f"model {name}: its batch size is fixed at {node.shape[0]}, not {batch}: use --batch {node.shape[0]}"
-            )
-        shape = [batch, *node.shape[1:]] if node.shape else []
-        unknown = [str(size) for size in shape if not isinstance(size, int)]
-        if unknown:
-            raise QuantizationError(
-                f"model {name}: input {node.name!r} has the unknown size {unknown[0]!r}: only the batch size may be "
-                "dynamic"
-            )
-        if node.type in ("tensor(float)", "tensor(float16)", "tensor(double)"):
-            kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}[node.type]
-            feed[node.name] = rng.standard_normal(shape).astype(kind)
-        elif node.type in ("tensor(uint8)", "tensor(int8)"):
-            code_type = np.dtype(node.type[7:-1])
-            limits = np.iinfo(code_type)
-            feed[node.name] = rng.integers(limits.min, limits.max, shape, dtype=code_type, endpoint=True)
-        else:
-            raise QuantizationError(
-                f"model {name}: input {node.name!r} is a {node.type}, which cannot be made up: only float and 8-bit "
-                "inputs can"
-            )
-    return feed
-
-
-def open_session(name: str, source: Source, threads: int, profile: str | None = None) -> ort.InferenceSession:
-    """A session with `threads` threads and everything else by default; with our operators if its name ends in LOOKUP.
-
-    profile: prefix of the file that ONNX Runtime's profiler writes.
-    Errors (QuantizationError): no such file, a model that cannot be loaded.
-    """
-    options = ort.SessionOptions()
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, profile
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what fails is raised
-    if name.endswith(LOOKUP) and is_built():
-        register(options)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise QuantizationError(f"model {name}: {os.fspath(source)} does not exist: give an ONNX file")
-    try:
-        return ort.InferenceSession(
-            source if isinstance(source, bytes) else os.fspath(source), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise QuantizationError(f"model {name}: {refusal(error, 'load')}") from error
 
 
 def _block(

@@ -7,7 +7,7 @@ import math
 import onnx
 
 from .children import as_file
-from .timing import Source
+from .sessions import Source
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 

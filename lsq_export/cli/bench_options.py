@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from lsq_export.qat.config import OFFSETS, QATConfig
+from lsq_export.threads import most_threads
 
 from .arguments import MODEL
 from .code_options import trust_option
-from .options import IMAGE_SIZE, LONGEST_PAUSE, Command, Count, Number, apply_options
+from .options import IMAGE_SIZE, LONGEST_PAUSE, Command, Count, Counts, Number, apply_options
 from .output import HTML, OutputFile
-from .thread_options import threads_option
+from .thread_options import TEXT as THREADS
 
 DEFAULTS = QATConfig()
 BITS, COUNT = Count(2, 8), Count(1)
@@ -56,6 +57,12 @@ def network_options(command: Command) -> Command:
             default=None,
             help="Time ONNX Runtime's quantize_static of the float network, too.  [default: only for networks]",
         ),
+        click.option(
+            "--openvino/--no-openvino",
+            default=None,
+            help="Time OpenVINO with the float network and qdq files, too (package openvino).  "
+            "[default: only for networks, where it is installed]",
+        ),
     )
 
 
@@ -69,8 +76,18 @@ def run_options(command: Command) -> Command:
             help="Measure operator shares, peak memory and the int8 peak of the machine, too.",
         ),
         click.option("--runs", type=COUNT, default=50, help="Count this many runs of each model."),
-        threads_option(2),
-        click.option("--batch", type=COUNT, default=1, help="Use this batch size where the model leaves it open."),
+        click.option(
+            "--threads",
+            type=Counts(most_threads()),
+            default="2",
+            help=f"{THREADS} 1,2: measure with each of these.",
+        ),
+        click.option(
+            "--batch",
+            type=Counts(),
+            default="1",
+            help="Use this batch size where the model leaves it open; 1,8: measure with each of these.",
+        ),
         click.option("--baseline", metavar="NAME", help="Compare speeds with this model.  [default: the first]"),
         click.option(
             "--warmup",

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from lsq_export.bench.journal import Summary
     from lsq_export.bench.operators import OperatorShare
 
-COLUMNS = ("model", ">median ms", ">quartiles ms", ">baseline / it", ">GOP/s", ">size", ">peak memory")
+COLUMNS = ("model", ">median ms", ">quartiles ms", ">images/s", ">baseline / it", ">GOP/s", ">size", ">peak memory")
+BEST = {"quantize_static": "the better quantize_static", "openvino": "OpenVINO at its best"}  # of several files
 OPERATORS = 12  # rows of the table of operators; the rest is one row
 
 
@@ -24,6 +25,7 @@ def print_measurement(measurement: Measurement) -> None:
             row.name,
             f"{row.median_ms:.2f}",
             f"{row.low_quartile_ms:.2f} … {row.high_quartile_ms:.2f}",
+            f"{row.images_per_second:.0f}" if row.images_per_second >= 10 else f"{row.images_per_second:.1f}",
             ratio_cell(timing, row.name),
             None if measurement.operations is None else f"{measurement.operations / row.median_ms / 1e6:.0f}",
             megabytes(row.file_bytes),
@@ -33,16 +35,18 @@ def print_measurement(measurement: Measurement) -> None:
     ]
     runs = timing.rows[0].runs
     title = (
-        f"{measurement.network}: batch {timing.batch}, {threads(timing.threads)}, median of {runs}, "
-        f"ONNX Runtime {timing.onnxruntime}; baseline {timing.baseline}"
+        f"{measurement.network}: {conditions(timing.batch, timing.threads)}, median of {runs}, "
+        f"ONNX Runtime {timing.onnxruntime}{f', OpenVINO {timing.openvino}' if timing.openvino else ''}; "
+        f"baseline {timing.baseline}"
     )
     print_table(title, COLUMNS, rows)
     print_operators(measurement)
     if measurement.int8_peak is not None:
         say(
             f"int8 peak of this machine: {measurement.int8_peak:.0f} GOP/s (a large MatMulInteger, "
-            f"{threads(timing.threads)}); {measurement.machine}"
+            f"{threads(timing.threads)})"
         )
+    say(f"machine: {', '.join(filter(None, (measurement.machine, measurement.instruction_set)))}")
     if measurement.float_origin:
         say(f"float: {measurement.float_origin}")
     for note in measurement.notes:
@@ -92,12 +96,18 @@ def print_operators(measurement: Measurement) -> None:
 
 
 def print_summary(summaries: Sequence[Summary]) -> None:
-    """How many times faster ours is, of several runs: the median of the runs, and each of them."""
-    others = list(dict.fromkeys(other for summary in summaries for other in summary.speedups))
+    """How many times faster ours is, of several runs: the median of the runs, and each of them.
+
+    Of the files of others, only the fastest have a column.
+    """
+    if not summaries:
+        return
+    found = dict.fromkeys(other for summary in summaries for other in summary.speedups)
+    others = [other for other in found if not other.startswith(tuple(f"{best} " for best in BEST))]
     rows = []
     for summary in summaries:
         speeds = (spread(summary, other) if other in summary.speedups else None for other in others)
-        rows.append((summary.network, summary.runs, *speeds))
+        rows.append((f"{summary.network}, {conditions(summary.batch, summary.threads)}", summary.runs, *speeds))
     title = (
         "Speed of ours (lookup, else qoperator) against the others: ratio of medians, the median of the runs (each run)"
     )
@@ -111,13 +121,18 @@ def spread(summary: Summary, other: str) -> str:
 
 def compared_with(other: str) -> str:
     """The name of what ours is compared with."""
-    return "the better quantize_static" if other == "quantize_static" else other
+    return BEST.get(other, other)
 
 
 def cell(names: Sequence[str], shares: Mapping[str, OperatorShare]) -> str | None:
     """Share and nodes of these operator types together, such as: 41.2% (20). None where a model has none of them."""
     costs = [shares[name] for name in names if name in shares]
     return f"{sum(cost.share for cost in costs):.1%} ({sum(cost.nodes for cost in costs)})" if costs else None
+
+
+def conditions(batch: int, count: int) -> str:
+    """Such as: batch 8, 2 threads."""
+    return f"batch {batch}, {threads(count)}"
 
 
 def threads(count: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from calib.errors import shown
 
 from .arguments import TIMED
 from .bench_options import network_options, result_options, run_options
-from .bench_table import print_measurement, print_summary
+from .bench_table import conditions, print_measurement, print_summary
 from .output import STDOUT, console, write_file
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def command(
     A FILE is timed as it is. Of a BUNDLE, the float model is timed, if there is one, and the model of each format.
 
     A CHECKPOINT, or the network that --model names, is exported first. Then the float network is timed as torch exports
-    it, with both of our formats and ONNX Runtime's own quantize_static of the float network (per channel, uint8
-    activations) in both of its formats. A network by name has random weights: speed does not depend on them.
+    it, with our formats and ONNX Runtime's own quantize_static of the float network (per channel, uint8 activations) in
+    both of its formats. A network by name has random weights: speed does not depend on them. Where the package openvino
+    is installed, OpenVINO runs the float network (at its default precision and in float32) and both qdq files, too.
     """
     if not (paths or options["names"]):
         raise click.UsageError("there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME")
@@ -52,14 +54,15 @@ def command(
     from lsq_export.bench.journal import Journal, summarize
     from lsq_export.bench.plan import own_networks, plan, run
 
-    of_runs = {name: options.pop(name) for name in ("batch", "runs", "threads", "warmup", "pause")}
-    how = RunOptions(**of_runs)
+    of_runs = {name: options.pop(name) for name in ("runs", "warmup", "pause")}
+    both = product(options.pop("batch"), options.pop("threads"))
+    how = [RunOptions(batch=batch, threads=threads, **of_runs) for batch, threads in both]
     if trust:
         options["names"] = (*options["names"], *own_networks(paths))
     planned = plan(paths, baseline=baseline, **options)
     journal = Journal(journal_file) if journal_file is not None else None
     measurements = []
-    with _Progress(how, repeat, details) as progress:
+    with _Progress(repeat, details) as progress:
         for measurement in run(
             planned,
             how,
@@ -74,7 +77,7 @@ def command(
             measurements.append(measurement)
             if json_file != STDOUT:
                 print_measurement(measurement)
-    if repeat > 1 and json_file != STDOUT:
+    if repeat * len(how) > 1 and json_file != STDOUT:
         print_summary(summarize(measurements))
     _write(measurements, html_file, json_file)
 
@@ -82,8 +85,8 @@ def command(
 class _Progress:
     """On stderr: a spinner while a network is exported, then a bar for each measurement."""
 
-    def __init__(self, how: RunOptions, repeat: int, details: bool) -> None:
-        self._how, self._repeat, self._details = how, repeat, details
+    def __init__(self, repeat: int, details: bool) -> None:
+        self._repeat, self._details = repeat, details
         self._console = console(stderr=True)
         self._stack = ExitStack()
         self._status: Any = None
@@ -100,14 +103,15 @@ class _Progress:
             self._status = self._stack.enter_context(self._console.status(""))
         self._status.update(Text(shown(f"{network}: {stage}")))
 
-    def subject(self, subject: Subject, number: int) -> Callable[[str], None]:
+    def subject(self, subject: Subject, how: RunOptions, number: int) -> Callable[[str], None]:
         """Show a bar of the steps of one measurement."""
         from lsq_export.bench.measurement import steps
         from lsq_export.progress import bar
 
         self.close()
-        title = f"bench {subject.network}" + (f", {number} of {self._repeat}" if self._repeat > 1 else "")
-        total = steps(len(subject.models), self._how, self._details)
+        title = f"bench {subject.network}, {conditions(how.batch, how.threads)}"
+        title += f", {number} of {self._repeat}" if self._repeat > 1 else ""
+        total = steps(subject.models, how, self._details)
         return self._stack.enter_context(bar(self._console, title, total))
 
     def close(self) -> None:
@@ -137,7 +141,13 @@ def _values(measurements: Sequence[Measurement]) -> dict[str, Any]:
     if len(values) == 1:
         return values[0]
     medians = [
-        {"network": s.network, "runs": s.runs, "speedups": {other: s.median(other) for other in s.speedups}}
+        {
+            "network": s.network,
+            "batch": s.batch,
+            "threads": s.threads,
+            "runs": s.runs,
+            "speedups": {other: s.median(other) for other in s.speedups},
+        }
         for s in summarize(measurements)
     ]
     return {"records": values, "medians": medians}

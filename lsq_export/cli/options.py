@@ -39,6 +39,23 @@ class Count(click.IntRange):
         return number
 
 
+class Counts(click.ParamType):  # type: ignore[type-arg]
+    """One number of things, or several different ones with commas between them: a tuple. largest: as of Count."""
+
+    name = "INTEGER,…"
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._count = Count(1, largest=largest)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        counts = tuple(self._count.convert(part.strip(), param, ctx) for part in str(value).split(","))
+        if len(set(counts)) < len(counts):
+            self.fail(f"{value!r:.80} has a number twice: give each once", param, ctx)
+        return counts
+
+
 class Number(click.FloatRange):
     """A finite number."""
 

@@ -25,7 +25,7 @@ from lsq_export.qat.prepare_model import float_layers, quantizers
 
 from .dead_scales import check_quantizers, check_without_effect, positive_scales
 from .kept_float import LAYERS as FLOAT_LAYERS
-from .notes import FLOAT
+from .notes import FLOAT, WISHED
 from .read import attribute, is_marker
 
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
@@ -84,9 +84,14 @@ def _name_by_module(graph: ir.Graph) -> None:
     for node in graph:
         scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
         module = ast.literal_eval(scopes)[-2:-1] if scopes else []
-        node.name = ".".join([*filter(None, module), node.op_type])
+        node.name = ".".join([*filter(_is_module, module), node.op_type])
     for index, output in enumerate(graph.outputs):
         output.name = "output" if len(graph.outputs) == 1 else f"output_{index}"
+
+
+def _is_module(name: str) -> bool:
+    """A module of the model, and nothing that the exporter calls so for itself."""
+    return bool(name) and not name.startswith("_empty_nn_module_stack")
 
 
 def _number_uses(graph: ir.Graph) -> None:
@@ -103,7 +108,7 @@ def _keep_float(graph: ir.Graph, layers: Sequence[str]) -> None:
     found = [(node, name) for node in graph if node.op_type in FLOAT_LAYERS and (name := _layer_of(node)) in layers]
     for (node, _), name in zip(found, _numbered([name for _, name in found]), strict=True):
         node.name = name
-        FLOAT.write(node, True)
+        FLOAT.write(node, WISHED)
 
 
 def _layer_of(node: ir.Node) -> str:
@@ -220,16 +225,15 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """torch's exporter warns of things that its user cannot change (a pytree class of its own, torchvision not being
-    there), and writes whole graphs to stderr when it fails: what matters then is in the error.
+    """torch's exporter warns of things that its user cannot change (classes and checks of its own, how its recurrent
+    layers keep their weights), and writes whole graphs to stderr when it fails: what matters then is in the error. What
+    the user's own code warns of was heard before, when the model ran.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            warnings.filterwarnings("ignore", message=".*isinstance\\(treespec.*")
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(disabled)

@@ -17,8 +17,10 @@ import torch
 from calib.errors import QuantizationError
 
 from .float_grids import fake_quantize
-from .operators import OPERATORS, Operator
-from .read import array_of, is_marker
+from .kept_float import is_wished, stays_float
+from .operators import CONTRIB, OPERATORS, Meaning
+from .read import array_of, attribute, is_marker, rank_of
+from .stock import run_stock
 
 Tensor = torch.Tensor
 OnValue = Callable[[str, Tensor], "Tensor | None"]
@@ -45,12 +47,15 @@ def evaluate(
     outputs = set(graph.outputs)
     with torch.no_grad():
         for index, node in enumerate(graph):
-            inputs = [None if v is None else values[v] if v in values else _constant(v, dtype) for v in node.inputs]
-            results = _apply(node, inputs)
+            raw = _meaning(node) is None
+            inputs = [
+                None if v is None else values[v] if v in values else _constant(v, dtype, raw) for v in node.inputs
+            ]
+            results = [made.to(dtype) if made.is_floating_point() else made for made in _apply(node, inputs)]
             for value, result in zip(node.outputs, results, strict=False):  # masks of a Dropout have no meaning
                 name = str(value.name)
                 replaced = on_value(name, result) if on_value else on_node(node, inputs, result) if on_node else None
-                values[value] = result if replaced is None else replaced.to(dtype)
+                values[value] = result if replaced is None else replaced.to(result.dtype)
             for v in last_use.get(index, ()):
                 if v not in outputs:
                     values.pop(v, None)
@@ -58,18 +63,8 @@ def evaluate(
 
 
 def has_meaning(graph: ir.Graph) -> bool:
-    """Every operator can be evaluated.
-
-    Before normalization some cannot: operators outside of the table, computed shapes, sizes in place of scales.
-    """
-    return all(is_marker(node) or _has_meaning(node) for node in graph)
-
-
-def _has_meaning(node: ir.Node) -> bool:
-    row = _known(node)
-    if row is None or (row.constants and any(v is not None and array_of(v) is None for v in node.inputs[1:])):
-        return False
-    return node.op_type != "Resize" or (len(node.inputs) == 3 and node.inputs[2] is not None)
+    """Every operator can be evaluated; those of a domain of nobody's cannot."""
+    return all(is_marker(node) or node.domain in ("", CONTRIB) for node in graph)
 
 
 def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tensor:
@@ -98,27 +93,45 @@ def _last_uses(graph: ir.Graph) -> dict[int, list[ir.Value]]:
     return by_node
 
 
-def _constant(value: ir.Value, dtype: torch.dtype) -> Tensor:
+def _constant(value: ir.Value, dtype: torch.dtype, raw: bool = False) -> Tensor:
+    """raw: integers and masks keep their type."""
     array = array_of(value)
     if array is None:
         raise QuantizationError(f"{value.name}: the graph reads this value before it is made")
-    if value.dtype is not None and value.dtype.is_integer() and array.dtype == np.int64:
+    if array.dtype == np.int64 or (raw and array.dtype.kind in "biu"):
         return torch.from_numpy(array.copy())  # shapes and axes stay integers
     return torch.from_numpy(np.asarray(array).astype(np.float64)).to(dtype)
 
 
-def _known(node: ir.Node) -> Operator | None:
-    return OPERATORS.get(node.op_type) if node.domain == "" else None
+def _meaning(node: ir.Node) -> Meaning | None:
+    """That of our table; None where ONNX Runtime has to say what an operator makes.
+
+    So it is with all that stays as it is, but for layers by wish, and before normalization with forms that the table
+    does not mean.
+    """
+    if is_marker(node):
+        return fake_quantize
+    row = OPERATORS.get(node.op_type) if node.domain == "" else None
+    if row is None or (stays_float(node) and not is_wished(node)):
+        return None
+    if row.constants and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
+        return None
+    if node.op_type == "Resize":
+        nearest = attribute(node, "mode") == "nearest" and attribute(node, "nearest_mode") == "floor"
+        return row.meaning if nearest and len(node.inputs) == 3 and node.inputs[2] is not None else None
+    if node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool"):
+        pads = list(attribute(node, "pads", []))
+        plain = rank_of(node.inputs[0]) in (0, 4) and (node.op_type == "MaxPool" or pads[:2] == pads[2:])
+        return row.meaning if plain and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID") else None
+    return row.meaning
 
 
 def _apply(node: ir.Node, inputs: list[Any]) -> tuple[Tensor, ...]:
     """All outputs of a node."""
-    known = _known(node)
-    if is_marker(node):
-        result: Tensor | tuple[Tensor, ...] = fake_quantize(node, inputs)
-    elif known is not None:
-        result = known.meaning(node, inputs)
-    else:
-        what = f"{node.domain or 'onnx'}::{node.op_type}"
-        raise QuantizationError(f"{node.name}: no float evaluation for the operator {what}")
+    meaning = _meaning(node)
+    if meaning is None:
+        if node.domain not in ("", CONTRIB):
+            raise QuantizationError(f"{node.name}: no float evaluation for the operator {node.domain}::{node.op_type}")
+        return run_stock(node, inputs)
+    result = meaning(node, inputs)
     return result if isinstance(result, tuple) else (result,)

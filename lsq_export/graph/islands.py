@@ -12,15 +12,17 @@ them round a tie differently.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
 
-from .kept_float import is_float_layer, stays_float
+from .kept_float import is_wished, of_shapes, stays_float
+from .notes import FLOAT
 from .operators import ISLANDS
-from .read import is_op
+from .read import data_readers, is_op
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,15 @@ class Island:
     """One operator that stays float.
 
     codes: the tensors of codes that are made from its output, directly or through other islands; the network's output
-    where it stays float. wished: it has an integer form, but the configuration keeps it float.
+    where it stays float. wished: it has an integer form, but the configuration keeps it float. why: what else keeps it
+    float.
     """
 
     name: str
     operator: str
     codes: tuple[str, ...]
     wished: bool = False
+    why: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.operator}{', kept float' if self.wished else ''})"
@@ -45,10 +49,10 @@ def is_island(node: ir.Node | None) -> bool:
 
 
 def inside_island(value: ir.Value) -> bool:
-    """Made by an island, or the network's input into layers kept float, and read by islands only: it stays float."""
-    producer, readers = value.producer(), list(value.consumers())
+    """Made by an island, or the network's input into operators kept float, and read by islands only: it stays float."""
+    producer, readers = value.producer(), data_readers(value)
     if producer is None:
-        return bool(readers) and all(map(is_float_layer, readers))
+        return bool(readers) and all(map(stays_float, readers))
     return is_island(producer) and not value.is_graph_output() and bool(readers) and all(map(is_island, readers))
 
 
@@ -59,15 +63,20 @@ def float_outputs(graph: ir.Graph) -> set[str]:
 
 def islands(graph: ir.Graph) -> tuple[Island, ...]:
     """Of a folded graph."""
+    after: dict[ir.Node, tuple[str, ...]] = {}
+    for node in reversed(graph):
+        if is_island(node):
+            after[node] = _codes_after(node, after)
     return tuple(
         Island(
             name=str(node.name),
             operator=node.op_type,
-            codes=tuple(_codes_after(node)),
-            wished=stays_float(node),
+            codes=codes,
+            wished=is_wished(node),
+            why="" if is_wished(node) else FLOAT.get(node, ""),
         )
-        for node in graph
-        if is_island(node) and not _keeps_apart(node)
+        for node, codes in reversed(after.items())
+        if not _keeps_apart(node) and not of_shapes(node)
     )
 
 
@@ -76,15 +85,16 @@ def _keeps_apart(node: ir.Node) -> bool:
     return is_op(node, "Sum") and len(node.inputs) == 1
 
 
-def _codes_after(node: ir.Node) -> list[str]:
-    found = [str(node.outputs[0].name)] if node.outputs[0].is_graph_output() else []
-    for reader in node.outputs[0].consumers():
+def _codes_after(node: ir.Node, after: Mapping[ir.Node, tuple[str, ...]]) -> tuple[str, ...]:
+    """after: that of the islands that read it."""
+    found = [str(value.name) for value in node.outputs if value.is_graph_output()]
+    for reader in (reader for value in node.outputs for reader in value.consumers()):
         if is_op(reader, "QuantizeLinear"):
             found.append(str(reader.outputs[0].name))
             found += [str(n.outputs[0].name) for n in reader.outputs[0].consumers() if is_op(n, "Clip")]
-        elif is_island(reader):
-            found += _codes_after(reader)
-    return list(dict.fromkeys(found))
+        else:
+            found += after.get(reader, ())
+    return tuple(dict.fromkeys(found))
 
 
 def refuse(found: tuple[Island, ...]) -> None:

@@ -1,24 +1,44 @@
-"""Layers that the configuration keeps float: Conv and Gemm with float weights, which no pass makes integer (FLOAT).
+"""Operators that stay as they are, which no pass makes integer (the note FLOAT), and why:
 
-They are islands (islands.py). Yet their bias can carry an offset, and a batch norm after them goes into them, as with
-any layer.
+    WISHED           the configuration keeps a layer float
+    SHAPES           arithmetic of shapes and indices: it is no island
+    any other text   there is no integer form: what is missing
+
+All but SHAPES are islands (islands.py). The bias of a convolution or product that is kept float can carry an offset,
+and a batch norm after it goes into it, as with any layer.
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from .notes import FLOAT
+from .notes import FLOAT, WISHED
 from .read import array_of, attribute
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# What files for runtimes say of such a node, in its doc_string. The integer reference refuses other float layers.
-SAID = "kept float, as QATConfig(layers=...) wishes"
+SHAPES = "arithmetic of shapes and indices"
+# How the doc_string of such a node begins in files for runtimes. The integer reference refuses other float layers.
+SAID = "kept float"
 
 
 def stays_float(node: ir.Node | None) -> bool:
-    """Whether the configuration keeps this operator float."""
+    """Whether this operator stays as it is, for any reason."""
     return node is not None and FLOAT.on(node)
+
+
+def is_wished(node: ir.Node) -> bool:
+    """Whether the configuration keeps this layer float."""
+    return FLOAT.get(node, "") == WISHED
+
+
+def of_shapes(node: ir.Node | None) -> bool:
+    """Arithmetic of shapes and indices, which no file computes otherwise."""
+    return node is not None and FLOAT.get(node, "") == SHAPES
+
+
+def said_of(node: ir.Node) -> str:
+    """What the doc_string of an operator that stays as it is says in files for runtimes."""
+    return f"{SAID}: {FLOAT.read(node)}"
 
 
 def is_float_layer(node: ir.Node | None) -> bool:

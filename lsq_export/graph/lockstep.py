@@ -49,9 +49,8 @@ def run(
         function = meet.get(str(node.outputs[0].name))
         if function is None:
             return None
-        read = inputs[0]
-        assert read is not None
-        return function(Made(node, read, value))
+        read = inputs[0] if inputs else None
+        return function(Made(node, value if read is None else read, value))
 
     return evaluate(graph, x, dtype=dtype, on_node=on_node)
 

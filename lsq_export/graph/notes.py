@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import onnx_ir as ir
 
 T = TypeVar("T")
+WISHED = "as QATConfig(layers=...) wishes"  # why a layer is kept float; earlier versions wrote True
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,13 @@ EQUALIZES: Note[bool] = Note("equalizes", bool)
 PARTS: Note[tuple[Part, ...]] = Note("parts", lambda rows: tuple(Part(**row) for row in rows))
 # Of an operator that moves codes: the quantizers whose grids moved to the other side of it, the last one first.
 PASSED: Note[tuple[str, ...]] = Note("passed", tuple)
-# Of an operator that stays float since the configuration wishes it: no pass takes it for one that becomes integers.
-FLOAT: Note[bool] = Note("float", bool)
+# Of an operator that stays as it is, and why (graph/kept_float.py): no pass takes it for one that becomes integers.
+FLOAT: Note[str] = Note("float", lambda why: WISHED if why is True else str(why))
+# Of a captured operator: the line of the user's code that it comes from, "net.py:12".
+SOURCE: Note[str] = Note("source", str)
 
 
-OURS = {note.key for note in (BITS, FACTOR, OPERAND, EQUALIZES, PARTS, PASSED, FLOAT)}
+OURS = {note.key for note in (BITS, FACTOR, OPERAND, EQUALIZES, PARTS, PASSED, FLOAT, SOURCE)}
 
 
 def strip(model: ir.Model) -> None:

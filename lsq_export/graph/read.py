@@ -81,9 +81,25 @@ def rank_of(value: ir.Value | None) -> int:
     return len(value.shape) if value is not None and value.shape is not None else 0
 
 
+def is_float(value: ir.Value | None) -> bool:
+    """Whether a value holds numbers that can be put onto a grid; integers, masks and sequences cannot."""
+    return value is not None and (value.dtype is None or value.dtype.is_floating_point())
+
+
+def data_uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
+    """(reader, index of the input) of all but those that ask the network's input for the size of the batch."""
+    given = value.producer() is None
+    return [(use.node, use.idx) for use in value.uses() if not (given and use.node.op_type == "Shape")]
+
+
+def data_readers(value: ir.Value) -> list[ir.Node]:
+    """Those that read the elements of a value, once each."""
+    return list(dict.fromkeys(node for node, _ in data_uses(value)))
+
+
 def single_consumer(value: ir.Value) -> bool:
-    """The value is read once, and not by the outside."""
-    return len(value.uses()) == 1 and not value.is_graph_output()
+    """The elements of a value are read once, and not by the outside."""
+    return len(data_uses(value)) == 1 and not value.is_graph_output()
 
 
 def sole_producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:

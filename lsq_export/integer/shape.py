@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from onnx.reference import ReferenceEvaluator
 
-from .kept_float import on_purpose
 from .node import Array, Inputs, Node, operator, required
 
 MOVES = (
@@ -55,9 +54,9 @@ def pad(node: Node, x: Inputs) -> list[Array]:
 
 @operator("Clip", "Max", "Min")
 def compare(node: Node, x: Inputs) -> list[Array]:
-    """On integers, and clamps between layers that are kept float: other floats are arithmetic of the float graph."""
+    """On integers: floats are arithmetic of the float graph."""
     values = required(node, x, 0)
-    if not np.issubdtype(values.dtype, np.integer) and not (node.op == "Clip" and on_purpose(node)):
+    if not np.issubdtype(values.dtype, np.integer):
         raise _float_error(node, values)
     return move(node, x)
 

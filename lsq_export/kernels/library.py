@@ -11,7 +11,7 @@ from calib.errors import QuantizationError, one_line
 
 from .compile import LIBRARY, compile_library
 
-VERSION = 2  # LIBRARY_VERSION in source/operator.h
+VERSION = 3  # LIBRARY_VERSION in source/operator.h
 LIBRARY_VARIABLE = "LSQ_EXPORT_LIBRARY"  # a library elsewhere, in place of the package's own
 KERNEL_VARIABLE = "LSQ_EXPORT_KERNEL"  # the kernel to run, in place of the processor's best; read by the library
 BUILD = "lsq-export kernels --build compiles it, with a C compiler"
@@ -38,7 +38,7 @@ def library_path() -> Path:
 
 
 def kernel_name() -> str:
-    """The kernel that runs on this processor: avx512vbmi, avx2, neon or portable.
+    """The kernel that runs on this processor: amx, avx512vbmi, avx2, neon or portable.
 
     Errors (QuantizationError): no library, one that cannot be loaded or has another version, or a name in
     LSQ_EXPORT_KERNEL that it does not have or that this processor cannot run.
@@ -59,8 +59,8 @@ def kernel_name() -> str:
     if not name:
         wanted = os.environ.get(KERNEL_VARIABLE)
         raise QuantizationError(
-            f"{KERNEL_VARIABLE} is {wanted!r}, which is no kernel that this processor can run: use avx512vbmi, avx2, "
-            "neon or portable, or unset it"
+            f"{KERNEL_VARIABLE} is {wanted!r}, which is no kernel that this processor can run: use amx, avx512vbmi, "
+            "avx2, neon or portable, or unset it"
         )
     return name
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from .float_functions import inside_islands, is_tensor
 from .parallel import Layers, is_part, merges, split_for_merging
 from .places import opened_place, place_of
 from .quantizer import Quantizer
@@ -46,8 +47,11 @@ def insert_edges(model: nn.Module, layers: Layers, make: Callable[[str], Quantiz
     graph = traced.graph
     for node in list(graph.nodes):
         _open_gate(traced, node)
+    floats = inside_islands(traced)
     for node in list(graph.nodes):
-        if node.op not in ("output", "get_attr") and not _asks(node) and _needs_edge(traced, node, layers):
+        if node.op in ("output", "get_attr") or _asks(node) or node in floats or not is_tensor(traced, node):
+            continue
+        if _needs_edge(traced, node, layers):
             name = f"edges.{node.name}"
             quantizer = make(name)
             quantizer.place = node.meta.get(PLACE) or place_of(traced, node)

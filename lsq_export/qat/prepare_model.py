@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,15 +30,16 @@ from .attention import open_attention
 from .config import QATConfig
 from .edges import insert_edges
 from .layer_settings import LayerSettings, check_patterns
-from .layer_types import CONVOLUTIONS, QUANTIZED_LAYERS, output_channels, parametrization
+from .layer_types import QUANTIZED_LAYERS, output_channels, parametrization
 from .quantizer import Quantizer
 from .quantizer_table import Quantizers
 from .tracing import Untraceable
 
 __all__ = ["QATConfig", "config_of", "float_layers", "layer_names", "prepare", "quantizers"]
 
-# Layers with weights that no integer operator of ours computes. Norms, activations, pooling and dropout are fine.
-REFUSED_LAYERS = (
+NAMED = 8  # layers that a note lists
+# Layers with weights that stay float, with the layers in them: no integer operator of ours computes them.
+FLOAT_LAYERS = (
     nn.RNNBase,
     nn.RNNCellBase,
     nn.MultiheadAttention,
@@ -62,12 +63,24 @@ def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None
         raise QuantizationError("the model is prepared already: prepare the float model")
     float_model = open_attention(float_model)
     wanted = settings_of_layers(float_model, config)
+    _say_what_stays_float(float_model)
     model, config = _copy_with_edges(float_model, wanted, config)
     for name, settings in wanted.items():
         if settings is not None:
             _quantize_layer(name, model.get_submodule(name), settings)
     model.qat_config = config  # type: ignore[assignment]
     return model
+
+
+def _say_what_stays_float(float_model: nn.Module) -> None:
+    found = [f"{name} ({kind})" for name, kind in layers_without_integer_form(float_model).items()]
+    if found:
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        warnings.warn(
+            f"layers that stay float, since they have no integer form: {', '.join(found[:NAMED])}{more}",
+            QuantizationWarning,
+            stacklevel=3,
+        )
 
 
 def config_of(model: nn.Module) -> QATConfig | None:
@@ -99,8 +112,27 @@ def float_layers(model: nn.Module) -> list[str]:
     config = config_of(model)
     if config is None or not config.layers:
         return []
-    found = ((name, module) for name, module in model.named_modules() if isinstance(module, QUANTIZED_LAYERS))
+    found = ((name, module) for name, module in _outside_float_layers(model) if isinstance(module, QUANTIZED_LAYERS))
     return [name for name, module in found if not hasattr(module, "input_quantizer")]
+
+
+def _outside_float_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(name, module), without those in layers that stay float as a whole; these themselves are among them."""
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module not in inside:
+            yield name, module
+        if isinstance(module, FLOAT_LAYERS) and not isinstance(module, QUANTIZED_LAYERS):
+            inside.update(part for part in module.modules() if part is not module)
+
+
+def layers_without_integer_form(model: nn.Module) -> dict[str, str]:
+    """{layer: its class} of the layers with weights that stay float, whatever the configuration says."""
+    return {
+        name: type(module).__name__
+        for name, module in _outside_float_layers(model)
+        if isinstance(module, FLOAT_LAYERS) and not isinstance(module, QUANTIZED_LAYERS)
+    }
 
 
 def _copy_with_edges(
@@ -146,18 +178,13 @@ def _checked_arguments(model: object, config: object) -> QATConfig:
 def layer_names(model: nn.Module) -> list[str]:
     """Names of the layers that `prepare` quantizes, in the order in which the model registers them.
 
-    Errors (QuantizationError): there are none, or one of a kind that cannot be quantized.
+    Errors (QuantizationError): there are none, or one whose weight cannot be quantized.
     """
     names = []
-    for name, module in open_attention(model).named_modules():
-        what = f"layer {name or '(the model)'} ({type(module).__name__})"
+    for name, module in _outside_float_layers(open_attention(model)):
         if isinstance(module, QUANTIZED_LAYERS):
-            _check(what, module)
+            _check(f"layer {name or '(the model)'} ({type(module).__name__})", module)
             names.append(name)
-        elif isinstance(module, REFUSED_LAYERS):
-            raise QuantizationError(
-                f"{what} cannot be quantized: only convolutions and Linear can; replace it, or keep it out of the model"
-            )
     if not names:
         raise QuantizationError(f"nothing to quantize in {type(model).__name__}: it has no convolution and no Linear")
     return names
@@ -174,8 +201,6 @@ def _check(what: str, layer: nn.Module) -> None:
         raise QuantizationError(f"{what} has no weight yet: run the model once on an input before prepare")
     if not layer.weight.is_floating_point():
         raise QuantizationError(f"{what} cannot be quantized: its weight is {layer.weight.dtype}, not a float type")
-    if isinstance(layer, CONVOLUTIONS) and layer.padding_mode != "zeros":
-        raise QuantizationError(f"{what} cannot be quantized: padding_mode={layer.padding_mode!r}, only 'zeros' can")
 
 
 def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from lsq_export.graph.edit import copy
-from lsq_export.graph.kept_float import SAID, stays_float
+from lsq_export.graph.kept_float import said_of, stays_float
 from lsq_export.graph.notes import strip
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.rewrite.lowering.lookup import to_lookup
@@ -42,14 +42,14 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
     import onnx_ir.passes.common as passes
 
     model = copy(model)
-    kept = [node for node in model.graph if stays_float(node)]
+    kept = {node: said_of(node) for node in model.graph if stays_float(node)}
     opset = opset_of(model, opset)
     if notes:
         strip(model)
     else:
         passes.ClearMetadataAndDocStringPass()(model)
-    for node in kept:
-        node.doc_string = SAID
+    for node, said in kept.items():
+        node.doc_string = said
     _share_constants(model.graph)
     model.graph.opset_imports[""] = opset
     if all(node.domain != "lsq_export" for node in model.graph):

@@ -37,10 +37,11 @@ from lsq_export.rewrite.folding import (
     offsets,
     ties,
 )
-from lsq_export.rewrite.normalizing import normalize, sequences, split_to_slices, transposed
+from lsq_export.rewrite.normalizing import known_shapes, normalize, sequences, split_to_slices, transposed
 
 # What makes the trained graph of the captured one: the yardstick of every fold.
 TRAINED: tuple[Pass, ...] = (
+    known_shapes.PASS,
     split_to_slices.PASS,
     transposed.PASS,
     sequences.PASS,

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx import numpy_helper
 
 from lsq_export import integer
 from lsq_export.graph.islands import Island, is_island, islands
 
+from .cause import near_tie
 from .layer_parity import IslandParity, float_rounding
 from .tally import NOT_A_CODE
 
@@ -32,8 +34,14 @@ class IslandCheck:
         for island in islands(folded):
             for codes in island.codes:
                 self._islands.setdefault(codes, []).append(island)
-        self._inside = {str(node.outputs[0].name) for node in folded if is_island(node)}
+        self._inside = {str(value.name) for node in folded if is_island(node) for value in node.outputs}
         self._reference = reference
+        constants = {tensor.name: tensor for tensor in reference.graph.initializer}
+        self._sources = {
+            node.output[0]: (node.input[0], float(numpy_helper.to_array(constants[node.input[1]])))
+            for node in reference.graph.node
+            if node.op_type == "QuantizeLinear"
+        }
         self._elements: Counter[str] = Counter()
         self._differing: Counter[str] = Counter()
         self._largest: dict[str, int] = {}
@@ -58,24 +66,32 @@ class IslandCheck:
             self._reference, {self._reference.graph.input[0].name: x}, given=given, on_tensor=computed.__setitem__
         )
         for name, value in given.items():
-            self._count(name, value, computed[name])
+            self._count(name, value, computed[name], self._ties(name, computed))
         return self.outside(tensors)
 
     def outside(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Without the float tensors inside islands."""
         return {name: value for name, value in tensors.items() if name not in self._inside}
 
-    def _count(self, name: str, codes: np.ndarray, expected: np.ndarray) -> None:
+    def _ties(self, name: str, computed: Mapping[str, np.ndarray]) -> np.ndarray | bool:
+        """Where what becomes these codes lies so near to a tie that float32 rounds it to either side."""
+        source, scale = self._sources.get(name, ("", 1.0))
+        return near_tie(computed[source].astype(np.float64) / scale) if source in computed else False
+
+    def _count(self, name: str, codes: np.ndarray, expected: np.ndarray, ties: np.ndarray | bool) -> None:
         self._elements[name] += expected.size
         if codes.shape != expected.shape:
             self._differing[name] += expected.size
             self._largest[name] = NOT_A_CODE
             return
+        if codes.dtype == np.int64 or codes.dtype == np.bool_:  # places, classes or masks, as outputs of the network
+            self._differing[name] += int((codes != expected).sum())
+            return
         if codes.dtype == np.float32:  # a float output of the network
             self._differing[name] += int((~(np.abs(codes - expected) <= float_rounding(expected))).sum())
             return
         difference = np.abs(codes.astype(np.int64) - expected)
-        self._differing[name] += int((difference != 0).sum())
+        self._differing[name] += int(((difference != 0) & ~(ties & (difference == 1))).sum())
         self._largest[name] = max(self._largest.get(name, 0), int(difference.max(initial=0)))
 
     def result(self) -> tuple[IslandParity, ...]:

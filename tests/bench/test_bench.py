@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
-from lsq_export.bench import BenchResult, RunOptions, collect, compare, timing
+from lsq_export.bench import BenchResult, RunOptions, collect, compare, sessions, timing
 from lsq_export.bench.float_model import float_model_of
 from support.commands import invoke
 from support.exported import Exported
@@ -82,8 +82,8 @@ def test_a_block_pauses_and_counts_only_timed_runs(monkeypatch: pytest.MonkeyPat
 
 
 def test_inputs_are_the_same_for_every_model_and_cover_both_signs() -> None:
-    session = timing.open_session("a", model(("N", 50)), 1)
-    one, two = (timing.random_inputs("a", session, 4, 0)["x"] for _ in range(2))
+    session = sessions.open_session("a", model(("N", 50)), 1)
+    one, two = (sessions.random_inputs("a", session, 4, 0)["x"] for _ in range(2))
     assert one.shape == (4, 50) and one.dtype == np.float32 and np.array_equal(one, two) and one.min() < 0 < one.max()
 
 
@@ -163,5 +163,5 @@ def test_8_bit_inputs_get_every_code() -> None:
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(proto)
-    x = timing.random_inputs("q", timing.open_session("q", proto.SerializeToString(), 1), 1, 0)["x"]
+    x = sessions.random_inputs("q", sessions.open_session("q", proto.SerializeToString(), 1), 1, 0)["x"]
     assert x.dtype == np.uint8 and len(np.unique(x)) == 256

@@ -42,6 +42,20 @@ def test_threads_that_wait(system: Path) -> None:
     assert watch.busy() == "threads waited 34% of their time for a core (load 4.2 on 2 cores)"
 
 
+def test_threads_of_another_process_that_wait(system: Path) -> None:
+    """The directories are those of /proc/PROCESS/task."""
+    load.TASKS.rename(system / "self-tasks")
+    (system / "self").mkdir()
+    (system / "self-tasks").rename(system / "self" / "task")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "TASKS", system / "self" / "task")
+        thread(system / "77", 3, running=5, waiting=900)
+        watch, alone = LoadWatch([77]), LoadWatch()
+        thread(system / "77", 3, running=1005, waiting=2900)
+        assert watch.busy() == "threads waited 67% of their time for a core (load 4.2 on 2 cores)"
+        assert alone.busy() is None
+
+
 def test_a_host_that_gives_the_cores_to_others(system: Path) -> None:
     watch = LoadWatch()
     ticks(system, idle=95, stolen=5)

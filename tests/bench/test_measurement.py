@@ -66,6 +66,7 @@ def with_times(**medians: float) -> BenchResult:
             median_ms=ms,
             low_quartile_ms=ms,
             high_quartile_ms=ms,
+            images_per_second=1e3 / ms,
             speedup=medians["float"] / ms,
             runs=5,
             file_bytes=1,
@@ -178,6 +179,14 @@ def test_speedups_are_how_many_times_faster_ours_is() -> None:
         "quantize_static qoperator": 1.5,
         "qdq": 2.0,
     }
+    elsewhere = with_times(float=6.0, lookup=2.0, openvino__float=5.0, openvino__float__f32=9.0, openvino__qdq=4.0)
+    assert speedups_of(elsewhere) == {
+        "float": 3.0,
+        "openvino": 2.0,
+        "openvino float": 2.5,
+        "openvino float f32": 4.5,
+        "openvino qdq": 2.0,
+    }
     assert speedups_of(with_times(float=6.0, qoperator=2.0)) == {"float": 3.0}
     assert speedups_of(with_times(float=6.0, qdq=2.0)) == {}
 
@@ -193,10 +202,11 @@ def test_a_measurement_goes_through_json(measurement: Measurement) -> None:
 def test_steps_and_no_details() -> None:
     called: list[str] = []
     measured(on_step=called.append)
-    assert len(called) == steps(2, RunOptions(runs=5)) and called[0] == "time float" and called[-1] == "int8 peak"
+    models = {"float": b"", "qoperator": b""}
+    assert len(called) == steps(models, RunOptions(runs=5)) and called[0] == "time float" and called[-1] == "int8 peak"
     called.clear()
     bare = measured(on_step=called.append, details=False, runs=3)
-    assert len(called) == steps(2, RunOptions(runs=3), details=False) == 6
+    assert len(called) == steps(models, RunOptions(runs=3), details=False) == 6
     assert (bare.operators, bare.peak_bytes, bare.int8_peak) == ({}, {}, None)
 
 
@@ -222,12 +232,13 @@ def test_html_has_the_numbers_and_escapes_names(measurement: Measurement) -> Non
 
 def test_a_record_of_a_version_without_intervals_is_read(measurement: Measurement) -> None:
     old = json.loads(json.dumps(measurement.to_dict()))
-    for gone in ("busy", "intervals"):
+    for gone in ("busy", "intervals", "openvino", "instruction_set"):
         del old[gone]
     for row in old["rows"]:
-        del row["low"], row["high"], row["block_ms"]
+        del row["low"], row["high"], row["block_ms"], row["images_per_second"]
     read = Measurement.from_dict(old)
     assert read.speedups == measurement.speedups and read.ratios["float"].value == measurement.speedups["float"]
+    assert [r.images_per_second for r in read.timing.rows] == [r.images_per_second for r in measurement.timing.rows]
 
 
 def test_intervals_are_of_the_same_models_as_speedups() -> None:
@@ -289,8 +300,11 @@ def test_summary_is_the_median_of_the_runs(measurement: Measurement) -> None:
     def run(network: str, **speedups: float) -> Measurement:
         return Measurement.from_dict({**measurement.to_dict(), "network": network, "speedups": speedups})
 
-    one, two = summarize(
-        [run("r", float=3.0, peer=1.0), run("m", float=9.0), run("r", float=1.0), run("r", float=2.0, peer=4.0)]
+    other = run("r", float=7.0)
+    other = replace(other, timing=replace(other.timing, batch=8))
+    one, two, three = summarize(
+        [run("r", float=3.0, peer=1.0), run("m", float=9.0), run("r", float=1.0), other, run("r", float=2.0, peer=4.0)]
     )
+    assert (three.network, three.batch, three.threads, three.speedups) == ("r", 8, 1, {"float": [7.0]})
     assert (one.network, one.runs, one.speedups, one.median("float")) == ("r", 3, {"float": [3.0, 1.0, 2.0]}, 2.0)
     assert (two.network, two.runs, two.median("float")) == ("m", 1, 9.0)

@@ -23,6 +23,7 @@ from lsq_export.bench import Measurement, Subject, network, peer, plan, subject_
 from lsq_export.bench.float_model import exported_float_model
 from lsq_export.bench.load import LoadWatch
 from lsq_export.bench.network import named_network, network_of_checkpoint, randomize_batch_norms, subject_of_network
+from lsq_export.bench.openvino import installed
 from lsq_export.bench.peer import peer_models
 from lsq_export.bench.sources import EXPORTED, REBUILT
 from lsq_export.bench.work import operations
@@ -34,7 +35,8 @@ from support.exported import Exported
 pytestmark = pytest.mark.usefixtures("one_thread")
 TABLES = ["lookup", "lookup, stock"] if is_built() else ["lookup, stock"]
 PEERS = ["quantize_static qdq", "quantize_static qoperator"]
-MODELS = ["float", "qdq", "qoperator", *TABLES, *PEERS]
+ROWS = ["openvino float", "openvino float f32", "openvino qdq", "openvino quantize_static qdq"]
+MODELS = ["float", "qdq", "qoperator", *TABLES, *PEERS, *(ROWS if installed() else [])]
 FAST = ["--runs", "3", "--pause", "0", "--warmup", "1", "--threads", "1"]
 
 
@@ -60,7 +62,7 @@ def tiny() -> network.Network:
 def subject(tiny: network.Network) -> Subject:
     stages: list[str] = []
     exported = subject_of_network(tiny, on_stage=stages.append)
-    assert stages == ["float", "capture", "fold", "rewrite", "quantize_static"]
+    assert stages == ["float", "capture", "fold", "rewrite", "quantize_static", "openvino"]
     return exported
 
 
@@ -242,12 +244,12 @@ def test_command(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(LoadWatch, "busy", lambda self: None)
     monkeypatch.setattr(network, "named_network", lambda name, size: built.append(name) or None)
-    monkeypatch.setattr(network, "subject_of_network", lambda found, peer, on_stage: subject)
+    monkeypatch.setattr(network, "subject_of_network", lambda found, peer, openvino, on_stage: subject)
     arguments = ["--model=tiny", "--size=32", *FAST, "--record=b.jsonl", "--json=b.json", "--html=b.html"]
     result = bench(*arguments, "--repeat", "2")
     assert result.exit_code == 0, result.output
     assert [line.partition("  ")[0] for line in result.stderr.splitlines()] == [
-        f"bench {subject.network}, {n} of 2" for n in (1, 2)
+        f"bench {subject.network}, batch 1, 1 thread, {n} of 2" for n in (1, 2)
     ]
     assert capfd.readouterr() == ("", "") and {p.name for p in tmp_path.iterdir()} == {"b.jsonl", "b.json", "b.html"}
     written = json.loads((tmp_path / "b.json").read_text())

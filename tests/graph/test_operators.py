@@ -6,13 +6,13 @@ import pytest
 
 from lsq_export.graph.kept_float import SAID
 from lsq_export.graph.operators import OPERATORS, Kind, Operator, named
+from lsq_export.integer.any_operator import ON_PURPOSE
 from lsq_export.integer.float_island import ISLANDS as FLOAT_ISLANDS
-from lsq_export.integer.kept_float import ON_PURPOSE
 from lsq_export.integer.node import OPERATORS as INTEGER
 from lsq_export.rewrite.folding.tie_values import VALUES
 from lsq_export.rewrite.folding.ties import SUMS
 from lsq_export.rewrite.normalizing.decompose import RULES
-from lsq_export.rewrite.normalizing.normalize import KNOWN
+from lsq_export.rewrite.normalizing.no_integer_form import KNOWN
 
 
 @pytest.mark.parametrize("row", OPERATORS.values(), ids=lambda row: row.name)

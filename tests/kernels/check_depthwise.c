@@ -39,7 +39,7 @@ static uint8_t wanted(const Layer *l, const uint8_t *const *x, size_t code) {
 }
 
 static Layer draw(size_t channels) {
-    Layer l = {weights, scales, bias, channels, 1 + noise(TAPS), noise(2) ? 1 : channels, 0.03F, 0.5F + (float)noise(9),
+    Layer l = {weights, scales, bias, channels, 1, 1 + noise(TAPS), noise(2) ? 1 : channels, 0.03F, 0.5F + (float)noise(9),
                0, 0, (int)noise(2), (int)noise(2)};
     l.x_zero = (int32_t)noise(256) - (l.is_signed ? 128 : 0), l.y_zero = (int32_t)noise(256) - (l.is_signed ? 128 : 0);
     for (size_t i = 0; i < channels * l.taps; ++i) weights[i] = noise(3) ? (int8_t)noise(256) : 0;

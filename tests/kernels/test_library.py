@@ -15,7 +15,7 @@ from lsq_export.kernels import library as place
 
 def test_it_is_found_and_answers(library: Path) -> None:
     assert kernels.library_path() == library and library.is_absolute()
-    assert kernels.kernel_name() in ("avx512vbmi", "avx2", "neon", "portable")
+    assert kernels.kernel_name() in ("amx", "avx512vbmi", "avx2", "neon", "portable")
 
 
 def test_nothing_is_built_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +89,6 @@ def test_options_that_refuse_are_one_line(library: Path) -> None:
 def test_every_source_has_its_license() -> None:
     """They are copied into bundles."""
     files = [*kernels.SOURCE.glob("*.[ch]")]
-    assert len(files) == 20
+    assert len(files) == 27
     for file in files:
         assert "SPDX-License-Identifier: Apache-2.0" in file.read_text(encoding="utf-8")

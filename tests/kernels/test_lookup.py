@@ -38,7 +38,7 @@ def with_shapes(model: bytes) -> onnx.ModelProto:
     return loaded
 
 
-@pytest.mark.parametrize("kernel", ["", "avx512vbmi", "avx2", "neon", "portable"])
+@pytest.mark.parametrize("kernel", ["", "amx", "avx512vbmi", "avx2", "neon", "portable"])
 @pytest.mark.parametrize(("codes", "out"), PAIRS)
 def test_every_pair_of_types(
     codes: type, out: type, kernel: str, library: Path, monkeypatch: pytest.MonkeyPatch
@@ -197,7 +197,7 @@ def test_sanitizers_find_nothing_in_the_operator(tmp_path: Path) -> None:
     code = (
         "import sys, pytest; from lsq_export.kernels import compile; import shutil; "
         f"compile.compile_library = lambda to: shutil.copy({str(out)!r}, to) and None; "
-        "files = [f'tests/kernels/test_{name}.py' for name in ('lookup', 'pair', 'depthwise')]; "
+        "files = [f'tests/kernels/test_{name}.py' for name in ('lookup', 'pair', 'convolutions')]; "
         "words = ['-q', '-x', '-p', 'no:cacheprovider', '-m', 'not slow', *files]; "
         "sys.exit(pytest.main(words))"
     )

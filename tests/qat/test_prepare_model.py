@@ -174,13 +174,6 @@ class Functional(nn.Module):
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.LSTM(2, 2),
-        nn.GRUCell(2, 2),
-        nn.MultiheadAttention(4, 2, add_bias_kv=True),
-        nn.Embedding(3, 2),
-        nn.EmbeddingBag(3, 2),
-        nn.Bilinear(2, 2, 2),
-        nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"),
         nn.Linear(2, 2, dtype=torch.complex64),
         nn.LazyLinear(3),
         nn.utils.weight_norm,

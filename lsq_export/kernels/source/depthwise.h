@@ -10,8 +10,7 @@
 #ifndef LSQ_EXPORT_DEPTHWISE_H
 #define LSQ_EXPORT_DEPTHWISE_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "layer.h"
 
 enum { BLOCK = 64, GROUP = 4, PART = 16 }; /* codes of a block, taps of a group, codes at once for some kernels */
 
@@ -34,18 +33,6 @@ typedef struct Depthwise {
 
 /* Whether blocks repeat from pixel to pixel: else a kernel is asked for one pixel at a time. */
 static inline int is_periodic(const Depthwise *d) { return d->blocks * BLOCK % d->channels == 0; }
-
-/* A convolution as QLinearConv has it. weights [channels][taps], scales [scale_count, 1 or channels], bias [channels].
- * is_signed: whether codes are int8. neighbors: whether neighboring pixels are computed from neighboring pixels. */
-typedef struct Layer {
-    const int8_t *weights;
-    const float *scales;
-    const int32_t *bias;
-    size_t channels, taps, scale_count;
-    float x_scale, y_scale;
-    int32_t x_zero, y_zero;
-    int is_signed, neighbors;
-} Layer;
 
 /* Returns 0 where there is no memory. interleaved: whether the kernel takes weights by `place_of_code`. In both cases
  * depthwise_free has to follow. */

@@ -58,12 +58,9 @@ int depthwise_pack(Depthwise *d, const Layer *layer, int interleaved) {
     for (size_t code = 0; code < d->blocks * BLOCK; ++code) {
         const long channel = channel_of(d, code);
         if (channel < 0) continue;
-        int32_t sum = 0;
-        for (size_t tap = 0; tap < layer->taps; ++tap) sum += layer->weights[(size_t)channel * layer->taps + tap];
-        const float product = layer->x_scale * layer->scales[layer->scale_count == 1 ? 0 : channel];
         const size_t place = code / BLOCK * BLOCK + (interleaved ? place_of_code(code % BLOCK) : code % BLOCK);
-        d->start[place] = (int32_t)((uint32_t)layer->bias[channel] - (uint32_t)((layer->x_zero + d->flip) * sum));
-        d->scale[place] = product / layer->y_scale;
+        d->start[place] = start_of(layer, (size_t)channel, d->flip);
+        d->scale[place] = scale_of(layer, (size_t)channel);
     }
     return 1;
 }

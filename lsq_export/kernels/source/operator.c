@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-static const char *const KINDS[] = {"Lookup", "Product", "Sum", "Depthwise"};
+static const char *const KINDS[] = {"Lookup", "Product", "Sum", "Depthwise", "Conv"};
 
 Status *refuse(const Operator *op, const Api *api, const Info *info, const char *what) {
     char name[LONGEST_NAME] = "", message[LONGEST_NAME + 160];

@@ -1,4 +1,5 @@
-/* What the operators share, and what lookup.c, pair_operator.c and depthwise_operator.c do for the table of operators in operators.c.
+/* What the operators share, and what lookup.c, pair_operator.c, depthwise_operator.c and
+ * conv_operator.c do for the table of operators in operators.c.
  *
  * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
  */
@@ -8,12 +9,12 @@
 #include "api.h"
 
 /* The version of what operators.c offers and of what the operators do; lsq_export/kernels/library.py asks for it. */
-#define LIBRARY_VERSION 2
+#define LIBRARY_VERSION 3
 #define NO_KERNEL "lsq_export: LSQ_EXPORT_KERNEL names no kernel of this library that this processor can run"
 
 enum { ENTRIES = 256, MAX_DIMENSIONS = 32, LONGEST_NAME = 256 };
 
-typedef enum Kind { LOOKUP, PRODUCT, SUM, DEPTHWISE } Kind;
+typedef enum Kind { LOOKUP, PRODUCT, SUM, DEPTHWISE, CONV } Kind;
 
 typedef struct Operator { /* one name with one pair of element types */
     CustomOp op;          /* first, so that its address is that of the whole */
@@ -39,6 +40,9 @@ Status *pair_compute(void *node, Context *context);
 Status *depthwise_create(const Operator *op, const Api *api, const Info *info, void **out);
 Status *depthwise_compute(void *node, Context *context);
 void depthwise_destroy(void *node);
+Status *conv_create(const Operator *op, const Api *api, const Info *info, void **out);
+Status *conv_compute(void *node, Context *context);
+void conv_destroy(void *node);
 
 /* "lsq_export::Lookup NODE: what", as an error. `info`: for the name of the node; NULL: none, ONNX Runtime adds it. */
 Status *refuse(const Operator *op, const Api *api, const Info *info, const char *what);

@@ -18,6 +18,7 @@
 static _Atomic(const Api *) registered; /* for the inference of shapes, which is handed no API */
 
 static const Operator *of(const CustomOp *op) { return (const Operator *)op; }
+static int is_layer(const CustomOp *op) { return of(op)->kind == DEPTHWISE || of(op)->kind == CONV; }
 static const char *get_name(const CustomOp *op) { return of(op)->name; }
 static const char *get_provider(const CustomOp *op) { return (void)op, "CPUExecutionProvider"; }
 /* Tensors of codes that an operator takes; the table and what is ignored, or read as constants, come after them. */
@@ -43,22 +44,27 @@ static size_t in_place(int **inputs, int **outputs) { /* output 0 may be where i
 static size_t no_alias(int **inputs, int **outputs) { return *inputs = *outputs = NULL, 0; }
 static void keep(int *inputs, int *outputs) { (void)inputs, (void)outputs; }
 
-/* Constants that an operator reads: scales and zero points of pairs; of Depthwise also geometry, weights and bias. */
+/* Constants that an operator reads: scales and zero points of pairs; of layers also geometry, weights and bias. */
 static int constants(const CustomOp *op) {
-    return of(op)->kind == LOOKUP ? 0 : of(op)->kind == DEPTHWISE ? 9 : 6;
+    return of(op)->kind == LOOKUP ? 0 : is_layer(op) ? 9 : 6;
 }
 
 static Status *create(const CustomOp *op, const Api *api, const Info *info, void **out) {
     const Kind kind = of(op)->kind;
-    return (kind == LOOKUP ? lookup_create : kind == DEPTHWISE ? depthwise_create : pair_create)(of(op), api, info, out);
+    switch (kind) {
+    case LOOKUP: return lookup_create(of(op), api, info, out);
+    case DEPTHWISE: return depthwise_create(of(op), api, info, out);
+    case CONV: return conv_create(of(op), api, info, out);
+    default: return pair_create(of(op), api, info, out);
+    }
 }
 
-/* The output has the shape of the codes and the type of the table; that of Depthwise is found when it runs. */
+/* The output has the shape of the codes and the type of the table; that of a layer is found when it runs. */
 static Status *infer_shape(const CustomOp *op, ShapeContext *context) {
     const Api *api = registered;
     Shape *codes = NULL, *table = NULL; /* the context's own */
     int type = 0;
-    if (of(op)->kind == DEPTHWISE) return NULL;
+    if (is_layer(op)) return NULL;
     Status *status = api->ShapeInferContext_GetInputTypeShape(context, 0, &codes);
     if (!status) status = api->ShapeInferContext_GetInputTypeShape(context, sides(op), &table);
     if (!status) status = api->GetTensorElementType(table, &type);
@@ -87,18 +93,23 @@ static Status *infer_shape(const CustomOp *op, ShapeContext *context) {
 #define ONE_PRODUCT(number) TYPES(PRODUCT, "Product" #number, pair_compute, free, in_place)
 #define ONE_SUM(number) TYPES(SUM, "Sum" #number, pair_compute, free, in_place)
 #define ONE_DEPTHWISE(number) TYPES(DEPTHWISE, "Depthwise" #number, depthwise_compute, depthwise_destroy, no_alias)
+#define ONE_CONV(number) TYPES(CONV, "Conv" #number, conv_compute, conv_destroy, no_alias)
 #define FOUR(one, t, a, b, c, d) one(t##a) one(t##b) one(t##c) one(t##d)
 #define SIX(one, t) FOUR(one, t, 0, 1, 2, 3) one(t##4) one(t##5)
 #define TEN(one, t) SIX(one, t) FOUR(one, t, 6, 7, 8, 9)
 #define SIXTY_FOUR(one) TEN(one, ) TEN(one, 1) TEN(one, 2) TEN(one, 3) TEN(one, 4) TEN(one, 5) FOUR(one, 6, 0, 1, 2, 3)
 
 static const Operator operators[] = {
-    SIXTY_FOUR(ONE_LOOKUP) SIXTY_FOUR(ONE_DEPTHWISE)
+    SIXTY_FOUR(ONE_LOOKUP) SIXTY_FOUR(ONE_DEPTHWISE) SIXTY_FOUR(ONE_CONV)
     TEN(ONE_PRODUCT, ) SIX(ONE_PRODUCT, 1)
     TEN(ONE_SUM, ) SIX(ONE_SUM, 1)
 };
 enum { OPERATORS = sizeof operators / sizeof operators[0] };
-_Static_assert(OPERATORS == (64 + 64 + 16 + 16) * 4, "names, each with four pairs of types");
+_Static_assert(OPERATORS == (64 + 64 + 64 + 16 + 16) * 4, "names, each with four pairs of types");
+
+static int offers(const Kernel *kernel, Kind kind) {
+    return kind == DEPTHWISE ? kernel->depthwise != NULL : kind == CONV ? kernel->conv != NULL : 1;
+}
 
 PUBLIC int lsq_export_version(void) { return LIBRARY_VERSION; }
 
@@ -122,7 +133,7 @@ PUBLIC Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
     registered = api;
     Status *status = api->CreateCustomOpDomain("lsq_export", &domain); /* ONNX Runtime keeps it with the options */
     for (int i = 0; !status && i < OPERATORS; ++i)
-        if (operators[i].kind != DEPTHWISE || kernel->depthwise) /* else models run their own functions */
+        if (offers(kernel, operators[i].kind)) /* else models run their own functions */
             status = api->CustomOpDomain_Add(domain, &operators[i].op);
     return status ? status : api->AddCustomOpDomain(options, domain);
 }

@@ -5,6 +5,7 @@
 #ifndef LSQ_EXPORT_TABLE_H
 #define LSQ_EXPORT_TABLE_H
 
+#include "conv.h"
 #include "depthwise.h"
 #include "pair.h"
 
@@ -24,6 +25,8 @@ typedef struct Kernel {
     SumFunction sum;
     DepthwiseFunction depthwise; /* NULL: none that would be faster than ONNX Runtime's own */
     int interleaved;             /* how that one takes weights */
+    GatherFunction gather;
+    ConvFunction conv; /* NULL, both: none that would be faster */
 } Kernel;
 
 /* The kernels that were compiled in, best first, and how many. The last one is the portable one. */

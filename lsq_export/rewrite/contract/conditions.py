@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
+from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.operators import LAYERS, OPERATORS, Kind
 from lsq_export.graph.read import array_of, attribute, is_marker, is_op, producer_of
 
@@ -28,7 +29,7 @@ class Condition:
 
 def _unknown(node: ir.Node) -> bool:
     row = OPERATORS.get(node.op_type) if node.domain == "" else None
-    return not is_marker(node) and (row is None or row.kind is Kind.REWRITTEN)
+    return not (is_marker(node) or stays_float(node)) and (row is None or row.kind is Kind.REWRITTEN)
 
 
 def _raw_weight(node: ir.Node) -> bool:
@@ -44,7 +45,9 @@ def _raw_bias(node: ir.Node) -> bool:
     return stored is None or stored.dtype.name != "int32"
 
 
-KNOWN_OPERATORS = Condition("every operator is one of the table, and none that is rewritten is left", _unknown)
+KNOWN_OPERATORS = Condition(
+    "every operator is one of the table or stays as it is, and none is left to rewrite", _unknown
+)
 NO_SPLITS = Condition("there is no Split", lambda node: is_op(node, "Split"))
 FROZEN_WEIGHTS = Condition("the weights of all layers are codes", _raw_weight)
 NO_BATCH_NORMS = Condition("there is no BatchNormalization", lambda node: is_op(node, "BatchNormalization"))

@@ -30,6 +30,9 @@ from lsq_export.graph.read import (
     MARKER,
     MARKER_DOMAIN,
     attribute,
+    data_readers,
+    data_uses,
+    is_float,
     is_marker,
     is_op,
     maker_of,
@@ -91,15 +94,15 @@ def made_in_one_step(marker: ir.Node) -> bool:
 
 def _needs_edge(value: ir.Value) -> bool:
     producer = value.producer()
-    if on_grid(value) or not (value.uses() or value.is_graph_output()):
+    if not is_float(value) or on_grid(value) or not (data_uses(value) or value.is_graph_output()):
         return False
-    if value.is_graph_output() and not value.uses():
+    if value.is_graph_output() and not data_uses(value):
         return not is_op(producer, "Gemm") and not stays_float(producer)
     if inside_island(value):
         return False
     if not single_consumer(value) or is_tanh(value) or is_softmax(value):
         return True
-    (reader,) = value.consumers()
+    (reader,) = data_readers(value)
     if is_marker(reader):
         return not is_linear(producer) and (factor_of(producer) is not None or not made_in_one_step(reader))
     return not is_op(reader, *CLAMPS, *MOVES) and factor_of(reader) is None
@@ -112,7 +115,7 @@ def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
     attributes = {"qmin": 0, "qmax": CONTAINER_MAX, "bits": 8, "kind": "edge", "axis": -1, "quantizer": name}
     marked = insert_after(value, graph, MARKER, [value], f"{value.name}_edge", domain=MARKER_DOMAIN, **attributes)
     marker = maker_of(marked)
-    for reader, index in list(value.uses()):
+    for reader, index in data_uses(value):
         if reader is not marker:
             reader.replace_input_with(index, marked)
     for index, output in enumerate(graph.outputs):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from lsq_export.graph.kept_float import is_float_layer, stays_float
-from lsq_export.graph.notes import FLOAT
+from lsq_export.graph.notes import FLOAT, WISHED
 from lsq_export.graph.operators import CLAMPS
 from lsq_export.graph.read import input_of, is_op, single_consumer
 from lsq_export.rewrite.contract.conditions import NO_BATCH_NORMS
@@ -32,7 +32,7 @@ def _keep_before(layer: ir.Node) -> None:
         x = input_of(clamp)
     if stays_float(x.producer()) and single_consumer(x):
         for clamp in clamps:
-            FLOAT.write(clamp, True)
+            FLOAT.write(clamp, FLOAT.get(layer, WISHED))
 
 
 PASS = Pass("float_clamps", stateless(keep_clamps_float), Keeps.VALUES, requires=(NO_BATCH_NORMS,))

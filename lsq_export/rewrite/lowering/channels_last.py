@@ -44,7 +44,7 @@ class _Layout:
 
     def run(self) -> None:
         for node in list(self._graph):
-            if _takes_last(node) and any(_is_image(x) for x in node.inputs):
+            if _takes_last(node) and any(_is_image(x) for x in node.inputs) and not self._is_in_front(node):
                 self._convert(node)
             elif not _keeps_order(node):
                 for index, x in enumerate(node.inputs):
@@ -53,6 +53,10 @@ class _Layout:
         for index, output in enumerate(self._graph.outputs):
             if output in self._last:
                 self._graph.outputs[index] = self._other(output, TO_FIRST)
+
+    def _is_in_front(self, node: ir.Node) -> bool:
+        """Whether it works in any layout, and nothing that it reads is channels-last yet."""
+        return node.op_type in POINTWISE and not any(x in self._last for x in node.inputs)
 
     def _convert(self, node: ir.Node) -> None:
         for index, x in enumerate(node.inputs):

@@ -4,7 +4,7 @@
     QLinearAdd(a, b)                 =>  lsq_export.Sum0(a, b, table that changes nothing, constants …)
 
 `Product0` … are functions of the file, as those of lookup.py: stock operators, and with our library one kernel, which
-leaves no codes in between. What is joined is found by pairs.py and depthwise.py.
+leaves no codes in between. What is joined is found by pairs.py and convolutions.py.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from lsq_export.graph.edit import constant, make
 from lsq_export.kernels import DOMAIN, LOOKUPS
 
 CODES = (ir.DataType.UINT8, ir.DataType.INT8)
+BEFORE = -1
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Head:
     """A stock operator as the first part of one of ours.
 
     names: of ours. codes: its inputs that are computed. constants: what follows the table. inputs: those of the stock
-    operator, as places in (codes, constants).
+    operator, as places in (codes, constants). before: stock operators in front that are a part of it, too, with their
+    inputs; BEFORE is what the one before it makes.
     """
 
     node: ir.Node
@@ -35,6 +37,12 @@ class Head:
     codes: Sequence[ir.Value]
     constants: Sequence[ir.Value]
     inputs: Sequence[int]
+    before: Sequence[tuple[ir.Node, Sequence[int]]] = ()
+
+    @property
+    def steps(self) -> list[tuple[ir.Node, Sequence[int]]]:
+        """The stock operators with their inputs, in order of evaluation."""
+        return [*self.before, (self.node, self.inputs)]
 
 
 def join(model: ir.Model, finders: Sequence[Callable[[ir.Node], Head | None]]) -> None:
@@ -66,9 +74,12 @@ def join(model: ir.Model, finders: Sequence[Callable[[ir.Node], Head | None]]) -
 
 def _key(head: Head, behind: ir.Function | None, output: ir.Value) -> object:
     """What decides the function: the operator, its attributes and wiring, what is behind it, and the types."""
-    attributes = tuple(sorted((name, str(a.value)) for name, a in head.node.attributes.items()))
+    steps = tuple(
+        (node.op_type, tuple(sorted((name, str(a.value)) for name, a in node.attributes.items())), tuple(inputs))
+        for node, inputs in head.steps
+    )
     types = tuple(x.dtype for x in (*head.codes, *head.constants, head.node.outputs[0], output))
-    return head.node.op_type, attributes, tuple(head.inputs), behind and behind.name, types
+    return steps, behind and behind.name, types
 
 
 def _only_lookup(value: ir.Value) -> ir.Node | None:
@@ -84,12 +95,15 @@ def _function(name: str, head: Head, behind: ir.Function | None) -> ir.Function:
     """The stock operators, as a function of (codes, table, constants, constants of the Lookup …)."""
     more = [] if behind is None else list(behind.inputs)[2:]
     codes = [ir.val(f"codes{index}") for index in range(len(head.codes))]
-    table, first = ir.val("table"), ir.val("first")
+    table = ir.val("table")
     constants = [ir.val(f"c{index}") for index in range(len(head.constants) + len(more))]
     known_inputs = [*codes, *constants]
-    node = head.node
-    inputs = [known_inputs[place] for place in head.inputs]
-    nodes = [ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=[first])]
+    nodes: list[ir.Node] = []
+    for number, (node, places) in enumerate(head.steps):
+        inputs = [nodes[-1].outputs[0] if place == BEFORE else known_inputs[place] for place in places]
+        outputs = [ir.val(f"first{number}")]
+        nodes.append(ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=outputs))
+    first = nodes[-1].outputs[0]
     if behind is not None:
         known: dict[ir.Value | None, ir.Value | None] = {None: None, behind.inputs[0]: first, behind.inputs[1]: table}
         known.update(zip(more, constants[len(head.constants) :], strict=True))

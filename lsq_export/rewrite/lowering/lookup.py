@@ -25,8 +25,8 @@ from lsq_export.integer.evaluate import apply
 from lsq_export.kernels import DOMAIN, LOOKUPS
 
 from .channels_last import channels_last
+from .convolutions import convolution
 from .dense import dense
-from .depthwise import depthwise
 from .joined import CODES, join
 from .pairs import pair
 from .qoperator import to_qoperator
@@ -49,14 +49,14 @@ class Chain:
 
 def to_lookup(folded: ir.Model) -> ir.Model:
     """A new model with integer operators, channels-last, with a Lookup for each chain of functions of single codes;
-    products, sums and depthwise convolutions are joined with those behind them.
+    products, sums and convolutions are joined with those behind them.
     """
     model = to_qoperator(folded, tiled=False)
     dense(model.graph)
     channels_last(model.graph)
     look_up(model)
     clean(model)  # of the operators that Lookups stand for
-    join(model, (pair, depthwise))
+    join(model, (pair, convolution))
     clean(model)
     return model
 

@@ -16,9 +16,11 @@ import numpy as np
 import onnx_ir as ir
 
 from lsq_export.graph.edit import clean, constant, copy, insert, replace
+from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.layers import weight_of
 from lsq_export.graph.operators import LAYERS, OPERATORS
 from lsq_export.graph.read import constant_of, is_op
+from lsq_export.graph.stock import newest_needed
 
 UNSIGNED = ((3, ml_dtypes.uint2), (15, ml_dtypes.uint4))  # largest code, type
 SIGNED = ((2, ml_dtypes.int2), (8, ml_dtypes.int4))  # codes -n … n - 1, type
@@ -45,7 +47,9 @@ def to_narrow(folded: ir.Model) -> ir.Model:
 def opset_of(model: ir.Model, least: int) -> int:
     """The operator set that the narrowest type in the model needs, and its newest operator."""
     types = {v.dtype.name for v in model.graph.initializers.values() if v.dtype is not None}
+    captured = model.graph.opset_imports.get("", least)
     newest = [OPERATORS[node.op_type].opset for node in model.graph if is_op(node, *OPERATORS)]
+    newest += [newest_needed(node, captured) for node in model.graph if stays_float(node)]
     return max([least, *newest, *(OPSET[name] for name in types if name in OPSET)])
 
 

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.read import array_of, attribute
 
@@ -109,19 +108,11 @@ def _pad(node: ir.Node) -> ir.Value | None:
     value = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.float32(0)
     axes = array_of(node.inputs[3]) if len(node.inputs) > 3 else None
     rank = len(x.shape) if x is not None and x.shape is not None else 0
-    if mode not in ("constant", "reflect", "edge"):
-        raise QuantizationError(
-            f"{node.name}: a Pad of mode {mode} is not supported; use constant, reflect or replicate"
-        )
-    if (
-        pads is None
-        or value is None
-        or (mode != "constant" and (pads < 0).any())
-        or (len(node.inputs) > 3 and axes is None)
-    ):
-        raise QuantizationError(
-            f"{node.name}: the pads and the value of a Pad must be constants, and only a constant Pad can crop"
-        )
+    if mode not in ("constant", "reflect", "edge") or pads is None or value is None or not rank:
+        return None
+    computed_axes = len(node.inputs) > 3 and node.inputs[3] is not None and axes is None
+    if computed_axes or (mode != "constant" and (pads < 0).any()):
+        return None
     if axes is None and len(node.inputs) == (3 if mode == "constant" else 2):
         return None
     full = np.zeros((2, rank), np.int64)
@@ -146,13 +137,12 @@ def _resize(node: ir.Node) -> ir.Value | None:
     )
     rounding = attribute(node, "nearest_mode", "round_prefer_floor")
     if (mode, coordinates, rounding) != ("nearest", "asymmetric", "floor"):
-        how = f"{mode}, {coordinates}" + (f", {rounding}" if mode == "nearest" else "")
-        raise QuantizationError(f"{node.name}: a Resize of mode {how} has no integer form here; use torch's nearest")
+        return None
     given = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
     if given is None or not given.size:
         old, new = _fixed_sizes(x), _fixed_sizes(node.outputs[0])
         if old is None or new is None:
-            raise QuantizationError(f"{node.name}: a Resize to sizes that vary is not supported; give numbers")
+            return None
         given = _scales(old, new)
     graph, name = node.graph, str(node.outputs[0].name)
     assert isinstance(graph, ir.Graph)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.notes import FLOAT
@@ -25,7 +24,7 @@ def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:
     out, depth = (int(size) for size in weight.shape)  # type: ignore[union-attr, arg-type]
     sizes = list(x.shape[1:-1]) if x.shape is not None else []
     if not sizes or not all(isinstance(size, int) for size in sizes):
-        raise QuantizationError(f"{node.name}: a Linear on {sizes or 'tensors'} of sizes that vary cannot be quantized")
+        return
     bias, last = _bias(node, out)
     name = str(node.outputs[0].name)
     flat = insert(
@@ -40,7 +39,7 @@ def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:
     assert made is not None
     made.name = node.name
     if stays_float(node):
-        FLOAT.write(made, True)
+        FLOAT.write(made, FLOAT.read(node))
     shape = constant(graph, f"{name}.shape", np.array([-1, *sizes, out]))
     replace(last.outputs[0], insert(last, "Reshape", [y, shape], f"{name}_tokens", shape=last.outputs[0].shape))
 

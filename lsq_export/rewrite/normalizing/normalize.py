@@ -11,33 +11,30 @@
     Concat(x, Expand(c))                             =>  Add(Pad(x), c)                 (joined_constants.py)
     HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
 
-All of these are exact. Anything that no later stage knows is refused here, by name.
+All of these are exact. Anything that has no integer form stays float (float_islands.py).
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.edit import clean, insert, replace
-from lsq_export.graph.kept_float import stays_float
-from lsq_export.graph.operators import OPERATORS, Kind
-from lsq_export.graph.read import array_of, attribute, constant_of, input_of, is_marker, is_op, maker_of
+from lsq_export.graph.kept_float import is_wished, stays_float
+from lsq_export.graph.read import array_of, attribute, constant_of, input_of, is_op, maker_of
 from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, NO_SPLITS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 from .decompose import decompose
+from .float_islands import keep_islands_float, keep_norms_by_hand_float
 from .joined_constants import BROADCAST, drop_repetition, sum_instead
 from .linear_on_tokens import flatten_tokens
 from .products import plain_gemm
 from .reductions import POOLS, to_pool
 
-KNOWN = tuple(row.name for row in OPERATORS.values() if row.kind not in (Kind.GRID, Kind.REWRITTEN))
-CONSTANT_INPUTS = tuple(row.name for row in OPERATORS.values() if row.constants)
-
 
 def normalize(model: ir.Model) -> None:
     graph = model.graph
+    keep_norms_by_hand_float(graph)
     for node in list(graph):
         if node.op_type in BROADCAST and node.domain == "":
             drop_repetition(node)
@@ -56,41 +53,12 @@ def normalize(model: ir.Model) -> None:
             _clip(node)
         elif is_op(node, "Gemm"):
             plain_gemm(node)
-        elif node.op_type == "MatMul":
+        elif node.op_type == "MatMul" and (is_wished(node) or not stays_float(node)):
             flatten_tokens(graph, node)
-        else:
+        elif not stays_float(node):
             decompose(node)
     clean(model)
-    for node in graph:
-        _check(node)
-
-
-def _check(node: ir.Node) -> None:
-    if is_marker(node) or stays_float(node):
-        return
-    if not is_op(node, *KNOWN):
-        kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        raise QuantizationError(
-            f"{node.name}: the operator {kind} has no integer form here; supported are {', '.join(sorted(KNOWN))}"
-        )
-    auto_pad = attribute(node, "auto_pad", "NOTSET")
-    if is_op(node, "Conv", "MaxPool", "AveragePool") and auto_pad not in ("NOTSET", "VALID"):
-        raise QuantizationError(f"{node.name}: auto_pad={auto_pad} is not supported; give the pads as numbers")
-    if is_op(node, "Concat") and any(array_of(v) is not None for v in node.inputs):
-        raise QuantizationError(f"{node.name}: this Concat has a constant operand, whose batch cannot vary")
-    if is_op(node, *CONSTANT_INPUTS) and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
-        raise QuantizationError(
-            f"{node.name}: only the first input of a {node.op_type} can be computed; the others must be constants"
-        )
-    if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
-        raise QuantizationError(
-            f"{node.name}: an average pool whose last window is cut off (ceil_mode) has no exact integer kernel; use "
-            "ceil_mode=False"
-        )
-    if is_op(node, "Clip"):
-        for bound in node.inputs[1:]:
-            if bound is not None and array_of(bound) is None:
-                raise QuantizationError(f"{node.name}: the bounds of a clamp must be constants")
+    keep_islands_float(model)
 
 
 def _whole_average(node: ir.Node) -> None:
@@ -136,7 +104,7 @@ def _clip(node: ir.Node) -> None:
     constants = [v for v in node.inputs if array_of(v) is not None]
     values = [v for v in node.inputs if array_of(v) is None]
     if len(values) != 1 or len(constants) != 1 or constant_of(constants[0], str(node.name)).size != 1:
-        return  # refused below, by name
+        return
     inputs = [values[0], constants[0]] if node.op_type == "Max" else [values[0], None, constants[0]]
     _take_place(node, insert(node, "Clip", inputs, f"{node.outputs[0].name}_clip", shape=node.outputs[0].shape))
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationError
 from lsq_export.graph.edit import clean, constant, insert, replace
+from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.read import attribute, is_op
 from lsq_export.rewrite.contract.conditions import NO_SPLITS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
@@ -29,13 +29,14 @@ def split_to_slices(model: ir.Model) -> None:
 def _slices(graph: ir.Graph, node: ir.Node) -> None:
     axis, x = attribute(node, "axis", 0), node.inputs[0]
     if x is None or x.shape is None or axis % len(x.shape) == 0:
-        raise QuantizationError(
-            f"{node.name}: a split along axis {axis} has no integer form; only the axes after the batch can be split"
-        )
+        FLOAT.write(node, "a split of the batch")
+        return
     first = 0
+    if any(output.shape is None or not isinstance(output.shape[axis], int) for output in node.outputs):
+        FLOAT.write(node, "a split into parts of unknown sizes")
+        return
     for index, output in enumerate(node.outputs):
-        if output.shape is None or not isinstance(output.shape[axis], int):
-            raise QuantizationError(f"{node.name}: a split into parts of unknown sizes has no integer form")
+        assert output.shape is not None
         last = first + int(output.shape[axis])
         bounds = [
             constant(graph, f"{node.name}.{what}{index}", np.array([v]))

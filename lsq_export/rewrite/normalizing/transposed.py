@@ -83,7 +83,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     layer = maker_of(value)
     layer.name = node.name
     if stays_float(node):
-        FLOAT.write(layer, True)
+        FLOAT.write(layer, FLOAT.read(node))
     norm = next(iter(y.consumers()), None) if single_consumer(y) else None
     if norm is not None and norm.op_type == "BatchNormalization" and phases > 1:
         value, last = _norm_of_phases(graph, norm, value, phases), norm

@@ -33,8 +33,10 @@ CASE = Case(
 
 
 def groups(file: onnx.ModelProto) -> list[int]:
-    convolutions = [node for node in file.graph.node if node.op_type == "QLinearConv"]
-    return [a.i for node in convolutions for a in node.attribute if a.name == "group"]
+    """Of convolutions, and of those that functions of nodes have, in order of the graph."""
+    bodies = {function.name: list(function.node) for function in file.functions}
+    nodes = [inner for node in file.graph.node for inner in bodies.get(node.op_type, [node])]
+    return [a.i for node in nodes if node.op_type == "QLinearConv" for a in node.attribute if a.name == "group"]
 
 
 def test_two_groups_become_one_and_four_stay() -> None:

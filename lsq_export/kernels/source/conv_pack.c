@@ -1,0 +1,46 @@
+/* Weights of a convolution, put in the order in which kernels read them.
+ *
+ * Copyright the lsq-export developers. SPDX-License-Identifier: Apache-2.0
+ */
+#include "conv.h"
+
+#include <stdlib.h>
+
+enum { HALF = COLUMNS / 2, QUAD = 4 };
+
+static size_t whole(size_t count, size_t part) { return (count + part - 1) / part; }
+
+/* Where a weight is, by its channel and its place in a row. */
+static size_t place_of(const Conv *c, size_t channel, size_t code) {
+    const size_t step = channel / COLUMNS * (c->depth / STEP) + code / STEP;
+    const size_t half = step * 2 + channel % COLUMNS / HALF;
+    return ((half * (STEP / QUAD) + code % STEP / QUAD) * HALF + channel % HALF) * QUAD + code % QUAD;
+}
+
+int conv_pack(Conv *c, const Layer *layer) {
+    const int32_t low = layer->is_signed ? -128 : 0;
+    const size_t used = layer->inputs * layer->taps;
+    *c = (Conv){.channels = layer->channels, .used = used, .depth = whole(used, STEP) * STEP,
+                .blocks = whole(layer->channels, COLUMNS), .y_zero = layer->y_zero,
+                .low = (float)(low - layer->y_zero), .high = (float)(low + 255 - layer->y_zero),
+                .flip = layer->is_signed ? 128 : 0};
+    c->memory = calloc(c->blocks * COLUMNS * c->depth + 64, 1);
+    c->start = calloc(c->blocks * COLUMNS, sizeof *c->start);
+    c->scale = calloc(c->blocks * COLUMNS, sizeof *c->scale);
+    if (!c->memory || !c->start || !c->scale) return 0;
+    c->weights = aligned(c->memory);
+    for (size_t channel = 0; channel < c->channels; ++channel) {
+        c->start[channel] = start_of(layer, channel, c->flip);
+        c->scale[channel] = scale_of(layer, channel);
+        for (size_t input = 0; input < layer->inputs; ++input)
+            for (size_t tap = 0; tap < layer->taps; ++tap)
+                c->weights[place_of(c, channel, tap * layer->inputs + input)] =
+                    layer->weights[channel * used + input * layer->taps + tap];
+    }
+    return 1;
+}
+
+void conv_free(Conv *c) {
+    free(c->memory), free(c->start), free(c->scale);
+    *c = (Conv){0};
+}

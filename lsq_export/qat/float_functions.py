@@ -1,0 +1,117 @@
+"""What torch.fx's nodes are to float islands, and which of them give no tensor of floats, which alone has a grid.
+
+By names of functions, methods and classes of torch. Where this differs from the table of operators
+(graph/operators.py), training has a grid more or less than the fold, which calibrates what is missing.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+from torch import fx, nn
+
+from .drawn_in import Role, drawn_in
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Functions and methods without an integer form, islands of the table among them.
+FLOAT = _names(
+    """acos affine_grid asin atan bernoulli ceil celu celu_ clip_grad cos cosh cosine_similarity cross cumprod cumsum
+    elu elu_ erf exp expm1 floor fmod frac gelu grid_sample group_norm gumbel_softmax hardshrink instance_norm
+    layer_norm lerp local_response_norm log log10 log1p log2 log_softmax logsigmoid logsumexp masked_fill
+    masked_fill_ mish mode norm normalize prod reciprocal remainder rms_norm round rrelu rsqrt scatter scatter_
+    scatter_add selu sign sin sinh softmax softmin softplus softshrink softsign sqrt std tan threshold threshold_
+    trunc var vector_norm where"""
+)
+FLOAT_MODULES = (
+    *(nn.CELU, nn.CosineSimilarity, nn.ELU, nn.GELU, nn.GroupNorm, nn.Hardshrink, nn.InstanceNorm1d, nn.InstanceNorm2d),
+    *(nn.InstanceNorm3d, nn.LayerNorm, nn.LocalResponseNorm, nn.LogSigmoid, nn.LogSoftmax, nn.Mish, nn.RMSNorm),
+    *(nn.SELU, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Threshold),
+)
+# What gives masks, places, numbers, or several tensors at once.
+NO_TENSOR = _names(
+    """all and_ any arange argmax argmin argsort bincount bool chunk cummax cummin device dim dtype eq equal finfo ge
+    gt int invert is_contiguous is_floating_point isfinite isin isinf isnan item le len logical_and logical_not
+    logical_or logical_xor long lt meshgrid ndim ne nonzero not_ numel one_hot or_ searchsorted shape size sort
+    split std_mean stride tensor_split tolist topk type unbind unflatten_sizes unique var_mean"""
+)
+TUPLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+LIGHT = _names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
+MEANS = _names("mean")
+SOFT = _names(
+    """add add_ clamp clamp_ clamp_max clamp_min contiguous div expand flatten iadd imul isub itruediv mul mul_ neg
+    permute pow relu relu_ reshape rsub square squeeze sub sub_ sum transpose truediv unsqueeze view"""
+)
+
+
+def name_of(node: fx.Node) -> str:
+    """Of the function or method; "" of a module."""
+    if node.op == "call_module":
+        return ""
+    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))
+
+
+def is_tensor(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node gives one tensor of floats, as far as its name tells."""
+    if node.op == "call_module":
+        return not isinstance(model.get_submodule(str(node.target)), TUPLE_MODULES)
+    if node.target is operator.getitem:
+        source = node.all_input_nodes[0]
+        alone = isinstance(node.args[1], int) and not is_tensor(model, source)
+        if alone:
+            return bool(node.args[1] == 0) and _first_is_float(model, source)
+        return is_tensor(model, source)
+    if node.op in ("call_function", "call_method"):
+        name = name_of(node)
+        two = name in ("max", "min") and (len(node.args) > 1 or bool(node.kwargs)) and len(node.all_input_nodes) == 1
+        return name not in NO_TENSOR and not two
+    return True
+
+
+def _first_is_float(model: fx.GraphModule, source: fx.Node) -> bool:
+    """The first of several results is a tensor of floats."""
+    if source.op == "call_module":
+        return isinstance(model.get_submodule(str(source.target)), (nn.RNNBase, nn.MultiheadAttention))
+    return name_of(source) in ("max", "min", "topk", "sort", "split", "chunk", "unbind", "var_mean", "std_mean")
+
+
+def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
+    """The nodes whose values stay float up to all that read them."""
+    nodes = list(model.graph.nodes)
+
+    def readers(node: fx.Node) -> Sequence[fx.Node] | None:
+        found = [reader for reader in node.users if is_tensor(model, reader) or reader.op == "output"]
+        return None if any(reader.op == "output" for reader in found) else found
+
+    def makers(node: fx.Node) -> list[fx.Node]:
+        return [maker for maker in node.all_input_nodes if maker.op != "get_attr"]
+
+    def tail(node: fx.Node) -> bool:
+        return name_of(node) in ("add", "mul") and len(makers(node)) == 1 and len(node.args) == 2
+
+    found = drawn_in(nodes, lambda node: _role(model, node), makers, readers, tail, lambda node: name_of(node) in LIGHT)
+
+    def is_float(node: fx.Node) -> bool:
+        return node in found or _role(model, node) is Role.FLOAT
+
+    return {node for node in nodes if is_float(node) and (read := readers(node)) and all(map(is_float, read))}
+
+
+def _role(model: fx.GraphModule, node: fx.Node) -> Role:
+    if node.op == "call_module":
+        return Role.FLOAT if isinstance(model.get_submodule(str(node.target)), FLOAT_MODULES) else Role.OTHER
+    if node.op not in ("call_function", "call_method"):
+        return Role.OTHER
+    name = name_of(node)
+    numbers = [argument for argument in node.args[1:] if not isinstance(argument, fx.Node)]
+    if name in ("truediv", "div", "itruediv") and not numbers:
+        return Role.FLOAT
+    if name == "pow" and numbers != [2]:
+        return Role.FLOAT
+    if name in FLOAT:
+        return Role.FLOAT
+    return Role.MEAN if name in MEANS else Role.SOFT if name in SOFT else Role.OTHER

@@ -1,0 +1,114 @@
+"""float_islands: what has no integer form stays as it is, a float island between grids, whatever the operator.
+
+    GridSample(x, g)                 gets the note FLOAT, with the reason
+    Add(island, c), Mul(island, y)   and what lies between two such operators: no grid cuts an island into pieces
+    Conv(x, FakeQuantize(W))         one that stays float, as 1-d ones: the weight becomes its trained values
+
+The table of operators (graph/operators.py) decides what becomes integer, never what is allowed. Products of two
+computed tensors and layers are never drawn into an island.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from lsq_export.graph.edit import clean, constant, replace
+from lsq_export.graph.evaluate import evaluate_node
+from lsq_export.graph.float_grids import fake_quantize
+from lsq_export.graph.kept_float import of_shapes, stays_float
+from lsq_export.graph.notes import FLOAT
+from lsq_export.graph.operators import CLAMPS, ISLANDS, LAYERS, MOVES, Kind, named
+from lsq_export.graph.read import array_of, attribute, constant_of, data_readers, is_marker, is_op, producer_of
+from lsq_export.qat.drawn_in import Role, drawn_in
+
+from .no_integer_form import why_float
+
+BETWEEN = "between float operators"
+# What an island may draw in: cheap in float, and no reason for a grid of its own.
+SOFT = (*MOVES, *CLAMPS, *(name for name in named(Kind.ARITHMETIC) if name not in ("MatMul", "GlobalAveragePool")))
+REWRITTEN = named(Kind.REWRITTEN)
+MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare")
+TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
+
+
+def keep_norms_by_hand_float(graph: ir.Graph) -> None:
+    """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light):
+        FLOAT.write(node, BETWEEN)
+
+
+def _role_in_norm(node: ir.Node) -> Role:
+    """Of a graph that is not normalized yet."""
+    if stays_float(node):
+        return Role.OTHER
+    divided = is_op(node, "Div") and array_of(node.inputs[1]) is None
+    raised = is_op(node, "Pow") and not _is_two(node)
+    if divided or raised or (is_op(node, *ISLANDS) and not is_op(node, "Div", "Pow", "PRelu")):
+        return Role.ISLAND
+    if is_op(node, *MEANS):
+        return Role.MEAN
+    return Role.SOFT if is_op(node, *SOFT, *REWRITTEN, "Div", "Pow") else Role.OTHER
+
+
+def _is_two(node: ir.Node) -> bool:
+    exponent = array_of(node.inputs[1])
+    return exponent is not None and exponent.size == 1 and exponent.item() == 2
+
+
+def keep_islands_float(model: ir.Model) -> None:
+    graph = model.graph
+    for node in graph:
+        why = None if is_marker(node) or stays_float(node) else why_float(node)
+        if why is not None:
+            FLOAT.write(node, why)
+    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light):
+        FLOAT.write(node, BETWEEN)
+    for node in list(graph):
+        if is_marker(node) and attribute(node, "kind") == "weight":
+            _float_weight(graph, node)
+    clean(model)
+
+
+def _role(node: ir.Node) -> Role:
+    if stays_float(node):
+        return Role.OTHER if of_shapes(node) else Role.FLOAT
+    if is_op(node, *ISLANDS):
+        after = any(stays_float(maker) and not of_shapes(maker) for maker in _makers(node))
+        return Role.FLOAT if after else Role.ISLAND
+    return Role.SOFT if is_op(node, *SOFT) else Role.OTHER
+
+
+def _makers(node: ir.Node) -> list[ir.Node]:
+    return [maker for x in node.inputs if (maker := producer_of(x)) is not None and array_of(x) is None]
+
+
+def _readers(node: ir.Node) -> list[ir.Node] | None:
+    if any(value.is_graph_output() for value in node.outputs):
+        return None
+    return [reader for value in node.outputs for reader in data_readers(value)]
+
+
+def _is_light(node: ir.Node) -> bool:
+    return is_op(node, *MOVES, *CLAMPS)
+
+
+def _is_tail(node: ir.Node) -> bool:
+    return is_op(node, *TAILS) and len(_makers(node)) == sum(array_of(x) is None for x in node.inputs) == 1
+
+
+def _float_weight(graph: ir.Graph, marker: ir.Node) -> None:
+    """Operators that stay float, and what only moves a weight, get its trained values as a constant."""
+    readers = [(use.node, use.idx) for use in marker.outputs[0].uses()]
+    others = [(r, i) for r, i in readers if not (is_op(r, *LAYERS) and i == 1)]
+    if not others or array_of(marker.inputs[0]) is None:
+        return
+    name = attribute(marker, "quantizer")
+    inputs = [torch.from_numpy(constant_of(v, name).astype(np.float32)) for v in marker.inputs]
+    value = constant(graph, f"{name}.float", fake_quantize(marker, inputs).numpy())
+    for reader, index in others:
+        reader.replace_input_with(index, value)
+        if is_op(reader, "Transpose") and index == 0:
+            turned = evaluate_node(reader, torch.from_numpy(constant_of(value, name)), {}).numpy()
+            replace(reader.outputs[0], constant(graph, f"{name}.turned", turned))
