@@ -27,15 +27,13 @@ def residual(size: float, clamp: bool) -> nn.Module:
     return Wired(forward, a=nn.Conv2d(3, 8, 3, padding=1), b=nn.Conv2d(8, 3, 3, padding=1))
 
 
-SMALL, CLAMPED, LIKE = (
-    Case(lambda size=size, clamp=clamp: residual(size, clamp), EIGHT)
-    for size, clamp in ((0.02, False), (0.02, True), (1.0, False))
+SMALL, LIKE = (
+    Case(lambda size=size, clamp=clamp: residual(size, clamp), EIGHT) for size, clamp in ((0.02, True), (1.0, False))
 )
 
 
-@pytest.mark.parametrize("case", [SMALL, CLAMPED])
-def test_a_small_addend_of_an_output_is_added_in_float(case: Case) -> None:
-    parity, files = verified(trained(case), folded(case), [inputs(16, 1)])
+def test_a_small_addend_of_an_output_is_added_in_float() -> None:
+    parity, files = verified(trained(SMALL), folded(SMALL), [inputs(16, 1)])
     assert parity.ok, parity.failures
     assert parity.formats["qoperator"].reference_mismatch == 0
     assert "Add" in [node.op_type for node in files["qoperator"].graph.node]
@@ -71,8 +69,7 @@ def test_a_part_that_is_lost_is_named_with_ranges(what: str) -> None:
     assert "FakeQuantize" in operators(made.trained)
 
 
-@pytest.mark.parametrize("what", ["Concat", "Add"])
-def test_nothing_is_said_of_like_parts(what: str) -> None:
+def test_nothing_is_said_of_like_parts() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fold(captured(Case(lambda: inside(1.0, what), EIGHT)), [inputs(16, 1)])
+        fold(captured(Case(lambda: inside(1.0, "Concat"), EIGHT)), [inputs(16, 1)])
