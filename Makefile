@@ -1,5 +1,5 @@
 # make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables. Each makes its virtual environment first, once.
+# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables | zoo. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables zoo docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -101,6 +101,13 @@ bench-qat: $(STAMP)
 # The initialization by least error, as a share of an epoch of 50,000 images of 32×32: two minutes.
 bench-init: $(STAMP)
 	$(BIN)/lsq-export init-speed --json init-speed.json $(ARGS)
+
+# Small networks wired like published ones, exported at W8A8 and W4A4: docs/zoo.md and docs/zoo.json.
+# What $(ZOO) has is not run again. make zoo ARGS="tied span --bits 8"
+ZOO ?= .cache/zoo.jsonl
+zoo: $(STAMP)
+	@mkdir -p $(dir $(ZOO))
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m zoo --jobs $(JOBS) --record $(ZOO) $(if $(ARGS),$(ARGS),--docs docs)
 
 # Tables of 256 entries against memcpy: seconds, with the C compiler CC.
 KERNELS = lsq_export/kernels/source

@@ -17,7 +17,7 @@ import torch
 from calib.errors import QuantizationError
 
 from .float_grids import fake_quantize
-from .kept_float import is_wished, stays_float
+from .kept_float import is_tail, is_wished, stays_float
 from .operators import CONTRIB, OPERATORS, Meaning
 from .read import array_of, attribute, is_marker, rank_of
 from .stock import run_stock
@@ -112,7 +112,7 @@ def _meaning(node: ir.Node) -> Meaning | None:
     if is_marker(node):
         return fake_quantize
     row = OPERATORS.get(node.op_type) if node.domain == "" else None
-    if row is None or (stays_float(node) and not is_wished(node)):
+    if row is None or (stays_float(node) and not (is_wished(node) or is_tail(node))):
         return None
     if row.constants and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
         return None

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 
-from .kept_float import is_wished, of_shapes, stays_float
+from .kept_float import is_tail, is_wished, of_shapes, stays_float
 from .notes import FLOAT
 from .operators import ISLANDS
 from .read import data_readers, is_op
@@ -56,9 +56,18 @@ def inside_island(value: ir.Value) -> bool:
     return is_island(producer) and not value.is_graph_output() and bool(readers) and all(map(is_island, readers))
 
 
+def has_rounding(value: ir.Value) -> bool:
+    """Whether an island made the value, or a part of it, so that its last bits depend on the machine."""
+    node = value.producer()
+    if is_tail(node):
+        assert node is not None
+        return any(has_rounding(x) for x in node.inputs if x is not None)
+    return is_island(node)
+
+
 def float_outputs(graph: ir.Graph) -> set[str]:
     """Names of the network's outputs that islands make."""
-    return {str(output.name) for output in graph.outputs if is_island(output.producer())}
+    return {str(output.name) for output in graph.outputs if has_rounding(output)}
 
 
 def islands(graph: ir.Graph) -> tuple[Island, ...]:
@@ -76,7 +85,7 @@ def islands(graph: ir.Graph) -> tuple[Island, ...]:
             why="" if is_wished(node) else FLOAT.get(node, ""),
         )
         for node, codes in reversed(after.items())
-        if not _keeps_apart(node) and not of_shapes(node)
+        if not (_keeps_apart(node) or of_shapes(node) or is_tail(node))
     )
 
 

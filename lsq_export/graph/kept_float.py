@@ -2,9 +2,10 @@
 
     WISHED           the configuration keeps a layer float
     SHAPES           arithmetic of shapes and indices: it is no island
+    TAIL             it puts outputs together, after the last DequantizeLinear: it is no island (output_tails.py)
     any other text   there is no integer form: what is missing
 
-All but SHAPES are islands (islands.py). The bias of a convolution or product that is kept float can carry an offset,
+All others are islands (islands.py). The bias of a convolution or product that is kept float can carry an offset,
 and a batch norm after it goes into it, as with any layer.
 """
 
@@ -17,6 +18,7 @@ from .read import array_of, attribute
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SHAPES = "arithmetic of shapes and indices"
+TAIL = "after the last DequantizeLinear, where outputs are put together"
 # How the doc_string of such a node begins in files for runtimes. The integer reference refuses other float layers.
 SAID = "kept float"
 
@@ -34,6 +36,11 @@ def is_wished(node: ir.Node) -> bool:
 def of_shapes(node: ir.Node | None) -> bool:
     """Arithmetic of shapes and indices, which no file computes otherwise."""
     return node is not None and FLOAT.get(node, "") == SHAPES
+
+
+def is_tail(node: ir.Node | None) -> bool:
+    """It puts the network's outputs together, after the last DequantizeLinear: no island, though it is float."""
+    return node is not None and FLOAT.get(node, "") == TAIL
 
 
 def said_of(node: ir.Node) -> str:

@@ -35,6 +35,7 @@ from lsq_export.rewrite.folding import (
     keep_float,
     merge_parallel,
     offsets,
+    output_tails,
     ties,
 )
 from lsq_export.rewrite.normalizing import known_shapes, normalize, sequences, split_to_slices, transposed
@@ -53,6 +54,7 @@ PREPARED: tuple[Pass, ...] = (
     average_pools.PASS,
     merge_parallel.PASS,
     constants.PASS,
+    output_tails.PASS,
     constant_grids.PASS,
     batch_norm.PASS,
     equalize.PASS,

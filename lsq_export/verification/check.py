@@ -37,6 +37,7 @@ from .captured import CaptureCheck
 from .format_parity import EXACT
 from .format_run import FormatFile, format_run
 from .layer_parity import float_rounding
+from .output_parts import OutputParts
 from .parity import Parity
 from .trained_layers import TrainedLayers
 from .yardstick import Yardstick
@@ -107,6 +108,7 @@ class _Findings:
         self._capture = CaptureCheck(trained, model) if model is not None else None
         self._price = TrainedLayers(trained, folded, *subject.decisions) if subject.decisions else None
         self._folded, self._yardstick = Agreement(), Yardstick(subject.trained)
+        self._parts = OutputParts(subject.trained.graph)
 
     def _format_file(self, name: str, level: str) -> FormatFile:
         return FormatFile(
@@ -143,6 +145,7 @@ class _Findings:
         )
         self._yardstick.add(x, nudged, captured)
         self._folded.add(folded, expected, classes)
+        self._parts.add(x, folded, expected, nudged, captured)
 
     def _reference_tensors(self, x: torch.Tensor) -> dict[str, np.ndarray]:
         """Every tensor of the integer reference."""
@@ -163,6 +166,7 @@ class _Findings:
             captured_layers=self._capture.layers() if self._capture else (),
             nudged_top1_agreement=yardstick.top1,
             nudged_sqnr_db=yardstick.sqnr_db,
+            parts=self._parts.result(),
             damaged=self._subject.damaged,
             golden=tuple(
                 name

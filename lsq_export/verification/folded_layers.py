@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 
 from lsq_export.graph import lockstep
-from lsq_export.graph.islands import is_island
+from lsq_export.graph.islands import has_rounding
 from lsq_export.graph.layers import input_scale_of, weight_of
 from lsq_export.graph.lockstep import Made
 from lsq_export.graph.operators import LAYERS
@@ -65,7 +65,7 @@ class FoldedLayers:
         if codes is None:
             return None
         if codes.dtype == np.float32:
-            self._compare_output(accumulator, made.value.numpy(), codes, not is_island(made.node))
+            self._compare_output(accumulator, made.value.numpy(), codes, not has_rounding(made.node.outputs[0]))
             return None
         return self._compare_codes(made, codes, batch.rounded.pop(made.name, None))
 

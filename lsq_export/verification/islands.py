@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from lsq_export import integer
-from lsq_export.graph.islands import Island, is_island, islands
+from lsq_export.graph.islands import Island, has_rounding, is_island, islands
 
 from .cause import near_tie
 from .layer_parity import IslandParity, float_rounding
@@ -34,7 +34,8 @@ class IslandCheck:
         for island in islands(folded):
             for codes in island.codes:
                 self._islands.setdefault(codes, []).append(island)
-        self._inside = {str(value.name) for node in folded if is_island(node) for value in node.outputs}
+        made = [value for node in folded if is_island(node) for value in node.outputs]
+        self._inside = {str(value.name) for value in made if has_rounding(value)}
         self._reference = reference
         constants = {tensor.name: tensor for tensor in reference.graph.initializer}
         self._sources = {

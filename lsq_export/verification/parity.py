@@ -16,6 +16,7 @@ from .answers import SAME, main_of, otherwise
 from .format_parity import FormatParity
 from .in_training import InTraining
 from .layer_parity import QDQ_TIES, LayerParity, Layers
+from .output_parts import PartParity, lost_channels, lost_parts
 from .promises import Broken, Name, Promise, promises_of
 
 NUDGE = 1e-4  # relative
@@ -35,7 +36,8 @@ class Parity(Tabular):
     outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
     model against itself on inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what
     changes, and a fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned
-    quantizers, folded against trained on the same inputs (`trained_layers.py`). in_training: what the training
+    quantizers, folded against trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself
+    (`output_parts.py`). in_training: what the training
     measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export), where a command
     knows it. differences: in what those data are not what the bundle was made for, one line each.
     """
@@ -49,6 +51,7 @@ class Parity(Tabular):
     capture_error: float | None
     nudged_top1_agreement: float
     nudged_sqnr_db: float
+    parts: tuple[PartParity, ...] = ()
     captured_layers: tuple[LayerParity, ...] = ()
     damaged: tuple[str, ...] = ()
     golden: tuple[str, ...] = ()
@@ -95,6 +98,8 @@ class Parity(Tabular):
         """That all promises hold, and whether the answers are others all the same; or a line for each broken one."""
         same = self.formats[main_of(self.formats)].top1_agreement
         held = "all promises hold" if same >= SAME else f"all promises hold, {otherwise(same)}"
+        lost = lost_channels(self.parts)
+        held = f"{held}; {lost}" if lost else held
         return "\n".join(f"FAILED: {line}" for line in self.failures) or held
 
     @property
@@ -111,7 +116,13 @@ class Parity(Tabular):
     def promises(self) -> tuple[Promise, ...]:
         """What is said about each promise."""
         counts = [parity.counts for parity in self.formats.values()]
-        return promises_of(counts, list(self._broken()), images=self.images, sqnr_db=self.folded_sqnr_db)
+        return promises_of(
+            counts,
+            list(self._broken()),
+            images=self.images,
+            sqnr_db=self.folded_sqnr_db,
+            lost=lost_channels(self.parts),
+        )
 
     def _broken(self) -> Iterator[Broken]:
         golden = "the golden vectors (test_data_set_0) are not what the integer reference computes"
@@ -144,6 +155,7 @@ class Parity(Tabular):
                 "the folded model is not the trained one: its outputs' error is as large as they are (SQNR "
                 f"{self.folded_sqnr_db:.1f} dB)"
             )
+        yield from lost_parts(self.parts)
         for layer in self.trained_layers:
             if layer.outside:
                 yield f"{layer.name}: {layer.outside} of {layer.elements} codes are none of its grid's"

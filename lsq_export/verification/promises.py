@@ -79,17 +79,19 @@ class Counts:
 
 
 def promises_of(
-    counts: Sequence[Counts], broken: Sequence[Broken], *, images: int, sqnr_db: float
+    counts: Sequence[Counts], broken: Sequence[Broken], *, images: int, sqnr_db: float, lost: str = ""
 ) -> tuple[Promise, ...]:
     """All promises, in order; that of intact files only where it is broken.
 
     images: that were run. sqnr_db: of the folded model against the trained one, infinite if they are equal.
+    lost: channels of outputs that the fold lost, in words.
     """
     lines: dict[Name, list[str]] = {name: [b.line for b in broken if b.promise == name] for name in Name}
+    said = f"; {lost}" if lost else ""
     details = {
         Name.EXACT_RUN: _run(counts, images),
         Name.EXACT_REWRITE: _rewrite(counts),
-        Name.MEASURED_FOLD: f"{decibel(sqnr_db)} > 0 dB, all codes on their grids; not an accuracy",
+        Name.MEASURED_FOLD: f"{decibel(sqnr_db)} > 0 dB, all codes on their grids; not an accuracy{said}",
     }
     found = []
     for name in Name:

@@ -46,6 +46,7 @@ from .clamps import absorb_clamps
 from .scaling import factor_of, scalar_operand
 from .softmax import is_softmax
 from .tanh import is_tanh
+from .unlike import keep_small_addends, warn_of_lost_parts
 
 
 def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
@@ -59,6 +60,9 @@ def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, O
     clean(model)
     learned = [node for node in graph if is_marker(node) and node not in edges and attribute(node, "bits") < 8]
     statistics = calibrate(graph, edges, learned, batches)
+    keep_small_addends(graph, edges)
+    clean(model)
+    warn_of_lost_parts([node for node in edges if node.graph is not None])
     absorb_clamps(model)
     return statistics
 

@@ -112,11 +112,17 @@ def every_code(root: ir.Value) -> np.ndarray:
 
 
 def _readers_outside(value: ir.Value, chain: Chain, chains: Mapping[ir.Value, Chain]) -> list[tuple[ir.Node, int]]:
-    """What reads it and is no part of a longer chain of the same root, which goes on from the stock operators."""
+    """What reads it and is no part of a longer chain of the same root to codes, which goes on from the stock operators.
+
+    A chain that ends in float values has no Lookup.
+    """
 
     def is_outside(node: ir.Node) -> bool:
-        other = chains.get(node.outputs[0])
-        return other is None or other.root is not chain.root
+        made = node.outputs[0]
+        other = chains.get(made)
+        if other is None or other.root is not chain.root:
+            return True
+        return made.dtype not in CODES and all(map(is_outside, made.consumers()))
 
     return [(node, index) for node, index in value.uses() if is_outside(node)]
 

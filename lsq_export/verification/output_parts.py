@@ -1,0 +1,173 @@
+"""The outputs part by part: a small part of an output is as good as lost where only the whole output is judged.
+
+    output = Concat(boxes · 640, scores)     =>  the parts boxes and scores, each against itself
+    output of a layer, [N, C, …]             =>  its channels
+
+Of a part, only what varies counts: its signal is the variance of the trained model's values, so that scores of
+0.5 ± 0.01 that all became 0.5 are lost. A part is known by the operator that makes it in the trained graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.grids import quantizer_of
+from lsq_export.graph.operators import CLAMPS, MOVES
+from lsq_export.graph.read import array_of, input_of, is_marker, is_op
+
+LOST = 1.0  # dB: a part that became a constant, its mean, has 0
+STEADY = 10.0  # dB: a part that the yardstick moves by more than that is lost in the trained model already
+CHANNELS = 4096  # of an output; more of them are not told apart
+NAMED = 3  # lost channels in a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartParity:
+    """One part of an output.
+
+    output, part: their names. channel: of the output of one layer; None of a part that was put together with others.
+    sqnr_db: variance of the trained model's values against the folded model's mean squared error. nudged_sqnr_db: the
+    same of the trained model on inputs that are larger by NUDGE (yardstick.py). elements: that were compared.
+    """
+
+    output: str
+    part: str
+    channel: int | None
+    elements: int
+    sqnr_db: float
+    nudged_sqnr_db: float
+
+    @property
+    def lost(self) -> bool:
+        """Its error is as large as what varies in it, and the fold made it so."""
+        return self.sqnr_db < LOST and self.nudged_sqnr_db > STEADY
+
+
+class OutputParts:
+    """The folded model's outputs against the trained one's, batch by batch."""
+
+    def __init__(self, trained: ir.Graph) -> None:
+        self._graph = trained
+        self._names = [str(output.name) for output in trained.outputs]
+        self._parts = [_parts_of(output) for output in trained.outputs]
+        self._labels: dict[tuple[tuple[int, ...], ...], list[np.ndarray]] = {}  # by the shapes of the outputs
+        self._sums: dict[int, np.ndarray] = {}  # by output: [parts, 5]
+
+    def add(
+        self,
+        x: torch.Tensor,
+        folded: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        nudged: Sequence[np.ndarray],
+        captured: Sequence[np.ndarray],
+    ) -> None:
+        """One batch. expected: the trained model's outputs. nudged, captured: the yardstick, and what it is held to."""
+        shapes = tuple(values.shape for values in expected)
+        if shapes not in self._labels:
+            self._labels[shapes] = self._labels_for(x, expected)
+        for index, labels in enumerate(self._labels[shapes]):
+            values = expected[index].astype(np.float64)
+            if not values.size or any(y[index].shape != values.shape for y in (folded, nudged, captured)):
+                continue
+            errors = (folded[index] - values, nudged[index].astype(np.float64) - captured[index])
+            rows = (np.ones_like(values), values, np.square(values), *map(np.square, errors))
+            sums = np.stack([np.bincount(labels, row.reshape(-1)) for row in rows], axis=1)
+            self._sums[index] = self._sums[index] + sums if index in self._sums else sums
+
+    def _labels_for(self, x: torch.Tensor, expected: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """For each output, which part each element is of, int64 [elements]."""
+        numbers = {name: number for parts in self._parts for number, name in enumerate(parts)}
+        several = [len(parts) > 1 for parts in self._parts]
+
+        def label(node: ir.Node, inputs: list[torch.Tensor | None], value: torch.Tensor) -> torch.Tensor | None:
+            number = numbers.get(str(node.outputs[0].name))
+            if number is not None:
+                return torch.full_like(value, number)
+            operand = _through(node)
+            known = inputs[operand] if operand is not None else None
+            return None if known is None else torch.broadcast_to(known, value.shape)
+
+        made = evaluate(self._graph, x, dtype=torch.float64, on_node=label) if any(several) else []
+        return [
+            made[index].numpy().astype(np.int64).reshape(-1) if several[index] else _channels(values)
+            for index, values in enumerate(expected)
+        ]
+
+    def result(self) -> tuple[PartParity, ...]:
+        """One entry for each part of each output of several, and for each channel of the others."""
+        return tuple(
+            PartParity(
+                output=self._names[index],
+                part=list(self._parts[index].values())[number if len(self._parts[index]) > 1 else 0],
+                channel=None if len(self._parts[index]) > 1 else number,
+                elements=int(row[0]),
+                sqnr_db=_decibel(row[2] - row[1] ** 2 / row[0], row[3]),
+                nudged_sqnr_db=_decibel(row[2] - row[1] ** 2 / row[0], row[4]),
+            )
+            for index, sums in self._sums.items()
+            for number, row in enumerate(sums)
+            if row[0]
+        )
+
+
+def _through(node: ir.Node) -> int | None:
+    """The input whose parts an operator hands on: clamps, and sums and products with a constant."""
+    if is_op(node, *CLAMPS):
+        return 0
+    computed = [index for index, v in enumerate(node.inputs) if v is not None and array_of(v) is None]
+    return computed[0] if is_op(node, "Add", "Mul") and len(computed) == 1 else None
+
+
+def _parts_of(output: ir.Value) -> dict[str, str]:
+    """{value: what makes it} of what an output is put together of."""
+    node = output.producer()
+    if node is None:
+        return {str(output.name): str(output.name)}
+    if is_op(node, "Concat"):
+        return {name: made for x in node.inputs if x is not None for name, made in _parts_of(x).items()}
+    operand = 0 if is_op(node, *MOVES) else _through(node)
+    if operand is not None:
+        return _parts_of(input_of(node, operand))
+    return {str(output.name): quantizer_of(node) if is_marker(node) else str(node.name)}
+
+
+def _channels(values: np.ndarray) -> np.ndarray:
+    """The place along axis 1 of each element of an output [N, C, …]; of others, 0."""
+    if values.ndim < 2 or values.shape[1] > CHANNELS:
+        return np.zeros(values.size, np.int64)
+    shape = [-1 if axis == 1 else 1 for axis in range(values.ndim)]
+    return np.broadcast_to(np.arange(values.shape[1]).reshape(shape), values.shape).reshape(-1)
+
+
+def _decibel(signal: float, noise: float) -> float:
+    if noise <= 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def lost_parts(parts: Sequence[PartParity]) -> Iterator[str]:
+    """One line for each part that is lost, with what is to be done."""
+    for part in parts:
+        if part.lost and part.channel is None:
+            yield (
+                f"{part.output}: its part {part.part} is lost: its error is as large as what varies in it (SQNR "
+                f"{part.sqnr_db:.1f} dB, where the trained model has {part.nudged_sqnr_db:.1f} dB); scale the parts of "
+                "this output alike, or return them one by one"
+            )
+
+
+def lost_channels(parts: Sequence[PartParity]) -> str:
+    """That channels of outputs are lost, in words; "" where none is."""
+    lost = [part for part in parts if part.lost and part.channel is not None]
+    if not lost:
+        return ""
+    first = ", ".join(f"{part.output}[:, {part.channel}]" for part in lost[:NAMED])
+    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    return f"channels of outputs LOST beside larger ones: {first}{more}"

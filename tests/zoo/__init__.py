@@ -1,0 +1,21 @@
+"""A zoo: small networks, wired like published architectures, that whatever users bring should look like.
+
+`python -m zoo` runs them (tests/ is on the path), `NETWORKS` has them by name.
+"""
+
+from . import audio, convnets, convnets_wide, detection, hybrids, misc, segmentation, sequence, vision_transformers
+from .registry import NETWORKS, Network
+
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "audio",
+    "convnets",
+    "convnets_wide",
+    "detection",
+    "hybrids",
+    "misc",
+    "segmentation",
+    "sequence",
+    "vision_transformers",
+]

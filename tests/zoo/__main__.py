@@ -1,0 +1,94 @@
+"""Run the zoo: `PYTHONPATH=tests python -m zoo [names …] [--bits 8 4] [--jobs 2] [--record FILE] [--docs DIRECTORY]`.
+
+A line of JSON for each network and width goes to the record as it is done; those that it has are not run again. With
+--docs, the table zoo.md and zoo.json are written from it. Exit code 1: a network is not good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+from support.exporter import operator_tables_made_once
+
+from .registry import NETWORKS
+from .run import Result, run
+from .table import write_docs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m zoo", description="Export the networks of the zoo.")
+    parser.add_argument("names", nargs="*", help="networks; all, if none is named")
+    parser.add_argument("--bits", nargs="+", type=int, default=[8, 4])
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    parser.add_argument("--record", type=Path, help="one line of JSON for each run; it goes on where it ended")
+    parser.add_argument("--docs", type=Path, help="write zoo.md and zoo.json there")
+    parser.add_argument("--from", dest="modules", action="append", default=[], help="a module with more networks")
+    given = parser.parse_args(arguments)
+    load(given.modules)
+    unknown = [name for name in given.names if name not in NETWORKS]
+    if unknown:
+        parser.error(f"no such network: {', '.join(unknown)}")
+    wanted = [(name, bits) for name in given.names or NETWORKS for bits in given.bits]
+    known = {(result.name, result.bits): result for result in _recorded(given.record)}
+    todo = [(name, bits) for name, bits in wanted if (name, f"W{bits}A{bits}") not in known]
+    for result in _runs(todo, given.jobs, given.modules):
+        known[result.name, result.bits] = result
+        print(line(result), flush=True)
+        if given.record:
+            with given.record.open("a") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
+    results = [known[name, f"W{bits}A{bits}"] for name, bits in wanted]
+    if given.docs:
+        write_docs(results, given.docs)
+    good = sum(result.kind == "good" for result in results)
+    print(f"{good} of {len(results)} good")
+    return 0 if good == len(results) else 1
+
+
+def load(modules: Sequence[str]) -> None:
+    """Import modules that add networks."""
+    for module in modules:
+        importlib.import_module(module)
+
+
+def one(name: str, bits: int, modules: Sequence[str]) -> Result:
+    """One run, in any process."""
+    load(modules)
+    with operator_tables_made_once():
+        return run(NETWORKS[name], bits)
+
+
+def _runs(todo: Sequence[tuple[str, int]], jobs: int, modules: Sequence[str]) -> Iterator[Result]:
+    if jobs < 2:
+        yield from (one(name, bits, modules) for name, bits in todo)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(one, name, bits, modules) for name, bits in todo]
+        yield from (future.result() for future in as_completed(futures))
+
+
+def _recorded(path: Path | None) -> Iterator[Result]:
+    if path is not None and path.exists():
+        yield from (Result(**json.loads(text)) for text in path.read_text().splitlines())
+
+
+def line(result: Result) -> str:
+    """One result on one line."""
+    head = f"{result.kind:8} {result.name:18} {result.bits} {result.total:5.1f} s"
+    if result.sqnr is None or result.yardstick is None or result.integer is None:
+        return f"{head}  {result.stage}: {(result.refusal or result.crash).splitlines()[0][:150]}  [{result.where}]"
+    islands = sum(result.islands.values())
+    found = f"{result.sqnr:.1f} dB (yardstick {result.yardstick:.1f}), {result.integer:.1%} integer, {islands} islands"
+    return f"{head}  {found}{''.join('; ' + failure[:150] for failure in result.failures[:2])}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
