@@ -181,7 +181,7 @@ _ROWS = (
     _row(Kind.ISLAND, "Log", lambda node, i: i[0].log()),
     _row(Kind.ISLAND, "LogSoftmax", lambda node, i: i[0].log_softmax(attribute(node, "axis", -1))),
     _row(Kind.ISLAND, "Mish", lambda node, i: F.mish(i[0]), opset=18),
-    _row(Kind.ISLAND, "PRelu", lambda node, i: torch.where(i[0] >= 0, i[0], i[1] * i[0]), note="LeakyRelu: one slope"),
+    _row(Kind.ISLAND, "PRelu", lambda node, i: torch.where(i[0] >= 0, i[0], i[1] * i[0]), note="LeakyRelu, Relu, Clip"),
     _row(Kind.ISLAND, "Pow", lambda node, i: i[0] ** i[1], note="Mul, where the exponent is 2"),
     _row(Kind.ISLAND, "Reciprocal", lambda node, i: i[0].reciprocal()),
     _row(Kind.ISLAND, "Selu", lambda node, i: F.selu(i[0])),

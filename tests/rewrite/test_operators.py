@@ -110,6 +110,10 @@ INTEGER: dict[str, Case] = {
     "channel shuffle": (lambda x: F.channel_shuffle(x, 2), [*CODES, "Reshape", "Transpose", "Reshape"]),
     "select": (lambda x: x[:, 1], [*CODES, "Gather", "Reshape"]),
     "squeeze": (lambda x: x.unsqueeze(1).squeeze(1), [*CODES, "Unsqueeze", "Squeeze"]),
+    "slopes": (
+        lambda x: F.prelu(x, torch.linspace(-0.5, 0.5, 4)),
+        ["QLinearAdd", "QLinearConv", "QLinearAdd", "QLinearAdd", *TABLE],
+    ),
     "constant matrix": (lambda x: x @ ramp(9, 9), ["QLinearMatMul", *TABLE]),
     "matmul": (lambda x: x @ x.transpose(2, 3), ["Transpose", "QLinearMatMul", *TABLE]),
 }
@@ -250,7 +254,6 @@ ISLANDS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], list[str]]] = {
     "division": (lambda x: x / (1 + x.abs()), ["Div"]),
     "in a row": (lambda x: (x * x + 1).rsqrt(), ["Sqrt", "Reciprocal"]),
     "two": (lambda x: torch.sin(x) + torch.cos(x), ["Sin", "Cos"]),
-    "slopes": (lambda x: F.prelu(x, torch.linspace(-0.5, 0.5, 4)), ["PRelu"]),
 }
 
 

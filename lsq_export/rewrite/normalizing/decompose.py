@@ -9,6 +9,7 @@
     Pow(x, 2)               =>  Mul(x, x)
     Abs(x)                  =>  LeakyRelu(x; -1)                                (-1 · x where x < 0)
     PRelu(x, c)             =>  LeakyRelu(x; c)                                 (one slope)
+    PRelu(x, c)             =>  Add(Relu(x), Mul(Clip(x, , 0), c))              (a slope for each channel)
     Resize(x, size)         =>  Resize(x, scales)                               (fixed sizes of H and W)
     Resize(x, linear)       =>  DepthToSpace(Conv(x, w))                        (whole factors, upsampling.py)
     Pad(x, pads)            =>  Pad(x, pads, 0)
@@ -25,7 +26,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lsq_export.graph.edit import constant, insert, replace
-from lsq_export.graph.read import array_of, attribute
+from lsq_export.graph.read import array_of, attribute, graph_of
 
 from .products import einsum
 from .upsampling import to_convolutions
@@ -96,9 +97,15 @@ def _pow(node: ir.Node) -> ir.Value | None:
 
 
 def _prelu(node: ir.Node) -> ir.Value | None:
-    slope = array_of(node.inputs[1])
-    if slope is None or (slope != slope.reshape(-1)[0]).any():
+    slope, x = array_of(node.inputs[1]), node.inputs[0]
+    if slope is None:
         return None
+    if (slope != slope.reshape(-1)[0]).any():
+        zero = constant(graph_of(node), f"{node.outputs[0].name}_zero", np.float32(0))
+        shape = x.shape if x is not None else None
+        below = insert(node, "Clip", [x, None, zero], f"{node.outputs[0].name}_below", shape=shape)
+        sloped = _with(node, "Mul", below, slope, step="sloped")
+        return insert(node, "Add", [_with(node, "Relu", x), sloped], f"{node.outputs[0].name}_sum")
     return _with(node, "LeakyRelu", node.inputs[0], alpha=float(slope.reshape(-1)[0]))
 
 
