@@ -41,6 +41,10 @@ def main(record: Path) -> None:
     entries = alike(Journal(record).latest())
     if not entries:
         sys.exit(f"error: {record} has no measurements: make bench-record")
+    if all(run.timing.busy for _, run in entries):
+        sys.exit(
+            f"error: in all {len(entries)} runs of {record} the machine was too busy to tell: {PAGE} stays as it is"
+        )
     measured = datetime.fromtimestamp(record.stat().st_mtime, timezone.utc).date().isoformat()
     text = PAGE.read_text(encoding="utf-8")
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]

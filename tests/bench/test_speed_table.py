@@ -95,6 +95,13 @@ def test_tables_take_the_place_of_the_old_ones(script: ModuleType, add: Callable
     assert "1 of 6 runs are left out: the machine was too busy to tell." in lines
 
 
-def test_a_record_without_measurements_is_one_line(script: ModuleType, tmp_path: Path) -> None:
+def test_a_record_that_says_nothing_changes_nothing(
+    script: ModuleType, add: Callable[..., None], tmp_path: Path
+) -> None:
+    before = script.PAGE.read_text(encoding="utf-8")
     with pytest.raises(SystemExit, match="has no measurements: make bench-record"):
-        script.main(tmp_path / "none.jsonl")
+        script.main(tmp_path / "b.jsonl")
+    add(busy="load 9")
+    with pytest.raises(SystemExit, match=r"in all 1 runs of .*b.jsonl the machine was too busy to tell"):
+        script.main(tmp_path / "b.jsonl")
+    assert script.PAGE.read_text(encoding="utf-8") == before
