@@ -341,6 +341,19 @@ def test_constants_of_a_module_used_twice_are_stored_once(tmp_path: Path) -> Non
         assert stored.count((4, 4, 3, 3)) == 1
 
 
+def test_equal_constants_are_shared_alike_from_memory_and_from_disk(tmp_path: Path) -> None:
+    """Of 64 equal zero points one is kept, of which the stem makes another one; the bundle's folded graph has it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.ReLU(), nn.Conv2d(64, 4, 1)).eval()
+    model = lsq_export.prepare(net, lsq_export.QATConfig(weight_bits=8, activation_bits=8))
+    x = torch.randn(4, 3, 6, 6)
+    calib.initialize(model, [x], method="minmax")
+    bundle = lsq_export.export(model, x[:1], tmp_path / "out", calibration=[x])
+    assert bundle.parity is not None and bundle.parity.ok
+    parity = lsq_export.verify(model, bundle, [x])
+    assert parity.ok and not any(found.altered for found in parity.formats.values()), parity.failures
+
+
 # Bad input, through Python and on the command line
 
 
