@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
+from lsq_export.files import large_onnx
 from lsq_export.graph.edit import copy
 from lsq_export.graph.kept_float import said_of, stays_float
 from lsq_export.graph.notes import strip
@@ -66,7 +67,7 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
 def check(proto: onnx.ModelProto, what: str) -> None:
     """onnx.checker; a file that fails it is never written."""
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(proto if large_onnx.within(proto) else large_onnx.skeleton(proto))
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise QuantizationError(

@@ -693,18 +693,3 @@ def test_a_layer_without_weights_keeps_its_bias_whatever_its_scale() -> None:
     folded = fold(capture(model, x), [x])
     outputs = evaluate(folded.model.graph, x)[0].numpy()
     assert np.abs(outputs - net[3].bias.detach().numpy()).max() < 1e-6
-
-
-def test_a_model_that_returns_a_dict_is_refused() -> None:
-    class Named(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = torch.nn.Linear(4, 2)
-
-        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"y": self.fc(x)}
-
-    model = lsq_export.prepare(Named(), published())
-    calib.initialize(model, [torch.randn(8, 4)])
-    with pytest.raises(QuantizationError, match="the model returns a dict"):
-        capture(model, torch.randn(1, 4))

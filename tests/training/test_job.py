@@ -213,7 +213,8 @@ def test_a_network_for_other_channels_is_bad_input(
 ) -> None:
     (tmp_path / "gray_net.py").write_text(
         "from torch import nn\n\n\ndef build(num_classes):\n"
-        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n"
+        "    pool = nn.AdaptiveAvgPool2d(1)\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), pool, nn.Flatten(), nn.Linear(4, num_classes))\n"
     )
     monkeypatch.chdir(tmp_path)
     result = train(data, tmp_path / "t.safetensors", "--model", "gray_net:build", *epochs)
