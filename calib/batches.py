@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,36 +15,46 @@ import torch
 from torch import nn
 
 from .errors import QuantizationError, one_line
+from .samples import Input, Samples, each, in_words, shape_of, tensors_of
+from .signature import SINGLE, Takes, samples_of
 
 InputKey: TypeAlias = str | Callable[[Any], Any]
 CALIBRATION = "calibration batch"
 CLASSES = ("labels", "label")  # keys of the classes in a batch that is a mapping, as Hugging Face names them
+_ASKED = "give (x, mask), ((x, mask), target) or mappings, by the names of the model's forward"
 _FORMS = "give an iterable of tensors or (input, target) pairs"
 
 
 def read_batches(
-    batches: object, input_key: InputKey | None = None, what: str = CALIBRATION
-) -> Iterator[tuple[torch.Tensor, Any]]:
+    batches: object, input_key: InputKey | None = None, what: str = CALIBRATION, takes: Takes = SINGLE
+) -> Iterator[tuple[Any, Any]]:
     """(input [N, …] of a float type, target or None) of each batch, one by one; a batch may be empty (N = 0).
 
     A batch is a tensor, an (input, target) pair, or what `input_key` makes one of: the key of the input in batches that
     are mappings (the target is then what they have under "labels" or "label"), or a function that takes a batch and
-    returns its input, or such a pair. what: how messages call a batch.
+    returns its input, or such a pair. Of a network with several inputs (takes): (x, mask), (x, mask, target),
+    ((x, mask), target), or mappings with their names; they become `Samples`. what: how messages call a batch.
 
     Errors (QuantizationError): no iterable, a batch without a tensor of floats in it, NaN or infinity.
     """
     for index, batch in enumerate(_iterable(batches)):
         name = f"{what} {index}"
-        x, target = _parts(name, batch, input_key)
-        _check_input(name, x)
+        x, target = _parts(name, batch, input_key, takes)
+        if isinstance(x, Samples):
+            for of_input, tensor in x.by_name.items():
+                _check_finite(f"{name}: {of_input}", tensor)
+        else:
+            _check_input(name, x, takes)
         yield x, target
 
 
-def inputs(batches: Iterable[Any], device: torch.device, input_key: InputKey | None = None) -> Iterator[torch.Tensor]:
-    """The input tensor of each batch, on the device. input_key: see `calib.initialize`."""
+def inputs(
+    batches: Iterable[Any], device: torch.device, input_key: InputKey | None = None, takes: Takes = SINGLE
+) -> Iterator[Any]:
+    """The input of each batch, on the device: a tensor, or `Samples`. input_key: see `calib.initialize`."""
     count = 0
-    for x, _ in read_batches(batches, input_key):
-        yield x.to(device)
+    for x, _ in read_batches(batches, input_key, takes=takes):
+        yield each(x, lambda tensor: tensor.to(device))
         count += 1
     if not count:
         raise QuantizationError(f"no calibration batches: {nothing_in(batches)}")
@@ -56,13 +67,14 @@ def nothing_in(batches: object) -> str:
     return "the iterable is empty"
 
 
-def varying(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+def varying(batches: Iterable[Any]) -> Iterator[Any]:
     """The inputs as they are. Errors (QuantizationError), at the end: all are empty, or every value is the same."""
     low, high, samples = math.inf, -math.inf, 0
     for x in batches:
-        if x.numel():
-            least, most = torch.aminmax(x.detach())
-            low, high, samples = min(low, float(least)), max(high, float(most)), samples + len(x)
+        known = [tensor.detach() for tensor in tensors_of(x) if tensor.numel()]
+        for least, most in map(torch.aminmax, known):
+            low, high = min(low, float(least)), max(high, float(most))
+        samples += len(x) if known else 0
         yield x
     if not samples:
         raise QuantizationError("the calibration data is empty: all its batches hold 0 samples")
@@ -91,8 +103,8 @@ def _iterable(batches: object) -> Iterable[Any]:
     return batches
 
 
-def _parts(name: str, batch: Any, input_key: InputKey | None) -> tuple[Any, Any]:
-    """(input, target or None), unchecked."""
+def _parts(name: str, batch: Any, input_key: InputKey | None, takes: Takes) -> tuple[Any, Any]:
+    """(input, target or None), unchecked but for the form of several inputs."""
     if callable(input_key):
         try:
             batch = input_key(batch)
@@ -105,6 +117,16 @@ def _parts(name: str, batch: Any, input_key: InputKey | None) -> tuple[Any, Any]
             ) from error
     elif input_key is not None:
         return _from_mapping(name, batch, input_key)
+    if isinstance(batch, Samples):
+        return batch, None
+    if isinstance(batch, Mapping) and all(torch.is_tensor(batch.get(key)) for key in takes.names[: takes.needed]):
+        found = {key: batch[key] for key in takes.names if key in batch}
+        return samples_of(found, name), next((batch[key] for key in CLASSES if key in batch and key not in found), None)
+    if isinstance(batch, (tuple, list)) and batch and _is_several(batch[0]):
+        x, _ = _parts(name, batch[0], None, replace(takes, needed=max(takes.needed, len(batch[0]))))
+        return x, batch[1] if len(batch) > 1 else None
+    if takes.needed > 1:
+        return _several(name, batch, takes)
     if isinstance(batch, Mapping):
         keys = ", ".join(map(str, batch))
         like = next((key for key, x in batch.items() if torch.is_tensor(x) and x.is_floating_point()), "pixel_values")
@@ -114,6 +136,24 @@ def _parts(name: str, batch: Any, input_key: InputKey | None) -> tuple[Any, Any]
     if isinstance(batch, (tuple, list)) and batch:
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
+
+
+def _is_several(x: Any) -> bool:
+    values = list(x.values()) if isinstance(x, Mapping) else x if isinstance(x, (tuple, list)) else ()
+    return len(values) > 0 and all(isinstance(value, torch.Tensor) for value in values)
+
+
+def _several(name: str, batch: Any, takes: Takes) -> tuple[Any, Any]:
+    """The inputs, one after the other, and the target if there is one more."""
+    if isinstance(batch, Mapping):
+        missing = next(key for key in takes.names if key not in batch)
+        raise QuantizationError(f"{name} has no {missing!r}, its keys are {', '.join(map(str, batch))}: {_ASKED}")
+    parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+    if len(parts) < takes.needed or takes.needed > len(takes.names):
+        what = f"has {len(parts)} parts" if isinstance(batch, (tuple, list)) else f"is one {type(batch).__name__}"
+        raise QuantizationError(f"{name} {what}, the model takes {takes.several}: {_ASKED}")
+    found = dict(zip(takes.names, parts[: takes.needed], strict=False))
+    return samples_of(found, name), parts[takes.needed] if len(parts) > takes.needed else None
 
 
 def _from_mapping(name: str, batch: Any, key: str) -> tuple[Any, Any]:
@@ -126,19 +166,23 @@ def _from_mapping(name: str, batch: Any, key: str) -> tuple[Any, Any]:
     return batch[key], next((batch[name] for name in CLASSES if name in batch), None)
 
 
-def _check_input(name: str, x: Any) -> None:
+def _check_input(name: str, x: Any, takes: Takes) -> None:
     if not isinstance(x, torch.Tensor):
         advice = "torch.from_numpy(array)" if isinstance(x, np.ndarray) else "or (input, target) pairs"
         raise QuantizationError(f"{name} is {type(x).__name__}: give tensors, {advice}")
     if x.dim() == 0:
         raise QuantizationError(f"{name} is a single number: inputs are floats [N, …]")
-    if not x.is_floating_point():
+    if not x.is_floating_point() and not (takes.integers and x.dtype in (torch.int64, torch.int32)):
         form = f"{str(x.dtype).removeprefix('torch.')} of shape {list(x.shape)}"
         advice = "give floats, preprocessed as in training (such as x.float() / 255)"
         if x.dim() < 2:
             advice = "inputs are floats [N, …]; give [(images, classes)] where that pair is a single batch"
         raise QuantizationError(f"{name} is {form}: {advice}")
-    if x.numel() and x.device.type != "meta":
+    _check_finite(name, x)
+
+
+def _check_finite(name: str, x: torch.Tensor) -> None:
+    if x.numel() and x.is_floating_point() and x.device.type != "meta":
         low, high = torch.aminmax(x.detach())  # each is NaN where one element is
         if not bool(torch.isfinite(low) & torch.isfinite(high)):
             bad = int((~torch.isfinite(x.detach()).flatten(1 if x.dim() > 1 else 0)).any(-1).sum())
@@ -154,15 +198,16 @@ def hint_of_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
     return "use one shape"
 
 
-def refusal(model: nn.Module, x: torch.Tensor, error: BaseException, what: str = "") -> QuantizationError:
+def refusal(model: nn.Module, x: Input, error: BaseException, what: str = "") -> QuantizationError:
     """The error for a model whose forward raised `error` on x: one line, with what its first layer takes.
 
     what: names x, such as "calibration batch 0: ".
     """
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    advice = hint(model, x)
+    advice = "" if isinstance(x, Samples) else hint(model, x)
+    inputs = "inputs of the shapes" if isinstance(x, Samples) else "an input of shape"
     return QuantizationError(
-        f"{what}the model does not take an input of shape {list(x.shape[1:])} (without the batch): {reason}"
+        f"{what}the model does not take {inputs} {in_words(shape_of(x))} (without the batch): {reason}"
         + (f"; {advice}" if advice else "")
     )
 

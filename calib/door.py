@@ -17,6 +17,17 @@ from .quantized import Quantized
 REDUCED = (torch.float16, torch.bfloat16)
 
 
+def unwrapped(model: Any) -> Any:
+    """The network inside of DataParallel, DistributedDataParallel and torch.compile; anything else as it is."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(model, nn.Module) and "_orig_mod" in model._modules:
+            model = model._orig_mod
+        else:
+            return model
+
+
 def check_model(model: object, where: str = "model") -> None:
     """Errors (QuantizationError): something else than a PyTorch model. where: the argument."""
     if isinstance(model, torch.jit.ScriptModule):
@@ -36,18 +47,6 @@ def check_model(model: object, where: str = "model") -> None:
             "net.load_state_dict(…)"
         )
     raise QuantizationError(f"{where} is a {type(model).__name__}: give a torch.nn.Module")
-
-
-def check_float_model(model: nn.Module) -> None:
-    """Errors (QuantizationError): a wrapper around the model, or 16-bit parameters, whose steps training would lose."""
-    wrapped = isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))
-    if wrapped or hasattr(model, "_orig_mod"):
-        inner = "module" if wrapped else "_orig_mod"
-        raise QuantizationError(
-            f"the model is wrapped in {type(model).__name__}: give the network itself, model.{inner}, and wrap the "
-            "prepared one"
-        )
-    check_type(model)
 
 
 def check_type(model: nn.Module) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .errors import QuantizationError
+from .positive import watch
 
 Kind = Literal["weight", "activation"]
 MIN_SCALE_RATIO = 1e-3  # in training the scale never falls below this share of the scale that it was given
@@ -49,10 +50,11 @@ class Quantized(nn.Module):
     """State of one quantizer on the trained grid (E1). It also has the fields of its `QuantizerSpec`.
 
     axis          None (one grid per tensor) or 0 (one grid per output channel of a weight)
-    scale         Parameter, shape [] or [C], in units of the tensor; > 0
+    scale         Parameter, shape [] or [C], in units of the tensor; > 0, after every step of an optimizer as well
     offset        Parameter, same shape, in units of the tensor; zero and frozen when `symmetric`
     floor         buffer, same shape: the smallest scale that training may reach
     initialized   bool buffer, in the state_dict: a loaded quantizer is never initialized again
+    left_out      no data reach it in eval mode (a head for training alone): it has no grid and returns its input
     bypass        while True the module returns its input (see `bypassed`)
     """
 
@@ -67,13 +69,31 @@ class Quantized(nn.Module):
         self.symmetric, self.holds_zero = spec.symmetric, spec.holds_zero
         self.integer_offset, self.offset_steps = spec.integer_offset, spec.offset_steps
         self.axis: int | None = None if spec.channels is None else 0
-        self.bypass = False
+        self.bypass = self.left_out = False
         shape = () if spec.channels is None else (spec.channels,)
         self.scale = nn.Parameter(torch.ones(shape, device=device))
         self.offset = nn.Parameter(torch.zeros(shape, device=device), requires_grad=not spec.symmetric)
         self.register_buffer("floor", torch.full(shape, MIN_SCALE_RATIO, device=device))
         self.register_buffer("initialized", torch.tensor(False, device=device))
         self._ready = False  # mirror of `initialized` that forward may read without waiting for a GPU
+        watch(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        watch(self)  # a copy, too
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Put s onto s >= floor, in place. torch does it after each step of an optimizer that has s (positive.py)."""
+        if self._ready:
+            self.scale.clamp_(min=self.floor)
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """An s that a hand-written step made zero or negative is saved as floor, which forward takes it for."""
+        if self._ready and not self.scale.is_meta and bool((self.scale.detach() <= 0).any()):
+            with torch.no_grad():
+                self.scale.copy_(torch.where(self.scale <= 0, self.floor, self.scale))
+        super()._save_to_state_dict(*args, **kwargs)
 
     @property
     def effective_offset(self) -> torch.Tensor:

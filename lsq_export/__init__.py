@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle as Bundle
     from lsq_export.bundle.directory import open_bundle as open_bundle
     from lsq_export.qat.config import QATConfig as QATConfig
+    from lsq_export.qat.groups import parameter_groups as parameter_groups
     from lsq_export.qat.prepare_model import layer_names as layer_names
     from lsq_export.qat.prepare_model import prepare as prepare
     from lsq_export.qat.prepare_model import quantizers as quantizers
@@ -37,6 +38,7 @@ __all__ = [
     "export",
     "layer_names",
     "open_bundle",
+    "parameter_groups",
     "prepare",
     "quantizers",
     "verify",
@@ -59,6 +61,7 @@ __getattr__ = attributes_of(
         "export": "lsq_export.pipeline",
         "layer_names": "lsq_export.qat.prepare_model",
         "open_bundle": "lsq_export.bundle.directory",
+        "parameter_groups": "lsq_export.qat.groups",
         "prepare": "lsq_export.qat.prepare_model",
         "quantizers": "lsq_export.qat.prepare_model",
         "verify": "lsq_export.pipeline",

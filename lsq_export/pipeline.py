@@ -6,7 +6,7 @@ capture -> fold -> rewrite -> verify -> bundle
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from calib.batches import InputKey
-from calib.door import check_model
+from calib.door import check_model, unwrapped
 from calib.errors import QuantizationError
+from calib.samples import Arrays, Input, arrays_of, shape_of
+from calib.signature import takes_as
 from lsq_export.bundle.contents import Contents, write_contents
 from lsq_export.bundle.directory import Bundle, open_bundle
 from lsq_export.bundle.origin import Origin
@@ -26,10 +28,10 @@ from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sample import noise_like, prepared_input
 from lsq_export.bundle.subject import check_written, fails_by_itself, subject_of
 from lsq_export.bundle.whole_directory import new_directory
-from lsq_export.data.calibration import Calibration
+from lsq_export.data.calibration import Calibration, varying_shape
 from lsq_export.data.sample import Sample
-from lsq_export.graph.capture import Captured, capture, check_ready
-from lsq_export.graph.dead_scales import check_quantizers
+from lsq_export.graph.capture import Captured, capture, check_ready, varying_axes
+from lsq_export.graph.dead_scales import check_quantizers, warn_of_collapsed_scales
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.islands import islands, refuse
 from lsq_export.progress import announcing, counting
@@ -49,7 +51,7 @@ GOLDEN_IMAGES = 2
 
 def export(
     model: nn.Module,
-    example_input: torch.Tensor,
+    example_input: Any,
     out: str | os.PathLike[str],
     *,
     formats: Iterable[str] | None = None,
@@ -62,6 +64,7 @@ def export(
     preprocessing: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
     input_key: InputKey | None = None,
+    dynamic: Mapping[Any, Any] | None = None,
     classes: Sequence[str] | None = None,
     license: str | None = None,
     sample: Sample | Literal[False] | None = None,
@@ -71,7 +74,9 @@ def export(
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
 
     Its `parity` is what the verification on the first calibration images showed.
-    example_input: float [N, …], for its shape. formats: "qdq", "qoperator"; None: all that the target reads.
+    example_input: float [N, …], for its shape; a tuple of tensors, or a mapping of them by the names of the model's
+    forward, where it takes several inputs (floats, integer tokens, bool masks). formats: "qdq", "qoperator"; None: all
+    that the target reads.
     calibration: batches of inputs or (input, target) pairs, read once; they give the grids of edges, the golden
     vectors, and the images on which the export is verified (run `verify` on more). fold: "strided" (real offsets on
     8-bit containers) or "integer" (zero points among the 2^b codes), see `lsq_export.rewrite.fold`; None: the target's
@@ -81,7 +86,9 @@ def export(
     preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what those who get
     the bundle are told. sample: one of the data before preprocessing, which is checked on it; None: the first
     calibration input; False: noise, in the golden vectors, too, so that nothing of the data is in the bundle.
-    input_key: as in `calib.initialize`. on_stage(name): called as a stage begins. progress: show them on stderr.
+    input_key: as in `calib.initialize`. dynamic: axes of inputs
+    whose size varies beside the batch, {2: "height", 3: "width"}, or {input: such axes}: networks without layers that
+    need one size. on_stage(name): called as a stage begins. progress: show them on stderr.
 
     Errors (QuantizationError; nothing is written): unknown format or target, `out` not empty (without force), a bad
     scale or offset, a layer that cannot be quantized, calibration data that do not fit. A broken promise is none.
@@ -91,8 +98,13 @@ def export(
     origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
     with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
         on_stage("capture")
-        data = Calibration(calibration, tuple(example_input.shape[1:]), VERIFIED_IMAGES, input_key)
-        captured = _captured(model, example_input, data)
+        example = check_ready(model, example_input)
+        warn_of_collapsed_scales(model)
+        shape = varying_shape(shape_of(example), varying_axes(example, dynamic))
+        data = Calibration(calibration, shape, VERIFIED_IMAGES, input_key, takes_as(example))
+        data.begin()
+        captured = capture(model, example, dynamic)
+        data.single = captured.fixed
         shown = _shown(origin, captured)
         on_stage("fold")
         place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
@@ -103,23 +115,23 @@ def export(
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         parity = _first_look(Subject.of(folded, files, target), images, model, source)
         on_stage("bundle")
-        golden, origin = _golden(shown, images.numpy(), origin), _with_config(origin, model)
+        golden, origin = _golden(shown, images, origin, captured.fixed), _with_config(origin, model)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
 
 
-def _captured(model: nn.Module, example_input: torch.Tensor, data: Calibration) -> Captured:
-    """What is quick to find out is checked before."""
-    check_ready(model, example_input)
-    data.begin()
-    return capture(model, example_input)
+def _golden(shown: np.ndarray | None, images: Input, origin: Origin, fixed: bool) -> Arrays:
+    """The inputs of the golden vectors: the sample, if there is one, and calibration images, or noise.
 
-
-def _golden(shown: np.ndarray, images: np.ndarray, origin: Origin) -> np.ndarray:
-    """The inputs of the golden vectors: the sample, if there is one, and calibration images, or noise."""
-    inputs = noise_like(images, GOLDEN_IMAGES) if origin.sample is False else images
-    return np.concatenate([shown, inputs])[:GOLDEN_IMAGES]
+    fixed: the network takes batches of one.
+    """
+    count = 1 if fixed else GOLDEN_IMAGES
+    inputs = noise_like(arrays_of(images), count) if origin.sample is False else arrays_of(images[:count])
+    if shown is not None:
+        assert isinstance(inputs, np.ndarray)
+        return np.concatenate([shown, inputs])[:count]
+    return inputs  # type: ignore[no-any-return]
 
 
 def _placed(place: Callable[[str], Folded], how: str, strict_integer: bool) -> Folded:
@@ -132,6 +144,7 @@ def _placed(place: Callable[[str], Folded], how: str, strict_integer: bool) -> F
 
 def _with_config(origin: Origin, model: nn.Module) -> Origin:
     """The configuration comes from the model where `source` has none."""
+    model = unwrapped(model)
     config = config_of(model)
     known = {"config": config.to_dict()} if config is not None else {}
     return replace(origin, source={**known, **(origin.source or {})} or None, places=places(model))
@@ -156,13 +169,12 @@ def _check_verify(model: object, bundle: object) -> None:
     if model is None:
         return
     check_model(model)
-    assert isinstance(model, nn.Module)
-    check_quantizers(model)
+    check_quantizers(unwrapped(model))
 
 
 def _prepared_fold(
     captured: Captured, data: Calibration, how: str, bias_correction: bool
-) -> tuple[Callable[[str], Folded], torch.Tensor]:
+) -> tuple[Callable[[str], Folded], Any]:
     """(function that folds in a way, by name, first calibration images [N, …]). how: the way that will be exported."""
     place = prepare_fold(captured, data, merge=how == "strided")
     images = data.images
@@ -170,18 +182,22 @@ def _prepared_fold(
     return lambda name: place(name, correct_on), images
 
 
-def _shown(origin: Origin, captured: Captured) -> np.ndarray:
-    """The sample as an input, [1, …], or none, [0, …]; what the user says of the network is checked before the fold."""
+def _shown(origin: Origin, captured: Captured) -> np.ndarray | None:
+    """The sample as an input, [1, …], if there is one; what the user says of the network is checked before the fold."""
     shape = captured.model.graph.outputs[0].shape
     origin.check_outputs([dim if isinstance(dim, int) else None for dim in shape] if shape is not None else [])
     if not origin.sample:
-        return np.empty((0, *captured.input_shape), np.float32)
+        return None
+    if isinstance(captured.input_shape, Mapping):
+        raise QuantizationError("a sample is for networks with one input: leave it out, or give False for noise")
     return prepared_input(origin.sample, origin, captured.input_shape)
 
 
-def _first_look(subject: Subject, images: torch.Tensor, model: nn.Module, source: dict[str, Any] | None) -> Parity:
+def _first_look(subject: Subject, images: Any, model: nn.Module, source: dict[str, Any] | None) -> Parity:
     """The verification of an export, on the first calibration images."""
-    return check(subject, portions_of(images), model=model).of_source(source, split="calibration")
+    return check(subject, portions_of(images, subject.trained.graph), model=model).of_source(
+        source, split="calibration"
+    )
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:

@@ -12,11 +12,13 @@ from calib.batches import inputs
 from calib.errors import QuantizationError, one_line
 from calib.initialization.first_grids import evaluating
 from calib.quantized import Quantized, quantized_modules
+from calib.samples import called, in_words, shape_of
+from calib.signature import takes_of
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, Quantized]:
     """{name: quantizer} of the activations. Errors (QuantizationError): there are none."""
-    activations = {name: q for name, q in quantized_modules(model).items() if q.kind == "activation"}
+    activations = {name: q for name, q in quantized_modules(model).items() if q.kind == "activation" and not q.left_out}
     if not activations:
         raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) first")
     return activations
@@ -29,15 +31,14 @@ def run(model: nn.Module, batches: Iterable[Any], progress: Callable[[str], None
     """
     samples = 0
     with torch.no_grad(), evaluating(model):
-        for x in inputs(batches, next(model.parameters()).device):
+        for x in inputs(batches, next(model.parameters()).device, takes=takes_of(model)):
             try:
-                model(x)
+                called(model, x)
             except QuantizationError:
                 raise
             except (RuntimeError, ValueError, TypeError) as error:
-                raise QuantizationError(
-                    f"the model fails on an input of shape {list(x.shape)}: {one_line(error)}"
-                ) from error
+                shape = list(x.shape) if isinstance(x, torch.Tensor) else in_words(shape_of(x))
+                raise QuantizationError(f"the model fails on an input of shape {shape}: {one_line(error)}") from error
             samples += len(x)
             if progress is not None:
                 progress(f"{samples} images")

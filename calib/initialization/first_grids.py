@@ -8,7 +8,8 @@ The model runs on the batches in float; each quantizer then gets its grid by one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, get_args
@@ -17,9 +18,11 @@ import torch
 from torch import nn
 
 from calib.batches import CALIBRATION, InputKey, inputs, refusal, varying
-from calib.door import batched, check_model, check_values
-from calib.errors import QuantizationError
+from calib.door import batched, check_model, check_values, unwrapped
+from calib.errors import QuantizationError, QuantizationWarning
 from calib.quantized import Quantized, bypassed, quantized_modules
+from calib.samples import called, each_float
+from calib.signature import takes_of
 from calib.statistics.observers import Observer
 from calib.workers import workers
 
@@ -40,7 +43,8 @@ def initialize(
 ) -> None:
     """Give every quantizer of a prepared model its first grid: activations by `method`, weights by `weights`.
 
-    batches: any iterable of input tensors [N, …] or (input, target) pairs, read once.
+    batches: any iterable of input tensors [N, …] or (input, target) pairs, read once. Of a model whose forward takes
+    several inputs: (x, mask), (x, mask, target), ((x, mask), target), or mappings by their names.
     input_key: for other batches: the key of the input in mappings ("pixel_values"), or a function that takes a batch
     and returns its input, or such a pair.
     observer: what collects the statistics; `SharedObserver` where each of several processes has a share of the batches.
@@ -50,12 +54,13 @@ def initialize(
     Grids are set only when all of them were found.
 
     Errors (QuantizationError): unknown method, no quantizers, 16-bit weights; no batches, a batch that has no tensor of
-    floats or that the model does not take; weights or inputs that are not finite, inputs that are all the same; a
-    quantizer that saw no data.
+    floats or that the model does not take; weights or inputs that are not finite, inputs that are all the same; no
+    quantizer that sees data. Layers that see none (auxiliary heads) are left out, with a warning.
     """
     if isinstance(batches, nn.Module) and not isinstance(model, nn.Module):
         raise QuantizationError("the arguments are swapped: calib.initialize(model, batches)")
     check_model(model)
+    model = unwrapped(model)
     if method not in get_args(Method):
         raise QuantizationError(f"method={method!r}: use one of {', '.join(get_args(Method))}")
     if weights not in get_args(WeightMethod):
@@ -65,12 +70,7 @@ def initialize(
         raise QuantizationError("the model has no quantizers: call lsq_export.prepare(model, config) first")
     check_values(model)
     seen = observe(model, batches, observer, input_key)
-    for name in quantizers:
-        data = seen.get(name)
-        if data is None or (isinstance(data, Observer) and data.count == 0):
-            raise QuantizationError(
-                f"{name}: no data: the calibration batches never reach this layer; remove it, or give batches that do"
-            )
+    used = _used(quantizers, seen)
 
     def grid(quantizer: Quantized) -> tuple[torch.Tensor | float, float]:
         data = seen[quantizer.name]
@@ -83,9 +83,38 @@ def initialize(
         return scale, offset
 
     with workers() as run:
-        grids = run([partial(grid, quantizer) for quantizer in quantizers.values()])
-    for quantizer, (scale, offset) in zip(quantizers.values(), grids, strict=True):
+        grids = run([partial(grid, quantizer) for quantizer in used])
+    for quantizer, (scale, offset) in zip(used, grids, strict=True):
         quantizer.set_grid(scale, offset)
+    for quantizer in quantizers.values():
+        quantizer.left_out = quantizer not in used
+
+
+def _used(quantizers: Mapping[str, Quantized], seen: Mapping[str, Observer | torch.Tensor]) -> list[Quantized]:
+    """Those that the batches reach; a warning names layers that they do not, as heads for training alone.
+
+    Errors (QuantizationError): they reach none.
+    """
+    reached = [
+        name
+        for name, data in seen.items()
+        if name in quantizers and not (isinstance(data, Observer) and data.count == 0)
+    ]
+    unseen = [name for name in quantizers if name not in reached]
+    if not reached:
+        raise QuantizationError(
+            f"{unseen[0]}: no data: the calibration batches never reach this layer; remove it, or give batches that do"
+        )
+    if unseen:
+        layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in unseen))
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        warnings.warn(
+            f"no data reach {', '.join(layers[:3])}{more} in eval mode: left out, which is right for heads of training "
+            "alone; they get no grids, stay float in training, and no exported file has them",
+            QuantizationWarning,
+            stacklevel=3,
+        )
+    return [quantizers[name] for name in quantizers if name in reached]
 
 
 def observe(
@@ -117,13 +146,13 @@ def look_on(
     Errors (QuantizationError): a batch that the model does not take, with what its first layer takes.
     """
     device, dtype = next(model.parameters()).device, _float_type(model)
-    xs = inputs(batches, device, input_key)
+    xs = inputs(batches, device, input_key, takes_of(model))
     hooks = [quantizer.register_forward_pre_hook(look) for quantizer in quantized_modules(model).values()]
     try:
         with torch.no_grad(), bypassed(model), evaluating(model), batched(model):
             for index, x in enumerate(xs if shared else varying(xs)):
                 try:
-                    model(x.to(dtype))
+                    called(model, each_float(x, lambda tensor: tensor.to(dtype)))
                 except QuantizationError:
                     raise
                 except Exception as error:  # a user's forward can raise anything

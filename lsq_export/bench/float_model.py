@@ -59,7 +59,8 @@ def exported_float_model(model: torch.nn.Module, example: torch.Tensor) -> bytes
     from calib.errors import QuantizationError
     from calib.initialization.first_grids import evaluating
     from calib.quantized import bypassed
-    from lsq_export.graph.capture import capture_batch, export_program, first_line, forward
+    from lsq_export.graph.capture import forward
+    from lsq_export.graph.exporting import capture_batch, export_program, first_line
 
     example = capture_batch(example)
     with bypassed(model), evaluating(model):

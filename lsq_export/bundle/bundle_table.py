@@ -9,7 +9,16 @@ from typing import Any
 from calib.tables import Table, decibel, megabytes, percent
 from lsq_export.verification.parity import Parity
 
+from .faces import all_inputs
+
 COLUMNS = ("file", ">size", ">accuracy", ">top-1 agreement", ">SQNR")
+
+
+def _brief(entry: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """float32 [N, 3, 8, 8]; with the name where the network takes several."""
+    batch = "1" if entry["shape"][:1] == [1] else "N"
+    name = f"{entry['name']} " if "inputs" in manifest else ""
+    return f"{name}{entry.get('type', 'float32')} [{', '.join(map(str, [batch, *entry['shape'][1:]]))}]"
 
 
 def bundle_table(directory: Path, manifest: Mapping[str, Any], parity: Parity | None) -> Table:
@@ -21,11 +30,10 @@ def bundle_table(directory: Path, manifest: Mapping[str, Any], parity: Parity | 
         measured = (percent(f.accuracy), percent(f.top1_agreement), decibel(f.sqnr_db)) if f else ("", "", "")
         size = entry.get("bytes") if isinstance(entry, dict) else None
         rows.append((f"{name}/model.onnx", megabytes(size) if size else "", *measured))
-    sizes = ", ".join(map(str, ["N", *manifest["input"]["shape"][1:]]))
     fold = f", fold {manifest['fold']}" if "fold" in manifest else ""
     notes = [
-        f"takes {manifest['input'].get('type', 'float32')} [{sizes}]; {len(manifest['layers'])} layers with weights, "
-        f"{len(manifest['tensors'])} tensors",
+        f"takes {' and '.join(_brief(entry, manifest) for entry in all_inputs(manifest))}; "
+        f"{len(manifest['layers'])} layers with weights, {len(manifest['tensors'])} tensors",
         *(
             parity.verdict.splitlines()
             if parity

@@ -28,6 +28,7 @@ from lsq_export.graph.operators import LAYERS
 from lsq_export.graph.read import input_of, is_marker, is_op, producer_of
 from lsq_export.rewrite.emit import code_types
 
+from .faces import input_entries
 from .layout import FOLDED, MANIFEST, MODEL
 from .metadata import metadata_of
 from .origin import Origin
@@ -87,7 +88,7 @@ def _derived(graphs: Graphs, optimization: str) -> dict[str, Any]:
     """Parts of the manifest, made anew."""
     first = next(iter(graphs.files.values())).graph
     opsets = {name: _opset(file) for name, file in graphs.files.items()}
-    shape = [dim.dim_value or "batch" for dim in first.input[0].type.tensor_type.shape.dim]
+    entries = input_entries(first)
     names = [output.name for output in first.output]
     return {
         "opset": max(opsets.values()),
@@ -101,7 +102,8 @@ def _derived(graphs: Graphs, optimization: str) -> dict[str, Any]:
             for name in graphs.files
         },
         "float_parameter_bytes": float_bytes(graphs.trained.graph),
-        "input": {"name": first.input[0].name, "shape": shape},
+        "input": {"name": entries[0]["name"], "shape": entries[0]["shape"]},
+        **({"inputs": entries} if len(entries) > 1 else {}),
         "outputs": names,
         "islands": [asdict(island) for island in islands(graphs.folded.graph)],
     }

@@ -14,12 +14,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from calib.samples import Arrays, count_of, named
 from lsq_export import integer
+from lsq_export.files import large_onnx
 from lsq_export.files.text import write_json, write_text
 from lsq_export.kernels import SOURCE
 from lsq_export.rewrite.emit import emit, serialize
 from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
+from lsq_export.verification.runtime import inputs_of
 
 from . import run
 from .claims import with_copy
@@ -36,14 +39,14 @@ from .sample import write_sample
 class Contents:
     """What goes into a bundle, but for what verification found.
 
-    files: {format: file}. golden: inputs float32 [N, …] of the golden vectors, the sample first. costs: of each fold of
+    files: {format: file}. golden: inputs [N, …] of the golden vectors, the sample first. costs: of each fold of
     the target.
     """
 
     folded: Folded
     files: Mapping[str, onnx.ModelProto]
     target: Target
-    golden: np.ndarray
+    golden: Arrays
     costs: Sequence[Mapping[str, Any]]
     origin: Origin
 
@@ -52,17 +55,16 @@ def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
     """Write into an empty directory, and return the manifest."""
     outputs = _golden_outputs(contents)
     for name, file in contents.files.items():
-        write_golden(directory / name, file.graph.input[0].name, contents.golden, outputs)
-        onnx.save(with_metadata(file, contents.origin), directory / name / MODEL)
+        write_golden(directory / name, named(contents.golden, inputs_of(file)), outputs)
+        large_onnx.save(with_metadata(file, contents.origin), directory / name / MODEL)
     (directory / TRAINED).parent.mkdir()
-    onnx.save(_reference(contents.folded.trained, contents, TRAINED), directory / TRAINED)
+    large_onnx.save(_reference(contents.folded.trained, contents, TRAINED), directory / TRAINED)
     manifest = manifest_of(directory, contents.folded, contents.files, contents.target, contents.origin)
     manifest["folds"] = list(contents.costs)
-    first = next(iter(outputs.values()))
-    write_sample(directory, contents.origin.sample or None, (contents.golden[:1], first[:1]), manifest)
+    write_sample(directory, contents.origin.sample or None, _first_sample(contents, outputs), manifest)
     manifest["sample"]["noise"] = contents.origin.sample is False
     write_json(directory / MANIFEST, manifest)
-    onnx.save(with_copy(_reference(contents.folded.model, contents, FOLDED), manifest), directory / FOLDED)
+    large_onnx.save(with_copy(_reference(contents.folded.model, contents, FOLDED), manifest), directory / FOLDED)
     write_text(directory / README, render_readme(manifest))
     shutil.copyfile(run.__file__, directory / RUN)
     if LOOKUP in contents.files:
@@ -74,8 +76,19 @@ def _reference(graph: ir.Model, contents: Contents, path: Path) -> onnx.ModelPro
     return serialize(graph, contents.target.opset, path.stem, notes=True)
 
 
+def _first_sample(contents: Contents, outputs: Mapping[str, np.ndarray]) -> tuple[Arrays, np.ndarray]:
+    """(first golden input, what comes first out of it), each a batch of one; an output without a batch is whole."""
+    output = next(iter(outputs.values()))
+    x = contents.golden
+    if isinstance(x, Mapping):
+        one: Arrays = {name: array[:1] for name, array in x.items()}
+    else:
+        one = x[:1]
+    return one, output[:1] if output.ndim and len(output) == count_of(x) else output
+
+
 def _golden_outputs(contents: Contents) -> dict[str, np.ndarray]:
     """What the integer reference makes of the golden input, whether or not its file is part of the bundle."""
     reference = contents.files.get("qoperator") or emit(contents.folded.model, "qoperator", contents.target)
     names = [output.name for output in reference.graph.output]
-    return integer.run(reference, {reference.graph.input[0].name: contents.golden}, outputs=names)
+    return integer.run(reference, named(contents.golden, inputs_of(reference)), outputs=names)

@@ -1,6 +1,6 @@
 """Golden vectors, as ONNX's own test runner reads them: an input and the outputs that belong to it.
 
-<format>/test_data_set_0/input_0.pb, output_0.pb, output_1.pb, …     tensors with their names
+<format>/test_data_set_0/input_0.pb, …, output_0.pb, output_1.pb, …     tensors with their names
 """
 
 from __future__ import annotations
@@ -12,39 +12,47 @@ import numpy as np
 from onnx import numpy_helper
 
 from calib.errors import DamagedError
+from calib.samples import Arrays
 
 from .layout import SUMS
 from .reading import Files, parse_tensor
 
 DATA_SET = "test_data_set_0"
-_INPUT = f"{DATA_SET}/input_0.pb"
 
 
-def write_golden(directory: Path, name: str, x: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:
-    """directory: of the format. name: of the input. x: float32 [N, …]. outputs: {name: value}."""
+def write_golden(directory: Path, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    """directory: of the format. inputs, outputs: {name: value}, [N, …] each."""
     data = directory / DATA_SET
     data.mkdir(parents=True)
-    (data / "input_0.pb").write_bytes(numpy_helper.from_array(x, name).SerializeToString())
-    for index, (output, value) in enumerate(outputs.items()):
-        (data / f"output_{index}.pb").write_bytes(numpy_helper.from_array(value, output).SerializeToString())
+    for kind, tensors in (("input", inputs), ("output", outputs)):
+        for index, (name, value) in enumerate(tensors.items()):
+            (data / f"{kind}_{index}.pb").write_bytes(numpy_helper.from_array(value, name).SerializeToString())
 
 
-def read_golden(files: Files, format_name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The input, and the outputs by name, of a format.
+def read_golden(files: Files, format_name: str) -> tuple[Arrays, dict[str, np.ndarray]]:
+    """The input, or {name: input} of several, and the outputs by name, of a format.
 
     Errors (DamagedError): files that are missing or cannot be read.
     """
     names = golden_files(files, format_name)
-    if f"{format_name}/{_INPUT}" not in names:
-        raise files.error(f"{format_name}/{_INPUT}", f"is not in {SUMS}")
-    tensors = [_read(files, name) for name in names]
-    return tensors[0][1], dict(tensors[1:])
+    first = f"{format_name}/{DATA_SET}/input_0.pb"
+    if first not in names:
+        raise files.error(first, f"is not in {SUMS}")
+    inputs = dict(_read(files, name) for name in names if _kind(name) == "input")
+    outputs = dict(_read(files, name) for name in names if _kind(name) != "input")
+    return next(iter(inputs.values())) if len(inputs) == 1 else inputs, outputs
 
 
 def golden_files(files: Files, format_name: str) -> list[str]:
-    """Names of the files of golden vectors of a format, that of the input first."""
+    """Names of the files of golden vectors of a format, those of inputs first, each in the order of their numbers."""
     folder = f"{format_name}/{DATA_SET}/"
-    return sorted(name for name in files.sums if name.startswith(folder) and name.endswith(".pb"))
+    found = (name for name in files.sums if name.startswith(folder) and name.endswith(".pb"))
+    return sorted(found, key=lambda name: (_kind(name), len(name), name))
+
+
+def _kind(file: str) -> str:
+    """input or output."""
+    return file.rpartition("/")[2].rpartition("_")[0]
 
 
 def _read(files: Files, name: str) -> tuple[str, np.ndarray]:

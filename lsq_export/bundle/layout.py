@@ -13,5 +13,6 @@ RECORDS = (PARITY, REPORT, BENCH)  # what may change after the export
 AGAIN = "copy or export the bundle again"
 
 LARGEST = 2**31 - 1  # bytes of any file: protobuf, and with it an ONNX file, ends there
+LARGEST_DATA = 2**40  # of the second file of a large one
 LARGEST_JSON = 32 * 2**20
 LARGEST_SUMS = 2**20

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
 
+from lsq_export.files.large_onnx import size_of
 from lsq_export.graph.float_size import float_bytes
 from lsq_export.graph.islands import islands
 from lsq_export.rewrite.contract.decisions import BiasCorrection, TensorDecision, summary
@@ -19,6 +21,7 @@ from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import Target
 from lsq_export.version import VERSION
 
+from .faces import FLOAT, input_entries, sizes_of
 from .layout import MODEL
 from .origin import Origin
 
@@ -40,7 +43,7 @@ def manifest_of(
             name: {**_file_entry(directory, name, opsets[name]), "optimization": target.optimization} for name in files
         },
         "float_parameter_bytes": float_bytes(folded.trained.graph),
-        "input": {"name": first.graph.input[0].name, "type": "float32", "shape": ["batch", *folded.input_shape]},
+        **_inputs(first.graph),
         "outputs": [output.name for output in first.graph.output],
         "output_meaning": {output.name: _meaning(output, origin) for output in first.graph.output},
         "classes": None if origin.classes is None else list(origin.classes),
@@ -54,11 +57,18 @@ def manifest_of(
     }
 
 
+def _inputs(graph: onnx.GraphProto) -> dict[str, Any]:
+    """The first input, and all of them where there are several."""
+    entries = input_entries(graph)
+    return {"input": entries[0], **({"inputs": entries} if len(entries) > 1 else {})}
+
+
 def _meaning(output: onnx.ValueInfoProto, origin: Origin) -> str:
     """One sentence."""
-    shape = [dim.dim_value or "batch" for dim in output.type.tensor_type.shape.dim]
-    if len(shape) != 2 or shape[1] == 1:
-        return f"float32 {shape}; what the numbers mean was not said at export".replace("'", "")
+    shape = sizes_of(output)
+    kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(output.type.tensor_type.elem_type)).name
+    if len(shape) != 2 or shape[1] == 1 or not isinstance(shape[1], int) or kind != FLOAT:
+        return f"{kind} {shape}; what the numbers mean was not said at export".replace("'", "")
     if origin.classes is None:
         return f"{shape[1]} numbers an input, taken as the logits of the classes 0 … {int(shape[1]) - 1}, without names"
     return f"logits of the {shape[1]} classes: the largest is the answer, and softmax makes probabilities of them"
@@ -79,4 +89,4 @@ def _correction_entry(corrections: Sequence[BiasCorrection]) -> dict[str, Any] |
 
 def _file_entry(directory: Path, name: str, opset: int) -> dict[str, Any]:
     file = f"{name}/{MODEL}"
-    return {"file": file, "bytes": (directory / file).stat().st_size, "opset": opset}
+    return {"file": file, "bytes": size_of(directory / file), "opset": opset}

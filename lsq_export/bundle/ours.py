@@ -20,8 +20,8 @@ from .reading import Files
 _FORMAT = r"(?:qdq|qoperator|lookup)"
 _SOURCE = re.compile(r"lookup/kernels/\w+\.[ch]")
 _NAMES = re.compile(
-    rf"{_FORMAT}/model\.onnx|{_FORMAT}/test_data_set_0/(?:input|output)_[0-9]+\.pb"
-    rf"|sample/(?:input\.png|(?:input|prepared|output)\.npy)|{_SOURCE.pattern}"
+    rf"(?:{_FORMAT}/model|reference/(?:trained|folded))\.onnx(?:\.data)?|{_FORMAT}/test_data_set_0/(?:input|output)_[0-9]+\.pb"
+    rf"|sample/(?:input\.(?:png|npz)|(?:input|prepared|output)\.npy)|{_SOURCE.pattern}"
 )
 _PLAIN = {MANIFEST, README, RUN, SUMS, *RECORDS, str(TRAINED), str(FOLDED)}
 _CACHE, _CACHED = "__pycache__", re.compile(r"run\.[\w-]+(?:\.opt-[12])?\.pyc")  # of run.py, where somebody imported it

@@ -19,8 +19,9 @@ import onnx
 from calib.errors import DamagedError, QuantizationError, one_line, shown
 from lsq_export.files import regular, strict_json
 from lsq_export.files.digest import sha256_of
+from lsq_export.files.large_onnx import SUFFIX, fill
 
-from .layout import AGAIN, LARGEST, LARGEST_JSON, LARGEST_SUMS, RECORDS, SUMS
+from .layout import AGAIN, LARGEST, LARGEST_DATA, LARGEST_JSON, LARGEST_SUMS, RECORDS, SUMS
 
 Proto = TypeVar("Proto", onnx.ModelProto, onnx.TensorProto)
 _DIGEST = 64  # hexadecimal digits
@@ -62,9 +63,14 @@ class Files:
         """The model in an ONNX file. Errors (DamagedError): as `content`, no model, data outside of the file."""
         content = self.content(name)
         try:
-            return parse_onnx(content)
+            return parse_onnx(content, lambda proto: fill(proto, name, self._data))
+        except DamagedError:
+            raise
         except ValueError as error:
             raise self.error(name, f"is not a readable ONNX file ({error})") from error
+
+    def _data(self, name: str) -> bytes:
+        return self.content(name, LARGEST_DATA)
 
     def changed(self) -> list[str]:
         """Files of SHA256SUMS that are missing, no regular files inside the bundle, or have another sum."""
@@ -80,7 +86,7 @@ class Files:
 
     def _digest(self, name: str) -> str | None:
         try:
-            with regular.opened(self.directory, name, LARGEST) as file:
+            with regular.opened(self.directory, name, LARGEST_DATA if name.endswith(SUFFIX) else LARGEST) as file:
                 return sha256_of(file)
         except (regular.UnreadableError, OSError):
             return None
@@ -147,11 +153,15 @@ def _parsed(message: Proto, content: bytes) -> Proto:
     return message
 
 
-def parse_onnx(content: bytes) -> onnx.ModelProto:
-    """A model whose constants are all in it, and whole. Errors (ValueError): another content."""
+def parse_onnx(content: bytes, filled: Callable[[onnx.ModelProto], None] = lambda model: None) -> onnx.ModelProto:
+    """A model whose constants are all in it, and whole. Errors (ValueError): another content.
+
+    filled: puts those into it that lie in its second file.
+    """
     model = _parsed(onnx.ModelProto(), content)
     if not model.graph.node or not model.graph.input:  # almost any few bytes parse as an empty protobuf message
         raise ValueError("no graph in it")
+    filled(model)
     for tensor in _tensors(model.graph):
         _check_tensor(tensor)
     return model

@@ -12,6 +12,7 @@ import jinja2
 from calib.errors import shown
 from lsq_export.kernels import build_line
 
+from .faces import all_inputs, in_words
 from .layout import KERNELS, LOOKUP
 
 SHOWN = 20  # names of classes in the text; manifest.json has all
@@ -31,8 +32,9 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
     return environment.from_string(template).render(
         manifest=manifest,
         network=_network(manifest["source"]),
-        shape=", ".join(["batch", *map(str, shape)]),
-        layout=", ".join(("channels", "rows", "columns")) if len(shape) == 3 else None,
+        inputs=in_words(all_inputs(manifest)),
+        layout=", ".join(("channels", "rows", "columns")) if len(shape) == 3 and "inputs" not in manifest else None,
+        suffix="npz" if "inputs" in manifest else "npy",
         steps=list(steps_of(manifest["preprocessing"], shape)),
         classes=_classes(manifest["classes"]),
         range=" to ".join(f"{bound:g}" for bound in manifest["sample"]["range"]),

@@ -2,6 +2,7 @@
 
 FILE is an image, a folder of images, or a .npy array as the data are before preprocessing: [H, W], [H, W, C], or the
 shape of the input without its batch. With --prepared it is the input itself, a .npy that is preprocessed already.
+Of a network with several inputs it is a .npz with each of them by its name, prepared, without the batch.
 Without FILE, the sample that came with the network is run and held against what has to come out.
 
 Needs numpy and onnxruntime, and Pillow for images of yours. Exit code 0: done, 1: the sample came out wrong, 2: bad
@@ -22,8 +23,26 @@ import numpy as np
 
 TOP = 5  # classes that are shown
 STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")  # in this order; one that is null is left out
-SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")  # in folders
+SUFFIXES = (
+    ".npy",
+    ".npz",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".gif",
+    ".ppm",
+    ".pgm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)  # in folders
 NAMES = ("data", "classes")  # in the preprocessing of manifest.json, and no steps
+
+
+def fits(found: Sequence[int], shape: Sequence[Any]) -> bool:
+    """Whether an array has this shape, in which names are sizes that vary."""
+    return len(found) == len(shape) and all(isinstance(b, str) or a == b for a, b in zip(found, shape, strict=True))
 
 
 def preprocess(source: np.ndarray, how: Mapping[str, Any], shape: Sequence[int]) -> np.ndarray:
@@ -37,10 +56,10 @@ def preprocess(source: np.ndarray, how: Mapping[str, Any], shape: Sequence[int])
     if "crop" in step:  # of the center
         top, left = ((side - step["crop"]) // 2 for side in x.shape[:2])
         x = x[top : top + step["crop"], left : left + step["crop"]]
-    if len(shape) == 3 and x.shape != tuple(shape):  # [H, W] or [H, W, C] -> [C, H, W]
+    if len(shape) == 3 and not fits(x.shape, shape):  # [H, W] or [H, W, C] -> [C, H, W]
         x = x[None] if x.ndim == 2 else np.moveaxis(x, -1, 0)
         x = np.repeat(x, shape[0], axis=0) if len(x) == 1 else x
-    if x.shape != tuple(shape):
+    if not fits(x.shape, shape):
         raise ValueError(f"an array {list(source.shape)} becomes {list(x.shape)}, but the input is {list(shape)}")
     channel = (-1, *[1] * (len(shape) - 1))
     x = x.astype(np.float32) / np.float32(step.get("divide_by", 1))
@@ -68,8 +87,27 @@ def resized(x: np.ndarray, size: int | Sequence[int], interpolation: str) -> np.
     return x
 
 
-def read(path: Path, manifest: Mapping[str, Any], prepared: bool) -> np.ndarray:
-    """A file -> the input of the network, without its batch."""
+def several(path: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A .npz -> the inputs by name, without their batch."""
+    if path.suffix != ".npz":
+        raise ValueError(f"{path}: the network takes {len(manifest['inputs'])} inputs, give them as a .npz by name")
+    found = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for entry in manifest["inputs"]:
+            name, shape = entry["name"], entry["shape"][1:]
+            if name not in arrays.files:
+                raise ValueError(f"{path} lacks the input {name}; it has {', '.join(arrays.files)}")
+            x = arrays[name]
+            if not fits(x.shape, shape):
+                raise ValueError(f"{path}: {name} is {list(x.shape)}, but the input is {shape}")
+            found[name] = x.astype(entry["type"])
+    return found
+
+
+def read(path: Path, manifest: Mapping[str, Any], prepared: bool) -> Any:
+    """A file -> the input of the network, without its batch; {name: input} of several."""
+    if "inputs" in manifest:
+        return several(path, manifest)
     shape, how = manifest["input"]["shape"][1:], {} if prepared else manifest["preprocessing"]
     if how is None:
         raise ValueError("manifest.json has no preprocessing: give the input itself, a .npy, and --prepared")
@@ -94,7 +132,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def sample_of(bundle: Path, manifest: Mapping[str, Any]) -> np.ndarray:
+def sample_of(bundle: Path, manifest: Mapping[str, Any]) -> Any:
     """The sample, preprocessed; without Pillow, as it was preprocessed when the bundle was made."""
     sample = manifest["sample"]
     try:
@@ -115,9 +153,10 @@ def session_of(bundle: Path, name: str, manifest: Mapping[str, Any]) -> Any:
     return onnxruntime.InferenceSession(bundle / entry["file"], options, providers=["CPUExecutionProvider"])
 
 
-def run(session: Any, manifest: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
-    """The first output, with a batch of one."""
-    output: np.ndarray = session.run(None, {manifest["input"]["name"]: x[None]})[0]
+def run(session: Any, manifest: Mapping[str, Any], x: Any) -> np.ndarray:
+    """The first output, with a batch of one. x: the input, or {name: input} of several."""
+    inputs = x if isinstance(x, Mapping) else {manifest["input"]["name"]: x}
+    output: np.ndarray = session.run(None, {name: value[None] for name, value in inputs.items()})[0]
     return output
 
 
@@ -128,7 +167,7 @@ def plain(text: object) -> str:
 
 def show(output: np.ndarray, name_of: Any, top: int) -> None:
     """Print the likeliest classes of logits [1, N], or what else the output is."""
-    if output.ndim != 2 or output.size == 1:
+    if output.ndim != 2 or output.size == 1 or output.dtype.kind != "f":
         print(f"output {list(output.shape)} from {output.min():.6g} to {output.max():.6g}")
         return
     powers = np.exp(output[0].astype(np.float64) - output.max())
@@ -146,7 +185,7 @@ def judge(bundle: Path, name: str, manifest: Mapping[str, Any], output: np.ndarr
         good = found == sample["class"]
     wanted = np.load(bundle / sample["output"], allow_pickle=False)
     differing = int(np.count_nonzero(wanted != output))
-    furthest = f", by {np.abs(wanted - output).max():.3g} at most" if differing else ""
+    furthest = f", by {np.abs(wanted - output.astype(wanted.dtype)).max():.3g} at most" if differing else ""
     print(f"{differing} of {wanted.size} outputs differ from the integer reference{furthest}")
     bits_promised = name != "qdq" and not manifest["islands"]
     return good and not (bits_promised and differing)
@@ -172,7 +211,7 @@ def main() -> int:
         right, known = 0, [path.parent.name in (classes or ()) for path in files]
         for path, has_class in zip(files, known, strict=True):
             output = run(session, manifest, read(path, manifest, given.prepared))
-            right += has_class and classes[int(output[0].argmax())] == path.parent.name
+            right += has_class and output.ndim == 2 and classes[int(output[0].argmax())] == path.parent.name
             print(plain(f"{path}, {name}" if len(files) == 1 else path), end="\n" if len(files) == 1 else "  ")
             show(output, name_of, TOP if len(files) == 1 else 1)
         if len(files) > 1 and all(known):

@@ -3,6 +3,7 @@
 sample/input.png or input.npy    the sample
 sample/prepared.npy              the input that preprocessing makes of it, float32 without a batch
 sample/output.npy                the first output that the integer reference gives, float32 with a batch of one
+sample/input.npz                 in place of both inputs, where the network takes several: each by its name, prepared
 
 `run.py` of the bundle does the preprocessing, here and where the network is deployed: a bundle appears only if it makes
 of the sample what the network's own preprocessing makes of it.
@@ -10,6 +11,7 @@ of the sample what the network's own preprocessing makes of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ import numpy as np
 import torch
 
 from calib.errors import QuantizationError, one_line
+from calib.samples import Arrays
 from lsq_export.data.sample import Sample
 
 from . import run
 from .origin import Origin
 
 FOLDER, INPUT, OUTPUT = "sample", "sample/prepared.npy", "sample/output.npy"
+SEVERAL = "sample/input.npz"
 ROUNDING = 1e-5  # of the largest value of an input: float32 arithmetic in another order differs by less
 _GIVE = "give the preprocessing that the network was trained with, or no sample"
 
@@ -62,15 +66,24 @@ def prepared_input(sample: Sample, origin: Origin, shape: tuple[int, ...]) -> np
     return found[None]
 
 
-def noise_like(images: np.ndarray, count: int) -> np.ndarray:
-    """Noise float32 [count, …], the same on every machine, that tells no more of images [N, …] than their range."""
-    drawn = np.random.default_rng(0).random((count, *images.shape[1:]), np.float32)
+def noise_like(images: Any, count: int) -> Any:
+    """Noise float32 [count, …], the same on every machine, that tells no more of images [N, …] than their range.
+
+    images: or {name: array} of several inputs, of which integers and masks are drawn evenly from their range.
+    """
+    if isinstance(images, Mapping):
+        return {name: noise_like(array, count) for name, array in images.items()}
+    random = np.random.default_rng(0)
+    if images.dtype.kind != "f":
+        low, high = int(images.min()), int(images.max())
+        return random.integers(low, high, (count, *images.shape[1:]), endpoint=True).astype(images.dtype)
+    drawn = random.random((count, *images.shape[1:]), np.float32)
     low, high = np.float32(images.min()), np.float32(images.max())
     return np.asarray(low + drawn * (high - low), np.float32)
 
 
 def write_sample(
-    directory: Path, sample: Sample | None, golden: tuple[np.ndarray, np.ndarray], manifest: dict[str, Any]
+    directory: Path, sample: Sample | None, golden: tuple[Arrays, np.ndarray], manifest: dict[str, Any]
 ) -> None:
     """Write sample/, and its entry of the manifest.
 
@@ -80,6 +93,9 @@ def write_sample(
     """
     (directory / FOLDER).mkdir()
     x, output = golden
+    if isinstance(x, Mapping):
+        _write_several(directory, x, output, manifest)
+        return
     source = x[0] if sample is None else sample.source
     file = _write_source(directory / FOLDER, source, x.shape[1:])
     np.save(directory / INPUT, x[0], allow_pickle=False)
@@ -92,13 +108,37 @@ def write_sample(
         "prepared": sample is None,
         "input": INPUT,
         "output": OUTPUT,
-        "class": int(output[0].argmax()) if output.ndim == 2 and output.size > 1 else None,
+        "class": _class_of(output),
         "label": None if sample is None else sample.label,
     }
     if not np.array_equal(run.read(file, manifest, prepared=sample is None), x[0]):
         raise QuantizationError(
             "the sample, read from the file that was written, gives another input: please report this"
         )
+
+
+def _write_several(directory: Path, x: Mapping[str, np.ndarray], output: np.ndarray, manifest: dict[str, Any]) -> None:
+    """Inputs by their names, prepared."""
+    file = directory / SEVERAL
+    np.savez(file, **{name: array[0] for name, array in x.items()})
+    np.save(directory / OUTPUT, output, allow_pickle=False)
+    low, high = (min(float(a.min()) for a in x.values()), max(float(a.max()) for a in x.values()))
+    manifest["sample"] = {
+        "file": SEVERAL,
+        "type": "npz",
+        "shape": [],
+        "range": [low, high],
+        "prepared": True,
+        "input": SEVERAL,
+        "output": OUTPUT,
+        "class": _class_of(output),
+        "label": None,
+    }
+
+
+def _class_of(output: np.ndarray) -> int | None:
+    """The class of a batch of one, where the output is logits."""
+    return int(output[0].argmax()) if output.ndim == 2 and output.size > 1 and output.dtype.kind == "f" else None
 
 
 def _write_source(directory: Path, source: np.ndarray, shape: tuple[int, ...]) -> Path:

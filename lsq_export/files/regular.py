@@ -48,7 +48,7 @@ def read(folder: Path, name: str, limit: int) -> bytes:
     """What a file of a folder holds. Errors: as `opened`."""
     with opened(folder, name, limit) as file:
         try:
-            content = file.read(limit + 1)
+            content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
         except OSError as error:
             raise UnreadableError(f"cannot be read: {error.strerror}") from error
     if len(content) > limit:  # it grew meanwhile

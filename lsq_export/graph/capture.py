@@ -5,88 +5,155 @@
 from __future__ import annotations
 
 import ast
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import nn
 
 from calib.batches import refusal
-from calib.door import batched, check_model, check_type, check_values
+from calib.door import batched, check_model, check_type, check_values, unwrapped
 from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
+from calib.samples import Input, called, each, shape_of, tensors_of
+from calib.signature import example_of, takes_of
 from lsq_export.qat.prepare_model import float_layers, quantizers
 
 from .dead_scales import check_quantizers, check_without_effect, positive_scales
+from .edit import make
+from .exporting import Varying, exported, first_line, input_names, root_of
 from .kept_float import LAYERS as FLOAT_LAYERS
+from .kept_float import SHAPES
 from .notes import FLOAT, WISHED
-from .read import attribute, is_marker
-
-CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
+from .read import array_of, attribute, input_of, is_marker, is_op
+from .results import named_outputs
 
 
 @dataclass(frozen=True)
 class Captured:
     """The trained model as a graph. model: batch norms still separate, weights behind markers, dynamic batch.
-    input_shape: without the batch.
+    input_shape: without the batch; {name: shape} of several inputs. fixed: it takes batches of one, and no other.
 
     A quantizer that is used again has a marker for each use, "NAME", "NAME_1", …
     """
 
     model: ir.Model
-    input_shape: tuple[int, ...]
+    input_shape: Any
+    fixed: bool = False
 
 
-def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
+def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | None = None) -> Captured:
     """Capture a prepared model for inputs of the shape of `example_input`, [N, …]; the batch stays dynamic.
+
+    example_input: a tensor; a tuple of tensors or a mapping of them, where the model takes several. dynamic: axes whose
+    size varies as well, {2: "height", 3: "width"}, or {input: such axes} of several inputs. A model that takes
+    one sample at a time is captured with a batch of one, and a warning says so.
 
     Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
     or a model that torch's exporter cannot capture.
     """
-    check_ready(model, example_input)
-    example = capture_batch(example_input).to(next(model.parameters()).device)
-    forward(model, example)
+    example = check_ready(model, example_input)
+    model = unwrapped(model)
+    names = list(named_outputs(_result(model, example[:1])))
     try:
         with evaluating(model), positive_scales(model) as dead:
-            program = export_program(model, example)
+            found = exported(model, example, varying_axes(example, dynamic))
     except QuantizationError:
         raise
     except Exception as error:  # the exporter raises many types of its own
         raise QuantizationError(
-            f"the model cannot be captured by torch.onnx.export: {first_line(_root(error))}"
+            f"the model cannot be captured by torch.onnx.export: {first_line(root_of(error))}"
         ) from error
-    check_without_effect(program.model.graph, dead)
-    _name_by_module(program.model.graph)
-    _number_uses(program.model.graph)
-    _keep_float(program.model.graph, float_layers(model))
-    return Captured(program.model, tuple(example.shape[1:]))
+    graph = found.program.model.graph
+    check_without_effect(graph, dead)
+    _name_by_module(graph, names)
+    _number_uses(graph)
+    _keep_float(graph, float_layers(model))
+    return Captured(found.program.model, shape_of(example), found.fixed)
 
 
-def check_ready(model: nn.Module, example_input: torch.Tensor) -> None:
-    """Errors (QuantizationError): those of `capture` that show before torch's exporter is asked."""
+def varying_axes(example: Input, dynamic: Mapping[Any, Any] | None) -> Varying:
+    """{input: {axis: name}}. Errors (QuantizationError): no such input or axis, the batch, something else than names.
+
+    dynamic: as in `capture`.
+    """
+    names = input_names(example)
+    of_input = dynamic if dynamic and all(isinstance(key, str) for key in dynamic) else {names[0]: dynamic or {}}
+    tensors = dict(zip(names, tensors_of(example), strict=True))
+    for name, axes in of_input.items():
+        if name not in tensors or not isinstance(axes, Mapping):
+            raise QuantizationError(
+                f'dynamic: {name!r} is no input: give {{2: "height", 3: "width"}}, or that by input'
+            )
+        for axis, dim in axes.items():
+            if not isinstance(axis, int) or not 0 < axis < tensors[name].dim():
+                raise QuantizationError(
+                    f"dynamic: {name} has no axis {axis!r} beside its batch, which varies anyway: it has the axes 1 to "
+                    f"{tensors[name].dim() - 1}"
+                )
+            if not isinstance(dim, str) or not dim.isidentifier() or dim == "batch":
+                raise QuantizationError(f"dynamic: {dim!r} is no name of an axis: give one such as 'height'")
+    return {name: dict(axes) for name, axes in of_input.items()}
+
+
+def check_ready(model: nn.Module, example_input: Any) -> Input:
+    """The example on the model's device.
+
+    Errors (QuantizationError): those of `capture` that show before torch's exporter is asked.
+    """
     check_model(model)
+    model = unwrapped(model)
     check_quantizers(model)
     check_type(model)
-    _check_example(model, example_input)
+    example = example_of(model, example_input)
+    for tensor in tensors_of(example):
+        _check_example(model, tensor, alone=tensor is example)
     check_values(model)
+    device = next(model.parameters()).device
     with batched(model):
-        forward(model, example_input[:1].to(next(model.parameters()).device))
+        forward(model, each(example[:1], lambda tensor: tensor.to(device)))
+    return each(example, lambda tensor: tensor.to(device))  # type: ignore[no-any-return]
 
 
-def _name_by_module(graph: ir.Graph) -> None:
-    """Nodes are called after the module that they come from and their operator, outputs "output" (or output_0, …)."""
+def _name_by_module(graph: ir.Graph, outputs: Sequence[str]) -> None:
+    """Nodes are called after the module that they come from and their operator, outputs as the model calls them."""
     for node in graph:
         scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
         module = ast.literal_eval(scopes)[-2:-1] if scopes else []
         node.name = ".".join([*filter(_is_module, module), node.op_type])
-    for index, output in enumerate(graph.outputs):
-        output.name = "output" if len(graph.outputs) == 1 else f"output_{index}"
+    _own_outputs(graph)
+    taken = {value.name for value in graph.inputs}
+    names = [f"{name}_output" if name in taken else name for name in outputs]  # an input that is handed on
+    constants = [value for value in graph.initializers.values() if value.name in names]
+    for value in constants:
+        graph.initializers.pop(str(value.name))
+    for value in (*constants, *(value for node in graph for value in node.outputs)):
+        if value.name in names:
+            value.name = f"{value.name}_inside"
+    for value in constants:
+        graph.register_initializer(value)
+    for output, name in zip(graph.outputs, names, strict=True):
+        output.name = name
+
+
+def _own_outputs(graph: ir.Graph) -> None:
+    """Outputs that are inputs, constants or other outputs become Identity nodes that stay as they are."""
+    seen: set[ir.Value] = set()
+    for index, output in enumerate(list(graph.outputs)):
+        maker = output.producer()
+        source = input_of(maker) if maker is not None and is_op(maker, "Identity") else output
+        if source.producer() is None or source in seen or array_of(source) is not None:
+            if source is output:
+                maker = make("Identity", [source], f"output_{index}.own", shape=source.shape)
+                maker.outputs[0].type = source.type
+                graph.append(maker)
+                graph.outputs[index] = maker.outputs[0]
+            assert maker is not None
+            FLOAT.write(maker, SHAPES)
+        seen.add(source)
 
 
 def _is_module(name: str) -> bool:
@@ -134,67 +201,44 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _check_example(model: nn.Module, example: torch.Tensor) -> None:
+def _check_example(model: nn.Module, example: Any, alone: bool) -> None:
+    """One input. alone: the model takes no other."""
     if not isinstance(example, torch.Tensor):
         raise QuantizationError(
-            f"example_input is a {type(example).__name__}: pass one float tensor [N, C, H, W] (or [N, C])"
+            f"example_input is a {type(example).__name__}: pass one float tensor [N, C, H, W] (or [N, C]), or a tuple "
+            "or a mapping of tensors where the model takes several"
         )
-    if example.dim() < 2 or example.numel() == 0 or not example.is_floating_point():
+    integers = takes_of(model).integers and not example.is_floating_point()
+    if alone and (example.dim() < 2 or example.numel() == 0 or not (example.is_floating_point() or integers)):
         raise QuantizationError(
             f"example_input has the shape {list(example.shape)} and type {example.dtype}: pass a float tensor [N, C, "
             "H, W] (or [N, C])"
         )
     weight = next(model.parameters())
     for what, dtype in (("example_input", example.dtype), ("the model", weight.dtype)):
-        if dtype != torch.float32:
+        if dtype.is_floating_point and dtype != torch.float32:
             raise QuantizationError(
                 f"{what} is {dtype}: use float32, {'example_input' if what == 'example_input' else 'model'}.float()"
             )
 
 
-def capture_batch(example: torch.Tensor) -> torch.Tensor:
-    """[CAPTURE_BATCH, …] of the first image of the example, [N, …]."""
-    return example[:1].expand(CAPTURE_BATCH, *example.shape[1:]).contiguous()
-
-
-def export_program(model: nn.Module, example: torch.Tensor) -> torch.onnx.ONNXProgram:
-    """torch.onnx.export of a model with one input and a dynamic batch; whatever the exporter raises comes through."""
-    from .softplus import softplus  # imports onnxscript, as torch does it for an export
-
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            optimize=True,
-            verbose=False,
-            input_names=["input"],
-            custom_translation_table={torch.ops.aten.softplus.default: softplus},
-        )
-    assert program is not None
-    return program
-
-
-def forward(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """All outputs of a user's model, in eval mode and without gradients; what its forward raises becomes one line."""
+def _result(model: nn.Module, x: Input) -> Any:
+    """What a user's model returns, in eval mode and without gradients; what its forward raises becomes one line."""
     try:
         with evaluating(model), torch.no_grad():
-            result = model(x)
+            return called(model, x)
     except QuantizationError:
         raise
     except Exception as error:  # a user's forward can raise anything
         raise refusal(model, x, error) from error
-    outputs = list(result) if isinstance(result, (tuple, list)) else [result]
-    if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
-        raise QuantizationError(
-            f"the model returns a {type(result).__name__}: it must return a tensor or a tuple of tensors; wrap it in a "
-            "module that does"
-        )
-    return outputs
 
 
-def forward_with_grids(model: nn.Module, x: torch.Tensor) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+def forward(model: nn.Module, x: Input) -> list[torch.Tensor]:
+    """All outputs of a user's model, in the order of their names (`named_outputs`)."""
+    return list(named_outputs(_result(model, x)).values())
+
+
+def forward_with_grids(model: nn.Module, x: Input) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """`forward`, and what every use of a quantizer gave, by the names that its markers have: NAME, NAME_1, …"""
     found = quantizers(model)
     names = {id(quantizer): name for name, quantizer in reversed(found.items())}
@@ -209,31 +253,3 @@ def forward_with_grids(model: nn.Module, x: torch.Tensor) -> tuple[list[torch.Te
         for hook in hooks:
             hook.remove()
     return outputs, dict(zip(_numbered([name for name, _ in uses]), (value for _, value in uses), strict=True))
-
-
-def _root(error: BaseException) -> BaseException:
-    """What the exporter's own errors, which are pages long, were raised from."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the message that is not empty, or the name of the error."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """torch's exporter warns of things that its user cannot change (classes and checks of its own, how its recurrent
-    layers keep their weights), and writes whole graphs to stderr when it fails: what matters then is in the error. What
-    the user's own code warns of was heard before, when the model ran.
-    """
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -11,6 +11,7 @@ Reading the captured graph, before anything is folded.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from calib.errors import QuantizationError
+from calib.errors import QuantizationError, QuantizationWarning
 from calib.grid import quantize
 from lsq_export.qat.prepare_model import quantizers
 
@@ -38,9 +39,12 @@ def check_quantizers(model: nn.Module) -> None:
         raise QuantizationError(
             "the model has no quantizers: call lsq_export.prepare(model, config) and train it first"
         )
+    some = any(bool(quantizer.initialized) for quantizer in found.values())
     with positive_scales(model):
         for name, quantizer in found.items():
             if not bool(quantizer.initialized):
+                if some:
+                    continue  # a layer that the network does not use; forward says it of one that it does
                 raise QuantizationError(
                     f"{name}: the quantizer has no grid yet; call calib.initialize(model, batches) first"
                 )
@@ -52,6 +56,20 @@ def check_quantizers(model: nn.Module) -> None:
                     f"{name}: offset is {float(offset[~torch.isfinite(offset)][0])}, but must be finite; initialize or "
                     "train this quantizer again"
                 )
+
+
+def warn_of_collapsed_scales(model: nn.Module) -> None:
+    """A warning (QuantizationWarning) where training drove scales down to where the projection holds them."""
+    found = [name for name, q in quantizers(model).items() if bool((q.scale == q.floor).all())]
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        warnings.warn(
+            f"training drove {len(found)} scales to the least that they may reach, 0.001 of their first values "
+            f"({', '.join(found[:3])}{more}): the learning rate is too high for them; lsq_export.parameter_groups("
+            "model, lr, grid_lr=0.01) gives grids one of their own",
+            QuantizationWarning,
+            stacklevel=3,
+        )
 
 
 def _bad_scale(name: str, scale: float) -> QuantizationError:

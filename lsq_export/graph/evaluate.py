@@ -15,6 +15,7 @@ import onnx_ir as ir
 import torch
 
 from calib.errors import QuantizationError
+from calib.samples import Arrays, Input, named, numbers_of, parts_of
 
 from .float_grids import fake_quantize
 from .kept_float import is_tail, is_wished, stays_float
@@ -31,18 +32,22 @@ PORTION = 2 * 3 * 224**2
 
 def evaluate(
     graph: ir.Graph,
-    x: Tensor | np.ndarray,
+    x: Input | Arrays,
     *,
     dtype: torch.dtype = torch.float64,
     on_value: OnValue | None = None,
     on_node: OnNode | None = None,
 ) -> list[Tensor]:
-    """Outputs of the graph for one input batch.
+    """Outputs of the graph for one input batch; integers and bools among its inputs stay what they are.
 
     on_value(name, value) sees every computed value in order; what it returns (if not None) takes the value's place,
     so that each layer can be fed with inputs from elsewhere. Tensors are freed after their last use.
     """
-    values: dict[ir.Value, Tensor] = {graph.inputs[0]: torch.as_tensor(x).to(dtype)}
+    given = named(x, [str(value.name) for value in graph.inputs])
+    values: dict[ir.Value, Tensor] = {}
+    for value in graph.inputs:
+        tensor = torch.as_tensor(given[str(value.name)])
+        values[value] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     last_use = _last_uses(graph)
     outputs = set(graph.outputs)
     with torch.no_grad():
@@ -76,9 +81,15 @@ def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tens
     return result
 
 
-def portions_of(images: Tensor) -> tuple[Tensor, ...]:
-    """images [N, …] in parts of at most PORTION numbers, or of one image."""
-    return torch.split(images, max(1, PORTION // max(1, images[0].numel())))
+def portions_of(images: Any, graph: ir.Graph) -> tuple[Any, ...]:
+    """images [N, …] in parts of at most PORTION numbers, or of one image. graph: which takes them."""
+    return parts_of(images, 1 if takes_one(graph) else max(1, PORTION // max(1, numbers_of(images))))
+
+
+def takes_one(graph: ir.Graph) -> bool:
+    """Whether the batch is always one."""
+    shape = graph.inputs[0].shape
+    return shape is not None and len(shape) > 0 and shape[0] == 1
 
 
 def _last_uses(graph: ir.Graph) -> dict[int, list[ir.Value]]:

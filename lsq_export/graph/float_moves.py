@@ -90,7 +90,8 @@ def gather(node: ir.Node, inputs: list[Any]) -> Tensor:
 
 
 def squeeze(node: ir.Node, inputs: list[Any]) -> Tensor:
-    return torch.as_tensor(inputs[0].squeeze(tuple(inputs[1].tolist())))
+    axes = inputs[1] if len(inputs) > 1 else None  # None: all of one element
+    return torch.as_tensor(inputs[0].squeeze() if axes is None else inputs[0].squeeze(tuple(axes.tolist())))
 
 
 def unsqueeze(node: ir.Node, inputs: list[Any]) -> Tensor:

@@ -14,6 +14,8 @@ from .kept_float import is_plain_float_layer
 from .operators import LAYERS, MOVES
 from .read import attribute, constant_of, input_of, is_op, producer_of
 
+NOMINAL = 64  # rows and columns of images whose size varies, for shares of their border
+
 
 def layer_of(node: ir.Node) -> str:
     """The layer's name in the PyTorch model (with a number after it where a module is used again)."""
@@ -146,13 +148,17 @@ def is_padded(node: ir.Node) -> bool:
 
 
 def inside_taps(conv: ir.Node) -> list[np.ndarray]:
-    """For each spatial axis, bool [outputs, kernel]: whether a tap reads the image, not the padding."""
+    """For each spatial axis, bool [outputs, kernel]: whether a tap reads the image, not the padding.
+
+    Of sizes that vary, for an image of NOMINAL rows or columns.
+    """
     shape = input_of(conv).shape
     assert shape is not None
     taps_of_axes = []
     spatial = len(shape) - 2
     for axis in range(spatial):
-        size, pads = int(shape[2 + axis]), attribute(conv, "pads")  # type: ignore[arg-type]  # sizes are fixed here
+        known, pads = shape[2 + axis], attribute(conv, "pads")
+        size = known if isinstance(known, int) else NOMINAL
         kernel, stride = attribute(conv, "kernel_shape")[axis], attribute(conv, "strides", [1] * spatial)[axis]
         dilation = attribute(conv, "dilations", [1] * spatial)[axis]
         outputs = (size + pads[axis] + pads[spatial + axis] - dilation * (kernel - 1) - 1) // stride + 1

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 import torch
+
+from calib.samples import Arrays, Input
 
 from .evaluate import evaluate
 
@@ -37,7 +38,7 @@ Meet = Callable[[Made], "torch.Tensor | None"]
 
 
 def run(
-    graph: ir.Graph, x: torch.Tensor | np.ndarray, meet: Mapping[str, Meet], *, dtype: torch.dtype = torch.float64
+    graph: ir.Graph, x: Input | Arrays, meet: Mapping[str, Meet], *, dtype: torch.dtype = torch.float64
 ) -> list[torch.Tensor]:
     """Outputs of the graph for one batch of inputs [N, …].
 
@@ -56,7 +57,7 @@ def run(
 
 
 def keep(
-    graph: ir.Graph, x: torch.Tensor | np.ndarray, names: Collection[str], *, dtype: torch.dtype = torch.float64
+    graph: ir.Graph, x: Input | Arrays, names: Collection[str], *, dtype: torch.dtype = torch.float64
 ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """Outputs of the graph, and {name: tensor} of those among `names` that it makes."""
     kept: dict[str, torch.Tensor] = {}

@@ -87,9 +87,11 @@ def is_float(value: ir.Value | None) -> bool:
 
 
 def data_uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
-    """(reader, index of the input) of all but those that ask the network's input for the size of the batch."""
+    """(reader, index of the input) of all but those that ask the network's input for the size of the batch, or make it
+    an output as it is.
+    """
     given = value.producer() is None
-    return [(use.node, use.idx) for use in value.uses() if not (given and use.node.op_type == "Shape")]
+    return [(use.node, use.idx) for use in value.uses() if not (given and use.node.op_type in ("Shape", "Identity"))]
 
 
 def data_readers(value: ir.Value) -> list[ir.Node]:

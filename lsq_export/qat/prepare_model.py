@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from calib.door import check_float_model, check_model
+from calib.door import check_model, check_type, unwrapped
 from calib.errors import QuantizationError, QuantizationWarning
 from calib.folding.containers import container_steps
 from calib.quantized import Quantized, quantized_modules
@@ -31,6 +31,7 @@ from .config import QATConfig
 from .edges import insert_edges
 from .layer_settings import LayerSettings, check_patterns
 from .layer_types import QUANTIZED_LAYERS, output_channels, parametrization
+from .plain import in_float32, without_wrappers
 from .quantizer import Quantizer
 from .quantizer_table import Quantizers
 from .tracing import Untraceable
@@ -52,13 +53,17 @@ FLOAT_LAYERS = (
 def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None = None) -> nn.Module:
     """Make a deep copy of `float_model` with fake quantizers that have no grid yet; `calib.initialize` gives them one.
 
-    The model itself is untouched. config: default `QATConfig()`; a dict has its fields. `config_of(model)` is the
-    configuration that the copy has got: edges="auto" has become "trained" or "calibrated" there.
+    The model itself is untouched; DataParallel, DistributedDataParallel and torch.compile around it, or in it, are
+    left out of the copy, and a model of 16 bits becomes one of float32, with a warning.
+    config: default `QATConfig()`; a dict has its fields. `config_of(model)` is the configuration that the copy has got:
+    edges="auto" has become "trained" or "calibrated" there.
 
     Errors (QuantizationError): nothing to quantize, a layer that cannot be quantized (named), a model that is prepared
     already, edges="trained" for a model that torch.fx cannot trace, `layers` as in `settings_of_layers`.
     """
     config = _checked_arguments(float_model, config)
+    float_model = in_float32(without_wrappers(float_model))
+    check_type(float_model)
     if quantized_modules(float_model):
         raise QuantizationError("the model is prepared already: prepare the float model")
     float_model = open_attention(float_model)
@@ -85,7 +90,7 @@ def _say_what_stays_float(float_model: nn.Module) -> None:
 
 def config_of(model: nn.Module) -> QATConfig | None:
     """The configuration that a prepared model has got, with "auto" resolved; None for a model that is not prepared."""
-    config = getattr(model, "qat_config", None)
+    config = getattr(unwrapped(model), "qat_config", None)
     return config if isinstance(config, QATConfig) else None
 
 
@@ -166,8 +171,6 @@ def _checked_arguments(model: object, config: object) -> QATConfig:
     if isinstance(model, (QATConfig, Mapping)) and isinstance(config, nn.Module):
         raise QuantizationError("the arguments are swapped: prepare(model, config)")
     check_model(model, "float_model")
-    assert isinstance(model, nn.Module)
-    check_float_model(model)
     if isinstance(config, Mapping):
         return QATConfig.from_dict(dict(config))
     if config is not None and not isinstance(config, QATConfig):
@@ -181,7 +184,7 @@ def layer_names(model: nn.Module) -> list[str]:
     Errors (QuantizationError): there are none, or one whose weight cannot be quantized.
     """
     names = []
-    for name, module in _outside_float_layers(open_attention(model)):
+    for name, module in _outside_float_layers(open_attention(without_wrappers(model))):
         if isinstance(module, QUANTIZED_LAYERS):
             _check(f"layer {name or '(the model)'} ({type(module).__name__})", module)
             names.append(name)

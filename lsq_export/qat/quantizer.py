@@ -30,9 +30,10 @@ class Quantizer(Quantized):
     Make one with `Quantizer.weight` or `Quantizer.activation`. kernels: what computes x̂ and the gradients, see
     `lsq_export.qat.fuse`. place: where in the user's model its tensor is, in words, where its name does not say it.
 
-    s stays positive in training: at the start of forward in training mode it is projected, in place, onto s >= floor
-    (0.001 of the initial s). In eval mode nothing is written, and an s that is zero or below counts as floor; at export
-    it is an error, unless the layer has no effect.
+    s stays positive: after every step of a torch optimizer that has it, and at the start of forward in training mode,
+    it is projected, in place, onto s >= floor (0.001 of the initial s). In eval mode nothing is written, and an s of
+    zero or below, from a step written by hand, counts as floor; at export it is an error, unless the layer has no
+    effect.
 
         >>> quantizer = Quantizer.activation("conv1.input", bits=4, grid="unsigned-asymmetric")
         >>> quantizer.set_grid(scale=0.1, offset=-0.3)
@@ -97,7 +98,7 @@ class Quantizer(Quantized):
         return self._offset_with(self.scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.bypass:
+        if self.bypass or self.left_out:
             return x
         if not self._ready:
             raise QuantizationError(
@@ -106,8 +107,7 @@ class Quantizer(Quantized):
         if torch.onnx.is_in_onnx_export():
             return self._marker(x)
         if self.training:
-            with torch.no_grad():
-                self.scale.clamp_(min=self.floor)
+            self.project()
         compute = torch.promote_types(x.dtype, torch.float32)
         # A copy in training: autograd must not hold the tensor that the next call projects.
         scale = self.scale.clone() if self.training else torch.where(self.scale <= 0, self.floor, self.scale)

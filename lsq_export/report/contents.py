@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lsq_export.bundle.faces import all_inputs
 from lsq_export.verification.answers import main_format
 from lsq_export.verification.numbers import ABSENT, decibel, megabytes, percent, share
 from lsq_export.verification.parity import NUDGED
@@ -46,14 +47,18 @@ def contents(manifest: Values, parity: Values, bench: Values | None) -> dict[str
 
 def example(manifest: Values, name: str) -> str:
     """Five lines that run a format in ONNX Runtime."""
-    given = manifest["input"]
-    shape = (1, *given["shape"][1:])
+    given = all_inputs(manifest)
+    arrays = [f"np.zeros({(1, *entry['shape'][1:])!r}, np.{entry.get('type', 'float32')})" for entry in given]
+    feeds = [
+        f"{entry['name']!r}: {'x' if len(given) == 1 else array}" for entry, array in zip(given, arrays, strict=True)
+    ]
+    x = f"x = {arrays[0]}  # an image after the preprocessing" if len(given) == 1 else "# each input by its name"
     return "\n".join(
         (
             "import numpy as np, onnxruntime as ort",
             f"session = ort.InferenceSession({name + '/model.onnx'!r}, providers=['CPUExecutionProvider'])",
-            f"x = np.zeros({tuple(shape)!r}, np.float32)  # an image after the preprocessing",
-            f"outputs = session.run({manifest['outputs']!r}, {{{given['name']!r}: x}})",
+            x,
+            f"outputs = session.run({manifest['outputs']!r}, {{{', '.join(feeds)}}})",
             "print(outputs[0].argmax(axis=1))  # the class of each image",
         )
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
+from lsq_export.files import large_onnx
 from lsq_export.graph.edit import copy
 from lsq_export.graph.kept_float import said_of, stays_float
 from lsq_export.graph.notes import strip
@@ -27,6 +30,8 @@ SHARE_FROM = 64  # elements: equal constants from this size on are stored once (
 def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
     """The checked file of `format_name`, "qdq", "qoperator" or "lookup", from the folded QDQ graph."""
     check_formats([format_name])
+    folded = copy(folded)
+    _share_constants(folded.graph)  # as in reference/folded.onnx, from which `verify` makes the same file again
     if format_name == "lookup":
         return serialize(to_lookup(folded), target.opset, format_name)
     if format_name == "qoperator":
@@ -62,7 +67,7 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
 def check(proto: onnx.ModelProto, what: str) -> None:
     """onnx.checker; a file that fails it is never written."""
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(proto if large_onnx.within(proto) else large_onnx.skeleton(proto))
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise QuantizationError(
@@ -71,8 +76,12 @@ def check(proto: onnx.ModelProto, what: str) -> None:
 
 
 def _share_constants(graph: ir.Graph) -> None:
+    """Of equal constants the one that the graph reads first stays.
+
+    The order in which a graph lists its constants would not do: it is another one after the graph was read from a file.
+    """
     first: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
-    for value in list(graph.initializers.values()):
+    for value in sorted(graph.initializers.values(), key=_first_read(graph)):
         tensor = value.const_value
         if tensor is None or tensor.size < SHARE_FROM:
             continue
@@ -82,6 +91,16 @@ def _share_constants(graph: ir.Graph) -> None:
             value.replace_all_uses_with(kept)
             assert value.name is not None
             graph.initializers.pop(value.name)
+
+
+def _first_read(graph: ir.Graph) -> Callable[[ir.Value], tuple[int, int]]:
+    """Where a value is read first: the number of the node, and of its input; those that no node reads are the last."""
+    places: dict[ir.Value, tuple[int, int]] = {}
+    for number, node in enumerate(graph):
+        for index, value in enumerate(node.inputs):
+            if value is not None:
+                places.setdefault(value, (number, index))
+    return lambda value: places.get(value, (len(graph), 0))
 
 
 def emit_all(folded: Folded, formats: tuple[str, ...], target: Target) -> dict[str, onnx.ModelProto]:

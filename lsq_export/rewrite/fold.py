@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import onnx_ir as ir
-import torch
 
 from lsq_export.graph.capture import Captured
 from lsq_export.graph.edit import copy
@@ -83,6 +83,7 @@ class Folded:
     """trained: the captured graph with frozen weight codes. model: the folded model as a QDQ graph in 8-bit containers,
     with int32 biases. how: the fold.
 
+    input_shape: without the batch; {name: shape} of several inputs. fixed: the batch is always one.
     corrections: of biases, one for each layer; none if they were not asked for.
     """
 
@@ -91,20 +92,21 @@ class Folded:
     tensors: tuple[TensorDecision, ...]
     layers: tuple[LayerDecision, ...]
     how: str
-    input_shape: tuple[int, ...]
+    input_shape: Any
     corrections: tuple[BiasCorrection, ...] = ()
+    fixed: bool = False
 
 
 # place(how, correct_on=()): fold what is prepared. correct_on: batches of images [N, …] that biases are corrected on.
 Place = Callable[..., Folded]
 
 
-def fold(captured: Captured, batches: Iterable[torch.Tensor], how: str = "strided") -> Folded:
+def fold(captured: Captured, batches: Iterable[Any], how: str = "strided") -> Folded:
     """Fold a captured model; edges are calibrated on the batches of inputs, [N, …] each. how: a name of FOLDS."""
     return prepare_fold(captured, batches, merge=how == "strided")(how)
 
 
-def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: bool = False) -> Place:
+def prepare_fold(captured: Captured, batches: Iterable[Any], *, merge: bool = False) -> Place:
     """What all folds share; call the result with the name of a fold, as often as you like.
 
     merge: parallel convolutions become one, for "strided" alone.
@@ -116,7 +118,7 @@ def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: 
     trained = copy(model)
     runner.run(passes[len(TRAINED) : _shared(passes)], model, state)
 
-    def place(how: str, correct_on: Sequence[torch.Tensor] = ()) -> Folded:
+    def place(how: str, correct_on: Sequence[Any] = ()) -> Folded:
         folded, own = copy(model), replace(state, fold=how, correct_on=correct_on)
         Runner(image).run(FOLDS[how][_shared(FOLDS[how]) :], folded, own)
         return Folded(
@@ -127,6 +129,7 @@ def prepare_fold(captured: Captured, batches: Iterable[torch.Tensor], *, merge: 
             how=how,
             input_shape=captured.input_shape,
             corrections=own.corrections,
+            fixed=captured.fixed,
         )
 
     return place

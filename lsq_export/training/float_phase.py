@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from calib.errors import QuantizationError, one_line
@@ -18,6 +19,7 @@ from .first_look import Look, first_look, say
 from .fit import pretrain
 from .job_settings import Job
 from .phase import FLOAT, LOW_BIT, accuracy, fit_options, with_its_threads, write_checkpoint
+from .predict import check_fit
 from .recipe import Epoch
 from .run import Run
 from .start import adapted, fresh, started
@@ -76,6 +78,8 @@ def train_float(
         before = first_look(first, job, data, console, processes).accuracy if resumed is None else resumed
     if run is not None:
         run.results["start_accuracy"] = before
+    if first is None and not job.float_recipe.epochs:
+        check_fit(model, data, torch.device("cpu"))  # else the first look or the training says it
     if job.float_recipe.epochs:
         options = fit_options(job, run, FLOAT, processes)
         result = pretrain(model, data, recipe=job.float_recipe, console=console, title=title, **options)

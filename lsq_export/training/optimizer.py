@@ -1,4 +1,4 @@
-"""Parameter groups, optimizer and learning-rate schedule of a recipe, from torch.optim."""
+"""Optimizer and learning-rate schedule of a recipe, from torch.optim."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from calib.errors import QuantizationError
-from lsq_export.qat.prepare_model import quantizers
+from lsq_export.qat.groups import parameter_groups
 
 from .recipe import Recipe
 
@@ -18,32 +17,15 @@ BETA2 = 0.999
 CYCLE = 0.1  # one-cycle: momentum falls by this while lr rises (arXiv:1708.07120, 0.95 to 0.85)
 
 
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Weights of two or more dimensions; biases and batch norms; scales; offsets.
-
-    Only the first group decays; the last two have rates of their own.
-
-    Errors (QuantizationError): nothing to train.
-    """
-    grids = list(quantizers(model).values())
-    scales, offsets = {id(q.scale) for q in grids}, {id(q.offset) for q in grids}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if not trained:
-        raise QuantizationError("the model has no parameters to train")
-    rest = [p for p in trained if id(p) not in scales | offsets]
-    offset_lr = recipe.grid_lr if recipe.offset_lr is None else recipe.offset_lr
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay, "lr": recipe.lr},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "lr": recipe.lr},
-        {"params": [p for p in trained if id(p) in scales], "weight_decay": 0.0, "lr": recipe.lr * recipe.grid_lr},
-        {"params": [p for p in trained if id(p) in offsets], "weight_decay": 0.0, "lr": recipe.lr * offset_lr},
-    ]
-    return [group for group in groups if group["params"]]
-
-
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD with Nesterov's momentum, or AdamW."""
-    groups = parameter_groups(model, recipe)
+    groups = parameter_groups(
+        model,
+        recipe.lr,
+        weight_decay=recipe.weight_decay,
+        grid_lr=recipe.grid_lr,
+        offset_lr=recipe.offset_lr,
+    )
     if recipe.optimizer == "adam":
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, BETA2), fused=True)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)

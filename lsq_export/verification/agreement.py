@@ -13,24 +13,36 @@ from calib.errors import QuantizationError
 class Agreement:
     """Outputs [N, classes, …] against the trained model's, batch by batch.
 
-    Classes are those of the first output, the SQNR is that of the worst.
+    Classes are those of the first output, the SQNR is that of the worst. An output [N] has one number an image, and no
+    classes; one that does not have the batch in front (the same for all images, say) is taken for that of one image.
     """
 
     def __init__(self) -> None:
         self._powers: dict[int, tuple[float, float]] = {}  # {output: (signal, noise)}
         self.images = self._same = self._places = self._labelled = self._right = self._expected_right = 0
 
-    def add(self, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], classes: np.ndarray | None) -> None:
-        """All outputs of a batch. expected: the trained model's. classes: the targets [N, …], if there are any."""
+    def add(
+        self,
+        outputs: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        classes: np.ndarray | None,
+        images: int | None = None,
+    ) -> None:
+        """All outputs of a batch. expected: the trained model's. classes: the targets [N, …], if there are any.
+
+        images: how many they are; None: as many as the first output has rows.
+        """
         if outputs[0].shape != expected[0].shape:
             raise QuantizationError(
                 f"the outputs have the shape {list(outputs[0].shape)}, the trained model's {list(expected[0].shape)}"
             )
-        ours, theirs = outputs[0].argmax(axis=1), expected[0].argmax(axis=1)
-        self.images += len(outputs[0])
+        images = len(outputs[0]) if images is None else images
+        ours, theirs = classes_of(outputs[0], images), classes_of(expected[0], images)
+        numbered = by_image(outputs[0], images).shape[1] > 1 or outputs[0].dtype.kind in "iu"
+        self.images += images
         self._places += ours.size
         self._same += int((ours == theirs).sum())
-        if classes is not None and classes.shape == ours.shape:
+        if classes is not None and numbered and classes.shape == ours.shape:
             self._labelled += classes.size
             self._right += int((ours == classes).sum())
             self._expected_right += int((theirs == classes).sum())
@@ -38,7 +50,7 @@ class Agreement:
             signal, noise = self._powers.get(index, (0.0, 0.0))
             self._powers[index] = (
                 signal + float(np.square(trained, dtype=np.float64).sum()),
-                noise + float(np.square(output.astype(np.float64) - trained).sum()),
+                noise + float(np.square(output.astype(np.float64) - trained.astype(np.float64)).sum()),
             )
 
     @property
@@ -60,6 +72,19 @@ class Agreement:
     def sqnr_db(self) -> float:
         """Signal to noise of the worst output, in decibel; infinite if all are equal."""
         return min((_decibel(signal, noise) for signal, noise in self._powers.values()), default=math.inf)
+
+
+def classes_of(output: np.ndarray, images: int) -> np.ndarray:
+    """[N, …] of the first output. Integers [N] are classes; one float says nothing of a class, which is 0 then."""
+    if output.dtype.kind in "iub" and output.ndim == 1:
+        return output
+    return np.asarray(by_image(output, images).argmax(axis=1))
+
+
+def by_image(output: np.ndarray, images: int) -> np.ndarray:
+    """The output [N, classes, …]; [N] becomes [N, 1], and what has no batch in front is that of one image."""
+    rows = output if output.ndim and len(output) == images else output[None]
+    return rows if rows.ndim > 1 else rows[:, None]
 
 
 def _decibel(signal: float, noise: float) -> float:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
 
+from calib.door import unwrapped
 from calib.errors import QuantizationError
+from calib.samples import Input, each
 from lsq_export.graph import lockstep
 from lsq_export.graph.capture import forward, forward_with_grids
 from lsq_export.graph.grids import grid_of
@@ -34,32 +37,33 @@ class CaptureCheck:
     """One captured graph and model, batch by batch."""
 
     def __init__(self, trained: ir.Graph, model: nn.Module) -> None:
-        self._trained, self._model = trained, model
+        self._trained, self._model = trained, unwrapped(model)
         self._scales = {str(node.outputs[0].name): grid_of(node).scale for node in trained if is_marker(node)}
         self._errors: list[np.ndarray] = []
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
-    def outputs(self, x: torch.Tensor) -> list[np.ndarray]:
+    def outputs(self, x: Input) -> list[np.ndarray]:
         """The model's. It is called in this thread, as its user would."""
         return [v.cpu().numpy() for v in forward(self._model, self._placed(x))]
 
-    def _placed(self, x: torch.Tensor) -> torch.Tensor:
-        return x.to(next(self._model.parameters()).device)
+    def _placed(self, x: Input) -> Any:
+        device = next(self._model.parameters()).device
+        return each(x, lambda tensor: tensor.to(device))
 
-    def add(self, x: torch.Tensor, captured: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+    def add(self, x: Input, captured: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """captured: what the graph made of x [N, …]. outputs: the model's."""
         errors = capture_error(captured[0], outputs[0])
         self._errors.append(errors)
         if not np.median(errors) <= CAPTURE_TOLERANCE:  # NaN, too
             self._compare_layers(x, outputs)
 
-    def _compare_layers(self, x: torch.Tensor, outputs: Sequence[np.ndarray]) -> None:
+    def _compare_layers(self, x: Input, outputs: Sequence[np.ndarray]) -> None:
         _, given = forward_with_grids(self._model, self._placed(x))
         meet = dict.fromkeys(self._scales, partial(self._hand_on, given))
         ours = lockstep.run(self._trained, x, meet, dtype=torch.float32)
         for index, (output, expected) in enumerate(zip(ours, outputs, strict=True)):
-            unit = CAPTURE_TOLERANCE * max(float(np.abs(expected).max()), SMALLEST)
-            units = np.floor(np.abs(output.numpy() - expected) / unit)
+            difference = np.abs(output.numpy().astype(np.float64) - expected)
+            units = np.floor(difference / (CAPTURE_TOLERANCE * max(float(np.abs(expected).max()), SMALLEST)))
             self._tallies[f"output {index}"].add(2 * units)  # two codes: no tie of an output is allowed for
 
     def _hand_on(self, given: Mapping[str, torch.Tensor], made: Made) -> torch.Tensor | None:
@@ -91,4 +95,7 @@ def capture_error(captured: np.ndarray, expected: np.ndarray) -> np.ndarray:
             "is it another model's bundle?"
         )
     largest = max(float(np.abs(expected).max()), SMALLEST)
-    return np.asarray(np.abs(captured - expected).max(axis=tuple(range(1, expected.ndim))) / largest)
+    if captured.dtype.kind != "f":
+        captured, expected = captured.astype(np.float64), expected.astype(np.float64)
+    difference = np.atleast_1d(np.abs(captured - expected))
+    return np.asarray(difference.reshape(len(difference), -1).max(axis=1) / largest)

@@ -22,6 +22,7 @@ from torch import nn
 
 from calib.batches import InputKey, nothing_in
 from calib.errors import QuantizationError
+from calib.samples import Arrays, Input, arrays_of, named
 from calib.workers import Run, workers
 from lsq_export import integer
 from lsq_export.graph.evaluate import evaluate
@@ -39,11 +40,12 @@ from .format_run import FormatFile, format_run
 from .layer_parity import float_rounding
 from .output_parts import OutputParts
 from .parity import Parity
+from .runtime import inputs_of
 from .trained_layers import TrainedLayers
 from .yardstick import Yardstick
 
 Progress = Callable[[int], None]
-Golden = tuple[np.ndarray, Mapping[str, np.ndarray]]  # (input, {output: value})
+Golden = tuple[Arrays, Mapping[str, np.ndarray]]  # (input or inputs, {output: value})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ class _Findings:
         """How many were compared so far."""
         return self._folded.images
 
-    def add(self, x: torch.Tensor, classes: np.ndarray | None, together: Run) -> None:
+    def add(self, x: Input, classes: np.ndarray | None, together: Run) -> None:
         """One batch, its independent parts side by side."""
         outputs = self._capture.outputs(x) if self._capture else None
         trained = self._subject.trained
@@ -137,19 +139,19 @@ class _Findings:
         expected = outputs or captured
         *_, nudged, folded = together(
             [
-                *(partial(run.add, x.numpy(), reference, expected, classes) for run in self._formats.values()),
+                *(partial(run.add, arrays_of(x), reference, expected, classes) for run in self._formats.values()),
                 *([partial(self._price.add, x, reference)] if self._price else []),
                 partial(self._yardstick.on_larger, x),
                 partial(_evaluated, self._subject.folded, x, torch.float64),
             ]
         )
         self._yardstick.add(x, nudged, captured)
-        self._folded.add(folded, expected, classes)
+        self._folded.add(folded, expected, classes, len(x))
         self._parts.add(x, folded, expected, nudged, captured)
 
-    def _reference_tensors(self, x: torch.Tensor) -> dict[str, np.ndarray]:
+    def _reference_tensors(self, x: Input) -> dict[str, np.ndarray]:
         """Every tensor of the integer reference."""
-        return integer.run(self._reference, {self._reference.graph.input[0].name: x.numpy()})
+        return integer.run(self._reference, named(arrays_of(x), inputs_of(self._reference)))
 
     def parity(self) -> Parity:
         """What was found so far."""
@@ -177,7 +179,7 @@ class _Findings:
         )
 
 
-def _evaluated(model: ir.Model, x: torch.Tensor, dtype: torch.dtype) -> list[np.ndarray]:
+def _evaluated(model: ir.Model, x: Input, dtype: torch.dtype) -> list[np.ndarray]:
     return [v.numpy() for v in evaluate(model.graph, x, dtype=dtype)]
 
 
@@ -188,12 +190,12 @@ def _golden_holds(golden: Golden, reference: onnx.ModelProto, rounded: Collectio
     """
     x, outputs = golden
     names = [output.name for output in reference.graph.output]
-    expected = integer.run(reference, {reference.graph.input[0].name: x}, outputs=names)
+    expected = integer.run(reference, named(x, inputs_of(reference)), outputs=names)
     if outputs.keys() != expected.keys() or any(outputs[n].shape != expected[n].shape for n in expected):
         return False
     return all(
         np.abs(outputs[n] - expected[n]).max(initial=0) <= float_rounding(expected[n])
-        if n in rounded
+        if n in rounded and expected[n].dtype.kind == "f"
         else np.array_equal(outputs[n], expected[n])
         for n in expected
     )

@@ -18,6 +18,8 @@ from torch import nn
 from calib.batches import inputs
 from calib.errors import QuantizationError
 from calib.grid import Grid
+from calib.samples import Input, each_float, numbers_of, parts_of
+from calib.signature import example_of, takes_as
 from calib.workers import workers
 from lsq_export.graph import lockstep
 from lsq_export.graph.capture import capture
@@ -60,7 +62,7 @@ class FoldCost:
 
 def compare_folds(
     model: nn.Module,
-    example_input: torch.Tensor,
+    example_input: Any,
     calibration: Iterable[object],
     batches: Iterable[object],
     *,
@@ -74,7 +76,9 @@ def compare_folds(
     each batch. Errors (QuantizationError): as those two, and no batches.
     """
     captured = capture(model, example_input)
-    images = [x.float() for x in inputs(calibration, torch.device("cpu"))]
+    given = inputs(calibration, torch.device("cpu"), takes=takes_as(example_of(model, example_input)))
+    images = [each_float(x, lambda tensor: tensor.float()) for x in given]
+    images = [one for x in images for one in parts_of(x, 1)] if captured.fixed else images
     test = list(checked_batches(batches, captured.model.graph))
     if not test:
         raise QuantizationError("there is nothing to compare on: the batches are empty")
@@ -85,7 +89,7 @@ def compare_folds(
 
 def fold_costs(
     folds: Sequence[Folded],
-    test: Iterable[tuple[torch.Tensor, np.ndarray | None]],
+    test: Iterable[tuple[Any, np.ndarray | None]],
     progress: Callable[[str], None] = lambda fold: None,
 ) -> list[FoldCost]:
     """Of several folds of one trained model. test: (inputs [N, …], classes [N] or None)."""
@@ -100,7 +104,7 @@ def fold_costs(
     return [cost.result() for cost in costs]
 
 
-def costs_of_folds(names: Sequence[str], images: torch.Tensor, place: Callable[[str], Folded]) -> list[dict[str, Any]]:
+def costs_of_folds(names: Sequence[str], images: Any, place: Callable[[str], Folded]) -> list[dict[str, Any]]:
     """For the manifest: each fold against the trained model on the first of these images, or why it is refused."""
     folds, refused = {}, {}
     for name in names:
@@ -108,8 +112,11 @@ def costs_of_folds(names: Sequence[str], images: torch.Tensor, place: Callable[[
             folds[name] = place(name)
         except QuantizationError as error:
             refused[name] = str(error)
-    images = images[: max(8, COMPARED // images[0].numel())]
-    costs = dict(zip(folds, fold_costs(list(folds.values()), [(x, None) for x in portions_of(images)]), strict=True))
+    images = images[: max(8, COMPARED // max(1, numbers_of(images)))]
+    if folds:
+        portions = portions_of(images, next(iter(folds.values())).trained.graph)
+        measured = fold_costs(list(folds.values()), [(x, None) for x in portions])
+    costs = dict(zip(folds, measured if folds else [], strict=True))
     return [
         {"fold": name, "refused": refused[name]} if name in refused else _entry(costs[name], len(images))
         for name in names
@@ -142,7 +149,7 @@ class _Trained:
             if is_marker(node)
         }
 
-    def outputs_and_codes(self, x: torch.Tensor) -> tuple[list[np.ndarray], list[_TrainedCodes]]:
+    def outputs_and_codes(self, x: Input) -> tuple[list[np.ndarray], list[_TrainedCodes]]:
         """Outputs, and the codes of every use of an activation quantizer, in the order of the graph."""
         codes: list[_TrainedCodes] = []
 
@@ -165,7 +172,7 @@ class _Cost:
 
     def add(
         self,
-        x: torch.Tensor,
+        x: Input,
         expected: Sequence[np.ndarray],
         trained: Sequence[_TrainedCodes],
         classes: np.ndarray | None,
@@ -174,7 +181,7 @@ class _Cost:
         graph = self.folded.model.graph
         learned = {d.name: d for d in self.folded.tensors if d.kind == "activation"}
         outputs, codes = lockstep.keep(graph, x, {d.codes for d in learned.values()})
-        self.agreement.add([v.numpy() for v in outputs], expected, classes)
+        self.agreement.add([v.numpy() for v in outputs], expected, classes, len(x))
         for use in trained:
             decision = learned[use.quantizer]
             container = codes_after(movers_passed(graph, decision.name), codes[decision.codes].numpy(), decision)

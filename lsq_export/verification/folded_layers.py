@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from calib.samples import Arrays
 from lsq_export.graph import lockstep
 from lsq_export.graph.islands import has_rounding
 from lsq_export.graph.layers import input_scale_of, weight_of
@@ -47,7 +48,7 @@ class FoldedLayers:
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.accumulator_mismatch = self.output_mismatch = 0
 
-    def add(self, x: np.ndarray, codes: Mapping[str, np.ndarray]) -> None:
+    def add(self, x: Arrays, codes: Mapping[str, np.ndarray]) -> None:
         """codes: {tensor: codes} of the file under test for the input x [N, …]."""
         sums = accumulators(self._exact, codes) if self._exact is not None else {}
         compare = partial(self._compare, _Batch(codes, sums))

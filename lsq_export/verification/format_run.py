@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from calib.samples import Arrays, count_of
 from lsq_export.graph.islands import float_outputs
 from lsq_export.kernels import is_built
 from lsq_export.rewrite.lowering.channels_last import SUFFIX, from_last
@@ -65,7 +66,7 @@ class FormatRun(ABC):
 
     def add(
         self,
-        x: np.ndarray,
+        x: Arrays,
         reference: dict[str, np.ndarray],
         expected: Sequence[np.ndarray],
         classes: np.ndarray | None,
@@ -78,10 +79,12 @@ class FormatRun(ABC):
         outputs, codes = self._run(x, reference)
         self._measure(outputs, reference)
         self._layers.add(x, codes)
-        self._agreement.add([outputs[value.name] for value in self._given.file.graph.output], expected, classes)
+        self._agreement.add(
+            [outputs[value.name] for value in self._given.file.graph.output], expected, classes, count_of(x)
+        )
 
     @abstractmethod
-    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+    def _run(self, x: Arrays, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
         """(outputs, codes of all tensors) of the file, after their comparison with the reference."""
 
     def _count_mismatches(self, tensors: Tensors, reference: Tensors) -> None:
@@ -90,7 +93,7 @@ class FormatRun(ABC):
             self._compared += value.size
             if expected is None or value.shape != expected.shape:
                 self._mismatches[name] += value.size
-            elif name in self._float_outputs:
+            elif name in self._float_outputs and value.dtype.kind == "f":
                 self._mismatches[name] += int((~(np.abs(value - expected) <= float_rounding(expected))).sum())
             elif not np.array_equal(value, expected):
                 self._mismatches[name] += int((value != expected).sum())
@@ -99,7 +102,7 @@ class FormatRun(ABC):
         """How far the outputs are from the reference's at most, and how large those are."""
         for name in (value.name for value in self._given.file.graph.output):
             value, expected = outputs[name], reference.get(name)
-            if expected is not None and expected.shape == value.shape:
+            if expected is not None and expected.shape == value.shape and value.dtype.kind == "f":
                 self._largest = max(self._largest, float(np.abs(value - expected).max(initial=0.0)))
                 self._range = max(self._range, float(np.abs(expected).max(initial=0.0)))
 
@@ -144,7 +147,7 @@ class IntegerRun(FormatRun):
             wide = [Session(given.file, level, tensors, given.name, library) for level in ("default", "disabled")]
             self._sessions.extend(wide)
 
-    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+    def _run(self, x: Arrays, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
         found = []
         for session in self._sessions:
             tensors = dict(from_last(name, value) for name, value in session.run(x).items())
@@ -175,7 +178,7 @@ class QdqRun(FormatRun):
         values = [readable.values for readable in self._readable.values()]
         self._wide = Session(given.file, "disabled", values, given.name)
 
-    def _run(self, x: np.ndarray, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+    def _run(self, x: Arrays, reference: dict[str, np.ndarray]) -> tuple[Tensors, Tensors]:
         outputs = self._deployed.run(x)
         self._count_mismatches(outputs, reference)
         tensors = self._wide.run(x)

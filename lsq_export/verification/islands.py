@@ -15,11 +15,13 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
+from calib.samples import Arrays, named
 from lsq_export import integer
 from lsq_export.graph.islands import Island, has_rounding, is_island, islands
 
 from .cause import near_tie
 from .layer_parity import IslandParity, float_rounding
+from .runtime import inputs_of
 from .tally import NOT_A_CODE
 
 
@@ -53,7 +55,7 @@ class IslandCheck:
         return list(self._islands)
 
     def expected(
-        self, x: np.ndarray, reference: dict[str, np.ndarray], session: Mapping[str, np.ndarray]
+        self, x: Arrays, reference: dict[str, np.ndarray], session: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """The reference's tensors on the codes that a session has after its islands.
 
@@ -64,7 +66,7 @@ class IslandCheck:
         given = {name: session[name] for name in self._islands if name in session}  # tables hold others
         computed: dict[str, np.ndarray] = {}
         tensors = integer.run(
-            self._reference, {self._reference.graph.input[0].name: x}, given=given, on_tensor=computed.__setitem__
+            self._reference, named(x, inputs_of(self._reference)), given=given, on_tensor=computed.__setitem__
         )
         for name, value in given.items():
             self._count(name, value, computed[name], self._ties(name, computed))

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from calib.samples import Input
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.operators import CLAMPS, MOVES
@@ -62,7 +63,7 @@ class OutputParts:
 
     def add(
         self,
-        x: torch.Tensor,
+        x: Input,
         folded: Sequence[np.ndarray],
         expected: Sequence[np.ndarray],
         nudged: Sequence[np.ndarray],
@@ -81,7 +82,7 @@ class OutputParts:
             sums = np.stack([np.bincount(labels, row.reshape(-1)) for row in rows], axis=1)
             self._sums[index] = self._sums[index] + sums if index in self._sums else sums
 
-    def _labels_for(self, x: torch.Tensor, expected: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _labels_for(self, x: Input, expected: Sequence[np.ndarray]) -> list[np.ndarray]:
         """For each output, which part each element is of, int64 [elements]."""
         numbers = {name: number for parts in self._parts for number, name in enumerate(parts)}
         several = [len(parts) > 1 for parts in self._parts]

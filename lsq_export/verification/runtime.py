@@ -13,6 +13,8 @@ import torch
 from onnx import numpy_helper
 
 from calib.errors import QuantizationError, one_line
+from calib.samples import Arrays, named
+from lsq_export.files import large_onnx
 from lsq_export.kernels import register
 
 LEVELS: Mapping[str, ort.GraphOptimizationLevel] = {
@@ -62,19 +64,24 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
         if library:
             register(options)
-        content = (_with_outputs(proto, tensors) if tensors else proto).SerializeToString()
+        proto = _with_outputs(proto, tensors) if tensors else proto
+        if not large_onnx.within(proto):
+            proto, arrays = large_onnx.split(proto)
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
+            options.add_external_initializers(list(arrays), values)
+        content = proto.SerializeToString()
         self.what = what
         try:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise RefusedError(f"{what}: {refusal(error, 'load')}") from error
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [value.name for value in self._session.get_inputs()]
         self._names = [output.name for output in self._session.get_outputs()]
 
-    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """x: float32 [N, …]."""
+    def run(self, x: Arrays) -> dict[str, np.ndarray]:
+        """x: [N, …], or {name: array} of several inputs."""
         try:
-            return dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))
+            return dict(zip(self._names, self._session.run(None, named(x, self._inputs)), strict=True))
         except Exception as error:  # see above
             raise RefusedError(f"{self.what}: {refusal(error, 'run')}") from error
 
@@ -93,6 +100,12 @@ def refusal(error: Exception, what: str) -> str:
     reason = f"{reason[:_LONGEST]}…" if len(reason) > _LONGEST else reason
     at = f" at the layer {name}" if name else ""
     return f"ONNX Runtime {ort.__version__} cannot {what} it{at} ({reason.strip(' :')}): {_ADVICE[what]}"
+
+
+def inputs_of(proto: onnx.ModelProto) -> list[str]:
+    """Names of the inputs of a file, without constants."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    return [value.name for value in proto.graph.input if value.name not in constants]
 
 
 def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

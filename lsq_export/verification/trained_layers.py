@@ -17,6 +17,7 @@ import torch
 
 from calib.errors import QuantizationError
 from calib.grid import Grid
+from calib.samples import Input
 from lsq_export.graph import lockstep
 from lsq_export.graph.grids import grid_of, movers_passed
 from lsq_export.graph.lockstep import Made
@@ -47,7 +48,7 @@ class TrainedLayers:
             grid = grid_of(marker).unsigned()
             self._uses[str(marker.outputs[0].name)] = _Use(decision=decision, grid=grid, cause=cause, movers=movers)
 
-    def add(self, x: torch.Tensor, codes: Mapping[str, np.ndarray]) -> None:
+    def add(self, x: Input, codes: Mapping[str, np.ndarray]) -> None:
         """codes: {tensor: codes} of the integer graph for the input x [N, …]."""
         lockstep.run(self._trained, x, {name: partial(use.hand_on, codes) for name, use in self._uses.items()})
 

@@ -7,10 +7,13 @@ flips. There the same is done with noise of half a step on the images, in both o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import torch
 
+from calib.samples import Input, each_float
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.read import array_of, is_marker
 
@@ -27,41 +30,50 @@ class Yardstick:
         self._step = input_step(trained.graph)
         self._plain, self._noisy = Agreement(), Agreement()
 
-    def on_larger(self, x: torch.Tensor) -> list[np.ndarray]:
+    def on_larger(self, x: Input) -> list[np.ndarray]:
         """Outputs for larger inputs."""
         return self._outputs(larger(x))
 
-    def add(self, x: torch.Tensor, on_larger: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    def add(self, x: Input, on_larger: list[np.ndarray], expected: list[np.ndarray]) -> None:
         """One batch. expected: what the same graph makes of the inputs as they are."""
         first = self._plain.images
-        self._plain.add(on_larger, expected, None)
+        self._plain.add(on_larger, expected, None, len(x))
         if self._plain.sqnr_db > LIMIT and self._step:  # next to nothing was flipped up to here
-            noisy = x + self._step * torch.stack([_noise(x[0], first + index) for index in range(len(x))])
-            self._noisy.add(self._outputs(larger(noisy)), self._outputs(noisy), None)
+            noisy = each_float(x, lambda tensor: tensor + self._step * _noises(tensor, first))
+            self._noisy.add(self._outputs(larger(noisy)), self._outputs(noisy), None, len(x))
 
     def result(self) -> Agreement:
         """On the inputs as they are, or with noise where these tell nothing."""
         told = self._plain.sqnr_db <= LIMIT or self._noisy.images < self._plain.images
         return self._plain if told else self._noisy
 
-    def _outputs(self, x: torch.Tensor) -> list[np.ndarray]:
+    def _outputs(self, x: Input) -> list[np.ndarray]:
         return [v.numpy() for v in evaluate(self._graph, x, dtype=torch.float32)]
 
 
-def larger(x: torch.Tensor) -> torch.Tensor:
-    """x · (1 + NUDGE); what would overflow stays."""
-    changed = x * (1 + NUDGE)
-    return torch.where(torch.isfinite(changed), changed, x)
+def larger(x: Any) -> Any:
+    """x · (1 + NUDGE); what would overflow stays, and so do integers and masks."""
+
+    def changed(tensor: torch.Tensor) -> torch.Tensor:
+        more = tensor * (1 + NUDGE)
+        return torch.where(torch.isfinite(more), more, tensor)
+
+    return each_float(x, changed)
 
 
 def input_step(graph: ir.Graph) -> float:
     """The step of the input's own grid, the largest of several; 0 where it has none."""
     steps = [0.0]
     for node in graph:
-        if is_marker(node) and node.inputs[0] is graph.inputs[0] and len(node.inputs) > 1:
+        if is_marker(node) and node.inputs[0] in graph.inputs and len(node.inputs) > 1:
             scale = array_of(node.inputs[1])
             steps.append(0.0 if scale is None else float(np.max(scale)))
     return max(steps)
+
+
+def _noises(images: torch.Tensor, first: int) -> torch.Tensor:
+    """Of images [N, …]. first: the number of the first one."""
+    return torch.stack([_noise(images[0], first + index) for index in range(len(images))])
 
 
 def _noise(image: torch.Tensor, number: int) -> torch.Tensor:

@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[str, np.ndarray]:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     """An input and two outputs, in the order in which they were given."""
     x, outputs = np.ones((2, 3), np.float32), {"b": np.zeros((2, 1), np.float32), "a": np.full((2, 2), 7, np.uint8)}
-    write_golden(tmp_path / "qdq", "x", x, outputs)
+    write_golden(tmp_path / "qdq", {"x": x}, outputs)
     assert sorted(p.name for p in (tmp_path / "qdq" / "test_data_set_0").iterdir()) == [
         "input_0.pb",
         "output_0.pb",
@@ -62,7 +62,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sums", ["old sums", "new sums"])
 @pytest.mark.parametrize("damage", ["missing", "junk"])
 def test_vectors_that_cannot_be_read_are_named(damage: str, sums: str, tmp_path: Path) -> None:
-    write_golden(tmp_path / "qdq", "x", np.ones(2, np.float32), {"y": np.ones(2, np.float32)})
+    write_golden(tmp_path / "qdq", {"x": np.ones(2, np.float32)}, {"y": np.ones(2, np.float32)})
     write_sums(tmp_path)
     path = tmp_path / "qdq" / "test_data_set_0" / "input_0.pb"
     path.unlink() if damage == "missing" else path.write_bytes(b"junk")

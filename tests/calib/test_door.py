@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import calib
-from calib.door import batched, check_float_model, check_model, check_values
+from calib.door import batched, check_model, check_type, check_values, unwrapped
 from calib.errors import QuantizationError
 from lsq_export import prepare
 
@@ -57,19 +57,28 @@ class Compiled(nn.Module):
         self._orig_mod = Net()
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_wrappers_are_looked_through(wrap: Any) -> None:
+    net = Net()
+    assert unwrapped(wrap(net)) is net and unwrapped(nn.DataParallel(wrap(net))) is net and unwrapped(net) is net
+    assert unwrapped(Compiled()) is not net and unwrapped(3) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_grids_need_more_than_16_bits(dtype: torch.dtype) -> None:
+    with pytest.raises(QuantizationError, match=r"the model is b?float16 \(conv.weight\): use float32, model.float"):
+        check_type(Net().to(dtype))
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (nn.DataParallel(Net()), "the model is wrapped in DataParallel: give the network itself, model.module"),
-        (Compiled(), "the model is wrapped in Compiled: give the network itself, model._orig_mod"),
-        (Net().half(), "the model is float16 (conv.weight): use float32, model.float()"),
-        (Net().bfloat16(), "torch.autocast trains in bfloat16"),
         (Net().to("meta"), "conv.weight is on the meta device and has no values"),
     ],
 )
 def test_a_model_that_cannot_be_prepared(model: nn.Module, says: str) -> None:
     with pytest.raises(QuantizationError) as error:
-        check_float_model(model)
+        check_type(model)
     assert says in str(error.value)
     with pytest.raises(QuantizationError) as error:
         prepare(model)

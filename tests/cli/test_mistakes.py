@@ -225,8 +225,10 @@ PYTHON: dict[str, tuple[Call, str]] = {
     "prepare a class": (lambda it, out: lsq_export.prepare(nn.Linear), "float_model is the class Linear: give an "),
     "prepare a path": (lambda it, out: lsq_export.prepare("r18.safetensors"), "is the path r18.safetensors: give the"),
     "prepare swapped": (lambda it, out: lsq_export.prepare(CONFIG, net()), "swapped: prepare(model, config)"),
-    "prepare half": (lambda it, out: lsq_export.prepare(net().half()), "the model is float16 (conv1.weight): use"),
-    "prepare bfloat16": (lambda it, out: lsq_export.prepare(net().bfloat16()), "the model is bfloat16"),
+    "half afterwards": (
+        lambda it, out: calib.initialize(lsq_export.prepare(net()).half(), [X]),
+        "the model is float16 (conv1.weight): use",
+    ),
     "prepare twice": (lambda it, out: lsq_export.prepare(it.model), "the model is prepared already"),
     "a typo in a dict": (lambda it, out: lsq_export.prepare(net(), {"weight_bit": 4}), "unknown option 'weight_bit'"),
     "a number as config": (lambda it, out: lsq_export.prepare(net(), 4), "config is a int: give a QATConfig(…)"),

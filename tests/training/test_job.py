@@ -205,3 +205,18 @@ def test_a_float_checkpoint_of_another_shape_is_refused(data: str, tmp_path: Pat
     source = Job("tiny", "digits", image_size=24)
     with pytest.raises(QuantizationError, match="num_classes 2, this run needs 10"):
         train_float(source, source.load_data(), start=out)
+
+
+@pytest.mark.parametrize("epochs", [("--epochs", "0", "--float-epochs", "0"), ("--epochs", "0")])
+def test_a_network_for_other_channels_is_bad_input(
+    epochs: tuple[str, ...], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gray_net.py").write_text(
+        "from torch import nn\n\n\ndef build(num_classes):\n"
+        "    pool = nn.AdaptiveAvgPool2d(1)\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), pool, nn.Flatten(), nn.Linear(4, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = train(data, tmp_path / "t.safetensors", "--model", "gray_net:build", *epochs)
+    assert result.exit_code == 2 and "the model fails on an input of shape [2, 3, 16, 16]" in result.stderr
+    assert not (tmp_path / "t.safetensors").exists()

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import wraps
+from typing import Any
 
 import onnx_ir as ir
-import torch
 
 from calib.statistics.observers import Observer
 
@@ -41,10 +41,10 @@ class State:
     """
 
     fold: str = "strided"
-    batches: Iterable[torch.Tensor] = ()
+    batches: Iterable[Any] = ()
     statistics: Mapping[str, Observer] = field(default_factory=dict)
     before_edges: ir.Model | None = None
-    correct_on: Sequence[torch.Tensor] = ()
+    correct_on: Sequence[Any] = ()
     tensors: list[TensorDecision] = field(default_factory=list)
     layers: list[LayerDecision] = field(default_factory=list)
     corrections: tuple[BiasCorrection, ...] = ()

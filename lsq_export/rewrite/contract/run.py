@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import onnx_ir as ir
-import torch
 
 from calib.errors import QuantizationError
+from calib.samples import Input
 
 from .passes import Pass, State
 from .watch import Watch
@@ -16,7 +16,7 @@ from .watch import Watch
 class Runner:
     """Runs passes on a model. probe: one image [1, …] on which each pass is watched; None: nothing is watched."""
 
-    def __init__(self, probe: torch.Tensor | None) -> None:
+    def __init__(self, probe: Input | None) -> None:
         self._watch = Watch(probe)
 
     def run(self, passes: Iterable[Pass], model: ir.Model, state: State) -> None:

@@ -21,11 +21,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import onnx_ir as ir
 import torch
 
 from calib.errors import QuantizationError
+from calib.samples import Input, each_float
 from lsq_export.graph.edit import copy
 from lsq_export.graph.evaluate import has_meaning
 from lsq_export.graph.float_grids import along_axis
@@ -42,15 +44,20 @@ CHANCE = 1  # codes more than that, and three standard deviations, in a tensor o
 NOISE = 0.25  # standard deviations of the image, added to it, so that no two channels, rows or columns are alike
 
 
-def probe(batches: Iterable[torch.Tensor]) -> tuple[torch.Tensor | None, Iterator[torch.Tensor]]:
-    """One image [1, …] with seeded noise, and the batches as they were. None: there is no batch."""
+def probe(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
+    """One image [1, …] with seeded noise on its floats, and the batches as they were. None: there is no batch."""
     rest = iter(batches)
     first = next(rest, None)
     if first is None or not len(first):
         return None, iter(() if first is None else chain([first], rest))
-    image = first[:1].double()
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return image + NOISE * max(float(image.std(correction=0)), 1e-3) * noise, chain([first], rest)
+    generator = torch.Generator().manual_seed(0)
+
+    def noisy(tensor: torch.Tensor) -> torch.Tensor:
+        image = tensor.double()
+        noise = torch.randn(image.shape, generator=generator, dtype=torch.float64)
+        return image + NOISE * max(float(image.std(correction=0)), 1e-3) * noise
+
+    return each_float(first[:1], noisy), chain([first], rest)
 
 
 @dataclass
@@ -68,7 +75,7 @@ class Watch:
     is held against, as long as both are watched in the same way.
     """
 
-    def __init__(self, probe: torch.Tensor | None) -> None:
+    def __init__(self, probe: Input | None) -> None:
         self._probe = probe
         self._keeps = Keeps.NOTHING
         self._seen: Seen | None = None
@@ -189,6 +196,7 @@ def _check_flips(
 def _check_near(name: str, value: torch.Tensor, was: torch.Tensor) -> None:
     if not torch.isfinite(was).all():
         return  # no pass can keep that; the one that reads what is not finite names it
+    value, was = value.double(), was.double()  # integers and masks as well
     off = float((value - was).abs().max() / was.abs().max().clamp(min=1e-30))
     if not off <= TOLERANCE:  # NaN is off as well
         raise QuantizationError(f"{name} differs by {off:.3g} of its largest value")

@@ -15,6 +15,7 @@ integer_offsets.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -37,7 +38,7 @@ Relation = tuple[float, np.ndarray]  # factor, constant [1] or [C]: t = factor·
 
 
 def correct_biases(
-    model: ir.Model, trained: ir.Model, tensors: Sequence[TensorDecision], images: Iterable[torch.Tensor]
+    model: ir.Model, trained: ir.Model, tensors: Sequence[TensorDecision], images: Iterable[Any]
 ) -> tuple[BiasCorrection, ...]:
     """Returns what moved, layer by layer.
 
@@ -47,7 +48,7 @@ def correct_biases(
     layers = {layer_of(node): node for node in model.graph if is_op(node, *LAYERS)}
     relations = dict(_relations(trained.graph, layers, tensors))
     errors: dict[str, ChannelErrors] = {}
-    for x in (portion for batch in images for portion in portions_of(batch)):
+    for x in (portion for batch in images for portion in portions_of(batch, model.graph)):
         expected: dict[str, torch.Tensor] = {}
 
         def keep(name: str, y: torch.Tensor, expected: dict[str, torch.Tensor] = expected) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -24,7 +25,7 @@ from .tanh import GRID, is_tanh
 
 
 def calibrate(
-    graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[torch.Tensor]
+    graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[Any]
 ) -> dict[str, Observer]:
     """Give edges their grids. Returns {quantizer: what its input looked like} of the learned grids that ask for it.
 
@@ -41,7 +42,7 @@ def calibrate(
 
 def _observe(
     graph: ir.Graph,
-    batches: Iterable[torch.Tensor],
+    batches: Iterable[Any],
     observers: dict[ir.Node, Observer],
     learned: list[ir.Node],
     statistics: dict[str, Observer],

@@ -13,9 +13,9 @@ network needs no grid: its int32 accumulator is the output. Nor does a layer tha
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import onnx_ir as ir
-import torch
 
 from calib.errors import QuantizationError
 from calib.folding.containers import CONTAINER_MAX, integral_zero_point, widen_to_zero
@@ -49,7 +49,7 @@ from .tanh import is_tanh
 from .unlike import keep_small_addends, warn_of_lost_parts
 
 
-def place_edges(model: ir.Model, batches: Iterable[torch.Tensor]) -> dict[str, Observer]:
+def place_edges(model: ir.Model, batches: Iterable[Any]) -> dict[str, Observer]:
     """Insert edge markers, calibrate them on batches ([N, …] each) in one pass of evaluation, absorb clamps into them.
 
     Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits for which the fold

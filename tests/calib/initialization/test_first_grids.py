@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import calib
-from calib import QuantizationError
+from calib import QuantizationError, QuantizationWarning
 from calib.initialization.rules import activation_grid, weight_scale
 from calib.statistics.observers import Observer
 from lsq_export.qat.config import ACTIVATION_GRIDS, ActivationGrid
@@ -247,10 +247,28 @@ def test_bad_calibration_data(data: Any, method: Any, message: str) -> None:
     assert model.training
 
 
-def test_a_layer_that_is_never_called_is_named_and_nothing_is_set() -> None:
+def test_a_layer_that_is_never_called_is_named_and_left_out() -> None:
     model = prepare(Unused(), published())
-    with pytest.raises(QuantizationError, match=r"^extra\.input: no data"):
+    with pytest.warns(QuantizationWarning, match=r"^no data reach extra in eval mode: left out"):
         calib.initialize(model, batches())
+    for name, quantizer in quantizers(model).items():
+        assert bool(quantizer.initialized) != name.startswith("extra.") == quantizer.left_out
+    x = torch.randn(2, 3)
+    assert torch.equal(quantizers(model)["extra.input"](x), x)
+
+
+def test_batches_that_reach_no_layer_set_nothing() -> None:
+    class Nothing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    model = prepare(Nothing(), published())
+    with pytest.raises(QuantizationError, match=r"^a\.input: no data"):
+        calib.initialize(model, [torch.randn(3, 2)])
     assert not any(quantizer.initialized for quantizer in quantizers(model).values())
 
 

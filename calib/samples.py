@@ -1,0 +1,149 @@
+"""Inputs of a network: one tensor [N, …], or `Samples` where it takes several by name.
+
+Whatever hands inputs on takes both, by the functions of this file.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from .door import unwrapped
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Several inputs by name, each [N, …] with the same N: floats, integers (tokens) or bools (masks).
+
+    by_name: in the order in which the network takes them.
+    """
+
+    by_name: Mapping[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.by_name.values())))
+
+    def __getitem__(self, part: slice) -> Samples:
+        return Samples({name: tensor[part] for name, tensor in self.by_name.items()})
+
+    def __iter__(self) -> Iterator[Samples]:
+        """One sample [1, …] after the other."""
+        return (self[index : index + 1] for index in range(len(self)))
+
+
+Input: TypeAlias = "torch.Tensor | Samples"
+Arrays: TypeAlias = "np.ndarray | Mapping[str, np.ndarray]"
+
+
+def each(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same form, with function(tensor) in place of every tensor."""
+    if isinstance(x, Samples):
+        return Samples({name: function(tensor) for name, tensor in x.by_name.items()})
+    return function(x)
+
+
+def each_float(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same, of floats alone: integers and bools stay what they are."""
+    return each(x, lambda tensor: function(tensor) if tensor.is_floating_point() else tensor)
+
+
+def tensors_of(x: Input) -> list[torch.Tensor]:
+    """All inputs."""
+    return list(x.by_name.values()) if isinstance(x, Samples) else [x]
+
+
+def count_of(x: Arrays) -> int:
+    """How many samples arrays hold."""
+    return len(next(iter(x.values()))) if isinstance(x, Mapping) else len(x)
+
+
+def numbers_of(x: Input) -> int:
+    """How many numbers one sample has, in all inputs."""
+    return sum(tensor[:1].numel() for tensor in tensors_of(x))
+
+
+def parts_of(x: Any, size: int) -> tuple[Any, ...]:
+    """Parts of `size` samples; the last one may be smaller."""
+    return tuple(x[first : first + size] for first in range(0, max(1, len(x)), size))
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """One after the other along the batch."""
+    if isinstance(parts[0], Samples):
+        return Samples({name: torch.cat([part.by_name[name] for part in parts]) for name in parts[0].by_name})
+    return torch.cat(list(parts))
+
+
+def arrays_of(x: Input) -> Any:
+    """As numpy arrays: one, or {name: array}."""
+    if isinstance(x, Samples):
+        return {name: tensor.numpy() for name, tensor in x.by_name.items()}
+    return x.numpy()
+
+
+def from_arrays(arrays: Arrays) -> Any:
+    """The inverse of `arrays_of`."""
+    if isinstance(arrays, Mapping):
+        return Samples({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return torch.from_numpy(arrays)
+
+
+def named(x: Any, names: Sequence[str]) -> dict[str, Any]:
+    """{input: tensor or array} of a graph whose inputs have these names."""
+    if isinstance(x, Samples):
+        return dict(x.by_name)
+    return dict(x) if isinstance(x, Mapping) else {names[0]: x}
+
+
+def shape_of(x: Input) -> Any:
+    """Without the batch: a tuple, or {name: tuple}."""
+    if isinstance(x, Samples):
+        return {name: tuple(tensor.shape[1:]) for name, tensor in x.by_name.items()}
+    return tuple(x.shape[1:])
+
+
+def fits(shape: Any, wanted: Any) -> bool:
+    """Whether a shape, as `shape_of` gives it, is the wanted one, where None is any size."""
+    if isinstance(shape, Mapping) or isinstance(wanted, Mapping):
+        same = isinstance(shape, Mapping) and isinstance(wanted, Mapping) and shape.keys() == wanted.keys()
+        return same and all(fits(shape[name], wanted[name]) for name in wanted)
+    sizes = tuple(shape)
+    return len(sizes) == len(wanted) and all(b is None or a == b for a, b in zip(sizes, wanted, strict=True))
+
+
+def in_words(shape: Any) -> str:
+    """A shape as `shape_of` gives it: [3, 8, 8], or x [3, 8, 8] and mask [8]."""
+    if isinstance(shape, Mapping):
+        return " and ".join(f"{name} {list(sizes)}" for name, sizes in shape.items())
+    return str(list(shape))
+
+
+def parameters_of(model: nn.Module) -> list[inspect.Parameter]:
+    """What the model's forward takes; nothing if Python cannot tell."""
+    try:
+        return list(inspect.signature(unwrapped(model).forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def arguments_of(model: nn.Module, x: Input) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """(positional, keyword) arguments with which the model takes x."""
+    if not isinstance(x, Samples):
+        return (x,), {}
+    known = [p.name for p in parameters_of(model) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = list(x.by_name)
+    if names == known[: len(names)] or not {*names} <= {*known}:
+        return tuple(x.by_name.values()), {}
+    return (), {name: x.by_name[name] for name in known if name in x.by_name}
+
+
+def called(model: nn.Module, x: Input) -> Any:
+    """What the model makes of x."""
+    positional, keywords = arguments_of(model, x)
+    return model(*positional, **keywords)

@@ -1,0 +1,114 @@
+"""What a network takes: how many inputs, and their names, read from its forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import QuantizationError
+from .samples import Input, Samples, parameters_of
+
+
+@dataclass(frozen=True)
+class Takes:
+    """names: of all inputs, in order. needed: how many of them every batch has to have.
+
+    integers: an input alone may be integers, since the network looks them up in a table.
+    """
+
+    names: tuple[str, ...] = ("input",)
+    needed: int = 1
+    integers: bool = False
+
+    @property
+    def several(self) -> str:
+        """2 inputs (x, mask)."""
+        return f"{self.needed} input{'s' if self.needed > 1 else ''} ({', '.join(self.names[: self.needed])})"
+
+
+SINGLE = Takes()
+
+
+def takes_of(model: nn.Module) -> Takes:
+    """What a model's forward takes; optional parameters are not needed."""
+    found = parameters_of(model)
+    named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needed = [p.name for p in named if p.default is p.empty]
+    optional = [p.name for p in named if p.default is not p.empty]
+    embeds = any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
+    return Takes((*needed, *optional) or SINGLE.names, max(1, len(needed)), embeds)
+
+
+def takes_as(example: Input) -> Takes:
+    """What a model takes that was captured with such an example."""
+    if isinstance(example, Samples):
+        return Takes(tuple(example.by_name), len(example.by_name), True)
+    return Takes(integers=not example.is_floating_point())
+
+
+def example_of(model: nn.Module, example: Any, what: str = "example_input") -> Input:
+    """A tensor, tuple of tensors or mapping, as the inputs of the model. what: the argument.
+
+    Errors (QuantizationError): no tensors, more or fewer than the model takes, names that it does not have, inputs
+    whose first dimension is not the same.
+    """
+    if isinstance(example, Samples):
+        found = dict(example.by_name)
+    elif isinstance(example, Mapping):
+        found = {str(name): value for name, value in example.items()}
+        _check_names(model, found, what)
+        names = takes_of(model).names
+        found = {name: found[name] for name in (*names, *found) if name in found}  # in the order of forward
+    elif isinstance(example, (tuple, list)) and example:
+        takes = takes_of(model)
+        if len(example) == 1 and takes.needed == 1:
+            return example_of(model, example[0], what)
+        found = dict(zip(_names(model, takes, example, what), example, strict=True))
+    else:
+        if isinstance(example, torch.Tensor) and takes_of(model).needed > 1:
+            raise QuantizationError(f"the model takes {takes_of(model).several}, {what} is one tensor: give a tuple")
+        return example  # type: ignore[no-any-return]
+    return samples_of(found, what)
+
+
+def samples_of(found: Mapping[str, Any], what: str) -> Samples:
+    """Errors (QuantizationError): something else than tensors, or other numbers of samples."""
+    for name, value in found.items():
+        if not isinstance(value, torch.Tensor):
+            raise QuantizationError(f"{what}: the input {name} is a {type(value).__name__}: give tensors")
+        if value.dim() == 0:
+            raise QuantizationError(f"{what}: the input {name} is a single number: every input is [N, …]")
+    sizes = {name: len(value) for name, value in found.items()}
+    if len(set(sizes.values())) > 1:
+        each = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise QuantizationError(
+            f"{what}: the inputs have other numbers of samples in their first dimension ({each}): give every input as "
+            "[N, …], and make what is the same for all samples a buffer of the model"
+        )
+    return Samples(dict(found))
+
+
+def _names(model: nn.Module, takes: Takes, example: Sequence[Any], what: str) -> list[str]:
+    """Of the inputs of a tuple."""
+    if any(p.kind == p.VAR_POSITIONAL for p in parameters_of(model)):
+        return [f"input_{index}" for index in range(len(example))]
+    if not takes.needed <= len(example) <= len(takes.names):
+        more = "" if len(takes.names) == takes.needed else f", and {len(takes.names) - takes.needed} optional ones"
+        raise QuantizationError(f"the model takes {takes.several}{more}, {what} has {len(example)}")
+    return list(takes.names[: len(example)])
+
+
+def _check_names(model: nn.Module, found: Mapping[str, Any], what: str) -> None:
+    parameters, takes = parameters_of(model), takes_of(model)
+    if not found:
+        raise QuantizationError(f"{what} is empty: the model takes {takes.several}")
+    known = [*takes.names, *found] if any(p.kind == p.VAR_KEYWORD for p in parameters) else list(takes.names)
+    unknown = [name for name in found if name not in known]
+    missing = [name for name in takes.names[: takes.needed] if name not in found]
+    if unknown or missing:
+        wrong = f"has {unknown[0]!r}" if unknown else f"lacks {missing[0]!r}"
+        raise QuantizationError(f"{what} {wrong}: the model's forward takes {', '.join(takes.names)}")

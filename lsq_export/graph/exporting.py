@@ -1,0 +1,145 @@
+"""torch.onnx.export, quietly, of a model with any inputs and outputs, with a dynamic batch or a fixed batch of one.
+
+A network that takes batches of one alone (x.view(1, -1), x.squeeze(0)) is exported with that batch. It is recognized by
+what it makes of two samples: an error, or outputs with other axes than of one; or by what torch's exporter says.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from calib.errors import QuantizationWarning
+from calib.initialization.first_grids import evaluating
+from calib.samples import Input, Samples, arguments_of, called, each
+
+from .results import flat, named_outputs
+
+Varying = Mapping[str, Mapping[int, str]]  # {input: {axis: name}}
+CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
+
+
+@dataclass(frozen=True)
+class Exported:
+    """program: of torch's exporter. fixed: with a batch of one, and no other."""
+
+    program: torch.onnx.ONNXProgram
+    fixed: bool
+
+
+def exported(model: nn.Module, example: Input, varying: Varying | None = None) -> Exported:
+    """The model with a dynamic batch, or, where it takes no other, with a batch of one and a warning that says so.
+
+    example: [N, …]. varying: other axes of inputs that are dynamic. Whatever the exporter raises comes through.
+    """
+    why = why_one_alone(model, example)
+    if why is None:
+        try:
+            return Exported(export_program(model, capture_batch(example), varying), False)
+        except Exception as error:  # the exporter raises many types of its own
+            if varying or not _is_constraint(error):
+                raise
+            why = "torch.export finds that its batch cannot vary"
+    program = export_program(model, example[:1], varying, fixed=True)
+    warnings.warn(
+        f"the network takes one sample at a time ({why}): the files have the fixed batch 1",
+        QuantizationWarning,
+        stacklevel=5,
+    )
+    return Exported(program, True)
+
+
+def why_one_alone(model: nn.Module, example: Input) -> str | None:
+    """Why a model takes batches of one alone; None: it takes others as well. It is known to take the example."""
+    with evaluating(model), torch.no_grad():
+        one = [output.dim() for output in named_outputs(called(model, example[:1])).values()]
+        try:
+            with redirect_stderr(io.StringIO()):  # torch.fx prints there where its code fails
+                two = [output.dim() for output in named_outputs(called(model, capture_batch(example))).values()]
+        except Exception as error:  # a user's forward can raise anything
+            return f"with two it fails: {first_line(error)}"
+    return None if one == two else "of two it makes outputs with other axes"
+
+
+def capture_batch(example: Any) -> Any:
+    """[CAPTURE_BATCH, …] of the first image of the example, [N, …]."""
+    return each(example, lambda tensor: tensor[:1].expand(CAPTURE_BATCH, *tensor.shape[1:]).contiguous())
+
+
+def export_program(
+    model: nn.Module, example: Input, varying: Varying | None = None, *, fixed: bool = False
+) -> torch.onnx.ONNXProgram:
+    """torch.onnx.export of a model with a dynamic batch, unless fixed; whatever the exporter raises comes through."""
+    from .softplus import softplus  # imports onnxscript, as torch does it for an export
+
+    args, kwargs = arguments_of(model, example)
+    names = input_names(example)
+    dims = {name: torch.export.Dim(name) for axes in (varying or {}).values() for name in axes.values()}
+    batch: dict[int, Any] = {} if fixed else {0: torch.export.Dim("batch")}
+    of_input = {
+        name: {**batch, **{axis: dims[dim] for axis, dim in (varying or {}).get(name, {}).items()}} for name in names
+    }
+    of_arguments: Any = {name: of_input[name] for name in kwargs} if kwargs else tuple(of_input[name] for name in names)
+    shapes = of_arguments if any(of_input.values()) else None
+    with _quiet_exporter(), flat(model):
+        program = torch.onnx.export(
+            model,
+            args,
+            kwargs=kwargs or None,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            optimize=True,
+            verbose=False,
+            input_names=names,
+            custom_translation_table={torch.ops.aten.softplus.default: softplus},
+        )
+    assert program is not None
+    return program
+
+
+def input_names(example: Input) -> list[str]:
+    """Names of the graph's inputs: those of the model's forward, or "input" where it has one."""
+    return list(example.by_name) if isinstance(example, Samples) else ["input"]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message that is not empty, or the name of the error."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def root_of(error: BaseException) -> BaseException:
+    """What the exporter's own errors, which are pages long, were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _is_constraint(error: BaseException) -> bool:
+    """Whether torch.export says that the batch cannot be what it was asked to be."""
+    return "batch" in str(root_of(error)) and any(
+        sign in str(root_of(error)) for sign in ("Constraints violated", "specialized", "ConstraintViolation")
+    )
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """torch's exporter warns of things that its user cannot change (classes and checks of its own, how its recurrent
+    layers keep their weights), and writes whole graphs to stderr when it fails: what matters then is in the error. What
+    the user's own code warns of was heard before, when the model ran.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

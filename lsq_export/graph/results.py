@@ -1,0 +1,96 @@
+"""What a user's model returns, as a flat list of tensors with names.
+
+    y                            output
+    (y, z)                       output_0, output_1
+    {"out": y, "aux": z}         out, aux              mappings, dataclasses and named tuples: their own names
+    {"boxes": [y, z]}            boxes.0, boxes.1      and so on, however deep
+    (y, {"mask": z})             output_0, output_1.mask
+
+None is left out, and so are numbers and texts: they are no tensors, and the same for every input.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from calib.errors import QuantizationError
+
+SINGLE = "output"
+
+
+def named_outputs(result: Any) -> dict[str, torch.Tensor]:
+    """{name: tensor}, in the order of the model.
+
+    Errors (QuantizationError): no tensor in it, something that nobody can look into, two outputs of one name.
+    """
+    if isinstance(result, torch.Tensor):
+        return {SINGLE: result}
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in _tensors(result, ""):
+        unique = name if name.startswith(SINGLE) or not name[:1].isdigit() else f"{SINGLE}_{name}"
+        if unique in found:
+            raise QuantizationError(f"the model returns two outputs that are called {unique}: give them other names")
+        found[unique] = tensor
+    if not found:
+        raise QuantizationError(
+            f"the model returns {_what(result)} without a tensor: it must return tensors, alone or in tuples, mappings "
+            "or dataclasses"
+        )
+    return {SINGLE: next(iter(found.values()))} if list(found) == [f"{SINGLE}_0"] else found
+
+
+def _tensors(result: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(result, torch.Tensor):
+        yield path, result
+    elif parts := _parts(result):
+        for name, part in parts:
+            yield from _tensors(part, f"{path}.{name}" if path else name)
+    elif result is not None and not isinstance(result, (bool, int, float, str, Mapping, tuple, list)):
+        raise QuantizationError(
+            f"the model returns a {type(result).__name__}{f' in {path}' if path else ''}: it must return tensors, "
+            "alone or in tuples, mappings or dataclasses; wrap it in a module that does"
+        )
+
+
+def _parts(result: Any) -> list[tuple[str, Any]]:
+    """(name, part) of everything in it."""
+    if isinstance(result, Mapping):
+        return [(str(key), value) for key, value in result.items()]
+    if is_dataclass(result) and not isinstance(result, type):
+        return [(field.name, getattr(result, field.name)) for field in fields(result)]
+    names = getattr(result, "_fields", None)
+    if isinstance(result, tuple) and names:
+        return list(zip(map(str, names), result, strict=True))
+    return [(str(i), part) for i, part in enumerate(result)] if isinstance(result, (tuple, list)) else []
+
+
+def _what(result: Any) -> str:
+    return "nothing" if result is None else f"a {type(result).__name__}"
+
+
+@contextmanager
+def flat(model: nn.Module) -> Iterator[None]:
+    """Within this block the model returns a tuple of tensors, which torch's exporter can take whatever it was."""
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def flattened(*args: Any, **kwargs: Any) -> Any:
+        result = forward(*args, **kwargs)
+        return result if isinstance(result, torch.Tensor) else tuple(named_outputs(result).values())
+
+    own = model.__dict__.get("forward")
+    model.forward = flattened
+    try:
+        yield
+    finally:
+        if own is None:
+            del model.__dict__["forward"]
+        else:
+            model.forward = own

@@ -1,0 +1,52 @@
+"""The network itself, in float32, out of whatever a user has around it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+from torch import nn
+
+from calib.door import REDUCED, unwrapped
+from calib.errors import QuantizationWarning
+
+
+def without_wrappers(model: nn.Module) -> nn.Module:
+    """The network without DataParallel, DistributedDataParallel and torch.compile, around it or inside of it.
+
+    The model itself is untouched: with a wrapper inside of it, a copy is changed.
+    """
+    model = unwrapped(model)
+    if any(unwrapped(module) is not module for module in model.modules()):
+        model = copy.deepcopy(model)
+        for parent in list(model.modules()):
+            for name, child in parent.named_children():
+                if unwrapped(child) is not child:
+                    parent._modules[name] = unwrapped(child)
+    return model
+
+
+def in_float32(model: nn.Module) -> nn.Module:
+    """A copy in float32 where parameters or buffers have 16 bits, with a warning; else the model itself.
+
+    In 16 bits a step of training would be lost beside a weight, and grids could not be told apart.
+    """
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    first = next(((name, tensor.dtype) for name, tensor in tensors if tensor.dtype in REDUCED), None)
+    if first is None:
+        return model
+    name, dtype = first
+    kind = str(dtype).removeprefix("torch.")
+    warnings.warn(
+        f"the model is {kind} ({name}): the prepared copy computes in float32, and takes float32; torch.autocast "
+        f"trains it in {kind}",
+        QuantizationWarning,
+        stacklevel=4,
+    )
+
+    def converted(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.float() if tensor.dtype in REDUCED else tensor
+
+    converted_model: nn.Module = copy.deepcopy(model)._apply(converted)  # type: ignore[no-untyped-call]
+    return converted_model
