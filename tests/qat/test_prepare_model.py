@@ -174,16 +174,6 @@ class Functional(nn.Module):
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv1d(1, 1, 1),
-        nn.Conv3d(1, 1, 1),
-        nn.ConvTranspose2d(1, 1, 1),
-        nn.LSTM(2, 2),
-        nn.GRUCell(2, 2),
-        nn.MultiheadAttention(4, 2),
-        nn.Embedding(3, 2),
-        nn.EmbeddingBag(3, 2),
-        nn.Bilinear(2, 2, 2),
-        nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"),
         nn.Linear(2, 2, dtype=torch.complex64),
         nn.LazyLinear(3),
         nn.utils.weight_norm,
@@ -197,6 +187,18 @@ def test_refused_layers_are_named(layer: nn.Module) -> None:
     with pytest.raises(QuantizationError, match=rf"^layer bad \({type(layer).__name__}\) ") as error:
         prepare(Functional(layer), published())
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.LSTM(2, 2), nn.GRUCell(2, 2), nn.Embedding(3, 2), nn.EmbeddingBag(3, 2), nn.Bilinear(2, 2, 2)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_that_cannot_be_quantized_stay_float_by_a_note(layer: nn.Module) -> None:
+    says = rf"^layers that stay float, since they have no integer form: bad \({type(layer).__name__}\)$"
+    with pytest.warns(QuantizationWarning, match=says):
+        model = prepare(Functional(layer), published(edges="calibrated"))
+    assert list(quantizers(model)) == ["good.input", "good.weight"]
 
 
 def test_norms_activations_pooling_and_dropout_are_fine() -> None:
