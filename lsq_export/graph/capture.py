@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import logging
 import warnings
@@ -25,8 +24,9 @@ from lsq_export.qat.prepare_model import float_layers, quantizers
 
 from .dead_scales import check_quantizers, check_without_effect, positive_scales
 from .kept_float import LAYERS as FLOAT_LAYERS
-from .notes import FLOAT, WISHED
+from .notes import FLOAT, SOURCE, WISHED
 from .read import attribute, is_marker
+from .sources import module_of, source_of
 
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
 
@@ -62,7 +62,7 @@ def capture(model: nn.Module, example_input: torch.Tensor) -> Captured:
             f"the model cannot be captured by torch.onnx.export: {first_line(_root(error))}"
         ) from error
     check_without_effect(program.model.graph, dead)
-    _name_by_module(program.model.graph)
+    _name_by_module(program.model.graph, model)
     _number_uses(program.model.graph)
     _keep_float(program.model.graph, float_layers(model))
     return Captured(program.model, tuple(example.shape[1:]))
@@ -79,19 +79,18 @@ def check_ready(model: nn.Module, example_input: torch.Tensor) -> None:
         forward(model, example_input[:1].to(next(model.parameters()).device))
 
 
-def _name_by_module(graph: ir.Graph) -> None:
-    """Nodes are called after the module that they come from and their operator, outputs "output" (or output_0, …)."""
+def _name_by_module(graph: ir.Graph, model: nn.Module) -> None:
+    """Nodes are called after the module that they come from and their operator, and know the line of the user's code.
+
+    Outputs are called "output" (or output_0, …).
+    """
     for node in graph:
-        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-        module = ast.literal_eval(scopes)[-2:-1] if scopes else []
-        node.name = ".".join([*filter(_is_module, module), node.op_type])
+        node.name = ".".join(filter(None, [module_of(node, model), node.op_type]))
+        source = source_of(node, model)
+        if source is not None:
+            SOURCE.write(node, source)
     for index, output in enumerate(graph.outputs):
         output.name = "output" if len(graph.outputs) == 1 else f"output_{index}"
-
-
-def _is_module(name: str) -> bool:
-    """A module of the model, and nothing that the exporter calls so for itself."""
-    return bool(name) and not name.startswith("_empty_nn_module_stack")
 
 
 def _number_uses(graph: ir.Graph) -> None:
