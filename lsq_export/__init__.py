@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lsq_export.qat.prepare_model import layer_names as layer_names
     from lsq_export.qat.prepare_model import prepare as prepare
     from lsq_export.qat.prepare_model import quantizers as quantizers
+    from lsq_export.rewrite.outlook import check as check
     from lsq_export.verification.parity import Parity as Parity
 
     from .pipeline import export as export
@@ -35,6 +36,7 @@ __all__ = [
     "QATConfig",
     "QuantizationError",
     "QuantizationWarning",
+    "check",
     "export",
     "layer_names",
     "open_bundle",
@@ -58,6 +60,7 @@ __getattr__ = attributes_of(
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
+        "check": "lsq_export.rewrite.outlook",
         "export": "lsq_export.pipeline",
         "layer_names": "lsq_export.qat.prepare_model",
         "open_bundle": "lsq_export.bundle.directory",

@@ -30,9 +30,10 @@ from lsq_export.bundle.subject import check_written, fails_by_itself, subject_of
 from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration, varying_shape
 from lsq_export.data.sample import Sample
-from lsq_export.graph.capture import Captured, capture, check_ready, varying_axes
+from lsq_export.graph.capture import Captured, capture, check_ready
 from lsq_export.graph.dead_scales import check_quantizers, warn_of_collapsed_scales
 from lsq_export.graph.evaluate import portions_of
+from lsq_export.graph.exporting import varying_axes
 from lsq_export.graph.islands import islands, refuse
 from lsq_export.progress import announcing, counting
 from lsq_export.qat.places import places

@@ -38,6 +38,7 @@ FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 COMMANDS = {
     "demo": "Run the main job on real digits: train, export, verify, time.",
     "train": "Train a float model, then its low-bit form (LSQ+).",
+    "check": "Say what of a network will be integer, before it is trained.",
     "export": "Fold a trained checkpoint; write a bundle of integer ONNX files.",
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
     "inspect": "List every quantized tensor of ONNX files.",

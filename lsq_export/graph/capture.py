@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -24,12 +23,13 @@ from lsq_export.qat.prepare_model import float_layers, quantizers
 
 from .dead_scales import check_quantizers, check_without_effect, positive_scales
 from .edit import make
-from .exporting import Varying, exported, first_line, input_names, root_of
+from .exporting import exported, first_line, root_of, varying_axes
 from .kept_float import LAYERS as FLOAT_LAYERS
 from .kept_float import SHAPES
-from .notes import FLOAT, WISHED
+from .notes import FLOAT, SOURCE, WISHED
 from .read import array_of, attribute, input_of, is_marker, is_op
 from .results import named_outputs
+from .sources import module_of, source_of
 
 
 @dataclass(frozen=True)
@@ -69,34 +69,10 @@ def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | N
         ) from error
     graph = found.program.model.graph
     check_without_effect(graph, dead)
-    _name_by_module(graph, names)
+    _name_by_module(graph, names, model)
     _number_uses(graph)
     _keep_float(graph, float_layers(model))
     return Captured(found.program.model, shape_of(example), found.fixed)
-
-
-def varying_axes(example: Input, dynamic: Mapping[Any, Any] | None) -> Varying:
-    """{input: {axis: name}}. Errors (QuantizationError): no such input or axis, the batch, something else than names.
-
-    dynamic: as in `capture`.
-    """
-    names = input_names(example)
-    of_input = dynamic if dynamic and all(isinstance(key, str) for key in dynamic) else {names[0]: dynamic or {}}
-    tensors = dict(zip(names, tensors_of(example), strict=True))
-    for name, axes in of_input.items():
-        if name not in tensors or not isinstance(axes, Mapping):
-            raise QuantizationError(
-                f'dynamic: {name!r} is no input: give {{2: "height", 3: "width"}}, or that by input'
-            )
-        for axis, dim in axes.items():
-            if not isinstance(axis, int) or not 0 < axis < tensors[name].dim():
-                raise QuantizationError(
-                    f"dynamic: {name} has no axis {axis!r} beside its batch, which varies anyway: it has the axes 1 to "
-                    f"{tensors[name].dim() - 1}"
-                )
-            if not isinstance(dim, str) or not dim.isidentifier() or dim == "batch":
-                raise QuantizationError(f"dynamic: {dim!r} is no name of an axis: give one such as 'height'")
-    return {name: dict(axes) for name, axes in of_input.items()}
 
 
 def check_ready(model: nn.Module, example_input: Any) -> Input:
@@ -118,12 +94,15 @@ def check_ready(model: nn.Module, example_input: Any) -> Input:
     return each(example, lambda tensor: tensor.to(device))  # type: ignore[no-any-return]
 
 
-def _name_by_module(graph: ir.Graph, outputs: Sequence[str]) -> None:
-    """Nodes are called after the module that they come from and their operator, outputs as the model calls them."""
+def _name_by_module(graph: ir.Graph, outputs: Sequence[str], model: nn.Module) -> None:
+    """Nodes are called after the module that they come from and their operator, and know the line of the user's code;
+    outputs are called as the model calls them.
+    """
     for node in graph:
-        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-        module = ast.literal_eval(scopes)[-2:-1] if scopes else []
-        node.name = ".".join([*filter(_is_module, module), node.op_type])
+        node.name = ".".join(filter(None, [module_of(node, model), node.op_type]))
+        source = source_of(node, model)
+        if source is not None:
+            SOURCE.write(node, source)
     _own_outputs(graph)
     taken = {value.name for value in graph.inputs}
     names = [f"{name}_output" if name in taken else name for name in outputs]  # an input that is handed on
@@ -154,11 +133,6 @@ def _own_outputs(graph: ir.Graph) -> None:
             assert maker is not None
             FLOAT.write(maker, SHAPES)
         seen.add(source)
-
-
-def _is_module(name: str) -> bool:
-    """A module of the model, and nothing that the exporter calls so for itself."""
-    return bool(name) and not name.startswith("_empty_nn_module_stack")
 
 
 def _number_uses(graph: ir.Graph) -> None:

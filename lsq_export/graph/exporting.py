@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from calib.errors import QuantizationWarning
+from calib.errors import QuantizationError, QuantizationWarning
 from calib.initialization.first_grids import evaluating
-from calib.samples import Input, Samples, arguments_of, called, each
+from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
 
 from .results import flat, named_outputs
 
@@ -55,6 +55,30 @@ def exported(model: nn.Module, example: Input, varying: Varying | None = None) -
         stacklevel=5,
     )
     return Exported(program, True)
+
+
+def varying_axes(example: Input, dynamic: Mapping[Any, Any] | None) -> Varying:
+    """{input: {axis: name}}. Errors (QuantizationError): no such input or axis, the batch, something else than names.
+
+    dynamic: as in `capture`.
+    """
+    names = input_names(example)
+    of_input = dynamic if dynamic and all(isinstance(key, str) for key in dynamic) else {names[0]: dynamic or {}}
+    tensors = dict(zip(names, tensors_of(example), strict=True))
+    for name, axes in of_input.items():
+        if name not in tensors or not isinstance(axes, Mapping):
+            raise QuantizationError(
+                f'dynamic: {name!r} is no input: give {{2: "height", 3: "width"}}, or that by input'
+            )
+        for axis, dim in axes.items():
+            if not isinstance(axis, int) or not 0 < axis < tensors[name].dim():
+                raise QuantizationError(
+                    f"dynamic: {name} has no axis {axis!r} beside its batch, which varies anyway: it has the axes 1 to "
+                    f"{tensors[name].dim() - 1}"
+                )
+            if not isinstance(dim, str) or not dim.isidentifier() or dim == "batch":
+                raise QuantizationError(f"dynamic: {dim!r} is no name of an axis: give one such as 'height'")
+    return {name: dict(axes) for name, axes in of_input.items()}
 
 
 def why_one_alone(model: nn.Module, example: Input) -> str | None:

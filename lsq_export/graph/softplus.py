@@ -6,21 +6,17 @@ from typing import Any
 
 from onnxscript import opset18 as op
 
-from calib.errors import QuantizationError
-
 ENOUGH = 14.0  # from there on, log(1 + exp(x)) is x, but for one rounding of float32
 
 
 def softplus(self: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """What `torch.onnx.export` makes of torch's softplus: log(1 + exp(beta * x)) / beta.
 
-    Errors (QuantizationError): a threshold from which on torch takes x, and that differs.
+    Where beta * x is above a threshold that shows, it is x, as in torch.
     """
-    if threshold < ENOUGH:
-        raise QuantizationError(
-            f"a Softplus with threshold={threshold:g} has no integer form here; use {ENOUGH:g} or more (torch's is 20)"
-        )
-    if beta == 1.0:
-        return op.Softplus(self)
     factor = op.Constant(value_float=float(beta))
-    return op.Div(op.Softplus(op.Mul(self, factor)), factor)
+    scaled = self if beta == 1.0 else op.Mul(self, factor)
+    y = op.Softplus(scaled) if beta == 1.0 else op.Div(op.Softplus(scaled), factor)
+    if threshold >= ENOUGH:
+        return y
+    return op.Where(op.Greater(scaled, op.Constant(value_float=float(threshold))), self, y)

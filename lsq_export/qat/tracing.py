@@ -40,7 +40,9 @@ class Traced(fx.GraphModule):
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that keeps layers of the user's own classes whole."""
+    """A tracer that keeps layers of the user's own classes whole, and the lines of the user's code."""
+
+    record_stack_traces = True
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, LAYERS) or bool(super().is_leaf_module(m, module_qualified_name))

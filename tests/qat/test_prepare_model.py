@@ -189,6 +189,18 @@ def test_refused_layers_are_named(layer: nn.Module) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [nn.LSTM(2, 2), nn.GRUCell(2, 2), nn.Embedding(3, 2), nn.EmbeddingBag(3, 2), nn.Bilinear(2, 2, 2)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_that_cannot_be_quantized_stay_float_by_a_note(layer: nn.Module) -> None:
+    says = rf"^layers that stay float, since they have no integer form: bad \({type(layer).__name__}\)$"
+    with pytest.warns(QuantizationWarning, match=says):
+        model = prepare(Functional(layer), published(edges="calibrated"))
+    assert list(quantizers(model)) == ["good.input", "good.weight"]
+
+
 def test_norms_activations_pooling_and_dropout_are_fine() -> None:
     others = [
         nn.BatchNorm2d(3),

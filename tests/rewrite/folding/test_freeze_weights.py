@@ -92,7 +92,7 @@ def test_a_weight_that_is_not_finite_is_refused():
 
 
 @pytest.mark.parametrize(("op", "shape", "x"), [("Conv", (2, 3, 1, 1), (1, 3, 4, 4)), ("Gemm", (2, 3), (1, 3))])
-def test_a_layer_without_a_weight_quantizer_is_refused(op: str, shape: tuple[int, ...], x: tuple[int, ...]):
+def test_a_layer_without_a_weight_quantizer_has_to_stay_float(op: str, shape: tuple[int, ...], x: tuple[int, ...]):
     node = helper.make_node(op, ["x", "w"], ["y"], "block.product", **({"transB": 1} if op == "Gemm" else {}))
     with pytest.raises(QuantizationError, match=f"block.product: this {op} has no weight quantizer"):
         freeze_weights(hand_made([node], {"w": np.ones(shape, F)}, x))

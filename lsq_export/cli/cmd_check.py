@@ -1,0 +1,63 @@
+"""lsq-export check: what export will make of a network, before it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from .arguments import DATA, MODEL
+from .options import Count
+from .output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@click.command("check")
+@click.option(
+    "--model",
+    "model_name",
+    type=MODEL,
+    required=True,
+    metavar="NAME",
+    help="Check this network, or your own: package.module:factory.",
+)
+@click.option("--data", "data_spec", type=DATA, metavar="SPEC", help="Take shape and classes from these data.")
+@click.option("--channels", type=Count(1), default=3, help="Without --data: color channels of an image.")
+@click.option("--size", type=Count(1), default=224, help="Without --data: pixels a side of an image.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(model_name: str, data_spec: str | None, channels: int, size: int, as_json: bool) -> None:
+    """Say what of a network will be integer and what stays float, which layers see no data, and its outputs.
+
+    Each line names a module and the line of your code. Nothing is trained or written.
+    """
+    from lsq_export.rewrite.outlook import check
+
+    outlook = check(*_subject(model_name, data_spec, channels, size))
+    if as_json:
+        print_json(asdict(outlook))
+        return
+    table = outlook.table
+    print_table(table.title, table.columns, [[str(cell) for cell in row] for row in table.rows])
+    for output in outlook.outputs:
+        sizes = " x ".join("?" if length is None else str(length) for length in output.shape)
+        say(f"output {output.name}: {sizes or 'one number'} a sample ({output.kind})")
+
+
+def _subject(name: str, data_spec: str | None, channels: int, size: int) -> tuple[nn.Module, torch.Tensor]:
+    """(network with fresh weights, example input)."""
+    import torch
+
+    from lsq_export import data, models
+
+    if data_spec is None:
+        keywords = {} if models.is_own(name) else models.keywords(name, size)
+        return models.build(name, in_channels=channels, **keywords), torch.randn(2, channels, size, size)
+    dataset = data.load(data_spec)
+    (example, *_) = next(iter(dataset.batches("test", limit=1)))
+    keywords = {} if models.is_own(name) else models.keywords(name, int(example.shape[-1]))
+    net = models.build(name, num_classes=len(dataset.classes), in_channels=int(example.shape[1]), **keywords)
+    return net, example[:2]

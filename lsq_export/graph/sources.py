@@ -1,0 +1,52 @@
+"""Where in the user's code a captured operator comes from: its module, and file and line.
+
+Read from the stack traces that torch's exporter keeps. A model that torch.fx traced has code of its own, whose lines
+stand for the nodes of its graph; these remember the lines of the user's.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from torch import fx, nn
+
+LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parent.parent)
+FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+GENERATED = "<eval_with_key>"
+
+
+def module_of(node: ir.Node, model: nn.Module) -> str:
+    """The module of the user's in whose forward an operator is, "" for the model's own."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    names = ast.literal_eval(scopes)[-2:-1] if scopes else []
+    # the exporter calls what belongs to no module after a hook of its own
+    found = next((name for name in names if name and not name.startswith("_empty_nn_module_stack")), "")
+    traced = None if found else _traced_node(node, model)
+    stack = list((traced.meta.get("nn_module_stack") or {}).values()) if traced is not None else []
+    return str(stack[-1][0]) if stack else str(found)
+
+
+def source_of(node: ir.Node, model: nn.Module) -> str | None:
+    """net.py:12, the innermost line of the user's own; None where it is not known."""
+    traced = _traced_node(node, model)
+    trace = traced.stack_trace if traced is not None else node.metadata_props.get("pkg.torch.onnx.stack_trace")
+    for file, line in reversed(FRAME.findall(trace or "")):
+        path = Path(file)
+        if not file.startswith("<") and not any(path.is_relative_to(library) for library in LIBRARIES):
+            return f"{path.name}:{line}"
+    return None
+
+
+def _traced_node(node: ir.Node, model: nn.Module) -> fx.Node | None:
+    """The node of torch.fx's graph that an operator comes from, if the model has one."""
+    trace = node.metadata_props.get("pkg.torch.onnx.stack_trace") or ""
+    lines = [int(line) for file, line in FRAME.findall(trace) if file.startswith(GENERATED)]
+    if not lines or not isinstance(model, fx.GraphModule):
+        return None
+    index = getattr(model, "_lineno_map", {}).get(lines[-1] - getattr(model, "_prologue_start", 0))
+    nodes = list(model.graph.nodes)
+    return nodes[index] if isinstance(index, int) and index < len(nodes) else None

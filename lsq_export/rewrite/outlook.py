@@ -1,0 +1,128 @@
+"""check: what export will make of a model, before it is trained, in seconds.
+
+The model is captured with grids that mean nothing, and only as far as it takes to tell integer from float.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from calib.initialization.first_grids import observe
+from calib.quantized import quantized_modules
+from calib.tables import Table, Tabular
+from lsq_export.graph.capture import capture
+from lsq_export.graph.grids import quantizer_of
+from lsq_export.graph.islands import is_island
+from lsq_export.graph.kept_float import is_wished, of_shapes
+from lsq_export.graph.notes import FLOAT, SOURCE
+from lsq_export.graph.operators import LAYERS
+from lsq_export.graph.read import attribute, is_marker, is_op
+from lsq_export.qat.prepare_model import QATConfig, config_of, prepare
+
+from .folding import freeze_weights
+from .normalizing import known_shapes, normalize, split_to_slices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One layer or operator.
+
+    name: by its module. operator: of ONNX. kind: "integer", "float" (an island), or "no data": the example never
+    reaches this layer. why: what keeps it float. source: file and line of the user's code, "" if not known.
+    """
+
+    name: str
+    operator: str
+    kind: str
+    why: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One output. shape: of one sample, None where a size varies."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook(Tabular):
+    """entries: layers and islands, in the order of the network. outputs: names, shapes and types."""
+
+    entries: tuple[Entry, ...]
+    outputs: tuple[Output, ...]
+
+    def of_kind(self, kind: str) -> tuple[Entry, ...]:
+        """The entries of one kind."""
+        return tuple(entry for entry in self.entries if entry.kind == kind)
+
+    @property
+    def table(self) -> Table:
+        """A row for each entry."""
+        counts = {kind: len(self.of_kind(kind)) for kind in ("integer", "float", "no data")}
+        title = f"{counts['integer']} layers become integer, {counts['float']} operators stay float"
+        if counts["no data"]:
+            title += f", {counts['no data']} layers see no data"
+        rows = [(e.name, e.operator, e.kind, e.why, e.source) for e in self.entries]
+        return Table(title, ("layer", "operator", "becomes", "why", "line"), rows)
+
+
+def check(model: nn.Module, example: torch.Tensor) -> Outlook:
+    """What `export` will make of a model: prepared, trained or not, or the float model itself.
+
+    example: float [N, …], as for `export`. Nothing of the model is changed.
+
+    Errors (QuantizationError): those of `prepare`, and of `export` before it folds.
+    """
+    if config_of(model) is None:
+        model = prepare(model, QATConfig(edges="calibrated"))
+    model = copy.deepcopy(model).eval()
+    unseen = _with_any_grids(model, example)
+    captured = capture(model, example).model
+    lines = {quantizer_of(node): SOURCE.get(node, "") for node in captured.graph if is_marker(node)}
+    for function in (
+        known_shapes.know_shapes,
+        split_to_slices.split_to_slices,
+        normalize.normalize,
+        freeze_weights.freeze_weights,
+    ):
+        function(captured)
+    missing = [Entry(name=name, operator="", kind="no data") for name in unseen]
+    found = [entry for node in captured.graph if (entry := _entry(node, lines)) is not None]
+    return Outlook(entries=(*found, *missing), outputs=tuple(map(_output, captured.graph.outputs)))
+
+
+def _with_any_grids(model: nn.Module, example: torch.Tensor) -> list[str]:
+    """Give grids to the quantizers that have none; the names of the layers that the example does not reach."""
+    seen = observe(model, [example])
+    unseen = []
+    for name, quantizer in quantized_modules(model).items():
+        if name not in seen and quantizer.kind == "activation":
+            unseen.append(name.removesuffix("input").removesuffix("."))
+        if not bool(quantizer.initialized):
+            quantizer.set_grid(torch.ones_like(quantizer.scale), 0.0)
+    return unseen
+
+
+def _entry(node: ir.Node, lines: dict[str, str]) -> Entry | None:
+    if is_op(node, *LAYERS):
+        name = str(node.name)
+        line = lines.get(f"{name}.weight" if name else "weight", "")
+        return Entry(name=name, operator=node.op_type, kind="integer", source=SOURCE.get(node, line))
+    if not is_island(node) or of_shapes(node) or (is_marker(node) and attribute(node, "kind") == "weight"):
+        return None
+    why = "as the configuration wishes" if is_wished(node) else FLOAT.get(node, "no integer form")
+    source = SOURCE.get(node, "")
+    return Entry(name=str(node.name), operator=node.op_type, kind="float", why=why, source=source)
+
+
+def _output(value: ir.Value) -> Output:
+    sizes = tuple(size if isinstance(size, int) else None for size in value.shape or ())
+    return Output(name=str(value.name), shape=sizes[1:], kind=value.dtype.name.lower() if value.dtype else "")
