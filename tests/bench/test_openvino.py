@@ -58,6 +58,7 @@ def in_its_place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     (tmp_path / "openvino_runs.py").write_text(IN_ITS_PLACE.replace("DEFAULT", repr(request.param)))
     monkeypatch.setattr(children, "PROGRAMS", tmp_path)
     monkeypatch.setattr(openvino, "installed", lambda: "2030.1")
+    monkeypatch.setattr(plan, "installed", lambda: "2030.1")
 
 
 def test_files_of_onnxruntimes_own_operators_have_no_row() -> None:
@@ -136,6 +137,18 @@ def test_a_process_without_the_package_is_one_line(tmp_path: Path, monkeypatch: 
     rows = {"openvino a": model()}
     with pytest.raises(QuantizationError, match=r"exit code 1 \(ModuleNotFoundError: No module named 'no_such_pack"):
         OpenVINO(rows, feeds_of(rows, 1, 0), 1)
+
+
+@pytest.mark.usefixtures("in_its_place")
+def test_files_and_bundles_have_rows_if_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model())
+    subject = plan.subject_of_bundle(path, openvino=True)
+    assert subject.models == {str(path): path, f"openvino {path}": path} and "equal" in subject.notes[-1]
+    assert list(plan.subject_of_bundle(path).models) == [str(path)]
+    for asked, settings in ((None, False), (True, True)):
+        (entry,) = plan.plan([path], [], openvino=asked)
+        assert entry.settings["openvino"] is settings
 
 
 @needs_openvino
