@@ -74,22 +74,18 @@ def export(
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
 
-    Its `parity` is what the verification on the first calibration images showed.
-    example_input: float [N, …], for its shape; a tuple of tensors, or a mapping of them by the names of the model's
-    forward, where it takes several inputs (floats, integer tokens, bool masks). formats: "qdq", "qoperator"; None: all
-    that the target reads.
+    Its `parity` is what the first calibration images showed. progress: show stages on stderr.
+    example_input: float [N, …], for its shape; of a model with several inputs (floats, integer tokens, bool masks) a
+    tuple, or a mapping by the names of its forward. formats: "qdq", "qoperator"; None: all that the target reads.
     calibration: batches of inputs or (input, target) pairs, read once; they give the grids of edges, the golden
     vectors, and the images on which the export is verified (run `verify` on more). fold: "strided" (real offsets on
     8-bit containers) or "integer" (zero points among the 2^b codes), see `lsq_export.rewrite.fold`; None: the target's
     default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island) is an
-    error. bias_correction: biases take back the mean errors of their channels, as far as the first images show them;
-    it pays in few networks: compare with `lsq-export folds --bias-correction`.
-    preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what those who get
-    the bundle are told. sample: one of the data before preprocessing, which is checked on it; None: the first
-    calibration input; False: noise, in the golden vectors, too, so that nothing of the data is in the bundle.
-    input_key: as in `calib.initialize`. dynamic: axes of inputs
-    whose size varies beside the batch, {2: "height", 3: "width"}, or {input: such axes}: networks without layers that
-    need one size. on_stage(name): called as a stage begins. progress: show them on stderr.
+    error. bias_correction: biases take back the mean errors of their channels (compare: `lsq-export folds`).
+    preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what receivers are
+    told. sample: one of the data before preprocessing, which is checked on it; None: the first calibration input;
+    False: noise, in the golden vectors, too, so that nothing of the data is in the bundle.
+    input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}. on_stage(name): it begins.
 
     Errors (QuantizationError; nothing is written): unknown format or target, `out` not empty (without force), a bad
     scale or offset, a layer that cannot be quantized, calibration data that do not fit. A broken promise is none.
@@ -99,13 +95,7 @@ def export(
     origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
     with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
         on_stage("capture")
-        example = check_ready(model, example_input)
-        warn_of_collapsed_scales(model)
-        shape = varying_shape(shape_of(example), varying_axes(example, dynamic))
-        data = Calibration(calibration, shape, VERIFIED_IMAGES, input_key, takes_as(example))
-        data.begin()
-        captured = capture(model, example, dynamic)
-        data.single = captured.fixed
+        captured, data = _captured(model, example_input, calibration, input_key, dynamic)
         shown = _shown(origin, captured)
         on_stage("fold")
         place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
@@ -120,6 +110,20 @@ def export(
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
+
+
+def _captured(
+    model: nn.Module, example_input: Any, batches: Iterable[object], key: InputKey | None, dynamic: Any
+) -> tuple[Captured, Calibration]:
+    """The graph, and the data as it takes them. What is quick to find out is checked before."""
+    example = check_ready(model, example_input)
+    warn_of_collapsed_scales(model)
+    shape = varying_shape(shape_of(example), varying_axes(example, dynamic))
+    data = Calibration(batches, shape, VERIFIED_IMAGES, key, takes_as(example))
+    data.begin()
+    captured = capture(model, example, dynamic)
+    data.single = captured.fixed
+    return captured, data
 
 
 def _golden(shown: np.ndarray | None, images: Input, origin: Origin, fixed: bool) -> Arrays:
