@@ -42,7 +42,7 @@ from lsq_export.report.recording import record_better, write_parity
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.targets import choose, get
-from lsq_export.verification.check import Progress, Subject, check
+from lsq_export.verification.checking import Progress, Subject, check
 from lsq_export.verification.fold_costs import costs_of_folds
 from lsq_export.verification.parity import Parity
 

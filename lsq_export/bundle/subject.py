@@ -14,7 +14,7 @@ from calib.errors import DamagedError, QuantizationError, shown
 from calib.samples import from_arrays
 from lsq_export.files import large_onnx
 from lsq_export.rewrite.contract.decisions import decisions_of
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.runtime import RefusedError
 
 from .claims import Graphs, contradictions

@@ -29,14 +29,17 @@ if TYPE_CHECKING:
 @click.option("--channels", type=Count(1), default=3, help="Without --data: color channels of an image.")
 @click.option("--size", type=Count(1), default=224, help="Without --data: pixels a side of an image.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(model_name: str, data_spec: str | None, channels: int, size: int, as_json: bool) -> None:
+@threads_option()
+def command(model_name: str, data_spec: str | None, channels: int, size: int, as_json: bool, threads: int | None) -> None:
     """Say what of a network will be integer and what stays float, which layers see no data, and its outputs.
 
     Each line names a module and the line of your code. Nothing is trained or written.
     """
     from lsq_export.rewrite.outlook import check
+    from lsq_export.threads import using_threads
 
-    outlook = check(*_subject(model_name, data_spec, channels, size))
+    with using_threads(threads):
+        outlook = check(*_subject(model_name, data_spec, channels, size))
     if as_json:
         print_json(asdict(outlook))
         return

@@ -227,7 +227,7 @@ PYTHON: dict[str, tuple[Call, str]] = {
     "prepare swapped": (lambda it, out: lsq_export.prepare(CONFIG, net()), "swapped: prepare(model, config)"),
     "half afterwards": (
         lambda it, out: calib.initialize(lsq_export.prepare(net()).half(), [X]),
-        "the model is float16 (conv1.weight): use",
+        "the model is float16 (conv1.input_quantizer.scale): use",
     ),
     "prepare twice": (lambda it, out: lsq_export.prepare(it.model), "the model is prepared already"),
     "a typo in a dict": (lambda it, out: lsq_export.prepare(net(), {"weight_bit": 4}), "unknown option 'weight_bit'"),

@@ -371,7 +371,7 @@ def test_split(sizes: list[int] | None, parts: int):
 
 def test_every_operator_is_tested():
     tested = (
-        "AveragePool BatchNormalization Conv ConvTranspose DequantizeLinear Gemm MaxPool QuantizeLinear Gather "
+        "AveragePool BatchNormalization Conv ConvTranspose DequantizeLinear Einsum Gemm MaxPool QuantizeLinear Gather "
         "LayerNormalization Pad Resize Split"
     )
     simple = (case[0] for case in REST)

@@ -26,7 +26,7 @@ from lsq_export.qat.quantizer import Quantizer
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks
 from support.networks import Conv, Wired, inputs

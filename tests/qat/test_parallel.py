@@ -12,7 +12,7 @@ from torch import nn
 import lsq_export
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from support.networks import Case, Conv, Wired, folded, inputs, operators
 from support.parallel import STEPS, mixed
 

@@ -150,14 +150,6 @@ REFUSED: dict[str, tuple[Case, str]] = {
         Case(lambda: three(0), networks.LOW, offsets={"4.input": -30.0}),
         r"^4\.input: the clamp to 0 … inf .* leaves one code",
     ),
-    "constant": (
-        Case(lambda: networks.Wired(lambda s, x: s.b(s.a(x) @ torch.ones(9, 9)), a=Conv(3, 4, 1), b=Conv(4, 4, 1))),
-        "constant operand",
-    ),
-    "functional": (
-        Case(lambda: networks.Wired(lambda s, x: s.b(torch.cumsum(s.a(x), 1)), a=Conv(3, 4, 1), b=Conv(4, 4, 1))),
-        "the operator CumSum",
-    ),
 }
 
 

@@ -23,7 +23,7 @@ from lsq_export.graph.evaluate import evaluate
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from support import networks
 from support.published import published
 

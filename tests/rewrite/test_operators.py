@@ -25,7 +25,7 @@ from lsq_export.graph.islands import islands
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.layer_parity import ISLAND_TIES, TIES, IslandParity, LayerParity
 from lsq_export.verification.parity import Parity
 from support import networks

@@ -13,7 +13,7 @@ from lsq_export.graph.capture import capture
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import fold
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from support.random_networks import BLOCKS, ISLANDS, OPERATORS, Spec, build, specs
 
 EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))

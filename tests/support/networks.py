@@ -30,7 +30,7 @@ from lsq_export.rewrite.contract.run import Runner
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import STRIDED, Folded, fold
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.parity import Parity
 from support.exporter import operator_tables_made_once
 from support.published import published

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from lsq_export.bundle.directory import TRAINED
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.format_parity import FormatParity
 from lsq_export.verification.layer_parity import QDQ_TIES, TIES
 from lsq_export.verification.parity import Parity

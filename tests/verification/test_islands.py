@@ -79,6 +79,6 @@ def test_counts_add_up_and_another_shape_differs_everywhere(made: Folded) -> Non
     check.expected(x, tensors, tensors)
     (first, *_) = check.result()
     assert (first.elements, first.differing, first.largest) == (2 * tensors[first.codes].size, 0, 0)
-    check._count(first.codes, tensors[first.codes][:1], tensors[first.codes])
+    check._count(first.codes, tensors[first.codes][:1], tensors[first.codes], False)
     (first, *_) = check.result()
     assert (first.differing, first.largest) == (tensors[first.codes].size, NOT_A_CODE) and not first.ok

@@ -23,7 +23,7 @@ from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.rewrite.folding import bias_correction
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.fold_costs import FOLDS, fold_costs
 from support import parallel
 from support.commands import invoke

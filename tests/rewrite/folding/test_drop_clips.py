@@ -19,7 +19,7 @@ from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import drop_clips as ends
 from lsq_export.rewrite.folding import unspread
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from support.networks import Case, Conv, Wired, inputs, operators, quick_capture, train, values
 from support.passes import leave_out, unwatched
 

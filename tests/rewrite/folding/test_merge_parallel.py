@@ -31,7 +31,7 @@ from lsq_export.rewrite.folding.merge_parallel import merge_parallel
 from lsq_export.rewrite.normalizing.normalize import normalize
 from lsq_export.rewrite.normalizing.split_to_slices import split_to_slices
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.fold_costs import compare_folds
 from lsq_export.verification.trained_layers import TrainedLayers
 from support import networks

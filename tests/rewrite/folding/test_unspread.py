@@ -21,7 +21,7 @@ from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.folding import edges, offsets, unspread
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.parity import Parity
 from support import networks
 from support.networks import Case, Conv, Wired, captured, inputs, quick_capture, train

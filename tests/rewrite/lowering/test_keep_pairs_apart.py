@@ -20,7 +20,7 @@ from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.targets import get
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from support import networks
 from support.networks import Case, Conv, Wired, inputs, quick_capture, train
 from support.old_runtime import refused_before_1_27

@@ -14,7 +14,7 @@ from torch import nn
 from lsq_export.rewrite.emit import emit
 from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import ORT_CPU
-from lsq_export.verification.check import Subject, check
+from lsq_export.verification.checking import Subject, check
 from lsq_export.verification.format_run import libraries
 from lsq_export.verification.parity import Parity
 from support.differing import differing
