@@ -10,7 +10,7 @@ Of a part, only what varies counts: its signal is the variance of the trained mo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from calib.samples import Input
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.operators import CLAMPS, MOVES
-from lsq_export.graph.read import array_of, input_of, is_marker, is_op
+from lsq_export.graph.read import array_of, attribute, input_of, is_marker, is_op
 
 LOST = 1.0  # dB: a part that became a constant, its mean, has 0
 STEADY = 10.0  # dB: a part that the yardstick moves by more than that is lost in the trained model already
@@ -57,7 +57,8 @@ class OutputParts:
     def __init__(self, trained: ir.Graph) -> None:
         self._graph = trained
         self._names = [str(output.name) for output in trained.outputs]
-        self._parts = [_parts_of(output) for output in trained.outputs]
+        self._through: dict[str, int] = {}  # values that hand on the parts of one operand, and which
+        self._parts = [_parts_of(output, self._through) for output in trained.outputs]
         self._labels: dict[tuple[tuple[int, ...], ...], list[np.ndarray]] = {}  # by the shapes of the outputs
         self._sums: dict[int, np.ndarray] = {}  # by output: [parts, 5]
 
@@ -75,7 +76,8 @@ class OutputParts:
             self._labels[shapes] = self._labels_for(x, expected)
         for index, labels in enumerate(self._labels[shapes]):
             values = expected[index].astype(np.float64)
-            if not values.size or any(y[index].shape != values.shape for y in (folded, nudged, captured)):
+            others = (folded[index], nudged[index], captured[index])
+            if not values.size or labels.size != values.size or any(y.shape != values.shape for y in others):
                 continue
             errors = (folded[index] - values, nudged[index].astype(np.float64) - captured[index])
             rows = (np.ones_like(values), values, np.square(values), *map(np.square, errors))
@@ -88,12 +90,16 @@ class OutputParts:
         several = [len(parts) > 1 for parts in self._parts]
 
         def label(node: ir.Node, inputs: list[torch.Tensor | None], value: torch.Tensor) -> torch.Tensor | None:
-            number = numbers.get(str(node.outputs[0].name))
-            if number is not None:
-                return torch.full_like(value, number)
-            operand = _through(node)
-            known = inputs[operand] if operand is not None else None
-            return None if known is None else torch.broadcast_to(known, value.shape)
+            name = str(node.outputs[0].name)
+            if name in numbers:
+                return torch.full_like(value, numbers[name])
+            if is_op(node, "Concat") and any(v is not None and v.producer() is None for v in node.inputs):
+                parts = zip(inputs, node.inputs, strict=True)
+                known = [_labelled(x, given, numbers) for x, given in parts if x is not None and given is not None]
+                return torch.cat(known, dim=attribute(node, "axis"))
+            operand = self._through.get(name)
+            handed = inputs[operand] if operand is not None else None
+            return None if handed is None else torch.broadcast_to(handed, value.shape)
 
         made = evaluate(self._graph, x, dtype=torch.float64, on_node=label) if any(several) else []
         return [
@@ -118,6 +124,12 @@ class OutputParts:
         )
 
 
+def _labelled(x: torch.Tensor, value: ir.Value, numbers: Mapping[str, int]) -> torch.Tensor:
+    """An input of the network, or a constant, that is a part as it is; other values have their labels."""
+    number = numbers.get(str(value.name)) if value.producer() is None else None
+    return x if number is None else torch.full_like(x, number, dtype=torch.float64)
+
+
 def _through(node: ir.Node) -> int | None:
     """The input whose parts an operator hands on: clamps, and sums and products with a constant."""
     if is_op(node, *CLAMPS):
@@ -126,16 +138,18 @@ def _through(node: ir.Node) -> int | None:
     return computed[0] if is_op(node, "Add", "Mul") and len(computed) == 1 else None
 
 
-def _parts_of(output: ir.Value) -> dict[str, str]:
-    """{value: what makes it} of what an output is put together of."""
+def _parts_of(output: ir.Value, through: dict[str, int]) -> dict[str, str]:
+    """{value: what makes it} of what an output is put together of. through: gets what lies between."""
     node = output.producer()
     if node is None:
         return {str(output.name): str(output.name)}
     if is_op(node, "Concat"):
-        return {name: made for x in node.inputs if x is not None for name, made in _parts_of(x).items()}
+        return {name: made for x in node.inputs if x is not None for name, made in _parts_of(x, through).items()}
     operand = 0 if is_op(node, *MOVES) else _through(node)
-    if operand is not None:
-        return _parts_of(input_of(node, operand))
+    if operand is not None and input_of(node, operand).producer() is not None:
+        if not is_op(node, *MOVES):
+            through[str(output.name)] = operand
+        return _parts_of(input_of(node, operand), through)
     return {str(output.name): quantizer_of(node) if is_marker(node) else str(node.name)}
 
 

@@ -46,6 +46,19 @@ def test_parts_are_known_by_what_makes_them() -> None:
     assert not any(part.lost for part in found) and not list(lost_parts(found)) and not lost_channels(found)
 
 
+def test_the_input_may_be_a_part() -> None:
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, s.box(x - 1.0), x.flip(3)], 1)
+
+    case, x = Case(lambda: Wired(forward, box=nn.Conv2d(3, 4, 1)), EIGHT), inputs(8, 1)
+    graph = folded(case).trained.graph
+    expected, parts = [values(folded(case).trained, x)["output0"]], OutputParts(graph)
+    parts.add(x, expected, expected, expected, expected)
+    found = parts.result()
+    assert [part.elements for part in found] == [8 * channels * 81 for channels in (3, 4, 3)]
+    assert found[0].part == str(graph.inputs[0].name) and found[1].part == "box"
+
+
 def test_scores_that_became_their_mean_are_lost() -> None:
     changed = outputs()
     scores = changed[0][:, :, 4:]
