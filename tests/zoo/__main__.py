@@ -7,19 +7,15 @@ A line of JSON for each network and width goes to the record as it is done; thos
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
-from support.exporter import operator_tables_made_once
-
+from .jobs import load, runs
 from .registry import NETWORKS
-from .run import Result, run
+from .run import Result
 from .table import write_docs
 
 
@@ -39,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [(name, bits) for name in given.names or NETWORKS for bits in given.bits]
     known = {(result.name, result.bits): result for result in _recorded(given.record)}
     todo = [(name, bits) for name, bits in wanted if (name, f"W{bits}A{bits}") not in known]
-    for result in _runs(todo, given.jobs, given.modules):
+    for result in runs(todo, given.jobs, given.modules):
         known[result.name, result.bits] = result
         print(line(result), flush=True)
         if given.record:
@@ -51,28 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
     good = sum(result.kind == "good" for result in results)
     print(f"{good} of {len(results)} good")
     return 0 if good == len(results) else 1
-
-
-def load(modules: Sequence[str]) -> None:
-    """Import modules that add networks."""
-    for module in modules:
-        importlib.import_module(module)
-
-
-def one(name: str, bits: int, modules: Sequence[str]) -> Result:
-    """One run, in any process."""
-    load(modules)
-    with operator_tables_made_once():
-        return run(NETWORKS[name], bits)
-
-
-def _runs(todo: Sequence[tuple[str, int]], jobs: int, modules: Sequence[str]) -> Iterator[Result]:
-    if jobs < 2:
-        yield from (one(name, bits, modules) for name, bits in todo)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(one, name, bits, modules) for name, bits in todo]
-        yield from (future.result() for future in as_completed(futures))
 
 
 def _recorded(path: Path | None) -> Iterator[Result]:
