@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--size", type=Count(1), default=224, help="Without --data: pixels a side of an image.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @threads_option()
-def command(model_name: str, data_spec: str | None, channels: int, size: int, as_json: bool, threads: int | None) -> None:
+def command(
+    model_name: str, data_spec: str | None, channels: int, size: int, as_json: bool, threads: int | None
+) -> None:
     """Say what of a network will be integer and what stays float, which layers see no data, and its outputs.
 
     Each line names a module and the line of your code. Nothing is trained or written.

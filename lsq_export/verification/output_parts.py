@@ -10,8 +10,7 @@ Of a part, only what varies counts: its signal is the variance of the trained mo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -23,32 +22,9 @@ from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.operators import CLAMPS, MOVES
 from lsq_export.graph.read import array_of, attribute, input_of, is_marker, is_op
 
-LOST = 1.0  # dB: a part that became a constant, its mean, has 0
-STEADY = 10.0  # dB: a part that the yardstick moves by more than that is lost in the trained model already
+from .part_parity import PartParity
+
 CHANNELS = 4096  # of an output; more of them are not told apart
-NAMED = 3  # lost channels in a line
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartParity:
-    """One part of an output.
-
-    output, part: their names. channel: of the output of one layer; None of a part that was put together with others.
-    sqnr_db: variance of the trained model's values against the folded model's mean squared error. nudged_sqnr_db: the
-    same of the trained model on inputs that are larger by NUDGE (yardstick.py). elements: that were compared.
-    """
-
-    output: str
-    part: str
-    channel: int | None
-    elements: int
-    sqnr_db: float
-    nudged_sqnr_db: float
-
-    @property
-    def lost(self) -> bool:
-        """Its error is as large as what varies in it, and the fold made it so."""
-        return self.sqnr_db < LOST and self.nudged_sqnr_db > STEADY
 
 
 class OutputParts:
@@ -165,24 +141,3 @@ def _decibel(signal: float, noise: float) -> float:
     if noise <= 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
-
-
-def lost_parts(parts: Sequence[PartParity]) -> Iterator[str]:
-    """One line for each part that is lost, with what is to be done."""
-    for part in parts:
-        if part.lost and part.channel is None:
-            yield (
-                f"{part.output}: its part {part.part} is lost: its error is as large as what varies in it (SQNR "
-                f"{part.sqnr_db:.1f} dB, where the trained model has {part.nudged_sqnr_db:.1f} dB); scale the parts of "
-                "this output alike, or return them one by one"
-            )
-
-
-def lost_channels(parts: Sequence[PartParity]) -> str:
-    """That channels of outputs are lost, in words; "" where none is."""
-    lost = [part for part in parts if part.lost and part.channel is not None]
-    if not lost:
-        return ""
-    first = ", ".join(f"{part.output}[:, {part.channel}]" for part in lost[:NAMED])
-    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-    return f"channels of outputs LOST beside larger ones: {first}{more}"

@@ -16,7 +16,7 @@ from .answers import SAME, main_of, otherwise
 from .format_parity import FormatParity
 from .in_training import InTraining
 from .layer_parity import QDQ_TIES, LayerParity, Layers
-from .output_parts import PartParity, lost_channels, lost_parts
+from .part_parity import PartParity, lost_channels, lost_parts
 from .promises import Broken, Name, Promise, promises_of
 
 NUDGE = 1e-4  # relative

@@ -410,8 +410,9 @@ def test_a_bad_scale_is_named(quantizer: str, value: float, exported: Exported, 
     bad = save(model, tmp_path / "bad.safetensors", exported.data, name="support.badnets:plain")
     if math.isfinite(value):  # as an optimizer leaves it in a checkpoint: the least positive one, with a warning
         result = invoke("export", str(bad), "--trust", "--out", str(tmp_path / "bundle"))
-        assert f"training drove 1 scales to the least that they may reach, 0.001 of their first values ({quantizer})" in (
-            result.stderr
+        assert (
+            f"training drove 1 scales to the least that they may reach, 0.001 of their first values ({quantizer})"
+            in (result.stderr)
         )
     else:
         assert says in command(tmp_path, str(bad)).stderr

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from lsq_export.verification.output_parts import OutputParts, PartParity, lost_channels, lost_parts
+from lsq_export.verification.output_parts import OutputParts
+from lsq_export.verification.part_parity import PartParity, lost_channels, lost_parts
 from support.networks import Case, Wired, folded, inputs, values
 from support.parities import format_parity, parity_of
 
