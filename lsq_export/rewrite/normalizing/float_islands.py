@@ -35,7 +35,7 @@ TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light):
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail):
         FLOAT.write(node, BETWEEN)
 
 
@@ -92,6 +92,11 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
 
 def _is_light(node: ir.Node) -> bool:
     return is_op(node, *MOVES, *CLAMPS)
+
+
+def _is_light_or_tail(node: ir.Node) -> bool:
+    """At the front of a norm, the bias of a layer as well: an Add of a constant."""
+    return _is_light(node) or _is_tail(node)
 
 
 def _is_tail(node: ir.Node) -> bool:
