@@ -29,6 +29,7 @@ class Quantizer(Quantized):
 
     Make one with `Quantizer.weight` or `Quantizer.activation`. kernels: what computes x̂ and the gradients, see
     `lsq_export.qat.fuse`. place: where in the user's model its tensor is, in words, where its name does not say it.
+    marks_alone: its marker has no scale and offset yet (lsq_export/graph/grids_aside.py).
 
     s stays positive: after every step of a torch optimizer that has it, and at the start of forward in training mode,
     it is projected, in place, onto s >= floor (0.001 of the initial s). In eval mode nothing is written, and an s of
@@ -43,6 +44,7 @@ class Quantizer(Quantized):
 
     kernels: Kernels = Kernels.BLOCKS
     place: str | None = None
+    marks_alone = False
 
     @classmethod
     def weight(
@@ -147,5 +149,5 @@ class Quantizer(Quantized):
             "axis": -1 if self.axis is None else self.axis,
             "quantizer": self.name,
         }
-        inputs = (x, self.scale, self.effective_offset)
+        inputs = (x,) if self.marks_alone else (x, self.scale, self.effective_offset)
         return torch.onnx.ops.symbolic(MARKER, inputs, attrs=attributes, dtype=x.dtype, shape=x.shape, version=1)
