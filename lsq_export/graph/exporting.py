@@ -21,10 +21,11 @@ from calib.errors import QuantizationError, QuantizationWarning
 from calib.initialization.first_grids import evaluating
 from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
 
-from .grids_aside import grids_aside
+from .grids_aside import grids_aside, marker_of
 from .results import flat, named_outputs
 
 Varying = Mapping[str, Mapping[int, str]]  # {input: {axis: name}}
+MARK = torch.ops.lsq_export.mark.default  # of lsq_export/qat/marker.py
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
 
 
@@ -124,7 +125,7 @@ def export_program(
             optimize=True,
             verbose=False,
             input_names=names,
-            custom_translation_table={torch.ops.aten.softplus.default: softplus},
+            custom_translation_table={torch.ops.aten.softplus.default: softplus, MARK: marker_of},
         )
     assert program is not None
     give_grids(program.model.graph)

@@ -18,6 +18,7 @@ from calib.quantized import Quantized, QuantizerSpec
 from .fake_quantize import fake_quantize
 from .kernels import Kernels
 from .layer_settings import ACTIVATION_GRIDS, ActivationGrid
+from .marker import mark
 
 __all__ = ["ACTIVATION_GRIDS", "MARKER", "ActivationGrid", "Quantizer"]
 
@@ -140,8 +141,10 @@ class Quantizer(Quantized):
             steps = steps.clamp(-self.qmax * self.offset_steps, -self.qmin * self.offset_steps)
         return unit * (ratio + (steps - ratio).detach())
 
-    def _marker(self, x: torch.Tensor) -> torch.Tensor:
-        attributes: dict[str, Any] = {
+    @property
+    def marks(self) -> dict[str, Any]:
+        """The attributes of its marker."""
+        return {
             "bits": self.bits,
             "qmin": self.qmin,
             "qmax": self.qmax,
@@ -149,5 +152,9 @@ class Quantizer(Quantized):
             "axis": -1 if self.axis is None else self.axis,
             "quantizer": self.name,
         }
-        inputs = (x,) if self.marks_alone else (x, self.scale, self.effective_offset)
-        return torch.onnx.ops.symbolic(MARKER, inputs, attrs=attributes, dtype=x.dtype, shape=x.shape, version=1)
+
+    def _marker(self, x: torch.Tensor) -> torch.Tensor:
+        if self.marks_alone:
+            return mark(x, self.name)
+        inputs = (x, self.scale, self.effective_offset)
+        return torch.onnx.ops.symbolic(MARKER, inputs, attrs=self.marks, dtype=x.dtype, shape=x.shape, version=1)
