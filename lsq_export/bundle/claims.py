@@ -23,6 +23,7 @@ from lsq_export.graph.float_size import float_bytes
 from lsq_export.graph.grids import grid_of, grid_of_codes, is_merged, quantizer_of
 from lsq_export.graph.islands import islands
 from lsq_export.graph.layers import weight_codes, weight_of
+from lsq_export.graph.multiplications import counted
 from lsq_export.graph.notes import BITS, FACTOR
 from lsq_export.graph.operators import LAYERS
 from lsq_export.graph.read import input_of, is_marker, is_op, producer_of
@@ -106,6 +107,7 @@ def _derived(graphs: Graphs, optimization: str) -> dict[str, Any]:
         **({"inputs": entries} if len(entries) > 1 else {}),
         "outputs": names,
         "islands": [asdict(island) for island in islands(graphs.folded.graph)],
+        **counted(graphs.folded.graph),
     }
 
 
@@ -128,7 +130,14 @@ def _different(right: Any, said: Any, place: str = "") -> Iterator[Found]:
         yield place, (f"is {_brief(said)}", f"have {_brief(right)}")
 
 
-_OPTIONAL = {"opset", "optimization", "float_parameter_bytes", "wished"}  # older versions did not write them all
+_OPTIONAL = {
+    "opset",
+    "optimization",
+    "float_parameter_bytes",
+    "wished",
+    "why",
+    "multiplications",
+}  # older versions did not write them all
 
 
 def _label(index: int, entry: object) -> str:

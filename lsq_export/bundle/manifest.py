@@ -15,6 +15,7 @@ import torch
 from lsq_export.files.large_onnx import size_of
 from lsq_export.graph.float_size import float_bytes
 from lsq_export.graph.islands import islands
+from lsq_export.graph.multiplications import counted
 from lsq_export.rewrite.contract.decisions import BiasCorrection, TensorDecision, summary
 from lsq_export.rewrite.emit import code_types
 from lsq_export.rewrite.fold import Folded
@@ -51,6 +52,7 @@ def manifest_of(
         "license": origin.license,
         "source": origin.source,
         "islands": [asdict(island) for island in islands(folded.model.graph)],
+        **counted(folded.model.graph),
         "tensors": [_tensor_entry(d, containers.get(d.codes, d.container), origin) for d in folded.tensors],
         "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
         "bias_correction": _correction_entry(folded.corrections),

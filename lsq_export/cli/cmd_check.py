@@ -57,12 +57,13 @@ def _subject(name: str, data_spec: str | None, channels: int, size: int) -> tupl
     import torch
 
     from lsq_export import data, models
+    from lsq_export.models.own import is_own
 
     if data_spec is None:
-        keywords = {} if models.is_own(name) else models.keywords(name, size)
+        keywords = {} if is_own(name) else models.keywords(name, size)
         return models.build(name, in_channels=channels, **keywords), torch.randn(2, channels, size, size)
     dataset = data.load(data_spec)
     (example, *_) = next(iter(dataset.batches("test", limit=1)))
-    keywords = {} if models.is_own(name) else models.keywords(name, int(example.shape[-1]))
-    net = models.build(name, num_classes=len(dataset.classes), in_channels=int(example.shape[1]), **keywords)
+    keywords = {} if is_own(name) else models.keywords(name, int(example.shape[-1]))
+    net = models.build(name, num_classes=dataset.num_classes, in_channels=int(example.shape[1]), **keywords)
     return net, example[:2]

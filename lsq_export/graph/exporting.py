@@ -21,9 +21,11 @@ from calib.errors import QuantizationError, QuantizationWarning
 from calib.initialization.first_grids import evaluating
 from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
 
+from .grids_aside import grids_aside, marker_of
 from .results import flat, named_outputs
 
 Varying = Mapping[str, Mapping[int, str]]  # {input: {axis: name}}
+MARK = torch.ops.lsq_export.mark.default  # of lsq_export/qat/marker.py
 CAPTURE_BATCH = 2  # torch.export specializes on a batch of one
 
 
@@ -113,7 +115,7 @@ def export_program(
     }
     of_arguments: Any = {name: of_input[name] for name in kwargs} if kwargs else tuple(of_input[name] for name in names)
     shapes = of_arguments if any(of_input.values()) else None
-    with _quiet_exporter(), flat(model):
+    with _quiet_exporter(), flat(model), grids_aside(model) as give_grids:
         program = torch.onnx.export(
             model,
             args,
@@ -123,9 +125,10 @@ def export_program(
             optimize=True,
             verbose=False,
             input_names=names,
-            custom_translation_table={torch.ops.aten.softplus.default: softplus},
+            custom_translation_table={torch.ops.aten.softplus.default: softplus, MARK: marker_of},
         )
     assert program is not None
+    give_grids(program.model.graph)
     return program
 
 

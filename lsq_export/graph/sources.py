@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import fx, nn
 
-LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parent.parent)
+LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parent, Path(__file__).parent.parent / "qat")
 FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 GENERATED = "<eval_with_key>"
 

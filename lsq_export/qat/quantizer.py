@@ -18,6 +18,7 @@ from calib.quantized import Quantized, QuantizerSpec
 from .fake_quantize import fake_quantize
 from .kernels import Kernels
 from .layer_settings import ACTIVATION_GRIDS, ActivationGrid
+from .marker import mark
 
 __all__ = ["ACTIVATION_GRIDS", "MARKER", "ActivationGrid", "Quantizer"]
 
@@ -29,6 +30,7 @@ class Quantizer(Quantized):
 
     Make one with `Quantizer.weight` or `Quantizer.activation`. kernels: what computes x̂ and the gradients, see
     `lsq_export.qat.fuse`. place: where in the user's model its tensor is, in words, where its name does not say it.
+    marks_alone: its marker has no scale and offset yet (lsq_export/graph/grids_aside.py).
 
     s stays positive: after every step of a torch optimizer that has it, and at the start of forward in training mode,
     it is projected, in place, onto s >= floor (0.001 of the initial s). In eval mode nothing is written, and an s of
@@ -43,6 +45,7 @@ class Quantizer(Quantized):
 
     kernels: Kernels = Kernels.BLOCKS
     place: str | None = None
+    marks_alone = False
 
     @classmethod
     def weight(
@@ -138,8 +141,10 @@ class Quantizer(Quantized):
             steps = steps.clamp(-self.qmax * self.offset_steps, -self.qmin * self.offset_steps)
         return unit * (ratio + (steps - ratio).detach())
 
-    def _marker(self, x: torch.Tensor) -> torch.Tensor:
-        attributes: dict[str, Any] = {
+    @property
+    def marks(self) -> dict[str, Any]:
+        """The attributes of its marker."""
+        return {
             "bits": self.bits,
             "qmin": self.qmin,
             "qmax": self.qmax,
@@ -147,5 +152,9 @@ class Quantizer(Quantized):
             "axis": -1 if self.axis is None else self.axis,
             "quantizer": self.name,
         }
+
+    def _marker(self, x: torch.Tensor) -> torch.Tensor:
+        if self.marks_alone:
+            return mark(x, self.name)
         inputs = (x, self.scale, self.effective_offset)
-        return torch.onnx.ops.symbolic(MARKER, inputs, attrs=attributes, dtype=x.dtype, shape=x.shape, version=1)
+        return torch.onnx.ops.symbolic(MARKER, inputs, attrs=self.marks, dtype=x.dtype, shape=x.shape, version=1)

@@ -35,6 +35,7 @@ IN_SHORT = {
 def summary(manifest: Values, parity: Values, *, speed: str | None = None) -> Lines:
     """(label, text) of each line. manifest, parity: as their files have them. speed: of the integer file, in words."""
     found = [
+        ("integers", _integers(manifest)),
         ("accuracy", f"{accuracy(parity)}; {_agreement(parity)}{_guessing(manifest, parity)}"),
         ("fold", fold(parity)),
         ("bits", bits(manifest)),
@@ -44,6 +45,12 @@ def summary(manifest: Values, parity: Values, *, speed: str | None = None) -> Li
         *((p["name"], f"{p['statement']}: {verdict(p)}") for p in parity.get("promises") or ()),
     ]
     return [(label, text) for label, text in found if text]
+
+
+def _integers(manifest: Values) -> str:
+    """97.3% of the multiplications, where some are float."""
+    counts = _table(manifest.get("multiplications"))
+    return f"{percent(counts['integer'] / counts['all'])} of the multiplications" if counts.get("all") else ""
 
 
 def title(manifest: Values, parity: Values) -> str:

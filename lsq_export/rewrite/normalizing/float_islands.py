@@ -17,7 +17,7 @@ import torch
 from lsq_export.graph.edit import clean, constant, replace
 from lsq_export.graph.evaluate import evaluate_node
 from lsq_export.graph.float_grids import fake_quantize
-from lsq_export.graph.kept_float import of_shapes, stays_float
+from lsq_export.graph.kept_float import is_wished, of_shapes, stays_float
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.operators import CLAMPS, ISLANDS, LAYERS, MOVES, Kind, named
 from lsq_export.graph.read import array_of, attribute, constant_of, data_readers, is_marker, is_op, producer_of
@@ -35,7 +35,7 @@ TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light):
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail):
         FLOAT.write(node, BETWEEN)
 
 
@@ -73,7 +73,7 @@ def keep_islands_float(model: ir.Model) -> None:
 
 def _role(node: ir.Node) -> Role:
     if stays_float(node):
-        return Role.OTHER if of_shapes(node) else Role.FLOAT
+        return Role.OTHER if of_shapes(node) or is_wished(node) else Role.FLOAT  # float_clamps.py is for wishes
     if is_op(node, *ISLANDS):
         after = any(stays_float(maker) and not of_shapes(maker) for maker in _makers(node))
         return Role.FLOAT if after else Role.ISLAND
@@ -92,6 +92,11 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
 
 def _is_light(node: ir.Node) -> bool:
     return is_op(node, *MOVES, *CLAMPS)
+
+
+def _is_light_or_tail(node: ir.Node) -> bool:
+    """At the front of a norm, the bias of a layer as well: an Add of a constant."""
+    return _is_light(node) or _is_tail(node)
 
 
 def _is_tail(node: ir.Node) -> bool:

@@ -1,0 +1,45 @@
+"""check: what will be integer, float or without data, with module and line, before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import lsq_export
+from lsq_export.qat.prepare_model import quantizers
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.unused = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.a(x))
+        y = torch.cumsum(y, 1)
+        return self.b(y)
+
+
+LINE = "test_outlook.py:20"  # of the cumsum
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_each_line_names_a_module_and_a_line(prepared: bool) -> None:
+    net: nn.Module = Net()
+    if prepared:
+        net = lsq_export.prepare(net, lsq_export.QATConfig(edges="calibrated"))
+    found = lsq_export.check(net, torch.randn(2, 3, 8, 8))
+    assert [entry.name for entry in found.of_kind("integer")] == ["a", "b"]
+    assert [entry.name for entry in found.of_kind("no data")] == ["unused"]
+    (island,) = found.of_kind("float")
+    assert (island.operator, island.source, island.why) == ("CumSum", LINE, "no integer form")
+    assert all(entry.source.startswith("test_outlook.py:") for entry in found.of_kind("integer"))
+    assert [(output.name, output.shape, output.kind) for output in found.outputs] == [("output", (2, 6, 6), "float")]
+    assert found.table.title == "2 layers become integer, 1 operators stay float, 1 layers see no data"
+
+
+def test_nothing_of_the_model_is_changed() -> None:
+    model = lsq_export.prepare(Net(), lsq_export.QATConfig(edges="calibrated"))
+    lsq_export.check(model, torch.randn(2, 3, 8, 8))
+    assert not any(bool(quantizer.initialized) for quantizer in quantizers(model).values())
