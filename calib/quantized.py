@@ -55,6 +55,7 @@ class Quantized(nn.Module):
     floor         buffer, same shape: the smallest scale that training may reach
     initialized   bool buffer, in the state_dict: a loaded quantizer is never initialized again
     left_out      no data reach it in eval mode (a head for training alone): it has no grid and returns its input
+    of_integers   it was given integers or a mask, which have no grid: it hands them on, and is left out
     bypass        while True the module returns its input (see `bypassed`)
     """
 
@@ -69,7 +70,7 @@ class Quantized(nn.Module):
         self.symmetric, self.holds_zero = spec.symmetric, spec.holds_zero
         self.integer_offset, self.offset_steps = spec.integer_offset, spec.offset_steps
         self.axis: int | None = None if spec.channels is None else 0
-        self.bypass = self.left_out = False
+        self.bypass = self.left_out = self.of_integers = False
         shape = () if spec.channels is None else (spec.channels,)
         self.scale = nn.Parameter(torch.ones(shape, device=device))
         self.offset = nn.Parameter(torch.zeros(shape, device=device), requires_grad=not spec.symmetric)

@@ -100,8 +100,8 @@ def _used(quantizers: Mapping[str, Quantized], seen: Mapping[str, Observer | tor
         for name, data in seen.items()
         if name in quantizers and not (isinstance(data, Observer) and data.count == 0)
     ]
-    unseen = [name for name in quantizers if name not in reached]
-    if not reached:
+    unseen = [name for name, quantizer in quantizers.items() if name not in reached and not quantizer.of_integers]
+    if not reached and unseen:
         raise QuantizationError(
             f"{unseen[0]}: no data: the calibration batches never reach this layer; remove it, or give batches that do"
         )
@@ -177,6 +177,8 @@ def _record(
     assert isinstance(quantizer, Quantized)
     if quantizer.kind == "weight":
         seen.setdefault(quantizer.name, args[0].detach())
+        return
+    if not args[0].is_floating_point():
         return
     statistics = seen.setdefault(quantizer.name, observer(quantizer.name))
     assert isinstance(statistics, Observer)

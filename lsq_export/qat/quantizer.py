@@ -101,6 +101,10 @@ class Quantizer(Quantized):
         return self._offset_with(self.scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not x.is_floating_point():
+            if not self.of_integers:
+                self.of_integers = True
+            return x
         if self.bypass or self.left_out:
             return x
         if not self._ready:

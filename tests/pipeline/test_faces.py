@@ -122,6 +122,41 @@ def test_golden_vectors_and_run_py_take_several_inputs(
         assert failed.returncode == 2 and says in failed.stderr and failed.stderr.count("\n") == 1
 
 
+class Encoder(nn.Module):
+    """Tokens that are looked up, a mask that is read twice, and one number for each sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 16)
+        self.q, self.k, self.v, self.out = (nn.Linear(16, 16) for _ in range(4))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.table(tokens)
+        scores = (self.q(x) @ self.k(x).transpose(1, 2) / 4).masked_fill(~mask[:, None, :], -1e9)
+        x = x + self.out(scores.softmax(-1) @ self.v(x))
+        weights = mask[:, :, None].float()
+        pooled = (x * weights).sum(1) / weights.sum(1) * scale[:, None]
+        return {"logits": self.head(pooled), "class": self.head(x[:, 0]).argmax(-1)}
+
+
+def test_tokens_masks_and_numbers_are_inputs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batch = {"tokens": torch.randint(0, 50, (N, 5)), "mask": torch.rand(N, 5) > 0.3, "scale": torch.rand(N) + 0.5}
+    batch["mask"][:, 0] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)  # the table stays float
+        model = ready(Encoder(), [batch])
+    bundle = lsq_export.export(model, {k: v[:1] for k, v in batch.items()}, tmp_path / "out", calibration=[batch])
+    assert [entry["type"] for entry in bundle.manifest["inputs"]] == ["int64", "bool", "float32"]
+    parity = lsq_export.verify(model, bundle, [{**batch, "labels": torch.arange(N) % 3}])
+    assert parity.ok and parity.folded_sqnr_db > 25, parity.failures
+    done = subprocess.run(
+        [sys.executable, str(bundle.directory / "run.py")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_swapped_inputs_are_noticed(two: tuple[nn.Module, lsq_export.Bundle]) -> None:
     """A model whose inputs have one shape, in another order, is another model."""
 
