@@ -10,6 +10,7 @@ import click
 from .arguments import DATA, MODEL
 from .options import Count
 from .output import print_json, print_table, say
+from .thread_options import threads_option
 
 if TYPE_CHECKING:
     import torch

@@ -47,12 +47,14 @@ def insert_edges(model: nn.Module, layers: Layers, make: Callable[[str], Quantiz
     graph = traced.graph
     for node in list(graph.nodes):
         _open_gate(traced, node)
-    floats = inside_islands(traced)
+    left_out = inside_islands(traced) | _constants(graph, layers)
     for node in list(graph.nodes):
-        if node.op in ("output", "get_attr") or _asks(node) or node in floats or not is_tensor(traced, node):
+        if node.op in ("output", "get_attr") or _asks(node) or node in left_out or not is_tensor(traced, node):
             continue
         if _needs_edge(traced, node, layers):
             name = f"edges.{node.name}"
+            if hasattr(nn.Module, node.name):  # a name that modules have themselves, such as "to"
+                name = f"{name}_edge"
             quantizer = make(name)
             quantizer.place = node.meta.get(PLACE) or place_of(traced, node)
             traced.add_submodule(name, quantizer)
@@ -110,6 +112,19 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
     if _is_norm(model, reader):
         return not (_is_layer(node, layers) or merges(model, node, layers))  # alone, it becomes a layer of its own
     return not _passes(model, reader)
+
+
+def _constants(graph: fx.Graph, layers: Layers) -> set[fx.Node]:
+    """What parameters, buffers and shapes alone decide: the fold gives these their grids where one is needed."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        sources = [source for source in node.all_input_nodes if not _asks(source)]
+        computed = node.op in ("call_function", "call_method") or (
+            node.op == "call_module" and not _is_layer(node, layers)
+        )
+        if node.op == "get_attr" or (computed and not _asks(node) and all(source in found for source in sources)):
+            found.add(node)
+    return found
 
 
 def _asks(node: fx.Node) -> bool:
