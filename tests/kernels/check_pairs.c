@@ -4,24 +4,18 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include "check.h"
 #include "table.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 0xA5, EVERY = 65536, GRIDS = 24 };
+enum { EVERY = 65536, GRIDS = 24 };
 
-static unsigned long long compared, differing;
-static unsigned long state = 1;
 static uint8_t firsts[EVERY], seconds[EVERY]; /* every pair of codes once */
 static float factors[EVERY];
 
-static unsigned noise(unsigned below) {
-    state = state * 6364136223846793005UL + 1442695040888963407UL;
-    return (unsigned)(state >> 33) % below;
-}
 static float scale(void) { return ldexpf(1.0F + (float)noise(1 << 23) / (1 << 23), (int)noise(12) - 9); }
 
 static uint8_t clamped(float x, float low, float high) { return (uint8_t)(int)fminf(fmaxf(rintf(x), low), high); }

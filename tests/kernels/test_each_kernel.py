@@ -75,13 +75,20 @@ def ran(shown: dict[str, str]) -> set[str]:
     return found
 
 
-def test_no_element_differs(check: Path) -> None:
-    assert ran(run(check)) or pytest.skip("this processor has no kernel for it")
+def some_ran(name: str, check: Path) -> bool:
+    """Whether a kernel ran. A check that the portable one takes part in needs one; others skip processors without."""
+    found = ran(run(check))
+    if not found and "portable" in without(name):
+        pytest.skip("this processor has no kernel for it")
+    return bool(found)
+
+
+def test_no_element_differs(name: str, check: Path) -> None:
+    assert some_ran(name, check)
 
 
 def test_sanitizers_find_nothing(name: str, tmp_path: Path) -> None:
-    made = program(native(), tmp_path, name, *SANITIZED)
-    assert ran(run(made)) or pytest.skip("this processor has no kernel for it")
+    assert some_ran(name, program(native(), tmp_path, name, *SANITIZED))
 
 
 BROKEN = {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import helper, numpy_helper
 
 from lsq_export.kernels import DOMAIN
@@ -87,3 +88,12 @@ def session(
     if library is not None:
         options.register_custom_ops_library(str(library))
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def session_of_kernel(model: bytes, library: Path, kernel: str) -> onnxruntime.InferenceSession:
+    """One with the library on two threads, where LSQ_EXPORT_KERNEL is that; skips what this processor cannot run."""
+    try:
+        return session(model, library, threads=2)
+    except Exception as error:
+        assert "LSQ_EXPORT_KERNEL names no kernel" in str(error) and kernel not in ("", "portable")
+        pytest.skip(f"this processor cannot run {kernel}")

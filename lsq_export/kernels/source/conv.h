@@ -16,15 +16,15 @@ enum { ROWS = 32, COLUMNS = 32, STEP = 64 }; /* pixels and channels at a time; c
 
 /* depth: codes of a row, used of them, the rest are filled up with weights of 0 to whole steps. blocks: of COLUMNS
  * channels. weights [blocks][depth / STEP][2][STEP / 4][16][4]: halves of the channels; four codes lie side by side.
- * start, scale [blocks · COLUMNS]. low, high: the smallest and the largest code, less y_zero. flip: 128 for signed x,
- * which the sums take as unsigned, else 0. */
+ * start, scale [blocks · COLUMNS]. high: the largest code, less y_zero; the smallest one is that of the bytes. flip: 128
+ * for signed x, which the sums take as unsigned, else 0. memory: where weights, which are aligned, were allocated. */
 typedef struct Conv {
     size_t channels, depth, used, blocks;
     void *memory;
     int8_t *weights;
     int32_t *start;
     float *scale;
-    float low, high;
+    float high;
     int32_t y_zero;
     uint8_t flip;
 } Conv;
@@ -32,6 +32,9 @@ typedef struct Conv {
 /* Returns 0 where there is no memory. In both cases conv_free has to follow. */
 int conv_pack(Conv *conv, const Layer *layer);
 void conv_free(Conv *conv);
+
+/* How many parts of a size hold so many. */
+static inline size_t parts_of(size_t count, size_t size) { return (count + size - 1) / size; }
 
 /* The next address that begins a line of the caches. */
 static inline void *aligned(void *memory) { return (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); }

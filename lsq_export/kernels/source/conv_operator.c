@@ -106,9 +106,8 @@ static void run_chunk(void *argument, size_t index) {
     Work *w = argument;
     const Conv *conv = &w->node->conv;
     const Kernel *kernel = w->node->layer.kernel;
-    const size_t first = index % w->groups * ROWS, left = w->pixels - first, count = left < ROWS ? left : ROWS;
-    const size_t begin = index / w->groups * w->blocks, after = begin + w->blocks;
-    const size_t end = after < conv->blocks ? after : conv->blocks;
+    const size_t first = index % w->groups * ROWS, count = smaller(ROWS, w->pixels - first);
+    const size_t begin = index / w->groups * w->blocks, end = smaller(begin + w->blocks, conv->blocks);
     uint8_t *out = w->images.out + first * conv->channels;
     if (w->node->is_product && count == ROWS) {
         kernel->conv(conv, w->images.x + first * conv->depth, count, begin, end, out);
@@ -123,7 +122,7 @@ static void run_chunk(void *argument, size_t index) {
         free(memory);
     }
     if (w->node->layer.passes) return;
-    const size_t from = begin * COLUMNS, to = end * COLUMNS < conv->channels ? end * COLUMNS : conv->channels;
+    const size_t from = begin * COLUMNS, to = smaller(end * COLUMNS, conv->channels);
     const int whole = from == 0 && to == conv->channels;
     for (size_t row = 0; row < (whole ? 1 : count); ++row) {
         uint8_t *codes = out + row * conv->channels + from;
@@ -134,7 +133,7 @@ static void run_chunk(void *argument, size_t index) {
 /* How many blocks of channels a thread takes at a time: all, or fewer where there are few pixels. */
 static size_t blocks_of(const Work *w) {
     const Conv *conv = &w->node->conv;
-    const size_t parts = (CHUNKS + w->groups - 1) / w->groups, blocks = (conv->blocks + parts - 1) / parts;
+    const size_t blocks = parts_of(conv->blocks, parts_of(CHUNKS, w->groups));
     const size_t least = PRODUCTS / (ROWS * COLUMNS * conv->depth) + 1;
     return blocks < least ? least : blocks;
 }
@@ -143,11 +142,11 @@ Status *conv_compute(void *argument, Context *context) {
     const Node *node = argument;
     Work work = {.node = node};
     Status *status = read_images(&work.images, &node->layer, context);
-    work.pixels = work.images.rows * (size_t)work.images.size[1], work.groups = (work.pixels + ROWS - 1) / ROWS;
+    work.pixels = work.images.rows * (size_t)work.images.size[1], work.groups = parts_of(work.pixels, ROWS);
     if (!status && work.groups) {
         work.blocks = blocks_of(&work);
-        const size_t parts = (node->conv.blocks + work.blocks - 1) / work.blocks;
-        status = run_chunks(node->layer.api, context, run_chunk, work.groups * parts, &work);
+        const size_t chunks = work.groups * parts_of(node->conv.blocks, work.blocks);
+        status = run_chunks(node->layer.api, context, run_chunk, chunks, &work);
         if (!status && work.no_memory) status = refuse(node->layer.op, node->layer.api, NULL, "out of memory");
     }
     images_release(&work.images);

@@ -8,8 +8,6 @@
 
 enum { HALF = COLUMNS / 2, QUAD = 4 };
 
-static size_t whole(size_t count, size_t part) { return (count + part - 1) / part; }
-
 /* Where a weight is, by its channel and its place in a row. */
 static size_t place_of(const Conv *c, size_t channel, size_t code) {
     const size_t step = channel / COLUMNS * (c->depth / STEP) + code / STEP;
@@ -18,12 +16,11 @@ static size_t place_of(const Conv *c, size_t channel, size_t code) {
 }
 
 int conv_pack(Conv *c, const Layer *layer) {
-    const int32_t low = layer->is_signed ? -128 : 0;
+    const int32_t highest = layer->is_signed ? 127 : 255;
     const size_t used = layer->inputs * layer->taps;
-    *c = (Conv){.channels = layer->channels, .used = used, .depth = whole(used, STEP) * STEP,
-                .blocks = whole(layer->channels, COLUMNS), .y_zero = layer->y_zero,
-                .low = (float)(low - layer->y_zero), .high = (float)(low + 255 - layer->y_zero),
-                .flip = layer->is_signed ? 128 : 0};
+    *c = (Conv){.channels = layer->channels, .used = used, .depth = parts_of(used, STEP) * STEP,
+                .blocks = parts_of(layer->channels, COLUMNS), .y_zero = layer->y_zero,
+                .high = (float)(highest - layer->y_zero), .flip = layer->is_signed ? 128 : 0};
     c->memory = calloc(c->blocks * COLUMNS * c->depth + 64, 1);
     c->start = calloc(c->blocks * COLUMNS, sizeof *c->start);
     c->scale = calloc(c->blocks * COLUMNS, sizeof *c->scale);

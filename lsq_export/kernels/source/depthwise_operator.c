@@ -69,8 +69,7 @@ static void run_row(const Work *w, size_t row, uint8_t *out) {
 static void run_chunk(void *argument, size_t index) {
     const Work *w = argument;
     const LayerNode *layer = &w->node->layer;
-    const size_t begin = index * w->chunk_rows, left = w->images.rows - begin;
-    const size_t rows = left < w->chunk_rows ? left : w->chunk_rows;
+    const size_t begin = index * w->chunk_rows, rows = smaller(w->chunk_rows, w->images.rows - begin);
     const size_t length = (size_t)w->images.size[1] * layer->out_channels;
     uint8_t *out = w->images.out + begin * length;
     for (size_t row = 0; row < rows; ++row) run_row(w, begin + row, out + row * length);

@@ -47,8 +47,8 @@ Status *lookup_create(const Operator *op, const Api *api, const Info *info, void
 static void run_chunk(void *argument, size_t index) {
     const Work *w = argument;
     const Kernel *kernel = w->node->kernel;
-    const size_t begin = index * kernel->chunk, left = w->count - begin;
-    kernel->run(w->table, w->node->flip, w->in + begin, w->out + begin, left < kernel->chunk ? left : kernel->chunk);
+    const size_t begin = index * kernel->chunk, count = smaller(kernel->chunk, w->count - begin);
+    kernel->run(w->table, w->node->flip, w->in + begin, w->out + begin, count);
 }
 
 Status *lookup_compute(void *argument, Context *context) {

@@ -47,6 +47,8 @@ void conv_destroy(void *node);
 /* "lsq_export::Lookup NODE: what", as an error. `info`: for the name of the node; NULL: none, ONNX Runtime adds it. */
 Status *refuse(const Operator *op, const Api *api, const Info *info, const char *what);
 
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
 /* NULL, or an error where `table` has not 256 entries. */
 Status *check_table(const Operator *op, const Api *api, const Info *info, const Value *table);
 

@@ -70,8 +70,6 @@ Status *pair_create(const Operator *op, const Api *api, const Info *info, void *
     return NULL;
 }
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
 /* What codes [count] multiply by. */
 static void make_factors(const Node *node, const uint8_t *codes, size_t count, float *out) {
     for (size_t i = 0; i < count; ++i) out[i] = (float)(codes[i] ^ node->product.flip) - node->b_zero;

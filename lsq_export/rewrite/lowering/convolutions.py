@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from lsq_export.graph.edit import constant
 from lsq_export.graph.operators import CONTRIB
-from lsq_export.graph.read import array_of, attribute, graph_of, is_op, producer_of
+from lsq_export.graph.read import array_of, attribute, graph_of, sole_producer
 from lsq_export.kernels import CONVS, DEPTHWISES
 
 from .channels_last import TO_LAST
@@ -56,13 +56,15 @@ def _numbers(node: ir.Node, geometry: list[int]) -> ir.Value:
 
 def _stem(node: ir.Node, geometry: list[int], constants: list[ir.Value]) -> Head | None:
     """A convolution that reads colors several times (widen_stem.py): for the kernel once, [N, C, H, W] as they come."""
-    transpose = producer_of(node.inputs[0])
-    gather = None if transpose is None or not is_op(transpose, "Transpose") else producer_of(transpose.inputs[0])
-    if transpose is None or gather is None or not is_op(gather, "Gather") or attribute(gather, "axis", 0) != 1:
+    transpose = sole_producer(node.inputs[0], "Transpose")
+    gather = None if transpose is None else sole_producer(transpose.inputs[0], "Gather")
+    if transpose is None or gather is None:
+        return None
+    if attribute(gather, "axis", 0) != 1 or tuple(attribute(transpose, "perm", ())) != TO_LAST:
         return None
     colors, channels = gather.inputs
     read, wide = array_of(channels), np.asarray(array_of(constants[2]), np.int64)
-    if colors is None or channels is None or read is None or colors.dtype not in CODES or not _is_last(transpose):
+    if colors is None or channels is None or read is None or colors.dtype not in CODES:
         return None
     weights = np.stack([wide[:, read == color].sum(axis=1) for color in range(int(read.max()) + 1)], axis=1)
     if weights.min() < -128 or weights.max() > 127 or attribute(node, "group", 1) != 1:
@@ -74,10 +76,6 @@ def _stem(node: ir.Node, geometry: list[int], constants: list[ir.Value]) -> Head
         *(node, CONVS, [colors], kept, (BEFORE, 2, 3, 11, *range(5, 10))),
         before=[(gather, (0, 10)), (transpose, (BEFORE,))],
     )
-
-
-def _is_last(transpose: ir.Node) -> bool:
-    return tuple(attribute(transpose, "perm", ())) == TO_LAST
 
 
 def _names(weight: np.ndarray, groups: int) -> tuple[str, ...] | None:

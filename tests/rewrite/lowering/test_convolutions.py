@@ -19,10 +19,10 @@ from support.differing import differing
 from support.networks import LOW, Case, Wired, folded, inputs
 
 
-def network(**first: Any) -> Case:
+def network() -> Case:
     """Convolutions of several forms, one after the other; then a dense layer."""
     layers = {
-        "a": nn.Conv2d(3, 12, 3, padding=1, **first),
+        "a": nn.Conv2d(3, 12, 3, padding=1),
         "b": nn.Conv2d(12, 12, 3, padding=1, groups=12),
         "c": nn.Conv2d(12, 40, 1, bias=False),
         "d": nn.Conv2d(40, 8, 3, stride=2, dilation=2),
