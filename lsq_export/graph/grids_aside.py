@@ -72,7 +72,7 @@ def _give_grids(graph: ir.Graph, grids: Grids) -> None:
         name = str(attribute(marker, "quantizer"))
         grid = grids[name]
         if name not in made:
-            parts = (("scale", grid.scale), ("offset", grid.offset))
+            parts = (("trained_scale", grid.scale), ("trained_offset", grid.offset))
             made[name] = [constant(graph, f"{name}.{what}", array) for what, array in parts]
         marker.attributes.update({key: _attribute(key, value) for key, value in grid.marks.items()})
         marker.resize_inputs(3)
