@@ -23,11 +23,13 @@ from support.watched import Watched, needs_strace, watch
 needs_openvino = pytest.mark.skipif(installed() is None, reason="the package openvino is not installed")
 CHILD = Path(children.__file__).parent / "child"
 IN_ITS_PLACE = """
-import json, sys, numpy as np, onnxruntime as ort
+import json, os, signal, sys, numpy as np, onnxruntime as ort
 for line in sys.stdin:
     request = json.loads(line)
     if "models" in request:
         models = request["models"]
+        if any("deadly" in name for name in models):
+            os.kill(os.getpid(), signal.SIGKILL)
         failed = {name: "Error:\\n  why" for name in models if "bad" in name}
         answer = {"precisions": {name: models[name]["precision"] or DEFAULT for name in models if name not in failed},
                   "failed": failed, "threads": min(request["threads"], 3)}
@@ -94,6 +96,17 @@ def test_notes_say_what_is_left_out_and_how_near_the_outputs_are() -> None:
         "OpenVINO 2030.1: bf16 by default here",
         "OpenVINO's outputs against ONNX Runtime's of the same file: float equal, float f32 equal, qdq 40.0 dB",
     )
+
+
+@pytest.mark.usefixtures("in_its_place")
+def test_a_model_that_ends_the_process_leaves_the_others_their_rows() -> None:
+    rows, notes = openvino_models({"deadly": model(), "qdq": model(3)})
+    assert list(rows) == ["openvino qdq"]
+    assert notes[0] == (
+        "openvino deadly is left out: OpenVINO 2030.1 fails on it: its process ended with exit code -9 (no message)"
+    )
+    rows, notes = openvino_models({"deadly float": model()})
+    assert rows == {} and len(notes) == 2
 
 
 @pytest.mark.usefixtures("in_its_place")
