@@ -23,9 +23,9 @@ from lsq_export.graph.notes import FLOAT, SOURCE
 from lsq_export.graph.operators import LAYERS
 from lsq_export.graph.read import attribute, is_marker, is_op
 from lsq_export.qat.prepare_model import QATConfig, config_of, prepare
+from lsq_export.rewrite.contract.passes import State
 
-from .folding import freeze_weights
-from .normalizing import known_shapes, normalize, split_to_slices
+from .fold import TRAINED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +87,8 @@ def check(model: nn.Module, example: torch.Tensor) -> Outlook:
     unseen = _with_any_grids(model, example)
     captured = capture(model, example).model
     lines = {quantizer_of(node): SOURCE.get(node, "") for node in captured.graph if is_marker(node)}
-    for function in (
-        known_shapes.know_shapes,
-        split_to_slices.split_to_slices,
-        normalize.normalize,
-        freeze_weights.freeze_weights,
-    ):
-        function(captured)
+    for step in TRAINED:
+        step.run(captured, State())
     missing = [Entry(name=name, operator="", kind="no data") for name in unseen]
     found = [entry for node in captured.graph if (entry := _entry(node, lines)) is not None]
     return Outlook(entries=(*found, *missing), outputs=tuple(map(_output, captured.graph.outputs)))

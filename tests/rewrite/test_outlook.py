@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+import calib
 import lsq_export
 from lsq_export.qat.prepare_model import quantizers
 
@@ -21,7 +25,7 @@ class Net(nn.Module):
         return self.b(y)
 
 
-LINE = "test_outlook.py:20"  # of the cumsum
+LINE = "test_outlook.py:24"  # of the cumsum
 
 
 @pytest.mark.parametrize("prepared", [False, True])
@@ -37,6 +41,33 @@ def test_each_line_names_a_module_and_a_line(prepared: bool) -> None:
     assert all(entry.source.startswith("test_outlook.py:") for entry in found.of_kind("integer"))
     assert [(output.name, output.shape, output.kind) for output in found.outputs] == [("output", (2, 6, 6), "float")]
     assert found.table.title == "2 layers become integer, 1 operators stay float, 1 layers see no data"
+
+
+class Forms(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.sequence = nn.ConvTranspose2d(3, 4, 2, stride=2), nn.Conv1d(4, 4, 3)
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.sequence(torch.relu(self.up(x)).flatten(2))).transpose(1, 2)
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_what_export_makes_integer_is_integer(tmp_path: Path) -> None:
+    """Forms that passes before the fold write as others: check runs all of them, as export does."""
+    torch.manual_seed(0)
+    net, x = Forms(), torch.randn(4, 3, 4, 4)
+    found = lsq_export.check(net, x)
+    assert {(entry.operator, entry.why) for entry in found.of_kind("float")} == {("Softmax", "no integer form")}
+    integer = {entry.name.split(".")[0] for entry in found.of_kind("integer")}
+    assert integer == {"up", "sequence", "attention", "head"}
+    assert all(entry.source.startswith("test_outlook.py:") for entry in found.entries)
+    model = lsq_export.prepare(net, lsq_export.QATConfig(edges="calibrated"))
+    calib.initialize(model, [x])
+    bundle = lsq_export.export(model.eval(), x, tmp_path / "bundle", calibration=[x])
+    islands = json.loads((bundle.directory / "manifest.json").read_text())["islands"]
+    assert {island["operator"] for island in islands} == {"Softmax"}
 
 
 def test_nothing_of_the_model_is_changed() -> None:
