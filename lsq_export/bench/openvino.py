@@ -18,6 +18,7 @@ import numpy as np
 
 from calib.errors import QuantizationError
 from lsq_export.bundle.layout import LOOKUP
+from lsq_export.verification.agreement import decibels
 
 from .children import Conversation, as_file
 from .sessions import STOCK, Source, open_session, random_inputs
@@ -178,6 +179,5 @@ def _nearness(source: Source, feed: Mapping[str, np.ndarray], theirs: Iterable[n
     """Such as: 40.1 dB (SQNR), or: equal."""
     ours = open_session(OPENVINO, source, 1).run(None, dict(feed))
     pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(ours, theirs, strict=True)]
-    noise = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
-    signal = sum(float((a**2).sum()) for a, _ in pairs)
-    return "equal" if not noise else f"{10 * math.log10(signal / noise):.1f} dB" if signal else "not equal"
+    sqnr = decibels(sum(float((a**2).sum()) for a, _ in pairs), sum(float(((a - b) ** 2).sum()) for a, b in pairs))
+    return f"{sqnr:.1f} dB" if not math.isinf(sqnr) else "equal" if sqnr > 0 else "not equal"

@@ -71,7 +71,7 @@ class Agreement:
     @property
     def sqnr_db(self) -> float:
         """Signal to noise of the worst output, in decibel; infinite if all are equal."""
-        return min((_decibel(signal, noise) for signal, noise in self._powers.values()), default=math.inf)
+        return min((decibels(signal, noise) for signal, noise in self._powers.values()), default=math.inf)
 
 
 def classes_of(output: np.ndarray, images: int) -> np.ndarray:
@@ -87,7 +87,8 @@ def by_image(output: np.ndarray, images: int) -> np.ndarray:
     return rows if rows.ndim > 1 else rows[:, None]
 
 
-def _decibel(signal: float, noise: float) -> float:
-    if noise == 0:
+def decibels(signal: float, noise: float) -> float:
+    """The SQNR of two sums of squares: inf without noise, -inf without a signal; rounding may make them negative."""
+    if noise <= 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal and not math.isinf(noise) else -math.inf
+    return -math.inf if signal <= 0 or math.isinf(noise) else 10 * math.log10(signal / noise)

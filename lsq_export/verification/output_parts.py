@@ -9,7 +9,6 @@ Of a part, only what varies counts: its signal is the variance of the trained mo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.operators import CLAMPS, MOVES
 from lsq_export.graph.read import array_of, attribute, input_of, is_marker, is_op
 
+from .agreement import decibels
 from .part_parity import PartParity
 
 CHANNELS = 4096  # of an output; more of them are not told apart
@@ -91,8 +91,8 @@ class OutputParts:
                 part=list(self._parts[index].values())[number if len(self._parts[index]) > 1 else 0],
                 channel=None if len(self._parts[index]) > 1 else number,
                 elements=int(row[0]),
-                sqnr_db=_decibel(row[2] - row[1] ** 2 / row[0], row[3]),
-                nudged_sqnr_db=_decibel(row[2] - row[1] ** 2 / row[0], row[4]),
+                sqnr_db=decibels(row[2] - row[1] ** 2 / row[0], row[3]),
+                nudged_sqnr_db=decibels(row[2] - row[1] ** 2 / row[0], row[4]),
             )
             for index, sums in self._sums.items()
             for number, row in enumerate(sums)
@@ -135,9 +135,3 @@ def _channels(values: np.ndarray) -> np.ndarray:
         return np.zeros(values.size, np.int64)
     shape = [-1 if axis == 1 else 1 for axis in range(values.ndim)]
     return np.broadcast_to(np.arange(values.shape[1]).reshape(shape), values.shape).reshape(-1)
-
-
-def _decibel(signal: float, noise: float) -> float:
-    if noise <= 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
