@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
 from .evaluate import evaluate
 from .islands import is_island, islands
 from .read import attribute
+from .stock import zeros_for
 
 ELEMENTWISE = ("Div", "Mul", "PRelu", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "Resize")
 
@@ -35,7 +35,7 @@ def multiplications(folded: ir.Graph) -> Multiplications | None:
 
     Counted on a sample of zeros; None as well where sizes other than the batch vary.
     """
-    sample = _zeros(folded)
+    sample = zeros_for(folded, 1)
     if not islands(folded) or sample is None:
         return None
     counts = {False: 0, True: 0}
@@ -54,17 +54,6 @@ def counted(folded: ir.Graph) -> dict[str, Any]:
     """What a manifest says of them: nothing where nothing stays float."""
     found = multiplications(folded)
     return {} if found is None else {"multiplications": asdict(found)}
-
-
-def _zeros(graph: ir.Graph) -> dict[str, np.ndarray] | None:
-    """One sample for each input."""
-    arrays = {}
-    for given in graph.inputs:
-        sizes = [size for size in list(given.shape or [])[1:] if isinstance(size, int)]
-        if given.shape is None or given.dtype is None or len(sizes) != len(given.shape) - 1:
-            return None
-        arrays[str(given.name)] = np.zeros((1, *sizes), given.dtype.numpy())
-    return arrays
 
 
 def _of(node: ir.Node, inputs: list[Any], value: torch.Tensor) -> int:

@@ -100,6 +100,19 @@ def _session(
     return _open(model)
 
 
+def zeros_for(graph: ir.Graph, batch: int) -> dict[str, np.ndarray] | None:
+    """{input: zeros} of its type and shape, with this batch where it is open; None where another size is."""
+    arrays = {}
+    for given in graph.inputs:
+        shape = list(given.shape) if given.shape is not None else []
+        sizes = [size for size in shape[1:] if isinstance(size, int)]
+        if not shape or len(sizes) != len(shape) - 1 or given.dtype is None:
+            return None
+        first = shape[0] if isinstance(shape[0], int) else batch
+        arrays[str(given.name)] = np.zeros((first, *sizes), given.dtype.numpy())
+    return arrays
+
+
 def run_graph(model: ir.Model, inputs: Sequence[np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray] | None:
     """{value: array} of a float graph; None where ONNX Runtime cannot run it."""
     proto = ir.to_proto(model)

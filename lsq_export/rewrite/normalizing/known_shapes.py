@@ -20,7 +20,7 @@ from lsq_export.graph.edit import clean, constant, copy, make, replace
 from lsq_export.graph.kept_float import SHAPES
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.read import array_of, is_float, is_marker
-from lsq_export.graph.stock import run_graph
+from lsq_export.graph.stock import run_graph, zeros_for
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 BATCHES = (2, 3)
@@ -83,22 +83,9 @@ def _runs(model: ir.Model, computed: Mapping[ir.Node, None]) -> tuple[Run, Run] 
             node.resize_inputs(1)
     wanted = [str(v.name) for node in computed for v in node.outputs]
     wanted += [str(v.name) for node in model.graph for v in node.outputs if _is_open(v) and node not in computed]
-    feeds = [_zeros(model.graph, batch) for batch in BATCHES]
-    found = [run_graph(plain, given, wanted) if given is not None else None for given in feeds]
+    feeds = [zeros_for(model.graph, batch) for batch in BATCHES]
+    found = [run_graph(plain, list(given.values()), wanted) if given is not None else None for given in feeds]
     return None if found[0] is None or found[1] is None else (found[0], found[1])
-
-
-def _zeros(graph: ir.Graph, batch: int) -> list[np.ndarray] | None:
-    """Of the shapes and types of the inputs; None where more than the batch varies."""
-    arrays = []
-    for given in graph.inputs:
-        shape = list(given.shape) if given.shape is not None else []
-        sizes = [size for size in shape[1:] if isinstance(size, int)]
-        if not shape or len(sizes) != len(shape) - 1 or given.dtype is None:
-            return None
-        first = shape[0] if isinstance(shape[0], int) else batch
-        arrays.append(np.zeros((first, *sizes), given.dtype.numpy()))
-    return arrays
 
 
 def _note_shapes(graph: ir.Graph, first: Run, second: Run) -> None:
