@@ -6,18 +6,6 @@ import os
 import platform
 from pathlib import Path
 
-
-def processor() -> str:
-    """The name of the processor, as the system has it."""
-    try:
-        for line in CPUINFO.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 CPUINFO = Path("/proc/cpuinfo")
 # Flags of Linux, for those extensions that make 8-bit or float products faster: their names.
 EXTENSIONS = {
@@ -40,18 +28,28 @@ EXTENSIONS = {
 FLAGS = ("flags", "Features")  # what /proc/cpuinfo calls them on x86 and ARM
 
 
+def processor() -> str:
+    """The name of the processor, as the system has it."""
+    return _told("model name") or platform.processor() or platform.machine()
+
+
 def instruction_set() -> str:
     """The architecture and its EXTENSIONS on this processor, such as: x86_64 with AVX, AVX2, AVX512, AVX512-VNNI."""
-    found: list[str] = []
+    flags = _told(*FLAGS).split()
+    found = [name for flag, name in EXTENSIONS.items() if flag in flags]
+    return f"{platform.machine()} with {', '.join(found)}" if found else platform.machine()
+
+
+def _told(*keys: str) -> str:
+    """What CPUINFO says first of one of the keys; "" if nothing."""
     try:
         for line in CPUINFO.read_text(encoding="utf-8").splitlines():
-            key, _, flags = line.partition(":")
-            if key.strip() in FLAGS:
-                found = [name for flag, name in EXTENSIONS.items() if flag in flags.split()]
-                break
+            key, _, value = line.partition(":")
+            if key.strip() in keys:
+                return value.strip()
     except OSError:
         pass
-    return f"{platform.machine()} with {', '.join(found)}" if found else platform.machine()
+    return ""
 
 
 def this_machine() -> str:

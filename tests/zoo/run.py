@@ -22,6 +22,7 @@ from torch import nn
 
 import calib
 import lsq_export
+from lsq_export.bench.turns import torch_threads
 
 from .multiplications import multiplications
 from .registry import Inputs, Network
@@ -87,7 +88,7 @@ class Result:
 def run(network: Network, bits: int, *, method: str = "mse") -> Result:
     """One network at weights and activations of so many bits; nothing is raised. method: of `calib.initialize`."""
     result = Result(name=network.name, family=network.family, bits=f"W{bits}A{bits}", wanted=network.integer_share)
-    with TemporaryDirectory() as temporary, _threads(1), warnings.catch_warnings(record=True) as caught:
+    with TemporaryDirectory() as temporary, torch_threads(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             with _time_limit(LIMIT):
@@ -205,16 +206,6 @@ def _place(error: BaseException) -> str:
     parts = Path(last.filename).parts
     root = max((i for i, part in enumerate(parts) if part in ("lsq_export", "calib")), default=len(parts) - 1)
     return f"{'/'.join(parts[root:])}:{last.lineno} {last.name}"
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
