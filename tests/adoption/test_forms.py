@@ -9,10 +9,10 @@ import onnx
 import onnx.parser
 import pytest
 import torch
-from support.adopted import adopted_outputs, differing, file_outputs
 
 from lsq_export.adoption.network import OnnxNetwork, read_quantized
 from lsq_export.graph.read import attribute, is_marker
+from support.adopted import adopted_outputs, differing, file_outputs
 
 RNG = np.random.default_rng(0)
 PAIR = "c{i} = QuantizeLinear({x}, s{i}, z{i}) d{i} = DequantizeLinear(c{i}, s{i}, z{i})"
@@ -48,7 +48,7 @@ def _quantizers(network: OnnxNetwork) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("zero_point", [0, 1, 127, 128, 255])
 def test_codes_on_ties_are_those_of_the_file(tmp_path: Path, zero_point: int) -> None:
-    """Every input lies on a tie of a grid of 0.5: an offset in place of the zero point would round half of them away."""
+    """Inputs on ties of a grid of 0.5: an offset in place of the zero point would round half of them otherwise."""
     network = _read(
         tmp_path,
         "(float[N, 64] x) => (float[N, 64] y) { c = QuantizeLinear(x, s, z) y = DequantizeLinear(c, s, z) }",

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from calib.errors import QuantizationError
+from lsq_export import adopt
+from lsq_export.graph.read import is_marker
 from support.adopted import (
     ADOPTED,
     REFUSED,
@@ -18,9 +21,6 @@ from support.adopted import (
     inputs,
     read,
 )
-
-from lsq_export import adopt
-from lsq_export.graph.read import is_marker
 
 # 16-bit grids stay operators of the file, and 5 of 160 sums lie next to one of their ties.
 TIES = {"onnxruntime/qdq_u16s8": 6}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
 from support.adopted import SAMPLES, inputs
 from support.commands import invoke
 
