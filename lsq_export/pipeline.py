@@ -106,7 +106,8 @@ def export(
         files = emit_all(folded, plan.formats, plan.target)
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
-        parity = _first_look(Subject.of(folded, files, target), images, model, source)
+        original = model if not isinstance(model, OnnxNetwork) or model.trained else None
+        parity = _first_look(Subject.of(folded, files, target), images, original, source)
         on_stage("bundle")
         golden, origin = _golden(shown, images, origin, captured.fixed), _with_config(origin, model)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -185,7 +186,9 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray | None:
     return prepared_input(origin.sample, origin, captured.input_shape)
 
 
-def _first_look(subject: Subject, images: Any, model: nn.Module | OnnxNetwork, source: dict[str, Any] | None) -> Parity:
+def _first_look(
+    subject: Subject, images: Any, model: nn.Module | OnnxNetwork | None, source: dict[str, Any] | None
+) -> Parity:
     """The verification of an export, on the first calibration images."""
     return check(subject, portions_of(images, subject.trained.graph), model=model).of_source(
         source, split="calibration"

@@ -206,24 +206,29 @@ def _check(what: str, layer: nn.Module) -> None:
         raise QuantizationError(f"{what} cannot be quantized: its weight is {layer.weight.dtype}, not a float type")
 
 
-def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:
-    prefix = f"{name}." if name else ""
-    weight = layer.weight
-    assert isinstance(weight, torch.Tensor)
+def input_quantizer(name: str, settings: LayerSettings, device: torch.device | None = None) -> Quantizer:
+    """The quantizer of a layer's input, without a grid yet."""
     bits, offset = settings.activation_bits, settings.offset
-    input_quantizer = Quantizer.activation(
-        f"{prefix}input",
+    return Quantizer.activation(
+        name,
         bits,
         grid=settings.activation_grid,
         integer_offset=offset != "real",
         offset_steps=container_steps(2**bits) if offset == "container" else 1,
-        device=weight.device,
+        device=device,
     )
+
+
+def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:
+    prefix = f"{name}." if name else ""
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    of_input = input_quantizer(f"{prefix}input", settings, weight.device)
     channels = output_channels(layer) if settings.weight_granularity == "channel" else None
     weight_quantizer = Quantizer.weight(
         f"{prefix}weight", settings.weight_bits, channels=channels, device=weight.device
     )
-    layer.input_quantizer = input_quantizer.train(layer.training)
+    layer.input_quantizer = of_input.train(layer.training)
     layer.register_forward_pre_hook(_quantize_input, with_kwargs=True)
     # unsafe: torch would call the quantizer once to check shape and type, before it has a grid
     weights = parametrization(layer, weight_quantizer).train(layer.training)

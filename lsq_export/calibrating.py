@@ -1,0 +1,56 @@
+"""calibrate: a float network, PyTorch or ONNX, gets grids from data, without labels and without training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import overload
+
+from torch import nn
+
+from calib.batches import InputKey
+from calib.initialization.first_grids import initialize
+from calib.initialization.rules import Method
+from lsq_export.adoption.network import OnnxNetwork
+from lsq_export.ptq.float_file import read_float
+from lsq_export.qat.config import QATConfig
+from lsq_export.qat.prepare_model import prepare
+
+# Without training: 8 bits, a scale for each channel, and no quantizers on edges, whose grids export calibrates.
+DEFAULT = QATConfig(weight_bits=8, activation_bits=8, weight_granularity="channel", edges="calibrated")
+
+
+@overload
+def calibrate(model: nn.Module, batches: Iterable[object], config: QATConfig = ...) -> nn.Module: ...
+
+
+@overload
+def calibrate(model: str | os.PathLike[str], batches: Iterable[object], config: QATConfig = ...) -> OnnxNetwork: ...
+
+
+def calibrate(
+    model: nn.Module | str | os.PathLike[str],
+    batches: Iterable[object],
+    config: QATConfig = DEFAULT,
+    *,
+    method: Method = "mse",
+    input_key: InputKey | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> nn.Module | OnnxNetwork:
+    """Quantize a float network after its training; the result is ready for `lsq_export.export`.
+
+    model: a PyTorch module, which stays as it is, or the path of a float ONNX file of any maker. batches: inputs
+    [N, …], or (input, target) pairs whose targets are not looked at, read once; any batch size gives the same grids.
+    method: "minmax" (the range), "lsq" or "mse" (scale and real offset of the least squared error; the best of these).
+    Weights get the scale of the least squared error.
+
+    Errors (QuantizationError): those of `prepare` and `calib.initialize`; a file that is no float ONNX network.
+    """
+    if isinstance(model, nn.Module):
+        prepared = prepare(model, config)
+        initialize(prepared, batches, method, "mse", progress=progress, input_key=input_key)
+        return prepared
+    file = read_float(model, config)
+    initialize(file.network, batches, method, "mse", progress=progress, input_key=input_key)
+    return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False)

@@ -1,0 +1,46 @@
+"""A float ONNX file of any maker -> a network with quantizers that have no grids yet."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from calib.errors import QuantizationError
+from lsq_export.adoption.expand import EXPANDED
+from lsq_export.adoption.grids import is_grid
+from lsq_export.adoption.left import Left
+from lsq_export.adoption.network import give_names, infer
+from lsq_export.adoption.reading import read_network
+from lsq_export.qat.config import QATConfig
+
+from .graph_network import GraphNetwork
+from .placing import place_quantizers
+
+
+@dataclass(frozen=True)
+class FloatFile:
+    """network: with quantizers. left: layers that stay float. plain: the float network, for ONNX Runtime."""
+
+    network: GraphNetwork
+    left: tuple[Left, ...]
+    plain: onnx.ModelProto
+
+
+def read_float(path: str | os.PathLike[str], config: QATConfig) -> FloatFile:
+    """Errors (QuantizationError): those of `read_network` and `place_quantizers`; a file that is quantized already."""
+    model = read_network(path)
+    graph = model.graph
+    for node in graph:
+        if is_grid(node) or node.op_type in EXPANDED:
+            raise QuantizationError(
+                f"{path}: {node.name or node.op_type} is a {node.op_type}: the network is quantized already; "
+                "lsq-export adopt takes it as it is"
+            )
+    give_names(graph)
+    infer(model)
+    plain = ir.to_proto(model)
+    placed = place_quantizers(graph, config)
+    return FloatFile(GraphNetwork(model, placed.quantizers), placed.left, plain)
