@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import overload
 
 from torch import nn
 
-from calib.batches import InputKey
+from calib.batches import InputKey, read_batches
 from calib.initialization.first_grids import initialize
 from calib.initialization.rules import Method
-from lsq_export.adoption.network import OnnxNetwork
-from lsq_export.ptq.float_file import read_float
+from lsq_export.adoption.network import OnnxNetwork, takes_of_graph
+from lsq_export.ptq.float_file import fix_sizes, read_float, with_quantizers
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import prepare
 
@@ -51,6 +52,13 @@ def calibrate(
         prepared = prepare(model, config)
         initialize(prepared, batches, method, "mse", progress=progress, input_key=input_key)
         return prepared
-    file = read_float(model, config)
-    initialize(file.network, batches, method, "mse", progress=progress, input_key=input_key)
+    graph_model = read_float(model)
+    takes = takes_of_graph(graph_model.graph)
+    rest = iter(batches)
+    first = next(rest, None)
+    for x, _ in read_batches([] if first is None else [first], input_key, takes=takes):
+        fix_sizes(graph_model.graph, x, model)
+    file = with_quantizers(graph_model, config)
+    every = [] if first is None else chain([first], rest)
+    initialize(file.network, every, method, "mse", progress=progress, input_key=input_key)
     return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False)

@@ -49,9 +49,7 @@ class OnnxNetwork:
     @property
     def takes(self) -> Takes:
         """Its inputs."""
-        given = self.captured.model.graph.inputs
-        integers = any(value.dtype is not None and not value.dtype.is_floating_point() for value in given)
-        return Takes(tuple(str(value.name) for value in given), len(given), integers)
+        return takes_of_graph(self.captured.model.graph)
 
     @property
     def classes(self) -> int | None:
@@ -68,6 +66,13 @@ class OnnxNetwork:
     @cached_property
     def _session(self) -> Session:
         return Session(self.plain, "disabled", what=self.name)
+
+
+def takes_of_graph(graph: ir.Graph) -> Takes:
+    """What the inputs of a graph are."""
+    given = graph.inputs
+    integers = any(value.dtype is not None and not value.dtype.is_floating_point() for value in given)
+    return Takes(tuple(str(value.name) for value in given), len(given), integers)
 
 
 def read_quantized(path: str | os.PathLike[str]) -> OnnxNetwork:

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
+from calib.samples import Input, tensors_of
 from lsq_export.adoption.expand import EXPANDED
 from lsq_export.adoption.grids import is_grid
 from lsq_export.adoption.left import Left
@@ -29,18 +30,44 @@ class FloatFile:
     plain: onnx.ModelProto
 
 
-def read_float(path: str | os.PathLike[str], config: QATConfig) -> FloatFile:
-    """Errors (QuantizationError): those of `read_network` and `place_quantizers`; a file that is quantized already."""
+def read_float(path: str | os.PathLike[str]) -> ir.Model:
+    """Errors (QuantizationError): those of `read_network`; a file that is quantized already."""
     model = read_network(path)
-    graph = model.graph
-    for node in graph:
+    for node in model.graph:
         if is_grid(node) or node.op_type in EXPANDED:
             raise QuantizationError(
                 f"{path}: {node.name or node.op_type} is a {node.op_type}: the network is quantized already; "
                 "lsq-export adopt takes it as it is"
             )
-    give_names(graph)
+    give_names(model.graph)
+    return model
+
+
+def with_quantizers(model: ir.Model, config: QATConfig) -> FloatFile:
+    """Errors (QuantizationError): those of `place_quantizers`."""
     infer(model)
     plain = ir.to_proto(model)
-    placed = place_quantizers(graph, config)
+    placed = place_quantizers(model.graph, config)
     return FloatFile(GraphNetwork(model, placed.quantizers), placed.left, plain)
+
+
+def fix_sizes(graph: ir.Graph, x: Input, path: str | os.PathLike[str]) -> None:
+    """All sizes of the inputs but the batch become those of x, [N, …].
+
+    Errors (QuantizationError): the file has another size, or another number of axes.
+    """
+    for value, tensor in zip(graph.inputs, tensors_of(x), strict=True):
+        known = list(value.shape) if value.shape is not None else [None] * tensor.dim()
+        found = [None, *tensor.shape[1:]]
+        if len(known) != len(found) or any(
+            isinstance(a, int) and a > 0 and b is not None and a != b for a, b in zip(known, found, strict=True)
+        ):
+            raise QuantizationError(
+                f"{path}: the input {value.name} has the shape {[str(size) for size in known]}, the data have "
+                f"{list(tensor.shape)}: prepare them as the network wants them"
+            )
+        batch = known[0] if isinstance(known[0], int) and known[0] > 0 else ir.SymbolicDim("batch")
+        value.shape = ir.Shape([batch, *tensor.shape[1:]])
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None  # as the file had it: inferred anew
