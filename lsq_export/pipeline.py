@@ -23,6 +23,7 @@ from calib.samples import Arrays, Input, arrays_of, shape_of
 from calib.signature import takes_as
 from lsq_export.bundle.contents import Contents, write_contents
 from lsq_export.bundle.directory import Bundle, open_bundle
+from lsq_export.bundle.manifest import places_of
 from lsq_export.bundle.origin import Origin
 from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sample import noise_like, prepared_input
@@ -104,7 +105,7 @@ def export(
         files = emit_all(folded, plan.formats, plan.target)
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
-        parity = _first_look(Subject.of(folded, files, target), images, model, source)
+        parity = replace(_first_look(Subject.of(folded, files, target), images, model, source), places=places(unwrapped(model)))
         on_stage("bundle")
         golden, origin = _golden(shown, images, origin, captured.fixed), _with_config(origin, model)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -152,7 +153,7 @@ def _with_config(origin: Origin, model: nn.Module) -> Origin:
     model = unwrapped(model)
     config = config_of(model)
     known = {"config": config.to_dict()} if config is not None else {}
-    return replace(origin, source={**known, **(origin.source or {})} or None, places=places(model))
+    return replace(origin, source={**known, **(origin.source or {})} or None, places=places(unwrapped(model)))
 
 
 def _check_export(model: object, example_input: object, out: object) -> None:
@@ -242,7 +243,7 @@ def verify(
     blame = partial(fails_by_itself, bundle, subject)
     with the_bundles_fault(bundle.directory, blame), counting("verify", progress, batches) as on_images:
         parity = check(subject, batches, model=model, progress=on_images, input_key=input_key)
-    parity = parity.of_source(bundle.manifest.get("source"))
+    parity = replace(parity.of_source(bundle.manifest.get("source")), places=places_of(bundle.manifest))
     if record:
         record_better(bundle, parity)
     return parity
