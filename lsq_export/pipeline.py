@@ -23,6 +23,7 @@ from calib.signature import takes_as
 from lsq_export.adoption.network import OnnxNetwork
 from lsq_export.bundle.contents import Contents, write_contents
 from lsq_export.bundle.directory import Bundle, open_bundle
+from lsq_export.bundle.manifest import places_of
 from lsq_export.bundle.origin import Origin
 from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sample import noise_like, prepared_input
@@ -190,9 +191,8 @@ def _first_look(
     subject: Subject, images: Any, model: nn.Module | OnnxNetwork | None, source: dict[str, Any] | None
 ) -> Parity:
     """The verification of an export, on the first calibration images."""
-    return check(subject, portions_of(images, subject.trained.graph), model=model).of_source(
-        source, split="calibration"
-    )
+    parity = check(subject, portions_of(images, subject.trained.graph), model=model)
+    return replace(parity.of_source(source, split="calibration"), places=places(unwrapped(model)))
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:
@@ -232,7 +232,7 @@ def verify(
     blame = partial(fails_by_itself, bundle, subject)
     with the_bundles_fault(bundle.directory, blame), counting("verify", progress, batches) as on_images:
         parity = check(subject, batches, model=model, progress=on_images, input_key=input_key)
-    parity = parity.of_source(bundle.manifest.get("source"))
+    parity = replace(parity.of_source(bundle.manifest.get("source")), places=places_of(bundle.manifest))
     if record:
         record_better(bundle, parity)
     return parity

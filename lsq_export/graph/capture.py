@@ -29,7 +29,7 @@ from .kept_float import SHAPES
 from .notes import FLOAT, SOURCE, WISHED
 from .read import array_of, attribute, input_of, is_marker, is_op
 from .results import named_outputs
-from .sources import module_of, source_of
+from .sources import Sources
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,10 @@ def _name_by_module(graph: ir.Graph, outputs: Sequence[str], model: nn.Module) -
     """Nodes are called after the module that they come from and their operator, and know the line of the user's code;
     outputs are called as the model calls them.
     """
+    sources = Sources(model)
     for node in graph:
-        node.name = ".".join(filter(None, [module_of(node, model), node.op_type]))
-        source = source_of(node, model)
+        node.name = ".".join(filter(None, [sources.module(node), node.op_type]))
+        source = sources.line(node)
         if source is not None:
             SOURCE.write(node, source)
     _own_outputs(graph)

@@ -111,7 +111,8 @@ def _constant(value: ir.Value, dtype: torch.dtype, raw: bool = False) -> Tensor:
         raise QuantizationError(f"{value.name}: the graph reads this value before it is made")
     if array.dtype == np.int64 or (raw and array.dtype.kind in "biu"):
         return torch.from_numpy(array.copy())  # shapes and axes stay integers
-    return torch.from_numpy(np.asarray(array).astype(np.float64)).to(dtype)
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.asarray(array).astype(kind)).to(dtype)
 
 
 def _meaning(node: ir.Node) -> Meaning | None:

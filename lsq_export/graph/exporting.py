@@ -23,6 +23,7 @@ from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
 
 from .grids_aside import grids_aside, marker_of
 from .results import flat, named_outputs
+from .simplifying import simplify
 
 Varying = Mapping[str, Mapping[int, str]]  # {input: {axis: name}}
 MARK = torch.ops.lsq_export.mark.default  # of lsq_export/qat/marker.py
@@ -122,12 +123,13 @@ def export_program(
             kwargs=kwargs or None,
             dynamo=True,
             dynamic_shapes=shapes,
-            optimize=True,
+            optimize=False,
             verbose=False,
             input_names=names,
             custom_translation_table={torch.ops.aten.softplus.default: softplus, MARK: marker_of},
         )
-    assert program is not None
+        assert program is not None
+        simplify(program.model)
     give_grids(program.model.graph)
     return program
 

@@ -103,8 +103,7 @@ class _Findings:
     def __init__(self, subject: Subject, model: nn.Module | Original | None) -> None:
         self._subject = subject
         target, files = get(subject.target), subject.files
-        self._prescribed = {name: emit(subject.folded, name, target) for name in {*files, EXACT}}
-        self._reference = files.get(EXACT, self._prescribed[EXACT])
+        self._reference = files[EXACT] if EXACT in files else self._prescribed(EXACT)
         self._formats = {name: format_run(self._format_file(name, target.optimization)) for name in files}
         trained, folded = subject.trained.graph, subject.folded.graph
         self._capture = CaptureCheck(trained, model) if model is not None else None
@@ -117,10 +116,14 @@ class _Findings:
             name=name,
             file=self._subject.files[name],
             reference=self._reference,
-            prescribed=self._prescribed[name],
+            prescribed=partial(self._prescribed, name),
             folded=self._subject.folded.graph,
             level=level,
         )
+
+    def _prescribed(self, name: str) -> onnx.ModelProto:
+        """The file of a format as the folded model prescribes it."""
+        return emit(self._subject.folded, name, get(self._subject.target))
 
     @property
     def images(self) -> int:
@@ -155,7 +158,8 @@ class _Findings:
 
     def parity(self) -> Parity:
         """What was found so far."""
-        golden, prescribed = self._subject.golden, self._prescribed[EXACT]
+        golden = self._subject.golden
+        prescribed = self._prescribed(EXACT) if golden else self._reference
         yardstick = self._yardstick.result()
         return Parity(
             formats={name: run.result() for name, run in self._formats.items()},
