@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from calib.samples import Input
+
 from .float_functions import inside_islands, is_tensor
 from .parallel import Layers, is_part, merges, split_for_merging
 from .places import opened_place, place_of
@@ -36,14 +38,17 @@ PLACE = "place"  # in the meta of nodes that are a part of one of the model's ow
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
-def insert_edges(model: nn.Module, layers: Layers, make: Callable[[str], Quantizer]) -> fx.GraphModule:
+def insert_edges(
+    model: nn.Module, layers: Layers, make: Callable[[str], Quantizer], example: Input | None = None
+) -> fx.GraphModule:
     """Trace the model and insert quantizers on its edges; names of parameters stay.
 
     layers: {layer: bits of its input; None: it stays float}. make: gives the quantizer of an edge with that name.
+    example: as in `tracing.trace`.
 
     Errors (Untraceable): see `tracing.trace`.
     """
-    traced = trace(model, layers)
+    traced = trace(model, layers, example)
     graph = traced.graph
     for node in list(graph.nodes):
         _open_gate(traced, node)

@@ -25,12 +25,14 @@ from calib.door import check_model, check_type, unwrapped
 from calib.errors import QuantizationError, QuantizationWarning
 from calib.folding.containers import container_steps
 from calib.quantized import Quantized, quantized_modules
+from calib.samples import each
+from calib.signature import example_of
 
 from .attention import open_attention
 from .config import QATConfig
 from .edges import insert_edges
 from .layer_settings import LayerSettings, check_patterns
-from .layer_types import QUANTIZED_LAYERS, output_channels, parametrization
+from .layer_types import FLOAT_LAYERS, QUANTIZED_LAYERS, output_channels, parametrization
 from .plain import in_float32, without_wrappers
 from .quantizer import Quantizer
 from .quantizer_table import Quantizers
@@ -39,27 +41,22 @@ from .tracing import Untraceable
 __all__ = ["QATConfig", "config_of", "float_layers", "layer_names", "prepare", "quantizers"]
 
 NAMED = 8  # layers that a note lists
-# Layers with weights that stay float, with the layers in them: no integer operator of ours computes them.
-FLOAT_LAYERS = (
-    nn.RNNBase,
-    nn.RNNCellBase,
-    nn.MultiheadAttention,
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.Bilinear,
-)
 
 
-def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None = None) -> nn.Module:
+def prepare(
+    float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None = None, *, example: Any = None
+) -> nn.Module:
     """Make a deep copy of `float_model` with fake quantizers that have no grid yet; `calib.initialize` gives them one.
 
     The model itself is untouched; DataParallel, DistributedDataParallel and torch.compile around it, or in it, are
     left out of the copy, and a model of 16 bits becomes one of float32, with a warning.
     config: default `QATConfig()`; a dict has its fields. `config_of(model)` is the configuration that the copy has got:
     edges="auto" has become "trained" or "calibrated" there.
+    example: an input of the model, [N, …], as for `export`. A model that torch.fx cannot trace is watched while it runs
+    on it, so that its edges can be trained.
 
     Errors (QuantizationError): nothing to quantize, a layer that cannot be quantized (named), a model that is prepared
-    already, edges="trained" for a model that torch.fx cannot trace, `layers` as in `settings_of_layers`.
+    already, edges="trained" for a model that has no graph, `layers` as in `settings_of_layers`.
     """
     config = _checked_arguments(float_model, config)
     float_model = in_float32(without_wrappers(float_model))
@@ -69,7 +66,7 @@ def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None
     float_model = open_attention(float_model)
     wanted = settings_of_layers(float_model, config)
     _say_what_stays_float(float_model)
-    model, config = _copy_with_edges(float_model, wanted, config)
+    model, config = _copy_with_edges(float_model, wanted, config, example)
     for name, settings in wanted.items():
         if settings is not None:
             _quantize_layer(name, model.get_submodule(name), settings)
@@ -141,7 +138,7 @@ def layers_without_integer_form(model: nn.Module) -> dict[str, str]:
 
 
 def _copy_with_edges(
-    float_model: nn.Module, layers: dict[str, LayerSettings | None], config: QATConfig
+    float_model: nn.Module, layers: dict[str, LayerSettings | None], config: QATConfig, example: Any
 ) -> tuple[nn.Module, QATConfig]:
     """(copy of the model with quantizers on its edges, if they are to be trained; config without "auto").
 
@@ -155,8 +152,10 @@ def _copy_with_edges(
             quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=device)
             return quantizer.train(training)
 
+        if example is not None:
+            example = each(example_of(float_model, example, "example"), lambda tensor: tensor.to(device))
         try:
-            return insert_edges(copy.deepcopy(float_model), bits, edge), replace(config, edges="trained")
+            return insert_edges(copy.deepcopy(float_model), bits, edge, example), replace(config, edges="trained")
         except Untraceable as error:
             if config.edges == "trained":
                 raise
