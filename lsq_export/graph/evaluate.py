@@ -81,6 +81,12 @@ def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tens
     return result
 
 
+def results_of(node: ir.Node) -> tuple[Tensor, ...]:
+    """All outputs of a node whose inputs are constants, floats in float32."""
+    raw = _meaning(node) is None
+    return _apply(node, [None if v is None else _constant(v, torch.float32, raw) for v in node.inputs])
+
+
 def portions_of(images: Any, graph: ir.Graph) -> tuple[Any, ...]:
     """images [N, …] in parts of at most PORTION numbers, or of one image. graph: which takes them."""
     return parts_of(images, 1 if takes_one(graph) else max(1, PORTION // max(1, numbers_of(images))))

@@ -6,7 +6,6 @@ with other numbers, samples in another order, and another batch.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import fx, nn
 from calib.errors import QuantizationWarning, one_line
 from calib.samples import Input, called, each, each_float
 
+from .plain import copied
 from .torch_calls import Depends
 from .watching import watched
 
@@ -36,7 +36,7 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
 
     Errors (NoGraph): what it computes depends on values, or on the batch.
     """
-    original = copy.deepcopy(model)
+    original = copied(model)
     batches = [size for size in BATCHES if _takes(original, batch_of(example, size))]
     if not batches:
         raise NoGraph("it does not take the example")

@@ -11,7 +11,6 @@ quantizers. Convolutions that a forward calls as functions (torch.nn.functional)
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,7 +22,6 @@ from torch.nn.utils import parametrize
 
 from calib.door import check_model, check_type, unwrapped
 from calib.errors import QuantizationError, QuantizationWarning
-from calib.folding.containers import container_steps
 from calib.quantized import Quantized, quantized_modules
 from calib.samples import each
 from calib.signature import example_of
@@ -33,8 +31,9 @@ from .config import QATConfig
 from .edges import insert_edges
 from .layer_settings import LayerSettings, check_patterns
 from .layer_types import FLOAT_LAYERS, QUANTIZED_LAYERS, output_channels, parametrization
-from .plain import in_float32, without_wrappers
-from .quantizer import Quantizer
+from .made_weights import makes_weight, quantize_made_weight
+from .maker import Maker
+from .plain import copied, in_float32, without_wrappers
 from .quantizer_table import Quantizers
 from .tracing import Untraceable
 
@@ -146,23 +145,18 @@ def _copy_with_edges(
     """
     if config.edges != "calibrated":
         bits = {name: settings.activation_bits if settings else None for name, settings in layers.items()}
-        device, training = next(float_model.parameters()).device, float_model.training
-
-        def edge(name: str) -> Quantizer:
-            quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=device)
-            return quantizer.train(training)
-
+        make = Maker(config, next(float_model.parameters()).device, float_model.training)
         if example is not None:
-            example = each(example_of(float_model, example, "example"), lambda tensor: tensor.to(device))
+            example = each(example_of(float_model, example, "example"), lambda tensor: tensor.to(make.device))
         try:
-            return insert_edges(copy.deepcopy(float_model), bits, edge, example), replace(config, edges="trained")
+            return insert_edges(copied(float_model), bits, make, example), replace(config, edges="trained")
         except Untraceable as error:
             if config.edges == "trained":
                 raise
             why = f"torch.fx cannot trace this model: {error.why}"
             said = f"edges are calibrated at export, so training does not see their rounding, since {why}"
             warnings.warn(said, QuantizationWarning, stacklevel=3)
-    return copy.deepcopy(float_model), replace(config, edges="calibrated")
+    return copied(float_model), replace(config, edges="calibrated")
 
 
 def _checked_arguments(model: object, config: object) -> QATConfig:
@@ -193,39 +187,27 @@ def layer_names(model: nn.Module) -> list[str]:
 
 
 def _check(what: str, layer: nn.Module) -> None:
-    if "weight" not in layer._parameters and not parametrize.is_parametrized(layer, "weight"):
-        raise QuantizationError(
-            f"{what} cannot be quantized: its weight is made by a hook; use torch.nn.utils.parametrizations or a plain "
-            "parameter"
-        )
-    assert isinstance(layer.weight, torch.Tensor)
-    if isinstance(layer.weight, nn.UninitializedParameter):
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise QuantizationError(f"{what} cannot be quantized: it has no weight")
+    if isinstance(weight, nn.UninitializedParameter):
         raise QuantizationError(f"{what} has no weight yet: run the model once on an input before prepare")
-    if not layer.weight.is_floating_point():
-        raise QuantizationError(f"{what} cannot be quantized: its weight is {layer.weight.dtype}, not a float type")
+    if not weight.is_floating_point():
+        raise QuantizationError(f"{what} cannot be quantized: its weight is {weight.dtype}, not a float type")
 
 
 def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:
-    prefix = f"{name}." if name else ""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    bits, offset = settings.activation_bits, settings.offset
-    input_quantizer = Quantizer.activation(
-        f"{prefix}input",
-        bits,
-        grid=settings.activation_grid,
-        integer_offset=offset != "real",
-        offset_steps=container_steps(2**bits) if offset == "container" else 1,
-        device=weight.device,
-    )
-    channels = output_channels(layer) if settings.weight_granularity == "channel" else None
-    weight_quantizer = Quantizer.weight(
-        f"{prefix}weight", settings.weight_bits, channels=channels, device=weight.device
-    )
-    layer.input_quantizer = input_quantizer.train(layer.training)
+    make = Maker(QATConfig(), weight.device, layer.training)
+    layer.input_quantizer = make.input(name, settings)
     layer.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+    made = makes_weight(layer)
+    weights = parametrization(layer, make.weight(name, settings, output_channels(layer))).train(layer.training)
+    if made:
+        quantize_made_weight(layer, weights)
+        return
     # unsafe: torch would call the quantizer once to check shape and type, before it has a grid
-    weights = parametrization(layer, weight_quantizer).train(layer.training)
     parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
@@ -17,9 +16,11 @@ from calib.samples import Input
 
 from .by_example import NoGraph, graph_by_example
 from .layer_types import QUANTIZED_LAYERS as LAYERS
+from .plain import copied
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__))
+ADVICE = "give an example (prepare(model, config, example=x)), along which its forward is watched, or"
 
 
 class Untraceable(QuantizationError):
@@ -61,7 +62,7 @@ def trace(model: nn.Module, layers: Iterable[str], example: Input | None = None)
     """
     if isinstance(model, LAYERS):
         raise Untraceable("it is a single layer", "wrap it in torch.nn.Sequential")
-    source = model if example is None else copy.deepcopy(model)  # a trace that fails leaves its values behind
+    source = model if example is None else copied(model)  # a trace that fails leaves its values behind
     try:
         graph = _symbolic(model)
     except Untraceable as error:
@@ -75,23 +76,25 @@ def trace(model: nn.Module, layers: Iterable[str], example: Input | None = None)
     traced = Traced(model, graph, type(model).__name__)
     used = dict(traced.named_modules())
     for name in layers:
-        if name not in used:
-            raise Untraceable(f"layer {name} is not used by the model's forward", "remove it")
+        if name in used:
+            continue
+        if example is None:
+            raise Untraceable(f"layer {name} is not used by the model's forward", f"{ADVICE} remove it")
+        traced.add_submodule(name, model.get_submodule(name))  # a head of training alone, or one that is left out
     return traced
 
 
 def _symbolic(model: nn.Module) -> fx.Graph:
     """torch.fx's own graph of any input."""
-    advice = "give an example (prepare(model, config, example=x)), along which its forward is watched, or"
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input
         where = _where(model, error)
         why = f"its forward fails{where} ({one_line(error)})"
-        raise Untraceable(why, f"{advice} change {'that line' if where else 'its forward'}") from error
+        raise Untraceable(why, f"{ADVICE} change {'that line' if where else 'its forward'}") from error
     if any(node.target in DROPOUTS for node in graph.nodes):
         why = "a trace would freeze torch.nn.functional.dropout in one mode"
-        raise Untraceable(why, f"{advice} use torch.nn.Dropout")
+        raise Untraceable(why, f"{ADVICE} use torch.nn.Dropout")
     return graph
 
 

@@ -1,6 +1,7 @@
 """tokens: a Linear on more than [N, C] is one on [N·…, C].
 
     Add(MatMul(x, Transpose(W)), b)  =>  Reshape(Gemm(Reshape(x), W, b))          x [N, T, …, C], W [C_out, C]
+    Add(MatMul(x, Transpose(W)), b)  =>  Gemm(x, W, b)                            x [N, C]
 
 Exact: rows stay rows.
 """
@@ -23,23 +24,24 @@ def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:
         return
     out, depth = (int(size) for size in weight.shape)  # type: ignore[union-attr, arg-type]
     sizes = list(x.shape[1:-1]) if x.shape is not None else []
-    if not sizes or not all(isinstance(size, int) for size in sizes):
+    plain = x.shape is not None and len(x.shape) == 2
+    if not plain and (not sizes or not all(isinstance(size, int) for size in sizes)):
         return
     bias, last = _bias(node, out)
     name = str(node.outputs[0].name)
-    flat = insert(
-        last,
-        "Reshape",
-        [x, constant(graph, f"{name}.rows", np.array([-1, depth]))],
-        f"{name}_rows",
-        shape=[None, depth],
-    )
+    flat = x
+    if not plain:
+        rows = constant(graph, f"{name}.rows", np.array([-1, depth]))
+        flat = insert(last, "Reshape", [x, rows], f"{name}_rows", shape=[None, depth])
     y = insert(last, "Gemm", [flat, weight, *bias], f"{name}_gemm", shape=[None, out], transB=1)
     made = y.producer()
     assert made is not None
     made.name = node.name
     if stays_float(node):
         FLOAT.write(made, FLOAT.read(node))
+    if plain:
+        replace(last.outputs[0], y)
+        return
     shape = constant(graph, f"{name}.shape", np.array([-1, *sizes, out]))
     replace(last.outputs[0], insert(last, "Reshape", [y, shape], f"{name}_tokens", shape=last.outputs[0].shape))
 

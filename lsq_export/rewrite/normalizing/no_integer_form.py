@@ -42,12 +42,13 @@ def why_float(node: ir.Node) -> str | None:
 
 def _of_layer(node: ir.Node) -> str | None:
     weight = producer_of(node.inputs[1])
-    if weight is None or not is_marker(weight):
-        return (
-            "called as a function: its weight has no quantizer"
-            if array_of(node.inputs[1]) is not None
-            else ("its weight is computed")
-        )
+    constant = array_of(node.inputs[1])
+    if constant is not None and not np.isfinite(constant).all():
+        return "a weight that is not finite"
+    if constant is None and (weight is None or not is_marker(weight)):
+        return "its weight is computed"
+    if len(node.inputs) > 2 and node.inputs[2] is not None and array_of(node.inputs[2]) is None:
+        return "its bias is computed"
     if node.op_type == "Conv":
         if rank_of(node.inputs[1]) not in RANKS:
             return f"a {rank_of(node.inputs[1]) - 2}-dimensional convolution"
