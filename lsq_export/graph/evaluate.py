@@ -138,8 +138,9 @@ def _meaning(node: ir.Node) -> Meaning | None:
         return row.meaning if nearest and len(node.inputs) == 3 and node.inputs[2] is not None else None
     if node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool"):
         pads = list(attribute(node, "pads", []))
-        plain = rank_of(node.inputs[0]) in (0, 4) and (node.op_type == "MaxPool" or pads[:2] == pads[2:])
-        return row.meaning if plain and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID") else None
+        even = node.op_type == "MaxPool" or pads[:2] == pads[2:] or not attribute(node, "ceil_mode", 0)
+        explicit = attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
+        return row.meaning if rank_of(node.inputs[0]) in (0, 4) and even and explicit else None
     return row.meaning
 
 

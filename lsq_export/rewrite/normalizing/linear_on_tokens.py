@@ -2,6 +2,7 @@
 
     Add(MatMul(x, Transpose(W)), b)  =>  Reshape(Gemm(Reshape(x), W, b))          x [N, T, …, C], W [C_out, C]
     Add(MatMul(x, Transpose(W)), b)  =>  Gemm(x, W, b)                            x [N, C]
+    MatMul(x, C)                     =>  the same, where C is small integers times a number for each column
 
 Exact: rows stay rows.
 """
@@ -15,6 +16,8 @@ from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.kept_float import stays_float
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.read import array_of, attribute, is_marker, is_op, producer_of, single_consumer
+
+from .fixed_weight import LARGEST, fixed_weight
 
 
 def flatten_tokens(graph: ir.Graph, node: ir.Node) -> None:
@@ -52,12 +55,28 @@ def _weight(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
     if stays_float(node):
         array = array_of(transposed)
         return None if array is None else constant(graph, f"{node.name}.weight", array.T)
+    array = array_of(transposed)
+    if array is not None:
+        return _in_integers(node, array)
     turn = producer_of(transposed)
     weight = turn.inputs[0] if turn is not None and is_op(turn, "Transpose") else None
     marker = producer_of(weight)
     if turn is None or marker is None or not is_marker(marker) or attribute(marker, "kind") != "weight":
         return None
     return weight if list(attribute(turn, "perm")) == [1, 0] else None
+
+
+def _in_integers(node: ir.Node, matrix: np.ndarray) -> ir.Value | None:
+    """A constant matrix as the weight of a layer, if that holds it exactly."""
+    if matrix.ndim != 2 or not np.isfinite(matrix).all() or not matrix.any(axis=0).all():
+        return None
+    rows = matrix.T.astype(np.float64)
+    sizes = np.abs(rows)
+    scale = np.where(sizes > 0, sizes, np.inf).min(axis=1, keepdims=True)
+    codes = np.rint(rows / scale)
+    if np.abs(codes).max() > LARGEST or not np.allclose(codes * scale, rows, rtol=1e-6, atol=0):
+        return None
+    return fixed_weight(node, str(node.outputs[0].name), codes.astype(np.int64), scale.reshape(-1))
 
 
 def _bias(node: ir.Node, out: int) -> tuple[list[ir.Value], ir.Node]:

@@ -71,9 +71,6 @@ def _of_window(node: ir.Node) -> str | None:
         return "a pool that gives places"
     if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
         return "an average pool whose last window is cut off (ceil_mode)"
-    pads = list(attribute(node, "pads", [0, 0, 0, 0]))
-    if is_op(node, "AveragePool") and pads[: len(pads) // 2] != pads[len(pads) // 2 :]:
-        return f"an average pool with asymmetric pads {pads}"
     return _of_padding(node)
 
 
