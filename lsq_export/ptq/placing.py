@@ -7,9 +7,10 @@ As in `prepare`, but that layers which read one tensor share its quantizer. Mark
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
+import torch
 
 from calib.errors import QuantizationError
 from lsq_export.adoption.layers import LAYERS, output_channels_first, put_weight
@@ -19,7 +20,7 @@ from lsq_export.graph.notes import FLOAT, WISHED
 from lsq_export.graph.read import MARKER, MARKER_DOMAIN, array_of, is_float
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.layer_settings import LayerSettings, check_patterns
-from lsq_export.qat.prepare_model import input_quantizer
+from lsq_export.qat.maker import Maker
 from lsq_export.qat.quantizer import Quantizer
 
 
@@ -47,6 +48,7 @@ def place_quantizers(graph: ir.Graph, config: QATConfig) -> Placed:
     if not layers:
         raise QuantizationError("the network has no convolution or product with a constant weight: nothing to quantize")
     check_patterns([str(layer.name) for layer in layers], config.layers)
+    make = Maker(config, torch.device("cpu"), training=False)
     left: list[Left] = []
     quantizers: dict[str, Quantizer] = {}
     inputs: dict[tuple[ir.Value, LayerSettings], ir.Value] = {}
@@ -60,40 +62,24 @@ def place_quantizers(graph: ir.Graph, config: QATConfig) -> Placed:
             FLOAT.write(layer, why)
             left.append(Left(str(layer.name), why))
             continue
-        _quantize_weight(graph, layer, settings, axes, quantizers)
+        values = weight.transpose(axes)
+        of_weight = make.weight(str(layer.name), settings, len(values))
+        marker = put_weight(graph, layer, values, [], settings.weight_bits, axis=-1 if of_weight.axis is None else 0)
+        quantizers[str(marker.outputs[0].name)] = of_weight
         x = layer.inputs[0]
         assert x is not None
         key = (x, _of_input(settings))
         if key not in inputs:
-            inputs[key] = _quantize_input(graph, layer, x, settings, quantizers)
+            quantizer = make.input(str(layer.name), settings)
+            marked = insert_after(
+                x, graph, MARKER, [x], f"{layer.name}.input_on_grid", domain=MARKER_DOMAIN, **quantizer.marks
+            )
+            inputs[key] = marked
+            quantizers[str(marked.name)] = quantizer
         layer.replace_input_with(0, inputs[key])
     return Placed(quantizers, tuple(left))
 
 
 def _of_input(settings: LayerSettings) -> LayerSettings:
     """Settings that are equal where those of the input are."""
-    from dataclasses import replace
-
     return replace(settings, weight_bits=8, weight_granularity="tensor")
-
-
-def _quantize_weight(
-    graph: ir.Graph, layer: ir.Node, settings: LayerSettings, axes: tuple[int, ...], quantizers: dict[str, Quantizer]
-) -> None:
-    weight = array_of(layer.inputs[1])
-    assert weight is not None
-    values = weight.transpose(axes)
-    channels = len(values) if settings.weight_granularity == "channel" else None
-    marker = put_weight(graph, layer, values, [], settings.weight_bits, axis=-1 if channels is None else 0)
-    quantizers[str(marker.outputs[0].name)] = Quantizer.weight(
-        f"{layer.name}.weight", settings.weight_bits, channels=channels
-    )
-
-
-def _quantize_input(
-    graph: ir.Graph, layer: ir.Node, x: ir.Value, settings: LayerSettings, quantizers: dict[str, Quantizer]
-) -> ir.Value:
-    quantizer = input_quantizer(f"{layer.name}.input", settings)
-    marked = insert_after(x, graph, MARKER, [x], f"{layer.name}.input_on_grid", domain=MARKER_DOMAIN, **quantizer.marks)
-    quantizers[str(marked.name)] = quantizer
-    return marked

@@ -8,10 +8,10 @@ results, and computes the same.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
+
+from .plain import copied
 
 
 def open_attention(model: nn.Module) -> nn.Module:
@@ -20,7 +20,7 @@ def open_attention(model: nn.Module) -> nn.Module:
         return model
     if _can_open(model):
         return Attention(model)  # type: ignore[arg-type]
-    opened = copy.deepcopy(model)
+    opened = copied(model)
     made: dict[nn.Module, Attention] = {}
     for module in list(opened.modules()):
         for name, child in list(module._modules.items()):

@@ -11,12 +11,16 @@ grid, as the fold leaves them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from calib.samples import Input
+
 from .float_functions import inside_islands, is_tensor
+from .functional import functional_layers, key_of, quantize_call
 from .parallel import Layers, is_part, merges, split_for_merging
 from .places import opened_place, place_of
 from .quantizer import Quantizer
@@ -36,18 +40,38 @@ PLACE = "place"  # in the meta of nodes that are a part of one of the model's ow
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
-def insert_edges(model: nn.Module, layers: Layers, make: Callable[[str], Quantizer]) -> fx.GraphModule:
-    """Trace the model and insert quantizers on its edges; names of parameters stay.
+class Makes(Protocol):
+    """What makes quantizers, each with the name that it is given."""
 
-    layers: {layer: bits of its input; None: it stays float}. make: gives the quantizer of an edge with that name.
+    def edge(self, name: str) -> Quantizer:
+        """Of an edge."""
+
+    def bits(self, layer: str) -> int | None:
+        """Of the input of a layer that is called as a function; None: it stays float."""
+
+    def of_call(self, layer: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
+        """(of the input of such a layer, of its weight with so many output channels)"""
+
+
+def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input | None = None) -> fx.GraphModule:
+    """Trace the model and insert quantizers on its edges and on layers that it calls as functions.
+
+    Names of parameters stay. layers: {layer: bits of its input; None: it stays float}. example: as in `tracing.trace`.
 
     Errors (Untraceable): see `tracing.trace`.
     """
-    traced = trace(model, layers)
+    traced = trace(model, layers, example)
     graph = traced.graph
     for node in list(graph.nodes):
         _open_gate(traced, node)
-    left_out = inside_islands(traced) | _constants(graph, layers)
+    constants = _constants(graph, layers)
+    calls = {
+        node: weight
+        for node, weight in functional_layers(traced, constants).items()
+        if make.bits(key_of(node)) is not None
+    }
+    layers = {**layers, **{key_of(node): make.bits(key_of(node)) for node in calls}}
+    left_out = inside_islands(traced) | constants
     for node in list(graph.nodes):
         if node.op in ("output", "get_attr") or _asks(node) or node in left_out or not is_tensor(traced, node):
             continue
@@ -55,13 +79,15 @@ def insert_edges(model: nn.Module, layers: Layers, make: Callable[[str], Quantiz
             name = f"edges.{node.name}"
             if hasattr(nn.Module, node.name):  # a name that modules have themselves, such as "to"
                 name = f"{name}_edge"
-            quantizer = make(name)
+            quantizer = make.edge(name)
             quantizer.place = node.meta.get(PLACE) or place_of(traced, node)
             traced.add_submodule(name, quantizer)
             with graph.inserting_after(node):
                 edge = graph.call_module(name, (node,))
             for reader in [user for user in node.users if user is not edge]:
                 reader.replace_input_with(node, edge)
+    for node, weight in calls.items():
+        quantize_call(traced, node, weight, make.of_call(key_of(node)))
     traced.recompile()
     return traced
 
@@ -148,11 +174,11 @@ def _from_layer(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
 
 
 def _is_layer(node: fx.Node, layers: Layers) -> bool:
-    return node.op == "call_module" and str(node.target) in layers
+    return node.op in ("call_module", "call_function", "call_method") and key_of(node) in layers
 
 
 def _bits(layer: fx.Node, layers: Layers) -> int | None:
-    return layers[str(layer.target)]
+    return layers[key_of(layer)]
 
 
 def _stays_float(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:

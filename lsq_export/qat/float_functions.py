@@ -42,6 +42,8 @@ NO_TENSOR = _names(
 TUPLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 LIGHT = _names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
 MEANS = _names("mean")
+SUMS = _names("add add_ iadd sub sub_ isub")
+SOFTMAX = _names("softmax log_softmax")
 SOFT = _names(
     """add add_ clamp clamp_ clamp_max clamp_min contiguous div expand flatten iadd imul isub itruediv mul mul_ neg
     permute pow relu relu_ reshape rsub square squeeze sub sub_ sum transpose truediv unsqueeze view"""
@@ -93,12 +95,25 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
     def tail(node: fx.Node) -> bool:
         return name_of(node) in ("add", "mul") and len(makers(node)) == 1 and len(node.args) == 2
 
-    found = drawn_in(nodes, lambda node: _role(model, node), makers, readers, tail, lambda node: name_of(node) in LIGHT)
+    def light(node: fx.Node) -> bool:
+        return name_of(node) in LIGHT
+
+    def front(node: fx.Node) -> bool:
+        tensors = len(node.all_input_nodes) == 2 and name_of(node) in SUMS
+        return tensors and any(_is_softmax(model, reader) for reader in readers(node) or ())
+
+    found = drawn_in(nodes, lambda node: _role(model, node), makers, readers, tail, light, front)
 
     def is_float(node: fx.Node) -> bool:
         return node in found or _role(model, node) is Role.FLOAT
 
     return {node for node in nodes if is_float(node) and (read := readers(node)) and all(map(is_float, read))}
+
+
+def _is_softmax(model: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), (nn.Softmax, nn.LogSoftmax))
+    return name_of(node) in SOFTMAX
 
 
 def _role(model: fx.GraphModule, node: fx.Node) -> Role:

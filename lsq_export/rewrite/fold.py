@@ -31,6 +31,7 @@ from lsq_export.rewrite.folding import (
     equalize,
     float_clamps,
     freeze_weights,
+    functional_layers,
     integers,
     keep_float,
     merge_parallel,
@@ -38,11 +39,19 @@ from lsq_export.rewrite.folding import (
     output_tails,
     ties,
 )
-from lsq_export.rewrite.normalizing import known_shapes, normalize, sequences, split_to_slices, transposed
+from lsq_export.rewrite.normalizing import (
+    constant_weights,
+    known_shapes,
+    normalize,
+    sequences,
+    split_to_slices,
+    transposed,
+)
 
 # What makes the trained graph of the captured one: the yardstick of every fold.
 TRAINED: tuple[Pass, ...] = (
     known_shapes.PASS,
+    constant_weights.PASS,
     split_to_slices.PASS,
     transposed.PASS,
     sequences.PASS,
@@ -51,6 +60,7 @@ TRAINED: tuple[Pass, ...] = (
 )
 # What the folds of one export share, the calibration of edges above all.
 PREPARED: tuple[Pass, ...] = (
+    functional_layers.PASS,
     average_pools.PASS,
     merge_parallel.PASS,
     constants.PASS,

@@ -30,12 +30,15 @@ BETWEEN = "between float operators"
 SOFT = (*MOVES, *CLAMPS, *(name for name in named(Kind.ARITHMETIC) if name not in ("MatMul", "GlobalAveragePool")))
 REWRITTEN = named(Kind.REWRITTEN)
 MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare")
+SOFTMAX = ("LogSoftmax", "Softmax")
 TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
 
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail):
+    for node in drawn_in(
+        list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail, _is_front
+    ):
         FLOAT.write(node, BETWEEN)
 
 
@@ -63,7 +66,7 @@ def keep_islands_float(model: ir.Model) -> None:
         why = None if is_marker(node) or stays_float(node) else why_float(node)
         if why is not None:
             FLOAT.write(node, why)
-    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light):
+    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light, _is_front):
         FLOAT.write(node, BETWEEN)
     for node in list(graph):
         if is_marker(node) and attribute(node, "kind") == "weight":
@@ -88,6 +91,12 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
     if any(value.is_graph_output() for value in node.outputs):
         return None
     return [reader for value in node.outputs for reader in data_readers(value)]
+
+
+def _is_front(node: ir.Node) -> bool:
+    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores."""
+    alone = [array for x in node.inputs if (array := array_of(x)) is not None and array.size == 1]
+    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX) for r in _readers(node) or ())
 
 
 def _is_light(node: ir.Node) -> bool:
