@@ -14,12 +14,12 @@ from torch import fx, nn
 from .drawn_in import Role, drawn_in
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 # Functions and methods without an integer form, islands of the table among them.
-FLOAT = _names(
+FLOAT = names(
     """acos affine_grid asin atan bernoulli ceil celu celu_ clip_grad cos cosh cosine_similarity cross cumprod cumsum
     elu elu_ erf exp expm1 floor fmod frac gelu grid_sample group_norm gumbel_softmax hardshrink instance_norm
     layer_norm lerp local_response_norm log log10 log1p log2 log_softmax logsigmoid logsumexp masked_fill
@@ -33,16 +33,16 @@ FLOAT_MODULES = (
     *(nn.SELU, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Threshold),
 )
 # What gives masks, places, numbers, or several tensors at once.
-NO_TENSOR = _names(
+NO_TENSOR = names(
     """all and_ any arange argmax argmin argsort bincount bool chunk cummax cummin device dim dtype eq equal finfo ge
     gt int invert is_contiguous is_floating_point isfinite isin isinf isnan item le len logical_and logical_not
     logical_or logical_xor long lt meshgrid ndim ne nonzero not_ numel one_hot or_ searchsorted shape size sort
     split std_mean stride tensor_split tolist topk type unbind unflatten_sizes unique var_mean"""
 )
 TUPLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-LIGHT = _names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
-MEANS = _names("mean")
-SOFT = _names(
+LIGHT = names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
+MEANS = names("mean")
+SOFT = names(
     """add add_ clamp clamp_ clamp_max clamp_min contiguous div expand flatten iadd imul isub itruediv mul mul_ neg
     permute pow relu relu_ reshape rsub square squeeze sub sub_ sum transpose truediv unsqueeze view"""
 )
@@ -95,10 +95,15 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
 
     found = drawn_in(nodes, lambda node: _role(model, node), makers, readers, tail, lambda node: name_of(node) in LIGHT)
 
-    def is_float(node: fx.Node) -> bool:
-        return node in found or _role(model, node) is Role.FLOAT
+    def stays(node: fx.Node) -> bool:
+        return node in found or is_float(model, node)
 
-    return {node for node in nodes if is_float(node) and (read := readers(node)) and all(map(is_float, read))}
+    return {node for node in nodes if stays(node) and (read := readers(node)) and all(map(stays, read))}
+
+
+def is_float(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node has no integer form."""
+    return _role(model, node) is Role.FLOAT
 
 
 def _role(model: fx.GraphModule, node: fx.Node) -> Role:

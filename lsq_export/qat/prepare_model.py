@@ -151,8 +151,8 @@ def _copy_with_edges(
         bits = {name: settings.activation_bits if settings else None for name, settings in layers.items()}
         device, training = next(float_model.parameters()).device, float_model.training
 
-        def edge(name: str) -> Quantizer:
-            quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=device)
+        def edge(name: str, fixed: tuple[float, float] | None) -> Quantizer:
+            quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, fixed=fixed, device=device)
             return quantizer.train(training)
 
         try:
