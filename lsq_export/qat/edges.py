@@ -19,6 +19,7 @@ from torch import fx, nn
 
 from calib.folding.edge_grid import TANH
 
+from .equal_scores import order_equal_scores
 from .float_functions import inside_islands, is_tensor
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, is_tanh, passes
 from .output_edges import rounded_at_output
@@ -44,6 +45,7 @@ def insert_edges(model: nn.Module, layers: Layers, make: Make) -> fx.GraphModule
     """
     traced = trace(model, layers)
     graph = traced.graph
+    order_equal_scores(graph)
     for node in list(graph.nodes):
         _open_gate(traced, node)
     left_out = inside_islands(traced) | _constants(graph, layers)
