@@ -40,9 +40,9 @@ class Result:
 
     stage: the first that failed, "" if none. refusal: the line of a QuantizationError. crash: another error, with its
     place. failures: broken promises. sqnr: ONNX Runtime (qoperator) against the fake-quant model, decibels, the least
-    of its outputs; yardstick: the model against itself on inputs larger by NUDGE, of that output, all draws together. parity_sqnr,
-    parity_yardstick: what the product says. integer: the share of multiplications. islands: by operator. seconds: of a
-    processor, by stage.
+    of its outputs; yardstick: the model against itself on inputs larger by NUDGE, of that output, all draws together.
+    parity_sqnr, parity_yardstick: what the product says. integer: the share of multiplications. islands: by operator.
+    seconds: of a processor, by stage.
     """
 
     name: str

@@ -27,7 +27,6 @@ from .qdq import dequantize, one_element
 from .scaling import factor_of
 
 SAME = 1e-6  # of the largest number: what float32 leaves between equal ones
-MULTIPLE = 1e-3  # steps: what it leaves of a multiple
 
 
 def constants_to_grids(model: ir.Model) -> None:
@@ -75,17 +74,20 @@ def _on_grid(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> ir.Value:
 
 
 def _step_of(array: np.ndarray) -> float:
-    """The step of which all numbers are multiples, if 256 codes hold them; 0 if there is none."""
-    numbers = np.unique(np.append(array.astype(np.float64), 0.0))
-    if len(numbers) < 2:
+    """The largest step of which all numbers are multiples, if 256 codes hold them; 0 if there is none. By Euclid."""
+    numbers = np.abs(np.unique(array.astype(np.float64)))
+    largest, rest = float(numbers.max(initial=0.0)), numbers
+    while (rest := rest[rest > SAME * largest]).size:
+        step = float(rest.min())
+        if largest > CONTAINER_MAX * step * (1 + SAME):
+            return 0.0
+        codes = np.rint(numbers / step)
+        rest = np.abs(numbers - step * codes)
+    if not largest:
         return 0.0
-    apart = np.diff(numbers)
-    step = float(apart[apart > SAME * np.abs(numbers).max()].min())
-    codes = numbers / step
-    exact = np.abs(codes - np.rint(codes)).max() <= MULTIPLE
-    largest = int(np.abs(codes).argmax())
-    step = float(np.float32(numbers[largest] / np.rint(codes[largest])))
-    return step if exact and codes[-1] - codes[0] <= CONTAINER_MAX + MULTIPLE else 0.0
+    low, high = min(float(array.min()), 0.0), max(float(array.max()), 0.0)
+    step = float(np.float32(largest / codes.max()))
+    return step if round((high - low) / step) <= CONTAINER_MAX else 0.0
 
 
 def _float_operand(node: ir.Node) -> bool:
