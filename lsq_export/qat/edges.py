@@ -2,6 +2,7 @@
 
     y = f(x), read by a sum or by several readers   =>   y = f(x);  y = edges.<name>(y)
     y = silu(x), as integer kernels compute it      =>   y = x · edges.<name>_sigmoid(sigmoid(x)); likewise hardswish
+    y = glu(x), as integer kernels compute it       =>   y = a · edges.<name>_sigmoid(sigmoid(b)), a and b its halves
     y = tanh(x), as integer kernels compute it      =>   y = edges.<name>(tanh(x)), on the one grid of its codes
 
 The rule is that of `rewrite/folding/edges.py`, on torch.fx's graph instead of ONNX's: a value that has a quantizer
@@ -13,24 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from calib.folding.edge_grid import TANH
 
 from .equal_scores import order_equal_scores
 from .float_functions import inside_islands, is_tensor
+from .gates import PLACE, open_gate
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, is_tanh, passes
 from .output_edges import rounded_at_output
 from .parallel import Layers, is_part, merges, split_for_merging
-from .places import opened_place, place_of
+from .places import place_of
 from .quantizer import Quantizer
 from .tracing import trace
-
-GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
-PLACE = "place"  # in the meta of nodes that are a part of one of the model's own
-
 
 # make(name, fixed): the quantizer of an edge with that name; fixed: (scale, offset) of a grid that is not learned.
 Make = Callable[[str, "tuple[float, float] | None"], Quantizer]
@@ -47,7 +43,7 @@ def insert_edges(model: nn.Module, layers: Layers, make: Make) -> fx.GraphModule
     graph = traced.graph
     order_equal_scores(graph)
     for node in list(graph.nodes):
-        _open_gate(traced, node)
+        open_gate(traced, node)
     left_out = inside_islands(traced) | _constants(graph, layers)
     for node in list(graph.nodes):
         if node.op in ("output", "get_attr") or asks(node) or node in left_out or not is_tensor(traced, node):
@@ -65,26 +61,6 @@ def insert_edges(model: nn.Module, layers: Layers, make: Make) -> fx.GraphModule
                 reader.replace_input_with(node, edge)
     traced.recompile()
     return traced
-
-
-def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
-    """x·σ(x) becomes two operators, so that σ(x) gets a grid of its own."""
-    graph = node.graph
-    for module, function, gate in GATES:
-        if node.op == "call_module":
-            called = isinstance(model.get_submodule(str(node.target)), module)
-        else:
-            called = node.target is function
-        if called:
-            (x,) = node.all_input_nodes
-            place = opened_place(model, node)
-            with graph.inserting_before(node):
-                opened = graph.create_node("call_function", gate, (x,), name=f"{node.name}_{gate.__name__}")
-                product = graph.create_node("call_function", torch.mul, (x, opened), name=f"{node.name}_product")
-            opened.meta[PLACE] = product.meta[PLACE] = place
-            node.replace_all_uses_with(product)
-            graph.erase_node(node)
-            return
 
 
 def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:

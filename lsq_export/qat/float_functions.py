@@ -32,6 +32,14 @@ FLOAT_MODULES = (
     *(nn.InstanceNorm3d, nn.LayerNorm, nn.LocalResponseNorm, nn.LogSigmoid, nn.LogSoftmax, nn.Mish, nn.RMSNorm),
     *(nn.SELU, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Threshold),
 )
+# Of these, the islands of the table: they make no island of the sums after them (`drawn_in`).
+ISLANDS = names(
+    """celu celu_ cos elu elu_ erf exp gelu layer_norm log log_softmax mish pow reciprocal selu sin softmax
+    softplus softsign sqrt"""
+)
+ISLAND_MODULES = (
+    *(nn.CELU, nn.ELU, nn.GELU, nn.LayerNorm, nn.LogSoftmax, nn.Mish, nn.SELU, nn.Softmax, nn.Softplus, nn.Softsign),
+)
 # What gives masks, places, numbers, or several tensors at once.
 NO_TENSOR = names(
     """all and_ any arange argmax argmin argsort bincount bool chunk cummax cummin device dim dtype eq equal finfo ge
@@ -93,7 +101,13 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
     def tail(node: fx.Node) -> bool:
         return name_of(node) in ("add", "mul") and len(makers(node)) == 1 and len(node.args) == 2
 
-    found = drawn_in(nodes, lambda node: _role(model, node), makers, readers, tail, lambda node: name_of(node) in LIGHT)
+    roles = {node: _role(model, node) for node in nodes}
+
+    def role(node: fx.Node) -> Role:
+        after = roles[node] is Role.ISLAND and any(roles[maker] is Role.FLOAT for maker in makers(node))
+        return Role.FLOAT if after else roles[node]
+
+    found = drawn_in(nodes, role, makers, readers, tail, lambda node: name_of(node) in LIGHT)
 
     def stays(node: fx.Node) -> bool:
         return node in found or is_float(model, node)
@@ -103,20 +117,21 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
 
 def is_float(model: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node has no integer form."""
-    return _role(model, node) is Role.FLOAT
+    return _role(model, node) in (Role.FLOAT, Role.ISLAND)
 
 
 def _role(model: fx.GraphModule, node: fx.Node) -> Role:
     if node.op == "call_module":
-        return Role.FLOAT if isinstance(model.get_submodule(str(node.target)), FLOAT_MODULES) else Role.OTHER
+        module = model.get_submodule(str(node.target))
+        if isinstance(module, ISLAND_MODULES):
+            return Role.ISLAND
+        return Role.FLOAT if isinstance(module, FLOAT_MODULES) else Role.OTHER
     if node.op not in ("call_function", "call_method"):
         return Role.OTHER
     name = name_of(node)
     numbers = [argument for argument in node.args[1:] if not isinstance(argument, fx.Node)]
-    if name in ("truediv", "div", "itruediv") and not numbers:
-        return Role.FLOAT
-    if name == "pow" and numbers != [2]:
-        return Role.FLOAT
+    if (name in ("truediv", "div", "itruediv") and not numbers) or (name == "pow" and numbers != [2]):
+        return Role.ISLAND
     if name in FLOAT:
-        return Role.FLOAT
+        return Role.ISLAND if name in ISLANDS else Role.FLOAT
     return Role.MEAN if name in MEANS else Role.SOFT if name in SOFT else Role.OTHER
