@@ -22,9 +22,9 @@ class Maker:
     device: torch.device
     training: bool
 
-    def edge(self, name: str) -> Quantizer:
-        """Of an edge: 8 bits, 0 among its values."""
-        quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=self.device)
+    def edge(self, name: str, fixed: tuple[float, float] | None = None) -> Quantizer:
+        """Of an edge: 8 bits, 0 among its values. fixed: (scale, offset) of a grid that is not learned."""
+        quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, fixed=fixed, device=self.device)
         return quantizer.train(self.training)
 
     def bits(self, layer: str) -> int | None:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 
 from calib.errors import QuantizationError
-from calib.folding.edge_grid import EdgeGrid, aligned_grid, edge_grid
+from calib.folding.edge_grid import TANH, EdgeGrid, aligned_grid, edge_grid
 from calib.statistics.observers import Observer, finite_range
 from lsq_export.graph.edit import constant
 from lsq_export.graph.evaluate import evaluate
@@ -21,7 +21,7 @@ from lsq_export.graph.read import attribute, input_of, is_marker, is_op, single_
 from .clamps import clamp_bounds
 from .integer_offsets import asks_for_data
 from .softmax import is_softmax, softmax_grid
-from .tanh import GRID, is_tanh
+from .tanh import is_tanh
 
 
 def calibrate(
@@ -83,7 +83,7 @@ def _observed_grid(edge: ir.Node, observer: Observer) -> EdgeGrid:
 
 def _set_grid(graph: ir.Graph, edge: ir.Node, grid: EdgeGrid) -> None:
     x, name = input_of(edge), quantizer_of(edge)
-    grid = GRID if is_tanh(x) else softmax_grid(grid, x) if is_softmax(x) else grid
+    grid = TANH if is_tanh(x) else softmax_grid(grid, x) if is_softmax(x) else grid
     scale = constant(graph, f"{name}.edge_scale", np.float32(grid.scale))
     offset = constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
     edge.resize_inputs(3)

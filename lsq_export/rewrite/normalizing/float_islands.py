@@ -3,6 +3,7 @@
     GridSample(x, g)                 gets the note FLOAT, with the reason
     Add(island, c), Mul(island, y)   and what lies between two such operators: no grid cuts an island into pieces
     Conv(x, FakeQuantize(W))         one that stays float, as 1-d ones: the weight becomes its trained values
+    Transpose(W)                     and what else is made of such values alone becomes a constant
 
 The table of operators (graph/operators.py) decides what becomes integer, never what is allowed. Products of two
 computed tensors and layers are never drawn into an island.
@@ -20,7 +21,16 @@ from lsq_export.graph.float_grids import fake_quantize
 from lsq_export.graph.kept_float import is_wished, of_shapes, stays_float
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.operators import CLAMPS, ISLANDS, LAYERS, MOVES, Kind, named
-from lsq_export.graph.read import array_of, attribute, constant_of, data_readers, is_marker, is_op, producer_of
+from lsq_export.graph.read import (
+    array_of,
+    attribute,
+    constant_of,
+    data_readers,
+    is_float,
+    is_marker,
+    is_op,
+    producer_of,
+)
 from lsq_export.qat.drawn_in import Role, drawn_in
 
 from .no_integer_form import why_float
@@ -71,6 +81,7 @@ def keep_islands_float(model: ir.Model) -> None:
     for node in list(graph):
         if is_marker(node) and attribute(node, "kind") == "weight":
             _float_weight(graph, node)
+    fold_constants(graph)
     clean(model)
 
 
@@ -123,6 +134,17 @@ def _float_weight(graph: ir.Graph, marker: ir.Node) -> None:
     value = constant(graph, f"{name}.float", fake_quantize(marker, inputs).numpy())
     for reader, index in others:
         reader.replace_input_with(index, value)
-        if is_op(reader, "Transpose") and index == 0:
-            turned = evaluate_node(reader, torch.from_numpy(constant_of(value, name)), {}).numpy()
-            replace(reader.outputs[0], constant(graph, f"{name}.turned", turned))
+
+
+def fold_constants(graph: ir.Graph) -> None:
+    """What constants alone decide becomes a constant, in the order of the graph."""
+    for node in list(graph):
+        x = node.inputs[0] if node.inputs else None
+        fixed = all(v is None or array_of(v) is not None for v in node.inputs)
+        made = node.outputs[0] if len(node.outputs) == 1 else None
+        if x is None or made is None or not fixed or is_marker(node) or made.is_graph_output():
+            continue
+        if not made.uses() or not is_float(x) or not is_float(made):
+            continue
+        value = evaluate_node(node, torch.from_numpy(constant_of(x, str(node.name))), {}).numpy()
+        replace(made, constant(graph, f"{made.name}.known", value))
