@@ -1,7 +1,7 @@
 """Deployment targets, one a file.
 
 targets.get("ort-cpu").formats      -> ("qdq", "qoperator")
-targets.names()                     -> ["ort-cpu", "native-low-bit"]
+targets.names()                     -> ["ort-cpu", "onnx-standard", …]
 """
 
 from __future__ import annotations
@@ -9,15 +9,31 @@ from __future__ import annotations
 from calib.errors import QuantizationError, near
 
 from .choice import FORMATS, Choice, check_formats, choose
+from .litert import TARGET as LITERT
+from .native_low_bit import NATIVE_INT2, NATIVE_INT4
 from .native_low_bit import TARGET as NATIVE_LOW_BIT
+from .onnx_standard import TARGET as ONNX_STANDARD
+from .opencv import TARGET as OPENCV
+from .openvino import TARGET as OPENVINO
 from .ort_cpu import TARGET as ORT_CPU
+from .portable import TARGET as PORTABLE
+from .qnn_htp import TARGET as QNN_HTP
+from .qonnx import TARGET as QONNX
+from .rule import Rule
+from .st_neural_art import TARGET as ST_NEURAL_ART
 from .target import Target
+from .tensorrt import TARGET as TENSORRT
+from .tidl import TARGET as TIDL
+from .tract import TARGET as TRACT
+from .vitis_xint8 import TARGET as VITIS_XINT8
+from .web import TARGET as WEB
 
 __all__ = [
     "FORMATS",
     "NATIVE_LOW_BIT",
     "ORT_CPU",
     "Choice",
+    "Rule",
     "Target",
     "check_formats",
     "choose",
@@ -26,7 +42,28 @@ __all__ = [
     "names",
 ]
 
-_TARGETS = {target.name: target for target in (ORT_CPU, NATIVE_LOW_BIT)}
+_TARGETS = {
+    target.name: target
+    for target in (
+        ORT_CPU,
+        ONNX_STANDARD,
+        PORTABLE,
+        OPENVINO,
+        TRACT,
+        OPENCV,
+        WEB,
+        TENSORRT,
+        QNN_HTP,
+        ST_NEURAL_ART,
+        VITIS_XINT8,
+        TIDL,
+        LITERT,
+        QONNX,
+        NATIVE_LOW_BIT,
+        NATIVE_INT4,
+        NATIVE_INT2,
+    )
+}
 
 
 def names() -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .rule import Rule
+
 
 @dataclass(frozen=True)
 class Target:
@@ -18,6 +20,10 @@ class Target:
     folds        how real offsets get onto integer zero points there (`lsq_export.rewrite.fold`), the default first
     optimization ONNX Runtime's graph optimization that the files are verified with: "default", or "disabled" where its
                  default cannot load them
+    versions     of the software that the rules are of
+    rules        what `lsq-export lint` checks, and export before it writes
+    dialect      rewrites of the qdq file for it, by name (`lsq_export.rewrite.lowering.dialects`), in order
+    batch        of its files; None: any
     """
 
     name: str
@@ -28,6 +34,10 @@ class Target:
     folds: tuple[str, ...]
     optimization: str
     on_request: tuple[str, ...] = ()
+    versions: str = ""
+    rules: tuple[Rule, ...] = ()
+    dialect: tuple[str, ...] = ()
+    batch: int | None = None
 
     @property
     def readable(self) -> tuple[str, ...]:

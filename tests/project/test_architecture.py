@@ -49,6 +49,7 @@ ORDER = (
     "lsq_export.verification",
     "lsq_export.bundle",
     "lsq_export.inspection",
+    "lsq_export.linting",
     "lsq_export.bench",
     "lsq_export.report",
     "lsq_export.pipeline",
