@@ -14,14 +14,16 @@ from .scope import MOVES, Scope, input_name
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators with weights, at the second input
 ROLES = ("activation", "weight", "bias")
+THROUGH = MOVES | {"QuantizeLinear", "DequantizeLinear", "Clip", "Cast"}  # a stored tensor stays one behind these
+DEPTH = 8  # operators between a stored tensor and its layer
 
 
 @dataclass(frozen=True)
 class GridUse:
     """A quantized tensor at a node.
 
-    role: "activation" (computed), "weight" (stored), or "bias" (INT32, or at the third input of a layer). is_input: the
-    quantized input of the network.
+    role: "weight" (stored, of a layer), "bias" (INT32, or at the third input of a layer), or "activation": computed, or
+    a constant beside what is computed. is_input: the quantized input of the network.
     """
 
     scope: Scope
@@ -80,7 +82,7 @@ def is_constant(scope: Scope, name: str) -> bool:
         if scope.constant(name) is not None:
             return True
         node = scope.producer(name)
-        if node is None or node.op_type not in MOVES | {"QuantizeLinear", "DequantizeLinear", "Clip", "Cast"}:
+        if node is None or node.op_type not in THROUGH:
             return False
         name = input_name(node, 0)
     return False
@@ -108,7 +110,16 @@ def _role(scope: Scope, node: onnx.NodeProto, tensor: str, source: str) -> str:
         return "activation"
     if scope.type(tensor) == "INT32":
         return "bias"
-    result = node.output[0]
-    if any(reader.op_type in LAYERS and input_name(reader, 2) == result for reader in scope.readers(result)):
-        return "bias"
-    return "weight"
+    if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return "weight"
+    places = set(_layer_places(scope, node.output[0], DEPTH))
+    return "bias" if places == {2} else "weight" if places else "activation"
+
+
+def _layer_places(scope: Scope, name: str, depth: int) -> Iterator[int]:
+    """At which inputs layers read a stored tensor, also quantized, limited or moved on the way."""
+    for reader in scope.readers(name) if depth else ():
+        if reader.op_type in LAYERS:
+            yield list(reader.input).index(name)
+        elif reader.op_type in THROUGH and reader.output:
+            yield from _layer_places(scope, reader.output[0], depth - 1)

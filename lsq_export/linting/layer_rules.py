@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
+from calib.folding.saturation import saturating
 from lsq_export.inspection.onnx_read import attribute
 
 from .grids import LAYERS, codes_of, is_constant, source_of, weight_of
 from .onnx_file import OnnxFile
 from .predicates import Place, predicate
-from .saturation import saturating
 from .scope import MOVES, Scope, input_name, label
 
 # Runtimes fuse them into the layer before.
@@ -64,7 +64,7 @@ def bias_scale(file: OnnxFile) -> Iterator[Place]:
 
 @predicate
 def no_saturation(file: OnnxFile) -> Iterator[Place]:
-    """No two products of codes can leave int16 where a kernel adds them in it (saturation.py)."""
+    """No two products of codes can leave int16 where a kernel adds them in it (calib.folding.saturation)."""
     for node, codes, largest in _integer_layers(file):
         row = saturating(codes, largest)
         if row is not None:

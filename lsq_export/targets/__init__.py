@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from calib.errors import QuantizationError, near
 
-from .choice import FORMATS, Choice, check_formats, choose
+from .choice import FORMATS, Choice, adjusted, check_formats, choose
 from .litert import TARGET as LITERT
 from .native_low_bit import NATIVE_INT2, NATIVE_INT4
 from .native_low_bit import TARGET as NATIVE_LOW_BIT
@@ -35,6 +35,8 @@ __all__ = [
     "Choice",
     "Rule",
     "Target",
+    "adjusted",
+    "asked_of",
     "check_formats",
     "choose",
     "everything",
@@ -84,3 +86,10 @@ def get(name: str) -> Target:
     if name not in _TARGETS:
         raise QuantizationError(f"target {name!r} is unknown: use {', '.join(_TARGETS)}{near(name, _TARGETS)}")
     return _TARGETS[name]
+
+
+def asked_of(target: Target) -> dict[str, int]:
+    """What `adjusted` changed of a target: "opset", "batch"."""
+    known = get(target.name)
+    pairs = (("opset", target.opset, known.opset), ("batch", target.batch, known.batch))
+    return {name: value for name, value, usual in pairs if value is not None and value != usual}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule, measured
+from .rule import NOT_FOR_ORT, FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule, measured
 from .target import Target
 
 RUNTIME = "onnx2tf 2.6.9 with ai-edge-litert 2.1.2"
@@ -17,6 +17,7 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="disabled",
     versions=RUNTIME,
+    advice=NOT_FOR_ORT,
     dialect=("int8-weights", "float-clips"),
     batch=1,
     rules=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule
+from .rule import NOT_FOR_ORT, FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule
 from .target import Target
 
 _NPU = (
@@ -20,6 +20,7 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="disabled",
     versions="ST Edge AI Core 3.0.0",
+    advice=NOT_FOR_ORT,
     dialect=("int8-weights", "float-clips", "int8-codes"),
     batch=1,
     rules=(

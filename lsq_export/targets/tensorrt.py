@@ -24,7 +24,7 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="disabled",
     versions="TensorRT 10.16 and 11.0",
-    dialect=("symmetric", "float-biases"),
+    dialect=("int8-weights", "float-clips", "int8-codes", "float-biases"),
     rules=(
         Rule(
             "code-types",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule
+from .rule import NOT_FOR_ORT, FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule
 from .target import Target
 
 _TIDL = (
@@ -19,6 +19,7 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="disabled",
     versions="edgeai-tidl-tools, 2025",
+    advice=NOT_FOR_ORT,
     dialect=("int8-weights", "float-clips"),
     batch=1,
     rules=(
