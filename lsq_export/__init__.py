@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from calib.errors import QuantizationWarning as QuantizationWarning
     from lsq_export.bundle.directory import Bundle as Bundle
     from lsq_export.bundle.directory import open_bundle as open_bundle
+    from lsq_export.linting.lint_file import Lint as Lint
+    from lsq_export.linting.lint_file import lint as lint
     from lsq_export.qat.config import QATConfig as QATConfig
     from lsq_export.qat.groups import parameter_groups as parameter_groups
     from lsq_export.qat.prepare_model import layer_names as layer_names
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bundle",
+    "Lint",
     "Parity",
     "QATConfig",
     "QuantizationError",
@@ -41,6 +44,7 @@ __all__ = [
     "check",
     "export",
     "layer_names",
+    "lint",
     "open_bundle",
     "parameter_groups",
     "prepare",
@@ -58,6 +62,7 @@ __getattr__ = attributes_of(
     __name__,
     {
         "Bundle": "lsq_export.bundle.directory",
+        "Lint": "lsq_export.linting.lint_file",
         "Parity": "lsq_export.verification.parity",
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
@@ -66,6 +71,7 @@ __getattr__ = attributes_of(
         "check": "lsq_export.rewrite.outlook",
         "export": "lsq_export.pipeline",
         "layer_names": "lsq_export.qat.prepare_model",
+        "lint": "lsq_export.linting.lint_file",
         "open_bundle": "lsq_export.bundle.directory",
         "parameter_groups": "lsq_export.qat.groups",
         "prepare": "lsq_export.qat.prepare_model",

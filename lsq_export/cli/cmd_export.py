@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lsq_export.targets.choice import LARGEST_BATCH, OPSETS
 from lsq_export.verification.numbers import megabytes
 
 from .arguments import CHECKPOINT, DATA, FORMAT, TARGET
@@ -51,6 +52,16 @@ FROM_DATA = "note: sample/ and the golden vectors of the bundle hold inputs of y
     "--fold",
     metavar="FOLD",
     help="Put real offsets onto zero points this way: strided or integer.  [default: the target's]",
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(*OPSETS),
+    help="Write files of this ONNX operator set.  [default: the target's, or what their types need]",
+)
+@click.option(
+    "--batch",
+    type=Count(1, largest=LARGEST_BATCH),
+    help="Write files with this fixed batch.  [default: any, or the target's]",
 )
 @click.option(
     "--data",
@@ -106,6 +117,8 @@ class Options:
     formats: tuple[str, ...]
     target: str
     fold: str | None
+    opset: int | None
+    batch: int | None
     data_spec: str | None
     images: int
     license: str | None
@@ -140,6 +153,8 @@ def _export(options: Options) -> Bundle:
             calibration=calibration_batches(data, options.images),
             target=options.target,
             fold=options.fold,
+            opset=options.opset,
+            batch=options.batch,
             force=options.force,
             strict_integer=options.strict_integer,
             bias_correction=options.bias_correction,

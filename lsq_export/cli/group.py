@@ -43,6 +43,7 @@ COMMANDS = {
     "adopt": "Make a bundle of an ONNX file that another tool quantized.",
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
     "inspect": "List every quantized tensor of ONNX files.",
+    "lint": "Say what of any ONNX file a target cannot read.",
     "bench": "Time ONNX models against each other in one run.",
     "qat-speed": "Time a training step of QAT against float, and its memory.",
     "init-speed": "Time the initialization against an epoch of training.",

@@ -50,6 +50,7 @@ ORDER = (
     "lsq_export.bundle",
     "lsq_export.inspection",
     "lsq_export.adoption",
+    "lsq_export.linting",
     "lsq_export.bench",
     "lsq_export.report",
     "lsq_export.mixed_up",

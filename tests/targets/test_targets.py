@@ -12,12 +12,15 @@ from lsq_export.verification.runtime import LEVELS
 
 
 def test_targets_have_names() -> None:
-    assert targets.names() == ["ort-cpu", "native-low-bit"]
+    assert targets.names() == [
+        *("ort-cpu", "onnx-standard", "portable", "openvino", "tract", "opencv", "web", "tensorrt", "qnn-htp"),
+        *("st-neural-art", "vitis-xint8", "tidl", "litert", "qonnx", "native-low-bit", "native-int4", "native-int2"),
+    ]
     assert [targets.get(name) for name in targets.names()] == targets.everything()
 
 
 def test_an_unknown_target_is_named() -> None:
-    with pytest.raises(QuantizationError, match="target 'gpu' is unknown: use ort-cpu, native-low-bit"):
+    with pytest.raises(QuantizationError, match="target 'gpu' is unknown: use ort-cpu, onnx-standard, "):
         targets.get("gpu")
 
 
