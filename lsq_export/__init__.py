@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lsq_export.verification.parity import Parity as Parity
 
     from .adopting import adopt as adopt
+    from .calibrating import calibrate as calibrate
     from .pipeline import export as export
     from .pipeline import verify as verify
 
@@ -41,6 +42,7 @@ __all__ = [
     "QuantizationError",
     "QuantizationWarning",
     "adopt",
+    "calibrate",
     "check",
     "export",
     "layer_names",
@@ -68,6 +70,7 @@ __getattr__ = attributes_of(
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
         "adopt": "lsq_export.adopting",
+        "calibrate": "lsq_export.calibrating",
         "check": "lsq_export.rewrite.outlook",
         "export": "lsq_export.pipeline",
         "layer_names": "lsq_export.qat.prepare_model",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from torch import nn
 
 from calib.batches import InputKey, read_batches
 from calib.initialization.first_grids import initialize
 from calib.initialization.rules import Method
+from calib.samples import parts_of
+from calib.signature import Takes, takes_of
+from calib.statistics.counting_observer import CountingObserver
 from lsq_export.adoption.network import OnnxNetwork, takes_of_graph
 from lsq_export.ptq.float_file import fix_sizes, read_float, with_quantizers
 from lsq_export.qat.config import QATConfig
@@ -23,11 +26,27 @@ DEFAULT = QATConfig(weight_bits=8, activation_bits=8, weight_granularity="channe
 
 
 @overload
-def calibrate(model: nn.Module, batches: Iterable[object], config: QATConfig = ...) -> nn.Module: ...
+def calibrate(
+    model: nn.Module,
+    batches: Iterable[object],
+    config: QATConfig = ...,
+    *,
+    method: Method = ...,
+    input_key: InputKey | None = ...,
+    progress: Callable[[str], None] = ...,
+) -> nn.Module: ...
 
 
 @overload
-def calibrate(model: str | os.PathLike[str], batches: Iterable[object], config: QATConfig = ...) -> OnnxNetwork: ...
+def calibrate(
+    model: str | os.PathLike[str],
+    batches: Iterable[object],
+    config: QATConfig = ...,
+    *,
+    method: Method = ...,
+    input_key: InputKey | None = ...,
+    progress: Callable[[str], None] = ...,
+) -> OnnxNetwork: ...
 
 
 def calibrate(
@@ -42,7 +61,8 @@ def calibrate(
     """Quantize a float network after its training; the result is ready for `lsq_export.export`.
 
     model: a PyTorch module, which stays as it is, or the path of a float ONNX file of any maker. batches: inputs
-    [N, …], or (input, target) pairs whose targets are not looked at, read once; any batch size gives the same grids.
+    [N, …], or (input, target) pairs whose targets are not looked at, read once: any batch size and order gives the
+    same grids.
     method: "minmax" (the range), "lsq" or "mse" (scale and real offset of the least squared error; the best of these).
     Weights get the scale of the least squared error.
 
@@ -50,7 +70,8 @@ def calibrate(
     """
     if isinstance(model, nn.Module):
         prepared = prepare(model, config)
-        initialize(prepared, batches, method, "mse", progress=progress, input_key=input_key)
+        ones = _one_by_one(batches, input_key, takes_of(prepared))
+        initialize(prepared, ones, method, "mse", CountingObserver, progress)
         return prepared
     graph_model = read_float(model)
     takes = takes_of_graph(graph_model.graph)
@@ -60,5 +81,11 @@ def calibrate(
         fix_sizes(graph_model.graph, x, model)
     file = with_quantizers(graph_model, config)
     every = [] if first is None else chain([first], rest)
-    initialize(file.network, every, method, "mse", progress=progress, input_key=input_key)
+    initialize(file.network, _one_by_one(every, input_key, takes), method, "mse", CountingObserver, progress)
     return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False)
+
+
+def _one_by_one(batches: Iterable[object], key: InputKey | None, takes: Takes) -> Iterator[Any]:
+    """Sample after sample, [1, …]: no kernel then rounds otherwise in another batch."""
+    for x, _ in read_batches(batches, key, takes=takes):
+        yield from parts_of(x, 1)

@@ -130,7 +130,7 @@ def _captured(
     if isinstance(model, OnnxNetwork):
         data = Calibration(batches, model.captured.input_shape, VERIFIED_IMAGES, key, model.takes)
         data.begin()
-        data.single = model.captured.fixed
+        data.single = True
         return model.captured, data
     example = check_ready(model, example_input)
     warn_of_collapsed_scales(model)

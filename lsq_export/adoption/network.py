@@ -108,7 +108,7 @@ def as_captured(model: ir.Model, path: str | os.PathLike[str]) -> Captured:
     used = {node.domain for node in graph}
     for domain in [domain for domain in graph.opset_imports if domain and domain not in used]:
         del graph.opset_imports[domain]
-    return Captured(model, _shape(graph, path), takes_one(graph))
+    return Captured(model, _shape(graph, path), takes_one(graph), one_by_one=True)
 
 
 def _runnable(model: ir.Model) -> onnx.ModelProto:

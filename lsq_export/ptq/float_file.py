@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -41,6 +42,17 @@ def read_float(path: str | os.PathLike[str]) -> ir.Model:
             )
     give_names(model.graph)
     return model
+
+
+def input_shape(model: ir.Model) -> Any:
+    """Sizes without the batch, None where the file leaves them open; {name: sizes} of several inputs."""
+    shapes = {
+        str(value.name): tuple(
+            size if isinstance(size, int) and size > 0 else None for size in list(value.shape or ())[1:]
+        )
+        for value in model.graph.inputs
+    }
+    return next(iter(shapes.values())) if len(shapes) == 1 else shapes
 
 
 def with_quantizers(model: ir.Model, config: QATConfig) -> FloatFile:

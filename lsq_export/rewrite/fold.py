@@ -13,6 +13,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from calib.statistics.counting_observer import CountingObserver
+from calib.statistics.observers import Observer
 from lsq_export.graph.capture import Captured
 from lsq_export.graph.edit import copy
 from lsq_export.rewrite.contract.decisions import BiasCorrection, LayerDecision, TensorDecision
@@ -122,8 +124,9 @@ def prepare_fold(captured: Captured, batches: Iterable[Any], *, merge: bool = Fa
     merge: parallel convolutions become one, for "strided" alone.
     """
     image, batches = probe(batches)
+    observer = CountingObserver if captured.one_by_one else Observer
     passes = FOLDS["strided" if merge else "integer"]
-    model, state, runner = copy(captured.model), State(batches=batches), Runner(image)
+    model, state, runner = copy(captured.model), State(batches=batches, observer=observer), Runner(image)
     runner.run(passes[: len(TRAINED)], model, state)
     trained = copy(model)
     runner.run(passes[len(TRAINED) : _shared(passes)], model, state)

@@ -17,7 +17,8 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="default",
     versions=RUNTIME,
-    advice="compile it with INFERENCE_PRECISION_HINT f32: the default computes what is float in bfloat16 on some processors",
+    advice="compile it with INFERENCE_PRECISION_HINT f32: the default computes what is float in bfloat16 on some "
+    "processors",
     dialect=("int8-weights", "keep-branches", "split-strides"),
     rules=(
         Rule(

@@ -25,15 +25,21 @@ from .tanh import is_tanh
 
 
 def calibrate(
-    graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[Any]
+    graph: ir.Graph,
+    edges: list[ir.Node],
+    learned: list[ir.Node],
+    batches: Iterable[Any],
+    observer: type[Observer] = Observer,
 ) -> dict[str, Observer]:
     """Give edges their grids. Returns {quantizer: what its input looked like} of the learned grids that ask for it.
+
+    observer: collects the statistics.
 
     Errors (QuantizationError): no batches, values that are not finite (the quantizer is named).
     """
     aligned = {edge: grid for edge in edges if (grid := _aligned(edge)) is not None}
-    observers = {edge: Observer(quantizer_of(edge)) for edge in edges if edge not in aligned}
-    statistics = {quantizer_of(node): Observer(quantizer_of(node)) for node in learned if asks_for_data(node)}
+    observers = {edge: observer(quantizer_of(edge)) for edge in edges if edge not in aligned}
+    statistics = {quantizer_of(node): observer(quantizer_of(node)) for node in learned if asks_for_data(node)}
     _observe(graph, batches, observers, learned, statistics)
     for edge in edges:
         _set_grid(graph, edge, aligned.get(edge) or _observed_grid(edge, observers[edge]))

@@ -50,7 +50,7 @@ from .tanh import is_tanh, on_its_grid
 from .unlike import keep_small_addends, warn_of_lost_parts
 
 
-def place_edges(model: ir.Model, batches: Iterable[Any]) -> dict[str, Observer]:
+def place_edges(model: ir.Model, batches: Iterable[Any], observer: type[Observer] = Observer) -> dict[str, Observer]:
     """Insert edge markers, calibrate them on batches ([N, …] each) in one pass of evaluation, absorb clamps into them.
 
     Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits for which the fold
@@ -60,7 +60,7 @@ def place_edges(model: ir.Model, batches: Iterable[Any]) -> dict[str, Observer]:
     edges = [_insert_edge(graph, value) for value in _values(graph) if _needs_edge(value)]
     clean(model)
     learned = [node for node in graph if is_marker(node) and node not in edges and attribute(node, "bits") < 8]
-    statistics = calibrate(graph, edges, learned, batches)
+    statistics = calibrate(graph, edges, learned, batches, observer)
     keep_small_addends(graph, edges)
     clean(model)
     warn_of_lost_parts([node for node in edges if node.graph is not None])
@@ -144,7 +144,7 @@ def _is_edge_marker(node: ir.Node) -> bool:
 
 def _run(model: ir.Model, state: State) -> None:
     state.before_edges = copy(model)
-    state.statistics = place_edges(model, state.batches)
+    state.statistics = place_edges(model, state.batches, state.observer)
 
 
 EVERY_VALUE_ON_A_GRID = Condition("every tensor that integer operators exchange is on a grid", _lacks_grid)
