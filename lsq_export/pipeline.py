@@ -105,7 +105,9 @@ def export(
         files = emit_all(folded, plan.formats, plan.target)
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
-        parity = replace(_first_look(Subject.of(folded, files, target), images, model, source), places=places(unwrapped(model)))
+        parity = replace(
+            _first_look(Subject.of(folded, files, target), images, model, source), places=places(unwrapped(model))
+        )
         on_stage("bundle")
         golden, origin = _golden(shown, images, origin, captured.fixed), _with_config(origin, model)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -210,6 +212,7 @@ def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, par
     """Into a directory that will be `out`."""
     try:
         manifest = write_contents(directory, contents)
+        contents.files.clear()  # large constants are read again, and shall not be in memory twice
         check_written(directory, manifest)
         write_parity(directory, manifest, parity)
     except OSError as error:

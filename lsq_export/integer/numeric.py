@@ -78,8 +78,9 @@ def accumulator_bound(
     zero = np.asarray(weight_zero, np.int16).reshape(-1, 1)  # of 8 bits, as the weights
     rows = max(1, BLOCK // max(1, weight.shape[1]))
     parts = [
-        np.abs(weight[i : i + rows].astype(np.int16) - (zero if len(zero) == 1 else zero[i : i + rows]))
-        .sum(axis=1, dtype=np.int64)
+        np.abs(weight[i : i + rows].astype(np.int16) - (zero if len(zero) == 1 else zero[i : i + rows])).sum(
+            axis=1, dtype=np.int64
+        )
         for i in range(0, len(weight), rows)
     ]
     sums = np.concatenate([*parts, np.zeros(0, np.int64)]) * reach
