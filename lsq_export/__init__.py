@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lsq_export.rewrite.outlook import check as check
     from lsq_export.verification.parity import Parity as Parity
 
+    from .adopting import adopt as adopt
     from .pipeline import export as export
     from .pipeline import verify as verify
 
@@ -36,6 +37,7 @@ __all__ = [
     "QATConfig",
     "QuantizationError",
     "QuantizationWarning",
+    "adopt",
     "check",
     "export",
     "layer_names",
@@ -60,6 +62,7 @@ __getattr__ = attributes_of(
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
+        "adopt": "lsq_export.adopting",
         "check": "lsq_export.rewrite.outlook",
         "export": "lsq_export.pipeline",
         "layer_names": "lsq_export.qat.prepare_model",

@@ -39,8 +39,8 @@ from .sample import write_sample
 class Contents:
     """What goes into a bundle, but for what verification found.
 
-    files: {format: file}; may be emptied once all is written. golden: inputs [N, …] of the golden vectors, the sample first. costs: of each fold of
-    the target.
+    files: {format: file}, which may be emptied once all is written. golden: inputs [N, …] of the golden vectors, the
+    sample first. costs: of each fold of the target.
     """
 
     folded: Folded

@@ -75,6 +75,14 @@ def check_onnx(path: Path) -> None:
         raise QuantizationError(f"{path} is a checkpoint: lsq-export export makes the ONNX files, give those")
 
 
+def check_quantized(path: Path) -> None:
+    """Errors (QuantizationError): no ONNX file."""
+    if path.is_dir() or not path.exists():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise QuantizationError(f"{path} {what}: give an ONNX file with QuantizeLinear and DequantizeLinear")
+    check_onnx(path)
+
+
 def check_timed(path: Path) -> None:
     """Errors (QuantizationError): nothing that can be timed."""
     if not path.exists():
@@ -90,3 +98,4 @@ DATA = Name("spec", check_spec)
 TARGET = Name("target", targets.get)
 FORMAT = Name("format", lambda name: targets.check_formats([name]))
 CHECKPOINT, BUNDLE, ONNX_PATH, TIMED = map(Place, (check_checkpoint, check_bundle, check_onnx, check_timed))
+QUANTIZED = Place(check_quantized)

@@ -86,7 +86,7 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
     if as_json:
         click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
     else:
-        _print(bundle, parity, verbose=verbose)
+        print_export(bundle, parity, verbose=verbose)
         if not options["no_sample"]:
             say(FROM_DATA, err=True)
         if parity.ok:
@@ -164,7 +164,8 @@ def _check(options: Options) -> None:
     check_data(options.checkpoint, options.data_spec)
 
 
-def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
+def print_export(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
+    """The summary of a bundle that was just written."""
     from lsq_export.bundle.directory import REPORT
 
     print_summary(bundle.manifest, parity)

@@ -40,6 +40,7 @@ COMMANDS = {
     "train": "Train a float model, then its low-bit form (LSQ+).",
     "check": "Say what of a network will be integer, before it is trained.",
     "export": "Fold a trained checkpoint; write a bundle of integer ONNX files.",
+    "adopt": "Make a bundle of an ONNX file that another tool quantized.",
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
     "inspect": "List every quantized tensor of ONNX files.",
     "bench": "Time ONNX models against each other in one run.",

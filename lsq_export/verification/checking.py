@@ -35,7 +35,7 @@ from lsq_export.targets import get
 
 from .agreement import Agreement
 from .batches import checked_batches
-from .captured import CaptureCheck
+from .captured import CaptureCheck, Original
 from .format_parity import EXACT
 from .format_run import FormatFile, format_run
 from .layer_parity import float_rounding
@@ -77,13 +77,13 @@ def check(
     subject: Subject,
     batches: Iterable[object],
     *,
-    model: nn.Module | None = None,
+    model: nn.Module | Original | None = None,
     progress: Progress | None = None,
     input_key: InputKey | None = None,
 ) -> Parity:
     """Run on batches of inputs [N, …] or (input, target) pairs.
 
-    model: the PyTorch model that was trained, if it is there. progress(images so far) is called after each batch.
+    model: what was trained, if it is there. progress(images so far) is called after each batch.
     input_key: see `calib.initialize`.
     Errors (QuantizationError): a file that ONNX Runtime cannot run, batches that do not fit or are empty.
     """
@@ -101,7 +101,7 @@ def check(
 class _Findings:
     """All comparisons of a subject, batch by batch."""
 
-    def __init__(self, subject: Subject, model: nn.Module | None) -> None:
+    def __init__(self, subject: Subject, model: nn.Module | Original | None) -> None:
         self._subject = subject
         target, files = get(subject.target), subject.files
         self._reference = files[EXACT] if EXACT in files else self._prescribed(EXACT)
