@@ -117,6 +117,17 @@ def fits(shape: Any, wanted: Any) -> bool:
     return len(sizes) == len(wanted) and all(b is None or a == b for a, b in zip(sizes, wanted, strict=True))
 
 
+def plain_shape(shape: Any) -> Any:
+    """A shape as `shape_of` gives it, as JSON has it: a list, or {name: list}."""
+    return {name: list(sizes) for name, sizes in shape.items()} if isinstance(shape, Mapping) else list(shape)
+
+
+def same_shape(one: Any, other: Any) -> bool:
+    """Whether two shapes are equal; the name of a single input is none of it."""
+    a, b = (next(iter(x.values())) if isinstance(x, Mapping) and len(x) == 1 else x for x in (one, other))
+    return bool(plain_shape(a) == plain_shape(b))
+
+
 def in_words(shape: Any) -> str:
     """A shape as `shape_of` gives it: [3, 8, 8], or x [3, 8, 8] and mask [8]."""
     if isinstance(shape, Mapping):

@@ -113,11 +113,11 @@ def export(
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         original = model if not isinstance(model, OnnxNetwork) or model.trained else None
+        origin = _with_config(origin, model)
         subject = Subject.of(folded, files, target, asked_of(plan.target))
-        parity = _first_look(subject, images, original, source)
+        parity = replace(_first_look(subject, images, original, source), places=origin.places)
         on_stage("bundle")
-        size = 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES
-        golden, origin = _golden(shown, images, origin, size), _with_config(origin, model)
+        golden = _golden(shown, images, origin, 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
@@ -195,13 +195,14 @@ def _first_look(
 ) -> Parity:
     """The verification of an export, on the first calibration images."""
     parity = check(subject, portions_of(images, subject.trained.graph), model=model)
-    return replace(parity.of_source(source, split="calibration"), places=places(unwrapped(model)))
+    return parity.of_source(source, split="calibration")
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:
     """Into a directory that will be `out`."""
     try:
         manifest = write_contents(directory, contents)
+        contents.files.clear()  # large constants are read again, and shall not be in memory twice
         check_written(directory, manifest)
         write_parity(directory, manifest, parity)
     except OSError as error:

@@ -130,15 +130,13 @@ def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstF
 
 
 def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstFloat, Any]:
-    import torch
-
     from lsq_export.calibrating import calibrate
     from lsq_export.graph.capture import forward
     from lsq_export.ptq.against_float import compare
     from lsq_export.training.job import Job
     from lsq_export.training.start import adapted, started
 
-    from .data_options import calibration_batches
+    from .data_options import calibration_batches, example_of
 
     job = Job(model_name=str(options.model_name), data_spec=options.data_spec, image_size=options.image_size)
     data = job.load_data()
@@ -148,9 +146,9 @@ def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, Against
     net = started(adapted(job, data, path), data, path).model.eval()
     batches = calibration_batches(data, written.images)
     model = calibrate(net, batches, options.config, method=options.method)
-    bundle = write_bundle(model, torch.zeros(1, *data.input_shape), data, options.data_spec, written)
+    bundle = write_bundle(model, example_of(data), data, options.data_spec, written)
 
-    def outputs(x: torch.Tensor) -> list[Any]:
+    def outputs(x: Any) -> list[Any]:
         return [value.numpy() for value in forward(net, x)]
 
     return bundle, compare(outputs, bundle, data.batches("test", 64)), ()

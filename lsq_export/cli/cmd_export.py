@@ -62,14 +62,12 @@ class Options:
 
 def _export(options: Options, written: BundleOptions) -> Bundle:
     _check(options, written)
-    import torch
-
     from lsq_export.pipeline import export
     from lsq_export.progress import stages
     from lsq_export.threads import using_threads
     from lsq_export.training.checkpoint import restore
 
-    from .data_options import calibration_batches, described, load_data, source_of
+    from .data_options import calibration_batches, described, example_of, load_data, source_of
 
     model, checkpoint = restore(options.checkpoint, model=options.named, trust=options.trust)
     spec = options.data_spec or checkpoint.extra.get("data")
@@ -78,7 +76,7 @@ def _export(options: Options, written: BundleOptions) -> Bundle:
     with using_threads(options.threads), stages(console(stderr=True), "export") as on_stage:
         return export(
             model,
-            torch.zeros(1, *checkpoint.input_shape),
+            example_of(data),
             written.out,
             calibration=calibration_batches(data, written.images),
             fold=options.fold,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from calib.errors import QuantizationError
 
 from .bundle_options import BundleOptions
 from .output import console, say
@@ -21,22 +19,18 @@ SHOWN = 8  # lines about what stays as it is
 def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset:
     """The data, in the shape that the network takes. image_size: where the network takes any.
 
-    shape: [C, H, W] with None for open sizes. Errors (QuantizationError): several inputs, other shapes.
+    shape: [C, H, W] with None for open sizes; {name: shape} of several inputs. Errors (QuantizationError): other shapes.
     """
     from lsq_export.data.loading import load
 
     from .data_options import load_data
 
-    if not isinstance(shape, tuple):
-        raise QuantizationError(
-            f"--data {spec}: the network takes {len(shape)} inputs ({', '.join(shape)}), these data have one: use "
-            "lsq_export.calibrate or lsq_export.adopt in Python"
-        )
-    if None not in shape:
+    sizes = shape.values() if isinstance(shape, Mapping) else [shape]
+    if all(None not in of_input for of_input in sizes):
         return load_data(spec, shape, option="--data")
-    channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
     images = not spec.startswith("npz:")
-    return load(spec, image_size=image_size if images else None, channels=channels if images else None)
+    channels = shape[0] if images and isinstance(shape, tuple) and len(shape) == 3 and shape[0] in (1, 3) else None
+    return load(spec, image_size=image_size if images else None, channels=channels)
 
 
 def print_left(left: Sequence[Left]) -> None:

@@ -39,7 +39,7 @@ def within(proto: onnx.ModelProto) -> bool:
 
 def is_light(proto: onnx.ModelProto) -> bool:
     """Whether nobody has to care how often its constants are in memory."""
-    return sum(map(bytes_of, proto.graph.initializer)) <= LIGHT
+    return sum(map(bytes_of, proto.graph.initializer)) <= min(LIGHT, LIMIT)
 
 
 def save(proto: onnx.ModelProto, path: Path) -> None:

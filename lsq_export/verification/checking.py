@@ -25,6 +25,7 @@ from calib.errors import QuantizationError
 from calib.samples import Arrays, Input, arrays_of, named
 from calib.workers import Run, workers
 from lsq_export import integer
+from lsq_export.files import large_onnx
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.islands import float_outputs
 from lsq_export.rewrite.contract.decisions import Decisions
@@ -97,7 +98,7 @@ def check(
     Errors (QuantizationError): a file that ONNX Runtime cannot run, batches that do not fit or are empty.
     """
     findings = _Findings(subject, model)
-    with workers() as together:
+    with workers(together=findings.is_light) as together:
         for x, classes in checked_batches(batches, subject.folded.graph, input_key):
             findings.add(x, classes, together)
             if progress:
@@ -134,6 +135,11 @@ class _Findings:
     def _prescribed(self, name: str) -> onnx.ModelProto:
         """The file of a format as the folded model prescribes it."""
         return emit(self._subject.folded, name, self._target)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether several comparisons may have the constants in memory at once."""
+        return large_onnx.is_light(self._reference)
 
     @property
     def images(self) -> int:

@@ -1,4 +1,4 @@
-"""lsq_export/verification/far.py: a network far below the yardstick says so, and where, in every form of the verdict."""
+"""lsq_export/verification/far.py: a network far below the yardstick says so, and where, in every form of verdict."""
 
 from __future__ import annotations
 
