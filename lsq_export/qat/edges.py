@@ -21,8 +21,9 @@ from calib.samples import Input
 
 from .float_functions import inside_islands, is_tensor
 from .functional import functional_layers, key_of, quantize_call
+from .opened import PLACE, open_call
 from .parallel import Layers, is_part, merges, split_for_merging
-from .places import opened_place, place_of
+from .places import place_of
 from .quantizer import Quantizer
 from .tracing import trace
 
@@ -33,10 +34,8 @@ MODULES = (
 )
 FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool1d, F.max_pool2d)
 SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
-GATES = ((nn.SiLU, F.silu, torch.sigmoid), (nn.Hardswish, F.hardswish, F.hardsigmoid))  # module, function, σ of x·σ(x)
 CLAMP_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 CLAMPS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, "relu", "relu_", "clamp", "clamp_")
-PLACE = "place"  # in the meta of nodes that are a part of one of the model's own
 METHODS = ("relu", "relu_", "clamp", "clamp_", "flatten", "reshape", "view", "permute", "contiguous")
 
 
@@ -63,7 +62,7 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
     traced = trace(model, layers, example)
     graph = traced.graph
     for node in list(graph.nodes):
-        _open_gate(traced, node)
+        open_call(traced, node)
     constants = _constants(graph, layers)
     calls = {
         node: weight
@@ -90,26 +89,6 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
         quantize_call(traced, node, weight, make.of_call(key_of(node)))
     traced.recompile()
     return traced
-
-
-def _open_gate(model: fx.GraphModule, node: fx.Node) -> None:
-    """x·σ(x) becomes two operators, so that σ(x) gets a grid of its own."""
-    graph = node.graph
-    for module, function, gate in GATES:
-        if node.op == "call_module":
-            called = isinstance(model.get_submodule(str(node.target)), module)
-        else:
-            called = node.target is function
-        if called:
-            (x,) = node.all_input_nodes
-            place = opened_place(model, node)
-            with graph.inserting_before(node):
-                opened = graph.create_node("call_function", gate, (x,), name=f"{node.name}_{gate.__name__}")
-                product = graph.create_node("call_function", torch.mul, (x, opened), name=f"{node.name}_product")
-            opened.meta[PLACE] = product.meta[PLACE] = place
-            node.replace_all_uses_with(product)
-            graph.erase_node(node)
-            return
 
 
 def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
