@@ -21,10 +21,10 @@ from calib.errors import QuantizationError, QuantizationWarning
 from calib.initialization.first_grids import evaluating
 from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
 
-from .float_bounds import FloatBounds
 from .grids_aside import grids_aside, marker_of
 from .results import flat, named_outputs
 from .simplifying import simplify
+from .spelling import Spelling
 
 Varying = Mapping[str, Mapping[int, str]]  # {input: {axis: name}}
 MARK = torch.ops.lsq_export.mark.default  # of lsq_export/qat/marker.py
@@ -118,7 +118,7 @@ def export_program(
     }
     of_arguments: Any = {name: of_input[name] for name in kwargs} if kwargs else tuple(of_input[name] for name in names)
     shapes = of_arguments if any(of_input.values()) else None
-    with _quiet_exporter(), flat(model), FloatBounds(), grids_aside(model) as give_grids:
+    with _quiet_exporter(), flat(model), Spelling(), grids_aside(model) as give_grids:
         program = torch.onnx.export(
             model,
             args,

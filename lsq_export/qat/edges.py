@@ -23,8 +23,9 @@ from calib.samples import Input
 from .equal_scores import order_equal_scores
 from .float_functions import inside_islands, is_tensor
 from .functional import functional_layers, key_of, quantize_call
-from .gates import PLACE, open_gate
+from .gates import PLACE
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, is_tanh, passes
+from .opened import open_call
 from .output_edges import rounded_at_output
 from .parallel import Layers, is_part, merges, split_for_merging
 from .places import place_of
@@ -56,7 +57,7 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
     graph = traced.graph
     order_equal_scores(graph)
     for node in list(graph.nodes):
-        open_gate(traced, node)
+        open_call(traced, node)
     constants = _constants(graph, layers)
     calls = {
         node: weight

@@ -20,12 +20,12 @@ def names(text: str) -> frozenset[str]:
 
 # Functions and methods without an integer form, islands of the table among them.
 FLOAT = names(
-    """acos affine_grid asin atan bernoulli ceil celu celu_ clip_grad cos cosh cosine_similarity cross cumprod cumsum
-    elu elu_ erf exp expm1 floor fmod frac gelu grid_sample group_norm gumbel_softmax hardshrink instance_norm
-    layer_norm lerp local_response_norm log log10 log1p log2 log_softmax logsigmoid logsumexp masked_fill
-    masked_fill_ mish mode norm normalize prod reciprocal remainder rms_norm round rrelu rsqrt scatter scatter_
-    scatter_add selu sign sin sinh softmax softmin softplus softshrink softsign sqrt std tan threshold threshold_
-    trunc var vector_norm where"""
+    """acos affine_grid asin atan bernoulli causal ceil celu celu_ clip_grad cos cosh cosine_similarity cross
+    cumprod cumsum elu elu_ erf exp expm1 floor fmod frac gelu grid_sample group_norm gumbel_softmax hardshrink
+    instance_norm layer_norm lerp local_response_norm log log10 log1p log2 log_softmax logsigmoid logsumexp
+    masked masked_fill masked_fill_ mish mode norm normalize prod reciprocal remainder rms_norm round rrelu
+    rsqrt scatter scatter_ scatter_add selu sign sin sinh softmax softmin softplus softshrink softsign sqrt std
+    tan threshold threshold_ trunc var vector_norm where"""
 )
 FLOAT_MODULES = (
     *(nn.CELU, nn.CosineSimilarity, nn.ELU, nn.GELU, nn.GroupNorm, nn.Hardshrink, nn.InstanceNorm1d, nn.InstanceNorm2d),

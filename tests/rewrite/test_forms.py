@@ -1,4 +1,4 @@
-"""Whatever a forward calls: pools, masks, selections, norms, functions of one value; what is an island, and what is not.
+"""Whatever a forward calls: pools, masks, selections, norms, functions of one value; which of them are islands.
 
 ONNX Runtime is held against the fake-quant model in float64, which nothing of the product computes.
 """
