@@ -10,13 +10,14 @@ import onnx_ir as ir
 import torch
 
 from calib.errors import QuantizationError
+from calib.folding.containers import CONTAINER_MAX, integral_zero_point
 from calib.folding.edge_grid import TANH, EdgeGrid, aligned_grid, edge_grid
 from calib.statistics.observers import Observer, finite_range
 from lsq_export.graph.edit import constant
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.grids import grid_of, quantizer_of
 from lsq_export.graph.operators import CLAMPS, MOVES
-from lsq_export.graph.read import attribute, input_of, is_marker, is_op, single_consumer
+from lsq_export.graph.read import attribute, constant_of, input_of, is_marker, is_op, producer_of, single_consumer
 
 from .clamps import clamp_bounds
 from .integer_offsets import asks_for_data
@@ -42,7 +43,7 @@ def calibrate(
     statistics = {quantizer_of(node): observer(quantizer_of(node)) for node in learned if asks_for_data(node)}
     _observe(graph, batches, observers, learned, statistics)
     for edge in edges:
-        _set_grid(graph, edge, aligned.get(edge) or _observed_grid(edge, observers[edge]))
+        _set_grid(graph, edge, _mirrored(edge) or aligned.get(edge) or _observed_grid(edge, observers[edge]))
     return statistics
 
 
@@ -80,6 +81,31 @@ def _aligned(edge: ir.Node) -> EdgeGrid | None:
     readers = list(edge.outputs[0].consumers())
     alone = single_consumer(edge.outputs[0]) and is_marker(readers[0]) and attribute(readers[0], "bits") < 8
     return aligned_grid(grid_of(readers[0])) if alone else None
+
+
+def _mirrored(edge: ir.Node) -> EdgeGrid | None:
+    """The grid of -α·x, of which the codes are those of x from the other end: nothing is rounded.
+
+    x comes from a grid of 8 bits that holds real zero.
+    """
+    node = producer_of(input_of(edge))
+    if node is None or not is_op(node, "Mul"):
+        return None
+    for x, operand in (node.inputs, reversed(node.inputs)):
+        number, source = producer_of(operand), producer_of(x)
+        if source is None or number is None or not (is_marker(source) and is_op(number, "DequantizeLinear")):
+            continue
+        code, scale, zero_point = (constant_of(v, quantizer_of(edge)) for v in number.inputs)
+        grid = grid_of(source).unsigned()
+        zero = integral_zero_point(grid)
+        if (
+            code.size == 1
+            and int(code.reshape(())) < int(zero_point)
+            and zero is not None
+            and grid.qmax == CONTAINER_MAX
+        ):
+            return EdgeGrid(float(np.float32(grid.scale * float(scale))), CONTAINER_MAX - zero, 0.0)
+    return None
 
 
 def _observed_grid(edge: ir.Node, observer: Observer) -> EdgeGrid:
