@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
@@ -25,6 +25,16 @@ def _layers(file: OnnxFile) -> Iterator[tuple[Scope, onnx.NodeProto]]:
         for node in scope.nodes:
             if node.op_type in LAYERS and node.domain in ("", "ai.onnx") and node.output:
                 yield scope, node
+
+
+@predicate
+def weight_types(file: OnnxFile, allowed: Collection[str], layers: Collection[str] = LAYERS) -> Iterator[Place]:
+    """Weights of these layers, where they are quantized, have codes of one of these types."""
+    for scope, node in _layers(file):
+        weight = weight_of(scope, node) if node.op_type in layers else None
+        kind = scope.type(input_name(weight, 0)) if weight is not None else None
+        if kind is not None and kind not in allowed:
+            yield label(node), f"has weights of the type {kind}"
 
 
 @predicate

@@ -5,7 +5,7 @@ Never for ONNX Runtime, whose default optimization merges pairs that only a Clip
 
 from __future__ import annotations
 
-from .rule import NOT_FOR_ORT, FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule, measured
+from .rule import FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, NOT_FOR_ORT, USE_QDQ, Rule, measured
 from .target import Target
 
 RUNTIMES = "IREE 3.13, onnx2tf 2.6.9 with LiteRT 2.1.2, onnxruntime-qnn 2.7.0, TVM 0.27.0, tract 0.23.9, OpenCV 5.0.0"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import NOT_FOR_ORT, FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, USE_QDQ, Rule, measured
+from .rule import FIX_BATCH, FLOAT_CLIP, INTEGER_OPERATORS, NOT_FOR_ORT, USE_QDQ, Rule, measured
 from .target import Target
 
 RUNTIME = "onnxruntime-qnn 2.7.0"
