@@ -19,7 +19,8 @@ SHOWN = 8  # lines about what stays as it is
 def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset:
     """The data, in the shape that the network takes. image_size: where the network takes any.
 
-    shape: [C, H, W] with None for open sizes; {name: shape} of several inputs. Errors (QuantizationError): other shapes.
+    shape: [C, H, W] with None for open sizes; {name: shape} of several inputs. Errors (QuantizationError): other
+    shapes.
     """
     from lsq_export.data.loading import load
 

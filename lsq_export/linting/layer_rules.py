@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
@@ -25,6 +25,16 @@ def _layers(file: OnnxFile) -> Iterator[tuple[Scope, onnx.NodeProto]]:
         for node in scope.nodes:
             if node.op_type in LAYERS and node.domain in ("", "ai.onnx") and node.output:
                 yield scope, node
+
+
+@predicate
+def weight_types(file: OnnxFile, allowed: Collection[str], layers: Collection[str] = LAYERS) -> Iterator[Place]:
+    """Weights of these layers, where they are quantized, have codes of one of these types."""
+    for scope, node in _layers(file):
+        weight = weight_of(scope, node) if node.op_type in layers else None
+        kind = scope.type(input_name(weight, 0)) if weight is not None else None
+        if kind is not None and kind not in allowed:
+            yield label(node), f"has weights of the type {kind}"
 
 
 @predicate
@@ -78,14 +88,18 @@ def _integer_layers(file: OnnxFile) -> Iterator[tuple[onnx.NodeProto, np.ndarray
         if source is None or weight is None or scope.type(input_name(source, 0)) != "UINT8":
             continue
         if scope.type(input_name(weight, 0)) == "INT8" and (codes := codes_of(scope, weight)) is not None:
-            yield node, _rows(node, codes), _largest(scope, input_name(source, 0))
+            yield node, _rows(node, codes), _largest(scope, input_name(source, 0), input_name(source, 2))
     for scope in file.scopes:
         for node in scope.nodes:
             if node.op_type != "QLinearConv" or scope.type(input_name(node, 0)) != "UINT8":
                 continue
             codes = scope.array(input_name(node, 3))
             if codes is not None and codes.dtype == np.int8:
-                yield node, _rows(node, codes.astype(np.int64)), _largest(scope, input_name(node, 0))
+                yield (
+                    node,
+                    _rows(node, codes.astype(np.int64)),
+                    _largest(scope, input_name(node, 0), input_name(node, 2)),
+                )
 
 
 def _rows(node: onnx.NodeProto, codes: np.ndarray) -> np.ndarray:
@@ -98,15 +112,20 @@ def _rows(node: onnx.NodeProto, codes: np.ndarray) -> np.ndarray:
     return codes.reshape(len(codes), -1) if codes.ndim > 1 else codes.reshape(1, -1)
 
 
-def _largest(scope: Scope, name: str) -> int:
-    """The largest code that a tensor of UINT8 codes can hold: the bound of a Clip before it, or of the type."""
+def _largest(scope: Scope, name: str, zero_point: str) -> int:
+    """The largest code that a layer on UINT8 codes can meet: of a Clip before it, or of the type.
+
+    Convolutions pad with the zero point.
+    """
+    padding = scope.array(zero_point)
+    least = int(padding.max()) if padding is not None and padding.size else 0
     for _ in range(len(scope.nodes) + 1):
         node = scope.producer(name)
         if node is None or node.op_type not in MOVES | {"Clip"} or node.op_type == "Concat":
             return 255
         bound = scope.array(input_name(node, 2)) if node.op_type == "Clip" else None
         if bound is not None and bound.size == 1:
-            return int(bound.reshape(-1)[0])
+            return max(int(bound.reshape(-1)[0]), least)
         name = input_name(node, 0)
     return 255
 

@@ -2,6 +2,7 @@
 
 STRIDED     real offsets on 8-bit containers, codes spread over them (E5)
 INTEGER     zero points among the 2^b codes, for INT4/INT2 hardware
+SYMMETRIC   real offsets on signed 8-bit containers whose zero point is 0; grids of 8 bits become coarser
 naive       the passes of INTEGER, with offsets rounded to zero points, as other exporters do: for comparison only
 """
 
@@ -25,6 +26,7 @@ from lsq_export.rewrite.folding import (
     average_pools,
     batch_norm,
     bias_correction,
+    center_grids,
     clamps,
     constant_grids,
     constants,
@@ -87,7 +89,14 @@ PLACED: tuple[Pass, ...] = (
 STRIDED = (*TRAINED, *PREPARED, *PLACED)
 # An integer zero point has no room for the offsets of merged convolutions, and a Clip says how narrow the codes are.
 INTEGER = tuple(step for step in STRIDED if step not in (merge_parallel.PASS, drop_clips.PASS))
-FOLDS: Mapping[str, tuple[Pass, ...]] = {"strided": STRIDED, "integer": INTEGER, "naive": INTEGER}
+_EDGES = INTEGER.index(edges.PASS) + 1
+SYMMETRIC = (*INTEGER[:_EDGES], center_grids.PASS, *INTEGER[_EDGES:])
+FOLDS: Mapping[str, tuple[Pass, ...]] = {
+    "strided": STRIDED,
+    "integer": INTEGER,
+    "symmetric": SYMMETRIC,
+    "naive": INTEGER,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

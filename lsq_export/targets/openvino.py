@@ -17,8 +17,7 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="default",
     versions=RUNTIME,
-    advice="compile it with INFERENCE_PRECISION_HINT f32: the default computes what is float in bfloat16 on some "
-    "processors",
+    advice="compile it with INFERENCE_PRECISION_HINT f32: by default some processors compute floats in bfloat16",
     dialect=("int8-weights", "keep-branches", "split-strides"),
     rules=(
         Rule(
@@ -42,10 +41,17 @@ TARGET = Target(
             f"an identity MaxPool on the branch keeps it: {EXPORT}",
         ),
         Rule(
-            "code-types",
-            measured("with UINT8 weights a layer's input is quantized again, in groups of 32: 50 dB off", RUNTIME),
+            "weight-types",
+            measured("with UINT8 weights its input is quantized again, in groups of 32: 50 dB off", RUNTIME),
             f"store weights as INT8: {EXPORT}",
-            {"allowed": ("INT8",), "roles": ("weight",)},
+            {"allowed": ("INT8",), "layers": ("Gemm", "MatMul")},
+        ),
+        Rule(
+            "weight-types",
+            measured("with UINT8 weights it is no integer kernel, and bfloat16 at the default precision", RUNTIME),
+            f"INFERENCE_PRECISION_HINT f32, or INT8: {EXPORT} does it but for layers with a weight of +128",
+            {"allowed": ("INT8",), "layers": ("Conv", "ConvTranspose")},
+            is_note=True,
         ),
         Rule(
             "strided-pointwise",

@@ -21,10 +21,10 @@ TARGET = Target(
     formats=("qdq",),
     opset=17,
     containers=("INT8",),
-    folds=("strided", "integer"),
+    folds=("symmetric",),
     optimization="disabled",
     versions="TensorRT 10.16 and 11.0",
-    dialect=("int8-weights", "float-clips", "int8-codes", "float-biases"),
+    dialect=("int8-weights", "around-zero", "float-clips", "int8-codes", "float-biases"),
     rules=(
         Rule(
             "code-types",

@@ -6,8 +6,8 @@ import pytest
 
 from calib.errors import QuantizationError
 from lsq_export import targets
+from lsq_export.rewrite.fold import FOLDS
 from lsq_export.targets import FORMATS
-from lsq_export.verification.fold_costs import FOLDS
 from lsq_export.verification.runtime import LEVELS
 
 

@@ -35,10 +35,10 @@ class Keeps(Enum):
 class State:
     """What passes hand on beside the graph.
 
-    fold: "strided", "integer" or "naive". batches: calibration inputs [N, …], read once. statistics: {quantizer: what
-    its input looked like}, of grids that need it. before_edges: the graph before edges got grids. correct_on: images on
-    which biases are corrected; none: they stay. observer: collects the statistics of edges. tensors, layers,
-    corrections: what was decided so far.
+    fold: a name of `lsq_export.rewrite.fold.FOLDS`. batches: calibration inputs [N, …], read once. statistics:
+    {quantizer: what its input looked like}, of grids that need it. before_edges: the graph before edges got grids.
+    correct_on: images on which biases are corrected; none: they stay. observer: collects the statistics of edges.
+    tensors, layers, corrections: what was decided.
     """
 
     fold: str = "strided"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import onnx_ir as ir
 
+from .around_zero import around_zero
 from .float_biases import float_biases
 from .float_clips import float_clips
 from .int8_codes import int8_codes
@@ -18,6 +19,7 @@ FLOAT_CLIPS = "float-clips"
 REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
     FLOAT_CLIPS: float_clips,
     "int8-weights": int8_weights,
+    "around-zero": around_zero,
     "keep-branches": keep_branches,
     "split-strides": split_strides,
     "int8-codes": int8_codes,

@@ -2,8 +2,8 @@
 
     Add(DequantizeLinear(QuantizeLinear(Conv(x))), y)  =>  Add(MaxPool1×1(DequantizeLinear(QuantizeLinear(Conv(x)))), y)
 
-The pool changes nothing. OpenVINO 2026.4.1 fuses the sum into the convolution where y is computed, too, and drops the
-grid between them; the pool stops it.
+The pool changes nothing. OpenVINO 2026.4.1 fuses the sum into the convolution and drops the grid between them, where y
+is computed and no convolution, too; the pool stops it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ def keep_branches(model: ir.Model) -> None:
     for node in list(model.graph):
         if not is_op(node, "Add") or any(x is None or array_of(x) is not None for x in node.inputs):
             continue
+        branches = [is_of_convolution(value) for value in node.inputs]
         for index, value in enumerate(node.inputs):
-            if value is not None and is_of_convolution(value):
+            if value is not None and branches[index] and sum(branches) == 1:
                 kept = insert(
                     node,
                     "MaxPool",
@@ -32,8 +33,10 @@ def keep_branches(model: ir.Model) -> None:
                 node.replace_input_with(index, kept)
 
 
-def is_of_convolution(value: ir.Value) -> bool:
+def is_of_convolution(value: ir.Value | None) -> bool:
     """The values of codes of a convolution, each read once."""
+    if value is None:
+        return False
     node = sole_producer(value, "DequantizeLinear")
     node = sole_producer(node.inputs[0], "QuantizeLinear", "Clip") if node is not None else None
     if is_op(node, "Clip"):
