@@ -27,7 +27,9 @@ def simplify(model: ir.Model) -> None:
         folded = optimizer.fold_constants_ir(model, onnx_shape_inference=True)
         rewritten = rewriting(model)
         unused = ir.passes.Sequential(
-            passes.RemoveUnusedNodesPass(), passes.RemoveUnusedFunctionsPass(), passes.RemoveUnusedOpsetsPass()
+            passes.RemoveUnusedNodesPass(),
+            passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+            passes.RemoveUnusedOpsetsPass(),
         )(model)
         if not (folded.modified or rewritten.modified or unused.modified):
             break
