@@ -73,12 +73,17 @@ def fails_by_itself(bundle: Bundle, subject: Subject, error: QuantizationError) 
 def check_written(directory: Path, manifest: Mapping[str, Any]) -> None:
     """What an export has written, held against itself as `verify` does it, before anybody sees it.
 
-    Errors (QuantizationError): the manifest contradicts the files, which is an error of lsq-export.
+    Errors (QuantizationError): the manifest contradicts the files, or one is no valid ONNX, which is an error of
+    lsq-export.
     """
     paths = {name: directory / name / MODEL for name in manifest["formats"]}
+    trained, folded = onnx.load(directory / TRAINED), onnx.load(directory / FOLDED)
+    for path, proto in ((TRAINED, trained), (FOLDED, folded)):  # the others were checked when they were made
+        if why := _invalid(proto):
+            raise QuantizationError(f"{path} is no valid ONNX ({why:.200}): an error of lsq-export; please report it")
     graphs = _graphs(
-        onnx.load(directory / TRAINED),
-        onnx.load(directory / FOLDED),
+        trained,
+        folded,
         files={name: onnx.load(path) for name, path in paths.items()},
         sizes={name: large_onnx.size_of(path) for name, path in paths.items()},
     )
@@ -113,9 +118,15 @@ def _graphs(
 def _checked(files: Files, name: str) -> onnx.ModelProto:
     """A model that onnx.checker accepts: its nodes, types and order."""
     proto = files.onnx(name)
+    if why := _invalid(proto):
+        raise files.error(name, f"is no valid ONNX ({why:.200})")
+    return proto
+
+
+def _invalid(proto: onnx.ModelProto) -> str | None:
+    """Why onnx.checker does not accept a model; None: it does."""
     try:
         onnx.checker.check_model(proto if large_onnx.is_light(proto) else large_onnx.skeleton(proto))
     except Exception as error:  # its ValidationError, and those of protobuf
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise files.error(name, f"is no valid ONNX ({shown(reason):.200})") from error
-    return proto
+        return shown((str(error).strip().splitlines() or [type(error).__name__])[0])
+    return None

@@ -75,6 +75,16 @@ def _check_export(name: str, out: Path) -> None:
     assert bundle.manifest["source"]["file"] == f"{name.rpartition('/')[2]}.onnx"
 
 
+def test_a_reference_graph_that_is_no_valid_onnx_never_leaves(tmp_path: Path) -> None:
+    network = read("onnxruntime/qdq_u8s8_perchannel")
+    model = network.captured.model
+    given = model.graph.opset_imports
+    given.pop("lsq_export")  # of which the reference graph has nodes
+    with pytest.raises(QuantizationError, match=r"trained.onnx is no valid ONNX .*lsq_export"):
+        adopt(network, tmp_path / "out", calibration=[inputs()])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ONE_A_TOOL)
 def test_all_promises_hold(name: str, tmp_path: Path) -> None:
     _check_export(name, tmp_path / "out")
