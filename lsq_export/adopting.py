@@ -18,6 +18,7 @@ def adopt(
     out: str | os.PathLike[str],
     *,
     calibration: Iterable[object],
+    encodings: str | os.PathLike[str] | None = None,
     formats: Iterable[str] | None = None,
     target: str = "ort-cpu",
     fold: str | None = None,
@@ -36,13 +37,14 @@ def adopt(
     """Fold a quantized ONNX file of any maker and write a bundle to the directory `out`.
 
     file: QuantizeLinear and DequantizeLinear, QLinear operators, or QONNX; or what `read_quantized` made of it. What
+    encodings: the file of grids that AIMET or Qualcomm's tools write beside a float ONNX file. What
     the file computes between its grids is what was trained: `bundle.parity.capture_error` says how far the adopted
     network is from it on the first calibration batches, [N, …] each. Tensors that integer operators exchange and that
     have no grid in the file get one of 8 bits from the calibration data. All else is as in `export`.
 
     Errors (QuantizationError): those of `export`; a float network, an operator that ONNX Runtime does not have.
     """
-    network = file if isinstance(file, OnnxNetwork) else read_quantized(file)
+    network = file if isinstance(file, OnnxNetwork) else read_quantized(file, encodings)
     return export(
         network,
         None,

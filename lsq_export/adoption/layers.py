@@ -87,6 +87,11 @@ def _place(graph: ir.Graph, node: ir.Node, weight: Stored) -> None:
     put_weight(graph, node, weight.values, grid, bits, axis=0 if scale.ndim else -1)
 
 
+def weight_on_grid(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.ndarray | np.float32) -> None:
+    """Give a layer the weight codes · scale. codes: output channels first. scale: one, or one for each channel."""
+    _place(graph, node, Stored(codes, np.asarray(scale, np.float32)))
+
+
 def put_weight(
     graph: ir.Graph, node: ir.Node, values: np.ndarray, grid: Sequence[ir.Value], bits: int, *, axis: int
 ) -> ir.Node:

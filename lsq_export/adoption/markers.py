@@ -11,7 +11,7 @@ before it rounds).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -126,6 +126,16 @@ def marker_on(graph: ir.Graph, x: ir.Value, scale: float, offset: float, qmin: i
         "axis": -1,
     }
     return insert_after(x, graph, MARKER, [x, *numbers], f"{name}_on_grid", domain=MARKER_DOMAIN, **attributes)
+
+
+def read_instead(graph: ir.Graph, old: ir.Value, new: ir.Value, readers: Sequence[tuple[ir.Node, int]]) -> None:
+    """These readers of `old`, and the outside, read `new`; the outside keeps the name it knows."""
+    for reader, index in readers:
+        reader.replace_input_with(index, new)
+    for index, output in enumerate(graph.outputs):
+        if output is old:
+            graph.outputs[index] = new
+            old.name, new.name = f"{old.name}_float", old.name
 
 
 def _hand_on(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:

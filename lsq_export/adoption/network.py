@@ -22,8 +22,10 @@ from lsq_export.graph.evaluate import takes_one
 from lsq_export.graph.read import MARKER_DOMAIN, attribute, is_marker
 from lsq_export.verification.runtime import Session, inputs_of
 
+from .encodings import place_encodings, read_encodings
 from .expand import expand_operators
 from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
+from .layers import weight_to_marker
 from .left import Left
 from .markers import place_markers
 from .qonnx import spell_out
@@ -75,15 +77,18 @@ def takes_of_graph(graph: ir.Graph) -> Takes:
     return Takes(tuple(str(value.name) for value in given), len(given), integers)
 
 
-def read_quantized(path: str | os.PathLike[str]) -> OnnxNetwork:
+def read_quantized(path: str | os.PathLike[str], encodings: str | os.PathLike[str] | None = None) -> OnnxNetwork:
     """The network of a quantized ONNX file of any maker.
 
-    Errors (QuantizationError): those of `read_network`; a file without grids, or with open sizes.
+    encodings: a file that has the grids of a float one, as AIMET writes it (`encodings.py`).
+    Errors (QuantizationError): those of `read_network` and `read_encodings`; a file without grids, or with open sizes.
     """
     model = read_network(path)
     graph = model.graph
     give_names(graph)
     expand_operators(graph)
+    if encodings is not None:
+        return _with_encodings(model, path, encodings)
     if not any(is_grid(node) for node in graph):
         raise QuantizationError(
             f"{path}: no tensor in it is on a grid: it is a float network, and lsq-export adopt takes quantized ones; "
@@ -93,6 +98,15 @@ def read_quantized(path: str | os.PathLike[str]) -> OnnxNetwork:
     plain = _runnable(model)
     left = place_markers(model)
     return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain)
+
+
+def _with_encodings(model: ir.Model, path: str | os.PathLike[str], encodings: str | os.PathLike[str]) -> OnnxNetwork:
+    """What was trained is the float graph on these grids, which only the tool itself computes."""
+    infer(model)
+    plain = ir.to_proto(model)
+    left = place_encodings(model.graph, read_encodings(encodings))
+    left += [found for node in list(model.graph) if (found := weight_to_marker(model.graph, node)) is not None]
+    return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain, trained=False)
 
 
 def as_captured(model: ir.Model, path: str | os.PathLike[str]) -> Captured:

@@ -52,6 +52,7 @@ def read_network(path: str | os.PathLike[str]) -> ir.Model:
     proto = onnx.inliner.inline_local_functions(proto) if proto.functions else proto
     _check_domains(proto, path)
     model = ir.from_proto(_converted(proto, path))
+    _check_made(model.graph, path)
     _forget_constants_among_inputs(model.graph)
     _store_constants(model.graph)
     _widen_indices(model.graph)
@@ -68,6 +69,17 @@ def _check_domains(proto: onnx.ModelProto, path: Path) -> None:
         raise QuantizationError(
             f"{path}: the node {node.name or node.output[0]} is {node.domain}::{node.op_type}: {why}"
         )
+
+
+def _check_made(graph: ir.Graph, path: Path) -> None:
+    """Errors (QuantizationError): a value that is read, and that nothing in the file makes."""
+    given = {*graph.inputs, *graph.initializers.values()}
+    read = [(str(node.name or node.op_type), value) for node in graph for value in node.inputs]
+    for reader, value in (*read, *(("the network's output", output) for output in graph.outputs)):
+        if value is not None and value.producer() is None and value not in given:
+            raise QuantizationError(
+                f"{path}: {reader} reads {value.name}, which nothing in the file makes: export the model again"
+            )
 
 
 def _converted(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ import click
 from .arguments import DATA, QUANTIZED
 from .bundle_options import BundleOptions, bundle_options, end_with, take_bundle
 from .onnx_networks import print_left, shaped_data, write_bundle
+from .options import FilePath
 from .output import say
 from .summary_lines import verbose_option
 from .thread_options import threads_option
@@ -30,10 +31,23 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Calibrate and verify on these data: digits, imagefolder:DIR or npz:FILE, in the shape of the network.",
 )
+@click.option(
+    "--encodings",
+    type=FilePath(path_type=Path, exists=True, dir_okay=False),
+    help="FILE is float, and its grids are in this file, as AIMET writes it (version 0.6, 1.0 or 2.0).",
+)
 @threads_option()
 @verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
-def command(file: Path, data_spec: str, threads: int | None, as_json: bool, verbose: bool, **options: Any) -> None:
+def command(
+    file: Path,
+    data_spec: str,
+    encodings: Path | None,
+    threads: int | None,
+    as_json: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
     """Make a bundle of an ONNX file that another tool quantized; scales and zero points stay what they are.
 
     FILE has QuantizeLinear and DequantizeLinear (ONNX Runtime, NNCF, Brevitas, AIMET, Quark, ModelOpt, torchao, …),
@@ -41,21 +55,23 @@ def command(file: Path, data_spec: str, threads: int | None, as_json: bool, verb
     ONNX Runtime without optimization. Exit code 1 if a promise does not hold.
     """
     written = take_bundle(options)
-    network, bundle = _adopt(file, data_spec, threads, written)
-    parity = bundle.parity
-    assert parity is not None and parity.capture_error is not None
+    network, bundle = _adopt(file, encodings, data_spec, threads, written)
+    error = bundle.parity.capture_error if bundle.parity is not None else None
     if not as_json:
-        say(f"{network.name}: adopted, outputs within {parity.capture_error:.1g} of their range of what the file makes")
+        within = f", outputs within {error:.1g} of their range of what the file makes" if error is not None else ""
+        say(f"{network.name}: adopted{within}")
         print_left(network.left)
     end_with(bundle, written, as_json=as_json, verbose=verbose)
 
 
-def _adopt(file: Path, spec: str, threads: int | None, written: BundleOptions) -> tuple[OnnxNetwork, Bundle]:
-    written.check(file)
+def _adopt(
+    file: Path, encodings: Path | None, spec: str, threads: int | None, written: BundleOptions
+) -> tuple[OnnxNetwork, Bundle]:
+    written.check(*(path for path in (file, encodings) if path is not None))
     from lsq_export.adoption.network import read_quantized
     from lsq_export.threads import using_threads
 
-    network = read_quantized(file)
+    network = read_quantized(file, encodings)
     data = shaped_data(spec, network.captured.input_shape)
     with using_threads(threads):
         return network, write_bundle(network, None, data, spec, written)

@@ -58,6 +58,8 @@ def _broken(tmp_path: Path, what: str) -> Path:
         model.opset_import[0].version = 99
     elif what == "open sizes":
         model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    elif what == "a value that nothing makes":
+        next(node for node in model.graph.node if node.op_type == "Relu").input[0] = "nowhere"
     elif what == "weights that are no numbers":
         weights = next(t for t in model.graph.initializer if t.name == "bn1.weight")
         weights.CopyFrom(onnx.numpy_helper.from_array(np.full(8, np.nan, np.float32), weights.name))
@@ -73,6 +75,7 @@ def _broken(tmp_path: Path, what: str) -> Path:
         ("an operator set of the future", "operator set 99"),
         ("open sizes", "fix all sizes but the batch"),
         ("weights that are no numbers", "not finite"),
+        ("a value that nothing makes", "nowhere"),
     ],
 )
 def test_files_that_cannot_be_adopted(tmp_path: Path, data: Path, what: str, said: str) -> None:

@@ -1,0 +1,136 @@
+"""Encodings of AIMET and of Qualcomm's tools: a JSON file with a grid for each tensor of a float ONNX file.
+
+Versions 0.6, 1.0 and 2.0. Codes c of the first two stand for (c + offset) · scale with c in 0 … 2^bits - 1, of weights
+too (where the offset is -2^(bits - 1)); those of the third for (c - zero point) · scale, as in ONNX.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from calib.errors import QuantizationError, one_line
+from lsq_export.graph.read import array_of
+
+from .grids import LIMITS
+from .layers import LAYERS, output_channels_first, weight_on_grid
+from .left import Left
+from .markers import WIDEST, marker_on, read_instead
+
+NO_TENSOR = "the file of encodings has a grid for it, the network has no such tensor"
+WIDE = "its encoding has more than 8 bits"
+BIAS = "biases stay what they are: the fold puts them in its own units"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Values q · scale with q in low … high. scale: float64, [] or [C]."""
+
+    scale: np.ndarray
+    low: int
+    high: int
+
+
+def read_encodings(path: str | os.PathLike[str]) -> dict[str, Encoding]:
+    """{tensor: its grid}. Errors (QuantizationError): no such file, another version, numbers that are no grid."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return dict(_entries(content))
+    except OSError as error:
+        raise QuantizationError(f"encodings {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise QuantizationError(
+            f"encodings {path} cannot be read ({type(error).__name__}: {one_line(error):.120}): give a file of version "
+            "0.6, 1.0 or 2.0 that AIMET wrote beside the ONNX file"
+        ) from error
+
+
+def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Encoding]]:
+    version = str(content["version"])
+    if version.startswith("2."):
+        for entry in content["encodings"]:
+            yield str(entry["name"]), _of_onnx(entry)
+        return
+    if not version.startswith(("0.", "1.")):
+        raise ValueError(f"version {version}")
+    for kind in ("activation_encodings", "param_encodings"):
+        entries = content[kind]
+        if isinstance(entries, Mapping):
+            entries = [{"name": name, **_joined(parts)} for name, parts in entries.items()]
+        for entry in entries:
+            yield str(entry["name"]), _of_offset(entry)
+
+
+def _joined(parts: Any) -> dict[str, Any]:
+    """Version 0.6 has an entry for each channel."""
+    return {
+        "bw": parts[0]["bitwidth"],
+        "scale": [part["scale"] for part in parts],
+        "offset": [part["offset"] for part in parts],
+    }
+
+
+def _of_offset(entry: Mapping[str, Any]) -> Encoding:
+    offsets = {int(offset) for offset in entry["offset"]}
+    if len(offsets) != 1:
+        raise ValueError(f"{entry['name']}: offsets that differ from channel to channel")
+    low = offsets.pop()
+    return Encoding(_scales(entry["name"], entry["scale"]), low, low + 2 ** int(entry["bw"]) - 1)
+
+
+def _of_onnx(entry: Mapping[str, Any]) -> Encoding:
+    zero_points = {int(zero) for zero in np.reshape(entry.get("y_zero_point", 0) or 0, -1)}
+    if len(zero_points) != 1:
+        raise ValueError(f"{entry['name']}: zero points that differ from channel to channel")
+    zero_point, (low, high) = zero_points.pop(), LIMITS[str(entry["output_dtype"]).upper()]
+    return Encoding(_scales(entry["name"], entry["y_scale"]), low - zero_point, high - zero_point)
+
+
+def _scales(name: Any, numbers: Any) -> np.ndarray:
+    scale = np.asarray(numbers, np.float64)
+    if not (scale.size and np.isfinite(scale).all() and (scale > 0).all()):
+        raise ValueError(f"{name}: scales that are no positive numbers")
+    return scale.reshape(()) if scale.size == 1 else scale.reshape(-1)
+
+
+def place_encodings(graph: ir.Graph, encodings: Mapping[str, Encoding]) -> list[Left]:
+    """Put the tensors of a float graph on their grids; returns what stays as it is."""
+    left: list[Left] = []
+    values = {str(value.name): value for value in (*graph.inputs, *(v for node in graph for v in node.outputs))}
+    for name, encoding in encodings.items():
+        if name in graph.initializers:
+            left += _on_weights(graph, graph.initializers[name], encoding)
+        elif name not in values:
+            left.append(Left(name, NO_TENSOR))
+        elif encoding.high - encoding.low >= WIDEST or encoding.scale.size != 1:
+            left.append(Left(name, WIDE))
+        else:
+            value = values[name]
+            readers = [(use.node, use.idx) for use in value.uses()]
+            marked = marker_on(graph, value, float(encoding.scale), 0.0, encoding.low, encoding.high)
+            read_instead(graph, value, marked, readers)
+    return left
+
+
+def _on_weights(graph: ir.Graph, value: ir.Value, encoding: Encoding) -> Iterator[Left]:
+    array = array_of(value)
+    for node, index in [(use.node, use.idx) for use in value.uses()]:
+        if node.op_type not in LAYERS or index != 1 or array is None:
+            yield Left(str(value.name), BIAS)
+            continue
+        axes = output_channels_first(node, array.ndim)
+        if encoding.high - encoding.low >= WIDEST or isinstance(axes, str):
+            yield Left(str(value.name), WIDE if not isinstance(axes, str) else axes)
+            continue
+        weight = array.transpose(axes)
+        scale = np.broadcast_to(encoding.scale.astype(np.float32), (len(weight),)) if encoding.scale.ndim else None
+        number = np.float32(encoding.scale) if scale is None else scale.reshape([-1, *[1] * (weight.ndim - 1)])
+        codes = np.rint(weight / number).clip(encoding.low, encoding.high).astype(np.int64)
+        weight_on_grid(graph, node, codes, number)
