@@ -525,3 +525,29 @@ def test_features_that_vary_with_the_image_are_said_of_the_layer() -> None:
     says = r"^3 \(Linear\) takes a fixed number of features, and gets one that varies: leave dynamic out"
     with pytest.raises(QuantizationError, match=says):
         lsq_export.export(ready(net, [x]), x[:1], "never", calibration=[x], dynamic={2: "height", 3: "width"})
+
+
+class Ranked(nn.Module):
+    """The two largest scores, their places, and the largest one's place again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        scores = self.b(torch.relu(self.a(x)))
+        largest, places = scores.topk(2, dim=-1)
+        return largest, places, scores.argmax(-1)
+
+
+def test_places_of_the_largest_are_outputs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(N, 8)
+    model = ready(Ranked(), [x])
+    bundle = lsq_export.export(model, x[:1], tmp_path / "out", calibration=[x])
+    assert bundle.parity is not None and bundle.parity.ok, bundle.parity
+    for name in ("qdq", "qoperator"):
+        largest, places, first = session(bundle, name).run(None, {"input": x.numpy()})
+        assert places.dtype == first.dtype == np.int64 and (places[:, 0] == first).all()
+        theirs = model(x)
+        assert (places == theirs[1].numpy()).mean() > 0.8 and np.abs(largest - theirs[0].detach().numpy()).max() < 0.1
