@@ -151,7 +151,12 @@ def _several(name: str, batch: Any, takes: Takes) -> tuple[Any, Any]:
         missing = next(key for key in takes.names if key not in batch)
         raise QuantizationError(f"{name} has no {missing!r}, its keys are {', '.join(map(str, batch))}: {_ASKED}")
     parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
-    if len(parts) < takes.needed or takes.needed > len(takes.names):
+    if takes.needed > len(takes.names):
+        raise QuantizationError(
+            f"{name}: {len(parts)} tensors come as one {type(batch).__name__}, and the model's forward takes "
+            f"{len(takes.names)} ({', '.join(takes.names)}): give it one argument for each tensor"
+        )
+    if len(parts) < takes.needed:
         what = f"has {len(parts)} parts" if isinstance(batch, (tuple, list)) else f"is one {type(batch).__name__}"
         raise QuantizationError(f"{name} {what}, the model takes {takes.several}: {_ASKED}")
     found = dict(zip(takes.names, parts[: takes.needed], strict=False))

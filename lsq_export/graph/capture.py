@@ -27,7 +27,7 @@ from .exporting import exported, first_line, root_of, varying_axes
 from .kept_float import LAYERS as FLOAT_LAYERS
 from .kept_float import SHAPES
 from .notes import FLOAT, SOURCE, WISHED
-from .read import array_of, attribute, input_of, is_marker, is_op
+from .read import array_of, attribute, input_of, is_marker, is_op, producer_of
 from .results import named_outputs
 from .sources import Sources
 
@@ -72,6 +72,7 @@ def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | N
     graph = found.program.model.graph
     check_without_effect(graph, dead)
     _name_by_module(graph, names, model)
+    _check_features(graph)
     _number_uses(graph)
     _keep_float(graph, float_layers(model))
     return Captured(found.program.model, shape_of(example), found.fixed)
@@ -119,6 +120,20 @@ def _name_by_module(graph: ir.Graph, outputs: Sequence[str], model: nn.Module) -
         graph.register_initializer(value)
     for output, name in zip(graph.outputs, names, strict=True):
         output.name = name
+
+
+def _check_features(graph: ir.Graph) -> None:
+    """Errors (QuantizationError): a Linear layer that gets as many features as there are pixels, where these vary."""
+    for node in graph:
+        x, weight = [*node.inputs[:2], None, None][:2]
+        fixed = is_marker(producer_of(weight)) or array_of(weight) is not None
+        size = x.shape[-1] if x is not None and x.shape is not None and len(x.shape) else None
+        if node.op_type in ("Gemm", "MatMul") and fixed and isinstance(size, ir.SymbolicDim) and size.value is not None:
+            layer = str(node.name).removesuffix(node.op_type).removesuffix(".")
+            raise QuantizationError(
+                f"{layer or node.name} (Linear) takes a fixed number of features, and gets one that varies: leave "
+                "dynamic out, or pool to a fixed size before it (nn.AdaptiveAvgPool2d)"
+            )
 
 
 def _own_outputs(graph: ir.Graph) -> None:

@@ -26,7 +26,7 @@ from .stock import run_stock
 Tensor = torch.Tensor
 OnValue = Callable[[str, Tensor], "Tensor | None"]
 # Input numbers evaluated at once where every layer is held in float64: 98 images of 3×32×32, 2 of 3×224×224
-OnNode = Callable[[ir.Node, "list[Tensor | None]", Tensor], "Tensor | None"]
+OnNode = Callable[[ir.Value, "list[Tensor | None]", Tensor], "Tensor | None"]  # (output, inputs of its node, value)
 PORTION = 2 * 3 * 224**2
 
 
@@ -59,7 +59,7 @@ def evaluate(
             results = [made.to(dtype) if made.is_floating_point() else made for made in _apply(node, inputs)]
             for value, result in zip(node.outputs, results, strict=False):  # masks of a Dropout have no meaning
                 name = str(value.name)
-                replaced = on_value(name, result) if on_value else on_node(node, inputs, result) if on_node else None
+                replaced = on_value(name, result) if on_value else on_node(value, inputs, result) if on_node else None
                 values[value] = result if replaced is None else replaced.to(result.dtype)
             for v in last_use.get(index, ()):
                 if v not in outputs:

@@ -136,6 +136,8 @@ def export_program(
         )
         assert program is not None
         simplify(program.model)
+        for given, name in zip(program.model.graph.inputs, names, strict=True):
+            given.name = name  # what is an output as it is was renamed
     give_grids(program.model.graph)
     return program
 

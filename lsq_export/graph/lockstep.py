@@ -18,20 +18,26 @@ import torch
 from calib.samples import Arrays, Input
 
 from .evaluate import evaluate
+from .read import maker_of
 
 
 @dataclass(frozen=True)
 class Made:
-    """What one node did. node: it. read: its first input. value: its output."""
+    """What one node did. output: one of its outputs. read: its first input. value: of that output."""
 
-    node: ir.Node
+    output: ir.Value
     read: torch.Tensor
     value: torch.Tensor
 
     @property
     def name(self) -> str:
         """The output's."""
-        return str(self.node.outputs[0].name)
+        return str(self.output.name)
+
+    @property
+    def node(self) -> ir.Node:
+        """That made it."""
+        return maker_of(self.output)
 
 
 Meet = Callable[[Made], "torch.Tensor | None"]
@@ -46,12 +52,12 @@ def run(
     None the tensor itself is.
     """
 
-    def on_node(node: ir.Node, inputs: list[torch.Tensor | None], value: torch.Tensor) -> torch.Tensor | None:
-        function = meet.get(str(node.outputs[0].name))
+    def on_node(output: ir.Value, inputs: list[torch.Tensor | None], value: torch.Tensor) -> torch.Tensor | None:
+        function = meet.get(str(output.name))
         if function is None:
             return None
         read = inputs[0] if inputs else None
-        return function(Made(node, value if read is None else read, value))
+        return function(Made(output, value if read is None else read, value))
 
     return evaluate(graph, x, dtype=dtype, on_node=on_node)
 

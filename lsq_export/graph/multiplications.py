@@ -11,7 +11,7 @@ import torch
 
 from .evaluate import evaluate
 from .islands import is_island, islands
-from .read import attribute
+from .read import attribute, maker_of
 from .stock import zeros_for
 
 ELEMENTWISE = ("Div", "Mul", "PRelu", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "Resize")
@@ -40,7 +40,8 @@ def multiplications(folded: ir.Graph) -> Multiplications | None:
         return None
     counts = {False: 0, True: 0}
 
-    def count(node: ir.Node, inputs: list[torch.Tensor | None], value: torch.Tensor) -> None:
+    def count(output: ir.Value, inputs: list[torch.Tensor | None], value: torch.Tensor) -> None:
+        node = maker_of(output)
         if value is not None and node not in seen:
             seen.add(node)
             counts[is_island(node)] += _of(node, inputs, value)

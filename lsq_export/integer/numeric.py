@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .node import Array, Node
 
 INT32_LIMIT = 2**31
-BLOCK = 2**22  # weights looked at at once
+BLOCK = 2**18  # weights looked at at once
 FLOAT32_EXACT = 2**24  # every integer of at most this magnitude is a float32
 
 

@@ -113,9 +113,9 @@ class _Findings:
 
     def __init__(self, subject: Subject, model: nn.Module | Original | None) -> None:
         self._subject = subject
-        self._target, files = adjusted(get(subject.target), **subject.asked), subject.files
-        self._reference = files[EXACT] if EXACT in files else self._prescribed(EXACT)
-        self._formats = {name: format_run(self._format_file(name, self._target.optimization)) for name in files}
+        target, files = adjusted(get(subject.target), **subject.asked), subject.files
+        self._reference = files[EXACT] if EXACT in files else _prescribed(subject, EXACT)
+        self._formats = {name: format_run(self._format_file(name, target.optimization)) for name in files}
         trained, folded = subject.trained.graph, subject.folded.graph
         self._capture = CaptureCheck(trained, model) if model is not None else None
         self._price = TrainedLayers(trained, folded, *subject.decisions) if subject.decisions else None
@@ -127,14 +127,10 @@ class _Findings:
             name=name,
             file=self._subject.files[name],
             reference=self._reference,
-            prescribed=partial(self._prescribed, name),
+            prescribed=partial(_prescribed, self._subject, name),  # no method of self: that would be a cycle
             folded=self._subject.folded.graph,
             level=level,
         )
-
-    def _prescribed(self, name: str) -> onnx.ModelProto:
-        """The file of a format as the folded model prescribes it."""
-        return emit(self._subject.folded, name, self._target)
 
     @property
     def is_light(self) -> bool:
@@ -175,7 +171,7 @@ class _Findings:
     def parity(self) -> Parity:
         """What was found so far."""
         golden = self._subject.golden
-        prescribed = self._prescribed(EXACT) if golden else self._reference
+        prescribed = _prescribed(self._subject, EXACT) if golden else self._reference
         yardstick = self._yardstick.result()
         return Parity(
             formats={name: run.result() for name, run in self._formats.items()},
@@ -197,6 +193,11 @@ class _Findings:
             ),
             trained_layers=self._price.result() if self._price else (),
         )
+
+
+def _prescribed(subject: Subject, name: str) -> onnx.ModelProto:
+    """The file of a format as the folded model prescribes it."""
+    return emit(subject.folded, name, adjusted(get(subject.target), **subject.asked))
 
 
 def _evaluated(model: ir.Model, x: Input, dtype: torch.dtype) -> list[np.ndarray]:

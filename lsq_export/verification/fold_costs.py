@@ -5,6 +5,7 @@ for cost in compare_folds(model, example, calibration, test): print(cost.fold, c
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -117,6 +118,8 @@ def costs_of_folds(names: Sequence[str], images: Any, place: Callable[[str], Fol
         portions = portions_of(images, next(iter(folds.values())).trained.graph)
         measured = fold_costs(list(folds.values()), [(x, None) for x in portions])
     costs = dict(zip(folds, measured if folds else [], strict=True))
+    del folds
+    gc.collect()  # graphs refer to themselves: only so the other folds and their constants are gone
     return [
         {"fold": name, "refused": refused[name]} if name in refused else _entry(costs[name], len(images))
         for name in names

@@ -66,7 +66,7 @@ class FoldedLayers:
         if codes is None:
             return None
         if codes.dtype == np.float32:
-            self._compare_output(accumulator, made.value.numpy(), codes, not has_rounding(made.node.outputs[0]))
+            self._compare_output(accumulator, made.value.numpy(), codes, not has_rounding(made.output))
             return None
         return self._compare_codes(made, codes, batch.rounded.pop(made.name, None))
 
@@ -78,11 +78,11 @@ class FoldedLayers:
         if codes.shape != tuple(made.value.shape):
             tally.add_other_shape(made.value.numel())
             return None
-        ours = torch.from_numpy(codes.astype(np.float64))
-        if torch.equal(ours, made.value):
+        ours, theirs = torch.from_numpy(codes.astype(np.float64)), made.value.double()  # outputs may be integers
+        if torch.equal(ours, theirs):
             tally.add_equal(ours.numel())
             return ours
-        difference = (ours - made.value).numpy()
+        difference = (ours - theirs).numpy()
         tally.add(difference)
         if rounded is not None:
             differs = difference != 0

@@ -19,7 +19,7 @@ from calib.samples import Input
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.operators import CLAMPS, MOVES
-from lsq_export.graph.read import array_of, attribute, input_of, is_marker, is_op
+from lsq_export.graph.read import array_of, attribute, input_of, is_marker, is_op, maker_of
 
 from .agreement import decibels
 from .part_parity import PartParity
@@ -65,8 +65,8 @@ class OutputParts:
         numbers = {name: number for parts in self._parts for number, name in enumerate(parts)}
         several = [len(parts) > 1 for parts in self._parts]
 
-        def label(node: ir.Node, inputs: list[torch.Tensor | None], value: torch.Tensor) -> torch.Tensor | None:
-            name = str(node.outputs[0].name)
+        def label(output: ir.Value, inputs: list[torch.Tensor | None], value: torch.Tensor) -> torch.Tensor | None:
+            name, node = str(output.name), maker_of(output)
             if name in numbers:
                 return torch.full_like(value, numbers[name])
             if is_op(node, "Concat") and any(v is not None and v.producer() is None for v in node.inputs):

@@ -66,3 +66,13 @@ def test_a_difference_shows_where_it_is_made_alone(handed_on: bool) -> None:
 
     run(graph("Sigmoid"), X, dict.fromkeys(names, compare))
     assert differing == (["b"] if handed_on else ["b", "y"])
+
+
+def test_every_output_of_a_node_is_met_by_its_own_name() -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[4])
+    count = ir.val("k", const_value=ir.tensor(np.array([2]), name="k"))
+    ends = [ir.val("largest", dtype=ir.DataType.FLOAT), ir.val("places", dtype=ir.DataType.INT64)]
+    top = ir.node("TopK", [x, count], {"axis": 0}, outputs=ends, name="top")
+    both = ir.Graph([x], ends, nodes=[top], initializers=[count], opset_imports={"": 20}, name="g")
+    _, kept = keep(both, np.array([1.0, 9.0, 4.0, 2.0]), ["largest", "places"])
+    assert kept["largest"].tolist() == [9, 4] and kept["places"].tolist() == [1, 2]

@@ -495,3 +495,59 @@ def test_a_head_of_training_is_left_out_with_a_note(tmp_path: Path) -> None:
     fresh.load_state_dict(model.state_dict())
     assert lsq_export.verify(fresh.eval(), bundle, [x]).ok
     assert "aux" not in json.dumps(bundle.manifest["tensors"])
+
+
+class OneTuple(nn.Module):
+    """Takes its tensors as one argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, both: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        y: torch.Tensor = self.a(both[0]) + self.b(both[1])
+        return y
+
+
+def test_tensors_in_one_argument_are_named() -> None:
+    x = torch.randn(N, 8)
+    model = lsq_export.prepare(OneTuple(), lsq_export.QATConfig(8, 8, edges="calibrated"))
+    says = (
+        r"2 tensors come as one tuple, and the model's forward takes 1 \(both\): give it one argument for each tensor"
+    )
+    with pytest.raises(QuantizationError, match=says):
+        calib.initialize(model, [((x, x),)])
+
+
+def test_features_that_vary_with_the_image_are_said_of_the_layer() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 5))
+    x = torch.randn(N, 3, 8, 8)
+    says = r"^3 \(Linear\) takes a fixed number of features, and gets one that varies: leave dynamic out"
+    with pytest.raises(QuantizationError, match=says):
+        lsq_export.export(ready(net, [x]), x[:1], "never", calibration=[x], dynamic={2: "height", 3: "width"})
+
+
+class Ranked(nn.Module):
+    """The two largest scores, their places, and the largest one's place again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        scores = self.b(torch.relu(self.a(x)))
+        largest, places = scores.topk(2, dim=-1)
+        return largest, places, scores.argmax(-1)
+
+
+def test_places_of_the_largest_are_outputs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(N, 8)
+    model = ready(Ranked(), [x])
+    bundle = lsq_export.export(model, x[:1], tmp_path / "out", calibration=[x])
+    assert bundle.parity is not None and bundle.parity.ok, bundle.parity
+    for name in ("qdq", "qoperator"):
+        largest, places, first = session(bundle, name).run(None, {"input": x.numpy()})
+        assert places.dtype == first.dtype == np.int64 and (places[:, 0] == first).all()
+        theirs = model(x)
+        assert (places == theirs[1].numpy()).mean() > 0.8 and np.abs(largest - theirs[0].detach().numpy()).max() < 0.1

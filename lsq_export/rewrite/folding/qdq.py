@@ -10,7 +10,7 @@ from lsq_export.graph.edit import constant, insert, make
 from lsq_export.graph.layers import bias_of, is_padded, set_bias, weight_codes
 from lsq_export.graph.read import attribute, graph_of, is_op, producer_of
 
-BLOCK = 2**22  # weights that are summed at once
+BLOCK = 2**18  # weights that are summed at once
 
 
 def parameters(graph: ir.Graph, name: str, scale: float, zero_point: int) -> list[ir.Value]:
