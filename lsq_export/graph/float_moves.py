@@ -86,7 +86,8 @@ def slice_(node: ir.Node, inputs: list[Any]) -> Tensor:
 def gather(node: ir.Node, inputs: list[Any]) -> Tensor:
     x, index, axis = inputs[0], inputs[1], attribute(node, "axis", 0) % inputs[0].dim()
     flat = index.reshape(-1) % x.shape[axis]
-    return torch.as_tensor(x.index_select(axis, flat).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
+    shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return torch.as_tensor(x.index_select(axis, flat).reshape(shape))
 
 
 def squeeze(node: ir.Node, inputs: list[Any]) -> Tensor:

@@ -41,7 +41,7 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
     if not batches:
         raise NoGraph("it does not take the example")
     try:
-        graph, asked = watched(model, batch_of(example, batches[0]))
+        graph, asked = _watched(model, batch_of(example, batches[0]))
     except Depends as error:
         raise NoGraph(f"{error}{error.place}") from error
     except Exception as error:  # a user's forward can raise anything
@@ -55,6 +55,32 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
             stacklevel=6,
         )
     return graph
+
+
+def _watched(model: nn.Module, x: Any) -> tuple[fx.Graph, list[str]]:
+    """Where the forward branches on values, it may do without when it knows that torch.export runs it."""
+    try:
+        return watched(model, x)
+    except Depends as error:
+        with _as_exported():
+            try:
+                return watched(model, x)
+            except Exception:  # the first error says more
+                raise error from None
+
+
+@contextmanager
+def _as_exported() -> Iterator[None]:
+    """Within this block torch.compiler.is_exporting() is true."""
+    flags = ("_is_compiling_flag", "_is_exporting_flag")
+    before = {flag: getattr(torch.compiler, flag) for flag in flags}
+    try:
+        for flag in flags:
+            setattr(torch.compiler, flag, True)
+        yield
+    finally:
+        for flag, value in before.items():
+            setattr(torch.compiler, flag, value)
 
 
 def batch_of(example: Input, size: int) -> Any:

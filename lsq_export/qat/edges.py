@@ -22,7 +22,7 @@ from calib.samples import Input
 
 from .equal_scores import order_equal_scores
 from .float_functions import inside_islands, is_tensor
-from .functional import functional_layers, key_of, quantize_call
+from .functional import functional_layers, key_of, owner_of, quantize_call
 from .gates import PLACE
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, is_tanh, passes
 from .opened import open_call
@@ -39,10 +39,10 @@ class Makes(Protocol):
     def edge(self, name: str, fixed: tuple[float, float] | None = None) -> Quantizer:
         """Of an edge. fixed: (scale, offset) of a grid that is not learned."""
 
-    def bits(self, layer: str) -> int | None:
-        """Of the input of a layer that is called as a function; None: it stays float."""
+    def bits(self, layer: str, owner: str) -> int | None:
+        """Of the input of a layer that is called as a function; None: it stays float. owner: module of its weight."""
 
-    def of_call(self, layer: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
+    def of_call(self, layer: str, owner: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
         """(of the input of such a layer, of its weight with so many output channels)"""
 
 
@@ -59,12 +59,10 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
     for node in list(graph.nodes):
         open_call(traced, node)
     constants = _constants(graph, layers)
-    calls = {
-        node: weight
-        for node, weight in functional_layers(traced, constants).items()
-        if make.bits(key_of(node)) is not None
-    }
-    layers = {**layers, **{key_of(node): make.bits(key_of(node)) for node in calls}}
+    found = functional_layers(traced, constants)
+    bits = {node: make.bits(key_of(node), owner_of(weight)) for node, weight in found.items()}
+    calls = {node: weight for node, weight in found.items() if bits[node] is not None}
+    layers = {**layers, **{key_of(node): bits[node] for node in calls}}
     left_out = inside_islands(traced) | constants
     for node in list(graph.nodes):
         if node.op in ("output", "get_attr") or asks(node) or node in left_out or not is_tensor(traced, node):
@@ -81,7 +79,7 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
             for reader in [user for user in node.users if user is not edge]:
                 reader.replace_input_with(node, edge)
     for node, weight in calls.items():
-        quantize_call(traced, node, weight, make.of_call(key_of(node)))
+        quantize_call(traced, node, weight, make.of_call(key_of(node), owner_of(weight)))
     traced.recompile()
     return traced
 

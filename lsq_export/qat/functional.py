@@ -32,6 +32,12 @@ def key_of(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else f"{PREFIX}.{node.name}"
 
 
+def owner_of(weight: fx.Node) -> str:
+    """The module whose weight a function reads, where it is one as it is; else nothing."""
+    target = str(weight.target)
+    return target.removesuffix(".weight") if weight.op == "get_attr" and target.endswith(".weight") else ""
+
+
 def functional_layers(model: fx.GraphModule, constants: set[fx.Node]) -> dict[fx.Node, fx.Node]:
     """{call: its weight} of functions whose weights parameters alone decide, and whose inputs they do not.
 

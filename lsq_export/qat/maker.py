@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,27 +16,31 @@ from .quantizer import Quantizer
 
 @dataclass(frozen=True)
 class Maker:
-    """device, training: those of the model."""
+    """device, training: those of the model. layers: {layer: its settings; None: it stays float}."""
 
     config: QATConfig
     device: torch.device
     training: bool
+    layers: Mapping[str, LayerSettings | None] = field(default_factory=dict)
 
     def edge(self, name: str, fixed: tuple[float, float] | None = None) -> Quantizer:
         """Of an edge: 8 bits, 0 among its values. fixed: (scale, offset) of a grid that is not learned."""
         quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, fixed=fixed, device=self.device)
         return quantizer.train(self.training)
 
-    def bits(self, layer: str) -> int | None:
-        """Of the input of a layer that is called as a function; None: it stays float."""
-        settings = self.config.settings(layer)
+    def bits(self, layer: str, owner: str) -> int | None:
+        """Of the input of a layer that is called as a function; None: it stays float. owner: module of its weight."""
+        settings = self._settings(layer, owner)
         return None if settings is None else settings.activation_bits
 
-    def of_call(self, layer: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
+    def of_call(self, layer: str, owner: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
         """(of the input of such a layer, of its weight with so many output channels)"""
-        settings = self.config.settings(layer)
+        settings = self._settings(layer, owner)
         assert settings is not None, f"{layer} stays float"
         return self.input(layer, settings), lambda channels: self.weight(layer, settings, channels)
+
+    def _settings(self, layer: str, owner: str) -> LayerSettings | None:
+        return self.layers[owner] if owner in self.layers else self.config.settings(layer)
 
     def input(self, layer: str, settings: LayerSettings) -> Quantizer:
         """Of the input of a layer."""

@@ -67,8 +67,9 @@ def prepare(
     _say_what_stays_float(float_model)
     model, config = _copy_with_edges(float_model, wanted, config, example)
     for name, settings in wanted.items():
-        if settings is not None:
-            _quantize_layer(name, model.get_submodule(name), settings)
+        layer = model.get_submodule(name)
+        if settings is not None and isinstance(layer, QUANTIZED_LAYERS):  # of others a function reads the weight
+            _quantize_layer(name, layer, settings)
     model.qat_config = config  # type: ignore[assignment]
     return model
 
@@ -145,7 +146,7 @@ def _copy_with_edges(
     """
     if config.edges != "calibrated":
         bits = {name: settings.activation_bits if settings else None for name, settings in layers.items()}
-        make = Maker(config, next(float_model.parameters()).device, float_model.training)
+        make = Maker(config, next(float_model.parameters()).device, float_model.training, layers)
         if example is not None:
             example = each(example_of(float_model, example, "example"), lambda tensor: tensor.to(make.device))
         try:

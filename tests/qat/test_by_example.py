@@ -110,12 +110,24 @@ def image(n: int = 4) -> torch.Tensor:
     return torch.randn(n, 3, 9, 9, generator=torch.Generator().manual_seed(n))
 
 
+class KnowsExport(Net):
+    """As masks in transformers: a shortcut by values, which it does not take when it is exported."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = (x.abs().sum(1, keepdim=True) > 0).to(x.dtype)
+        y = self.body(x)
+        if torch.compiler.is_exporting() or not mask.all():
+            y = y * mask
+        return self.head(y.mean((2, 3)))
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "sizes decide": (SizesDecide, image()),
     "loops": (Loops, image()),
     "isinstance and assertions": (Asks, image()),
     "keyword-only, options, dataclass": (Keywords, {"image": image(), "scale": 1 + image()[:, :1, 0, 0].abs()}),
     "in place": (InPlace, image()),
+    "another way for export": (KnowsExport, image()),
     "a block of torch's": (Inner, torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1))),
 }
 

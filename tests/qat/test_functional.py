@@ -40,6 +40,19 @@ class Functions(nn.Module):
         return F.linear(y, self.embedding.weight)
 
 
+class Borrowed(nn.Module):
+    """A Linear of which only the weight is used, as in BEiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 6, bias=False), nn.Linear(6, 5)
+        self.q_bias, self.v_bias = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = torch.cat((self.q_bias, self.v_bias))
+        return self.head(F.relu(F.linear(input=self.stem(x).mean((2, 3)), weight=self.qkv.weight, bias=bias)))
+
+
 class StdConv2d(nn.Conv2d):
     """A standardized weight, as in BiT and NFNet, computed by a batch norm of it."""
 
@@ -101,6 +114,14 @@ def test_functions_are_trained_as_modules_are(tmp_path: Path) -> None:
     model.train()(inputs(4, 1)).sum().backward()
     assert all(lsq_export.quantizers(model)[name].scale.grad is not None for name in names)
     assert model.embedding.weight.grad is not None
+
+
+def test_a_borrowed_weight_has_the_settings_of_its_layer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = lsq_export.QATConfig(weight_bits=8, activation_bits=8, layers={"qkv": {"weight_bits": 7}})
+    model = lsq_export.prepare(Borrowed().eval(), config)
+    assert lsq_export.quantizers(model)["functional.linear.weight"].bits == 7
+    held(model, tmp_path / "out")
 
 
 def test_a_scale_for_each_channel_of_a_function(tmp_path: Path) -> None:

@@ -176,14 +176,10 @@ class Functional(nn.Module):
     [
         nn.Linear(2, 2, dtype=torch.complex64),
         nn.LazyLinear(3),
-        nn.utils.weight_norm,
     ],
     ids=lambda layer: getattr(layer, "__name__", type(layer).__name__),
 )
 def test_refused_layers_are_named(layer: nn.Module) -> None:
-    if layer is nn.utils.weight_norm:
-        with pytest.warns(FutureWarning, match="weight_norm"):
-            layer = nn.utils.weight_norm(nn.Linear(2, 2))
     with pytest.raises(QuantizationError, match=rf"^layer bad \({type(layer).__name__}\) ") as error:
         prepare(Functional(layer), published())
     assert "\n" not in str(error.value)

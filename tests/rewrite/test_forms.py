@@ -53,13 +53,13 @@ POOLS: dict[str, tuple[Function, Sequence[str]]] = {
     "adaptive maxima": (lambda x: F.adaptive_max_pool2d(x, 4), ()),
 }
 MASKS: dict[str, tuple[Function, Sequence[str]]] = {
-    "causal": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), ("Add", "Softmax")),
-    "added mask": (lambda x: attention(x, torch.zeros(9, 9).masked_fill(~CAUSAL, -1e9)), ("Add", "Mul", "Softmax")),
+    "causal": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), ("Softmax", "Where")),
+    "added mask": (lambda x: attention(x, torch.zeros(9, 9).masked_fill(~CAUSAL, -1e9)), ("Add", "Div", "Softmax")),
     "infinite mask": (
         lambda x: attention(x, torch.zeros(9, 9).masked_fill(~CAUSAL, -torch.inf)),
-        ("Add", "Mul", "Softmax"),
+        ("Add", "Div", "Softmax"),
     ),
-    "position bias": (lambda x: attention(x, ramp(4, 9, 9)), ("Add", "Mul", "Softmax")),
+    "position bias": (lambda x: attention(x, ramp(4, 9, 9)), ("Add", "Div", "Softmax")),
     "masked_fill": (lambda x: x.masked_fill(CAUSAL, 0.5), ("Where",)),
     "einsum": (lambda x: torch.einsum("bchw,bcwk->bchk", x, x), ()),
     "addmm": (lambda x: torch.addmm(ramp(5), x.flatten(1), ramp(324, 5), alpha=0.1, beta=0.5), ()),
@@ -71,7 +71,7 @@ FUNCTIONS: dict[str, tuple[Function, Sequence[str]]] = {
     "selu": (F.selu, ("Selu",)),
     "hardshrink": (F.hardshrink, ("LessOrEqual", "Where")),
     "threshold": (lambda x: F.threshold(x, 0.1, 0.2), ("LessOrEqual", "Where")),
-    "group norm": (lambda x: F.group_norm(x, 2), ()),
+    "group norm": (lambda x: F.group_norm(x, 2), ("Add", "InstanceNormalization", "Mul", "Reshape")),
     "layer norm without parameters": (lambda x: F.layer_norm(x, (9,)), ("LayerNormalization",)),
 }
 

@@ -97,7 +97,7 @@ def _plain_windows(node: ir.Node) -> None:
     if pads != before and node.op_type == "AveragePool":
         if any(before) and attribute(node, "count_include_pad", 0):
             _pad_with_zeros(node, before)
-            pads = [0, 0, *(pad - own for pad, own in zip(pads[2:], before[2:], strict=True))]
+            pads = [0, 0, *(max(0, pad - own) for pad, own in zip(pads[2:], before[2:], strict=True))]
         node.attributes["count_include_pad"] = ir.AttrInt64("count_include_pad", 0)
     node.attributes["ceil_mode"] = ir.AttrInt64("ceil_mode", 0)
     node.attributes["pads"] = ir.AttrInt64s("pads", pads)

@@ -12,6 +12,7 @@ from calib import QuantizationError
 from lsq_export.graph.layers import bias_of, set_bias, weight_codes, weight_of
 from lsq_export.graph.notes import BITS
 from lsq_export.graph.read import array_of, attribute, is_marker
+from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, TRAINED_WEIGHTS
 from lsq_export.rewrite.folding.average_pools import average_pools_to_convolutions
 from lsq_export.rewrite.folding.freeze_weights import freeze_weights
 from support import networks
@@ -92,10 +93,14 @@ def test_a_weight_that_is_not_finite_is_refused():
 
 
 @pytest.mark.parametrize(("op", "shape", "x"), [("Conv", (2, 3, 1, 1), (1, 3, 4, 4)), ("Gemm", (2, 3), (1, 3))])
-def test_a_layer_without_a_weight_quantizer_has_to_stay_float(op: str, shape: tuple[int, ...], x: tuple[int, ...]):
+def test_a_weight_that_nobody_trained_is_left_to_a_later_pass(op: str, shape: tuple[int, ...], x: tuple[int, ...]):
     node = helper.make_node(op, ["x", "w"], ["y"], "block.product", **({"transB": 1} if op == "Gemm" else {}))
-    with pytest.raises(QuantizationError, match=f"block.product: this {op} has no weight quantizer"):
-        freeze_weights(hand_made([node], {"w": np.ones(shape, F)}, x))
+    model = hand_made([node], {"w": np.ones(shape, F)}, x)
+    freeze_weights(model)
+    assert [(n.name, n.inputs[1].name) for n in model.graph] == [("block.product", "w")]
+    TRAINED_WEIGHTS.check(model.graph, "here")
+    with pytest.raises(QuantizationError, match="the weights of all layers are codes"):
+        FROZEN_WEIGHTS.check(model.graph, "here")
 
 
 def test_a_bias_can_be_given_to_a_layer_that_has_none():
