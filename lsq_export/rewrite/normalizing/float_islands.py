@@ -45,7 +45,7 @@ TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail):
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_tail, _never):
         FLOAT.write(node, BETWEEN)
 
 
@@ -73,7 +73,7 @@ def keep_islands_float(model: ir.Model) -> None:
         why = None if is_marker(node) or stays_float(node) else why_float(node)
         if why is not None:
             FLOAT.write(node, why)
-    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light):
+    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light, _is_fed):
         FLOAT.write(node, BETWEEN)
     for node in list(graph):
         if is_marker(node) and attribute(node, "kind") == "weight":
@@ -99,6 +99,14 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
     if any(value.is_graph_output() for value in node.outputs):
         return None
     return [reader for value in node.outputs for reader in data_readers(value)]
+
+
+def _is_fed(node: ir.Node) -> bool:
+    return any(x is not None and x.is_graph_input() for x in node.inputs)
+
+
+def _never(node: ir.Node) -> bool:
+    return False
 
 
 def _is_light(node: ir.Node) -> bool:
