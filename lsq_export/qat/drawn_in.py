@@ -5,8 +5,9 @@
 
 A soft operator (sums, products with a number, clamps, means, reshapes) is drawn in where everything that reads it
 belongs to islands, and where it, or a neighbor of its kind, comes after a float operator, is a mean, or adds a mask to
-what a softmax reads (a front). What constants do to an island (a tail) is drawn in as well. One rule for both graphs:
-torch.fx's in training, ONNX's in the fold.
+what a softmax reads (a front). So is what the network's inputs and constants alone decide (the angles of an embedded
+time), and what constants do to an island (a tail). One rule for both graphs: torch.fx's in training, ONNX's in the
+fold.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ def drawn_in(
     tail: Callable[[Node], bool],
     light: Callable[[Node], bool],
     front: Callable[[Node], bool],
+    fed: Callable[[Node], bool],
 ) -> set[Node]:
     """Of nodes in order. readers: None where the outside reads a node. tail: all its inputs but one are constants.
 
-    light: it only moves or clamps elements. front: it adds tensors that a softmax reads.
+    light: it only moves or clamps elements. front: it adds tensors that a softmax reads. fed: it reads an input of the
+    network; makers may give that or not.
     """
     roles = {node: role(node) for node in nodes}
     down = _read_by_islands(nodes, roles, readers)
@@ -48,6 +51,8 @@ def drawn_in(
         after = any(roles.get(maker) is Role.FLOAT for node in group for maker in makers(node))
         if after or any(roles[node] is Role.MEAN or front(node) for node in group):
             found.update(_without_front(group, roles, makers, light))
+        elif any(map(fed, group)) and all(maker in group or maker not in roles for n in group for maker in makers(n)):
+            found.update(group)
     for node in nodes:
         if node not in found and tail(node):
             found.update(_to_island(node, found, roles, makers, readers, light))

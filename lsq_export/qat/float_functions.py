@@ -47,6 +47,7 @@ NO_TENSOR = names(
     logical_or logical_xor long lt meshgrid ndim ne nonzero not_ numel one_hot or_ searchsorted shape size sort
     split std_mean stride tensor_split tolist topk type unbind unflatten_sizes unique var_mean"""
 )
+NUMBERS = names("getattr size dim numel")  # what asks a tensor for its shape and the like
 TUPLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 LIGHT = names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
 MEANS = names("mean")
@@ -92,13 +93,20 @@ def _first_is_float(model: fx.GraphModule, source: fx.Node) -> bool:
 def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
     """The nodes whose values stay float up to all that read them."""
     nodes = list(model.graph.nodes)
+    constants: set[fx.Node] = set()
+    for node in nodes:
+        computed = node.op in ("call_function", "call_method") and name_of(node) not in NUMBERS
+        numbers = [maker for maker in node.all_input_nodes if name_of(maker) not in NUMBERS]
+        if node.op == "get_attr" or (computed and all(maker in constants for maker in numbers)):
+            constants.add(node)
 
     def readers(node: fx.Node) -> Sequence[fx.Node] | None:
-        found = [reader for reader in node.users if is_tensor(model, reader) or reader.op == "output"]
+        tensors = [reader for reader in node.users if name_of(reader) not in NUMBERS]
+        found = [reader for reader in tensors if is_tensor(model, reader) or reader.op == "output"]
         return None if any(reader.op == "output" for reader in found) else found
 
     def makers(node: fx.Node) -> list[fx.Node]:
-        return [maker for maker in node.all_input_nodes if maker.op != "get_attr"]
+        return [maker for maker in node.all_input_nodes if maker not in constants]
 
     def tail(node: fx.Node) -> bool:
         return name_of(node) in ("add", "mul") and len(makers(node)) == 1 and len(node.args) == 2
@@ -116,10 +124,14 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
         after = roles[node] is Role.ISLAND and any(roles[maker] is Role.FLOAT for maker in makers(node))
         return Role.FLOAT if after else roles[node]
 
-    found = drawn_in(nodes, role, makers, readers, tail, light, front)
+    def fed(node: fx.Node) -> bool:
+        return any(maker.op == "placeholder" for maker in node.all_input_nodes)
+
+    operators = [node for node in nodes if node.op != "placeholder"]
+    found = drawn_in(operators, role, makers, readers, tail, light, front, fed)
 
     def stays(node: fx.Node) -> bool:
-        return node in found or is_float(model, node)
+        return node in found or node.op == "placeholder" or is_float(model, node)
 
     return {node for node in nodes if stays(node) and (read := readers(node)) and all(map(stays, read))}
 

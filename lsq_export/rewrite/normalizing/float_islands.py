@@ -46,9 +46,7 @@ TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(
-        list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail, _is_front
-    ):
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_tail, _is_front, _never):
         FLOAT.write(node, BETWEEN)
 
 
@@ -76,7 +74,7 @@ def keep_islands_float(model: ir.Model) -> None:
         why = None if is_marker(node) or stays_float(node) else why_float(node)
         if why is not None:
             FLOAT.write(node, why)
-    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light, _is_front):
+    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light, _is_front, _is_fed):
         FLOAT.write(node, BETWEEN)
     for node in list(graph):
         if is_marker(node) and attribute(node, "kind") == "weight":
@@ -108,6 +106,14 @@ def _is_front(node: ir.Node) -> bool:
     """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores."""
     alone = [array for x in node.inputs if (array := array_of(x)) is not None and array.size == 1]
     return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX) for r in _readers(node) or ())
+
+
+def _is_fed(node: ir.Node) -> bool:
+    return any(x is not None and x.is_graph_input() for x in node.inputs)
+
+
+def _never(node: ir.Node) -> bool:
+    return False
 
 
 def _is_light(node: ir.Node) -> bool:
