@@ -136,6 +136,14 @@ WEIGHTS = np.full((4, 3, 1, 1), 64, I8)
 CASES = [
     Case("valid", lambda: of_two(1, 0), lambda: of_two(0, 1), "the file", "topologically sorted"),
     Case("opset", lambda: relus(opset=17), lambda: relus(opset=19), "the file", "17, and at least 19", {"lowest": 19}),
+    Case(
+        "opset",
+        lambda: model(qdq("y", "x"), opset=17),
+        lambda: relus(opset=17),
+        "the file",
+        "17, and at least 19",
+        {"lowest": 19, "having": "DequantizeLinear"},
+    ),
     Case("opset", lambda: relus(opset=22), lambda: relus(opset=21), "the file", "22, and at most 21", {"highest": 21}),
     Case(
         "domains",
