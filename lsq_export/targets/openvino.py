@@ -17,7 +17,8 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="disabled",
     versions=RUNTIME,
-    advice="compile it with INFERENCE_PRECISION_HINT f32: by default some processors compute floats in bfloat16",
+    advice="compile it with INFERENCE_PRECISION_HINT f32: by default some processors compute floats in bfloat16; "
+    "without VNNI, weights of 8 bits may saturate (lsq-export lint says where)",
     dialect=("int8-weights", "keep-branches", "split-strides"),
     rules=(
         Rule(
