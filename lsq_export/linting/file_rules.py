@@ -24,9 +24,10 @@ def valid(file: OnnxFile) -> Iterator[Place]:
 
 
 @predicate
-def opset(file: OnnxFile, lowest: int = 1, highest: int = 999) -> Iterator[Place]:
-    """The standard operators are of one of these operator sets."""
-    if file.opset and not lowest <= file.opset <= highest:
+def opset(file: OnnxFile, lowest: int = 1, highest: int = 999, having: str = "") -> Iterator[Place]:
+    """The standard operators are of one of these operator sets; having: where this one is among them."""
+    used = not having or any(node.op_type == having for scope in file.scopes for node in scope.nodes)
+    if used and file.opset and not lowest <= file.opset <= highest:
         bounds = f"at least {lowest}" if file.opset < lowest else f"at most {highest}"
         yield THE_FILE, f"has operator set {file.opset}, and {bounds} is read"
 

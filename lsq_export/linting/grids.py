@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from lsq_export.inspection.onnx_read import operands
+from lsq_export.inspection.onnx_read import attribute, operands
 
 from .scope import MOVES, Scope, input_name
 
@@ -89,9 +89,36 @@ def is_constant(scope: Scope, name: str) -> bool:
 
 
 def codes_of(scope: Scope, dequantize: onnx.NodeProto) -> np.ndarray | None:
-    """The stored codes that it reads, int64; None where they are not stored as codes."""
-    array = scope.array(input_name(dequantize, 0))
-    return None if array is None else array.astype(np.float64).astype(np.int64)
+    """The stored codes that it reads, int64, also of a float weight that QuantizeLinear rounds; None: computed."""
+    name = input_name(dequantize, 0)
+    array = scope.array(name)
+    if array is not None:
+        return array.astype(np.float64).astype(np.int64)
+    for _ in range(DEPTH):
+        node = scope.producer(name)
+        if node is None or node.op_type not in ("Clip", "QuantizeLinear"):
+            return None
+        if node.op_type == "QuantizeLinear":
+            return _rounded(scope, node)
+        name = input_name(node, 0)
+    return None
+
+
+def _rounded(scope: Scope, quantize: onnx.NodeProto) -> np.ndarray | None:
+    """What QuantizeLinear makes of a stored float tensor in INT8."""
+    values, scale = (scope.array(input_name(quantize, place)) for place in (0, 1))
+    zero = scope.array(input_name(quantize, 2))
+    if values is None or scale is None or not np.all(scale):
+        return None
+    axis = int(attribute(quantize, "axis", 1))
+    if scale.size > 1 and not (-values.ndim <= axis < values.ndim and scale.size == values.shape[axis]):
+        return None
+    shape = [1] * values.ndim
+    if scale.size > 1:
+        shape[axis] = scale.size
+    steps = values.astype(np.float64) / scale.astype(np.float64).reshape(shape if scale.size > 1 else ())
+    offset = 0 if zero is None or zero.size != 1 else int(zero.reshape(-1)[0])
+    return np.clip(np.rint(np.nan_to_num(steps)) + offset, -128, 127).astype(np.int64)
 
 
 def _dequantize(scope: Scope, name: str) -> onnx.NodeProto | None:

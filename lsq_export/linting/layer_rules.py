@@ -73,31 +73,34 @@ def bias_scale(file: OnnxFile) -> Iterator[Place]:
 
 
 @predicate
-def no_saturation(file: OnnxFile) -> Iterator[Place]:
-    """No two products of codes can leave int16 where a kernel adds them in it (calib.folding.saturation)."""
-    for node, codes, largest in _integer_layers(file):
+def no_saturation(file: OnnxFile, types: Collection[str] = ("UINT8",)) -> Iterator[Place]:
+    """No two products of codes can leave int16 where a kernel adds them in it (calib.folding.saturation).
+
+    types: of activations for which there are such kernels; codes of INT8 are 128 more there.
+    """
+    for node, codes, largest in _integer_layers(file, types):
         row = saturating(codes, largest)
         if row is not None:
             yield label(node), f"can saturate: two weights of channel {row} times codes up to {largest} leave int16"
 
 
-def _integer_layers(file: OnnxFile) -> Iterator[tuple[onnx.NodeProto, np.ndarray, int]]:
-    """Layers of INT8 weights on UINT8 codes: (node, weights [rows, products], the largest code)."""
+def _integer_layers(file: OnnxFile, types: Collection[str]) -> Iterator[tuple[onnx.NodeProto, np.ndarray, int]]:
+    """Layers of INT8 weights on such codes: (node, weights [rows, products], the largest code)."""
     for scope, node in _layers(file):
         source, weight = source_of(scope, node), weight_of(scope, node)
-        if source is None or weight is None or scope.type(input_name(source, 0)) != "UINT8":
+        if source is None or weight is None or scope.type(input_name(source, 0)) not in types:
             continue
         if scope.type(input_name(weight, 0)) == "INT8" and (codes := codes_of(scope, weight)) is not None:
             yield node, _rows(node, codes), _largest(scope, input_name(source, 0), input_name(source, 2))
     for scope in file.scopes:
         for node in scope.nodes:
-            if node.op_type != "QLinearConv" or scope.type(input_name(node, 0)) != "UINT8":
+            if node.op_type != "QLinearConv" or scope.type(input_name(node, 0)) not in types:
                 continue
-            codes = scope.array(input_name(node, 3))
-            if codes is not None and codes.dtype == np.int8:
+            stored = scope.array(input_name(node, 3))
+            if stored is not None and stored.dtype == np.int8:
                 yield (
                     node,
-                    _rows(node, codes.astype(np.int64)),
+                    _rows(node, stored.astype(np.int64)),
                     _largest(scope, input_name(node, 0), input_name(node, 2)),
                 )
 
@@ -113,10 +116,12 @@ def _rows(node: onnx.NodeProto, codes: np.ndarray) -> np.ndarray:
 
 
 def _largest(scope: Scope, name: str, zero_point: str) -> int:
-    """The largest code that a layer on UINT8 codes can meet: of a Clip before it, or of the type.
+    """The largest unsigned code that a layer can meet: of a Clip before it, or of the type.
 
     Convolutions pad with the zero point.
     """
+    if scope.type(name) != "UINT8":
+        return 255
     padding = scope.array(zero_point)
     least = int(padding.max()) if padding is not None and padding.size else 0
     for _ in range(len(scope.nodes) + 1):

@@ -22,15 +22,7 @@ def _types(allowed: tuple[str, ...], version: int, instead: str) -> Rule:
     return Rule("code-types", f"{_LINEAR} (types of operator set {version})", instead, settings)
 
 
-def _opset(lowest: int) -> Rule:
-    return Rule(
-        "opset",
-        f"{_LINEAR} (its types have been there since operator set {lowest})",
-        f"export with operator set {lowest} or newer",
-        {"lowest": lowest, "highest": 28},
-    )
-
-
+_VALID = Rule("valid", f"{_LINEAR} (onnx.checker)", "export it again with the newest version of its tool")
 TARGET = Target(
     name="native-low-bit",
     description="compilers for hardware with native INT4/INT2: opset 21, and 25 with 2-bit types",
@@ -40,7 +32,7 @@ TARGET = Target(
     folds=("integer",),
     optimization="disabled",
     versions="ONNX 1.23.2",
-    rules=(_DOMAINS, _types(_TWOS, 25, "use a type of 2, 4 or 8 bits")),
+    rules=(_VALID, _DOMAINS, _types(_TWOS, 25, "use a type of 2, 4 or 8 bits")),
 )
 NATIVE_INT4 = replace(
     TARGET,
@@ -48,12 +40,12 @@ NATIVE_INT4 = replace(
     description="compilers for hardware with native INT4: codes of fewer bits in 4, opset 21",
     opset=21,
     containers=("UINT8", "UINT4", "INT8", "INT4"),
-    rules=(_DOMAINS, _types(_FOURS, 21, "export --target native-int4"), _opset(21)),
+    rules=(_VALID, _DOMAINS, _types(_FOURS, 21, "export --target native-int4")),
 )
 NATIVE_INT2 = replace(
     TARGET,
     name="native-int2",
     description="compilers for hardware with native INT4 and INT2: opset 25",
     opset=25,
-    rules=(_DOMAINS, _types(_TWOS, 25, "export --target native-int2"), _opset(25)),
+    rules=(_VALID, _DOMAINS, _types(_TWOS, 25, "export --target native-int2")),
 )

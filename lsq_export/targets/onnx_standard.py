@@ -24,7 +24,13 @@ TARGET = Target(
             "opset",
             measured("DequantizeLinear of the operator sets 10 to 18 is missing", RUNTIME),
             "export --target onnx-standard (operator set 21), or onnx.version_converter",
-            {"lowest": 19, "highest": 28},
+            {"lowest": 19, "having": "DequantizeLinear"},
+        ),
+        Rule(
+            "opset",
+            measured("28 is its newest operator set", RUNTIME),
+            "export with an older operator set",
+            {"highest": 28},
         ),
     ),
 )

@@ -86,6 +86,22 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def rounded_weight() -> list[onnx.NodeProto]:
+    """A float weight that QuantizeLinear rounds in the file, on a scale for each channel."""
+    return [
+        *qdq("v", "x"),
+        node("QuantizeLinear", "fw ws wz", "wq", axis=0),
+        node("DequantizeLinear", "wq ws wz", "wv", axis=0),
+        node("Conv", "v wv", "y", name="conv"),
+    ]
+
+
+def rounded(scale: float) -> onnx.ModelProto:
+    """The second channel has 60 / scale steps, 65 or 63."""
+    scales = {"ws": np.array([1, scale, 1, 1], F32), "wz": np.zeros(4, I8)}
+    return model(rounded_weight(), fw=np.full((4, 3, 1, 1), 60, F32), **scales)
+
+
 def pool(**attributes: int) -> onnx.ModelProto:
     return model([node("AveragePool", "x", "y", name="pool", kernel_shape=[3, 3], strides=[2, 2], **attributes)])
 
@@ -136,6 +152,14 @@ WEIGHTS = np.full((4, 3, 1, 1), 64, I8)
 CASES = [
     Case("valid", lambda: of_two(1, 0), lambda: of_two(0, 1), "the file", "topologically sorted"),
     Case("opset", lambda: relus(opset=17), lambda: relus(opset=19), "the file", "17, and at least 19", {"lowest": 19}),
+    Case(
+        "opset",
+        lambda: model(qdq("y", "x"), opset=17),
+        lambda: relus(opset=17),
+        "the file",
+        "17, and at least 19",
+        {"lowest": 19, "having": "DequantizeLinear"},
+    ),
     Case("opset", lambda: relus(opset=22), lambda: relus(opset=21), "the file", "22, and at most 21", {"highest": 21}),
     Case(
         "domains",
@@ -276,6 +300,21 @@ CASES = [
         lambda: model(conv(before="Clip"), w=np.full((4, 3, 1, 1), 127, I8)),
         "Conv conv",
         "codes up to 255",
+    ),
+    Case(
+        "no-saturation",
+        lambda: model(conv(), w=np.full((4, 3, 1, 1), 65, I8), z=I8(0)),
+        lambda: model(conv(), z=I8(0)),
+        "Conv conv",
+        "codes up to 255",
+        {"types": ("UINT8", "INT8")},
+    ),
+    Case(
+        "no-saturation",
+        lambda: rounded(0.92),
+        lambda: rounded(0.95),
+        "Conv conv",
+        "two weights of channel 1 times codes up to 255",
     ),
     Case(
         "quantized-layers",
