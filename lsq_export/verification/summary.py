@@ -13,8 +13,9 @@ from lsq_export.qat.bit_widths import widths_of
 
 from .answers import answers_otherwise, main_format, same_class
 from .bits import bits
+from .far import FAR, LIMIT
 from .in_training import KEY, InTraining
-from .nearer import FAR, LIMIT, NEAR, as_good_as_exact, behind, nearer
+from .nearer import NEAR, as_good_as_exact, behind, nearer
 from .numbers import decibel, megabytes, percent, share
 from .parity import NUDGE
 from .reasons import IN_SHORT, Reason

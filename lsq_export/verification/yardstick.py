@@ -18,7 +18,7 @@ from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.read import array_of, is_marker
 
 from .agreement import Agreement
-from .nearer import LIMIT
+from .far import LIMIT
 from .parity import NUDGE
 
 
