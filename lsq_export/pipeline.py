@@ -107,11 +107,11 @@ def export(
         on_stage("fold")
         place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
         folded = _placed(place, plan.fold, strict_integer)
+        costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         on_stage("rewrite")
         files = emit_all(folded, plan.formats, plan.target)
         check_taken(files, plan.target, opset)
         on_stage("verify")
-        costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         original = model if not isinstance(model, OnnxNetwork) or model.trained else None
         origin = _with_config(origin, model)
         subject = Subject.of(folded, files, target, asked_of(plan.target))

@@ -12,7 +12,7 @@ None is left out, and so are numbers and texts: they are no tensors, and the sam
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -75,6 +75,43 @@ def _what(result: Any) -> str:
     return "nothing" if result is None else f"a {type(result).__name__}"
 
 
+def _take_apart(model: nn.Module) -> Callable[[], None]:
+    """A model that torch.fx traced returns the parts of dataclasses in place of these; gives what undoes that.
+
+    torch.export runs the graph of such a model, and not its forward.
+    """
+    output = next(reversed(model.graph.nodes)) if isinstance(model, fx.GraphModule) else None
+    parts = _parts_of_nodes(output.args[0]) if output is not None else ()
+    if output is None or not any(_is_made(node) for node in output.all_input_nodes):
+        return lambda: None
+    before = output.args
+
+    def returning(args: tuple[Any, ...]) -> None:
+        output.args = args
+        model.recompile()  # type: ignore[operator]
+
+    returning((tuple(parts),))
+    return lambda: returning(before)
+
+
+def _is_made(node: fx.Node) -> bool:
+    """Whether it makes a dataclass."""
+    return node.op == "call_function" and isinstance(node.target, type) and is_dataclass(node.target)
+
+
+def _parts_of_nodes(result: Any) -> Iterator[fx.Node]:
+    """The nodes that a traced model returns, in the order of `named_outputs`."""
+    if isinstance(result, fx.Node) and _is_made(result):
+        assert isinstance(result.target, type)
+        given = dict(zip([field.name for field in fields(result.target)], result.args, strict=False)) | result.kwargs
+        yield from _parts_of_nodes([given.get(field.name) for field in fields(result.target)])
+    elif isinstance(result, fx.Node):
+        yield result
+    elif isinstance(result, (Mapping, tuple, list)):
+        for part in result.values() if isinstance(result, Mapping) else result:
+            yield from _parts_of_nodes(part)
+
+
 @contextmanager
 def flat(model: nn.Module) -> Iterator[None]:
     """Within this block the model returns a tuple of tensors, which torch's exporter can take whatever it was."""
@@ -82,6 +119,7 @@ def flat(model: nn.Module) -> Iterator[None]:
         yield from _flat_graph(model.graph)
         return
     forward = model.forward
+    taken_apart = _take_apart(model)
 
     @functools.wraps(forward)
     def flattened(*args: Any, **kwargs: Any) -> Any:
@@ -93,6 +131,7 @@ def flat(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        taken_apart()
         if own is None:
             del model.__dict__["forward"]
         else:

@@ -30,9 +30,17 @@ def without_wrappers(model: nn.Module) -> nn.Module:
 def in_float32(model: nn.Module) -> nn.Module:
     """A copy in float32 where parameters or buffers have 16 bits, with a warning; else the model itself.
 
-    In 16 bits a step of training would be lost beside a weight, and grids could not be told apart.
+    In 16 bits a step of training would be lost beside a weight, and grids could not be told apart. A model of float64
+    stays what it is, and a warning says that export will not take it.
     """
     tensors = (*model.named_parameters(), *model.named_buffers())
+    if wide := next((name for name, tensor in tensors if tensor.dtype == torch.float64), None):
+        warnings.warn(
+            f"the model is float64 ({wide}): it can be trained so, and what is exported computes in float32: take "
+            "model.float(), now or before export",
+            QuantizationWarning,
+            stacklevel=4,
+        )
     first = next(((name, tensor.dtype) for name, tensor in tensors if tensor.dtype in REDUCED), None)
     if first is None:
         return model

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import nn
 
-from calib.initialization.first_grids import observe
-from calib.quantized import quantized_modules
+from calib.initialization.first_grids import look_on
+from calib.quantized import Quantized, quantized_modules
 from calib.tables import Table, Tabular
 from lsq_export.graph.capture import capture
 from lsq_export.graph.grids import quantizer_of
@@ -96,7 +97,13 @@ def check(model: nn.Module, example: torch.Tensor) -> Outlook:
 
 def _with_any_grids(model: nn.Module, example: torch.Tensor) -> list[str]:
     """Give grids to the quantizers that have none; the names of the layers that the example does not reach."""
-    seen = observe(model, [example])
+    seen: set[str] = set()
+
+    def look(quantizer: nn.Module, given: tuple[Any, ...]) -> None:
+        if isinstance(quantizer, Quantized) and given[0].is_floating_point():
+            seen.add(quantizer.name)
+
+    look_on(model, [example], look)
     unseen = []
     for name, quantizer in quantized_modules(model).items():
         if name not in seen and quantizer.kind == "activation":

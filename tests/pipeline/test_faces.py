@@ -21,6 +21,7 @@ from torch import nn
 import calib
 import lsq_export
 from calib.errors import QuantizationError, QuantizationWarning
+from lsq_export.graph.results import named_outputs
 from support.networks import Wired
 
 N = 12
@@ -279,6 +280,36 @@ def test_outputs_have_the_names_of_the_model(
     parity = lsq_export.verify(model, bundle, [(x, torch.arange(N) % 4)])
     assert parity.ok, parity.failures
     assert [value.name for value in session(bundle).get_outputs()] == bundle.manifest["outputs"] == names
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda y, z: Found(y, score=z), ["boxes", "score"]),
+        (lambda y, z: {"found": Found(y), "z": z}, ["found.boxes", "z"]),
+    ],
+)
+def test_dataclasses_of_networks_with_trained_edges(
+    make: Callable[[torch.Tensor, torch.Tensor], Any], names: list[str], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    layers = {"a": nn.Linear(8, 6), "b": nn.Linear(6, 4), "c": nn.Linear(8, 3)}
+    net = Wired(lambda s, x: make(s.b(torch.relu(s.a(x))), s.c(x)), **layers)
+    x, _ = pairs()
+    model = ready(net, [x], edges="trained")
+    code = model.code
+    bundle = lsq_export.export(model, x[:1], tmp_path / "out", calibration=[x])
+    assert bundle.manifest["outputs"] == names and model.code == code
+    assert bundle.parity is not None and bundle.parity.ok
+    ours = session(bundle).run(None, {"input": x.numpy()})
+    theirs = named_outputs(model(x))
+    for name, value in zip(names, ours, strict=True):
+        assert np.abs(value - theirs[name].detach().numpy()).max() < 0.1
+
+
+def test_a_network_of_float64_is_said_at_once() -> None:
+    with pytest.warns(QuantizationWarning, match=r"^the model is float64 \(0.weight\): .*model.float\(\), now"):
+        lsq_export.prepare(nn.Sequential(nn.Linear(8, 4)).double(), lsq_export.QATConfig(8, 8))
 
 
 def test_inputs_constants_and_outputs_can_be_outputs_as_they_are(tmp_path: Path) -> None:

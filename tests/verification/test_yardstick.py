@@ -12,7 +12,7 @@ import lsq_export
 from lsq_export.bundle.directory import TRAINED
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.read import is_marker
-from lsq_export.verification.nearer import LIMIT
+from lsq_export.verification.far import LIMIT
 from lsq_export.verification.yardstick import Yardstick, input_step, larger
 from support.exported import Exported
 
