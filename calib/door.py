@@ -62,10 +62,14 @@ def check_type(model: nn.Module) -> None:
 
 
 def check_values(model: nn.Module) -> None:
-    """Errors (QuantizationError): a weight or a statistic with NaN or infinity, by name. Grids are not looked at."""
+    """Errors (QuantizationError): a weight or a statistic with NaN or infinity, by name. Grids are not looked at.
+
+    The user's own buffers may hold infinities: masks do.
+    """
     check_type(model)
-    for name, tensor in _tensors(model):
-        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
+    for name, tensor, mask in _tensors(model):
+        wrong = torch.isnan if mask else _not_finite
+        bad = int(wrong(tensor).sum()) if tensor.is_floating_point() else 0
         if bad:
             raise QuantizationError(
                 f"{name}: values are not finite (NaN or infinity in {bad} of {tensor.numel()}); load or train the "
@@ -73,15 +77,21 @@ def check_values(model: nn.Module) -> None:
             )
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters and buffers of all layers, by the names that they had before `prepare`."""
+def _not_finite(tensor: torch.Tensor) -> torch.Tensor:
+    return ~torch.isfinite(tensor)
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    """(name before `prepare`, tensor, whether it may be a mask) of parameters and buffers of all layers."""
     for prefix, module in model.named_modules():
         if isinstance(module, Quantized):
             continue
-        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-        for name, tensor in own:
+        buffers = dict(module.named_buffers(recurse=False))
+        statistics = isinstance(module, nn.modules.batchnorm._NormBase)
+        for name, tensor in (*module.named_parameters(recurse=False), *buffers.items()):
             full = f"{prefix}.{name}" if prefix else name
-            yield full.replace("parametrizations.", "").removesuffix(".original"), tensor.detach()
+            mask = name in buffers and not statistics
+            yield full.replace("parametrizations.", "").removesuffix(".original"), tensor.detach(), mask
 
 
 @contextmanager

@@ -71,6 +71,8 @@ class GraphWriter:
         """The same form with nodes in place of what is known."""
         if isinstance(value, Size):
             return value.node
+        if isinstance(value, fx.Node):
+            return value
         if isinstance(value, torch.Tensor):
             return self._node_of(value)
         if isinstance(value, torch.device):

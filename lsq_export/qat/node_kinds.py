@@ -51,7 +51,9 @@ def is_clamp(model: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def is_norm(model: fx.GraphModule, node: fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), NORMS)
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), NORMS)
+    return node.target is F.batch_norm and node.all_input_nodes[0] is node.args[0]
 
 
 def passes(model: fx.GraphModule, node: fx.Node) -> bool:

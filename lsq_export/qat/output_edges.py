@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from .float_functions import is_float, name_of, names
+from .functional import PRODUCTS as PRODUCTS_OF_MATRICES
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, passes
 from .parallel import CONCATS, Layers
 
@@ -57,7 +58,9 @@ def rounded_at_output(model: fx.GraphModule, node: fx.Node, layers: Layers) -> b
 
 
 def _is_linear(model: fx.GraphModule, node: fx.Node) -> bool:
-    return isinstance(model.get_submodule(str(node.target)), nn.Linear)
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), nn.Linear)
+    return node.target is F.linear or node.target in PRODUCTS_OF_MATRICES
 
 
 def _moves(model: fx.GraphModule, node: fx.Node) -> bool:

@@ -39,6 +39,9 @@ from .torch_calls import (
 )
 from .user_code import user_frame
 
+NORMS = nn.modules.batchnorm._BatchNorm
+NORM_ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+
 
 def replaced(x: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
     """A copy of x with x[index] = value."""
@@ -74,6 +77,14 @@ def _enough(names: Sequence[str], count: int) -> list[str]:
     return [*names[:count], *(f"input_{index}" for index in range(len(names), count))]
 
 
+class Mode(nn.Module):
+    """Whether the graph trains, as a norm that computes by a function asks."""
+
+    def forward(self) -> bool:
+        """The module's mode."""
+        return self.training
+
+
 class _Recorder(GraphWriter, TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         GraphWriter.__init__(self, model)
@@ -94,7 +105,8 @@ class _Recorder(GraphWriter, TorchFunctionMode):
                 if leaf:
                     inside.update(module.modules())
                 flag = Training(0)
-                flag.asked, flag.before = self.asked, module.training
+                flag.before = module.training
+                flag.asked = set() if isinstance(module, NORMS) else self.asked  # its function gets the mode
                 module.__dict__["training"] = False if leaf else flag
                 # what torch.compile puts in place of a module's call
                 module.__dict__["_compiled_call_impl"] = self._call(name, module, leaf)
@@ -130,6 +142,8 @@ class _Recorder(GraphWriter, TorchFunctionMode):
         if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
             self._keep_before(args)
         value = func(*plain(args), **plain(kwargs))
+        if func is F.batch_norm and self._owner() is not None:
+            return self._norm(value, args, kwargs)
         if name in FACTS or name in CHECKS:
             return value
         x = args[0] if args else None
@@ -145,6 +159,23 @@ class _Recorder(GraphWriter, TorchFunctionMode):
             self.known[id(x)] = x, node  # type: ignore[assignment]
             return value
         return self._note(value, *target_of(func, name, args), kwargs)
+
+    def _owner(self) -> nn.Module | None:
+        """The norm whose forward runs."""
+        module = self.model.get_submodule(self.scopes[-1][0]) if self.scopes else None
+        return module if isinstance(module, NORMS) and module.track_running_stats else None
+
+    def _norm(self, value: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+        """A batch norm of the user's own that computes by the function: in training, by the batch."""
+        given = dict(zip(NORM_ARGUMENTS, args, strict=False)) | kwargs
+        owner = self._owner()
+        name = f"_mode_{sum(part.startswith('_mode_') for part in self.model._modules)}"
+        before = getattr(getattr(owner, "training", None), "before", False)
+        self.model.add_module(name, Mode().train(before))
+        given["training"] = self.graph.call_module(name)
+        x = given.pop("input")
+        self._note(value, "call_function", F.batch_norm, (x,), given)
+        return value
 
     def _keep_before(self, args: tuple[Any, ...]) -> None:
         """A constant that is about to be changed in place is written as it is now."""

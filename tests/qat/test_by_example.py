@@ -110,6 +110,25 @@ def image(n: int = 4) -> torch.Tensor:
     return torch.randn(n, 3, 9, 9, generator=torch.Generator().manual_seed(n))
 
 
+class NormAct(nn.BatchNorm2d):
+    """As in timm: a batch norm by the function, and what comes after it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        by_batch = True if self.training else self.running_mean is None
+        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, by_batch, 0.1, self.eps)
+        return F.relu(y)
+
+
+class Normed(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = NormAct(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.a(x)) if x.shape[0] > 0 else x
+        return self.head((self.b(y) + self.c(x)).mean((2, 3)))
+
+
 class KnowsExport(Net):
     """As masks in transformers: a shortcut by values, which it does not take when it is exported."""
 
@@ -127,6 +146,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "isinstance and assertions": (Asks, image()),
     "keyword-only, options, dataclass": (Keywords, {"image": image(), "scale": 1 + image()[:, :1, 0, 0].abs()}),
     "in place": (InPlace, image()),
+    "a norm by a function": (Normed, image()),
     "another way for export": (KnowsExport, image()),
     "a block of torch's": (Inner, torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1))),
 }
@@ -251,6 +271,18 @@ def test_without_an_example_the_way_out_is_named() -> None:
 def test_a_branch_on_the_mode_is_told() -> None:
     with pytest.warns(QuantizationWarning, match=r"branches on self\.training \(test_by_example\.py:\d+\)"):
         lsq_export.prepare(Mode().eval(), TRAINED, example=image())
+
+
+def test_a_norm_by_a_function_learns_its_statistics_in_training() -> None:
+    net, example = made("a norm by a function")
+    model = lsq_export.prepare(net, TRAINED, example=example)
+    assert not any("norm" in key or key == "edges.a" for key in lsq_export.quantizers(model))
+    calib.initialize(model, [example])
+    mean = model.get_buffer("norm.running_mean").clone()
+    model.eval()(example)
+    assert torch.equal(model.get_buffer("norm.running_mean"), mean)
+    model.train()(example)
+    assert not torch.equal(model.get_buffer("norm.running_mean"), mean)
 
 
 def test_the_mode_of_modules_is_kept() -> None:
