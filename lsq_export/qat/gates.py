@@ -7,6 +7,7 @@ glu(x)                 =>  a · sigmoid(b), with the halves a and b of x
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ def open_gate(model: fx.GraphModule, node: fx.Node) -> None:
             return
 
 
-def _open(model: fx.GraphModule, node: fx.Node, x: fx.Node, dim: object, gate: object) -> None:
+def _open(model: fx.GraphModule, node: fx.Node, x: fx.Node, dim: Any, gate: Any) -> None:
     """dim: that of two halves, the second of which is the gate; None: there are none."""
     graph, place = node.graph, opened_place(model, node)
     with graph.inserting_before(node):
@@ -42,7 +43,7 @@ def _open(model: fx.GraphModule, node: fx.Node, x: fx.Node, dim: object, gate: o
             halves = graph.call_function(torch.chunk, (x, 2, dim))
             value, opens = (graph.call_function(operator.getitem, (halves, index)) for index in (0, 1))
         name = f"{node.name}_{getattr(gate, '__name__', 'gate')}"
-        opened = graph.create_node("call_function", gate, (opens,), name=name)  # type: ignore[arg-type]
+        opened = graph.create_node("call_function", gate, (opens,), name=name)
         product = graph.create_node("call_function", torch.mul, (value, opened), name=f"{node.name}_product")
     opened.meta[PLACE] = product.meta[PLACE] = place
     node.replace_all_uses_with(product)
