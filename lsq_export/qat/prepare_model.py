@@ -28,13 +28,13 @@ from calib.quantized import Quantized, quantized_modules
 
 from .attention import open_attention
 from .config import QATConfig
-from .edges import insert_edges
+from .edges import grids_with_zero, insert_edges
 from .layer_settings import LayerSettings, check_patterns
 from .layer_types import QUANTIZED_LAYERS, output_channels, parametrization
 from .plain import in_float32, without_wrappers
 from .quantizer import Quantizer
 from .quantizer_table import Quantizers
-from .tracing import Untraceable
+from .tracing import Traced, Untraceable
 
 __all__ = ["QATConfig", "config_of", "float_layers", "layer_names", "prepare", "quantizers"]
 
@@ -70,9 +70,10 @@ def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None
     wanted = settings_of_layers(float_model, config)
     _say_what_stays_float(float_model)
     model, config = _copy_with_edges(float_model, wanted, config)
+    with_zero = grids_with_zero(model, _input_bits(wanted)) if isinstance(model, Traced) else set()
     for name, settings in wanted.items():
         if settings is not None:
-            _quantize_layer(name, model.get_submodule(name), settings)
+            _quantize_layer(name, model.get_submodule(name), settings, name in with_zero)
     model.qat_config = config  # type: ignore[assignment]
     return model
 
@@ -140,6 +141,11 @@ def layers_without_integer_form(model: nn.Module) -> dict[str, str]:
     }
 
 
+def _input_bits(layers: Mapping[str, LayerSettings | None]) -> dict[str, int | None]:
+    """{layer: bits of its input; None: it stays float}."""
+    return {name: settings.activation_bits if settings else None for name, settings in layers.items()}
+
+
 def _copy_with_edges(
     float_model: nn.Module, layers: dict[str, LayerSettings | None], config: QATConfig
 ) -> tuple[nn.Module, QATConfig]:
@@ -148,7 +154,6 @@ def _copy_with_edges(
     layers: {layer: its settings; None: it stays float}.
     """
     if config.edges != "calibrated":
-        bits = {name: settings.activation_bits if settings else None for name, settings in layers.items()}
         device, training = next(float_model.parameters()).device, float_model.training
 
         def edge(name: str, fixed: tuple[float, float] | None) -> Quantizer:
@@ -156,7 +161,7 @@ def _copy_with_edges(
             return quantizer.train(training)
 
         try:
-            return insert_edges(copy.deepcopy(float_model), bits, edge), replace(config, edges="trained")
+            return insert_edges(copy.deepcopy(float_model), _input_bits(layers), edge), replace(config, edges="trained")
         except Untraceable as error:
             if config.edges == "trained":
                 raise
@@ -206,7 +211,7 @@ def _check(what: str, layer: nn.Module) -> None:
         raise QuantizationError(f"{what} cannot be quantized: its weight is {layer.weight.dtype}, not a float type")
 
 
-def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:
+def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings, holds_zero: bool) -> None:
     prefix = f"{name}." if name else ""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
@@ -216,6 +221,7 @@ def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> Non
         bits,
         grid=settings.activation_grid,
         integer_offset=offset != "real",
+        holds_zero=holds_zero and offset != "real",
         offset_steps=container_steps(2**bits) if offset == "container" else 1,
         device=weight.device,
     )
