@@ -114,6 +114,20 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
     return not passes(model, reader)
 
 
+def grids_with_zero(traced: fx.GraphModule, layers: Layers) -> set[str]:
+    """Layers of 8-bit inputs that no layer makes (means, the network's input): no bias before them carries an offset,
+    and an integer kernel's grid holds real zero.
+
+    traced: what `insert_edges` gave. layers: as it takes them.
+    """
+    found: set[str] = set()
+    for node in traced.graph.nodes:
+        wide = is_layer(node, layers) and bits_of(node, layers) == 8 and node.all_input_nodes
+        if wide and not _from_layer(traced, node.all_input_nodes[0], layers):
+            found.add(str(node.target))
+    return found
+
+
 def _constants(graph: fx.Graph, layers: Layers) -> set[fx.Node]:
     """What parameters, buffers and shapes alone decide: the fold gives these their grids where one is needed."""
     found: set[fx.Node] = set()

@@ -42,14 +42,15 @@ class Maker:
     def _settings(self, layer: str, owner: str) -> LayerSettings | None:
         return self.layers[owner] if owner in self.layers else self.config.settings(layer)
 
-    def input(self, layer: str, settings: LayerSettings) -> Quantizer:
-        """Of the input of a layer."""
+    def input(self, layer: str, settings: LayerSettings, *, holds_zero: bool = False) -> Quantizer:
+        """Of the input of a layer. holds_zero: real zero is one of its values."""
         bits, offset = settings.activation_bits, settings.offset
         quantizer = Quantizer.activation(
             f"{layer}.input" if layer else "input",
             bits,
             grid=settings.activation_grid,
             integer_offset=offset != "real",
+            holds_zero=holds_zero and offset != "real",
             offset_steps=container_steps(2**bits) if offset == "container" else 1,
             device=self.device,
         )

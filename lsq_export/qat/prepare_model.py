@@ -28,14 +28,14 @@ from calib.signature import example_of
 
 from .attention import open_attention
 from .config import QATConfig
-from .edges import insert_edges
+from .edges import grids_with_zero, insert_edges
 from .layer_settings import LayerSettings, check_patterns
 from .layer_types import FLOAT_LAYERS, QUANTIZED_LAYERS, output_channels, parametrization
 from .made_weights import makes_weight, quantize_made_weight
 from .maker import Maker
 from .plain import copied, in_float32, without_wrappers
 from .quantizer_table import Quantizers
-from .tracing import Untraceable
+from .tracing import Traced, Untraceable
 
 __all__ = ["QATConfig", "config_of", "float_layers", "layer_names", "prepare", "quantizers"]
 
@@ -66,10 +66,11 @@ def prepare(
     wanted = settings_of_layers(float_model, config)
     _say_what_stays_float(float_model)
     model, config = _copy_with_edges(float_model, wanted, config, example)
+    with_zero = grids_with_zero(model, _input_bits(wanted)) if isinstance(model, Traced) else set()
     for name, settings in wanted.items():
         layer = model.get_submodule(name)
         if settings is not None and isinstance(layer, QUANTIZED_LAYERS):  # of others a function reads the weight
-            _quantize_layer(name, layer, settings)
+            _quantize_layer(name, layer, settings, name in with_zero)
     model.qat_config = config  # type: ignore[assignment]
     return model
 
@@ -137,6 +138,11 @@ def layers_without_integer_form(model: nn.Module) -> dict[str, str]:
     }
 
 
+def _input_bits(layers: Mapping[str, LayerSettings | None]) -> dict[str, int | None]:
+    """{layer: bits of its input; None: it stays float}."""
+    return {name: settings.activation_bits if settings else None for name, settings in layers.items()}
+
+
 def _copy_with_edges(
     float_model: nn.Module, layers: dict[str, LayerSettings | None], config: QATConfig, example: Any
 ) -> tuple[nn.Module, QATConfig]:
@@ -145,12 +151,13 @@ def _copy_with_edges(
     layers: {layer: its settings; None: it stays float}.
     """
     if config.edges != "calibrated":
-        bits = {name: settings.activation_bits if settings else None for name, settings in layers.items()}
         make = Maker(config, next(float_model.parameters()).device, float_model.training, layers)
         if example is not None:
             example = each(example_of(float_model, example, "example"), lambda tensor: tensor.to(make.device))
         try:
-            return insert_edges(copied(float_model), bits, make, example), replace(config, edges="trained")
+            return insert_edges(copied(float_model), _input_bits(layers), make, example), replace(
+                config, edges="trained"
+            )
         except Untraceable as error:
             if config.edges == "trained":
                 raise
@@ -197,11 +204,11 @@ def _check(what: str, layer: nn.Module) -> None:
         raise QuantizationError(f"{what} cannot be quantized: its weight is {weight.dtype}, not a float type")
 
 
-def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:
+def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings, holds_zero: bool) -> None:
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     make = Maker(QATConfig(), weight.device, layer.training)
-    layer.input_quantizer = make.input(name, settings)
+    layer.input_quantizer = make.input(name, settings, holds_zero=holds_zero)
     layer.register_forward_pre_hook(_quantize_input, with_kwargs=True)
     made = makes_weight(layer)
     weights = parametrization(layer, make.weight(name, settings, output_channels(layer))).train(layer.training)

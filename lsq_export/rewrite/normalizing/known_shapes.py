@@ -92,8 +92,8 @@ def _note_shapes(graph: ir.Graph, first: Run, second: Run) -> None:
     batch = graph.inputs[0].shape[0] if graph.inputs[0].shape is not None else None
     for value in (v for node in graph for v in node.outputs):
         a, b = first.get(str(value.name)), second.get(str(value.name))
-        if a is None or b is None or not _is_open(value) or a.ndim != b.ndim:
-            continue
+        if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray) or not _is_open(value) or a.ndim != b.ndim:
+            continue  # nothing was seen of it, or it is a sequence of tensors
         value.shape = ir.Shape([_size(i, j, batch) for i, j in zip(a.shape, b.shape, strict=True)])
 
 
@@ -107,7 +107,7 @@ def _to_constants(graph: ir.Graph, computed: Mapping[ir.Node, None], first: Run,
     """What is always the same becomes a constant, and so does the shape of a Reshape but for one size."""
     for value in (v for node in computed for v in node.outputs):
         a, b = first[str(value.name)], second[str(value.name)]
-        if a.shape != b.shape:
+        if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray) or a.shape != b.shape:
             continue
         same = a == b
         if same.all():
