@@ -35,4 +35,5 @@ def _rank(value: onnx.ValueInfoProto) -> int:
 
 
 def _first(value: onnx.ValueInfoProto) -> onnx.TensorShapeProto.Dimension:
-    return value.type.tensor_type.shape.dim[0]
+    first: onnx.TensorShapeProto.Dimension = value.type.tensor_type.shape.dim[0]
+    return first
