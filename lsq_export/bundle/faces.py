@@ -12,7 +12,7 @@ FLOAT = "float32"
 
 
 def input_entries(graph: onnx.GraphProto) -> list[dict[str, Any]]:
-    """Name, type and shape of every input. Of a shape, "batch" is any number of samples, 1 is one alone."""
+    """Name, type and shape of every input. Of a shape, "batch" is any number of samples, a number so many at a time."""
     constants = {tensor.name for tensor in graph.initializer}
     return [_entry(value) for value in graph.input if value.name not in constants]
 

@@ -118,7 +118,8 @@ def _rounded(scope: Scope, quantize: onnx.NodeProto) -> np.ndarray | None:
         shape[axis] = scale.size
     steps = values.astype(np.float64) / scale.astype(np.float64).reshape(shape if scale.size > 1 else ())
     offset = 0 if zero is None or zero.size != 1 else int(zero.reshape(-1)[0])
-    return np.asarray(np.clip(np.rint(np.nan_to_num(steps)) + offset, -128, 127).astype(np.int64))
+    rounded: np.ndarray = np.clip(np.rint(np.nan_to_num(steps)) + offset, -128, 127).astype(np.int64)
+    return rounded
 
 
 def _dequantize(scope: Scope, name: str) -> onnx.NodeProto | None:

@@ -18,7 +18,7 @@ WIDTHS = {"UINT8": 8, "INT8": 8, "UINT4": 4, "INT4": 4, "UINT2": 2, "INT2": 2, "
 
 @predicate
 def residual_grid(file: OnnxFile) -> Iterator[Place]:
-    """An Add of two computed tensors, one of a convolution, reads no grid that only this is on: it is dropped."""
+    """An Add of two computed tensors reads no grid that only a convolution is on: it is dropped."""
     for scope in file.scopes:
         for node in scope.nodes:
             if node.op_type != "Add" or len(node.input) != 2:
@@ -26,9 +26,9 @@ def residual_grid(file: OnnxFile) -> Iterator[Place]:
             made = [scope.producer(name) for name in node.input]
             if any(maker is None for maker in made) or any(scope.constant(name) is not None for name in node.input):
                 continue
-            branches = [name for name in node.input if _is_of_convolution(scope, name)]
-            if len(branches) == 1:
-                yield label(node), f"reads {branches[0]}, codes of a convolution that nothing else reads"
+            for name in node.input:
+                if _is_of_convolution(scope, name):
+                    yield label(node), f"reads {name}, codes of a convolution that nothing else reads"
 
 
 def _is_of_convolution(scope: Scope, name: str) -> bool:

@@ -50,7 +50,7 @@ def to_narrow(folded: ir.Model, containers: Collection[str]) -> ir.Model:
 
 
 def _name(kind: Any) -> str:
-    return str(np.dtype(kind).name.upper())
+    return str(np.dtype(kind).name).upper()
 
 
 def opset_of(model: ir.Model, least: int) -> int:
