@@ -90,7 +90,7 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
     readers = [reader for reader in node.users if not asks(reader)]
     if not readers:
         return False
-    if all(reader.op == "output" for reader in readers):
+    if all(reader.op == "output" or isinstance(reader.target, type) for reader in readers):
         return rounded_at_output(model, node, layers)
     if node.op == "placeholder" and all(
         is_layer(reader, layers) and bits_of(reader, layers) is None for reader in readers
