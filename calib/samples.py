@@ -147,9 +147,13 @@ def arguments_of(model: nn.Module, x: Input) -> tuple[tuple[torch.Tensor, ...], 
     """(positional, keyword) arguments with which the model takes x."""
     if not isinstance(x, Samples):
         return (x,), {}
-    known = [p.name for p in parameters_of(model) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    parameters = parameters_of(model)
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    in_order = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
     names = list(x.by_name)
-    if names == known[: len(names)] or not {*names} <= {*known}:
+    if any(p.kind == p.VAR_KEYWORD for p in parameters):
+        known += [name for name in names if name not in known]
+    if names == in_order[: len(names)] or not {*names} <= {*known}:
         return tuple(x.by_name.values()), {}
     return (), {name: x.by_name[name] for name in known if name in x.by_name}
 

@@ -109,6 +109,51 @@ def _api(package: str, skip: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
+def target_rules() -> str:
+    """A section for each target: what it is, and its rules with their sources."""
+    targets = importlib.import_module("lsq_export.targets")
+    sections = []
+    for target in targets.everything():
+        rows = [
+            (
+                f"`{rule.predicate}`{' (note)' if rule.is_note else ''}",
+                _settings(rule.settings),
+                rule.instead,
+                rule.source,
+            )
+            for rule in target.rules
+        ]
+        head = f"### {target.name} {{#{target.name}}}\n\n{target.description}. Rules of: {target.versions}."
+        sections.append(f"{head}\n\n{table(('rule', 'settings', 'instead', 'source'), rows)}\n")
+    return "\n".join(sections)
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    return "; ".join(f"{key} {_value(value)}" for key, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, (tuple, list)) else str(value)
+
+
+def rule_table() -> str:
+    """One row for each predicate that targets name in their rules."""
+    importlib.import_module("lsq_export.linting.lint_file")  # registers them
+    known = importlib.import_module("lsq_export.linting.predicates").PREDICATES
+    targets = importlib.import_module("lsq_export.targets").everything()
+    return table(
+        ("rule", "what it checks", "targets"),
+        [
+            (
+                f"`{name}`",
+                " ".join((predicate.__doc__ or "").split()),
+                ", ".join(t.name for t in targets if name in {rule.predicate for rule in t.rules}),
+            )
+            for name, predicate in sorted(known.items())
+        ],
+    )
+
+
 def lsq_export_api() -> str:
     """The public names of lsq_export."""
     return _api("lsq_export", skip=["QuantizationError", "QuantizationWarning"])
@@ -132,7 +177,10 @@ def results() -> str:
 
 GENERATORS: dict[str, Callable[[], str]] = {
     f.__name__: f
-    for f in (pass_table, lowering_table, pass_heads, operator_table, lsq_export_api, training_api, calib_api, results)
+    for f in (
+        *(pass_table, lowering_table, pass_heads, operator_table, rule_table, target_rules),
+        *(lsq_export_api, training_api, calib_api, results),
+    )
 }
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from calib.errors import QuantizationWarning as QuantizationWarning
     from lsq_export.bundle.directory import Bundle as Bundle
     from lsq_export.bundle.directory import open_bundle as open_bundle
+    from lsq_export.linting.lint_file import Lint as Lint
+    from lsq_export.linting.lint_file import lint as lint
     from lsq_export.qat.config import QATConfig as QATConfig
     from lsq_export.qat.groups import parameter_groups as parameter_groups
     from lsq_export.qat.prepare_model import layer_names as layer_names
@@ -28,19 +30,23 @@ if TYPE_CHECKING:
     from lsq_export.verification.parity import Parity as Parity
 
     from .adopting import adopt as adopt
+    from .calibrating import calibrate as calibrate
     from .pipeline import export as export
     from .pipeline import verify as verify
 
 __all__ = [
     "Bundle",
+    "Lint",
     "Parity",
     "QATConfig",
     "QuantizationError",
     "QuantizationWarning",
     "adopt",
+    "calibrate",
     "check",
     "export",
     "layer_names",
+    "lint",
     "open_bundle",
     "parameter_groups",
     "prepare",
@@ -58,14 +64,17 @@ __getattr__ = attributes_of(
     __name__,
     {
         "Bundle": "lsq_export.bundle.directory",
+        "Lint": "lsq_export.linting.lint_file",
         "Parity": "lsq_export.verification.parity",
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
         "adopt": "lsq_export.adopting",
+        "calibrate": "lsq_export.calibrating",
         "check": "lsq_export.rewrite.outlook",
         "export": "lsq_export.pipeline",
         "layer_names": "lsq_export.qat.prepare_model",
+        "lint": "lsq_export.linting.lint_file",
         "open_bundle": "lsq_export.bundle.directory",
         "parameter_groups": "lsq_export.qat.groups",
         "prepare": "lsq_export.qat.prepare_model",

@@ -36,13 +36,14 @@ from lsq_export.graph.dead_scales import warn_of_collapsed_scales
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.exporting import varying_axes
 from lsq_export.graph.islands import islands, refuse
+from lsq_export.linting.taken import check_taken
 from lsq_export.progress import announcing, counting
 from lsq_export.qat.places import places
 from lsq_export.qat.prepare_model import config_of
 from lsq_export.report.recording import record_better, write_parity
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
-from lsq_export.targets import choose, get
+from lsq_export.targets import adjusted, asked_of, choose, get
 from lsq_export.verification.checking import Progress, Subject, check
 from lsq_export.verification.fold_costs import costs_of_folds
 from lsq_export.verification.parity import Parity
@@ -62,6 +63,8 @@ def export(
     calibration: Iterable[object],
     target: str = "ort-cpu",
     fold: str | None = None,
+    opset: int | None = None,
+    batch: int | None = None,
     force: bool = False,
     strict_integer: bool = False,
     bias_correction: bool = False,
@@ -83,18 +86,19 @@ def export(
     calibration: batches of inputs or (input, target) pairs, read once; they give the grids of edges, the golden
     vectors, and the images on which the export is verified (run `verify` on more). fold: "strided" (real offsets on
     8-bit containers) or "integer" (zero points among the 2^b codes), see `lsq_export.rewrite.fold`; None: the target's
-    default. force: replace the bundle that is in `out`. strict_integer: an operator that stays float (an island) is an
-    error. bias_correction: biases take back the mean errors of their channels (compare: `lsq-export folds`).
+    default. opset, batch: of the files; None: the target's. force: replace the bundle in `out`. strict_integer: islands
+    are an error. bias_correction: biases take back the mean errors of their channels (compare: `lsq-export folds`).
     preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what receivers are
     told. sample: one of the data before preprocessing, which is checked on it; None: the first calibration input;
     False: noise, in the golden vectors, too, so that nothing of the data is in the bundle.
     input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}. on_stage(name): it begins.
 
     Errors (QuantizationError; nothing is written): unknown format or target, `out` not empty (without force), a bad
-    scale or offset, a layer that cannot be quantized, calibration data that do not fit. A broken promise is none.
+    scale or offset, a layer that cannot be quantized, data that do not fit, what the target does not take
+    (`lsq_export.lint`). A broken promise is none.
     """
     check_export(model, example_input, out)
-    plan = choose(get(target), formats, fold)
+    plan = choose(adjusted(get(target), opset, batch), formats, fold)
     origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
     with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
         on_stage("capture")
@@ -106,11 +110,14 @@ def export(
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         on_stage("rewrite")
         files = emit_all(folded, plan.formats, plan.target)
+        check_taken(files, plan.target, opset)
         on_stage("verify")
+        original = model if not isinstance(model, OnnxNetwork) or model.trained else None
         origin = _with_config(origin, model)
-        parity = replace(_first_look(Subject.of(folded, files, target), images, model, source), places=origin.places)
+        subject = Subject.of(folded, files, target, asked_of(plan.target))
+        parity = replace(_first_look(subject, images, original, source), places=origin.places)
         on_stage("bundle")
-        golden = _golden(shown, images, origin, captured.fixed)
+        golden = _golden(shown, images, origin, 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
@@ -123,7 +130,7 @@ def _captured(
     if isinstance(model, OnnxNetwork):
         data = Calibration(batches, model.captured.input_shape, VERIFIED_IMAGES, key, model.takes)
         data.begin()
-        data.single = model.captured.fixed
+        data.single = True
         return model.captured, data
     example = check_ready(model, example_input)
     warn_of_collapsed_scales(model)
@@ -135,12 +142,8 @@ def _captured(
     return captured, data
 
 
-def _golden(shown: np.ndarray | None, images: Input, origin: Origin, fixed: bool) -> Arrays:
-    """The inputs of the golden vectors: the sample, if there is one, and calibration images, or noise.
-
-    fixed: the network takes batches of one.
-    """
-    count = 1 if fixed else GOLDEN_IMAGES
+def _golden(shown: np.ndarray | None, images: Input, origin: Origin, count: int) -> Arrays:
+    """The inputs of the golden vectors, so many: the sample, if there is one, and calibration images, or noise."""
     inputs = noise_like(arrays_of(images), count) if origin.sample is False else arrays_of(images[:count])
     if shown is not None:
         assert isinstance(inputs, np.ndarray)
@@ -187,11 +190,12 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray | None:
     return prepared_input(origin.sample, origin, captured.input_shape)
 
 
-def _first_look(subject: Subject, images: Any, model: nn.Module | OnnxNetwork, source: dict[str, Any] | None) -> Parity:
+def _first_look(
+    subject: Subject, images: Any, model: nn.Module | OnnxNetwork | None, source: dict[str, Any] | None
+) -> Parity:
     """The verification of an export, on the first calibration images."""
-    return check(subject, portions_of(images, subject.trained.graph), model=model).of_source(
-        source, split="calibration"
-    )
+    parity = check(subject, portions_of(images, subject.trained.graph), model=model)
+    return parity.of_source(source, split="calibration")
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:

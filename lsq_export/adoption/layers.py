@@ -10,6 +10,8 @@ A layer whose weight lies on no grid of at most 8 bits, or on one with scales al
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -48,20 +50,23 @@ def weight_to_marker(graph: ir.Graph, node: ir.Node) -> Left | None:
 
 def _output_channels_first(node: ir.Node, stored: Stored | None, floats: np.ndarray | None) -> Stored | str:
     """[C_out, C_in, …], or why not."""
-    rank = stored.codes.ndim if stored is not None else floats.ndim  # type: ignore[union-attr]
-    axes = tuple(range(rank))
-    if node.op_type == "ConvTranspose":
-        if attribute(node, "group", 1) != 1:
-            return GROUPS
-        axes = (1, 0, *axes[2:])
-    elif node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)):
-        if rank != 2:
-            return NO_GRID
-        axes = (1, 0)
+    axes = output_channels_first(node, stored.codes.ndim if stored is not None else floats.ndim)  # type: ignore[union-attr]
+    if isinstance(axes, str):
+        return axes
     if stored is not None:
         return stored.transposed(axes)
     assert floats is not None
     return found_in_floats(floats.transpose(axes)) or NO_GRID
+
+
+def output_channels_first(node: ir.Node, rank: int) -> tuple[int, ...] | str:
+    """The order of axes that puts the output channels of a layer's weight first, or why there is none."""
+    axes = tuple(range(rank))
+    if node.op_type == "ConvTranspose":
+        return (1, 0, *axes[2:]) if attribute(node, "group", 1) == 1 else GROUPS
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)):
+        return (1, 0) if rank == 2 else NO_GRID
+    return axes
 
 
 def _keep(graph: ir.Graph, node: ir.Node, stored: Stored | None, why: str) -> Left:
@@ -72,33 +77,45 @@ def _keep(graph: ir.Graph, node: ir.Node, stored: Stored | None, why: str) -> Le
 
 
 def _place(graph: ir.Graph, node: ir.Node, weight: Stored) -> None:
-    name, codes = str(node.name), weight.codes
+    codes = weight.codes
     bits = max(2, int(max(codes.max(initial=0), -codes.min(initial=0) - 1)).bit_length() + 1)
     scale = weight.scale.reshape(-1) if weight.scale.size > 1 else weight.scale.reshape(())
-    inputs = [
-        constant(graph, f"{name}.weight", weight.values),
-        constant(graph, f"{name}.weight.scale", scale),
-        constant(graph, f"{name}.weight.offset", np.zeros_like(scale)),
+    grid = [
+        constant(graph, f"{node.name}.weight.{what}", array)
+        for what, array in (("scale", scale), ("offset", np.zeros_like(scale)))
     ]
-    limits = {"qmin": -(2 ** (bits - 1)), "qmax": 2 ** (bits - 1) - 1}
+    put_weight(graph, node, weight.values, grid, bits, axis=0 if scale.ndim else -1)
+
+
+def put_weight(
+    graph: ir.Graph, node: ir.Node, values: np.ndarray, grid: Sequence[ir.Value], bits: int, *, axis: int
+) -> ir.Node:
+    """Put a weight, output channels first, behind a marker in front of its layer; returns the marker.
+
+    grid: scale and offset; nothing for one that is not known yet. axis: 0 with a scale for each channel, else -1.
+    """
+    name = str(node.name)
     marked = insert(
         node,
         MARKER,
-        inputs,
+        [constant(graph, f"{name}.weight", values), *grid],
         f"{name}.weight_on_grid",
         domain=MARKER_DOMAIN,
-        shape=codes.shape,
+        shape=values.shape,
         quantizer=f"{name}.weight",
         bits=bits,
         kind="weight",
-        axis=0 if scale.ndim else -1,
-        **limits,
+        axis=axis,
+        qmin=-(2 ** (bits - 1)),
+        qmax=2 ** (bits - 1) - 1,
     )
-    maker_of(marked).name = f"{name}.weight.{MARKER}"
+    marker = maker_of(marked)
+    marker.name = f"{name}.weight.{MARKER}"
     if node.op_type == "Gemm":
         node.attributes["transB"] = ir.AttrInt64("transB", 1)
     elif node.op_type in ("MatMul", "ConvTranspose"):
-        perm = (1, 0, *range(2, codes.ndim))
-        shape = [codes.shape[axis] for axis in perm]
+        perm = (1, 0, *range(2, values.ndim))
+        shape = [values.shape[axis] for axis in perm]
         marked = insert(node, "Transpose", [marked], f"{name}.weight_turned", shape=shape, perm=perm)
     node.replace_input_with(1, marked)
+    return marker

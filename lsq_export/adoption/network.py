@@ -36,21 +36,20 @@ IR_VERSION = 10
 class OnnxNetwork:
     """A network of an ONNX file. name: of the file. captured: with a marker for each grid of the file.
 
-    left: what is on grids in the file and stays as it is, and why. plain: what the file computes, as an ONNX model of
-    float operators and grids, which is what was trained.
+    left: what stays float, and why. plain: what the file computes, as an ONNX model of float operators and grids.
+    trained: that is what was trained, so that the captured network has to compute the same.
     """
 
     name: str
     captured: Captured
     left: tuple[Left, ...]
     plain: onnx.ModelProto
+    trained: bool = True
 
     @property
     def takes(self) -> Takes:
         """Its inputs."""
-        given = self.captured.model.graph.inputs
-        integers = any(value.dtype is not None and not value.dtype.is_floating_point() for value in given)
-        return Takes(tuple(str(value.name) for value in given), len(given), integers)
+        return takes_of_graph(self.captured.model.graph)
 
     @property
     def classes(self) -> int | None:
@@ -69,6 +68,13 @@ class OnnxNetwork:
         return Session(self.plain, "disabled", what=self.name)
 
 
+def takes_of_graph(graph: ir.Graph) -> Takes:
+    """What the inputs of a graph are."""
+    given = graph.inputs
+    integers = any(value.dtype is not None and not value.dtype.is_floating_point() for value in given)
+    return Takes(tuple(str(value.name) for value in given), len(given), integers)
+
+
 def read_quantized(path: str | os.PathLike[str]) -> OnnxNetwork:
     """The network of a quantized ONNX file of any maker.
 
@@ -76,15 +82,25 @@ def read_quantized(path: str | os.PathLike[str]) -> OnnxNetwork:
     """
     model = read_network(path)
     graph = model.graph
-    _give_names(graph)
+    give_names(graph)
     expand_operators(graph)
     if not any(is_grid(node) for node in graph):
         raise QuantizationError(
-            f"{path}: no tensor in it is on a grid: it is a float network, and lsq-export adopt takes quantized ones"
+            f"{path}: no tensor in it is on a grid: it is a float network, and lsq-export adopt takes quantized ones; "
+            "lsq-export calibrate takes this one"
         )
     infer(model)
     plain = _runnable(model)
     left = place_markers(model)
+    return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain)
+
+
+def as_captured(model: ir.Model, path: str | os.PathLike[str]) -> Captured:
+    """A graph with markers, whose grids may not be known yet, as `capture` gives it.
+
+    Errors (QuantizationError): open sizes.
+    """
+    graph = model.graph
     _open_batch(graph)
     infer(model)
     _tell_apart(graph)
@@ -92,8 +108,7 @@ def read_quantized(path: str | os.PathLike[str]) -> OnnxNetwork:
     used = {node.domain for node in graph}
     for domain in [domain for domain in graph.opset_imports if domain and domain not in used]:
         del graph.opset_imports[domain]
-    captured = Captured(model, _shape(graph, path), takes_one(graph))
-    return OnnxNetwork(Path(path).name, captured, tuple(left), plain)
+    return Captured(model, _shape(graph, path), takes_one(graph), one_by_one=True)
 
 
 def _runnable(model: ir.Model) -> onnx.ModelProto:
@@ -110,7 +125,7 @@ def _runnable(model: ir.Model) -> onnx.ModelProto:
     return ir.to_proto(plain)
 
 
-def _give_names(graph: ir.Graph) -> None:
+def give_names(graph: ir.Graph) -> None:
     """Every node has a name of its own: layers and reports are called by it."""
     seen: Counter[str] = Counter()
     for node in graph:

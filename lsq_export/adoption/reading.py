@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.inliner
 import onnx.version_converter
@@ -27,6 +28,7 @@ from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
 OPSET = 20  # of captured graphs
 OLDEST, NEWEST = 7, 27  # ONNX Runtime 1.32 runs operator sets up to 27
 KEPT = frozenset({QUANTIZE, DEQUANTIZE, QUANT})  # on constants, too: they say which grid a weight has
+INDEXED = ("Slice", "Gather", "GatherElements", "GatherND")  # others take int64 alone
 LARGEST = 2**24  # elements of a constant that is computed here
 REFUSED = {
     "trt": "TensorRT's own operators on floats, as ModelOpt writes 4-bit models: they hold no integers; export the "
@@ -52,6 +54,7 @@ def read_network(path: str | os.PathLike[str]) -> ir.Model:
     model = ir.from_proto(_converted(proto, path))
     _forget_constants_among_inputs(model.graph)
     _store_constants(model.graph)
+    _widen_indices(model.graph)
     clean(model)
     model.graph.opset_imports[""] = OPSET
     return model
@@ -110,6 +113,17 @@ def _store_constants(graph: ir.Graph) -> None:
         for value, array in zip(node.outputs, stored, strict=False):
             if array is not None and not value.is_graph_output():
                 value.replace_all_uses_with(constant(graph, str(value.name), array))
+
+
+def _widen_indices(graph: ir.Graph) -> None:
+    """int32 constants that are places, sizes or axes become int64, as torch's exporter writes them."""
+    for node in graph:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in INDEXED:
+            continue
+        for index, value in list(enumerate(node.inputs))[1:]:
+            array = array_of(value)
+            if array is not None and array.dtype == np.int32:
+                node.replace_input_with(index, constant(graph, f"{value.name}.int64", array.astype(np.int64)))  # type: ignore[union-attr]
 
 
 def _is_random(node: ir.Node) -> bool:

@@ -19,7 +19,7 @@ from lsq_export.graph.multiplications import counted
 from lsq_export.rewrite.contract.decisions import BiasCorrection, TensorDecision, summary
 from lsq_export.rewrite.emit import code_types
 from lsq_export.rewrite.fold import Folded
-from lsq_export.targets import Target
+from lsq_export.targets import Target, asked_of
 from lsq_export.version import VERSION
 
 from .faces import FLOAT, input_entries, sizes_of
@@ -38,6 +38,8 @@ def manifest_of(
         "lsq_export": VERSION,
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         "target": target.name,
+        **({"asked": asked} if (asked := asked_of(target)) else {}),
+        **({"advice": target.advice} if target.advice else {}),
         "fold": folded.how,
         "opset": max(opsets.values()),
         "formats": {

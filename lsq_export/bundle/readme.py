@@ -30,7 +30,7 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
     )
     shape = manifest["input"]["shape"][1:]
     return environment.from_string(template).render(
-        manifest=manifest,
+        manifest={"advice": "", **manifest},
         network=_network(manifest["source"]),
         inputs=in_words(all_inputs(manifest)),
         layout=", ".join(("channels", "rows", "columns")) if len(shape) == 3 and "inputs" not in manifest else None,

@@ -156,8 +156,10 @@ def session_of(bundle: Path, name: str, manifest: Mapping[str, Any]) -> Any:
 def run(session: Any, manifest: Mapping[str, Any], x: Any) -> np.ndarray:
     """The first output, with a batch of one. x: the input, or {name: input} of several."""
     inputs = x if isinstance(x, Mapping) else {manifest["input"]["name"]: x}
-    output: np.ndarray = session.run(None, {name: value[None] for name, value in inputs.items()})[0]
-    return output
+    batch = manifest["input"]["shape"][0]  # a name: any
+    size = batch if isinstance(batch, int) else 1
+    output: np.ndarray = session.run(None, {name: np.repeat(value[None], size, 0) for name, value in inputs.items()})[0]
+    return output if size == 1 else output[:1]
 
 
 def plain(text: object) -> str:

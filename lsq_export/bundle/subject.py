@@ -51,6 +51,7 @@ def subject_of(bundle: Bundle) -> Subject:
             decisions=decisions_of(bundle.manifest),
             damaged=tuple(changed),
             golden={name: read_golden(files, name) for name in bundle.models},
+            asked=bundle.manifest.get("asked", {}),
         )
 
 

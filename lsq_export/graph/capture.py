@@ -36,6 +36,7 @@ from .sources import Sources
 class Captured:
     """The trained model as a graph. model: batch norms still separate, weights behind markers, dynamic batch.
     input_shape: without the batch; {name: shape} of several inputs. fixed: it takes batches of one, and no other.
+    one_by_one: calibration takes sample after sample, so that batches and their order make no difference.
 
     A quantizer that is used again has a marker for each use, "NAME", "NAME_1", …
     """
@@ -43,6 +44,7 @@ class Captured:
     model: ir.Model
     input_shape: Any
     fixed: bool = False
+    one_by_one: bool = False
 
 
 def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | None = None) -> Captured:

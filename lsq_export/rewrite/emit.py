@@ -14,7 +14,7 @@ from lsq_export.files.digest import sha256_of
 from lsq_export.graph.edit import copy
 from lsq_export.graph.kept_float import said_of, stays_float
 from lsq_export.graph.notes import strip
-from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
+from lsq_export.rewrite.lowering.dialects import in_dialect
 from lsq_export.rewrite.lowering.lookup import to_lookup
 from lsq_export.rewrite.lowering.narrow import opset_of, to_narrow
 from lsq_export.rewrite.lowering.qoperator import to_qoperator
@@ -22,9 +22,11 @@ from lsq_export.targets import Target
 from lsq_export.targets.choice import check_formats, check_readable
 from lsq_export.version import VERSION
 
+from .fixed_batch import with_batch
 from .fold import Folded
 
-IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 25: 13}  # of the ONNX release that brought the operator set
+# Of the ONNX release that brought the operator set.
+IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13, 26: 13}
 NOTES_FROM = 10  # the IR version from which nodes and values have metadata
 SHARE_FROM = 64  # elements: equal constants from this size on are stored once (a module that is used twice)
 
@@ -34,11 +36,12 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
     check_formats([format_name])
     folded = copy(folded)
     _share_constants(folded.graph)  # as in reference/folded.onnx, from which `verify` makes the same file again
-    if format_name == "lookup":
-        return serialize(to_lookup(folded), target.opset, format_name)
-    if format_name == "qoperator":
-        return serialize(to_qoperator(folded), target.opset, format_name)
-    return serialize(keep_pairs_apart(to_narrow(folded) if target.narrow else folded), target.opset, format_name)
+    if format_name == "qdq":
+        lowered = in_dialect(to_narrow(folded, target.containers) if target.narrow else folded, target.dialect)
+    else:
+        lowered = to_lookup(folded) if format_name == "lookup" else to_qoperator(folded)
+    file = serialize(lowered, target.opset, format_name)
+    return file if target.batch is None else with_batch(file, target.batch)
 
 
 def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) -> onnx.ModelProto:

@@ -2,6 +2,7 @@
 
 STRIDED     real offsets on 8-bit containers, codes spread over them (E5)
 INTEGER     zero points among the 2^b codes, for INT4/INT2 hardware
+SYMMETRIC   real offsets on signed 8-bit containers whose zero point is 0; grids of 8 bits become coarser
 naive       the passes of INTEGER, with offsets rounded to zero points, as other exporters do: for comparison only
 """
 
@@ -13,6 +14,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from calib.statistics.counting_observer import CountingObserver
+from calib.statistics.observers import Observer
 from lsq_export.graph.capture import Captured
 from lsq_export.graph.edit import copy
 from lsq_export.rewrite.contract.decisions import BiasCorrection, LayerDecision, TensorDecision
@@ -23,6 +26,7 @@ from lsq_export.rewrite.folding import (
     average_pools,
     batch_norm,
     bias_correction,
+    center_grids,
     clamps,
     constant_grids,
     constants,
@@ -31,6 +35,7 @@ from lsq_export.rewrite.folding import (
     equalize,
     float_clamps,
     freeze_weights,
+    functional_layers,
     integers,
     keep_float,
     merge_parallel,
@@ -38,11 +43,19 @@ from lsq_export.rewrite.folding import (
     output_tails,
     ties,
 )
-from lsq_export.rewrite.normalizing import known_shapes, normalize, sequences, split_to_slices, transposed
+from lsq_export.rewrite.normalizing import (
+    constant_weights,
+    known_shapes,
+    normalize,
+    sequences,
+    split_to_slices,
+    transposed,
+)
 
 # What makes the trained graph of the captured one: the yardstick of every fold.
 TRAINED: tuple[Pass, ...] = (
     known_shapes.PASS,
+    constant_weights.PASS,
     split_to_slices.PASS,
     transposed.PASS,
     sequences.PASS,
@@ -51,6 +64,7 @@ TRAINED: tuple[Pass, ...] = (
 )
 # What the folds of one export share, the calibration of edges above all.
 PREPARED: tuple[Pass, ...] = (
+    functional_layers.PASS,
     average_pools.PASS,
     merge_parallel.PASS,
     constants.PASS,
@@ -75,7 +89,14 @@ PLACED: tuple[Pass, ...] = (
 STRIDED = (*TRAINED, *PREPARED, *PLACED)
 # An integer zero point has no room for the offsets of merged convolutions, and a Clip says how narrow the codes are.
 INTEGER = tuple(step for step in STRIDED if step not in (merge_parallel.PASS, drop_clips.PASS))
-FOLDS: Mapping[str, tuple[Pass, ...]] = {"strided": STRIDED, "integer": INTEGER, "naive": INTEGER}
+_EDGES = INTEGER.index(edges.PASS) + 1
+SYMMETRIC = (*INTEGER[:_EDGES], center_grids.PASS, *INTEGER[_EDGES:])
+FOLDS: Mapping[str, tuple[Pass, ...]] = {
+    "strided": STRIDED,
+    "integer": INTEGER,
+    "symmetric": SYMMETRIC,
+    "naive": INTEGER,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +133,9 @@ def prepare_fold(captured: Captured, batches: Iterable[Any], *, merge: bool = Fa
     merge: parallel convolutions become one, for "strided" alone.
     """
     image, batches = probe(batches)
+    observer = CountingObserver if captured.one_by_one else Observer
     passes = FOLDS["strided" if merge else "integer"]
-    model, state, runner = copy(captured.model), State(batches=batches), Runner(image)
+    model, state, runner = copy(captured.model), State(batches=batches, observer=observer), Runner(image)
     runner.run(passes[: len(TRAINED)], model, state)
     trained = copy(model)
     runner.run(passes[len(TRAINED) : _shared(passes)], model, state)

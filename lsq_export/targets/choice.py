@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from calib.errors import QuantizationError, near
 
 from .target import Target
 
 FORMATS = ("qdq", "qoperator", "lookup")
+OPSETS = (17, 26)  # operator sets of files, the oldest and the newest
+LARGEST_BATCH = 65536
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,18 @@ def choose(target: Target, formats: Iterable[str] | None, fold: str | None) -> C
             f"{near(fold, target.folds)}"
         )
     return Choice(target, chosen, fold or target.folds[0])
+
+
+def adjusted(target: Target, opset: int | None = None, batch: int | None = None) -> Target:
+    """The target with another operator set and a fixed batch, where they are given.
+
+    Errors (QuantizationError): an operator set that files are not written in, a batch that is none.
+    """
+    if opset is not None and not OPSETS[0] <= opset <= OPSETS[1]:
+        raise QuantizationError(f"opset is {opset}: use {OPSETS[0]} to {OPSETS[1]}")
+    if batch is not None and not 1 <= batch <= LARGEST_BATCH:
+        raise QuantizationError(f"batch is {batch}: use 1 to {LARGEST_BATCH}, or None for any")
+    return replace(target, opset=opset or target.opset, batch=batch or target.batch)
 
 
 def check_formats(formats: Iterable[str]) -> tuple[str, ...]:

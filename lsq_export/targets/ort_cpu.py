@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from .rule import Rule, measured
 from .target import Target
 
+RUNTIME = "ONNX Runtime 1.32.0"
+_QUANTIZATION = "onnxruntime.ai, Quantize ONNX models: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
+
+MERGED = Rule(
+    "merged-pairs",
+    measured("DoubleQDQPairsRemover makes one pair of two, on a grid of 256 codes", RUNTIME, "2026-11-28"),
+    "put a Clip on the codes between them: export --target ort-cpu does",
+)
 TARGET = Target(
     name="ort-cpu",
     description="ONNX Runtime on CPUs: x86 (AVX2, AVX512-VNNI) and ARM64",
@@ -13,4 +22,63 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="default",
     on_request=("lookup",),
+    versions=RUNTIME,
+    rules=(
+        Rule(
+            "domains",
+            "onnxruntime 1.32.0, docs/ContribOperators.md: https://github.com/microsoft/onnxruntime",
+            "its custom operators have to be registered: look for the library of the tool that wrote the file",
+            {"allowed": ("ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental")},
+        ),
+        Rule(
+            "opset",
+            measured("QuantizeLinear runs up to operator set 27; 28 has no kernels", RUNTIME),
+            "convert it with onnx.version_converter, or export it with an older operator set",
+            {"lowest": 7, "highest": 27},
+        ),
+        Rule(
+            "code-types",
+            measured("codes of 2 bits do not load at the default optimization", RUNTIME),
+            "use 8-bit containers: export --target ort-cpu",
+            {
+                "allowed": ("UINT8", "INT8", "UINT16", "INT16", "UINT4", "INT4", "INT32"),
+                "roles": ("activation", "weight", "bias"),
+            },
+        ),
+        Rule(
+            "equal-widths",
+            measured("UINT4 activations with INT8 weights are an invalid graph at the default optimization", RUNTIME),
+            "use 8-bit containers (export --target ort-cpu), or load it with ORT_ENABLE_BASIC",
+        ),
+        MERGED,
+        Rule(
+            "padded-ceil-average",
+            measured("QLinearAveragePool divides by the whole kernel at the edge, up to 139 codes off", RUNTIME),
+            "pad before the pool, or leave one of the two out",
+        ),
+        Rule(
+            "no-saturation",
+            f"{_QUANTIZATION} (U8S8 on AVX2 and AVX512); measured on an emulated Haswell with {RUNTIME}",
+            "it is right with VNNI and on ARM64; elsewhere weights of 7 bits (reduce_range), or UINT8 weights",
+            is_note=True,
+        ),
+        Rule(
+            "bias-scale",
+            measured("the layer is not fused then and runs in float; the result is right", RUNTIME),
+            "give the bias the scale of the input times that of the weight",
+            is_note=True,
+        ),
+        Rule(
+            "quantized-bias",
+            measured("WeightBiasQuantization rounds a float bias to INT32 at the scale of the product", RUNTIME),
+            "where outputs have to be those of the tool, load with disabled_optimizers=['WeightBiasQuantization']",
+            is_note=True,
+        ),
+        Rule(
+            "float-weights",
+            measured("WeightBiasQuantization rounds a float weight to INT8 on one scale for the tensor", RUNTIME),
+            "store the weight as codes, or load with disabled_optimizers=['WeightBiasQuantization']",
+            is_note=True,
+        ),
+    ),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .rule import Rule
+
 
 @dataclass(frozen=True)
 class Target:
@@ -18,6 +20,11 @@ class Target:
     folds        how real offsets get onto integer zero points there (`lsq_export.rewrite.fold`), the default first
     optimization ONNX Runtime's graph optimization that the files are verified with: "default", or "disabled" where its
                  default cannot load them
+    versions     of the software that the rules are of
+    rules        what `lsq-export lint` checks, and export before it writes
+    dialect      rewrites of the qdq file for it, by name (`lsq_export.rewrite.lowering.dialects`), in order
+    batch        of its files; None: any
+    advice       what those who run the file there have to know; "" where there is nothing
     """
 
     name: str
@@ -28,6 +35,11 @@ class Target:
     folds: tuple[str, ...]
     optimization: str
     on_request: tuple[str, ...] = ()
+    versions: str = ""
+    rules: tuple[Rule, ...] = ()
+    dialect: tuple[str, ...] = ()
+    batch: int | None = None
+    advice: str = ""
 
     @property
     def readable(self) -> tuple[str, ...]:

@@ -190,7 +190,7 @@ def restore(
         else:
             net = build_own(model, spec.get("num_classes", 1000), spec.get("in_channels", 3))
     if checkpoint.config is not None:
-        net = prepare(net, QATConfig.from_dict(checkpoint.config))
+        net = prepare(net, QATConfig.from_dict(checkpoint.config), example=torch.zeros(2, *checkpoint.input_shape))
     _load_state(net, checkpoint)
     return net.eval(), checkpoint
 

@@ -31,7 +31,7 @@ from lsq_export.graph.islands import float_outputs
 from lsq_export.rewrite.contract.decisions import Decisions
 from lsq_export.rewrite.emit import emit
 from lsq_export.rewrite.fold import Folded
-from lsq_export.targets import get
+from lsq_export.targets import Target, adjusted, get
 
 from .agreement import Agreement
 from .batches import checked_batches
@@ -55,7 +55,8 @@ class Subject:
 
     trained, folded: the captured graph and the folded model. files: {format: file}. target: by name. decisions: of the
     fold; without them, it is not held against the trained model layer by layer. damaged: files of the bundle that are
-    not what its sums say. golden: {format: golden vectors} to hold against the integer reference.
+    not what its sums say. golden: {format: golden vectors} to hold against the integer reference. asked: the operator
+    set and the batch of the files, where they are not the target's (`lsq_export.targets.asked_of`).
     """
 
     trained: ir.Model
@@ -65,12 +66,21 @@ class Subject:
     decisions: Decisions | None = None
     damaged: tuple[str, ...] = ()
     golden: Mapping[str, Golden] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def of(folded: Folded, files: Mapping[str, onnx.ModelProto], target: str) -> Subject:
+    def of(
+        folded: Folded, files: Mapping[str, onnx.ModelProto], target: str, asked: Mapping[str, int] | None = None
+    ) -> Subject:
         """What a fold gave, and the files that were made of it."""
-        decisions = (folded.tensors, folded.layers)
-        return Subject(trained=folded.trained, folded=folded.model, files=files, target=target, decisions=decisions)
+        return Subject(
+            trained=folded.trained,
+            folded=folded.model,
+            files=files,
+            target=target,
+            decisions=(folded.tensors, folded.layers),
+            asked=asked or {},
+        )
 
 
 def check(
@@ -103,7 +113,7 @@ class _Findings:
 
     def __init__(self, subject: Subject, model: nn.Module | Original | None) -> None:
         self._subject = subject
-        target, files = get(subject.target), subject.files
+        target, files = _target_of(subject), subject.files
         self._reference = files[EXACT] if EXACT in files else _prescribed(subject, EXACT)
         self._formats = {name: format_run(self._format_file(name, target.optimization)) for name in files}
         trained, folded = subject.trained.graph, subject.folded.graph
@@ -187,7 +197,11 @@ class _Findings:
 
 def _prescribed(subject: Subject, name: str) -> onnx.ModelProto:
     """The file of a format as the folded model prescribes it."""
-    return emit(subject.folded, name, get(subject.target))
+    return emit(subject.folded, name, _target_of(subject))
+
+
+def _target_of(subject: Subject) -> Target:
+    return adjusted(get(subject.target), **subject.asked)
 
 
 def _evaluated(model: ir.Model, x: Input, dtype: torch.dtype) -> list[np.ndarray]:

@@ -17,6 +17,8 @@ from calib.errors import QuantizationError, one_line
 from calib.samples import Arrays, named
 from lsq_export.files import large_onnx
 from lsq_export.kernels import register
+from lsq_export.rewrite.fixed_batch import batch_of
+from lsq_export.rewrite.lowering.int8_codes import HALF
 
 LEVELS: Mapping[str, ort.GraphOptimizationLevel] = {
     "default": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -60,16 +62,31 @@ class Session:
         library: bool = False,
     ) -> None:
         self.what = what
+        self._batch = batch_of(proto)
         self._open = partial(_session, proto, level, tuple(tensors), what, library)
         self._opened = self._open() if large_onnx.is_light(proto) else None
 
     def run(self, x: Arrays) -> dict[str, np.ndarray]:
-        """x: [N, …], or {name: array} of several inputs."""
+        """x: [N, …], or {name: array} of several inputs; in portions where the file has another batch."""
         session, _constants = self._opened or self._open()
-        inputs = [value.name for value in session.get_inputs()]
+        inputs, batch = named(x, [value.name for value in session.get_inputs()]), self._batch
+        count = len(next(iter(inputs.values()))) if inputs else 0
+        if batch is None or count == batch:
+            return self._run(session, inputs)
+        parts = [
+            self._run(
+                session,
+                {name: array[np.minimum(np.arange(start, start + batch), count - 1)] for name, array in inputs.items()},
+            )
+            for start in range(0, count, batch)
+        ]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: value[: len(value) * count // (len(parts) * batch)] for name, value in whole.items()}
+
+    def _run(self, session: ort.InferenceSession, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [output.name for output in session.get_outputs()]
         try:
-            return dict(zip(names, session.run(None, named(x, inputs)), strict=True))
+            return dict(zip(names, session.run(None, dict(inputs)), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise RefusedError(f"{self.what}: {refusal(error, 'run')}") from error
 
@@ -146,7 +163,7 @@ class Readable:
 
     values: str
     scale: float
-    zero_point: int
+    zero_point: int  # of unsigned codes
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """int32, of the values [N, …]."""
@@ -161,5 +178,6 @@ def readable_codes(proto: onnx.ModelProto) -> dict[str, Readable]:
         codes = node.input[0] if node.op_type == "DequantizeLinear" else None
         if codes is not None and codes not in constants and codes not in readable:
             scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
-            readable[codes] = Readable(values=node.output[0], scale=float(scale), zero_point=int(zero_point))
+            unsigned = int(zero_point) + (HALF if zero_point.dtype == np.int8 else 0)
+            readable[codes] = Readable(values=node.output[0], scale=float(scale), zero_point=unsigned)
     return readable

@@ -167,12 +167,13 @@ def sums(base: Path, folder: Path, rng: random.Random) -> Case:
 
 
 def lone_graph(base: Path, folder: Path, rng: random.Random) -> Case:
-    """One ONNX file for `inspect`."""
+    """One ONNX file for `inspect` and `lint`."""
     source = rng.choice(sorted((base / BUNDLE).rglob("*.onnx")))
     path = folder / "model.onnx"
     shutil.copy(source, path)
     what = onnx_.damage(path, rng) if rng.random() < 0.7 else bytes_.damage(path, rng)
-    return Case(f"ONNX file: {what}", ("inspect", str(path), *(("--json",) if rng.random() < 0.3 else ())))
+    command = rng.choice((("inspect",), ("lint", "--target", "all")))
+    return Case(f"ONNX file: {what}", (*command, str(path), *(("--json",) if rng.random() < 0.3 else ())))
 
 
 def checkpoint(base: Path, folder: Path, rng: random.Random) -> Case:

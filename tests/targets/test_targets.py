@@ -6,18 +6,21 @@ import pytest
 
 from calib.errors import QuantizationError
 from lsq_export import targets
+from lsq_export.rewrite.fold import FOLDS
 from lsq_export.targets import FORMATS
-from lsq_export.verification.fold_costs import FOLDS
 from lsq_export.verification.runtime import LEVELS
 
 
 def test_targets_have_names() -> None:
-    assert targets.names() == ["ort-cpu", "native-low-bit"]
+    assert targets.names() == [
+        *("ort-cpu", "onnx-standard", "portable", "openvino", "tract", "opencv", "web", "tensorrt", "qnn-htp"),
+        *("st-neural-art", "vitis-xint8", "tidl", "litert", "qonnx", "native-low-bit", "native-int4", "native-int2"),
+    ]
     assert [targets.get(name) for name in targets.names()] == targets.everything()
 
 
 def test_an_unknown_target_is_named() -> None:
-    with pytest.raises(QuantizationError, match="target 'gpu' is unknown: use ort-cpu, native-low-bit"):
+    with pytest.raises(QuantizationError, match="target 'gpu' is unknown: use ort-cpu, onnx-standard, "):
         targets.get("gpu")
 
 

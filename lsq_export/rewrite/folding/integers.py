@@ -1,7 +1,8 @@
 """integers: weights and biases of every Conv and Gemm go into their integer containers (E6, E7).
 
     DequantizeLinear(q; s)              =>  DequantizeLinear(g·q as INT8; s/g)          |g·q| <= 64, 127 if depthwise
-    DequantizeLinear(q; s), |q| > 64    =>  DequantizeLinear(q + 128 as UINT8; s, 128)  (127 with a code +128)
+    DequantizeLinear(q; s), |q| > 64    =>  DequantizeLinear(q as INT8; s)      where no two products can saturate (E7)
+                                        =>  DequantizeLinear(q + 128 as UINT8; s, 128)  elsewhere (127 with a code +128)
     b                                   =>  DequantizeLinear(round(b / u) as INT32; u)  u = S·s/g
 
 A channel whose sums would not fit int32 gets a smaller gain or coarser weights (E6a, E6b, calib/rounding/sums.py). The
@@ -17,6 +18,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from calib.folding.containers import CONTAINER_MAX, quantize_bias
+from calib.folding.saturation import saturating
 from calib.rounding.requantization import exact_scale
 from calib.rounding.sums import SMALLEST, Layer, Sums, fit_sums
 from lsq_export.graph.edit import clean, constant, insert
@@ -34,10 +36,14 @@ from lsq_export.graph.layers import (
 )
 from lsq_export.graph.notes import BITS
 from lsq_export.graph.operators import LAYERS
-from lsq_export.graph.read import is_op
+from lsq_export.graph.read import is_op, producer_of
 from lsq_export.rewrite.contract.conditions import INTEGER_BIASES, NO_MARKERS
 from lsq_export.rewrite.contract.decisions import LayerDecision
 from lsq_export.rewrite.contract.passes import Keeps, Pass, State
+
+from .reach import reach
+
+WEIGHT_MAX = 127  # of INT8; -128 is in it
 
 
 def place_integers(model: ir.Model, *, gain: bool = True) -> list[LayerDecision]:
@@ -120,7 +126,7 @@ def _stored_scales(layer: Layer, sums: Sums, name: str) -> tuple[np.ndarray, np.
 
 
 def _store_weight(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.ndarray) -> str:
-    if np.abs(codes).max(initial=0) <= weight_limit(node):
+    if np.abs(codes).max(initial=0) <= weight_limit(node) or _never_saturates(node, codes):
         set_weight(node, graph, codes.astype(np.int8), scale, np.zeros(len(scale), np.int8))
         return "INT8"
     # E8: γ < 0 turned -128 into +128; such a channel's codes are -127 … 128
@@ -129,6 +135,18 @@ def _store_weight(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.n
     shifted = codes.astype(np.int16) + zero_point.astype(np.int16).reshape(-1, *[1] * (codes.ndim - 1))
     set_weight(node, graph, shifted.astype(np.uint8), scale, zero_point)
     return "UINT8"
+
+
+def _never_saturates(node: ir.Node, codes: np.ndarray) -> bool:
+    """INT8 holds the weights, and no kernel can saturate on them (calib.folding.saturation).
+
+    Its inputs are the codes that reach it, and the zero point, with which kernels pad.
+    """
+    source = producer_of(node.inputs[0])
+    if source is None or codes.max() > WEIGHT_MAX:
+        return False
+    largest = max(int(reach(source.inputs[0])[1]), input_zero_point_of(node))
+    return saturating(codes.reshape(len(codes), -1), largest) is None
 
 
 def _store_bias(graph: ir.Graph, node: ir.Node, layer: str, codes: np.ndarray, unit: np.ndarray) -> None:
@@ -143,7 +161,7 @@ def _run(model: ir.Model, state: State) -> None:
     corrected = {correction.name: correction.largest_steps for correction in state.corrections}
     state.layers = [
         replace_fields(d, bias_error_steps=d.bias_error_steps + corrected.get(d.name, 0.0))
-        for d in place_integers(model, gain=state.fold == "strided")
+        for d in place_integers(model, gain=state.fold in ("strided", "symmetric"))
     ]
 
 

@@ -26,23 +26,25 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from calib.folding.containers import CONTAINER_MAX, StridedGrid, integral_zero_point, strided_grid, widen_to_zero
+from calib.folding.symmetric import MIDDLE, symmetric_grid
 from calib.grid import Grid
 from calib.statistics.observers import Observer
-from lsq_export.graph.edit import clean, insert, make, replace
+from lsq_export.graph.edit import clean, insert, replace
 from lsq_export.graph.grids import grid_of, is_edge, is_merged, quantizer_of
 from lsq_export.graph.layers import bias_of, is_linear, is_padded, layer_of, layers_reading, set_bias
 from lsq_export.graph.notes import FACTOR
 from lsq_export.graph.operators import MOVES
-from lsq_export.graph.read import graph_of, input_of, is_marker, is_op, maker_of, producer_of
+from lsq_export.graph.read import input_of, is_marker, is_op, maker_of, producer_of
 from lsq_export.rewrite.contract.conditions import NO_MARKERS
 from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision, carried
 from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 
+from .center_grids import learned_grid
 from .channel_offsets import place_channel_offsets
 from .edges import EVERY_VALUE_ON_A_GRID, moves_to_integer_zero, on_grid
 from .integer_offsets import place_integer
 from .pads import pads_after, place_pad
-from .qdq import carry_remainder, clip_codes, dequantize, parameters, quantize, shift, spread
+from .qdq import carry_remainder, clip_codes, dequantize, parameters, quantize, repeat_grid, shift, spread
 from .scaling import factor_of, relabel
 from .tanh import is_tanh, logistic_of
 from .unspread import own_codes, own_zero_point
@@ -59,7 +61,7 @@ def place_offsets(
     decisions = [d for marker in markers for d in _place_any(graph, marker, fold, statistics or {})]
     for node in list(graph):
         if is_op(node, *MOVES):
-            _repeat_grid(node)
+            repeat_grid(node)
         elif factor_of(node) is not None:
             relabel(graph, node)
     clean(model)
@@ -83,9 +85,14 @@ def _place_any(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[
 
 def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str, Observer]) -> TensorDecision:
     name, after_layer = quantizer_of(marker), is_linear(producer_of(marker.inputs[0]))
+    consumers, grid = layers_reading(marker.outputs[0]), grid_of(marker).unsigned()
+    if fold == "symmetric" and not is_edge(marker):
+        learned = learned_grid(marker)
+        if learned is not None:
+            return _place_centered(graph, marker, learned)
+        return _place_around_zero(graph, marker, grid, consumers)
     if is_edge(marker) or (not after_layer and moves_to_integer_zero(marker)):
         return _place_directly(graph, marker)
-    consumers, grid = layers_reading(marker.outputs[0]), grid_of(marker).unsigned()
     if fold != "strided" and grid.qmax <= NARROW_MAX:
         return place_integer(graph, marker, grid, statistics.get(name), naive=fold == "naive")
     if own_zero_point(grid, consumers):
@@ -109,6 +116,24 @@ def _place(graph: ir.Graph, marker: ir.Node, fold: str, statistics: Mapping[str,
     return _decision(name, codes, strided, consumers, border)
 
 
+def _place_around_zero(graph: ir.Graph, marker: ir.Node, grid: Grid, consumers: list[ir.Node]) -> TensorDecision:
+    """Spread with the zero point in the middle of the container (calib.folding.symmetric); a Clip ends the codes."""
+    name = quantizer_of(marker)
+    try:
+        strided = symmetric_grid(grid)
+    except QuantizationError as error:
+        raise QuantizationError(f"{name}: {error}") from error
+    x, zero_point = _carry_offset(graph, marker, grid, None)
+    codes = quantize(graph, marker, x, grid.scale, zero_point, f"{name}.codes")
+    codes = clip_codes(graph, marker, codes, 0, grid.qmax, f"{name}.codes")
+    codes = spread(graph, marker, codes, grid.scale, strided.scale, strided.origin + strided.stride, name)
+    values = dequantize(graph, marker, codes, strided.scale, strided.zero_point, f"{name}.values")
+    border = max([carry_remainder(graph, c, strided.remainder) for c in consumers], default=0.0)
+    replace(marker.outputs[0], values)
+    graph.remove(marker, safe=True)
+    return _decision(name, codes, strided, consumers, border)
+
+
 def _carry_offset(graph: ir.Graph, marker: ir.Node, grid: Grid, own: StridedGrid | None) -> tuple[ir.Value, int]:
     """The producer carries the offset (E3): (what is quantized to the codes, their zero point)."""
     name, x = quantizer_of(marker), input_of(marker)
@@ -121,6 +146,26 @@ def _carry_offset(graph: ir.Graph, marker: ir.Node, grid: Grid, own: StridedGrid
     if on_grid(x):
         return shift(graph, marker, x, -grid.offset, name), own.origin if own is not None else 0
     raise QuantizationError(f"{name}: nothing before this grid can carry its offset")  # place_edges put an edge there
+
+
+def _place_centered(graph: ir.Graph, marker: ir.Node, learned: Grid) -> TensorDecision:
+    """A learned grid of 8 bits on the steps that `center_grids` gave it."""
+    name, grid = quantizer_of(marker), grid_of(marker)
+    codes = _codes_on(graph, marker, grid, grid.scale, MIDDLE)
+    nearest = float(np.rint(learned.offset / grid.scale) * grid.scale)
+    return TensorDecision(
+        name=name,
+        kind="activation",
+        codes=str(codes.name),
+        scale=learned.scale,
+        offset=learned.offset,
+        levels=learned.qmax + 1,
+        offset_carried=nearest,
+        error_steps=(nearest - learned.offset) / learned.scale,
+        container_scale=grid.scale,
+        zero_point=MIDDLE,
+        remainder=Remainder.MOVED,
+    )
 
 
 def _place_directly(graph: ir.Graph, marker: ir.Node) -> TensorDecision:
@@ -190,26 +235,6 @@ def _decision(
         border=border,
         **carried(strided.remainder, [layer_of(c) for c in consumers]),
     )
-
-
-def _repeat_grid(node: ir.Node) -> None:
-    """DequantizeLinear(c) -> MaxPool  =>  … -> QuantizeLinear -> DequantizeLinear on the same grid, for compilers."""
-    source, graph = producer_of(node.inputs[0]), graph_of(node)
-    if source is None or not is_op(source, "DequantizeLinear"):
-        raise QuantizationError(f"{node.name}: nothing before this {node.op_type} put its input onto a grid")
-    grid, y = source.inputs[1:], node.outputs[0]
-    readers, is_output = list(y.uses()), y.is_graph_output()
-    pair = [make("QuantizeLinear", [y, *grid], f"{y.name}.codes", shape=y.shape)]
-    pair.append(make("DequantizeLinear", [pair[0].outputs[0], *grid], f"{y.name}.values", shape=y.shape))
-    graph.insert_after(node, pair)
-    values = pair[1].outputs[0]
-    for reader, index in readers:
-        reader.replace_input_with(index, values)
-    if is_output:
-        for index, output in enumerate(graph.outputs):
-            if output is y:
-                graph.outputs[index] = values
-                values.name, y.name = y.name, f"{y.name}_moved"
 
 
 def _run(model: ir.Model, state: State) -> None:

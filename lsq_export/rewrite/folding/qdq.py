@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.edit import constant, insert
+from calib.errors import QuantizationError
+from lsq_export.graph.edit import constant, insert, make
 from lsq_export.graph.layers import bias_of, is_padded, set_bias, weight_codes
-from lsq_export.graph.read import attribute
+from lsq_export.graph.read import attribute, graph_of, is_op, producer_of
 
 BLOCK = 2**18  # weights that are summed at once
 
@@ -77,3 +78,23 @@ def carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float | np.ndarra
         border.append((np.abs(taps).sum(2) * np.abs(delta)).sum(1))
     set_bias(node, graph, bias_of(node) + np.concatenate(carried) * scale)
     return float((np.concatenate(border) * scale).max()) if is_padded(node) else 0.0
+
+
+def repeat_grid(node: ir.Node) -> None:
+    """DequantizeLinear(c) -> MaxPool  =>  … -> QuantizeLinear -> DequantizeLinear on the same grid, for compilers."""
+    source, graph = producer_of(node.inputs[0]), graph_of(node)
+    if source is None or not is_op(source, "DequantizeLinear"):
+        raise QuantizationError(f"{node.name}: nothing before this {node.op_type} put its input onto a grid")
+    grid, y = source.inputs[1:], node.outputs[0]
+    readers, is_output = list(y.uses()), y.is_graph_output()
+    pair = [make("QuantizeLinear", [y, *grid], f"{y.name}.codes", shape=y.shape)]
+    pair.append(make("DequantizeLinear", [pair[0].outputs[0], *grid], f"{y.name}.values", shape=y.shape))
+    graph.insert_after(node, pair)
+    values = pair[1].outputs[0]
+    for reader, index in readers:
+        reader.replace_input_with(index, values)
+    if is_output:
+        for index, output in enumerate(graph.outputs):
+            if output is y:
+                graph.outputs[index] = values
+                values.name, y.name = y.name, f"{y.name}_moved"

@@ -11,6 +11,9 @@ UINT4 and INT4 need opset 21, UINT2 and INT2 opset 25. Exact. Grids of edges and
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
@@ -24,24 +27,30 @@ from lsq_export.graph.stock import newest_needed
 
 UNSIGNED = ((3, ml_dtypes.uint2), (15, ml_dtypes.uint4))  # largest code, type
 SIGNED = ((2, ml_dtypes.int2), (8, ml_dtypes.int4))  # codes -n … n - 1, type
+Kinds = Sequence[tuple[int, Any]]
 OPSET = {"UINT4": 21, "INT4": 21, "UINT2": 25, "INT2": 25}
 
 
-def to_narrow(folded: ir.Model) -> ir.Model:
-    """A new model. Only a model folded with "integer" has codes that fit."""
+def to_narrow(folded: ir.Model, containers: Collection[str]) -> ir.Model:
+    """A new model. Only a model folded with "integer" has codes that fit. containers: types that may be used."""
     model = copy(folded)
     graph = model.graph
+    unsigned, signed = ([(n, kind) for n, kind in kinds if _name(kind) in containers] for kinds in (UNSIGNED, SIGNED))
     for node in list(graph):
         if is_op(node, "Clip"):
-            _narrow_activation(graph, node)
+            _narrow_activation(graph, node, unsigned)
     for node in list(graph):
         if is_op(node, *LAYERS):
-            _narrow_weight(graph, node)
+            _narrow_weight(graph, node, signed)
         elif is_op(node, "QuantizeLinear") and node.inputs[2] is not None and node.inputs[2].dtype is not None:
             # Also of the grids that are repeated after a reshape or a pool.
             node.outputs[0].type = ir.TensorType(node.inputs[2].dtype)
     clean(model)
     return model
+
+
+def _name(kind: Any) -> str:
+    return np.dtype(kind).name.upper()
 
 
 def opset_of(model: ir.Model, least: int) -> int:
@@ -53,19 +62,18 @@ def opset_of(model: ir.Model, least: int) -> int:
     return max([least, *newest, *(OPSET[name] for name in types if name in OPSET)])
 
 
-def _narrow_activation(graph: ir.Graph, clip: ir.Node) -> None:
+def _narrow_activation(graph: ir.Graph, clip: ir.Node, kinds: Kinds) -> None:
     codes = clip.inputs[0]
     quantize = codes.producer() if codes is not None else None
     if quantize is None or not is_op(quantize, "QuantizeLinear"):
         return
     low, high = (int(constant_of(v, str(clip.name))) for v in clip.inputs[1:3])
-    kind = next((kind for largest, kind in UNSIGNED if high <= largest), None)
+    full, kind = next(((largest, kind) for largest, kind in kinds if high <= largest), (0, None))
     if kind is None or low != 0:
         return
     scale, zero_point = quantize.inputs[1], quantize.inputs[2]
     assert scale is not None and zero_point is not None and codes is not None
     z = int(constant_of(zero_point, str(quantize.name)))
-    full = next(largest for largest, _ in UNSIGNED if high <= largest)
     if high < full:
         s = float(constant_of(scale, str(quantize.name)))
         bound = constant(graph, f"{codes.name}.highest", np.float32((high - z) * s))
@@ -79,13 +87,13 @@ def _narrow_activation(graph: ir.Graph, clip: ir.Node) -> None:
     codes.name = name
 
 
-def _narrow_weight(graph: ir.Graph, node: ir.Node) -> None:
+def _narrow_weight(graph: ir.Graph, node: ir.Node, kinds: Kinds) -> None:
     weight = weight_of(node)
     stored, zero = (constant_of(weight.inputs[i], str(node.name)) for i in (0, 2))
     if stored.dtype != np.int8 or zero.any():
         return
     rows = stored.reshape(len(stored), -1).astype(np.int64)
-    for bound, kind in SIGNED:
+    for bound, kind in kinds:
         shift = np.where(rows.max(axis=1) == bound, 1, 0)  # E8: -2^(b-1) with its sign flipped
         moved = rows - shift[:, None]
         if moved.min() < -bound or moved.max() > bound - 1:

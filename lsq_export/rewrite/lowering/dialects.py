@@ -1,0 +1,37 @@
+"""The rewrites of a qdq file that targets ask for by name (`lsq_export.targets.Target.dialect`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import onnx_ir as ir
+
+from .around_zero import around_zero
+from .float_biases import float_biases
+from .float_clips import float_clips
+from .int8_codes import int8_codes
+from .int8_weights import int8_weights
+from .keep_branches import keep_branches
+from .keep_pairs_apart import keep_pairs_apart
+from .split_strides import split_strides
+
+FLOAT_CLIPS = "float-clips"
+REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
+    FLOAT_CLIPS: float_clips,
+    "int8-weights": int8_weights,
+    "around-zero": around_zero,
+    "keep-branches": keep_branches,
+    "split-strides": split_strides,
+    "int8-codes": int8_codes,
+    "float-biases": float_biases,
+}
+
+
+def in_dialect(model: ir.Model, names: Iterable[str]) -> ir.Model:
+    """A QDQ graph of its own, rewritten as the names say; without any, one that ONNX Runtime does not merge."""
+    names = tuple(names)
+    if FLOAT_CLIPS not in names:
+        model = keep_pairs_apart(model)
+    for name in names:
+        REWRITES[name](model)
+    return model
