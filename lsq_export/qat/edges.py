@@ -21,7 +21,7 @@ from calib.folding.edge_grid import TANH
 from calib.samples import Input
 
 from .equal_scores import order_equal_scores
-from .float_functions import inside_islands, is_tensor
+from .float_functions import hands_out, inside_islands, is_tensor
 from .functional import functional_layers, key_of, owner_of, quantize_call
 from .gates import PLACE
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, is_tanh, passes
@@ -90,7 +90,7 @@ def _needs_edge(model: fx.GraphModule, node: fx.Node, layers: Layers) -> bool:
     readers = [reader for reader in node.users if not asks(reader)]
     if not readers:
         return False
-    if all(reader.op == "output" or isinstance(reader.target, type) for reader in readers):
+    if all(map(hands_out, readers)):
         return rounded_at_output(model, node, layers)
     if node.op == "placeholder" and all(
         is_layer(reader, layers) and bits_of(reader, layers) is None for reader in readers

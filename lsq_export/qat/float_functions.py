@@ -66,6 +66,11 @@ def name_of(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))
 
 
+def hands_out(node: fx.Node) -> bool:
+    """The output of the network, or a dataclass or named tuple that it returns its results in."""
+    return node.op == "output" or (node.op == "call_function" and isinstance(node.target, type))
+
+
 def is_tensor(model: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node gives one tensor of floats, as far as its name tells."""
     if node.op == "call_module":
@@ -76,6 +81,8 @@ def is_tensor(model: fx.GraphModule, node: fx.Node) -> bool:
         if alone:
             return bool(node.args[1] == 0) and _first_is_float(model, source)
         return is_tensor(model, source)
+    if hands_out(node):
+        return False
     if node.op in ("call_function", "call_method"):
         name = name_of(node)
         two = name in ("max", "min") and (len(node.args) > 1 or bool(node.kwargs)) and len(node.all_input_nodes) == 1
@@ -102,8 +109,8 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
 
     def readers(node: fx.Node) -> Sequence[fx.Node] | None:
         tensors = [reader for reader in node.users if name_of(reader) not in NUMBERS]
-        found = [reader for reader in tensors if is_tensor(model, reader) or reader.op == "output"]
-        return None if any(reader.op == "output" for reader in found) else found
+        found = [reader for reader in tensors if is_tensor(model, reader) or hands_out(reader)]
+        return None if any(map(hands_out, found)) else found
 
     def makers(node: fx.Node) -> list[fx.Node]:
         return [maker for maker in node.all_input_nodes if maker not in constants]

@@ -31,7 +31,7 @@ from lsq_export.graph.islands import float_outputs
 from lsq_export.rewrite.contract.decisions import Decisions
 from lsq_export.rewrite.emit import emit
 from lsq_export.rewrite.fold import Folded
-from lsq_export.targets import adjusted, get
+from lsq_export.targets import Target, adjusted, get
 
 from .agreement import Agreement
 from .batches import checked_batches
@@ -113,7 +113,7 @@ class _Findings:
 
     def __init__(self, subject: Subject, model: nn.Module | Original | None) -> None:
         self._subject = subject
-        target, files = adjusted(get(subject.target), **subject.asked), subject.files
+        target, files = _target_of(subject), subject.files
         self._reference = files[EXACT] if EXACT in files else _prescribed(subject, EXACT)
         self._formats = {name: format_run(self._format_file(name, target.optimization)) for name in files}
         trained, folded = subject.trained.graph, subject.folded.graph
@@ -197,7 +197,11 @@ class _Findings:
 
 def _prescribed(subject: Subject, name: str) -> onnx.ModelProto:
     """The file of a format as the folded model prescribes it."""
-    return emit(subject.folded, name, adjusted(get(subject.target), **subject.asked))
+    return emit(subject.folded, name, _target_of(subject))
+
+
+def _target_of(subject: Subject) -> Target:
+    return adjusted(get(subject.target), **subject.asked)
 
 
 def _evaluated(model: ir.Model, x: Input, dtype: torch.dtype) -> list[np.ndarray]:

@@ -286,6 +286,7 @@ def test_outputs_have_the_names_of_the_model(
     ("make", "names"),
     [
         (lambda y, z: Found(y, score=z), ["boxes", "score"]),
+        (lambda y, z: Found(score=y, boxes=Corner(z, y * 2)), ["boxes.low", "boxes.high", "score"]),
         (lambda y, z: {"found": Found(y), "z": z}, ["found.boxes", "z"]),
     ],
 )
