@@ -30,8 +30,11 @@ LOW: dict[str, Any] = {"weight_bits": 4, "activation_bits": 4, "edges": "calibra
 Function = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
-def made(function: Function, **parts: Any) -> tuple[nn.Module, Folded]:
-    """conv, function, conv. parts: modules and buffers that the function finds in its first argument."""
+def made(function: Function, layers: dict[str, Any] | None = None, **parts: Any) -> tuple[nn.Module, Folded]:
+    """conv, function, conv. parts: modules and buffers that the function finds in its first argument.
+
+    layers: of the configuration.
+    """
 
     def build() -> nn.Module:
         modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
@@ -46,7 +49,7 @@ def made(function: Function, **parts: Any) -> tuple[nn.Module, Folded]:
         return net
 
     torch.manual_seed(0)
-    model = networks.train(Case(build, LOW))
+    model = networks.train(Case(build, {**LOW, "layers": layers or {}}))
     return model, fold(networks.quick_capture(model), [inputs(16, 1)])
 
 
@@ -63,7 +66,6 @@ def recurrent(s: Any, y: torch.Tensor) -> torch.Tensor:
 
 
 GAIN, SHIFT = torch.rand(4, 1, 1) + 0.5, torch.randn(4, 1, 1)
-KERNEL = torch.linspace(-0.5, 0.5, 4 * 4 * 9).reshape(4, 4, 3, 3)
 CASES: dict[str, tuple[Function, dict[str, Any], list[str]]] = {
     "unary": (lambda s, y: torch.floor(y * 2), {}, ["Floor"]),
     "bicubic": (lambda s, y: F.interpolate(y, size=(13, 11), mode="bicubic"), {}, ["Resize"]),
@@ -80,7 +82,6 @@ CASES: dict[str, tuple[Function, dict[str, Any], list[str]]] = {
         ["GridSample"],
     ),
     "recurrent": (recurrent, {"rnn": nn.GRU(4, 4, batch_first=True)}, ["GRU"]),
-    "a function": (lambda s, y: F.conv2d(y, s.kernel, padding=1), {"kernel": KERNEL}, ["Conv"]),
 }
 
 
@@ -154,8 +155,10 @@ def test_a_float_layer_gives_float_results_at_the_default_level(file: str) -> No
     others, and int32 of biases.
     """
     torch.manual_seed(3)
-    kernel = torch.randn(4, 4, 1, 1) * torch.tensor([1.0, 1e-3, 1.0, 1e-3]).reshape(4, 1, 1, 1)
-    _, folded = made(lambda s, y: F.conv2d(y, s.kernel, s.bias), kernel=kernel, bias=torch.randn(4))
+    kept = nn.Conv2d(4, 4, 1)
+    kept.weight.data = torch.randn(4, 4, 1, 1) * torch.tensor([1.0, 1e-3, 1.0, 1e-3]).reshape(4, 1, 1, 1)
+    kept.bias.data = torch.randn(4)
+    _, folded = made(lambda s, y: s.kept(y), {"kept": "float"}, kept=kept)
     x = inputs(8, 2).numpy()
     proto = emit(folded.model, file, ORT_CPU)
     default, plain = (inside(proto, level, "Conv", x) for level in ("default", "disabled"))
