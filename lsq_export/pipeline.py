@@ -88,8 +88,7 @@ def export(
     nothing of the data is in the bundle. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"},
     {input: such}. on_stage(name): it begins.
 
-    Errors (QuantizationError; nothing is written): unknown names, `out` not empty (without force), a layer that cannot
-    be quantized, data that do not fit, what the target does not take (`lsq_export.lint`). A broken promise is none.
+    Errors (QuantizationError, nothing is written): names, data or layers that do not do, what the target does not take.
     """
     _check_export(model, example_input, out)
     plan = choose(adjusted(get(target), opset, batch), formats, fold)
