@@ -36,7 +36,7 @@ from lsq_export.graph.dead_scales import warn_of_collapsed_scales
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.exporting import varying_axes
 from lsq_export.graph.islands import islands, refuse
-from lsq_export.linting.taken import check_taken
+from lsq_export.linting.taken import taken
 from lsq_export.progress import announcing, counting
 from lsq_export.qat.places import places
 from lsq_export.qat.prepare_model import config_of
@@ -80,22 +80,18 @@ def export(
 ) -> Bundle:
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
 
-    Its `parity` is what the first calibration images showed. progress: show stages on stderr.
-    example_input: float [N, …], for its shape; of a model with several inputs (floats, integer tokens, bool masks) a
-    tuple, or a mapping by the names of its forward. formats: "qdq", "qoperator"; None: all that the target reads.
-    calibration: batches of inputs or (input, target) pairs, read once; they give the grids of edges, the golden
-    vectors, and the images on which the export is verified (run `verify` on more). fold: "strided" (real offsets on
-    8-bit containers) or "integer" (zero points among the 2^b codes), see `lsq_export.rewrite.fold`; None: the target's
-    default. opset, batch: of the files; None: the target's. force: replace the bundle in `out`. strict_integer: islands
-    are an error. bias_correction: biases take back the mean errors of their channels (compare: `lsq-export folds`).
-    preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what receivers are
-    told. sample: one of the data before preprocessing, which is checked on it; None: the first calibration input;
-    False: noise, in the golden vectors, too, so that nothing of the data is in the bundle.
-    input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}. on_stage(name): it begins.
+    Its `parity` is what the first calibration images showed. progress: on stderr. example_input: float [N, …], for its
+    shape; of several inputs (floats, integers, masks) a tuple, or a mapping by the names of the forward. formats:
+    "qdq", "qoperator"; None: all that the target reads. calibration: batches of inputs or (input, target) pairs, read
+    once; they give the grids of edges, the golden vectors, and the images that the export is verified on. fold: how
+    offsets are folded, see `lsq_export.rewrite.fold`; opset, batch: of the files; None: the target's. force: replace
+    the bundle in `out`. strict_integer: islands are an error. bias_correction: biases take back the mean errors of
+    their channels. preprocessing, source, classes (names, as the outputs), license (SPDX): for receivers. sample: one
+    of the data before preprocessing, which is checked on it; None: the first calibration input; False: noise, so that
+    nothing of the data is in the bundle. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"},
+    {input: such}. on_stage(name): it begins.
 
-    Errors (QuantizationError; nothing is written): unknown format or target, `out` not empty (without force), a bad
-    scale or offset, a layer that cannot be quantized, data that do not fit, what the target does not take
-    (`lsq_export.lint`). A broken promise is none.
+    Errors (QuantizationError, nothing is written): names, data or layers that do not do, what the target does not take.
     """
     check_export(model, example_input, out)
     plan = choose(adjusted(get(target), opset, batch), formats, fold)
@@ -109,8 +105,7 @@ def export(
         folded = _placed(place, plan.fold, strict_integer)
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         on_stage("rewrite")
-        files = emit_all(folded, plan.formats, plan.target)
-        check_taken(files, plan.target, opset)
+        files = taken(emit_all(folded, plan.formats, plan.target), plan.target, opset)
         on_stage("verify")
         original = model if not isinstance(model, OnnxNetwork) or model.trained else None
         origin = _with_config(origin, model)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import onnx
 
 from calib.errors import QuantizationError
@@ -12,9 +10,11 @@ from lsq_export.targets import Target
 from .lint_file import Lint, against
 from .onnx_file import OnnxFile
 
+Files = dict[str, onnx.ModelProto]
 
-def check_taken(files: Mapping[str, onnx.ModelProto], target: Target, opset: int | None) -> None:
-    """files: {format: file}. opset: that was asked for.
+
+def taken(files: Files, target: Target, opset: int | None) -> Files:
+    """The files, {format: file}, which the target takes. opset: that was asked for.
 
     Errors (QuantizationError): a rule of the target is broken: by which node, and what to do; types or operators that
     need a newer operator set than was asked for.
@@ -28,6 +28,7 @@ def check_taken(files: Mapping[str, onnx.ModelProto], target: Target, opset: int
         broken = _broken(against(opened, target))
         if broken is not None:
             raise QuantizationError(f"the target {target.name} does not take this network as {name}: {broken}")
+    return files
 
 
 def _broken(found: Lint) -> str | None:

@@ -86,7 +86,7 @@ def is_tensor(model: fx.GraphModule, node: fx.Node) -> bool:
     if node.op in ("call_function", "call_method"):
         name = name_of(node)
         two = name in ("max", "min") and (len(node.args) > 1 or bool(node.kwargs)) and len(node.all_input_nodes) == 1
-        return name not in NO_TENSOR and not two and not isinstance(node.target, type)  # a class: of outputs
+        return name not in NO_TENSOR and not two
     return True
 
 
