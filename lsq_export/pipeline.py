@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from torch import nn
 
 from calib.batches import InputKey
@@ -44,6 +45,7 @@ from lsq_export.report.recording import record_better, write_parity
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.targets import adjusted, asked_of, choose, get
+from lsq_export.targets.choice import Choice
 from lsq_export.verification.checking import Progress, Subject, check
 from lsq_export.verification.fold_costs import costs_of_folds
 from lsq_export.verification.parity import Parity
@@ -81,21 +83,18 @@ def export(
     """Fold a trained model (`prepare`, `initialize`, QAT) and write a bundle to the directory `out`.
 
     Its `parity` is what the first calibration images showed. progress: show stages on stderr.
-    example_input: float [N, …], for its shape; of a model with several inputs (floats, integer tokens, bool masks) a
-    tuple, or a mapping by the names of its forward. formats: "qdq", "qoperator"; None: all that the target reads.
+    example_input: float [N, …], for its shape; of several inputs (floats, integer tokens, bool masks) a tuple, or a
+    mapping by the names of forward. formats: "qdq", "qoperator"; None: all that the target reads.
     calibration: batches of inputs or (input, target) pairs, read once; they give the grids of edges, the golden
-    vectors, and the images on which the export is verified (run `verify` on more). fold: "strided" (real offsets on
-    8-bit containers) or "integer" (zero points among the 2^b codes), see `lsq_export.rewrite.fold`; None: the target's
-    default. opset, batch: of the files; None: the target's. force: replace the bundle in `out`. strict_integer: islands
-    are an error. bias_correction: biases take back the mean errors of their channels (compare: `lsq-export folds`).
+    vectors, and the images on which the export is verified (run `verify` on more). fold: as `lsq_export.rewrite.fold`
+    names them; opset, batch: of the files; None: the target's. force: replace the bundle in `out`. strict_integer:
+    islands are an error. bias_correction: biases take back the mean errors of their channels (`lsq-export folds`).
     preprocessing, source (with the model's config), classes (names, as the outputs), license (SPDX): what receivers are
     told. sample: one of the data before preprocessing, which is checked on it; None: the first calibration input;
     False: noise, in the golden vectors, too, so that nothing of the data is in the bundle.
     input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}. on_stage(name): it begins.
-
-    Errors (QuantizationError; nothing is written): unknown format or target, `out` not empty (without force), a bad
-    scale or offset, a layer that cannot be quantized, data that do not fit, what the target does not take
-    (`lsq_export.lint`). A broken promise is none.
+    Errors (QuantizationError; nothing is written): `out` not empty (without force), a bad scale or offset, data that do
+    not fit, what the target does not take (`lsq_export.lint`), and the like. A broken promise is none.
     """
     check_export(model, example_input, out)
     plan = choose(adjusted(get(target), opset, batch), formats, fold)
@@ -109,13 +108,9 @@ def export(
         folded = _placed(place, plan.fold, strict_integer)
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         on_stage("rewrite")
-        files = emit_all(folded, plan.formats, plan.target)
-        check_taken(files, plan.target, opset)
+        files, origin = _emitted(folded, plan, opset), _with_config(origin, model)
         on_stage("verify")
-        original = model if not isinstance(model, OnnxNetwork) or model.trained else None
-        origin = _with_config(origin, model)
-        subject = Subject.of(folded, files, target, asked_of(plan.target))
-        parity = replace(_first_look(subject, images, original, source), places=origin.places)
+        parity = _first_look(folded, files, plan, images, model, origin)
         on_stage("bundle")
         golden = _golden(shown, images, origin, 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -190,12 +185,26 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray | None:
     return prepared_input(origin.sample, origin, captured.input_shape)
 
 
+def _emitted(folded: Folded, plan: Choice, opset: int | None) -> dict[str, onnx.ModelProto]:
+    """{format: file} as the target takes them. opset: that was asked for."""
+    files = emit_all(folded, plan.formats, plan.target)
+    check_taken(files, plan.target, opset)
+    return files
+
+
 def _first_look(
-    subject: Subject, images: Any, model: nn.Module | OnnxNetwork | None, source: dict[str, Any] | None
+    folded: Folded,
+    files: Mapping[str, onnx.ModelProto],
+    plan: Choice,
+    images: Any,
+    model: nn.Module | OnnxNetwork,
+    origin: Origin,
 ) -> Parity:
     """The verification of an export, on the first calibration images."""
-    parity = check(subject, portions_of(images, subject.trained.graph), model=model)
-    return parity.of_source(source, split="calibration")
+    subject = Subject.of(folded, files, plan.target.name, asked_of(plan.target))
+    original = model if not isinstance(model, OnnxNetwork) or model.trained else None
+    parity = check(subject, portions_of(images, subject.trained.graph), model=original)
+    return replace(parity.of_source(origin.source, split="calibration"), places=origin.places)
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:
