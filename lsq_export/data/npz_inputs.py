@@ -82,7 +82,7 @@ def _tensor(what: str, array: np.ndarray, count: int) -> torch.Tensor:
     if array.ndim < 1 or len(array) != count:
         raise QuantizationError(f"{what} has the shape {list(array.shape)}, there are {count} classes: they must match")
     with np.errstate(over="ignore"):
-        values = np.array(array, kind, order="C")
+        values: np.ndarray = np.array(array, kind, order="C")
     if not np.isfinite(values).all():
         raise QuantizationError(f"{what} holds NaN or infinity: remove such samples")
     return torch.from_numpy(values)

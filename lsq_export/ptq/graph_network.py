@@ -47,8 +47,8 @@ class GraphNetwork(nn.Module):
         outputs = evaluate(graph, x, dtype=torch.float32, on_node=self._on_node)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def _on_node(self, node: ir.Node, inputs: list[torch.Tensor | None], result: torch.Tensor) -> torch.Tensor | None:
-        quantizer = self._by_output.get(str(node.outputs[0].name))
+    def _on_node(self, made: ir.Value, inputs: list[torch.Tensor | None], result: torch.Tensor) -> torch.Tensor | None:
+        quantizer = self._by_output.get(str(made.name))
         return None if quantizer is None else quantizer(result)
 
     def captured(self, path: str | os.PathLike[str]) -> Captured:
