@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from torch import nn
 
 from calib.batches import InputKey
@@ -44,6 +45,7 @@ from lsq_export.report.recording import record_better, write_parity
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
 from lsq_export.targets import adjusted, asked_of, choose, get
+from lsq_export.targets.choice import Choice
 from lsq_export.verification.checking import Progress, Subject, check
 from lsq_export.verification.fold_costs import costs_of_folds
 from lsq_export.verification.parity import Parity
@@ -106,11 +108,9 @@ def export(
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         on_stage("rewrite")
         files = taken(emit_all(folded, plan.formats, plan.target), plan.target, opset)
-        on_stage("verify")
-        original = model if not isinstance(model, OnnxNetwork) or model.trained else None
         origin = _with_config(origin, model)
-        subject = Subject.of(folded, files, target, asked_of(plan.target))
-        parity = replace(_first_look(subject, images, original, source), places=origin.places)
+        on_stage("verify")
+        parity = _first_look(folded, files, plan, images, model, origin)
         on_stage("bundle")
         golden = _golden(shown, images, origin, 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
@@ -186,11 +186,18 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray | None:
 
 
 def _first_look(
-    subject: Subject, images: Any, model: nn.Module | OnnxNetwork | None, source: dict[str, Any] | None
+    folded: Folded,
+    files: Mapping[str, onnx.ModelProto],
+    plan: Choice,
+    images: Any,
+    model: nn.Module | OnnxNetwork,
+    origin: Origin,
 ) -> Parity:
     """The verification of an export, on the first calibration images."""
-    parity = check(subject, portions_of(images, subject.trained.graph), model=model)
-    return parity.of_source(source, split="calibration")
+    subject = Subject.of(folded, files, plan.target.name, asked_of(plan.target))
+    original = model if not isinstance(model, OnnxNetwork) or model.trained else None
+    parity = check(subject, portions_of(images, subject.trained.graph), model=original)
+    return replace(parity.of_source(origin.source, split="calibration"), places=origin.places)
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:

@@ -149,6 +149,11 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
+def example_for(input_shape: Any) -> torch.Tensor | None:
+    """Two inputs for `prepare`; None of inputs by name, whose types a shape does not tell."""
+    return None if isinstance(input_shape, Mapping) else torch.zeros(2, *input_shape)
+
+
 def _is_shape(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and n > 0 for n in value)
 
@@ -190,7 +195,7 @@ def restore(
         else:
             net = build_own(model, spec.get("num_classes", 1000), spec.get("in_channels", 3))
     if checkpoint.config is not None:
-        net = prepare(net, QATConfig.from_dict(checkpoint.config), example=torch.zeros(2, *checkpoint.input_shape))
+        net = prepare(net, QATConfig.from_dict(checkpoint.config), example=example_for(checkpoint.input_shape))
     _load_state(net, checkpoint)
     return net.eval(), checkpoint
 

@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 import calib
@@ -19,6 +18,7 @@ from lsq_export.qat.fusing import fuse
 from lsq_export.qat.memory import save_memory
 from lsq_export.qat.prepare_model import QATConfig, config_of, prepare, quantizers
 
+from .checkpoint import example_for
 from .distributed import SINGLE, Processes
 from .fit import finetune
 from .job_settings import Job
@@ -65,7 +65,7 @@ def train_low_bit(
 
     Errors: QuantizationError; KeyboardInterrupt before the end of the first epoch (nothing is written then).
     """
-    model = prepare(float_model, job.config, example=torch.zeros(2, *data.input_shape))
+    model = prepare(float_model, job.config, example=example_for(data.input_shape))
     config = config_of(model) or job.config
     if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
         initialized = run.results["initialized_accuracy"]
