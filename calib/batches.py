@@ -119,6 +119,8 @@ def _parts(name: str, batch: Any, input_key: InputKey | None, takes: Takes) -> t
         return _from_mapping(name, batch, input_key)
     if isinstance(batch, Samples):
         return batch, None
+    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Samples):
+        return batch[0], batch[1] if len(batch) > 1 else None
     if isinstance(batch, Mapping) and all(torch.is_tensor(batch.get(key)) for key in takes.names[: takes.needed]):
         found = {key: batch[key] for key in takes.names if key in batch}
         return samples_of(found, name), next((batch[key] for key in CLASSES if key in batch and key not in found), None)

@@ -32,6 +32,7 @@ class QuantizerSpec:
     channels         None: one grid per tensor; C: one grid for each of C output channels of a weight
     integer_offset   the offset in use is a multiple of scale / offset_steps
     holds_zero       real zero is one of the codes: with integer_offset, the offset in use keeps it in qmin … qmax
+    fixed            (scale, offset) of a grid that its operator prescribes: neither data nor training change it
     """
 
     name: str
@@ -44,6 +45,7 @@ class QuantizerSpec:
     integer_offset: bool = False
     offset_steps: int = 1
     holds_zero: bool = False
+    fixed: tuple[float, float] | None = None
 
 
 class Quantized(nn.Module):
@@ -67,13 +69,14 @@ class Quantized(nn.Module):
     def __init__(self, spec: QuantizerSpec, *, device: torch.device | None = None) -> None:
         super().__init__()
         self.name, self.kind, self.bits, self.qmin, self.qmax = spec.name, spec.kind, spec.bits, spec.qmin, spec.qmax
-        self.symmetric, self.holds_zero = spec.symmetric, spec.holds_zero
+        self.symmetric, self.holds_zero, self.fixed = spec.symmetric, spec.holds_zero, spec.fixed
         self.integer_offset, self.offset_steps = spec.integer_offset, spec.offset_steps
         self.axis: int | None = None if spec.channels is None else 0
         self.bypass = self.left_out = self.of_integers = False
         shape = () if spec.channels is None else (spec.channels,)
-        self.scale = nn.Parameter(torch.ones(shape, device=device))
-        self.offset = nn.Parameter(torch.zeros(shape, device=device), requires_grad=not spec.symmetric)
+        learned = spec.fixed is None
+        self.scale = nn.Parameter(torch.ones(shape, device=device), requires_grad=learned)
+        self.offset = nn.Parameter(torch.zeros(shape, device=device), requires_grad=learned and not spec.symmetric)
         self.register_buffer("floor", torch.full(shape, MIN_SCALE_RATIO, device=device))
         self.register_buffer("initialized", torch.tensor(False, device=device))
         self._ready = False  # mirror of `initialized` that forward may read without waiting for a GPU

@@ -117,6 +117,17 @@ def fits(shape: Any, wanted: Any) -> bool:
     return len(sizes) == len(wanted) and all(b is None or a == b for a, b in zip(sizes, wanted, strict=True))
 
 
+def plain_shape(shape: Any) -> Any:
+    """A shape as `shape_of` gives it, as JSON has it: a list, or {name: list}."""
+    return {name: list(sizes) for name, sizes in shape.items()} if isinstance(shape, Mapping) else list(shape)
+
+
+def same_shape(one: Any, other: Any) -> bool:
+    """Whether two shapes are equal; the name of a single input is none of it."""
+    a, b = (next(iter(x.values())) if isinstance(x, Mapping) and len(x) == 1 else x for x in (one, other))
+    return bool(plain_shape(a) == plain_shape(b))
+
+
 def in_words(shape: Any) -> str:
     """A shape as `shape_of` gives it: [3, 8, 8], or x [3, 8, 8] and mask [8]."""
     if isinstance(shape, Mapping):
@@ -136,9 +147,13 @@ def arguments_of(model: nn.Module, x: Input) -> tuple[tuple[torch.Tensor, ...], 
     """(positional, keyword) arguments with which the model takes x."""
     if not isinstance(x, Samples):
         return (x,), {}
-    known = [p.name for p in parameters_of(model) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    parameters = parameters_of(model)
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    in_order = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
     names = list(x.by_name)
-    if names == known[: len(names)] or not {*names} <= {*known}:
+    if any(p.kind == p.VAR_KEYWORD for p in parameters):
+        known += [name for name in names if name not in known]
+    if names == in_order[: len(names)] or not {*names} <= {*known}:
         return tuple(x.by_name.values()), {}
     return (), {name: x.by_name[name] for name in known if name in x.by_name}
 

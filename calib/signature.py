@@ -39,7 +39,9 @@ def takes_of(model: nn.Module) -> Takes:
     named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     needed = [p.name for p in named if p.default is p.empty]
     optional = [p.name for p in named if p.default is not p.empty]
-    embeds = any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
+    embeds = getattr(model, "takes_integers", False) or any(
+        isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules()
+    )
     return Takes((*needed, *optional) or SINGLE.names, max(1, len(needed)), embeds)
 
 

@@ -20,14 +20,16 @@ Run: TypeAlias = Callable[[Iterable[Callable[[], Any]]], list[Any]]
 
 
 @contextmanager
-def workers() -> Iterator[Run]:
+def workers(*, together: bool = True) -> Iterator[Run]:
     """Give a function that calls jobs in several threads and returns their results in order.
+
+    together: False where their data do not fit into memory beside each other: then one job is called after the other.
 
     There are as many threads as torch may use (OMP_NUM_THREADS, torch.set_num_threads). The first job that fails, in
     order, raises its error once the running ones have ended. The calling thread keeps its threads for its own work.
     """
     cores = torch.get_num_threads()
-    if cores == 1:
+    if cores == 1 or not together:
         yield lambda jobs: [job() for job in jobs]
         return
     try:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from lsq_export.rewrite.outlook import check as check
     from lsq_export.verification.parity import Parity as Parity
 
+    from .adopting import adopt as adopt
+    from .calibrating import calibrate as calibrate
     from .pipeline import export as export
     from .pipeline import verify as verify
 
@@ -39,6 +41,8 @@ __all__ = [
     "QATConfig",
     "QuantizationError",
     "QuantizationWarning",
+    "adopt",
+    "calibrate",
     "check",
     "export",
     "layer_names",
@@ -65,6 +69,8 @@ __getattr__ = attributes_of(
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
+        "adopt": "lsq_export.adopting",
+        "calibrate": "lsq_export.calibrating",
         "check": "lsq_export.rewrite.outlook",
         "export": "lsq_export.pipeline",
         "layer_names": "lsq_export.qat.prepare_model",

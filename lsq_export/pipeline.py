@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
 from calib.batches import InputKey
-from calib.door import check_model, unwrapped
+from calib.door import unwrapped
 from calib.errors import QuantizationError
 from calib.samples import Arrays, Input, arrays_of, shape_of
 from calib.signature import takes_as
+from lsq_export.adoption.network import OnnxNetwork
 from lsq_export.bundle.contents import Contents, write_contents
 from lsq_export.bundle.directory import Bundle, open_bundle
+from lsq_export.bundle.manifest import places_of
 from lsq_export.bundle.origin import Origin
 from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sample import noise_like, prepared_input
@@ -31,7 +32,7 @@ from lsq_export.bundle.whole_directory import new_directory
 from lsq_export.data.calibration import Calibration, varying_shape
 from lsq_export.data.sample import Sample
 from lsq_export.graph.capture import Captured, capture, check_ready
-from lsq_export.graph.dead_scales import check_quantizers, warn_of_collapsed_scales
+from lsq_export.graph.dead_scales import warn_of_collapsed_scales
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.exporting import varying_axes
 from lsq_export.graph.islands import islands, refuse
@@ -47,12 +48,14 @@ from lsq_export.verification.checking import Progress, Subject, check
 from lsq_export.verification.fold_costs import costs_of_folds
 from lsq_export.verification.parity import Parity
 
+from .mixed_up import check_export, check_verify
+
 VERIFIED_IMAGES = 64  # of the calibration data, that every export is verified on
 GOLDEN_IMAGES = 2
 
 
 def export(
-    model: nn.Module,
+    model: nn.Module | OnnxNetwork,
     example_input: Any,
     out: str | os.PathLike[str],
     *,
@@ -83,14 +86,13 @@ def export(
     once; they give the grids of edges, the golden vectors, and the images that the export is verified on. fold: how
     offsets are folded, see `lsq_export.rewrite.fold`; opset, batch: of the files; None: the target's. force: replace
     the bundle in `out`. strict_integer: islands are an error. bias_correction: biases take back the mean errors of
-    their channels. preprocessing, source, classes (names, as the outputs), license (SPDX): for receivers. sample: one
-    of the data before preprocessing, which is checked on it; None: the first calibration input; False: noise, so that
-    nothing of the data is in the bundle. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"},
-    {input: such}. on_stage(name): it begins.
+    their channels. preprocessing, source, classes (names), license (SPDX): for receivers. sample: one of the data
+    before preprocessing, which is checked on it; None: the first calibration input; False: noise, so that nothing of
+    the data is in the bundle. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}.
 
     Errors (QuantizationError, nothing is written): names, data or layers that do not do, what the target does not take.
     """
-    _check_export(model, example_input, out)
+    check_export(model, example_input, out)
     plan = choose(adjusted(get(target), opset, batch), formats, fold)
     origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
     with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
@@ -104,19 +106,25 @@ def export(
         files = taken(emit_all(folded, plan.formats, plan.target), plan.target, opset)
         on_stage("verify")
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
-        parity = _first_look(Subject.of(folded, files, target, asked_of(plan.target)), images, model, source)
+        origin = _with_config(origin, model)
+        subject = Subject.of(folded, files, target, asked_of(plan.target))
+        parity = replace(_first_look(subject, images, model, source), places=origin.places)
         on_stage("bundle")
         golden = _golden(shown, images, origin, 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES)
-        origin = _with_config(origin, model)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
     return replace(open_bundle(out), parity=parity)
 
 
 def _captured(
-    model: nn.Module, example_input: Any, batches: Iterable[object], key: InputKey | None, dynamic: Any
+    model: nn.Module | OnnxNetwork, example_input: Any, batches: Iterable[object], key: InputKey | None, dynamic: Any
 ) -> tuple[Captured, Calibration]:
     """The graph, and the data as it takes them. What is quick to find out is checked before."""
+    if isinstance(model, OnnxNetwork):
+        data = Calibration(batches, model.captured.input_shape, VERIFIED_IMAGES, key, model.takes)
+        data.begin()
+        data.single = True
+        return model.captured, data
     example = check_ready(model, example_input)
     warn_of_collapsed_scales(model)
     shape = varying_shape(shape_of(example), varying_axes(example, dynamic))
@@ -144,34 +152,14 @@ def _placed(place: Callable[[str], Folded], how: str, strict_integer: bool) -> F
     return folded
 
 
-def _with_config(origin: Origin, model: nn.Module) -> Origin:
+def _with_config(origin: Origin, model: nn.Module | OnnxNetwork) -> Origin:
     """The configuration comes from the model where `source` has none."""
-    model = unwrapped(model)
-    config = config_of(model)
+    if isinstance(model, OnnxNetwork):
+        return replace(origin, source={"file": model.name, **(origin.source or {})})
+    found = unwrapped(model)
+    config = config_of(found)
     known = {"config": config.to_dict()} if config is not None else {}
-    return replace(origin, source={**known, **(origin.source or {})} or None, places=places(model))
-
-
-def _check_export(model: object, example_input: object, out: object) -> None:
-    """What a user of Python may have mixed up. Errors (QuantizationError)."""
-    call = "export(model, example_input, out, calibration=…)"
-    if isinstance(example_input, nn.Module) or isinstance(out, torch.Tensor):
-        raise QuantizationError(f"the arguments are in another order than {call}")
-    if not isinstance(out, (str, os.PathLike)):
-        raise QuantizationError(f"out is a {type(out).__name__}: give the path of a directory, {call}")
-
-
-def _check_verify(model: object, bundle: object) -> None:
-    """What a user of Python may have mixed up. Errors (QuantizationError)."""
-    call = "verify(model, bundle, batches)"
-    if isinstance(model, Bundle) or isinstance(bundle, nn.Module):
-        raise QuantizationError(f"the arguments are in another order than {call}")
-    if not isinstance(bundle, (Bundle, str, os.PathLike)):
-        raise QuantizationError(f"bundle is a {type(bundle).__name__}: give what export returned, or its path, {call}")
-    if model is None:
-        return
-    check_model(model)
-    check_quantizers(unwrapped(model))
+    return replace(origin, source={**known, **(origin.source or {})} or None, places=places(found))
 
 
 def _prepared_fold(
@@ -195,17 +183,20 @@ def _shown(origin: Origin, captured: Captured) -> np.ndarray | None:
     return prepared_input(origin.sample, origin, captured.input_shape)
 
 
-def _first_look(subject: Subject, images: Any, model: nn.Module, source: dict[str, Any] | None) -> Parity:
+def _first_look(
+    subject: Subject, images: Any, model: nn.Module | OnnxNetwork | None, source: dict[str, Any] | None
+) -> Parity:
     """The verification of an export, on the first calibration images."""
-    return check(subject, portions_of(images, subject.trained.graph), model=model).of_source(
-        source, split="calibration"
-    )
+    original = model if not isinstance(model, OnnxNetwork) or model.trained else None
+    parity = check(subject, portions_of(images, subject.trained.graph), model=original)
+    return parity.of_source(source, split="calibration")
 
 
 def _write(out: str | os.PathLike[str], directory: Path, contents: Contents, parity: Parity) -> None:
     """Into a directory that will be `out`."""
     try:
         manifest = write_contents(directory, contents)
+        contents.files.clear()  # large constants are read again, and shall not be in memory twice
         check_written(directory, manifest)
         write_parity(directory, manifest, parity)
     except OSError as error:
@@ -233,13 +224,13 @@ def verify(
     written (record); of these a DamagedError: files that are needed and are not what SHA256SUMS says, a manifest that
     contradicts them (each number is named).
     """
-    _check_verify(model, bundle)
+    check_verify(model, bundle)
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     subject = subject_of(bundle)
     blame = partial(fails_by_itself, bundle, subject)
     with the_bundles_fault(bundle.directory, blame), counting("verify", progress, batches) as on_images:
         parity = check(subject, batches, model=model, progress=on_images, input_key=input_key)
-    parity = parity.of_source(bundle.manifest.get("source"))
+    parity = replace(parity.of_source(bundle.manifest.get("source")), places=places_of(bundle.manifest))
     if record:
         record_better(bundle, parity)
     return parity

@@ -15,6 +15,9 @@ THRESHOLD_MARGIN = 0.25  # steps of a trained grid: halfway from its first code 
 SHRINK = np.array([1.0, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 
 
+TANH_STEPS = 127  # codes from 0 to 1
+
+
 @dataclass(frozen=True)
 class EdgeGrid:
     """An ONNX grid (E2) on UINT8 that holds real zero: values are scale * (c - zero_point).
@@ -29,6 +32,9 @@ class EdgeGrid:
     @property
     def offset(self) -> float:
         return -self.scale * self.zero_point
+
+
+TANH = EdgeGrid(float(np.float32(1 / TANH_STEPS)), TANH_STEPS, 0.0)  # the one that its integer form has
 
 
 def edge_grid(points: Points, *, low: float = -np.inf, high: float = np.inf, keep_range: bool = False) -> EdgeGrid:

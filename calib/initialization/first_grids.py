@@ -23,6 +23,7 @@ from calib.errors import QuantizationError, QuantizationWarning
 from calib.quantized import Quantized, bypassed, quantized_modules
 from calib.samples import called, each_float
 from calib.signature import takes_of
+from calib.statistics.counting_observer import CountingObserver
 from calib.statistics.observers import Observer
 from calib.workers import workers
 
@@ -128,7 +129,8 @@ def observe(
     That is the statistics of an activation, or the weight itself.
     """
     seen: dict[str, Observer | torch.Tensor] = {}
-    look_on(model, batches, partial(_record, seen, observer), input_key, shared=observer is not Observer)
+    alone = observer in (Observer, CountingObserver)
+    look_on(model, batches, partial(_record, seen, observer), input_key, shared=not alone)
     return seen
 
 

@@ -71,7 +71,9 @@ def _mse_scale(quantizer: Quantized, row: torch.Tensor) -> float:
 
 
 def activation_grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:
-    """(s, β) by one of the methods."""
+    """(s, β) by one of the methods, but where the grid is fixed."""
+    if quantizer.fixed is not None:
+        return quantizer.fixed
     if not quantizer.holds_zero:
         return _grid(quantizer, seen, method)
     Observer.update(seen, torch.zeros(1))  # not a share of the data: the same in every process

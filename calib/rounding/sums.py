@@ -64,8 +64,9 @@ class Layer:
 
     def effect(self, difference: NDArray[np.generic]) -> FloatArray:
         """max |Σ d·x| over all inputs x, [C_out], for a difference of weights [C_out, …] in units of s_w."""
-        d = difference.reshape(len(difference), -1).astype(np.float64)
-        above, below = np.maximum(d, 0).sum(1), np.maximum(-d, 0).sum(1)
+        d = difference.reshape(len(difference), -1)
+        above = np.maximum(d, 0).sum(1, dtype=np.float64)
+        below = -np.minimum(d, 0).sum(1, dtype=np.float64)
         high, low = CONTAINER_MAX - self.input_zero_point, self.input_zero_point  # of the code, from zero
         return np.asarray(np.maximum(above * high + below * low, above * low + below * high) * self.input_scale)
 
@@ -122,7 +123,7 @@ def fit_sums(layer: Layer) -> Sums:
 
 
 def _magnitudes(codes: Codes) -> FloatArray:
-    return np.asarray(np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(1).astype(np.float64))
+    return np.asarray(np.abs(codes).reshape(len(codes), -1).sum(1, dtype=np.int64).astype(np.float64))
 
 
 def _bounds(layer: Layer, codes: Codes, scale: FloatArray) -> FloatArray:

@@ -104,7 +104,7 @@ class Observer:
         self._abs_sum += x.abs_sum
         values, where = np.unique(np.concatenate((self._points.values, x.points.values)), return_inverse=True)
         counts = np.bincount(where, weights=np.concatenate((self._points.counts, x.points.counts)))
-        self._points, merging = _merged(Points(values, counts), self.limit)
+        self._points, merging = merged(Points(values, counts), self.limit)
         self.loss += x.loss + merging
 
     def points(self) -> Points:
@@ -163,7 +163,7 @@ def _grouped(x: torch.Tensor, groups: int) -> tuple[Points, float]:
     return Points(means[used].cpu().numpy(), counts[used].double().cpu().numpy()), loss
 
 
-def _merged(points: Points, limit: int) -> tuple[Points, float]:
+def merged(points: Points, limit: int) -> tuple[Points, float]:
     """At most `limit` points, and what merging them adds to the loss."""
     values, counts, loss = points.values, points.counts, 0.0
     while len(values) > limit:

@@ -76,7 +76,7 @@ def network_of_checkpoint(path: Path, size: int | None = None, *, model: str | N
     quantized or takes no such images.
     """
     net, checkpoint = restore(path, model=model)
-    channels, height, width = checkpoint.input_shape
+    channels, height, width = checkpoint.image_shape
     x = torch.randn(IMAGES, channels, size or height, size or width, generator=torch.Generator().manual_seed(SEED))
     config = QATConfig.from_dict(dict(asked) if checkpoint.config is None else checkpoint.config)
     title = title_of(str(path), config, x)

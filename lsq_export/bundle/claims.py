@@ -226,7 +226,7 @@ def _right_layer(node: ir.Node) -> dict[str, Any]:
     weight = weight_of(node)
     zero = weight.inputs[2] if len(weight.inputs) > 2 else None
     offset = 0 if zero is None or zero.const_value is None else int(zero.const_value.numpy().reshape(-1)[0])
-    sums = np.abs(codes.astype(np.int64) - offset).reshape(len(codes), -1).sum(axis=1)
+    sums = np.abs(codes - np.int16(offset)).reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
     return {
         "operator": node.op_type,
         "bits": BITS.read(weight.outputs[0]),

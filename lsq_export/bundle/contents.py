@@ -39,12 +39,12 @@ from .sample import write_sample
 class Contents:
     """What goes into a bundle, but for what verification found.
 
-    files: {format: file}. golden: inputs [N, …] of the golden vectors, the sample first. costs: of each fold of
-    the target.
+    files: {format: file}, which may be emptied once all is written. golden: inputs [N, …] of the golden vectors, the
+    sample first. costs: of each fold of the target.
     """
 
     folded: Folded
-    files: Mapping[str, onnx.ModelProto]
+    files: dict[str, onnx.ModelProto]
     target: Target
     golden: Arrays
     costs: Sequence[Mapping[str, Any]]

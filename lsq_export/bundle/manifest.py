@@ -61,6 +61,11 @@ def manifest_of(
     }
 
 
+def places_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """{tensor: what makes it in the user's model}, of those whose name does not say it."""
+    return {tensor["name"]: tensor["place"] for tensor in manifest.get("tensors") or () if tensor.get("place")}
+
+
 def _inputs(graph: onnx.GraphProto) -> dict[str, Any]:
     """The first input, and all of them where there are several."""
     entries = input_entries(graph)

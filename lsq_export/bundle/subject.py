@@ -114,7 +114,7 @@ def _checked(files: Files, name: str) -> onnx.ModelProto:
     """A model that onnx.checker accepts: its nodes, types and order."""
     proto = files.onnx(name)
     try:
-        onnx.checker.check_model(proto if large_onnx.within(proto) else large_onnx.skeleton(proto))
+        onnx.checker.check_model(proto if large_onnx.is_light(proto) else large_onnx.skeleton(proto))
     except Exception as error:  # its ValidationError, and those of protobuf
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise files.error(name, f"is no valid ONNX ({shown(reason):.200})") from error

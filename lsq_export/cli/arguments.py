@@ -75,6 +75,23 @@ def check_onnx(path: Path) -> None:
         raise QuantizationError(f"{path} is a checkpoint: lsq-export export makes the ONNX files, give those")
 
 
+def check_quantized(path: Path) -> None:
+    """Errors (QuantizationError): no ONNX file."""
+    _check_network(path, "give an ONNX file with QuantizeLinear and DequantizeLinear")
+
+
+def check_float(path: Path) -> None:
+    """Errors (QuantizationError): no ONNX file."""
+    _check_network(path, "give a float ONNX file, or --model NAME with --float-checkpoint FILE")
+
+
+def _check_network(path: Path, advice: str) -> None:
+    if path.is_dir() or not path.exists():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise QuantizationError(f"{path} {what}: {advice}")
+    check_onnx(path)
+
+
 def check_timed(path: Path) -> None:
     """Errors (QuantizationError): nothing that can be timed."""
     if not path.exists():
@@ -90,3 +107,4 @@ DATA = Name("spec", check_spec)
 TARGET = Name("target", targets.get)
 FORMAT = Name("format", lambda name: targets.check_formats([name]))
 CHECKPOINT, BUNDLE, ONNX_PATH, TIMED = map(Place, (check_checkpoint, check_bundle, check_onnx, check_timed))
+QUANTIZED, FLOAT_NETWORK = map(Place, (check_quantized, check_float))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,6 @@ from .output import print_json, print_table, say
 from .thread_options import threads_option
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 
@@ -53,18 +52,18 @@ def command(
         say(f"output {output.name}: {sizes or 'one number'} a sample ({output.kind})")
 
 
-def _subject(name: str, data_spec: str | None, channels: int, size: int) -> tuple[nn.Module, torch.Tensor]:
+def _subject(name: str, data_spec: str | None, channels: int, size: int) -> tuple[nn.Module, Any]:
     """(network with fresh weights, example input)."""
     import torch
 
     from lsq_export import data, models
     from lsq_export.models.own import is_own
+    from lsq_export.training.job import Job
 
     if data_spec is None:
         keywords = {} if is_own(name) else models.keywords(name, size)
         return models.build(name, in_channels=channels, **keywords), torch.randn(2, channels, size, size)
     dataset = data.load(data_spec)
     (example, *_) = next(iter(dataset.batches("test", limit=1)))
-    keywords = {} if is_own(name) else models.keywords(name, int(example.shape[-1]))
-    net = models.build(name, num_classes=dataset.num_classes, in_channels=int(example.shape[1]), **keywords)
-    return net, example[:2]
+    spec = Job(name, data_spec).model_spec(dataset)
+    return models.build(**spec), example[:2]

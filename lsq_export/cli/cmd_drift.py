@@ -69,7 +69,7 @@ def _run(options: DriftOptions) -> None:
     before = None if options.against else _calibration(checkpoint, model)
     _to_gpu(model)
     if options.against:
-        shape, size = checkpoint.input_shape, options.batch_size
+        shape, size = checkpoint.image_shape, options.batch_size
         like = checkpoint.preprocessing
         training = Selection(
             spec=options.against, option="--against", shape=shape, split="train", batch_size=size, like=like
@@ -88,7 +88,7 @@ def _selection(options: DriftOptions, checkpoint: Checkpoint) -> Selection:
     """The images of --data, in the size of the checkpoint or of --image-size."""
     from .drift_reinit import Selection
 
-    channels, height, width = checkpoint.input_shape
+    channels, height, width = checkpoint.image_shape
     return Selection(
         spec=options.data_spec,
         option="--data",

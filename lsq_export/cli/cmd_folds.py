@@ -89,21 +89,19 @@ class FoldsOptions:
 
 def _rows(path: Path, how: FoldsOptions) -> list[dict[str, Any]]:
     """One row for each fold of a checkpoint."""
-    import torch
-
     from lsq_export.progress import bar
     from lsq_export.qat.bit_widths import widths_of
     from lsq_export.training.checkpoint import restore
     from lsq_export.verification.fold_costs import FOLDS, compare_folds
     from lsq_export.verification.in_training import InTraining
 
-    from .data_options import calibration_batches, load_data
+    from .data_options import calibration_batches, example_of, load_data
 
     model, checkpoint = restore(path, model=how.named, trust=how.trust)
     spec = how.data_spec or checkpoint.extra.get("data")
     data = load_data(spec, checkpoint.input_shape, option="--data", like=checkpoint.preprocessing)
     calibration, test = calibration_batches(data, how.images), data.batches("test", 64)
-    example, folds = torch.zeros(1, *checkpoint.input_shape), len(FOLDS) * (2 if how.bias_correction else 1)
+    example, folds = example_of(data), len(FOLDS) * (2 if how.bias_correction else 1)
     with bar(console(stderr=True), str(path), folds * len(test)) as advance:
         costs = compare_folds(model, example, calibration, test, bias_correction=how.bias_correction, progress=advance)
     known = InTraining.from_source(checkpoint.extra)

@@ -72,13 +72,14 @@ def command(
         with _the_manifests_fault(opened):
             check_known((opened.manifest.get("source") or {}).get("data"), option="--data")
     from lsq_export.bundle.sums import strange_files
+    from lsq_export.data.differences import input_shape_of
     from lsq_export.report.recording import record_better, settle_records
     from lsq_export.threads import using_threads
 
     opened = open_bundle(bundle)
     if not no_write:
         _written(lambda: settle_records(opened))
-    shape = tuple(opened.manifest["input"]["shape"][1:])
+    shape = input_shape_of(opened.manifest)
     spec = data_spec or (opened.manifest.get("source") or {}).get("data")
     with _the_manifests_fault(opened):
         data = load_data(spec, shape, option="--data", like=opened.manifest.get("preprocessing"))

@@ -52,9 +52,7 @@ def no_data(option: str) -> QuantizationError:
     )
 
 
-def load_data(
-    spec: str | None, input_shape: tuple[int, ...], *, option: str, like: Mapping[str, Any] | None = None
-) -> Dataset:
+def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[str, Any] | None = None) -> Dataset:
     """The data set, in the shape that the network takes.
 
     spec: None where neither `option` nor anything else names the data. like: the preprocessing that the network was
@@ -65,6 +63,8 @@ def load_data(
 
     if not isinstance(spec, str):
         raise no_data(option)
+    if isinstance(input_shape, Mapping) or (len(input_shape) != 3 and spec.startswith("npz:")):
+        return _of_inputs(load(spec), input_shape, f"{option} {spec}")
     if len(input_shape) != 3:
         raise QuantizationError(
             f"{option} {spec}: the model takes inputs of the shape {list(input_shape)}, and this data are images: use "
@@ -90,6 +90,24 @@ def load_data(
             f"{option} {spec} has images of shape {list(data.input_shape)}, the model takes {list(input_shape)}"
         )
     return data
+
+
+def _of_inputs(data: Dataset, wanted: Any, what: str) -> Dataset:
+    """Errors (QuantizationError): data of other inputs than the network takes."""
+    from calib.samples import in_words, same_shape
+
+    if not same_shape(data.input_shape, wanted):
+        raise QuantizationError(
+            f"{what} has inputs of shape {in_words(data.input_shape)}, the model takes {in_words(wanted)}"
+        )
+    return data
+
+
+def example_of(data: Dataset) -> Any:
+    """The first training sample, as the network takes it, [1, …]."""
+    import torch
+
+    return data.train.fetch(torch.zeros(1, dtype=torch.int64))[0]
 
 
 def _resize(how: Mapping[str, Any], size: int) -> int | str | None:

@@ -40,6 +40,8 @@ COMMANDS = {
     "train": "Train a float model, then its low-bit form (LSQ+).",
     "check": "Say what of a network will be integer, before it is trained.",
     "export": "Fold a trained checkpoint; write a bundle of integer ONNX files.",
+    "calibrate": "Quantize a float network, ONNX or PyTorch, without training.",
+    "adopt": "Make a bundle of an ONNX file that another tool quantized.",
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
     "inspect": "List every quantized tensor of ONNX files.",
     "lint": "Say what of any ONNX file a target cannot read.",

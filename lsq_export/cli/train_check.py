@@ -43,6 +43,7 @@ def check_only(options: dict[str, Any], as_json: bool) -> None:
     start = take_start(options, resume=False)
     if start is None:
         raise click.UsageError("--check is for --float-checkpoint: give one, too")
+    from calib.samples import plain_shape
     from lsq_export.training.first_look import doubtful
     from lsq_export.training.float_phase import look_at
 
@@ -52,7 +53,7 @@ def check_only(options: dict[str, Any], as_json: bool) -> None:
     better = None if look.better is None else {"options": look.better.options, "accuracy": look.better.best}
     if as_json:
         values = {"float_accuracy": look.accuracy, "images": len(data.test), "stated": stated, "better": better}
-        print_json({**values, "input_shape": list(data.input_shape), "preprocessing": data.preprocessing})
+        print_json({**values, "input_shape": plain_shape(data.input_shape), "preprocessing": data.preprocessing})
     else:
         say(f"{look.accuracy:.2%} of {len(data.test):,} test images; nothing was trained or written (--check)")
     if doubtful(look):

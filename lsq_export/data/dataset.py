@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from calib.errors import QuantizationError
+from calib.samples import in_words, shape_of
 
 from .augment import draw_moves, shift
 from .sample import Sample
@@ -21,19 +22,19 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """index int64 [N] -> (x float32 [N, C, H, W], y int64 [N]), preprocessed."""
+    def fetch(self, index: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """index int64 [N] -> (x float32 [N, C, H, W], or `Samples` of several inputs, y int64 [N]), preprocessed."""
         ...
 
 
 @dataclass(frozen=True, repr=False)
 class TensorSplit:
-    """Samples in memory: x float32 [M, C, H, W], y int64 [M].
+    """Samples in memory: x float32 [M, C, H, W], or `Samples` of several inputs, y int64 [M].
 
     sources: the first ones as they were before preprocessing, [K, …].
     """
 
-    x: torch.Tensor
+    x: Any
     y: torch.Tensor
     sources: np.ndarray | None = None
 
@@ -41,9 +42,9 @@ class TensorSplit:
         return len(self.y)
 
     def __repr__(self) -> str:
-        return f"TensorSplit(x {list(self.x.shape)}, y {list(self.y.shape)})"
+        return f"TensorSplit(x {in_words(shape_of(self.x))}, y {list(self.y.shape)})"
 
-    def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def fetch(self, index: torch.Tensor) -> tuple[Any, torch.Tensor]:
         return self.x[index], self.y[index]
 
     def sample(self, index: int) -> Sample | None:
@@ -54,10 +55,10 @@ class TensorSplit:
 
 @dataclass(frozen=True)
 class Batches:
-    """(x float32 [N, C, H, W], y int64 [N]) pairs, the same ones each time it is iterated.
+    """(x float32 [N, C, H, W] or `Samples`, y int64 [N]) pairs, the same ones each time it is iterated.
 
     shuffle       seed of the order; None: the order of the split
-    augment       shift each image by up to H/12 pixels (seeded, too)
+    augment       shift each image by up to H/12 pixels (seeded, too); several inputs stay as they are
     drop_single   leave out a last batch of one sample, which batch norm cannot train on
     limit         stop after this many batches
     skip          begin after this many batches, with what would have come next
@@ -79,7 +80,7 @@ class Batches:
         count = math.ceil(size / self.batch_size) - (self.drop_single and size % self.batch_size == 1)
         return max(0, (count if self.limit is None else min(count, self.limit)) - self.skip)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, torch.Tensor]]:
         generator = torch.Generator().manual_seed(self.shuffle or 0)
         size = len(self.split)
         order = torch.arange(size) if self.shuffle is None else torch.randperm(size, generator=generator)
@@ -89,7 +90,7 @@ class Batches:
                 continue
             own = index[rank::ranks] if i >= self.skip else index[:0]
             x, y = self.split.fetch(own if len(own) else index[:1])
-            if self.augment:  # drawn for the whole batch, in any case
+            if self.augment and isinstance(x, torch.Tensor):  # drawn for the whole batch, in any case
                 pixels = max(1, x.shape[-2] // 12)
                 moves = draw_moves(len(index), pixels, generator)[:, rank::ranks]
                 x = shift(x, pixels, moves) if len(own) else x
@@ -114,7 +115,7 @@ class Source:
 class Dataset:
     """A data set with a train and a test split.
 
-    input_shape: (C, H, W).
+    input_shape: (C, H, W); {name: shape} of several inputs.
     preprocessing: how a source image becomes an input, JSON-able: `resize` to [H, W], or the shorter side to one
     number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by `std` per channel.
     A step that is None is left out.
@@ -126,10 +127,15 @@ class Dataset:
     train: Split
     test: Split
     num_classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: Any
     preprocessing: dict[str, Any]
     classes: tuple[str, ...] | None = None
     source: Source = Source()
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the network takes one image, and not several inputs."""
+        return not isinstance(self.input_shape, Mapping)
 
     def sample(self) -> Sample | None:
         """The first test sample, before and after its preprocessing, for those who receive a bundle.
@@ -141,7 +147,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train)} samples to train, {len(self.test)} to test"
-        return f"Dataset {self.name}: {sizes}, {self.num_classes} classes, inputs {list(self.input_shape)}"
+        return f"Dataset {self.name}: {sizes}, {self.num_classes} classes, inputs {in_words(self.input_shape)}"
 
     def batches(
         self,

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from calib.samples import in_words
+
 from .dataset import Dataset
 from .imagefolder import MEAN, STD
 
@@ -19,6 +21,8 @@ def describe(data: Dataset) -> str:
 
 def sizes(data: Dataset) -> str:
     """Of the images, of what becomes of them, and how."""
+    if not data.of_images:
+        return f"inputs {in_words(data.input_shape)} as they are"
     how, (_, height, width) = data.preprocessing, data.input_shape
     resize, crop = how.get("resize"), how.get("crop")
     steps = [data.source.note] if data.source.note else []

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from calib.samples import in_words, same_shape
+
 from .dataset import Dataset
 
 
@@ -17,10 +19,18 @@ def differences(manifest: Mapping[str, Any], data: Dataset) -> list[str]:
     return [f"{what}: {ours} in these data, {theirs} in the manifest" for what, ours, theirs in _found(manifest, data)]
 
 
+def input_shape_of(manifest: Mapping[str, Any]) -> Any:
+    """Of one sample: a tuple, or {name: tuple} of several inputs. manifest: of a bundle, as its file has it."""
+    several = manifest.get("inputs")
+    if several:
+        return {entry["name"]: tuple(entry["shape"][1:]) for entry in several}
+    return tuple(manifest["input"]["shape"][1:])
+
+
 def _found(manifest: Mapping[str, Any], data: Dataset) -> Iterator[tuple[str, object, object]]:
-    shape = manifest["input"]["shape"][1:]
-    if list(data.input_shape) != list(shape):
-        yield "input shape", list(data.input_shape), list(shape)
+    shape = input_shape_of(manifest)
+    if not same_shape(data.input_shape, shape):
+        yield "input shape", in_words(data.input_shape), in_words(shape)
     yield from _classes(manifest, data)
     steps = _table(manifest.get("preprocessing"))
     for step, ours in data.preprocessing.items():

@@ -1,4 +1,7 @@
-"""`npz:FILE`: arrays x_train, y_train, x_test, y_test, or x and y, which are split 80:20; names of classes."""
+"""`npz:FILE`: arrays x_train, y_train, x_test, y_test, or x and y, which are split 80:20; names of classes.
+
+Arrays of other names are inputs of a network that takes several (npz_inputs.py).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from calib.errors import QuantizationError, one_line
 
 from .dataset import Dataset, Source, TensorSplit
 from .normalization import per_channel
+from .npz_inputs import inputs_of, load_inputs
 from .splitting import DRAWN, stratified_split
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -37,6 +41,9 @@ def load_npz(
     NaN or infinity.
     """
     arrays = _read(path)
+    if inputs := inputs_of(arrays):
+        _check_plain(path, (image_size, channels, mean, std))
+        return load_inputs(path, arrays, inputs)
     labels = _labels(path, arrays)
     xs = [arrays[f"x{label}"] for label in labels]
     divide_by = 255.0 if xs[0].dtype == np.uint8 else 1.0
@@ -74,6 +81,14 @@ def load_npz(
         classes=_names(path, arrays.get("classes"), num_classes),
         source=Source(sizes=f"{shape[2]}×{shape[1]}", split="" if len(xs) > 1 else DRAWN),
     )
+
+
+def _check_plain(path: Path, options: tuple[object, ...]) -> None:
+    if any(option is not None for option in options):
+        raise QuantizationError(
+            f"{path} has inputs by name, which go to the network as they are: leave --image-size, --channels, --mean "
+            "and --std out"
+        )
 
 
 def _shape(path: Path, splits: list[TensorSplit]) -> tuple[int, int, int]:

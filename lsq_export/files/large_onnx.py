@@ -16,6 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 LIMIT = 2**31 - 2**24  # bytes of constants from which a file has a second one; the rest is for nodes and names
+LIGHT = 2**25  # bytes of constants that may be in memory several times at once
 APART = 2**10  # bytes of a constant that goes there
 ALIGNMENT = 2**12  # of constants in the second file, so that they can be mapped into memory
 SUFFIX = ".data"
@@ -34,6 +35,11 @@ def bytes_of(tensor: onnx.TensorProto) -> int:
 def within(proto: onnx.ModelProto) -> bool:
     """Whether the constants fit one file."""
     return sum(map(bytes_of, proto.graph.initializer)) <= LIMIT
+
+
+def is_light(proto: onnx.ModelProto) -> bool:
+    """Whether nobody has to care how often its constants are in memory."""
+    return sum(map(bytes_of, proto.graph.initializer)) <= min(LIGHT, LIMIT)
 
 
 def save(proto: onnx.ModelProto, path: Path) -> None:

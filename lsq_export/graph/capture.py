@@ -29,13 +29,14 @@ from .kept_float import SHAPES
 from .notes import FLOAT, SOURCE, WISHED
 from .read import array_of, attribute, input_of, is_marker, is_op
 from .results import named_outputs
-from .sources import module_of, source_of
+from .sources import Sources
 
 
 @dataclass(frozen=True)
 class Captured:
     """The trained model as a graph. model: batch norms still separate, weights behind markers, dynamic batch.
     input_shape: without the batch; {name: shape} of several inputs. fixed: it takes batches of one, and no other.
+    one_by_one: calibration takes sample after sample, so that batches and their order make no difference.
 
     A quantizer that is used again has a marker for each use, "NAME", "NAME_1", …
     """
@@ -43,6 +44,7 @@ class Captured:
     model: ir.Model
     input_shape: Any
     fixed: bool = False
+    one_by_one: bool = False
 
 
 def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | None = None) -> Captured:
@@ -98,9 +100,10 @@ def _name_by_module(graph: ir.Graph, outputs: Sequence[str], model: nn.Module) -
     """Nodes are called after the module that they come from and their operator, and know the line of the user's code;
     outputs are called as the model calls them.
     """
+    sources = Sources(model)
     for node in graph:
-        node.name = ".".join(filter(None, [module_of(node, model), node.op_type]))
-        source = source_of(node, model)
+        node.name = ".".join(filter(None, [sources.module(node), node.op_type]))
+        source = sources.line(node)
         if source is not None:
             SOURCE.write(node, source)
     _own_outputs(graph)

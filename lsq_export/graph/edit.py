@@ -110,5 +110,5 @@ def clean(model: ir.Model) -> None:
 
 
 def copy(model: ir.Model) -> ir.Model:
-    """An independent copy (through the serialized form: no value is shared)."""
-    return ir.from_proto(ir.to_proto(model))
+    """An independent copy. Only the numbers of constants, which nobody writes to, are shared."""
+    return model.clone()

@@ -81,6 +81,12 @@ def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tens
     return result
 
 
+def results_of(node: ir.Node) -> tuple[Tensor, ...]:
+    """All outputs of a node whose inputs are constants, floats in float32."""
+    raw = _meaning(node) is None
+    return _apply(node, [None if v is None else _constant(v, torch.float32, raw) for v in node.inputs])
+
+
 def portions_of(images: Any, graph: ir.Graph) -> tuple[Any, ...]:
     """images [N, …] in parts of at most PORTION numbers, or of one image. graph: which takes them."""
     return parts_of(images, 1 if takes_one(graph) else max(1, PORTION // max(1, numbers_of(images))))
@@ -111,7 +117,8 @@ def _constant(value: ir.Value, dtype: torch.dtype, raw: bool = False) -> Tensor:
         raise QuantizationError(f"{value.name}: the graph reads this value before it is made")
     if array.dtype == np.int64 or (raw and array.dtype.kind in "biu"):
         return torch.from_numpy(array.copy())  # shapes and axes stay integers
-    return torch.from_numpy(np.asarray(array).astype(np.float64)).to(dtype)
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.asarray(array).astype(kind)).to(dtype)
 
 
 def _meaning(node: ir.Node) -> Meaning | None:
@@ -132,8 +139,9 @@ def _meaning(node: ir.Node) -> Meaning | None:
         return row.meaning if nearest and len(node.inputs) == 3 and node.inputs[2] is not None else None
     if node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool"):
         pads = list(attribute(node, "pads", []))
-        plain = rank_of(node.inputs[0]) in (0, 4) and (node.op_type == "MaxPool" or pads[:2] == pads[2:])
-        return row.meaning if plain and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID") else None
+        even = node.op_type == "MaxPool" or pads[:2] == pads[2:] or not attribute(node, "ceil_mode", 0)
+        explicit = attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
+        return row.meaning if rank_of(node.inputs[0]) in (0, 4) and even and explicit else None
     return row.meaning
 
 

@@ -23,6 +23,8 @@ from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
 
 from .grids_aside import grids_aside, marker_of
 from .results import flat, named_outputs
+from .simplifying import simplify
+from .spelling import Spelling
 
 Varying = Mapping[str, Mapping[int, str]]  # {input: {axis: name}}
 MARK = torch.ops.lsq_export.mark.default  # of lsq_export/qat/marker.py
@@ -104,7 +106,8 @@ def export_program(
     model: nn.Module, example: Input, varying: Varying | None = None, *, fixed: bool = False
 ) -> torch.onnx.ONNXProgram:
     """torch.onnx.export of a model with a dynamic batch, unless fixed; whatever the exporter raises comes through."""
-    from .softplus import softplus  # imports onnxscript, as torch does it for an export
+    from .pool_translations import pool_translations  # imports onnxscript, as torch does it for an export
+    from .softplus import softplus
 
     args, kwargs = arguments_of(model, example)
     names = input_names(example)
@@ -115,19 +118,24 @@ def export_program(
     }
     of_arguments: Any = {name: of_input[name] for name in kwargs} if kwargs else tuple(of_input[name] for name in names)
     shapes = of_arguments if any(of_input.values()) else None
-    with _quiet_exporter(), flat(model), grids_aside(model) as give_grids:
+    with _quiet_exporter(), flat(model), Spelling(), grids_aside(model) as give_grids:
         program = torch.onnx.export(
             model,
             args,
             kwargs=kwargs or None,
             dynamo=True,
             dynamic_shapes=shapes,
-            optimize=True,
+            optimize=False,
             verbose=False,
             input_names=names,
-            custom_translation_table={torch.ops.aten.softplus.default: softplus, MARK: marker_of},
+            custom_translation_table={
+                torch.ops.aten.softplus.default: softplus,
+                MARK: marker_of,
+                **({} if varying and any(varying.values()) else pool_translations()),
+            },
         )
-    assert program is not None
+        assert program is not None
+        simplify(program.model)
     give_grids(program.model.graph)
     return program
 

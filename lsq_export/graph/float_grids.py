@@ -10,7 +10,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from calib.grid import codes_, dequantize, position, snap_, values_
+from calib.grid import codes_, position, snap_, values_
 
 from .read import attribute
 
@@ -44,7 +44,7 @@ def fake_quantize(node: ir.Node, inputs: list[Any]) -> Tensor:
     scale, offset = (along_axis(node, v, x.dim()) for v in inputs[1:])
     if attribute(node, "kind") == "weight":
         codes = codes_(position(x.float(), scale.float(), offset.float()), qmin, qmax)
-        return torch.as_tensor(dequantize(codes.to(x.dtype), scale, offset))
+        return torch.as_tensor(codes.to(x.dtype, copy=True).mul_(scale).add_(offset))
     return torch.as_tensor(snap_(position(x, scale, offset), scale, offset, qmin, qmax))
 
 

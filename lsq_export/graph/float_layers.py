@@ -94,12 +94,17 @@ def average_pool(node: ir.Node, inputs: list[Any]) -> Tensor:
     kernel = tuple(attribute(node, "kernel_shape"))
     spatial = len(kernel)
     strides, pads = tuple(attribute(node, "strides", [1] * spatial)), attribute(node, "pads", [0] * (2 * spatial))
-    if tuple(pads[:spatial]) != tuple(pads[spatial:]):
-        raise QuantizationError(f"{node.name}: AveragePool with asymmetric pads {tuple(pads)} is not supported")
     ceil_mode, counts_pads = bool(attribute(node, "ceil_mode", 0)), bool(attribute(node, "count_include_pad", 0))
     pool: Any = AVERAGE_POOLS[spatial - 1]
-    y: Tensor = pool(inputs[0], kernel, strides, tuple(pads[:spatial]), ceil_mode, counts_pads)
-    return y
+    if tuple(pads[:spatial]) == tuple(pads[spatial:]):
+        y: Tensor = pool(inputs[0], kernel, strides, tuple(pads[:spatial]), ceil_mode, counts_pads)
+        return y
+    if ceil_mode:
+        raise QuantizationError(f"{node.name}: an AveragePool of pads {tuple(pads)} with ceil_mode is not supported")
+    means = pool(_pad(inputs[0], pads, 0.0), kernel, strides)
+    if counts_pads:
+        return torch.as_tensor(means)
+    return torch.as_tensor(means / pool(_pad(torch.ones_like(inputs[0][:1, :1]), pads, 0.0), kernel, strides))
 
 
 def global_average_pool(node: ir.Node, inputs: list[Any]) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -64,6 +67,11 @@ def dequantized(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value]:
     return codes, scale, zero_point
 
 
-def movers_passed(graph: ir.Graph, quantizer: str) -> list[ir.Node]:
-    """The operators that a quantizer's grid moved to the other side of, in order."""
-    return [node for node in graph if is_op(node, *MOVES) and quantizer in PASSED.get(node, ())]
+def movers_passed(graph: ir.Graph) -> Mapping[str, Sequence[ir.Node]]:
+    """{quantizer: the operators that its grid moved to the other side of, in order}; () of all others."""
+    found: defaultdict[str, Sequence[ir.Node]] = defaultdict(tuple)
+    for node in graph:
+        if is_op(node, *MOVES):
+            for quantizer in dict.fromkeys(PASSED.get(node, ())):
+                found[quantizer] = (*found[quantizer], node)
+    return found

@@ -18,7 +18,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from calib.errors import QuantizationError
 
@@ -78,6 +78,9 @@ def _what(result: Any) -> str:
 @contextmanager
 def flat(model: nn.Module) -> Iterator[None]:
     """Within this block the model returns a tuple of tensors, which torch's exporter can take whatever it was."""
+    if isinstance(model, fx.GraphModule):
+        yield from _flat_graph(model.graph)
+        return
     forward = model.forward
 
     @functools.wraps(forward)
@@ -94,3 +97,28 @@ def flat(model: nn.Module) -> Iterator[None]:
             del model.__dict__["forward"]
         else:
             model.forward = own
+
+
+def _flat_graph(graph: fx.Graph) -> Iterator[None]:
+    """torch's exporter reads the graph of a traced model, and does not call it."""
+    output = next(node for node in reversed(graph.nodes) if node.op == "output")
+    before = output.args
+    output.args = (_without_classes(before[0]),)
+    try:
+        yield
+    finally:
+        output.args = before
+
+
+def _without_classes(result: Any) -> Any:
+    """Dictionaries and tuples in place of the user's own classes, dataclasses and named tuples, that a graph makes."""
+    if isinstance(result, fx.Node):
+        if not isinstance(result.target, type):
+            return result
+        given = {str(index): part for index, part in enumerate(result.args)} | dict(result.kwargs)
+        return {name: made for name, part in given.items() if (made := _without_classes(part)) is not None}
+    if isinstance(result, Mapping):
+        return {key: _without_classes(part) for key, part in result.items()}
+    if isinstance(result, (tuple, list)):
+        return tuple(map(_without_classes, result))
+    return result

@@ -55,8 +55,9 @@ def gemm_bias(node: Node, x: Inputs, columns: int) -> Array | None:
 def product(node: Node, a: Array, a_zero: int, b: Array, b_zero: Array | None, bias: Array | None = None) -> Array:
     """Exact (A - z_a) @ (B - z_b) + bias, integers in a float type (exact_float)."""
     number = exact_float(check_accumulator(node, columns_bound(b, b_zero, a.dtype, a_zero, bias)))
-    zero = np.int32(0) if b_zero is None else b_zero.astype(np.int32)
-    total: Array = (a.astype(np.int32) - a_zero).astype(number) @ (b.astype(np.int32) - zero).astype(number)
+    weight = b.astype(number)  # a sum of two 8-bit codes is exact there, too
+    weight -= number(0) if b_zero is None else b_zero.astype(number)
+    total: Array = (a.astype(np.int32) - a_zero).astype(number) @ weight
     return total if bias is None else total + bias.astype(number)
 
 

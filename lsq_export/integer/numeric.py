@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .node import Array, Node
 
 INT32_LIMIT = 2**31
+BLOCK = 2**22  # weights looked at at once
 FLOAT32_EXACT = 2**24  # every integer of at most this magnitude is a float32
 
 
@@ -74,8 +75,15 @@ def accumulator_bound(
     """
     info = np.iinfo(input_type)
     reach = max(input_zero - int(info.min), int(info.max) - input_zero)
-    zero = np.asarray(weight_zero, np.int64).reshape(-1, 1)
-    sums = np.abs(weight.astype(np.int64) - zero).sum(axis=1) * reach
+    zero = np.asarray(weight_zero, np.int16).reshape(-1, 1)  # of 8 bits, as the weights
+    rows = max(1, BLOCK // max(1, weight.shape[1]))
+    parts = [
+        np.abs(weight[i : i + rows].astype(np.int16) - (zero if len(zero) == 1 else zero[i : i + rows])).sum(
+            axis=1, dtype=np.int64
+        )
+        for i in range(0, len(weight), rows)
+    ]
+    sums = np.concatenate([*parts, np.zeros(0, np.int64)]) * reach
     if bias is not None:
         sums = sums + np.abs(bias.astype(np.int64))
     return int(sums.max(initial=0))

@@ -8,10 +8,10 @@ results, and computes the same.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
+
+from .plain import copied
 
 
 def open_attention(model: nn.Module) -> nn.Module:
@@ -20,7 +20,7 @@ def open_attention(model: nn.Module) -> nn.Module:
         return model
     if _can_open(model):
         return Attention(model)  # type: ignore[arg-type]
-    opened = copy.deepcopy(model)
+    opened = copied(model)
     made: dict[nn.Module, Attention] = {}
     for module in list(opened.modules()):
         for name, child in list(module._modules.items()):
@@ -89,11 +89,22 @@ class Attention(nn.Module):
         return x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
 
 
-def _masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """True of a mask of bools, and -inf of one of numbers, leaves a key out."""
+def masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Scores of attention where False of a mask of bools leaves a key out, and numbers of another are added."""
     if mask.dtype == torch.bool:
-        return scores.masked_fill(mask, -torch.inf)
+        return scores.masked_fill(~mask, -torch.inf)
     return scores + mask
+
+
+def causal(scores: torch.Tensor) -> torch.Tensor:
+    """Scores [..., T, S] of attention in which no query sees a later key."""
+    seen = torch.ones(scores.shape[-2], scores.shape[-1], dtype=torch.bool, device=scores.device)
+    return scores.masked_fill(~seen.tril(), -torch.inf)
+
+
+def _masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """As `masked`, but True of a mask of bools leaves a key out."""
+    return masked(scores, ~mask if mask.dtype == torch.bool else mask)
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:

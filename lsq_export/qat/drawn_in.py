@@ -4,8 +4,9 @@
          soft    soft   soft      soft    FLOAT   FLOAT  tail
 
 A soft operator (sums, products with a number, clamps, means, reshapes) is drawn in where everything that reads it
-belongs to islands, and where it, or a neighbor of its kind, comes after a float operator or is a mean. What constants
-do to an island (a tail) is drawn in as well. One rule for both graphs: torch.fx's in training, ONNX's in the fold.
+belongs to islands, and where it, or a neighbor of its kind, comes after a float operator, is a mean, or adds a mask to
+what a softmax reads (a front). What constants do to an island (a tail) is drawn in as well. One rule for both graphs:
+torch.fx's in training, ONNX's in the fold.
 """
 
 from __future__ import annotations
@@ -34,17 +35,18 @@ def drawn_in(
     readers: Callable[[Node], Sequence[Node] | None],
     tail: Callable[[Node], bool],
     light: Callable[[Node], bool],
+    front: Callable[[Node], bool],
 ) -> set[Node]:
     """Of nodes in order. readers: None where the outside reads a node. tail: all its inputs but one are constants.
 
-    light: it only moves or clamps elements.
+    light: it only moves or clamps elements. front: it adds tensors that a softmax reads.
     """
     roles = {node: role(node) for node in nodes}
     down = _read_by_islands(nodes, roles, readers)
     found: set[Node] = set()
     for group in _groups(nodes, down, makers):
         after = any(roles.get(maker) is Role.FLOAT for node in group for maker in makers(node))
-        if after or any(roles[node] is Role.MEAN for node in group):
+        if after or any(roles[node] is Role.MEAN or front(node) for node in group):
             found.update(_without_front(group, roles, makers, light))
     for node in nodes:
         if node not in found and tail(node):

@@ -14,35 +14,45 @@ from torch import fx, nn
 from .drawn_in import Role, drawn_in
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 # Functions and methods without an integer form, islands of the table among them.
-FLOAT = _names(
-    """acos affine_grid asin atan bernoulli ceil celu celu_ clip_grad cos cosh cosine_similarity cross cumprod cumsum
-    elu elu_ erf exp expm1 floor fmod frac gelu grid_sample group_norm gumbel_softmax hardshrink instance_norm
-    layer_norm lerp local_response_norm log log10 log1p log2 log_softmax logsigmoid logsumexp masked_fill
-    masked_fill_ mish mode norm normalize prod reciprocal remainder rms_norm round rrelu rsqrt scatter scatter_
-    scatter_add selu sign sin sinh softmax softmin softplus softshrink softsign sqrt std tan threshold threshold_
-    trunc var vector_norm where"""
+FLOAT = names(
+    """acos affine_grid asin atan bernoulli causal ceil celu celu_ clip_grad cos cosh cosine_similarity cross
+    cumprod cumsum elu elu_ erf exp expm1 floor fmod frac gelu grid_sample group_norm gumbel_softmax hardshrink
+    instance_norm layer_norm lerp local_response_norm log log10 log1p log2 log_softmax logsigmoid logsumexp
+    masked masked_fill masked_fill_ mish mode norm normalize prod reciprocal remainder rms_norm round rrelu
+    rsqrt scatter scatter_ scatter_add selu sign sin sinh softmax softmin softplus softshrink softsign sqrt std
+    tan threshold threshold_ trunc var vector_norm where"""
 )
 FLOAT_MODULES = (
     *(nn.CELU, nn.CosineSimilarity, nn.ELU, nn.GELU, nn.GroupNorm, nn.Hardshrink, nn.InstanceNorm1d, nn.InstanceNorm2d),
     *(nn.InstanceNorm3d, nn.LayerNorm, nn.LocalResponseNorm, nn.LogSigmoid, nn.LogSoftmax, nn.Mish, nn.RMSNorm),
     *(nn.SELU, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Threshold),
 )
+# Of these, the islands of the table: they make no island of the sums after them (`drawn_in`).
+ISLANDS = names(
+    """celu celu_ cos elu elu_ erf exp gelu layer_norm log log_softmax mish pow reciprocal selu sin softmax
+    softplus softsign sqrt"""
+)
+ISLAND_MODULES = (
+    *(nn.CELU, nn.ELU, nn.GELU, nn.LayerNorm, nn.LogSoftmax, nn.Mish, nn.SELU, nn.Softmax, nn.Softplus, nn.Softsign),
+)
 # What gives masks, places, numbers, or several tensors at once.
-NO_TENSOR = _names(
+NO_TENSOR = names(
     """all and_ any arange argmax argmin argsort bincount bool chunk cummax cummin device dim dtype eq equal finfo ge
     gt int invert is_contiguous is_floating_point isfinite isin isinf isnan item le len logical_and logical_not
     logical_or logical_xor long lt meshgrid ndim ne nonzero not_ numel one_hot or_ searchsorted shape size sort
     split std_mean stride tensor_split tolist topk type unbind unflatten_sizes unique var_mean"""
 )
 TUPLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-LIGHT = _names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
-MEANS = _names("mean")
-SOFT = _names(
+LIGHT = names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
+MEANS = names("mean")
+SUMS = names("add add_ iadd sub sub_ isub")
+SOFTMAX = names("softmax log_softmax")
+SOFT = names(
     """add add_ clamp clamp_ clamp_max clamp_min contiguous div expand flatten iadd imul isub itruediv mul mul_ neg
     permute pow relu relu_ reshape rsub square squeeze sub sub_ sum transpose truediv unsqueeze view"""
 )
@@ -93,25 +103,50 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
     def tail(node: fx.Node) -> bool:
         return name_of(node) in ("add", "mul") and len(makers(node)) == 1 and len(node.args) == 2
 
-    found = drawn_in(nodes, lambda node: _role(model, node), makers, readers, tail, lambda node: name_of(node) in LIGHT)
+    def light(node: fx.Node) -> bool:
+        return name_of(node) in LIGHT
 
-    def is_float(node: fx.Node) -> bool:
-        return node in found or _role(model, node) is Role.FLOAT
+    def front(node: fx.Node) -> bool:
+        tensors = len(node.all_input_nodes) == 2 and name_of(node) in SUMS
+        return tensors and any(_is_softmax(model, reader) for reader in readers(node) or ())
 
-    return {node for node in nodes if is_float(node) and (read := readers(node)) and all(map(is_float, read))}
+    roles = {node: _role(model, node) for node in nodes}
+
+    def role(node: fx.Node) -> Role:
+        after = roles[node] is Role.ISLAND and any(roles[maker] is Role.FLOAT for maker in makers(node))
+        return Role.FLOAT if after else roles[node]
+
+    found = drawn_in(nodes, role, makers, readers, tail, light, front)
+
+    def stays(node: fx.Node) -> bool:
+        return node in found or is_float(model, node)
+
+    return {node for node in nodes if stays(node) and (read := readers(node)) and all(map(stays, read))}
+
+
+def is_float(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node has no integer form."""
+    return _role(model, node) in (Role.FLOAT, Role.ISLAND)
+
+
+def _is_softmax(model: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), (nn.Softmax, nn.LogSoftmax))
+    return name_of(node) in SOFTMAX
 
 
 def _role(model: fx.GraphModule, node: fx.Node) -> Role:
     if node.op == "call_module":
-        return Role.FLOAT if isinstance(model.get_submodule(str(node.target)), FLOAT_MODULES) else Role.OTHER
+        module = model.get_submodule(str(node.target))
+        if isinstance(module, ISLAND_MODULES):
+            return Role.ISLAND
+        return Role.FLOAT if isinstance(module, FLOAT_MODULES) else Role.OTHER
     if node.op not in ("call_function", "call_method"):
         return Role.OTHER
     name = name_of(node)
     numbers = [argument for argument in node.args[1:] if not isinstance(argument, fx.Node)]
-    if name in ("truediv", "div", "itruediv") and not numbers:
-        return Role.FLOAT
-    if name == "pow" and numbers != [2]:
-        return Role.FLOAT
+    if (name in ("truediv", "div", "itruediv") and not numbers) or (name == "pow" and numbers != [2]):
+        return Role.ISLAND
     if name in FLOAT:
-        return Role.FLOAT
+        return Role.ISLAND if name in ISLANDS else Role.FLOAT
     return Role.MEAN if name in MEANS else Role.SOFT if name in SOFT else Role.OTHER

@@ -11,6 +11,8 @@ from .quantizer import Quantizer
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 QUANTIZED_LAYERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
+# Layers with weights that stay float, with the layers in them: no integer operator of ours computes them.
+FLOAT_LAYERS = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
 
 
 class TransposedWeight(nn.Module):

@@ -19,7 +19,7 @@ def without_wrappers(model: nn.Module) -> nn.Module:
     """
     model = unwrapped(model)
     if any(unwrapped(module) is not module for module in model.modules()):
-        model = copy.deepcopy(model)
+        model = copied(model)
         for parent in list(model.modules()):
             for name, child in parent.named_children():
                 if unwrapped(child) is not child:
@@ -48,5 +48,22 @@ def in_float32(model: nn.Module) -> nn.Module:
     def converted(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.float() if tensor.dtype in REDUCED else tensor
 
-    converted_model: nn.Module = copy.deepcopy(model)._apply(converted)  # type: ignore[no-untyped-call]
+    converted_model: nn.Module = copied(model)._apply(converted)  # type: ignore[no-untyped-call]
     return converted_model
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a model whose hooks have made weights, which torch refuses to copy."""
+    made = [
+        (module.__dict__, name, value)
+        for module in model.modules()
+        for name, value in module.__dict__.items()
+        if isinstance(value, torch.Tensor) and value.grad_fn is not None
+    ]
+    try:
+        for attributes, name, value in made:
+            attributes[name] = value.detach()
+        return copy.deepcopy(model)
+    finally:
+        for attributes, name, value in made:
+            attributes[name] = value

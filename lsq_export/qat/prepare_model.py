@@ -11,7 +11,6 @@ quantizers. Convolutions that a forward calls as functions (torch.nn.functional)
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,43 +22,40 @@ from torch.nn.utils import parametrize
 
 from calib.door import check_model, check_type, unwrapped
 from calib.errors import QuantizationError, QuantizationWarning
-from calib.folding.containers import container_steps
 from calib.quantized import Quantized, quantized_modules
+from calib.samples import each
+from calib.signature import example_of
 
 from .attention import open_attention
 from .config import QATConfig
 from .edges import insert_edges
 from .layer_settings import LayerSettings, check_patterns
-from .layer_types import QUANTIZED_LAYERS, output_channels, parametrization
-from .plain import in_float32, without_wrappers
-from .quantizer import Quantizer
+from .layer_types import FLOAT_LAYERS, QUANTIZED_LAYERS, output_channels, parametrization
+from .made_weights import makes_weight, quantize_made_weight
+from .maker import Maker
+from .plain import copied, in_float32, without_wrappers
 from .quantizer_table import Quantizers
 from .tracing import Untraceable
 
 __all__ = ["QATConfig", "config_of", "float_layers", "layer_names", "prepare", "quantizers"]
 
 NAMED = 8  # layers that a note lists
-# Layers with weights that stay float, with the layers in them: no integer operator of ours computes them.
-FLOAT_LAYERS = (
-    nn.RNNBase,
-    nn.RNNCellBase,
-    nn.MultiheadAttention,
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.Bilinear,
-)
 
 
-def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None = None) -> nn.Module:
+def prepare(
+    float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None = None, *, example: Any = None
+) -> nn.Module:
     """Make a deep copy of `float_model` with fake quantizers that have no grid yet; `calib.initialize` gives them one.
 
     The model itself is untouched; DataParallel, DistributedDataParallel and torch.compile around it, or in it, are
     left out of the copy, and a model of 16 bits becomes one of float32, with a warning.
     config: default `QATConfig()`; a dict has its fields. `config_of(model)` is the configuration that the copy has got:
     edges="auto" has become "trained" or "calibrated" there.
+    example: an input of the model, [N, …], as for `export`. A model that torch.fx cannot trace is watched while it runs
+    on it, so that its edges can be trained.
 
     Errors (QuantizationError): nothing to quantize, a layer that cannot be quantized (named), a model that is prepared
-    already, edges="trained" for a model that torch.fx cannot trace, `layers` as in `settings_of_layers`.
+    already, edges="trained" for a model that has no graph, `layers` as in `settings_of_layers`.
     """
     config = _checked_arguments(float_model, config)
     float_model = in_float32(without_wrappers(float_model))
@@ -69,7 +65,7 @@ def prepare(float_model: nn.Module, config: QATConfig | Mapping[str, Any] | None
     float_model = open_attention(float_model)
     wanted = settings_of_layers(float_model, config)
     _say_what_stays_float(float_model)
-    model, config = _copy_with_edges(float_model, wanted, config)
+    model, config = _copy_with_edges(float_model, wanted, config, example)
     for name, settings in wanted.items():
         if settings is not None:
             _quantize_layer(name, model.get_submodule(name), settings)
@@ -141,7 +137,7 @@ def layers_without_integer_form(model: nn.Module) -> dict[str, str]:
 
 
 def _copy_with_edges(
-    float_model: nn.Module, layers: dict[str, LayerSettings | None], config: QATConfig
+    float_model: nn.Module, layers: dict[str, LayerSettings | None], config: QATConfig, example: Any
 ) -> tuple[nn.Module, QATConfig]:
     """(copy of the model with quantizers on its edges, if they are to be trained; config without "auto").
 
@@ -149,21 +145,18 @@ def _copy_with_edges(
     """
     if config.edges != "calibrated":
         bits = {name: settings.activation_bits if settings else None for name, settings in layers.items()}
-        device, training = next(float_model.parameters()).device, float_model.training
-
-        def edge(name: str) -> Quantizer:
-            quantizer = Quantizer.activation(name, 8, integer_offset=True, holds_zero=True, device=device)
-            return quantizer.train(training)
-
+        make = Maker(config, next(float_model.parameters()).device, float_model.training)
+        if example is not None:
+            example = each(example_of(float_model, example, "example"), lambda tensor: tensor.to(make.device))
         try:
-            return insert_edges(copy.deepcopy(float_model), bits, edge), replace(config, edges="trained")
+            return insert_edges(copied(float_model), bits, make, example), replace(config, edges="trained")
         except Untraceable as error:
             if config.edges == "trained":
                 raise
             why = f"torch.fx cannot trace this model: {error.why}"
             said = f"edges are calibrated at export, so training does not see their rounding, since {why}"
             warnings.warn(said, QuantizationWarning, stacklevel=3)
-    return copy.deepcopy(float_model), replace(config, edges="calibrated")
+    return copied(float_model), replace(config, edges="calibrated")
 
 
 def _checked_arguments(model: object, config: object) -> QATConfig:
@@ -194,39 +187,27 @@ def layer_names(model: nn.Module) -> list[str]:
 
 
 def _check(what: str, layer: nn.Module) -> None:
-    if "weight" not in layer._parameters and not parametrize.is_parametrized(layer, "weight"):
-        raise QuantizationError(
-            f"{what} cannot be quantized: its weight is made by a hook; use torch.nn.utils.parametrizations or a plain "
-            "parameter"
-        )
-    assert isinstance(layer.weight, torch.Tensor)
-    if isinstance(layer.weight, nn.UninitializedParameter):
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise QuantizationError(f"{what} cannot be quantized: it has no weight")
+    if isinstance(weight, nn.UninitializedParameter):
         raise QuantizationError(f"{what} has no weight yet: run the model once on an input before prepare")
-    if not layer.weight.is_floating_point():
-        raise QuantizationError(f"{what} cannot be quantized: its weight is {layer.weight.dtype}, not a float type")
+    if not weight.is_floating_point():
+        raise QuantizationError(f"{what} cannot be quantized: its weight is {weight.dtype}, not a float type")
 
 
 def _quantize_layer(name: str, layer: nn.Module, settings: LayerSettings) -> None:
-    prefix = f"{name}." if name else ""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    bits, offset = settings.activation_bits, settings.offset
-    input_quantizer = Quantizer.activation(
-        f"{prefix}input",
-        bits,
-        grid=settings.activation_grid,
-        integer_offset=offset != "real",
-        offset_steps=container_steps(2**bits) if offset == "container" else 1,
-        device=weight.device,
-    )
-    channels = output_channels(layer) if settings.weight_granularity == "channel" else None
-    weight_quantizer = Quantizer.weight(
-        f"{prefix}weight", settings.weight_bits, channels=channels, device=weight.device
-    )
-    layer.input_quantizer = input_quantizer.train(layer.training)
+    make = Maker(QATConfig(), weight.device, layer.training)
+    layer.input_quantizer = make.input(name, settings)
     layer.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+    made = makes_weight(layer)
+    weights = parametrization(layer, make.weight(name, settings, output_channels(layer))).train(layer.training)
+    if made:
+        quantize_made_weight(layer, weights)
+        return
     # unsafe: torch would call the quantizer once to check shape and type, before it has a grid
-    weights = parametrization(layer, weight_quantizer).train(layer.training)
     parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
 
 

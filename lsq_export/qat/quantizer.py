@@ -68,11 +68,12 @@ class Quantizer(Quantized):
         integer_offset: bool = False,
         offset_steps: int = 1,
         holds_zero: bool = False,
+        fixed: tuple[float, float] | None = None,
         device: torch.device | None = None,
     ) -> Quantizer:
         """One of the paper's four configurations, per tensor.
 
-        integer_offset: β on multiples of s / offset_steps; holds_zero: see `Quantized`.
+        integer_offset: β on multiples of s / offset_steps; holds_zero, fixed: see `QuantizerSpec`.
         """
         if grid not in ACTIVATION_GRIDS:
             raise QuantizationError(f"activation_grid={grid!r}: use one of {', '.join(ACTIVATION_GRIDS)}")
@@ -88,6 +89,7 @@ class Quantizer(Quantized):
             integer_offset=integer_offset and not symmetric,
             offset_steps=offset_steps,
             holds_zero=holds_zero,
+            fixed=fixed,
         )
         return cls(spec, device=device)
 

@@ -12,11 +12,15 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from calib.errors import QuantizationError, one_line
+from calib.samples import Input
 
+from .by_example import NoGraph, graph_by_example
 from .layer_types import QUANTIZED_LAYERS as LAYERS
+from .plain import copied
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__))
+ADVICE = "give an example (prepare(model, config, example=x)), along which its forward is watched, or"
 
 
 class Untraceable(QuantizationError):
@@ -48,28 +52,50 @@ class _Tracer(fx.Tracer):
         return isinstance(m, LAYERS) or bool(super().is_leaf_module(m, module_qualified_name))
 
 
-def trace(model: nn.Module, layers: Iterable[str]) -> Traced:
+def trace(model: nn.Module, layers: Iterable[str], example: Input | None = None) -> Traced:
     """The model as a graph; names of parameters stay. layers: those that its forward has to use.
 
-    Errors (Untraceable): a model that torch.fx cannot trace, or that tracing would change; a layer that its forward
-    does not use.
+    example: inputs [N, …] of the model, along which a forward is watched that torch.fx cannot trace.
+
+    Errors (Untraceable): a model that torch.fx cannot trace, or that tracing would change, without an example; one that
+    computes something else for other inputs; a layer that its forward does not use.
     """
     if isinstance(model, LAYERS):
         raise Untraceable("it is a single layer", "wrap it in torch.nn.Sequential")
+    source = model if example is None else copied(model)  # a trace that fails leaves its values behind
+    try:
+        graph = _symbolic(model)
+    except Untraceable as error:
+        if example is None:
+            raise
+        model = source
+        try:
+            graph = graph_by_example(model, example)
+        except NoGraph as other:
+            raise Untraceable(f"{error.why}; along the example, {other}", "change its forward") from other
+    traced = Traced(model, graph, type(model).__name__)
+    used = dict(traced.named_modules())
+    for name in layers:
+        if name in used:
+            continue
+        if example is None:
+            raise Untraceable(f"layer {name} is not used by the model's forward", f"{ADVICE} remove it")
+        traced.add_submodule(name, model.get_submodule(name))  # a head of training alone, or one that is left out
+    return traced
+
+
+def _symbolic(model: nn.Module) -> fx.Graph:
+    """torch.fx's own graph of any input."""
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input
         where = _where(model, error)
         why = f"its forward fails{where} ({one_line(error)})"
-        raise Untraceable(why, "change that line" if where else "change its forward") from error
+        raise Untraceable(why, f"{ADVICE} change {'that line' if where else 'its forward'}") from error
     if any(node.target in DROPOUTS for node in graph.nodes):
-        raise Untraceable("a trace would freeze torch.nn.functional.dropout in one mode", "use torch.nn.Dropout")
-    traced = Traced(model, graph, type(model).__name__)
-    used = dict(traced.named_modules())
-    for name in layers:
-        if name not in used:
-            raise Untraceable(f"layer {name} is not used by the model's forward", "remove it")
-    return traced
+        why = "a trace would freeze torch.nn.functional.dropout in one mode"
+        raise Untraceable(why, f"{ADVICE} use torch.nn.Dropout")
+    return graph
 
 
 def _where(model: nn.Module, error: BaseException) -> str:

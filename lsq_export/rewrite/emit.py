@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 import onnx
 import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from lsq_export.files import large_onnx
+from lsq_export.files.digest import sha256_of
 from lsq_export.graph.edit import copy
 from lsq_export.graph.kept_float import said_of, stays_float
 from lsq_export.graph.notes import strip
@@ -70,7 +72,7 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
 def check(proto: onnx.ModelProto, what: str) -> None:
     """onnx.checker; a file that fails it is never written."""
     try:
-        onnx.checker.check_model(proto if large_onnx.within(proto) else large_onnx.skeleton(proto))
+        onnx.checker.check_model(proto if large_onnx.is_light(proto) else large_onnx.skeleton(proto))
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise QuantizationError(
@@ -83,12 +85,12 @@ def _share_constants(graph: ir.Graph) -> None:
 
     The order in which a graph lists its constants would not do: it is another one after the graph was read from a file.
     """
-    first: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+    first: dict[tuple[str, tuple[int, ...], str], ir.Value] = {}
     for value in sorted(graph.initializers.values(), key=_first_read(graph)):
         tensor = value.const_value
         if tensor is None or tensor.size < SHARE_FROM:
             continue
-        key = (str(tensor.dtype), tuple(tensor.shape.numpy()), tensor.tobytes())
+        key = (str(tensor.dtype), tuple(tensor.shape.numpy()), sha256_of(BytesIO(tensor.tobytes())))
         kept = first.setdefault(key, value)
         if kept is not value:
             value.replace_all_uses_with(kept)

@@ -14,6 +14,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from calib.statistics.counting_observer import CountingObserver
+from calib.statistics.observers import Observer
 from lsq_export.graph.capture import Captured
 from lsq_export.graph.edit import copy
 from lsq_export.rewrite.contract.decisions import BiasCorrection, LayerDecision, TensorDecision
@@ -33,6 +35,7 @@ from lsq_export.rewrite.folding import (
     equalize,
     float_clamps,
     freeze_weights,
+    functional_layers,
     integers,
     keep_float,
     merge_parallel,
@@ -40,11 +43,19 @@ from lsq_export.rewrite.folding import (
     output_tails,
     ties,
 )
-from lsq_export.rewrite.normalizing import known_shapes, normalize, sequences, split_to_slices, transposed
+from lsq_export.rewrite.normalizing import (
+    constant_weights,
+    known_shapes,
+    normalize,
+    sequences,
+    split_to_slices,
+    transposed,
+)
 
 # What makes the trained graph of the captured one: the yardstick of every fold.
 TRAINED: tuple[Pass, ...] = (
     known_shapes.PASS,
+    constant_weights.PASS,
     split_to_slices.PASS,
     transposed.PASS,
     sequences.PASS,
@@ -53,6 +64,7 @@ TRAINED: tuple[Pass, ...] = (
 )
 # What the folds of one export share, the calibration of edges above all.
 PREPARED: tuple[Pass, ...] = (
+    functional_layers.PASS,
     average_pools.PASS,
     merge_parallel.PASS,
     constants.PASS,
@@ -121,8 +133,9 @@ def prepare_fold(captured: Captured, batches: Iterable[Any], *, merge: bool = Fa
     merge: parallel convolutions become one, for "strided" alone.
     """
     image, batches = probe(batches)
+    observer = CountingObserver if captured.one_by_one else Observer
     passes = FOLDS["strided" if merge else "integer"]
-    model, state, runner = copy(captured.model), State(batches=batches), Runner(image)
+    model, state, runner = copy(captured.model), State(batches=batches, observer=observer), Runner(image)
     runner.run(passes[: len(TRAINED)], model, state)
     trained = copy(model)
     runner.run(passes[len(TRAINED) : _shared(passes)], model, state)

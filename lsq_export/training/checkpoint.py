@@ -15,7 +15,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from calib.errors import QuantizationError, one_line
+from calib.samples import in_words, plain_shape
 from lsq_export import models
 from lsq_export.files import sealed, tensor_file
 from lsq_export.models.own import build_own, is_own
@@ -46,7 +47,7 @@ class Checkpoint:
 
     model_spec: the keywords of `lsq_export.models.build`.
     config: the keywords of `QATConfig`; None for a float model.
-    input_shape: (C, H, W).
+    input_shape: (C, H, W); {name: shape} of inputs by name.
     preprocessing: as in `lsq_export.data.Dataset`.
     extra: what else the writer wanted to keep.
     """
@@ -55,9 +56,20 @@ class Checkpoint:
     state: dict[str, torch.Tensor]
     model_spec: dict[str, Any]
     config: dict[str, Any] | None
-    input_shape: tuple[int, int, int]
+    input_shape: Any
     preprocessing: dict[str, Any]
     extra: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W). Errors (QuantizationError): a network that takes inputs by name."""
+        if isinstance(self.input_shape, Mapping):
+            raise QuantizationError(
+                f"checkpoint {self.path} takes inputs by name ({', '.join(self.input_shape)}), and this command is for "
+                "networks that take one image: use Python"
+            )
+        channels, height, width = self.input_shape
+        return channels, height, width
 
     def __repr__(self) -> str:
         bits = (
@@ -66,7 +78,7 @@ class Checkpoint:
         data = f", trained on {self.extra['data']}" if "data" in self.extra else ""
         numbers = sum(tensor.numel() for tensor in self.state.values())
         return (
-            f"Checkpoint {self.path}: {self.model_spec.get('name')} {bits}, inputs {list(self.input_shape)}, "
+            f"Checkpoint {self.path}: {self.model_spec.get('name')} {bits}, inputs {in_words(self.input_shape)}, "
             f"{len(self.state)} tensors with {numbers} numbers{data}"
         )
 
@@ -77,7 +89,7 @@ def save(
     *,
     model_spec: dict[str, Any],
     config: dict[str, Any] | None,
-    input_shape: tuple[int, ...],
+    input_shape: Any,
     preprocessing: dict[str, Any],
     extra: dict[str, Any] | None = None,
 ) -> Path:
@@ -95,7 +107,7 @@ def save(
     if config is not None and got is not None and config.get("edges") == "auto":
         config = {**config, "edges": got.edges}
     metadata = {FORMAT_KEY: FORMAT}
-    values = (model_spec, config, list(input_shape), preprocessing, extra or {})
+    values = (model_spec, config, plain_shape(input_shape), preprocessing, extra or {})
     metadata.update({field: json.dumps(value) for field, value in zip(FIELDS, values, strict=True)})
     tensor_file.write(path, model.state_dict(), metadata, "checkpoint")
     return path
@@ -111,11 +123,13 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     metadata = metadata_of(path)
     spec, config, shape, preprocessing, extra = fields_of(path, metadata).values()
     check_spec(path, spec)
-    if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
+    by_name = isinstance(shape, dict) and all(map(_is_shape, shape.values()))
+    if not (by_name and shape) and not (_is_shape(shape) and len(shape) == 3):
         raise QuantizationError(
-            f"checkpoint {path}: input_shape is {shape}, it must be [channels, height, width]; write it again"
+            f"checkpoint {path}: input_shape is {shape}, it must be [channels, height, width], or a shape for each "
+            "input by name; write it again"
         )
-    if math.prod(shape) > LARGEST_INPUT:
+    if sum(map(math.prod, shape.values() if by_name else [shape])) > LARGEST_INPUT:
         raise QuantizationError(
             f"checkpoint {path}: input_shape is {shape}, more than {LARGEST_INPUT} numbers; write it again"
         )
@@ -129,10 +143,14 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         state=_state(path),
         model_spec=spec,
         config=None if config is None else {**EARLIER, **config},
-        input_shape=(shape[0], shape[1], shape[2]),
+        input_shape={name: tuple(sizes) for name, sizes in shape.items()} if by_name else tuple(shape),
         preprocessing=preprocessing,
         extra=extra,
     )
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n > 0 for n in value)
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
@@ -172,7 +190,7 @@ def restore(
         else:
             net = build_own(model, spec.get("num_classes", 1000), spec.get("in_channels", 3))
     if checkpoint.config is not None:
-        net = prepare(net, QATConfig.from_dict(checkpoint.config))
+        net = prepare(net, QATConfig.from_dict(checkpoint.config), example=torch.zeros(2, *checkpoint.input_shape))
     _load_state(net, checkpoint)
     return net.eval(), checkpoint
 

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from calib.errors import QuantizationError
+from calib.samples import in_words, plain_shape
 from lsq_export.data.dataset import Dataset
 from lsq_export.data.loading import load
 from lsq_export.files.digest import sha256
 from lsq_export.models import keywords
+from lsq_export.models.own import is_own
 from lsq_export.qat.config import QATConfig
 
 from .distributed import SINGLE, Processes
@@ -81,7 +83,7 @@ class Job:
         samples = {
             "train": len(data.train),
             "test": len(data.test),
-            "input_shape": list(data.input_shape),
+            "input_shape": plain_shape(data.input_shape),
             "resize": data.preprocessing.get("resize"),
             "classes": data.num_classes,
         }
@@ -95,7 +97,14 @@ class Job:
         }
 
     def model_spec(self, data: Dataset) -> dict[str, Any]:
-        """The keywords of `models.build`."""
+        """The keywords of `models.build`. Of several inputs nothing is told but the classes."""
+        if not data.of_images:
+            if not is_own(self.model_name):
+                raise QuantizationError(
+                    f"{self.model_name} takes images, {self.data_spec} has the inputs {in_words(data.input_shape)}: "
+                    "name a network of your own, package.module:factory"
+                )
+            return {"name": self.model_name, "num_classes": data.num_classes}
         adapted = keywords(self.model_name, min(data.input_shape[1:]), self.variant)
         return {"name": self.model_name, "num_classes": data.num_classes, "in_channels": data.input_shape[0], **adapted}
 

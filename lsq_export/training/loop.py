@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from calib.errors import QuantizationError, one_line
 from calib.quantized import quantized_modules
+from calib.samples import Input, called, each
 from lsq_export.data.dataset import Batches, Dataset
 
 from .distributed import SINGLE, Processes
@@ -82,7 +83,7 @@ class Loop:
         lr = math.nan
         for x, y in self._batches(self.epoch + 1, skip=self.step):
             lr = self.optimizer.param_groups[0]["lr"]
-            self._step(x.to(self.device), y.to(self.device))
+            self._step(each(x, lambda tensor: tensor.to(self.device)), y.to(self.device))
             self.seconds = time.perf_counter() - begin
             loss, right, count = self.sums
             show(
@@ -101,12 +102,12 @@ class Loop:
         self.good = snapshot(self.result)
         return done
 
-    def _step(self, x: torch.Tensor, y: torch.Tensor) -> None:
+    def _step(self, x: Input, y: torch.Tensor) -> None:
         taught = None
         if self.teacher is not None:
             with torch.no_grad():
-                taught = self.teacher(x)
-        logits = self.parallel(x)  # [N, classes]
+                taught = called(self.teacher, x)
+        logits = called(self.parallel, x)  # [N, classes]
         loss = loss_sum(logits, y, self.recipe, taught)
         right = int((logits.detach().argmax(1) == y).sum())
         total, right_of_all, count = self.processes.sums(loss.item(), right, len(y))

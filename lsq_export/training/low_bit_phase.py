@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 import calib
@@ -64,7 +65,7 @@ def train_low_bit(
 
     Errors: QuantizationError; KeyboardInterrupt before the end of the first epoch (nothing is written then).
     """
-    model = prepare(float_model, job.config)
+    model = prepare(float_model, job.config, example=torch.zeros(2, *data.input_shape))
     config = config_of(model) or job.config
     if run is not None and run.state(LOW_BIT) is not None:  # the state has the grids
         initialized = run.results["initialized_accuracy"]

@@ -59,11 +59,11 @@ def try_others(model: nn.Module, data: Dataset, seconds: float = SECONDS) -> Tri
     begin, count = time.monotonic(), min(IMAGES, len(data.test))
     index = torch.linspace(0, len(data.test) - 1, count).round().long()
     x, target = data.test.fetch(index)
-    as_given = _right(model, x, target)
+    as_given = _right(model, x, target) if data.of_images else None
     before = after = torch.zeros(count, dtype=torch.bool) if as_given is None else as_given
     given = best = _share(before)
     tried, options = 1, ""
-    for size, pixels in _pixels(data, index, x):
+    for size, pixels in _pixels(data, index, x) if data.of_images else ():
         for mean, std in _normalizations(data, pixels):
             if time.monotonic() - begin > seconds:
                 break

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError, one_line
+from calib.samples import called, each, in_words
 from lsq_export.data.dataset import Dataset
 
 from .distributed import SINGLE, Processes
@@ -53,16 +54,18 @@ def check_fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
 
     Errors (QuantizationError): the model fails on it, or has fewer logits than the data have classes.
     """
-    shape = [2, *data.input_shape]
+    shape = in_words(data.input_shape)
     try:
         logits = predict(model, data.batches("train", 2, limit=1), device=device)
     except QuantizationError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        raise QuantizationError(f"the model fails on an input of shape {shape}: {one_line(error)}") from error
+        raise QuantizationError(
+            f"the model fails on a batch of two inputs of shape {shape}: {one_line(error)}"
+        ) from error
     if logits.ndim != 2 or logits.shape[1] < data.num_classes:
         raise QuantizationError(
-            f"the model gives {list(logits.shape)} for an input of shape {shape}, the data have {data.num_classes} "
+            f"the model gives {list(logits.shape)} for two inputs of shape {shape}, the data have {data.num_classes} "
             f"classes: build it with num_classes={data.num_classes}"
         )
 
@@ -80,7 +83,8 @@ def _forward(
             for batch in batches:
                 x, target = (batch[0], batch[1]) if isinstance(batch, (tuple, list)) else (batch, None)
                 if some or len(x):  # a share may be empty
-                    results.append((model(x.to(device)).cpu(), target))
+                    x = each(x, lambda tensor: tensor.to(device))
+                    results.append((called(model, x).cpu(), target))
     finally:
         model.train(training)
     if some and not results:

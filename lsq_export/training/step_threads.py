@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from calib.samples import Input, called
 from lsq_export.data.dataset import Dataset
 from lsq_export.models import build
 from lsq_export.threads import usual_threads
@@ -30,15 +31,15 @@ def step_threads(job: Job, data: Dataset) -> int:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         model = build(**job.model_spec(data))
-    work = multiply_adds(model, data.input_shape)
+    work = multiply_adds(model, data.train.fetch(torch.zeros(1, dtype=torch.int64))[0])
     if work is None:
         return most
     batch = min(job.recipe.batch_size, len(data.train))
     return max(1, min(most, work * batch // PER_THREAD))
 
 
-def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int | None:
-    """Those of the convolutions and linear layers for one input [1, *shape]; None where the model does not take it."""
+def multiply_adds(model: nn.Module, x: Input) -> int | None:
+    """Those of the convolutions and linear layers for an input [1, …]; None where the model does not take it."""
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -52,7 +53,7 @@ def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int | None:
     training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, *shape))
+            called(model.eval(), x)
     except Exception:  # a model of the user's: what is wrong with it is said when it is to be trained
         return None
     finally:

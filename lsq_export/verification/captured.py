@@ -1,4 +1,4 @@
-"""The captured graph against the PyTorch model that was trained.
+"""The captured graph against the model that was trained: a PyTorch model, or the file of another tool.
 
 Two ways to compute a network in float32 round otherwise, and a low-bit network can make another answer of one code that
 flips. So where the outputs differ, each layer is compared on the same inputs: what the model's own quantizers gave is
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -33,20 +33,30 @@ from .tally import Tally
 SMALLEST = 1e-30  # in place of a range of zero
 
 
+class Original(Protocol):
+    """A trained network that is no PyTorch model."""
+
+    def outputs(self, x: Input) -> list[np.ndarray]:
+        """All outputs for one batch [N, …]."""
+
+
 class CaptureCheck:
     """One captured graph and model, batch by batch."""
 
-    def __init__(self, trained: ir.Graph, model: nn.Module) -> None:
-        self._trained, self._model = trained, unwrapped(model)
+    def __init__(self, trained: ir.Graph, model: nn.Module | Original) -> None:
+        self._trained, self._model = trained, unwrapped(model) if isinstance(model, nn.Module) else model
         self._scales = {str(node.outputs[0].name): grid_of(node).scale for node in trained if is_marker(node)}
         self._errors: list[np.ndarray] = []
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
     def outputs(self, x: Input) -> list[np.ndarray]:
         """The model's. It is called in this thread, as its user would."""
+        if not isinstance(self._model, nn.Module):
+            return self._model.outputs(x)
         return [v.cpu().numpy() for v in forward(self._model, self._placed(x))]
 
     def _placed(self, x: Input) -> Any:
+        assert isinstance(self._model, nn.Module)
         device = next(self._model.parameters()).device
         return each(x, lambda tensor: tensor.to(device))
 
@@ -58,8 +68,8 @@ class CaptureCheck:
             self._compare_layers(x, outputs)
 
     def _compare_layers(self, x: Input, outputs: Sequence[np.ndarray]) -> None:
-        _, given = forward_with_grids(self._model, self._placed(x))
-        meet = dict.fromkeys(self._scales, partial(self._hand_on, given))
+        given = forward_with_grids(self._model, self._placed(x))[1] if isinstance(self._model, nn.Module) else {}
+        meet = {} if not given else dict.fromkeys(self._scales, partial(self._hand_on, given))
         ours = lockstep.run(self._trained, x, meet, dtype=torch.float32)
         for index, (output, expected) in enumerate(zip(ours, outputs, strict=True)):
             difference = np.abs(output.numpy().astype(np.float64) - expected)

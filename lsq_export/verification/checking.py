@@ -25,6 +25,7 @@ from calib.errors import QuantizationError
 from calib.samples import Arrays, Input, arrays_of, named
 from calib.workers import Run, workers
 from lsq_export import integer
+from lsq_export.files import large_onnx
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.islands import float_outputs
 from lsq_export.rewrite.contract.decisions import Decisions
@@ -34,7 +35,7 @@ from lsq_export.targets import adjusted, get
 
 from .agreement import Agreement
 from .batches import checked_batches
-from .captured import CaptureCheck
+from .captured import CaptureCheck, Original
 from .format_parity import EXACT
 from .format_run import FormatFile, format_run
 from .layer_parity import float_rounding
@@ -86,18 +87,18 @@ def check(
     subject: Subject,
     batches: Iterable[object],
     *,
-    model: nn.Module | None = None,
+    model: nn.Module | Original | None = None,
     progress: Progress | None = None,
     input_key: InputKey | None = None,
 ) -> Parity:
     """Run on batches of inputs [N, …] or (input, target) pairs.
 
-    model: the PyTorch model that was trained, if it is there. progress(images so far) is called after each batch.
+    model: what was trained, if it is there. progress(images so far) is called after each batch.
     input_key: see `calib.initialize`.
     Errors (QuantizationError): a file that ONNX Runtime cannot run, batches that do not fit or are empty.
     """
     findings = _Findings(subject, model)
-    with workers() as together:
+    with workers(together=findings.is_light) as together:
         for x, classes in checked_batches(batches, subject.folded.graph, input_key):
             findings.add(x, classes, together)
             if progress:
@@ -110,12 +111,11 @@ def check(
 class _Findings:
     """All comparisons of a subject, batch by batch."""
 
-    def __init__(self, subject: Subject, model: nn.Module | None) -> None:
+    def __init__(self, subject: Subject, model: nn.Module | Original | None) -> None:
         self._subject = subject
-        target, files = adjusted(get(subject.target), **subject.asked), subject.files
-        self._prescribed = {name: emit(subject.folded, name, target) for name in {*files, EXACT}}
-        self._reference = files.get(EXACT, self._prescribed[EXACT])
-        self._formats = {name: format_run(self._format_file(name, target.optimization)) for name in files}
+        self._target, files = adjusted(get(subject.target), **subject.asked), subject.files
+        self._reference = files[EXACT] if EXACT in files else self._prescribed(EXACT)
+        self._formats = {name: format_run(self._format_file(name, self._target.optimization)) for name in files}
         trained, folded = subject.trained.graph, subject.folded.graph
         self._capture = CaptureCheck(trained, model) if model is not None else None
         self._price = TrainedLayers(trained, folded, *subject.decisions) if subject.decisions else None
@@ -127,10 +127,19 @@ class _Findings:
             name=name,
             file=self._subject.files[name],
             reference=self._reference,
-            prescribed=self._prescribed[name],
+            prescribed=partial(self._prescribed, name),
             folded=self._subject.folded.graph,
             level=level,
         )
+
+    def _prescribed(self, name: str) -> onnx.ModelProto:
+        """The file of a format as the folded model prescribes it."""
+        return emit(self._subject.folded, name, self._target)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether several comparisons may have the constants in memory at once."""
+        return large_onnx.is_light(self._reference)
 
     @property
     def images(self) -> int:
@@ -165,7 +174,8 @@ class _Findings:
 
     def parity(self) -> Parity:
         """What was found so far."""
-        golden, prescribed = self._subject.golden, self._prescribed[EXACT]
+        golden = self._subject.golden
+        prescribed = self._prescribed(EXACT) if golden else self._reference
         yardstick = self._yardstick.result()
         return Parity(
             formats={name: run.result() for name, run in self._formats.items()},

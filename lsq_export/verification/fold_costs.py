@@ -180,11 +180,12 @@ class _Cost:
         """One batch. expected, trained: outputs and codes of the trained model."""
         graph = self.folded.model.graph
         learned = {d.name: d for d in self.folded.tensors if d.kind == "activation"}
+        passed = movers_passed(graph)
         outputs, codes = lockstep.keep(graph, x, {d.codes for d in learned.values()})
         self.agreement.add([v.numpy() for v in outputs], expected, classes, len(x))
         for use in trained:
             decision = learned[use.quantizer]
-            container = codes_after(movers_passed(graph, decision.name), codes[decision.codes].numpy(), decision)
+            container = codes_after(passed[decision.name], codes[decision.codes].numpy(), decision)
             ours, first = trained_codes(decision, container, use.offset), first_code(decision, use.offset)
             reachable = use.codes.clip(first, first + decision.levels - 1)
             known = ~np.isnan(ours)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,14 +36,15 @@ Tensors = Mapping[str, np.ndarray]
 class FormatFile:
     """A file, and what it is held against.
 
-    name: of the format. reference: the qoperator file that the integer reference runs. prescribed: the file as the
-    folded model prescribes it. level: ONNX Runtime's graph optimization that the file is deployed with.
+    name: of the format. reference: the qoperator file that the integer reference runs. prescribed(): the file as the
+    folded model prescribes it, as large as that. level: ONNX Runtime's graph optimization that the file is deployed
+    with.
     """
 
     name: str
     file: onnx.ModelProto
     reference: onnx.ModelProto
-    prescribed: onnx.ModelProto
+    prescribed: Callable[[], onnx.ModelProto]
     folded: ir.Graph
     level: str
 
@@ -58,6 +59,7 @@ class FormatRun(ABC):
 
     def __init__(self, given: FormatFile, layers: FoldedLayers) -> None:
         self._given, self._layers = given, layers
+        self._altered = altered_parts(given.file, given.prescribed())
         self._agreement = Agreement()
         self._float_outputs = float_outputs(given.folded)
         self._mismatches: Counter[str] = Counter()
@@ -121,7 +123,7 @@ class FormatRun(ABC):
             first_mismatch=next((name for name in in_order if self._mismatches.get(name)), None),
             accumulator_mismatch=self._layers.accumulator_mismatch,
             output_mismatch=self._layers.output_mismatch,
-            altered=altered_parts(self._given.file, self._given.prescribed),
+            altered=self._altered,
             layers=self._layers.result(),
             islands=self._islands(),
             reference_elements=self._compared,

@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .answers import answers_otherwise
+from .far import FAR, LIMIT, behind_db
 from .numbers import decibel
-from .parity import NUDGE
 from .reasons import Reason
 
-FAR = 3.0  # dB
 NEAR = 1.0  # dB: a gap that other images would change as well
-LIMIT = -20 * math.log10(NUDGE)  # dB: so much the noise on the inputs themselves is; no yardstick asks for more
 MATTERS = 0.02  # share of what differs from which on a reason is worth a remedy
 TRAINED_EDGES, CONTAINER, INTEGER = "--edges trained", "--offset container", "--offset integer"
 
@@ -30,7 +28,7 @@ def behind(parity: Mapping[str, Any]) -> float:
     parity: as parity.json has it, where null is no noise at all.
     """
     folded, noise = parity["folded_sqnr_db"], parity.get("nudged_sqnr_db")
-    return 0.0 if folded is None or noise is None or noise > LIMIT else max(0.0, float(noise) - float(folded))
+    return 0.0 if folded is None or noise is None else behind_db(float(folded), float(noise))
 
 
 def as_good_as_exact(parity: Mapping[str, Any]) -> bool:

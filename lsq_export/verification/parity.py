@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from calib.tables import Table, Tabular, decibel, percent
 
 from .answers import SAME, main_of, otherwise
+from .far import NUDGE as NUDGE
+from .far import Far, far_of
 from .format_parity import FormatParity
 from .in_training import InTraining
 from .layer_parity import QDQ_TIES, LayerParity, Layers
 from .part_parity import PartParity, lost_channels, lost_parts
 from .promises import Broken, Name, Promise, promises_of
 
-NUDGE = 1e-4  # relative
 NUDGED = f"trained, inputs × {1 + NUDGE:g}"  # name of that row in tables
 # A flipped tie inside a low-bit network moves an output; the median over images is blind to single flips.
 CAPTURE_TOLERANCE = 1e-3
@@ -39,7 +40,8 @@ class Parity(Tabular):
     quantizers, folded against trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself
     (`output_parts.py`). in_training: what the training
     measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export), where a command
-    knows it. differences: in what those data are not what the bundle was made for, one line each.
+    knows it. differences: in what those data are not what the bundle was made for, one line each. places: {tensor: what
+    makes it in the user's model}, where its name does not say it.
     """
 
     formats: dict[str, FormatParity]
@@ -60,6 +62,7 @@ class Parity(Tabular):
     data: str | None = None
     split: str | None = None
     differences: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("trained_layers", "captured_layers"):
@@ -99,8 +102,13 @@ class Parity(Tabular):
         same = self.formats[main_of(self.formats)].top1_agreement
         held = "all promises hold" if same >= SAME else f"all promises hold, {otherwise(same)}"
         lost = lost_channels(self.parts)
-        held = f"{held}; {lost}" if lost else held
+        held = "; ".join(filter(None, (held, lost, str(self.far or ""))))
         return "\n".join(f"FAILED: {line}" for line in self.failures) or held
+
+    @property
+    def far(self) -> Far | None:
+        """Where the fold is far below the yardstick, and why; None where it is not."""
+        return far_of(self.folded_sqnr_db, self.nudged_sqnr_db, self.trained_layers, self.places)
 
     @property
     def ok(self) -> bool:
@@ -180,7 +188,9 @@ class Parity(Tabular):
             layer["histogram"] = {str(k): v for k, v in sorted(layer["histogram"].items())}
             layer["reasons"] = {str(k): v for k, v in layer["reasons"].items()}
         promises = [{**asdict(promise), "name": str(promise.name)} for promise in self.promises]
-        return {"ok": self.ok, "failures": self.failures, "promises": promises, **finite(plain)}
+        del plain["places"]  # the manifest has them
+        far = self.far.to_dict() if self.far is not None else None
+        return {"ok": self.ok, "failures": self.failures, "promises": promises, **finite({"far": far, **plain})}
 
 
 def finite(value: Any) -> Any:

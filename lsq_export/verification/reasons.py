@@ -34,3 +34,11 @@ EXPLAINED = {
     Reason.GRID: "the file's grid is not the trained one: it moved onto an integer zero point",
     Reason.UNKNOWN: "none of these could be shown",
 }
+
+IN_SHORT = {
+    Reason.TIE: "values next to rounding ties",
+    Reason.BORDER: "padding next to them has another zero than in training",
+    Reason.EDGE: "an 8-bit grid before it that training did not have",
+    Reason.GRID: "its grid moved onto an integer zero point",
+    Reason.UNKNOWN: "none of the known reasons",
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -48,7 +49,8 @@ class RefusedError(QuantizationError):
 class Session:
     """An ONNX Runtime CPU session. run(x) gives {name: array} of the model's outputs, and of `tensors` besides.
 
-    library: with our operators for tables (`lsq_export.kernels`).
+    library: with our operators for tables (`lsq_export.kernels`). The session of a model whose constants are large is
+    opened for each run anew: several of them do not fit into memory beside each other.
     """
 
     def __init__(
@@ -59,48 +61,61 @@ class Session:
         what: str = "model",
         library: bool = False,
     ) -> None:
-        options = ort.SessionOptions()
-        options.graph_optimization_level = LEVELS[level]
-        options.log_severity_level = 4  # what fails is raised
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
-        if library:
-            register(options)
-        proto = _with_outputs(proto, tensors) if tensors else proto
-        if not large_onnx.within(proto):
-            proto, arrays = large_onnx.split(proto)
-            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
-            options.add_external_initializers(list(arrays), values)
-        content = proto.SerializeToString()
         self.what = what
-        try:
-            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise RefusedError(f"{what}: {refusal(error, 'load')}") from error
-        self._inputs = [value.name for value in self._session.get_inputs()]
         self._batch = batch_of(proto)
-        self._names = [output.name for output in self._session.get_outputs()]
+        self._open = partial(_session, proto, level, tuple(tensors), what, library)
+        self._opened = self._open() if large_onnx.is_light(proto) else None
 
     def run(self, x: Arrays) -> dict[str, np.ndarray]:
         """x: [N, …], or {name: array} of several inputs; in portions where the file has another batch."""
-        inputs, batch = named(x, self._inputs), self._batch
+        session, _constants = self._opened or self._open()
+        inputs, batch = named(x, [value.name for value in session.get_inputs()]), self._batch
         count = len(next(iter(inputs.values()))) if inputs else 0
         if batch is None or count == batch:
-            return self._run(inputs)
+            return self._run(session, inputs)
         parts = [
             self._run(
-                {name: array[np.minimum(np.arange(start, start + batch), count - 1)] for name, array in inputs.items()}
+                session,
+                {name: array[np.minimum(np.arange(start, start + batch), count - 1)] for name, array in inputs.items()},
             )
             for start in range(0, count, batch)
         ]
         whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {name: value[: len(value) * count // (len(parts) * batch)] for name, value in whole.items()}
 
-    def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _run(self, session: ort.InferenceSession, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = [output.name for output in session.get_outputs()]
         try:
-            return dict(zip(self._names, self._session.run(None, dict(inputs)), strict=True))
-        except Exception as error:  # see above
+            return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise RefusedError(f"{self.what}: {refusal(error, 'run')}") from error
+
+
+def _session(
+    proto: onnx.ModelProto, level: str, tensors: Sequence[str], what: str, library: bool
+) -> tuple[ort.InferenceSession, list[ort.OrtValue]]:
+    """(session, constants that it reads where they are, for as long as it lives).
+
+    Errors (RefusedError): ONNX Runtime does not load it.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[level]
+    options.log_severity_level = 4  # what fails is raised
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
+    if library:
+        register(options)
+    constants: list[ort.OrtValue] = []
+    if not large_onnx.is_light(proto):
+        proto, arrays = large_onnx.split(proto)
+        constants = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
+        options.add_external_initializers(list(arrays), constants)
+    proto = _with_outputs(proto, tensors) if tensors else proto
+    try:
+        content = proto.SerializeToString()
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"]), constants
+    except Exception as error:  # see above
+        raise RefusedError(f"{what}: {refusal(error, 'load')}") from error
 
 
 def refusal(error: Exception, what: str) -> str:

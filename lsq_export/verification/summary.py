@@ -17,19 +17,12 @@ from .in_training import KEY, InTraining
 from .nearer import FAR, LIMIT, NEAR, as_good_as_exact, behind, nearer
 from .numbers import decibel, megabytes, percent, share
 from .parity import NUDGE
-from .reasons import Reason
+from .reasons import IN_SHORT, Reason
 
 Values = Mapping[str, Any]
 Lines = list[tuple[str, str]]
 
 WORST = 5
-IN_SHORT = {
-    Reason.TIE: "values next to rounding ties",
-    Reason.BORDER: "padding next to them has another zero than in training",
-    Reason.EDGE: "an 8-bit grid before it that training did not have",
-    Reason.GRID: "its grid moved onto an integer zero point",
-    Reason.UNKNOWN: "none of the known reasons",
-}
 
 
 def summary(manifest: Values, parity: Values, *, speed: str | None = None) -> Lines:

@@ -37,12 +37,12 @@ class TrainedLayers:
         self, trained: ir.Graph, folded: ir.Graph, tensors: Sequence[TensorDecision], layers: Sequence[LayerDecision]
     ) -> None:
         self._trained = trained
-        why = causes(folded, tensors, layers)
+        why, passed = causes(folded, tensors, layers), movers_passed(folded)
         decided = {d.name: d for d in tensors if d.kind == "activation"}
         self._uses: dict[str, _Use] = {}  # by the marker's output
         for marker in (node for node in trained if is_marker(node)):
             decision = decided[attribute(marker, "quantizer")]
-            movers, cause = movers_passed(folded, decision.name), why[decision.codes]
+            movers, cause = passed[decision.name], why[decision.codes]
             if movers:  # they may have moved or merged the pixels of the border
                 cause = replace(cause, border=bool(np.any(cause.border)))
             grid = grid_of(marker).unsigned()

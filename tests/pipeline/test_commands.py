@@ -15,7 +15,7 @@ import torch
 from click.testing import Result
 
 import lsq_export
-from lsq_export.cli.cmd_export import FROM_DATA
+from lsq_export.cli.bundle_options import FROM_DATA
 from lsq_export.data.loading import load
 from lsq_export.training import checkpoint
 from lsq_export.training.fit import predict

@@ -49,10 +49,15 @@ ORDER = (
     "lsq_export.verification",
     "lsq_export.bundle",
     "lsq_export.inspection",
+    "lsq_export.adoption",
     "lsq_export.linting",
+    "lsq_export.ptq",
     "lsq_export.bench",
     "lsq_export.report",
+    "lsq_export.mixed_up",
     "lsq_export.pipeline",
+    "lsq_export.adopting",
+    "lsq_export.calibrating",
     "lsq_export",
     "lsq_export.models.paper",
     "lsq_export.cli",
@@ -102,7 +107,7 @@ RECEIVED = "lsq_export.bundle.run"
 
 FILE_LINES, MEDIAN_LINES, FUNCTION_LINES, PARAMETERS = 250, 120, 60, 8
 # Their parameters are a user's choices; so are those of click's commands, where an option is a parameter.
-ENTRY_POINTS = frozenset({"lsq_export.pipeline.export", "lsq_export.training.fit.fit"})
+ENTRY_POINTS = frozenset({"lsq_export.pipeline.export", "lsq_export.adopting.adopt", "lsq_export.training.fit.fit"})
 
 MODULES = read_modules()
 NAMES = frozenset(module.name for module in MODULES)

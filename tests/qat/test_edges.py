@@ -282,4 +282,4 @@ def test_a_split_behind_a_layer_has_a_grid_where_the_fold_needs_one(groups: int,
     calib.initialize(model, [inputs(16, 1)], "minmax")
     assert ("edges.relu" in lsq_export.quantizers(model)) is not merged
     made = fold(networks.quick_capture(model), [inputs(16, 1)])
-    assert [d.name for d in made.tensors if d.kind == "edge"] == ["d.output"]  # nothing inside is left to calibration
+    assert [d.name for d in made.tensors if d.kind == "edge"] == []  # nothing is left to calibration

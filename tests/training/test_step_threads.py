@@ -30,12 +30,12 @@ def digits() -> Dataset:
 def test_multiply_adds_are_counted_by_hand() -> None:
     """A grouped convolution with stride, and a linear layer on what is left; the model stays as it was."""
     net = nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1, groups=2), nn.Flatten(), nn.Linear(6 * 4 * 4, 5)).train()
-    assert multiply_adds(net, (4, 8, 8)) == 6 * 4 * 4 * 2 * 9 + 5 * 96
+    assert multiply_adds(net, torch.zeros(1, 4, 8, 8)) == 6 * 4 * 4 * 2 * 9 + 5 * 96
     assert net.training and not any(module._forward_hooks for module in net.modules())
 
 
 def test_a_model_that_does_not_take_the_data_has_no_number() -> None:
-    assert multiply_adds(nn.Conv2d(4, 6, 3), (3, 8, 8)) is None
+    assert multiply_adds(nn.Conv2d(4, 6, 3), torch.zeros(1, 3, 8, 8)) is None
 
 
 @pytest.mark.parametrize(("per_thread", "threads"), [(10**12, 1), (1, 4)])

@@ -3,7 +3,22 @@
 `python -m zoo` runs them (tests/ is on the path), `NETWORKS` has them by name.
 """
 
-from . import audio, convnets, convnets_wide, detection, hybrids, misc, segmentation, sequence, vision_transformers
+from . import (
+    audio,
+    convnets,
+    convnets_light,
+    convnets_wide,
+    detection,
+    detection_dense,
+    hybrids,
+    misc,
+    pairs,
+    segmentation,
+    segmentation_context,
+    sequence,
+    vision_transformers,
+    windows,
+)
 from .registry import NETWORKS, Network
 
 __all__ = [
@@ -11,11 +26,16 @@ __all__ = [
     "Network",
     "audio",
     "convnets",
+    "convnets_light",
     "convnets_wide",
     "detection",
+    "detection_dense",
     "hybrids",
     "misc",
+    "pairs",
     "segmentation",
+    "segmentation_context",
     "sequence",
     "vision_transformers",
+    "windows",
 ]

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from .multiplications import multiplications
 from .registry import NETWORKS
-from .run import Result, decibels, run
+from .run import Result, decibels, run, yardsticks
 from .table import page
 
 FAST = (("repvgg", 4), ("span", 8))  # of each run
@@ -38,7 +40,7 @@ def test_a_network_of_the_zoo_is_good(name: str, bits: int) -> None:
 
 
 def test_every_network_runs_and_differs_from_input_to_input() -> None:
-    assert len(NETWORKS) >= 42
+    assert len(NETWORKS) >= 67
     for network in NETWORKS.values():
         assert network.makers and network.build.__module__.endswith(network.family)
 
@@ -93,3 +95,18 @@ def test_multiplications_are_counted_by_what_they_read(tmp_path: Path) -> None:
     counted, share = multiplications(tmp_path / "m.onnx", feed)
     pixels = 6 * 4 * 4
     assert counted == {"Conv": pixels * 2 * 9, "MatMul": pixels * 4, "Mul": pixels} and share == 0
+
+
+def test_the_yardstick_asks_of_several_draws() -> None:
+    """Of a step function with ties everywhere: noise meets them in each draw, the inputs as they are never."""
+
+    class Steps(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.round()
+
+    whole = torch.arange(-500.0, 500.0).reshape(1, -1)  # inputs × 1.0001 round to themselves
+    assert torch.equal((whole * 1.0001).round(), whole)
+    (found,) = yardsticks(Steps(), [(whole,)])
+    assert 20 < found < 80
+    (finer,) = yardsticks(nn.Identity(), [(whole,)])
+    assert finer == pytest.approx(80, abs=0.1)  # 1e-4 of everything

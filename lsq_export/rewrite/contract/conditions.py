@@ -37,6 +37,11 @@ def _raw_weight(node: ir.Node) -> bool:
     return weight_marker or (is_op(node, *LAYERS) and not is_op(producer_of(node.inputs[1]), "DequantizeLinear"))
 
 
+def _trained_weight(node: ir.Node) -> bool:
+    called = is_op(node, *LAYERS) and array_of(node.inputs[1]) is not None  # as a function: nothing was trained
+    return _raw_weight(node) and not called
+
+
 def _raw_bias(node: ir.Node) -> bool:
     if not is_op(node, *LAYERS):
         return False
@@ -49,6 +54,7 @@ KNOWN_OPERATORS = Condition(
     "every operator is one of the table or stays as it is, and none is left to rewrite", _unknown
 )
 NO_SPLITS = Condition("there is no Split", lambda node: is_op(node, "Split"))
+TRAINED_WEIGHTS = Condition("trained weights are codes", _trained_weight)
 FROZEN_WEIGHTS = Condition("the weights of all layers are codes", _raw_weight)
 NO_BATCH_NORMS = Condition("there is no BatchNormalization", lambda node: is_op(node, "BatchNormalization"))
 NO_MARKERS = Condition("every grid is made of QuantizeLinear and DequantizeLinear", is_marker)

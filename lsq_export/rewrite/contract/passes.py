@@ -37,7 +37,8 @@ class State:
 
     fold: a name of `lsq_export.rewrite.fold.FOLDS`. batches: calibration inputs [N, …], read once. statistics:
     {quantizer: what its input looked like}, of grids that need it. before_edges: the graph before edges got grids.
-    correct_on: images on which biases are corrected; none: they stay. tensors, layers, corrections: what was decided.
+    correct_on: images on which biases are corrected; none: they stay. observer: collects the statistics of edges.
+    tensors, layers, corrections: what was decided.
     """
 
     fold: str = "strided"
@@ -45,6 +46,7 @@ class State:
     statistics: Mapping[str, Observer] = field(default_factory=dict)
     before_edges: ir.Model | None = None
     correct_on: Sequence[Any] = ()
+    observer: type[Observer] = Observer
     tensors: list[TensorDecision] = field(default_factory=list)
     layers: list[LayerDecision] = field(default_factory=list)
     corrections: tuple[BiasCorrection, ...] = ()

@@ -10,33 +10,40 @@ import onnx_ir as ir
 import torch
 
 from calib.errors import QuantizationError
-from calib.folding.edge_grid import EdgeGrid, aligned_grid, edge_grid
+from calib.folding.containers import CONTAINER_MAX, integral_zero_point
+from calib.folding.edge_grid import TANH, EdgeGrid, aligned_grid, edge_grid
 from calib.statistics.observers import Observer, finite_range
 from lsq_export.graph.edit import constant
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.grids import grid_of, quantizer_of
 from lsq_export.graph.operators import CLAMPS, MOVES
-from lsq_export.graph.read import attribute, input_of, is_marker, is_op, single_consumer
+from lsq_export.graph.read import attribute, constant_of, input_of, is_marker, is_op, producer_of, single_consumer
 
 from .clamps import clamp_bounds
 from .integer_offsets import asks_for_data
 from .softmax import is_softmax, softmax_grid
-from .tanh import GRID, is_tanh
+from .tanh import is_tanh
 
 
 def calibrate(
-    graph: ir.Graph, edges: list[ir.Node], learned: list[ir.Node], batches: Iterable[Any]
+    graph: ir.Graph,
+    edges: list[ir.Node],
+    learned: list[ir.Node],
+    batches: Iterable[Any],
+    observer: type[Observer] = Observer,
 ) -> dict[str, Observer]:
     """Give edges their grids. Returns {quantizer: what its input looked like} of the learned grids that ask for it.
+
+    observer: collects the statistics.
 
     Errors (QuantizationError): no batches, values that are not finite (the quantizer is named).
     """
     aligned = {edge: grid for edge in edges if (grid := _aligned(edge)) is not None}
-    observers = {edge: Observer(quantizer_of(edge)) for edge in edges if edge not in aligned}
-    statistics = {quantizer_of(node): Observer(quantizer_of(node)) for node in learned if asks_for_data(node)}
+    observers = {edge: observer(quantizer_of(edge)) for edge in edges if edge not in aligned}
+    statistics = {quantizer_of(node): observer(quantizer_of(node)) for node in learned if asks_for_data(node)}
     _observe(graph, batches, observers, learned, statistics)
     for edge in edges:
-        _set_grid(graph, edge, aligned.get(edge) or _observed_grid(edge, observers[edge]))
+        _set_grid(graph, edge, _mirrored(edge) or aligned.get(edge) or _observed_grid(edge, observers[edge]))
     return statistics
 
 
@@ -76,6 +83,31 @@ def _aligned(edge: ir.Node) -> EdgeGrid | None:
     return aligned_grid(grid_of(readers[0])) if alone else None
 
 
+def _mirrored(edge: ir.Node) -> EdgeGrid | None:
+    """The grid of -α·x, of which the codes are those of x from the other end: nothing is rounded.
+
+    x comes from a grid of 8 bits that holds real zero.
+    """
+    node = producer_of(input_of(edge))
+    if node is None or not is_op(node, "Mul"):
+        return None
+    for x, operand in (node.inputs, reversed(node.inputs)):
+        number, source = producer_of(operand), producer_of(x)
+        if source is None or number is None or not (is_marker(source) and is_op(number, "DequantizeLinear")):
+            continue
+        code, scale, zero_point = (constant_of(v, quantizer_of(edge)) for v in number.inputs)
+        grid = grid_of(source).unsigned()
+        zero = integral_zero_point(grid)
+        if (
+            code.size == 1
+            and int(code.reshape(())) < int(zero_point)
+            and zero is not None
+            and grid.qmax == CONTAINER_MAX
+        ):
+            return EdgeGrid(float(np.float32(grid.scale * float(scale))), CONTAINER_MAX - zero, 0.0)
+    return None
+
+
 def _observed_grid(edge: ir.Node, observer: Observer) -> EdgeGrid:
     low, high = _clamp_before(edge)
     return edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
@@ -83,7 +115,7 @@ def _observed_grid(edge: ir.Node, observer: Observer) -> EdgeGrid:
 
 def _set_grid(graph: ir.Graph, edge: ir.Node, grid: EdgeGrid) -> None:
     x, name = input_of(edge), quantizer_of(edge)
-    grid = GRID if is_tanh(x) else softmax_grid(grid, x) if is_softmax(x) else grid
+    grid = TANH if is_tanh(x) else softmax_grid(grid, x) if is_softmax(x) else grid
     scale = constant(graph, f"{name}.edge_scale", np.float32(grid.scale))
     offset = constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
     edge.resize_inputs(3)

@@ -4,7 +4,8 @@
     Add(x, c), Mul(x, c)        =>  Add(x, DequantizeLinear(codes; …)), …       any other tensor: 8 bits, 0 among them
     MatMul(x, c), MatMul(c, x)  =>  MatMul(x, DequantizeLinear(codes; …)), …    likewise
 
-The latter rounds a constant as an edge rounds a tensor: by at most half a step of 1/255 of its range.
+The latter rounds a constant as an edge rounds a tensor: by at most half a step of 1/255 of its range. Where all numbers
+are multiples of a step, at most 255 of them apart, as those of a trained weight, nothing is rounded.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 from .constants import constant_operand
 from .qdq import dequantize, one_element
 from .scaling import factor_of
+
+SAME = 1e-6  # of the largest number: what float32 leaves between equal ones
 
 
 def constants_to_grids(model: ir.Model) -> None:
@@ -62,12 +65,29 @@ def _place_factor(graph: ir.Graph, node: ir.Node) -> None:
 def _on_grid(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> ir.Value:
     """The constant in 256 codes; 0 is one of them."""
     low, high = min(float(array.min()), 0.0), max(float(array.max()), 0.0)
-    scale = float(np.float32((high - low) / CONTAINER_MAX)) or 1.0
+    scale = _step_of(array) or float(np.float32((high - low) / CONTAINER_MAX)) or 1.0
     zero_point = int(np.rint(-low / scale))
     codes = quantize_linear(array.astype(np.float64), scale, zero_point, 0, CONTAINER_MAX)
     name = f"{node.name}.constant"
     stored = constant(graph, f"{name}.codes", np.asarray(codes).astype(np.uint8))
     return dequantize(graph, node, stored, scale, zero_point, name)
+
+
+def _step_of(array: np.ndarray) -> float:
+    """The largest step of which all numbers are multiples, if 256 codes hold them; 0 if there is none. By Euclid."""
+    numbers = np.abs(np.unique(array.astype(np.float64)))
+    largest, rest = float(numbers.max(initial=0.0)), numbers
+    while (rest := rest[rest > SAME * largest]).size:
+        step = float(rest.min())
+        if largest > CONTAINER_MAX * step * (1 + SAME):
+            return 0.0
+        codes = np.rint(numbers / step)
+        rest = np.abs(numbers - step * codes)
+    if not largest:
+        return 0.0
+    low, high = min(float(array.min()), 0.0), max(float(array.max()), 0.0)
+    step = float(np.float32(largest / codes.max()))
+    return step if round((high - low) / step) <= CONTAINER_MAX else 0.0
 
 
 def _float_operand(node: ir.Node) -> bool:

@@ -7,7 +7,8 @@ An edge that one learned low-bit grid alone reads takes its grid from that: the 
 (calib.folding.edge_grid.aligned_grid). A learned grid stays alone where its codes can be made in one step: after a Conv
 or Gemm (whose bias carries the offset, E3); after anything, if its offset is a multiple of its scale, or at 8 bits,
 where moving the grid onto an integer zero point costs at most half a step of 1/255. A Gemm that is an output of the
-network needs no grid: its int32 accumulator is the output. Nor does a layer that is kept float: its output is float.
+network, also after operators that move its elements, needs no grid: its int32 accumulator is the output. Nor does an
+output that a float operator makes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from calib.folding.containers import CONTAINER_MAX, integral_zero_point, widen_t
 from calib.statistics.observers import Observer
 from lsq_export.graph.edit import clean, copy, insert_after
 from lsq_export.graph.grids import grid_of, is_edge
-from lsq_export.graph.islands import inside_island
-from lsq_export.graph.kept_float import stays_float
+from lsq_export.graph.islands import inside_island, is_island
 from lsq_export.graph.layers import is_linear
 from lsq_export.graph.operators import CLAMPS, MOVES
 from lsq_export.graph.read import (
@@ -43,13 +43,14 @@ from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 
 from .calibrate_edges import calibrate
 from .clamps import absorb_clamps
+from .output_tails import moves_only
 from .scaling import factor_of, scalar_operand
 from .softmax import is_softmax
-from .tanh import is_tanh
+from .tanh import is_tanh, on_its_grid
 from .unlike import keep_small_addends, warn_of_lost_parts
 
 
-def place_edges(model: ir.Model, batches: Iterable[Any]) -> dict[str, Observer]:
+def place_edges(model: ir.Model, batches: Iterable[Any], observer: type[Observer] = Observer) -> dict[str, Observer]:
     """Insert edge markers, calibrate them on batches ([N, …] each) in one pass of evaluation, absorb clamps into them.
 
     Returns {quantizer: what its input looked like} of the learned grids of fewer than 8 bits for which the fold
@@ -59,7 +60,7 @@ def place_edges(model: ir.Model, batches: Iterable[Any]) -> dict[str, Observer]:
     edges = [_insert_edge(graph, value) for value in _values(graph) if _needs_edge(value)]
     clean(model)
     learned = [node for node in graph if is_marker(node) and node not in edges and attribute(node, "bits") < 8]
-    statistics = calibrate(graph, edges, learned, batches)
+    statistics = calibrate(graph, edges, learned, batches, observer)
     keep_small_addends(graph, edges)
     clean(model)
     warn_of_lost_parts([node for node in edges if node.graph is not None])
@@ -101,12 +102,16 @@ def _needs_edge(value: ir.Value) -> bool:
     if not is_float(value) or on_grid(value) or not (data_uses(value) or value.is_graph_output()):
         return False
     if value.is_graph_output() and not data_uses(value):
-        return not is_op(producer, "Gemm") and not stays_float(producer)
+        return not is_op(producer, "Gemm") and not is_island(producer)
     if inside_island(value):
         return False
-    if not single_consumer(value) or is_tanh(value) or is_softmax(value):
+    if not single_consumer(value) or is_softmax(value):
         return True
     (reader,) = data_readers(value)
+    if is_op(producer, "Gemm") and moves_only(reader):
+        return False
+    if is_tanh(value):
+        return not (is_marker(reader) and on_its_grid(reader))
     if is_marker(reader):
         return not is_linear(producer) and (factor_of(producer) is not None or not made_in_one_step(reader))
     return not is_op(reader, *CLAMPS, *MOVES) and factor_of(reader) is None
@@ -139,7 +144,7 @@ def _is_edge_marker(node: ir.Node) -> bool:
 
 def _run(model: ir.Model, state: State) -> None:
     state.before_edges = copy(model)
-    state.statistics = place_edges(model, state.batches)
+    state.statistics = place_edges(model, state.batches, state.observer)
 
 
 EVERY_VALUE_ON_A_GRID = Condition("every tensor that integer operators exchange is on a grid", _lacks_grid)

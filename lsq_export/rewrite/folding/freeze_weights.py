@@ -16,7 +16,7 @@ from lsq_export.graph.edit import clean, constant, insert, replace
 from lsq_export.graph.notes import BITS
 from lsq_export.graph.operators import LAYERS
 from lsq_export.graph.read import array_of, attribute, constant_of, is_marker, is_op, producer_of
-from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, KNOWN_OPERATORS
+from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, TRAINED_WEIGHTS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 
@@ -50,23 +50,20 @@ def _freeze(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _name_layer(node: ir.Node) -> None:
-    """A layer's node is called as in the PyTorch model; a layer without quantized weights is refused."""
+    """A layer's node is called as in the PyTorch model, one with weights of constants as it is."""
     weight = producer_of(node.inputs[1])
-    if weight is None or not is_op(weight, "DequantizeLinear"):
-        raise QuantizationError(
-            f"{node.name}: this {node.op_type} has no weight quantizer (a functional convolution or product?): "
-            "use torch.nn.Conv2d or Linear"
-        )
     bias = array_of(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None and not np.isfinite(bias).all():
         raise QuantizationError(
             f"{node.name}: the bias has {int((~np.isfinite(bias)).sum())} non-finite values; train the layer again"
         )
+    if weight is None or not is_op(weight, "DequantizeLinear"):
+        return
     quantizer = str(weight.outputs[0].name).removesuffix(".values")
     # its own name is the last part, whatever the path holds
     node.name = quantizer.rpartition(".weight")[0] or quantizer
 
 
 PASS = Pass(
-    "freeze_weights", stateless(freeze_weights), Keeps.VALUES, requires=(KNOWN_OPERATORS,), ensures=(FROZEN_WEIGHTS,)
+    "freeze_weights", stateless(freeze_weights), Keeps.VALUES, requires=(KNOWN_OPERATORS,), ensures=(TRAINED_WEIGHTS,)
 )

@@ -132,7 +132,7 @@ def _store_weight(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.n
     # E8: γ < 0 turned -128 into +128; such a channel's codes are -127 … 128
     flipped = codes.reshape(len(codes), -1).max(axis=1) > 127
     zero_point = np.where(flipped, 127, 128).astype(np.uint8)
-    shifted = codes.astype(np.int64) + zero_point.astype(np.int64).reshape(-1, *[1] * (codes.ndim - 1))
+    shifted = codes.astype(np.int16) + zero_point.astype(np.int16).reshape(-1, *[1] * (codes.ndim - 1))
     set_weight(node, graph, shifted.astype(np.uint8), scale, zero_point)
     return "UINT8"
 

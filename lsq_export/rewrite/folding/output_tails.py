@@ -2,6 +2,7 @@
 
     Concat(a, b) -> output              =>  a and b get grids of their own; the Concat is one of float values
     Add(x, c) -> output                 =>  the constant c stays what it is, one number for each place
+    Reshape(Gemm(x)) -> output          =>  float as well, as a Gemm that is an output itself
     Reshape | Transpose | Slice | … | Relu | Clip | Add, Mul with constants, after these  =>  float as well
     Clip(Concat(a, b)) -> output        =>  Concat(Clip(a), Clip(b)), so that the parts' grids end at the bounds
 
@@ -18,10 +19,10 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from lsq_export.graph.edit import clean, insert_after, make, replace
-from lsq_export.graph.kept_float import TAIL
+from lsq_export.graph.kept_float import TAIL, is_tail
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.operators import CLAMPS
-from lsq_export.graph.read import array_of, is_op, maker_of
+from lsq_export.graph.read import array_of, is_op, maker_of, single_consumer
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 from .constants import constant_operand
@@ -45,7 +46,20 @@ def _has_parts(value: ir.Value | None) -> bool:
     operand = constant_operand(node)
     if operand is not None:
         return (node.op_type == "Add" and operand[1].size > 1) or _has_parts(operand[0])
+    if is_op(node, *MOVES) and _is_linear(node.inputs[0]):
+        return True
     return is_op(node, "Concat") or (is_op(node, *MOVES, *CLAMPS) and _has_parts(node.inputs[0]))
+
+
+def _is_linear(value: ir.Value | None) -> bool:
+    """A Gemm, whose accumulator can be an output, and that nobody else reads."""
+    node = value.producer() if value is not None else None
+    return node is not None and node.op_type == "Gemm" and single_consumer(node.outputs[0])
+
+
+def moves_only(node: ir.Node | None) -> bool:
+    """An operator of a tail that moves elements, after which they are those of one tensor still."""
+    return is_tail(node) and node is not None and node.op_type in MOVES
 
 
 def _in_float(value: ir.Value, clamps: Clamps) -> ir.Value:

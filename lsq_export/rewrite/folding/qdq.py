@@ -10,6 +10,8 @@ from lsq_export.graph.edit import constant, insert, make
 from lsq_export.graph.layers import bias_of, is_padded, set_bias, weight_codes
 from lsq_export.graph.read import attribute, graph_of, is_op, producer_of
 
+BLOCK = 2**22  # weights that are summed at once
+
 
 def parameters(graph: ir.Graph, name: str, scale: float, zero_point: int) -> list[ir.Value]:
     """The constants scale (float32) and zero point (UINT8) of one grid."""
@@ -64,12 +66,18 @@ def carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float | np.ndarra
     Returns the largest error along a padded border, in output units.
     """
     codes, scale = weight_codes(node)
-    taps = codes.reshape(*codes.shape[:2], -1).astype(np.float64)  # [C_out, C_in/groups, kh·kw]
     groups = attribute(node, "group", 1)
     by_input = np.broadcast_to(remainder, (groups * codes.shape[1],)).reshape(groups, -1)
-    delta = np.repeat(by_input, len(codes) // groups, axis=0)  # [C_out, C_in/groups]
-    set_bias(node, graph, bias_of(node) + (taps.sum(2) * delta).sum(1) * scale)
-    return float(((np.abs(taps).sum(2) * np.abs(delta)).sum(1) * scale).max()) if is_padded(node) else 0.0
+    group_of = np.arange(len(codes)) // (len(codes) // groups)
+    carried, border, size = [], [], max(1, BLOCK // max(1, codes[0].size))
+    for first in range(0, len(codes), size):
+        rows = slice(first, first + size)
+        taps = codes[rows].reshape(*codes[rows].shape[:2], -1).astype(np.float64)  # [rows, C_in/groups, kh·kw]
+        delta = by_input[group_of[rows]]  # [rows, C_in/groups]
+        carried.append((taps.sum(2) * delta).sum(1))
+        border.append((np.abs(taps).sum(2) * np.abs(delta)).sum(1))
+    set_bias(node, graph, bias_of(node) + np.concatenate(carried) * scale)
+    return float((np.concatenate(border) * scale).max()) if is_padded(node) else 0.0
 
 
 def repeat_grid(node: ir.Node) -> None:

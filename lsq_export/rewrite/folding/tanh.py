@@ -11,17 +11,24 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from calib.folding.edge_grid import EdgeGrid
+from calib.folding.containers import integral_zero_point
+from calib.folding.edge_grid import TANH
 from lsq_export.graph.edit import constant, insert
-from lsq_export.graph.grids import quantizer_of
+from lsq_export.graph.grids import grid_of, quantizer_of
 from lsq_export.graph.read import input_of, is_op, maker_of
 
-STEPS = 127  # codes from 0 to 1
-GRID = EdgeGrid(float(np.float32(1 / STEPS)), STEPS, 0.0)
+SCALE = 1e-6  # relative: what float32 and a checkpoint's type leave of the scale
 
 
 def is_tanh(value: ir.Value | None) -> bool:
     return value is not None and is_op(value.producer(), "Tanh")
+
+
+def on_its_grid(marker: ir.Node) -> bool:
+    """Whether a learned marker has the one grid that the codes of a Tanh can have, as training gives it."""
+    grid = grid_of(marker).unsigned()
+    near = abs(grid.scale - TANH.scale) <= SCALE * TANH.scale
+    return near and integral_zero_point(grid) == TANH.zero_point
 
 
 def logistic_of(graph: ir.Graph, marker: ir.Node) -> ir.Value:

@@ -21,6 +21,7 @@ from calib.folding.containers import CONTAINER_MAX
 from lsq_export.graph.edit import clean, constant, copy, insert, replace
 from lsq_export.graph.grids import dequantized
 from lsq_export.graph.islands import is_island
+from lsq_export.graph.kept_float import is_tail
 from lsq_export.graph.layers import layer_of
 from lsq_export.graph.operators import CONTRIB, MOVES, OPERATORS, IntegerForm, Kind, named
 from lsq_export.graph.read import attribute, constant_of, graph_of, input_of, is_op, maker_of, producer_of
@@ -44,10 +45,11 @@ def to_qoperator(folded: ir.Model, *, tiled: bool = True) -> ir.Model:
     for node in list(graph):
         if is_op(node, "QuantizeLinear"):
             _fuse(node)
-    for output in list(graph.outputs):
-        producer = output.producer()
-        if producer is not None and is_op(producer, "Gemm"):
-            _accumulator_output(graph, producer)
+    for node in list(graph):
+        if is_op(node, "Gemm") and (
+            node.outputs[0].is_graph_output() or any(map(is_tail, node.outputs[0].consumers()))
+        ):
+            _accumulator_output(graph, node)
     widen_stem(graph)
     if tiled:
         tile_gates(graph)

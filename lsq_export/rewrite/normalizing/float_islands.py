@@ -3,6 +3,7 @@
     GridSample(x, g)                 gets the note FLOAT, with the reason
     Add(island, c), Mul(island, y)   and what lies between two such operators: no grid cuts an island into pieces
     Conv(x, FakeQuantize(W))         one that stays float, as 1-d ones: the weight becomes its trained values
+    Transpose(W)                     and what else is made of such values alone becomes a constant
 
 The table of operators (graph/operators.py) decides what becomes integer, never what is allowed. Products of two
 computed tensors and layers are never drawn into an island.
@@ -20,7 +21,16 @@ from lsq_export.graph.float_grids import fake_quantize
 from lsq_export.graph.kept_float import is_wished, of_shapes, stays_float
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.operators import CLAMPS, ISLANDS, LAYERS, MOVES, Kind, named
-from lsq_export.graph.read import array_of, attribute, constant_of, data_readers, is_marker, is_op, producer_of
+from lsq_export.graph.read import (
+    array_of,
+    attribute,
+    constant_of,
+    data_readers,
+    is_float,
+    is_marker,
+    is_op,
+    producer_of,
+)
 from lsq_export.qat.drawn_in import Role, drawn_in
 
 from .no_integer_form import why_float
@@ -30,12 +40,15 @@ BETWEEN = "between float operators"
 SOFT = (*MOVES, *CLAMPS, *(name for name in named(Kind.ARITHMETIC) if name not in ("MatMul", "GlobalAveragePool")))
 REWRITTEN = named(Kind.REWRITTEN)
 MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare")
+SOFTMAX = ("LogSoftmax", "Softmax")
 TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
 
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail):
+    for node in drawn_in(
+        list(graph), _role_in_norm, _makers, _readers, lambda node: False, _is_light_or_tail, _is_front
+    ):
         FLOAT.write(node, BETWEEN)
 
 
@@ -63,11 +76,12 @@ def keep_islands_float(model: ir.Model) -> None:
         why = None if is_marker(node) or stays_float(node) else why_float(node)
         if why is not None:
             FLOAT.write(node, why)
-    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light):
+    for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light, _is_front):
         FLOAT.write(node, BETWEEN)
     for node in list(graph):
         if is_marker(node) and attribute(node, "kind") == "weight":
             _float_weight(graph, node)
+    fold_constants(graph)
     clean(model)
 
 
@@ -88,6 +102,12 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
     if any(value.is_graph_output() for value in node.outputs):
         return None
     return [reader for value in node.outputs for reader in data_readers(value)]
+
+
+def _is_front(node: ir.Node) -> bool:
+    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores."""
+    alone = [array for x in node.inputs if (array := array_of(x)) is not None and array.size == 1]
+    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX) for r in _readers(node) or ())
 
 
 def _is_light(node: ir.Node) -> bool:
@@ -114,6 +134,17 @@ def _float_weight(graph: ir.Graph, marker: ir.Node) -> None:
     value = constant(graph, f"{name}.float", fake_quantize(marker, inputs).numpy())
     for reader, index in others:
         reader.replace_input_with(index, value)
-        if is_op(reader, "Transpose") and index == 0:
-            turned = evaluate_node(reader, torch.from_numpy(constant_of(value, name)), {}).numpy()
-            replace(reader.outputs[0], constant(graph, f"{name}.turned", turned))
+
+
+def fold_constants(graph: ir.Graph) -> None:
+    """What constants alone decide becomes a constant, in the order of the graph."""
+    for node in list(graph):
+        x = node.inputs[0] if node.inputs else None
+        fixed = all(v is None or array_of(v) is not None for v in node.inputs)
+        made = node.outputs[0] if len(node.outputs) == 1 else None
+        if x is None or made is None or not fixed or is_marker(node) or made.is_graph_output():
+            continue
+        if not made.uses() or not is_float(x) or not is_float(made):
+            continue
+        value = evaluate_node(node, torch.from_numpy(constant_of(x, str(node.name))), {}).numpy()
+        replace(made, constant(graph, f"{made.name}.known", value))

@@ -11,7 +11,7 @@ input. Nothing is done where sizes depend on the data (NonZero and the like), or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -115,11 +115,23 @@ def _to_constants(graph: ir.Graph, computed: Mapping[ir.Node, None], first: Run,
             always = constant(graph, f"{value.name}.always", a) if readers and not value.is_graph_output() else None
         elif a.ndim == 1 and (~same).sum() == 1:
             readers = [(use.node, use.idx) for use in value.uses() if use.node.op_type == "Reshape" and use.idx == 1]
-            always = constant(graph, f"{value.name}.sizes", np.where(same, a, -1)) if readers and a.all() else None
+            plain = readers and a.all() and (a[same] != -1).all()
+            always = constant(graph, f"{value.name}.sizes", np.where(same, a, -1)) if plain else None
+            if readers and not plain:
+                _sizes_of_results(graph, [reader for reader, _ in readers])
         else:
             continue
         for reader, index in readers if always is not None else ():
             reader.replace_input_with(index, always)
+
+
+def _sizes_of_results(graph: ir.Graph, reshapes: Iterable[ir.Node]) -> None:
+    """Reshape(x, [N, -1, 8])  =>  Reshape(x, [-1, 6, 8]), where all sizes of the result but the batch are known."""
+    for node in reshapes:
+        shape = node.outputs[0].shape
+        sizes = [size if isinstance(size, int) else -1 for size in shape or ()]
+        if sizes.count(-1) == 1 and 0 not in sizes:
+            node.replace_input_with(1, constant(graph, f"{node.outputs[0].name}.sizes", np.array(sizes)))
 
 
 def _read_input(graph: ir.Graph, node: ir.Node) -> None:

@@ -42,12 +42,13 @@ def why_float(node: ir.Node) -> str | None:
 
 def _of_layer(node: ir.Node) -> str | None:
     weight = producer_of(node.inputs[1])
-    if weight is None or not is_marker(weight):
-        return (
-            "called as a function: its weight has no quantizer"
-            if array_of(node.inputs[1]) is not None
-            else ("its weight is computed")
-        )
+    constant = array_of(node.inputs[1])
+    if constant is not None and not np.isfinite(constant).all():
+        return "a weight that is not finite"
+    if constant is None and (weight is None or not is_marker(weight)):
+        return "its weight is computed"
+    if len(node.inputs) > 2 and node.inputs[2] is not None and array_of(node.inputs[2]) is None:
+        return "its bias is computed"
     if node.op_type == "Conv":
         if rank_of(node.inputs[1]) not in RANKS:
             return f"a {rank_of(node.inputs[1]) - 2}-dimensional convolution"
@@ -70,9 +71,6 @@ def _of_window(node: ir.Node) -> str | None:
         return "a pool that gives places"
     if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
         return "an average pool whose last window is cut off (ceil_mode)"
-    pads = list(attribute(node, "pads", [0, 0, 0, 0]))
-    if is_op(node, "AveragePool") and pads[: len(pads) // 2] != pads[len(pads) // 2 :]:
-        return f"an average pool with asymmetric pads {pads}"
     return _of_padding(node)
 
 

@@ -4,7 +4,7 @@
     ReduceMean(x), ReduceMax(x), …                   =>  AveragePool(x), MaxPool(x)     (reductions.py)
     AveragePool(x), kernel = the whole of H × W      =>  GlobalAveragePool(x)
     MaxPool(x), ceil_mode                            =>  MaxPool(x) with more padding at the end
-    AveragePool(x), ceil_mode, all windows whole     =>  AveragePool(x)
+    AveragePool(x), ceil_mode                        =>  AveragePool(Pad(x)) with padding at the end that counts not
     Max(x, c), Min(x, c)                             =>  Clip(x, c), Clip(x, , c)
     MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (linear_on_tokens.py)
     Gemm(x, W; alpha, beta), Gemm(x, y), Einsum      =>  Gemm(x, W), MatMul(x, y)       (products.py)
@@ -16,11 +16,12 @@ All of these are exact. Anything that has no integer form stays float (float_isl
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.edit import clean, insert, replace
+from lsq_export.graph.edit import clean, constant, insert, replace
 from lsq_export.graph.kept_float import is_wished, stays_float
-from lsq_export.graph.read import array_of, attribute, constant_of, input_of, is_op, maker_of
+from lsq_export.graph.read import array_of, attribute, constant_of, graph_of, input_of, is_op, maker_of
 from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, NO_SPLITS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
@@ -76,8 +77,8 @@ def _whole_average(node: ir.Node) -> None:
 
 def _plain_windows(node: ir.Node) -> None:
     """ceil_mode keeps a last window that is cut off, unless it would begin after the input. A MaxPool may read -∞
-    there, so it gets the padding; an AveragePool needs no ceil_mode where all windows are whole, and is refused
-    elsewhere: kernels disagree about the count to divide by.
+    there, so it gets the padding. An AveragePool gets padding that does not count; where its own does, that becomes
+    zeros of the input first.
     """
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     if shape is None or not attribute(node, "ceil_mode", 0) or not all(isinstance(size, int) for size in shape[2:]):
@@ -90,14 +91,26 @@ def _plain_windows(node: ir.Node) -> None:
         # where the last window begins
         last = min(-(-(reach + pads[axis + 2] - window) // stride), (reach - 1) // stride) * stride
         pads[axis + 2] = max(0, last + window - reach)
-    changed = pads != list(attribute(node, "pads", [0, 0, 0, 0]))
-    if not changed or (
-        node.op_type == "MaxPool" and all(pad < size for pad, size in zip(pads[2:], kernel, strict=True))
-    ):
-        node.attributes["ceil_mode"], node.attributes["pads"] = (
-            ir.AttrInt64("ceil_mode", 0),
-            ir.AttrInt64s("pads", pads),
-        )
+    before = list(attribute(node, "pads", [0, 0, 0, 0]))
+    if pads != before and any(pad >= size for pad, size in zip(pads[2:], kernel, strict=True)):
+        return
+    if pads != before and node.op_type == "AveragePool":
+        if any(before) and attribute(node, "count_include_pad", 0):
+            _pad_with_zeros(node, before)
+            pads = [0, 0, *(pad - own for pad, own in zip(pads[2:], before[2:], strict=True))]
+        node.attributes["count_include_pad"] = ir.AttrInt64("count_include_pad", 0)
+    node.attributes["ceil_mode"] = ir.AttrInt64("ceil_mode", 0)
+    node.attributes["pads"] = ir.AttrInt64s("pads", pads)
+
+
+def _pad_with_zeros(node: ir.Node, pads: list[int]) -> None:
+    """The pads of an image become a Pad before the node."""
+    x, name, graph = input_of(node), str(node.outputs[0].name), graph_of(node)
+    assert x.shape is not None
+    sizes = [size + pads[axis] + pads[2 + axis] for axis, size in enumerate(x.shape[2:]) if isinstance(size, int)]
+    whole = constant(graph, f"{name}.pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
+    zero = constant(graph, f"{name}.zero", np.zeros((), np.float32))
+    node.replace_input_with(0, insert(node, "Pad", [x, whole, zero], f"{name}_pad", shape=[*x.shape[:2], *sizes]))
 
 
 def _clip(node: ir.Node) -> None:

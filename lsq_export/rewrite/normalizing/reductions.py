@@ -2,7 +2,7 @@
 
     ReduceMean(x)   =>  GlobalAveragePool(x), or an AveragePool whose window is all of the axes
     ReduceSum(x)    =>  Mul(ReduceMean(x), number of elements)
-    ReduceMax(x)    =>  MaxPool(x)
+    ReduceMax(x)    =>  MaxPool(x)                  GlobalMaxPool(x) likewise
     ReduceMin(x)    =>  Mul(MaxPool(Mul(x, -1)), -1)
 
 Axes that a pool does not know are moved: x [N, A…, R, B…] => Reshape(x) [N, A, R, B], a window of R × 1, and back.
@@ -19,7 +19,13 @@ import onnx_ir as ir
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.read import array_of, attribute, graph_of, input_of, maker_of
 
-POOLS = {"ReduceMean": "AveragePool", "ReduceSum": "AveragePool", "ReduceMax": "MaxPool", "ReduceMin": "MaxPool"}
+POOLS = {
+    "ReduceMean": "AveragePool",
+    "ReduceSum": "AveragePool",
+    "ReduceMax": "MaxPool",
+    "ReduceMin": "MaxPool",
+    "GlobalMaxPool": "MaxPool",
+}
 
 
 def to_pool(node: ir.Node) -> None:
@@ -40,6 +46,8 @@ def to_pool(node: ir.Node) -> None:
 
 
 def _axes(node: ir.Node) -> list[int]:
+    if node.op_type == "GlobalMaxPool":
+        return list(range(2, len(input_of(node).shape or ())))
     given = array_of(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
     rank = len(input_of(node).shape or ())
     return sorted({int(axis) % max(rank, 1) for axis in np.reshape(given, -1)}) if given is not None else []

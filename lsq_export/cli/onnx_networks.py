@@ -1,0 +1,65 @@
+"""What commands do with networks that were not trained here: their data, their bundle, what stays float."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .bundle_options import BundleOptions
+from .output import console, say
+
+if TYPE_CHECKING:
+    from lsq_export.adoption.left import Left
+    from lsq_export.bundle.directory import Bundle
+    from lsq_export.data.dataset import Dataset
+
+SHOWN = 8  # lines about what stays as it is
+
+
+def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset:
+    """The data, in the shape that the network takes. image_size: where the network takes any.
+
+    shape: [C, H, W] with None for open sizes; {name: shape} of several inputs. Errors (QuantizationError): other
+    shapes.
+    """
+    from lsq_export.data.loading import load
+
+    from .data_options import load_data
+
+    sizes = shape.values() if isinstance(shape, Mapping) else [shape]
+    if all(None not in of_input for of_input in sizes):
+        return load_data(spec, shape, option="--data")
+    images = not spec.startswith("npz:")
+    channels = shape[0] if images and isinstance(shape, tuple) and len(shape) == 3 and shape[0] in (1, 3) else None
+    return load(spec, image_size=image_size if images else None, channels=channels)
+
+
+def print_left(left: Sequence[Left]) -> None:
+    """What is computed in float."""
+    for entry in left[:SHOWN]:
+        say(f"stays float: {entry.name} ({entry.why})")
+    if len(left) > SHOWN:
+        say(f"stays float: {len(left) - SHOWN} more")
+
+
+def write_bundle(network: Any, example: Any, data: Dataset, spec: str, written: BundleOptions) -> Bundle:
+    """Export a network that has grids. example: an input of a PyTorch model; None of an ONNX network."""
+    from lsq_export.pipeline import export
+    from lsq_export.progress import stages
+
+    from .data_options import calibration_batches
+
+    classes = getattr(network, "classes", data.num_classes)
+    with stages(console(stderr=True), "export") as on_stage:
+        return export(
+            network,
+            example,
+            written.out,
+            calibration=calibration_batches(data, written.images),
+            preprocessing=data.preprocessing,
+            source={"data": spec},
+            classes=data.classes if classes == data.num_classes else None,
+            sample=False if written.no_sample else data.sample(),
+            on_stage=on_stage,
+            **written.keywords,
+        )

@@ -1,0 +1,88 @@
+"""`npz:FILE` of a network with several inputs: an array for each of them, called as in its forward.
+
+    numpy.savez("data.npz", image=…, tokens=…, mask=…, y=…)              split 80:20, or
+    numpy.savez("data.npz", image_train=…, …, y_train=…, image_test=…, …, y_test=…)
+
+Floats, integers (tokens) and bools (masks), [M, …] each, are given to the network as they are; y: the classes, [M].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from calib.errors import QuantizationError
+from calib.samples import Samples, shape_of
+
+from .dataset import Dataset, Source, TensorSplit
+from .splitting import DRAWN, stratified_split
+
+OTHERS = ("classes",)  # arrays that are no inputs
+ENDS = ("_train", "_test")
+AS_IT_IS = {"resize": None, "interpolation": None, "crop": None, "divide_by": None, "mean": None, "std": None}
+Arrays = Mapping[str, np.ndarray]
+
+
+def inputs_of(arrays: Arrays) -> dict[str, list[str]] | None:
+    """{end of the names: inputs} of each split; None where the arrays are no inputs by name beside classes."""
+    ends = ENDS if {f"y{end}" for end in ENDS} <= arrays.keys() else ("",) if "y" in arrays else ()
+    known = {*OTHERS, *(f"y{end}" for end in ends)}
+    found = {
+        end: [name.removesuffix(end) for name in arrays if name.endswith(end) and name not in known] for end in ends
+    }
+    return found if found and all(names and names != ["x"] for names in found.values()) else None
+
+
+def load_inputs(path: Path, arrays: Arrays, inputs: Mapping[str, list[str]]) -> Dataset:
+    """The data set of named arrays. inputs: as `inputs_of` gives them.
+
+    Errors (QuantizationError): names that the other split lacks, types, lengths, labels, NaN or infinity.
+    """
+    first, *others = inputs.values()
+    for names in others:
+        if odd := sorted({*first} ^ {*names}):
+            raise QuantizationError(f"{path}: the input {odd[0]} is in one split only: give both the same inputs")
+    splits = [_split(path, arrays, end, first) for end in inputs]
+    if len(splits) == 1:
+        train, test = stratified_split(splits[0].y.numpy(), str(path))
+        splits = [TensorSplit(*splits[0].fetch(torch.from_numpy(index))) for index in (train, test)]
+    shape, other = (shape_of(split.x) for split in splits)
+    if shape != other:
+        odd = next(name for name in shape if shape[name] != other[name])
+        raise QuantizationError(f"{path}: {odd} has the shape {shape[odd]} in one split, {other[odd]} in the other")
+    return Dataset(
+        name=f"npz:{path}",
+        train=splits[0],
+        test=splits[1],
+        num_classes=1 + max(int(split.y.max()) for split in splits),
+        input_shape=shape,
+        preprocessing={"data": "npz", **AS_IT_IS},
+        source=Source(split="" if len(inputs) > 1 else DRAWN),
+    )
+
+
+def _split(path: Path, arrays: Arrays, end: str, names: list[str]) -> TensorSplit:
+    y = arrays[f"y{end}"]
+    if y.ndim != 1 or y.dtype.kind not in "iu" or not y.size or int(y.min()) < 0 or int(y.max()) >= 2**31:
+        raise QuantizationError(
+            f"{path}: y{end} is {y.dtype} of shape {list(y.shape)}: use one class, 0 … classes - 1, for each sample"
+        )
+    found = {name: _tensor(f"{path}: {name}{end}", arrays[f"{name}{end}"], len(y)) for name in names}
+    return TensorSplit(Samples(found), torch.from_numpy(y.astype(np.int64)))
+
+
+def _tensor(what: str, array: np.ndarray, count: int) -> torch.Tensor:
+    """[M, …]: float32, int64 or bool."""
+    kind = {"f": np.float32, "i": np.int64, "b": np.bool_}.get(array.dtype.kind)
+    if kind is None:
+        raise QuantizationError(f"{what} is {array.dtype}: use float32, int64 or bool, as the network takes it")
+    if array.ndim < 1 or len(array) != count:
+        raise QuantizationError(f"{what} has the shape {list(array.shape)}, there are {count} classes: they must match")
+    with np.errstate(over="ignore"):
+        values = np.array(array, kind, order="C")
+    if not np.isfinite(values).all():
+        raise QuantizationError(f"{what} holds NaN or infinity: remove such samples")
+    return torch.from_numpy(values)

@@ -1,0 +1,1 @@
+"""Quantization after training: float networks get grids from data, without labels."""

@@ -1,0 +1,70 @@
+"""A fold that is far below the yardstick: by how much, and the tensor where most of it begins, with the reason.
+
+The yardstick (`yardstick.py`) is the trained model against itself on inputs × 1.0001. All promises hold for a network
+that is far from it, since what a fold costs is a number; so the verdict says it, and parity.json.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from calib.tables import decibel
+
+from .layer_parity import LayerParity
+from .numbers import share
+from .reasons import IN_SHORT, Reason
+
+NUDGE = 1e-4  # relative
+FAR = 3.0  # dB
+LIMIT = -20 * math.log10(NUDGE)  # dB: so much the noise on the inputs themselves is; no yardstick asks for more
+AT_THE_END = "no code of a learned grid: what comes after the last one, an 8-bit grid of the output or float operators"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Far:
+    """behind_db: by how much the error is larger than the yardstick's.
+
+    tensor: of which most codes differ from the trained ones on the same inputs, place: what makes it in the user's
+    model, differing: the share of its codes, reason: of most of these; None where all codes are the trained ones.
+    """
+
+    behind_db: float
+    tensor: str | None = None
+    place: str | None = None
+    differing: float = 0.0
+    reason: Reason | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for parity.json."""
+        return {**asdict(self), "reason": None if self.reason is None else str(self.reason)}
+
+    def __str__(self) -> str:
+        where = AT_THE_END
+        if self.tensor is not None and self.reason is not None:
+            named = f"{self.tensor}, {self.place}" if self.place else self.tensor
+            where = f"{named} ({share(self.differing)} of its codes differ; {IN_SHORT[self.reason]})"
+        return f"FAR FROM EXACT, {decibel(self.behind_db)} behind the yardstick; most at {where}"
+
+
+def behind_db(folded: float, nudged: float) -> float:
+    """dB by which the fold (SQNR `folded`) is further from the trained model than the yardstick; 0 if it is nearer.
+
+    Also where the yardstick is no noise at all (infinite): then it flipped no code of these images, by chance.
+    """
+    return max(0.0, nudged - folded) if nudged <= LIMIT else 0.0
+
+
+def far_of(folded: float, nudged: float, layers: Sequence[LayerParity], places: Mapping[str, str]) -> Far | None:
+    """None where the fold is not far. layers: folded against trained. places: {tensor: what makes it}."""
+    gap = behind_db(folded, nudged)
+    if not gap > FAR:
+        return None
+    worst = max(layers, key=lambda layer: layer.differing, default=None)
+    if worst is None or not worst.differing:
+        return Far(behind_db=gap)
+    reason = max(worst.reasons, key=lambda reason: worst.reasons[reason], default=Reason.UNKNOWN)
+    place = places.get(worst.name)
+    return Far(behind_db=gap, tensor=worst.name, place=place, differing=worst.differing, reason=reason)

@@ -1,0 +1,102 @@
+"""lsq-export adopt: files of other tools from the command line, and what cannot be adopted, in one line each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from support.adopted import SAMPLES, inputs
+from support.commands import invoke
+
+FILE = SAMPLES / "brevitas" / "qcdq_torchscript.onnx"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    x = inputs().numpy()
+    np.savez(path, x_train=x, y_train=np.arange(8) % 4, x_test=x + 0.1, y_test=np.arange(8) % 4)
+    return path
+
+
+def test_a_file_becomes_a_bundle_that_verifies(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "out"
+    result = invoke("adopt", FILE, "--out", out, "--data", f"npz:{data}")
+    assert result.exit_code == 0, result.stderr
+    assert "qcdq_torchscript.onnx: adopted, outputs within" in result.stdout and "all promises hold" in result.stdout
+    again = invoke("verify", out, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["images"] == 8
+
+
+def test_what_stays_float_is_named(tmp_path: Path, data: Path) -> None:
+    file = SAMPLES / "amd-quark-onnx" / "a16w8.onnx"
+    result = invoke("adopt", file, "--out", tmp_path / "out", "--data", f"npz:{data}", "--no-sample")
+    assert result.exit_code == 0, result.stderr
+    assert "stays float: relu_QuantizeLinear_Output (a grid of more than 8 bits)" in result.stdout
+
+
+def _broken(tmp_path: Path, what: str) -> Path:
+    path, model = tmp_path / "net.onnx", onnx.load(FILE)
+    if what == "external data that is not there":
+        onnx.save(model, path, save_as_external_data=True, location="gone.data", size_threshold=0)
+        (tmp_path / "gone.data").unlink()
+        return path
+    if what == "a scale of zero":
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+        made = {node.output[0]: node for node in model.graph.node}
+        if quantize.input[1] in constants:
+            constants[quantize.input[1]].CopyFrom(onnx.numpy_helper.from_array(np.float32(0), quantize.input[1]))
+        else:
+            made[quantize.input[1]].attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(np.float32(0)))
+    elif what == "an operator set of the future":
+        model.opset_import[0].version = 99
+    elif what == "open sizes":
+        model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    elif what == "weights that are no numbers":
+        weights = next(t for t in model.graph.initializer if t.name == "bn1.weight")
+        weights.CopyFrom(onnx.numpy_helper.from_array(np.full(8, np.nan, np.float32), weights.name))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("external data that is not there", "cannot be read as ONNX"),
+        ("a scale of zero", "no positive number"),
+        ("an operator set of the future", "operator set 99"),
+        ("open sizes", "fix all sizes but the batch"),
+        ("weights that are no numbers", "not finite"),
+    ],
+)
+def test_files_that_cannot_be_adopted(tmp_path: Path, data: Path, what: str, said: str) -> None:
+    result = invoke("adopt", _broken(tmp_path, what), "--out", tmp_path / "out", "--data", f"npz:{data}")
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr and result.stderr.strip().count("\n") == 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "spec", "said"),
+    [
+        (SAMPLES / "nowhere.onnx", None, "does not exist"),
+        (SAMPLES, None, "is a directory"),
+        (SAMPLES / "inputs.npz", None, "cannot be read as ONNX"),
+        (SAMPLES / "aimet-torch" / "encodings.onnx", None, "it is a float network"),
+        (SAMPLES / "mct" / "qat_mctq.onnx", None, "QuantizationFormat.FAKELY_QUANT"),
+        (FILE, "digits", None),
+    ],
+)
+def test_mistakes(tmp_path: Path, data: Path, file: Path, spec: str | None, said: str | None) -> None:
+    result = invoke("adopt", file, "--out", tmp_path / "out", "--data", spec or f"npz:{data}")
+    if said is None:  # digits are made in the size of the network
+        assert result.exit_code == 0, result.stderr
+        return
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.strip().count("\n") == 0
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,82 @@
+"""lsq-export calibrate: float networks from the command line, and what cannot be calibrated, in one line each."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lsq_export import models
+from support.adopted import SAMPLES, inputs
+from support.commands import invoke
+
+FILE = SAMPLES / "aimet-torch" / "encodings.onnx"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    x = inputs().numpy()
+    np.savez(path, x_train=x, y_train=np.arange(8) % 4, x_test=x + 0.1, y_test=np.arange(8) % 4)
+    return path
+
+
+def test_a_float_file_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "out"
+    result = invoke("calibrate", FILE, "--out", out, "--data", f"npz:{data}")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"against float  same class \S+% of 8 test images, error \d\d\.\d dB", result.stdout), (
+        result.stdout
+    )
+    assert "all promises hold" in result.stdout
+    again = invoke("verify", out, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["images"] == 8
+
+
+def test_bits_and_layers_are_taken(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "out"
+    bits = ("--weight-bits", 4, "--activation-bits", 4)
+    layers = ("--layer", "dw=weight_bits:2", "--layer", "fc=float")
+    result = invoke("calibrate", FILE, "--out", out, "--data", f"npz:{data}", *bits, *layers)
+    assert result.exit_code == 0, result.stderr
+    found = {layer["name"]: layer for layer in json.loads((out / "manifest.json").read_text())["layers"]}
+    assert found["dw"]["bits"] == 2 and found["conv1"]["bits"] == 8
+    assert "stays float: fc " in result.stdout
+
+
+def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = models.build("tiny", num_classes=10, in_channels=3)
+    weights = tmp_path / "tiny.pth"
+    torch.save(net.state_dict(), weights)
+    out = tmp_path / "out"
+    given = ("--model", "tiny", "--float-checkpoint", weights, "--data", "digits", "--image-size", 8, "--images", 64)
+    result = invoke("calibrate", *given, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "against float  same class" in result.stdout and "all promises hold" in result.stdout
+    assert isinstance(net, nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "give an ONNX file, or --model NAME"),
+        ((FILE, "--model", "tiny"), "one of them"),
+        (("--model", "tiny"), "give --float-checkpoint FILE"),
+        ((SAMPLES / "nowhere.onnx",), "does not exist"),
+        ((SAMPLES / "onnxruntime" / "qdq_u8s8_perchannel.onnx",), "lsq-export adopt takes it"),
+        ((FILE, "--layer", "nothing=float"), "matches no layer"),
+        ((FILE, "--weight-bits", "9"), "--weight-bits"),
+    ],
+)
+def test_mistakes(tmp_path: Path, data: Path, given: tuple[object, ...], said: str) -> None:
+    result = invoke("calibrate", *given, "--out", tmp_path / "out", "--data", f"npz:{data}")
+    assert result.exit_code == 2 and said in result.stderr, result.stderr
+    assert not (tmp_path / "out").exists()
