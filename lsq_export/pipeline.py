@@ -88,10 +88,9 @@ def export(
     once; they give the grids of edges, the golden vectors, and the images that the export is verified on. fold: how
     offsets are folded, see `lsq_export.rewrite.fold`; opset, batch: of the files; None: the target's. force: replace
     the bundle in `out`. strict_integer: islands are an error. bias_correction: biases take back the mean errors of
-    their channels. preprocessing, source, classes (names, as the outputs), license (SPDX): for receivers. sample: one
-    of the data before preprocessing, which is checked on it; None: the first calibration input; False: noise, so that
-    nothing of the data is in the bundle. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"},
-    {input: such}. on_stage(name): it begins.
+    their channels. preprocessing, source, classes (names), license (SPDX): for receivers. sample: one of the data
+    before preprocessing, which is checked on it; None: the first calibration input; False: noise, so that nothing of
+    the data is in the bundle. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}.
 
     Errors (QuantizationError, nothing is written): names, data or layers that do not do, what the target does not take.
     """
