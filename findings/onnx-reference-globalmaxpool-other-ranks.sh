@@ -6,6 +6,7 @@
 # Seen: (2, 1) and (2, 3, 4, 1, 1, 1) in place of (2, 3, 1) and (2, 3, 1, 1, 1).
 # The script fails if that changes.
 set -euo pipefail
+export ORT_DISABLE_TELEMETRY=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/env"

@@ -5,6 +5,7 @@
 # Seen: windows of four ones with divisor_override=1 give 4 in torch and 1 in the file.
 # The script fails if that changes.
 set -euo pipefail
+export ORT_DISABLE_TELEMETRY=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/env"

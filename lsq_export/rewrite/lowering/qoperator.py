@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from calib.folding.containers import CONTAINER_MAX
-from lsq_export.graph.edit import clean, constant, copy, insert, replace
+from lsq_export.graph.edit import clean, constant, copy, insert, make, replace
 from lsq_export.graph.grids import dequantized
 from lsq_export.graph.islands import is_island
 from lsq_export.graph.kept_float import is_tail
@@ -145,6 +145,9 @@ def _on_codes(node: ir.Node, quantize: ir.Node) -> ir.Value:
     return _insert(node, quantize, node.op_type, [codes, *others], "", **attributes)
 
 
+RESHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+
+
 def _accumulator_output(graph: ir.Graph, node: ir.Node) -> None:
     """acc = Σ (x - Z)(w - Z_w) + b in int32; the output is acc · S·s_w in one float multiplication per element."""
     layer, output = layer_of(node), node.outputs[0]
@@ -163,6 +166,34 @@ def _accumulator_output(graph: ir.Graph, node: ir.Node) -> None:
     value.type, name = output.type, output.name
     replace(output, value)
     output.name, value.name = f"{name}_unused", name
+    if constant_of(unit, layer).size == 1:
+        _move_first(graph, maker_of(value))
+
+
+def _move_first(graph: ir.Graph, dequantize: ir.Node) -> None:
+    """Reshape(DequantizeLinear(acc))  =>  DequantizeLinear(Reshape(acc)), and the like.
+
+    ONNX Runtime 1.32 puts codes of 8 bits between the two at its default level, which saturate int32 accumulators.
+    """
+    values = dequantize.outputs[0]
+    while not values.is_graph_output() and len(values.uses()) == 1:
+        reader = next(iter(values.consumers()))
+        if reader.domain or reader.op_type not in RESHAPES:
+            return
+        accumulator, moved = dequantize.inputs[0], reader.outputs[0]
+        reader.replace_input_with(0, accumulator)
+        again = make("DequantizeLinear", [moved, dequantize.inputs[1]], f"{moved.name}_values", shape=moved.shape)
+        graph.insert_after(reader, again)
+        values, kind, name = again.outputs[0], moved.type, moved.name
+        for user, index in [(use.node, use.idx) for use in moved.uses() if use.node is not again]:
+            user.replace_input_with(index, values)
+        for index, output in enumerate(graph.outputs):
+            if output is moved:
+                graph.outputs[index] = values
+        moved.name, values.name = f"{name}_accumulator", name
+        moved.type, values.type = accumulator.type if accumulator is not None else None, kind
+        graph.remove(dequantize, safe=True)
+        dequantize = again
 
 
 def _check_integer(graph: ir.Graph) -> None:
