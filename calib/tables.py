@@ -7,10 +7,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 from .errors import shown
 
 SHOWN = 8  # rows in a text; notebooks show all
+WIDTH = 118  # columns of a note
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Table:
         body = ["  ".join(map(_aligned, columns, line, widths)).rstrip() for line in lines]
         rest = len(rows) - len(first)
         more = [f"… and {rest} more"] if rest else []
-        below = [shown(note) for note in self.notes]
+        below = [line for note in self.notes for line in wrap(shown(note), WIDTH, break_long_words=False)]
         return "\n".join([shown(self.title), *(f"  {line}" for line in (*body, *more)), *below])
 
     def html(self) -> str:

@@ -18,7 +18,7 @@ def test_the_answer_ends_with_a_verdict_and_tables_are_extra(exported: Exported,
     *_, wrote, verdict = result.stdout.splitlines()
     sizes = {name: entry["bytes"] for name, entry in exported.bundle.manifest["formats"].items()}
     assert wrote.startswith(f"wrote {tmp_path / 'out'} (") and all(f"{name} " in wrote for name in sizes)
-    assert verdict == "all promises hold" and len(result.stdout.splitlines()) <= 12
+    assert verdict.startswith("all promises hold") and len(result.stdout.splitlines()) <= 12
     titles = ("Grids after the fold", "Layers after the fold", "What each fold costs", "Against the trained model")
     assert [result.stdout.count(title) for title in titles] == [0] * 4
     verbose = invoke("export", exported.checkpoint, *options, "--force", "-v")

@@ -136,6 +136,6 @@ def test_commands_print_through_one_place() -> None:
         "group.py": 2,
         "warning_lines.py": 1,
         "cmd_bench.py": 1,
-        "cmd_export.py": 1,
+        "bundle_options.py": 1,
     }
     assert files == expected

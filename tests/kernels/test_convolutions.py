@@ -118,7 +118,7 @@ def test_the_bits_are_those_of_stock_operators(
         x = draw(dtype, *case.shape, case.inputs or case.channels, seed=3)
         (found,), (stock,) = fast.run(None, {"codes": x}), lookups.session(made, None).run(None, {"codes": x})
         assert found.dtype == table.dtype and np.array_equal(found, stock)
-        assert len(np.unique(found)) > min(8, found.size // 9)
+        assert len(np.unique(found)) >= min(8, found.size // 9)
 
 
 @pytest.mark.parametrize("kernel", ["", "avx512vbmi"])

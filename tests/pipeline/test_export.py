@@ -556,7 +556,6 @@ def test_a_network_that_cannot_be_captured_says_so(
     [
         (badnets.cumulated, "block.CumSum (CumSum)"),
         (badnets.compared, "block.Greater (Greater), block.Where (Where)"),
-        (badnets.functional_conv, "block.Conv (Conv)"),
     ],
 )
 def test_what_has_no_integer_form_is_refused_on_request_by_module(

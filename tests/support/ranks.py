@@ -36,6 +36,7 @@ def _rank(
 ) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "the model is float64")  # in which the order of sums does not matter
     os.environ.update(environment(rank, world, port))
     try:
         results.put((rank, function(*arguments)))

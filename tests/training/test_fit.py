@@ -113,7 +113,7 @@ def test_unusable_combinations(digits: Dataset) -> None:
         QuantizationError, match=r"gives \[2, 4\] .*, the data have 10 classes: build it with num_classes=10"
     ):
         pretrain(models.build("tiny", num_classes=4, in_channels=1), digits, recipe=FAST)
-    with pytest.raises(QuantizationError, match=r"fails on an input of shape \[2, 1, 16, 16\]: .*channels"):
+    with pytest.raises(QuantizationError, match=r"fails on a batch of two inputs of shape \[1, 16, 16\]: .*channels"):
         pretrain(models.build("tiny", num_classes=10, in_channels=3), digits, recipe=FAST)
     with pytest.raises(QuantizationError, match="has no grid yet"):
         finetune(prepare(_tiny()), digits)

@@ -218,5 +218,5 @@ def test_a_network_for_other_channels_is_bad_input(
     )
     monkeypatch.chdir(tmp_path)
     result = train(data, tmp_path / "t.safetensors", "--model", "gray_net:build", *epochs)
-    assert result.exit_code == 2 and "the model fails on an input of shape [2, 3, 16, 16]" in result.stderr
+    assert result.exit_code == 2 and "the model fails on a batch of two inputs of shape [3, 16, 16]" in result.stderr
     assert not (tmp_path / "t.safetensors").exists()

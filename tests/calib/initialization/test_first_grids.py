@@ -198,7 +198,7 @@ def test_the_model_runs_in_float_and_comes_back_as_it_was() -> None:
     again = prepared()
     calib.initialize(again, batches(), method="minmax")
     quantizer = quantizers(again)["fc.input"]
-    assert quantizer.offset.item() == pytest.approx(hidden.min().item(), rel=1e-5)
+    assert hidden.min() > 0 and quantizer.offset.item() == 0.0  # no layer makes the mean: its grid holds real zero
     assert (quantizer.offset + 255 * quantizer.scale).item() == pytest.approx(hidden.max().item(), rel=1e-5)
     assert all(not q.bypass and not q._forward_pre_hooks for q in quantizers(again).values())
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lsq_export.rewrite import emit as emitting
 from lsq_export.rewrite.emit import emit_all
+from lsq_export.rewrite.lowering import dialects
 from lsq_export.rewrite.fold import Folded, fold
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.targets import get
@@ -75,7 +75,7 @@ def test_without_it_the_optimizer_takes_codes_away(monkeypatch: pytest.MonkeyPat
     """Sabotage, and what the Clip is for: an ONNX Runtime that merges no pairs any more would let this test fail."""
     _, made = folded("integer")
     assert clips(emit_all(made, ("qdq",), get("ort-cpu"))["qdq"]) > 0
-    monkeypatch.setattr(emitting, "keep_pairs_apart", lambda graph: graph)
+    monkeypatch.setattr(dialects, "keep_pairs_apart", lambda graph: graph)
     file = emit_all(made, ("qdq",), get("ort-cpu"))["qdq"]
     x = inputs(16, 2, spread=3.0).numpy()
     found = []
