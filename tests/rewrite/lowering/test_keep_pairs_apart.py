@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from lsq_export.rewrite.emit import emit_all
-from lsq_export.rewrite.lowering import dialects
 from lsq_export.rewrite.fold import Folded, fold
+from lsq_export.rewrite.lowering import dialects
 from lsq_export.rewrite.lowering.keep_pairs_apart import keep_pairs_apart
 from lsq_export.targets import get
 from lsq_export.verification.checking import Subject, check
