@@ -36,11 +36,11 @@ def adopt(
 ) -> Bundle:
     """Fold a quantized ONNX file of any maker and write a bundle to the directory `out`.
 
-    file: QuantizeLinear and DequantizeLinear, QLinear operators, or QONNX; or what `read_quantized` made of it. What
-    encodings: the file of grids that AIMET or Qualcomm's tools write beside a float ONNX file. What
-    the file computes between its grids is what was trained: `bundle.parity.capture_error` says how far the adopted
-    network is from it on the first calibration batches, [N, …] each. Tensors that integer operators exchange and that
-    have no grid in the file get one of 8 bits from the calibration data. All else is as in `export`.
+    file: QuantizeLinear and DequantizeLinear, QLinear operators, or QONNX; or what `read_quantized` made of it.
+    encodings: the file of grids that AIMET and Qualcomm's tools write beside a float ONNX file. What a file computes
+    between its own grids is what was trained: `bundle.parity.capture_error` says how far the adopted network is from
+    it on the first calibration batches, [N, …] each. Tensors that integer operators exchange and that have no grid
+    in the file get one of 8 bits from the calibration data. All else is as in `export`.
 
     Errors (QuantizationError): those of `export`; a float network, an operator that ONNX Runtime does not have.
     """

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.edit import clean, constant, insert_after
+from lsq_export.graph.edit import clean, constant, insert_after, replace
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.read import MARKER, MARKER_DOMAIN, array_of, producer_of
 
@@ -86,7 +86,7 @@ def _of_pair(graph: ir.Graph, node: ir.Node, placed: dict[ir.Value, ir.Value]) -
         x = maker.inputs[0]
         assert x is not None
         placed[codes] = marker_on(graph, x, float(here.scale[0]), 0.0, low - zero_point, high - zero_point)
-    _hand_on(graph, node.outputs[0], placed[codes])
+    replace(node.outputs[0], placed[codes])
 
 
 def _clipped(clip: ir.Node | None, low: int, high: int) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def _of_quant(graph: ir.Graph, node: ir.Node) -> Iterator[Left]:
         return
     scale, zero_point = float(quant.scale.reshape(())), float(quant.zero_point.reshape(()))
     y = marker_on(graph, x, scale, -zero_point * scale, quant.low, quant.high)
-    _hand_on(graph, node.outputs[0], y)
+    replace(node.outputs[0], y)
 
 
 def marker_on(graph: ir.Graph, x: ir.Value, scale: float, offset: float, qmin: int, qmax: int) -> ir.Value:
@@ -136,11 +136,3 @@ def read_instead(graph: ir.Graph, old: ir.Value, new: ir.Value, readers: Sequenc
         if output is old:
             graph.outputs[index] = new
             old.name, new.name = f"{old.name}_float", old.name
-
-
-def _hand_on(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
-    """Readers of `old` read `new`; the outside keeps the name it knows."""
-    name = old.name if old.is_graph_output() else None
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    if name is not None:
-        old.name, new.name = f"{name}_replaced", name

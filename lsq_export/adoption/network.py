@@ -16,7 +16,7 @@ import onnx_ir as ir
 from calib.errors import QuantizationError
 from calib.samples import Input, arrays_of, named
 from calib.signature import Takes
-from lsq_export.graph.capture import Captured
+from lsq_export.graph.capture import Captured, number_uses
 from lsq_export.graph.edit import clean, copy
 from lsq_export.graph.evaluate import takes_one
 from lsq_export.graph.read import MARKER_DOMAIN, attribute, is_marker
@@ -117,7 +117,7 @@ def as_captured(model: ir.Model, path: str | os.PathLike[str]) -> Captured:
     graph = model.graph
     _open_batch(graph)
     infer(model)
-    _tell_apart(graph)
+    number_uses(graph)
     graph.opset_imports[MARKER_DOMAIN] = 1
     used = {node.domain for node in graph}
     for domain in [domain for domain in graph.opset_imports if domain and domain not in used]:
@@ -146,17 +146,6 @@ def give_names(graph: ir.Graph) -> None:
         name = (node.name or f"{node.op_type}").strip("/") or node.op_type
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
-
-
-def _tell_apart(graph: ir.Graph) -> None:
-    """A quantizer's second use is called NAME_1, and so on."""
-    seen: Counter[str] = Counter()
-    for node in graph:
-        if is_marker(node):
-            name = str(attribute(node, "quantizer"))
-            seen[name] += 1
-            if seen[name] > 1:
-                node.attributes["quantizer"] = ir.AttrString("quantizer", f"{name}_{seen[name] - 1}")
 
 
 def _open_batch(graph: ir.Graph) -> None:

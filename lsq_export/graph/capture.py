@@ -73,7 +73,7 @@ def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | N
     check_without_effect(graph, dead)
     _name_by_module(graph, names, model)
     _check_features(graph)
-    _number_uses(graph)
+    number_uses(graph)
     _keep_float(graph, float_layers(model))
     return Captured(found.program.model, shape_of(example), found.fixed)
 
@@ -153,7 +153,7 @@ def _own_outputs(graph: ir.Graph) -> None:
         seen.add(source)
 
 
-def _number_uses(graph: ir.Graph) -> None:
+def number_uses(graph: ir.Graph) -> None:
     """A quantizer's second use is called NAME_1, and so on: that name tells grids, tensors and decisions apart."""
     markers = [node for node in graph if is_marker(node)]
     names = [attribute(marker, "quantizer") for marker in markers]

@@ -13,7 +13,7 @@ from lsq_export.inspection.onnx_read import attribute
 from .grids import LAYERS, codes_of, is_constant, source_of, weight_of
 from .onnx_file import OnnxFile
 from .predicates import Place, predicate
-from .scope import MOVES, Scope, input_name, label
+from .scope import MOVES, Scope, input_name, is_value_of_codes, label
 
 # Runtimes fuse them into the layer before.
 POINTWISE = frozenset({"Relu", "Clip", "LeakyRelu", "Add", "BatchNormalization"})
@@ -142,25 +142,14 @@ def quantized_layers(file: OnnxFile) -> Iterator[Place]:
         missing = [
             what
             for what, found in (
-                ("input", _is_quantized(scope, input_name(node, 0))),
-                ("weight", _is_quantized(scope, input_name(node, 1))),
+                ("input", is_value_of_codes(scope, input_name(node, 0))),
+                ("weight", is_value_of_codes(scope, input_name(node, 1))),
                 ("output", _is_requantized(scope, node.output[0])),
             )
             if not found
         ]
         if missing:
             yield label(node), f"is float: no grid at its {' and '.join(missing)}"
-
-
-def _is_quantized(scope: Scope, name: str) -> bool:
-    for _ in range(len(scope.nodes) + 1):
-        node = scope.producer(name)
-        if node is None or node.op_type not in MOVES | {"DequantizeLinear"}:
-            return False
-        if node.op_type == "DequantizeLinear":
-            return True
-        name = input_name(node, 0)
-    return False
 
 
 def _is_requantized(scope: Scope, name: str) -> bool:
@@ -180,8 +169,8 @@ def float_weights(file: OnnxFile) -> Iterator[Place]:
     """No layer between DequantizeLinear and QuantizeLinear has a float weight that a runtime would quantize itself."""
     for scope, node in _layers(file):
         name = input_name(node, 1)
-        is_float = is_constant(scope, name) and not _is_quantized(scope, name)
-        if is_float and _is_quantized(scope, input_name(node, 0)) and _is_requantized(scope, node.output[0]):
+        is_float = is_constant(scope, name) and not is_value_of_codes(scope, name)
+        if is_float and is_value_of_codes(scope, input_name(node, 0)) and _is_requantized(scope, node.output[0]):
             yield label(node), "has a float weight between quantized tensors"
 
 

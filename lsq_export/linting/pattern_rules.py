@@ -10,7 +10,7 @@ import onnx
 from .grids import LAYERS, source_of, weight_of
 from .onnx_file import OnnxFile
 from .predicates import Place, predicate
-from .scope import MOVES, Scope, input_name, label
+from .scope import Scope, input_name, is_value_of_codes, label
 
 FUSED = frozenset(("Conv", "ConvTranspose"))
 WIDTHS = {"UINT8": 8, "INT8": 8, "UINT4": 4, "INT4": 4, "UINT2": 2, "INT2": 2, "UINT16": 16, "INT16": 16}
@@ -127,17 +127,6 @@ def skip_grid(file: OnnxFile) -> Iterator[Place]:
         for node in scope.nodes:
             if node.op_type != "Add" or len(node.input) != 2 or any(scope.constant(n) is not None for n in node.input):
                 continue
-            found = [_is_value_of_codes(scope, name) for name in node.input]
+            found = [is_value_of_codes(scope, name) for name in node.input]
             if any(found) and not all(found):
                 yield label(node), f"reads {node.input[found.index(False)]}, which has no grid, beside one that has"
-
-
-def _is_value_of_codes(scope: Scope, name: str) -> bool:
-    for _ in range(len(scope.nodes) + 1):
-        node = scope.producer(name)
-        if node is None or node.op_type not in MOVES | {"DequantizeLinear"}:
-            return False
-        if node.op_type == "DequantizeLinear":
-            return True
-        name = input_name(node, 0)
-    return False

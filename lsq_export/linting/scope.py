@@ -175,3 +175,15 @@ def constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
         if a.name in ("value_int", "value_ints"):
             return numpy_helper.from_array(np.array(a.ints if a.name.endswith("s") else a.i, np.int64))
     return None
+
+
+def is_value_of_codes(scope: Scope, name: str) -> bool:
+    """Whether a tensor comes from a DequantizeLinear through operators that move elements."""
+    for _ in range(len(scope.nodes) + 1):
+        node = scope.producer(name)
+        if node is None or node.op_type not in MOVES | {"DequantizeLinear"}:
+            return False
+        if node.op_type == "DequantizeLinear":
+            return True
+        name = input_name(node, 0)
+    return False
