@@ -1,4 +1,4 @@
-"""lsq-export inspect: every quantized tensor of ONNX files."""
+"""lsq-export inspect: every quantized tensor of ONNX files, every learned grid of checkpoints."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .arguments import ONNX_PATH
+from .arguments import ANY_FILE
 from .output import print_entries, print_json
 
 if TYPE_CHECKING:
+    from lsq_export.inspection.checkpoint import LearnedGrid
     from lsq_export.inspection.tensors import QuantizedTensor
 
 COLUMNS: Mapping[str, Callable[[QuantizedTensor], object]] = {
@@ -30,16 +31,41 @@ COLUMNS: Mapping[str, Callable[[QuantizedTensor], object]] = {
 }
 
 
-@click.command("inspect")
-@click.argument("path", metavar="FILE|BUNDLE", type=ONNX_PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the scale of every channel.")
-def command(path: Path, as_json: bool) -> None:
-    """List every quantized tensor of an ONNX file, or of each model of a bundle.
+GRID_COLUMNS: Mapping[str, Callable[[LearnedGrid], object]] = {
+    "place": lambda row: row.place,
+    "role": lambda row: row.role,
+    "library": lambda row: row.library,
+    "stored": lambda row: row.stored,
+    ">bits": lambda row: "?" if row.bits is None else row.bits,
+    ">scale": lambda row: _span(row.scale),
+    ">zero point": lambda row: _span(row.zero_point),
+    ">low": lambda row: "" if row.low is None else _span(row.low),
+    ">high": lambda row: "" if row.high is None else _span(row.high),
+}
 
-    bits: the smallest width that holds the codes which the tensor uses, whatever its type. levels: how many codes it
-    uses. gain: what all codes of a weight are multiples of. Scales and zero points per channel are shown as smallest …
-    largest (number).
+
+@click.command("inspect")
+@click.argument("path", metavar="FILE|BUNDLE|CHECKPOINT", type=ANY_FILE)
+@click.option("--bits", type=click.IntRange(2, 32), help="Width of a checkpoint's grids where it does not say it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the scale of every channel.")
+def command(path: Path, bits: int | None, as_json: bool) -> None:
+    """List every quantized tensor of an ONNX file, or of each model of a bundle; or the learned grids of a checkpoint.
+
+    ONNX: bits: the smallest width that holds the codes which the tensor uses, whatever its type. levels: how many codes
+    it uses. gain: what all codes of a weight are multiples of. Scales and zero points per channel are shown as smallest
+    … largest (number).
+
+    Checkpoints (torch.save, safetensors): grids of torch.ao, torchao, Brevitas, NNCF, AIMET, ModelOpt, Quark, MCT, and
+    of LSQ and LSQ+ code that names its tensors so. No code of a file is run. "?": the file does not say it; libraries
+    that keep ranges need --bits for a scale.
     """
+    from lsq_export.files.weights_file import is_checkpoint
+
+    if is_checkpoint(path):
+        _print_grids(path, bits, as_json)
+        return
+    if bits is not None:
+        raise click.UsageError("--bits is for checkpoints: what tensors of ONNX files use shows in them")
     from lsq_export.inspection.tensors import inspect_path
 
     files = inspect_path(path)
@@ -48,6 +74,16 @@ def command(path: Path, as_json: bool) -> None:
         return
     for file, rows in files:
         print_entries(f"{file}: {len(rows)} quantized tensors", COLUMNS, rows)
+
+
+def _print_grids(path: Path, bits: int | None, as_json: bool) -> None:
+    from lsq_export.inspection.checkpoint import learned_grids
+
+    grids = learned_grids(path, bits)
+    if as_json:
+        print_json([{"file": str(path), "grids": [_plain(asdict(row)) for row in grids]}])
+        return
+    print_entries(f"{path}: {len(grids)} learned grids", GRID_COLUMNS, grids)
 
 
 def _plain(value: Any) -> Any:

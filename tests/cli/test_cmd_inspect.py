@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import lsq_export
 from lsq_export.bundle.reading import Files
@@ -79,3 +80,18 @@ def test_json_of_numbers_and_names_that_json_does_not_have(exported: Exported, t
     tensors = json.loads(result.stdout)[0]["tensors"]
     assert [None] in [tensor["scale"] for tensor in tensors]
     assert any(tensor["name"].startswith("\\xff") for tensor in tensors)
+
+
+def test_learned_grids_of_a_checkpoint(tmp_path: Path) -> None:
+    front = "relu.act_quant.fused_activation_quant_proxy.tensor_quant"
+    torch.save({f"{front}.scaling_impl.value": torch.tensor(7.5)}, tmp_path / "brevitas.pth")
+    result = run(str(tmp_path / "brevitas.pth"))
+    assert result.exit_code == 0, result.output
+    assert "1 learned grids" in result.stdout and "Brevitas" in result.stdout and "?" in result.stdout
+    (shown,) = json.loads(run(str(tmp_path / "brevitas.pth"), "--bits", "4", "--json").stdout)
+    assert shown["grids"][0]["scale"] == [0.5] and shown["grids"][0]["high"] == [7.5]
+
+
+def test_bits_are_for_checkpoints(bundle: Path) -> None:
+    result = run(str(bundle), "--bits", "4")
+    assert result.exit_code == 2 and "--bits is for checkpoints" in result.stderr

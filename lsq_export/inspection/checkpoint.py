@@ -1,0 +1,167 @@
+"""The learned grids of a checkpoint, whichever library made it: one row for each quantizer.
+
+    for grid in learned_grids("qat.pth"):
+        print(grid.place, grid.role, grid.scale)
+
+Nothing in a file is executed, and no network is needed: what a quantizer is shows in the names of its tensors
+(`conventions.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calib.errors import QuantizationError, one_line
+from lsq_export.files import weights_file
+
+from .conventions import CONVENTIONS, Convention, Stored
+
+_CONVERTED = re.compile(r"(?P<before>.*?)_(?P<what>scale|zero_point)_(?P<number>\d+)")
+_QUANTIZED = re.compile(r"quant|lsq|fq", re.IGNORECASE)
+_WIDE = (1, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedGrid:
+    """One quantizer of a checkpoint.
+
+    place       the module or operator that it belongs to, as the library calls it; "" where names do not say it
+    role        "weight", "input", "output", or "activation" where names do not say which
+    library     who writes such names; "LSQ+" and "LSQ" for code that no library is known for
+    stored      what its tensors are: a step, a range, a largest value, a threshold
+    bits        None where the file does not say
+    scale       [1] or one per channel; None where it needs the bits
+    zero_point  likewise; a real number for LSQ+, -β / s
+    low, high   the range that it stands for, where that is what is stored
+    """
+
+    place: str
+    role: str
+    library: str
+    stored: str
+    bits: int | None
+    scale: tuple[float, ...] | None
+    zero_point: tuple[float, ...] | None
+    low: tuple[float, ...] | None
+    high: tuple[float, ...] | None
+
+
+def learned_grids(path: str | os.PathLike[str], bits: int | None = None) -> tuple[LearnedGrid, ...]:
+    """All quantizers of a checkpoint, in its order. bits: of those for which the file does not say it.
+
+    Errors (QuantizationError): a file that is no checkpoint, that reading would have to execute, or that holds no
+    learned grid.
+    """
+    if bits is not None and not _WIDE[0] < bits <= _WIDE[1]:
+        raise QuantizationError(f"bits is {bits}: give 2 … {_WIDE[1]}")
+    content, _ = weights_file.read(Path(path))
+    tensors = dict(_flat(content))
+    found = tuple(
+        grid for prefix, convention in _matches(tensors) if (grid := _grid(prefix, convention, tensors, bits))
+    )
+    if not found:
+        raise QuantizationError(
+            f"checkpoint {path}: none of its {len(tensors)} tensors belongs to a quantizer that is known here; a float "
+            "network has none, and some tools keep grids in a file of their own (.encodings, .json)"
+        )
+    return found
+
+
+def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, tensor) of nested dictionaries; what is kept beside a model has the prefix of its key."""
+    if not isinstance(content, Mapping):
+        return
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        converted = _CONVERTED.fullmatch(name)
+        if converted is not None:  # of a graph: one name for a scale and its zero point
+            name = f"{converted['before']}_frozen_param{converted['number']}.{converted['what']}"
+        if isinstance(value, torch.Tensor) or name.endswith("_extra_state"):
+            yield name, value
+        elif isinstance(value, Mapping):
+            yield from _flat(value, "" if _is_model(value) else f"{name}.")
+
+
+def _is_model(content: Mapping[Any, Any]) -> bool:
+    """Whether these are the tensors of a model, under names that begin with its own modules."""
+    return any(isinstance(value, torch.Tensor) and "." in str(key) for key, value in content.items())
+
+
+def _matches(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Convention]]:
+    """(prefix, way) of each quantizer, in the order of the file; the first way that fits."""
+    parts: defaultdict[str, set[str]] = defaultdict(set)
+    suffixes = {part for convention in CONVENTIONS for part in (*convention.needs, *convention.takes)}
+    for name in tensors:
+        for suffix in suffixes:
+            if name == suffix or name.endswith(f".{suffix}"):
+                parts[name[: -len(suffix)].removesuffix(".")].add(suffix)
+    for prefix, there in parts.items():
+        for convention in CONVENTIONS:
+            if there.issuperset(convention.needs) and convention.place.fullmatch(prefix):
+                yield prefix, convention
+                break
+
+
+def _grid(prefix: str, convention: Convention, tensors: Mapping[str, Any], bits: int | None) -> LearnedGrid | None:
+    """None for what only has the names of a quantizer: vectors that are a norm's, …"""
+    front = f"{prefix}." if prefix else ""
+    names = (*convention.needs, *convention.takes)
+    values = {name: tensors[front + name] for name in names if front + name in tensors}
+    several = any(value.numel() > 1 for value in values.values() if isinstance(value, torch.Tensor))
+    if convention.name.startswith("LSQ") and several and not _QUANTIZED.search(prefix):
+        return None
+    match = convention.place.fullmatch(prefix)
+    assert match is not None
+    stored = _stored(prefix, convention, values, bits)
+    listed = {
+        name: None if (value := getattr(stored, name)) is None else tuple(map(float, value))
+        for name in ("scale", "zero_point", "low", "high")
+    }
+    role = _role(match["role"] or prefix, convention)
+    if role == "activation" and len(listed["scale"] or listed["high"] or ()) > 1:
+        role = "weight"  # PT2E numbers all quantizers alike; one grid per channel is that of weights
+    return LearnedGrid(
+        place=match["place"] or match["role"],
+        role=role,
+        library=convention.name,
+        stored=convention.stored,
+        bits=stored.bits,
+        **listed,
+    )
+
+
+def _stored(prefix: str, convention: Convention, values: Mapping[str, Any], bits: int | None) -> Stored:
+    """Errors (QuantizationError): tensors that are no such grid."""
+    try:
+        with np.errstate(all="ignore"):  # a range of nothing, as before calibration, has a scale of 0
+            return convention.grid({name: _plain(value) for name, value in values.items()}, bits)
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise QuantizationError(
+            f"{prefix}: these tensors are no grid of {convention.name} ({', '.join(values)}: {one_line(error)})"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.dtype.is_complex:
+        raise TypeError("complex numbers")
+    return value.detach().double().numpy() if value.dtype.is_floating_point else value.detach().numpy()
+
+
+def _role(name: str, convention: Convention) -> str:
+    """From the name that the library gives; NNCF's hooks before an operator are its weights'."""
+    if re.search(r"weight|wgt|param|(^|[._])w([._]|$)", name) or "weight" in convention.needs[0]:
+        return "weight"
+    if name in ("pre_hooks", "post_hooks"):
+        return "weight" if convention.stored == "maximum" else "output"
+    return next((role for role in ("input", "output") if role in name), "activation")
