@@ -19,8 +19,8 @@ from calib.grid import FloatArray, quantize_linear
 from .fixed_point import Addend, fixed_point_sums
 
 MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at most 3 * 2^-16 = 4.6e-5
-# Relative change from one candidate to the next, two float32 neighbors or more. A MARGIN at code 255 is 2e-7: the values
-# of a candidate nearer than that are the same ones; farther ones would move the scale by more than has to be.
+# Relative change from one candidate to the next, two float32 neighbors or more: code 255 moves by about a MARGIN. With
+# larger ones a scale would move farther than it has to, and with it the values that were near a tie in training.
 STRIDE = 2.5e-7
 CANDIDATES = 16000
 SHIFT, SHIFTS = 2e-5, 2000  # steps of the output from one candidate of a shift to the next; how many
