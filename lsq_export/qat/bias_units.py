@@ -55,7 +55,7 @@ class BiasUnit:
         codes, s_w = self._codes(weights), _positive(weights)
         unit: torch.Tensor = _positive(given) * s_w / _gain(codes, self.layer)
         own: Any = self.layer.bias
-        bias: torch.Tensor = torch.zeros_like(unit) if own is None else _float64(own)
+        bias: torch.Tensor = codes.new_zeros(len(codes)) if own is None else _float64(own)
         if not _is_integral(given) and not _pads(self.layer):
             bias = bias + _float64(given.effective_offset) * s_w * codes.flatten(1).sum(1)
         if self.norm is not None:

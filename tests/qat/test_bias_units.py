@@ -129,6 +129,25 @@ def test_a_copy_rounds_its_own_biases() -> None:
     assert torch.equal(prepared(EIGHT)(x), expected)
 
 
+def test_a_layer_without_a_bias_has_one_while_it_is_exported() -> None:
+    """It carries the offset of the grid after it."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.Conv2d(4, 4, 1))
+    model = lsq_export.prepare(net, FOUR)
+    calib.initialize(model, [inputs(16, 1)], "minmax")
+    quantizer = lsq_export.quantizers(model)["1.input"]
+    quantizer.set_grid(quantizer.scale.detach(), -7.4 * quantizer.scale.detach())  # on multiples of s / 15
+    layer = model.eval().get_submodule("0")
+    with rounded_biases(model):
+        bias = layer.bias
+    assert layer.bias is None and isinstance(bias, nn.Parameter) and bias.shape == (4,) and bias.abs().max() > 0
+    x = inputs(4, 2)
+    with torch.no_grad():
+        before = copy.deepcopy(layer)
+        before.bias_unit = None
+        torch.testing.assert_close(layer(x), before(x) + bias.view(-1, 1, 1), rtol=0, atol=1e-6)
+
+
 class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
