@@ -19,9 +19,12 @@ from calib.grid import FloatArray, quantize_linear
 from .fixed_point import Addend, fixed_point_sums
 
 MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at most 3 * 2^-16 = 4.6e-5
-STRIDE = 2e-6  # relative change from one candidate to the next: half a thousandth of a step at code 255
-CANDIDATES = 2000
-TABLE, NEAR = 256, 4000  # values of a table; candidates on each side of its scale, an eighth of a STRIDE apart
+# Relative change from one candidate to the next, two float32 neighbors or more: code 255 moves by about a MARGIN. With
+# larger ones a scale would move farther than it has to, and with it the values that were near a tie in training.
+STRIDE = 2.5e-7
+CANDIDATES = 16000
+SHIFT, SHIFTS = 2e-5, 2000  # steps of the output from one candidate of a shift to the next; how many
+TABLE, NEAR = 256, 4000  # values of a table; candidates on each side of its scale
 COARSE = 512  # steps of a sum, beyond which float32 roundings outgrow MARGIN
 
 
@@ -61,7 +64,7 @@ def _keeping(
     def is_clear(candidate: float) -> bool:
         return _clearances(values, candidate, low, high, readers) >= margin
 
-    steps = (scale * STRIDE / 8, -scale * STRIDE / 8)
+    steps = (scale * STRIDE, -scale * STRIDE)
     sides = [next(filter(is_clear, _from(scale, step, NEAR)), None) for step in steps]
     return min(
         (candidate for candidate in sides if candidate is not None),
@@ -94,14 +97,14 @@ def sum_margin(coarsest: float, scale: float) -> float:
 def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> float:
     """`clear_scale` for the scale of `shift`, a constant that is added to a; the output's scale stays.
 
-    It moves by STRIDE steps of the output at a time.
+    It moves by SHIFT steps of the output at a time.
     """
 
     def shifted(size: float) -> Addend:
         return Addend(shift.steps, size)
 
     return _first(
-        _around(shift.scale, scale * 10 * STRIDE),
+        _around(shift.scale, scale * SHIFT, SHIFTS),
         lambda size: tie_distance(_sums(a, shifted(size)) / scale, low, high),
         lambda size: fixed_point_agrees(a, shifted(size), scale, low, high),
         sum_margin(a.scale, scale),
@@ -169,9 +172,9 @@ def _from(start: float, step: float, count: int) -> Iterable[float]:
     return (float(np.float32(start + step * i)) for i in range(count))
 
 
-def _around(start: float, step: float) -> Iterable[float]:
+def _around(start: float, step: float, count: int = CANDIDATES) -> Iterable[float]:
     """start, one step up, one down, two up, …"""
-    return (float(np.float32(start + step * ((i + 1) // 2) * (1 if i % 2 else -1))) for i in range(CANDIDATES))
+    return (float(np.float32(start + step * ((i + 1) // 2) * (1 if i % 2 else -1))) for i in range(count))
 
 
 def _first(

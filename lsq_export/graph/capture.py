@@ -19,6 +19,7 @@ from calib.errors import QuantizationError
 from calib.initialization.first_grids import evaluating
 from calib.samples import Input, called, each, shape_of, tensors_of
 from calib.signature import example_of, takes_of
+from lsq_export.qat.bias_units import rounded_biases
 from lsq_export.qat.prepare_model import float_layers, quantizers
 
 from .dead_scales import check_quantizers, check_without_effect, positive_scales
@@ -61,7 +62,7 @@ def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | N
     model = unwrapped(model)
     names = list(named_outputs(_result(model, example[:1])))
     try:
-        with evaluating(model), positive_scales(model) as dead:
+        with evaluating(model), positive_scales(model) as dead, rounded_biases(model):
             found = exported(model, example, varying_axes(example, dynamic))
     except QuantizationError:
         raise

@@ -28,14 +28,14 @@ class TransposedWeight(nn.Module):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight, in its own order, on the grid."""
-        swapped: torch.Tensor = self.quantizer(self._swapped(weight))
-        return self._swapped(swapped)
+        swapped: torch.Tensor = self.quantizer(self.swapped(weight))
+        return self.swapped(swapped)
 
     def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
         """The float weight itself: torch.nn.utils.parametrize stores it at `layer.weight = value`."""
         return value
 
-    def _swapped(self, weight: torch.Tensor) -> torch.Tensor:
+    def swapped(self, weight: torch.Tensor) -> torch.Tensor:
         """[g · a, b, …] => [g · b, a, …]; twice is nothing."""
         if self.groups == 1:
             return weight.transpose(0, 1)

@@ -27,6 +27,7 @@ from calib.samples import each
 from calib.signature import example_of
 
 from .attention import open_attention
+from .bias_units import round_biases
 from .config import QATConfig
 from .edges import grids_with_zero, insert_edges
 from .layer_settings import LayerSettings, check_patterns
@@ -71,6 +72,8 @@ def prepare(
         layer = model.get_submodule(name)
         if settings is not None and isinstance(layer, QUANTIZED_LAYERS):  # of others a function reads the weight
             _quantize_layer(name, layer, settings, name in with_zero)
+    if isinstance(model, Traced):
+        round_biases(model)
     model.qat_config = config  # type: ignore[assignment]
     return model
 

@@ -15,6 +15,7 @@ from calib.errors import QuantizationError, one_line
 from calib.samples import Input
 
 from .by_example import NoGraph, graph_by_example
+from .layer_types import FLOAT_LAYERS
 from .layer_types import QUANTIZED_LAYERS as LAYERS
 from .plain import copied
 
@@ -44,12 +45,30 @@ class Traced(fx.GraphModule):
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that keeps layers of the user's own classes whole, and the lines of the user's code."""
+    """A tracer that keeps layers of the user's own classes whole, and the lines of the user's code.
+
+    opens: modules of torch with quantized layers in them (nn.TransformerEncoder) are traced through: they have edges.
+    """
 
     record_stack_traces = True
 
+    def __init__(self, opens: bool) -> None:
+        super().__init__()
+        self._opens = opens
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LAYERS) or bool(super().is_leaf_module(m, module_qualified_name))
+        whole = bool(super().is_leaf_module(m, module_qualified_name))
+        return isinstance(m, LAYERS) or (whole and not (self._opens and has_edges_inside(m)))
+
+
+def has_edges_inside(module: nn.Module) -> bool:
+    """A module of torch's own with quantized layers in it, that a trace would take as a whole."""
+    of_torch = type(module).__module__.startswith("torch.nn")
+    return of_torch and not isinstance(module, (nn.Sequential, *LAYERS, *FLOAT_LAYERS)) and _has_layers(module)
+
+
+def _has_layers(module: nn.Module) -> bool:
+    return any(isinstance(part, LAYERS) for part in module.modules())
 
 
 def trace(model: nn.Module, layers: Iterable[str], example: Input | None = None) -> Traced:
@@ -62,17 +81,7 @@ def trace(model: nn.Module, layers: Iterable[str], example: Input | None = None)
     """
     if isinstance(model, LAYERS):
         raise Untraceable("it is a single layer", "wrap it in torch.nn.Sequential")
-    source = model if example is None else copied(model)  # a trace that fails leaves its values behind
-    try:
-        graph = _symbolic(model)
-    except Untraceable as error:
-        if example is None:
-            raise
-        model = source
-        try:
-            graph = graph_by_example(model, example)
-        except NoGraph as other:
-            raise Untraceable(f"{error.why}; along the example, {other}", "change its forward") from other
+    model, graph = _graph(model, example)
     traced = Traced(model, graph, type(model).__name__)
     used = dict(traced.named_modules())
     for name in layers:
@@ -84,10 +93,29 @@ def trace(model: nn.Module, layers: Iterable[str], example: Input | None = None)
     return traced
 
 
-def _symbolic(model: nn.Module) -> fx.Graph:
-    """torch.fx's own graph of any input."""
+def _graph(model: nn.Module, example: Input | None) -> tuple[nn.Module, fx.Graph]:
+    """(the model or a copy of it, its graph)"""
+    closed = any(map(has_edges_inside, model.modules()))
+    source = copied(model) if closed or example is not None else model  # a trace that fails leaves its values behind
     try:
-        graph = _Tracer().trace(model)
+        return model, _symbolic(model, opens=True)
+    except Untraceable as error:
+        why = error
+    if example is not None:
+        model = copied(source) if closed else source
+        try:
+            return model, graph_by_example(model, example)
+        except NoGraph as other:
+            why = Untraceable(f"{why.why}; along the example, {other}", "change its forward")
+    if not closed:
+        raise why
+    return source, _symbolic(source, opens=False)
+
+
+def _symbolic(model: nn.Module, *, opens: bool) -> fx.Graph:
+    """torch.fx's own graph of any input. opens: as `_Tracer` has it."""
+    try:
+        graph = _Tracer(opens).trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input
         where = _where(model, error)
         why = f"its forward fails{where} ({one_line(error)})"

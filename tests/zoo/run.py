@@ -116,7 +116,8 @@ def _run(network: Network, bits: int, out: Path, result: Result, method: str) ->
         calibration = [_batch(network.inputs(seed)) for seed in range(10, 14)]
         test = [network.inputs(seed) for seed in range(20, 22)]
     with stage("prepare"):
-        model = lsq_export.prepare(net, lsq_export.QATConfig(weight_bits=bits, activation_bits=bits))
+        config = lsq_export.QATConfig(weight_bits=bits, activation_bits=bits)
+        model = lsq_export.prepare(net, config, example=calibration[0])  # as the warning of untrained edges advises
         result.edges = getattr(getattr(model, "qat_config", None), "edges", "")
     with stage("initialize"):
         calib.initialize(model, calibration, method=method)

@@ -48,6 +48,22 @@ def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
     for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_tail, _is_front, _never):
         FLOAT.write(node, BETWEEN)
+    for node in graph:
+        for part in _similarity(node):
+            FLOAT.write(part, BETWEEN)
+
+
+def _similarity(node: ir.Node) -> list[ir.Node]:
+    """[Mul, ReduceSum(Mul(x / |x|, y / |y|))] as torch's cosine_similarity ends; nothing of other nodes.
+
+    Training knows that function as one float operator, so that none of its parts has a grid.
+    """
+    product = producer_of(node.inputs[0]) if is_op(node, *MEANS) else None
+    if product is None or not is_op(product, "Mul") or stays_float(node) or len(_readers(product) or ()) != 1:
+        return []
+    parts = _makers(product)
+    divided = [is_op(part, "Div") and array_of(part.inputs[1]) is None for part in parts]
+    return [product, node] if divided == [True, True] else []
 
 
 def _role_in_norm(node: ir.Node) -> Role:

@@ -1,7 +1,7 @@
 """reductions: means, sums and extremes over any axes are pools.
 
     ReduceMean(x)   =>  GlobalAveragePool(x), or an AveragePool whose window is all of the axes
-    ReduceSum(x)    =>  Mul(ReduceMean(x), number of elements)
+    ReduceSum(x)    =>  ReduceMean(Mul(x, number of elements))      the Mul relabels the grid of x: one rounding
     ReduceMax(x)    =>  MaxPool(x)                  GlobalMaxPool(x) likewise
     ReduceMin(x)    =>  Mul(MaxPool(Mul(x, -1)), -1)
 
@@ -36,9 +36,9 @@ def to_pool(node: ir.Node) -> None:
     name, elements = str(node.outputs[0].name), prod(sizes[axis] for axis in axes)
     if node.op_type == "ReduceMin":
         x = _times(node, x, -1.0, f"{name}_negative")
-    y = _pooled(node, x, axes, sizes)
     if node.op_type == "ReduceSum" and elements > 1:
-        y = _times(node, y, float(elements), f"{name}_sum")
+        x = _times(node, x, float(elements), f"{name}_sum")
+    y = _pooled(node, x, axes, sizes)
     if node.op_type == "ReduceMin":
         y = _times(node, y, -1.0, f"{name}_positive")
     maker_of(y).name = node.name

@@ -12,10 +12,13 @@ import torch
 from onnx import helper
 from torch import nn
 
+import calib
+import lsq_export
 from lsq_export.graph.evaluate import evaluate
+from lsq_export.rewrite.fold import fold
 from lsq_export.rewrite.normalizing.normalize import normalize
 from support.forms import exact_form
-from support.networks import Wired, hand_made, operators
+from support.networks import Wired, hand_made, inputs, operators, quick_capture
 
 SIZES = (2, 4, 3, 5, 2)
 POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool"}
@@ -81,3 +84,23 @@ def between(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], nn
 )
 def test_end_to_end(function: Callable[[torch.Tensor], torch.Tensor], operator: str) -> None:
     assert operator in exact_form(between(function))
+
+
+class Sums(nn.Module):
+    """Convolutions in one tensor, whose parts are summed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.last(torch.stack([self.a(x), self.b(x)], 1).sum(1))
+        return y
+
+
+def test_a_sum_with_a_trained_grid_gets_no_other_one() -> None:
+    torch.manual_seed(0)
+    model = lsq_export.prepare(Sums(), lsq_export.QATConfig(weight_bits=8, activation_bits=8))
+    calib.initialize(model, [inputs(16, 1)], "minmax")
+    found = fold(quick_capture(model.eval()), [inputs(16, 1)])
+    assert {decision.name for decision in found.tensors if decision.kind == "edge"} == set()
