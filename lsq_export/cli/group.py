@@ -43,6 +43,7 @@ COMMANDS = {
     "calibrate": "Quantize a float network, ONNX or PyTorch, without training.",
     "adopt": "Make a bundle of an ONNX file that another tool quantized.",
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
+    "replay": "Run a bundle in real runtimes, and compare integers.",
     "inspect": "List every quantized tensor of ONNX files.",
     "lint": "Say what of any ONNX file a target cannot read.",
     "bench": "Time ONNX models against each other in one run.",
