@@ -60,6 +60,10 @@ class Probe:
             return None if name is None else self._first(name, found[name], alone=False)
         return self._halved()
 
+    def differences(self) -> dict[str, Difference]:
+        """{tensor: difference} of all codes at once; nothing where the runtime does not run that."""
+        return self._differences(self._run(list(self._shown)))
+
     def _halved(self) -> First | None:
         names = list(self._shown)
         low, high, known = 0, len(names), None  # all before `low` are equal

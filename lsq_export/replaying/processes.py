@@ -44,10 +44,14 @@ class Ran:
 
 @dataclass(frozen=True)
 class Place:
-    """Where runtimes run: the interpreter that has their packages, and the seconds that one run may take."""
+    """Where runtimes run: the interpreter that has their packages, and the seconds that one run may take.
+
+    options: "optimization" of ONNX Runtime, as the manifest of a bundle has it; "default" if it is left out.
+    """
 
     python: str = sys.executable
     seconds: float = 300.0
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, runtime: Runtime, model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], batch: int) -> Ran:
         """Run a model on {input: [N, …]}, so many at a time. Whatever happens is in what comes back."""
@@ -65,6 +69,7 @@ class Place:
         """(exit code, None: it took too long; last line of stdout; stderr)."""
         environment = {**os.environ, "TMPDIR": str(folder), "REPLAY_FROM": os.getcwd()}
         environment |= {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+        environment |= {f"REPLAY_{name.upper()}": value for name, value in self.options.items()}
         environment.pop("PYTHONPATH", None)  # adapters need nothing of ours
         with (folder / "stderr").open("w+b") as errors:
             process = subprocess.Popen(

@@ -78,7 +78,7 @@ def _formats(bundle: Bundle, formats: str | Iterable[str] | None) -> list[str]:
 
 def _replayed(place: Place, runtime: Runtime, task: Task, reference: Reference, inside: bool) -> Replayed:
     ran = place.run(runtime, task.file, task.feeds, task.batch)
-    found, why = (None, ran.why) if ran.how != "ran" else _outputs(task, ran, reference)
+    found, why = (None, ran.why) if ran.how != "ran" else outputs_of(task, ran, reference)
     verdict = ran.how if ran.how != "ran" else SAME if found and not found.differing else DIFFERS
     first = None
     if inside and found and found.differing:
@@ -98,7 +98,7 @@ def _replayed(place: Place, runtime: Runtime, task: Task, reference: Reference, 
     )
 
 
-def _outputs(task: Task, ran: Ran, reference: Reference) -> tuple[Difference | None, str]:
+def outputs_of(task: Task, ran: Ran, reference: Reference) -> tuple[Difference | None, str]:
     """(difference of all outputs together, "") or (None, why there is none)."""
     if missing := sorted({*task.golden} - {*ran.outputs}):
         return None, f"it gives no output {missing[0]}, but {', '.join(ran.outputs)}"

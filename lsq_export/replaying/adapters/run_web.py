@@ -19,8 +19,9 @@ def home() -> Path:
     """The folder of the package. Errors (ModuleNotFoundError): there is none, or no node."""
     if shutil.which("node") is None:
         raise ModuleNotFoundError("there is no node", name="node")
-    places = [*os.environ.get("NODE_PATH", "").split(os.pathsep), os.environ.get("REPLAY_FROM", ".") + "/node_modules"]
-    found = next((path for place in places if place and (path := Path(place) / PACKAGE).is_dir()), None)
+    start = Path(os.environ.get("REPLAY_FROM", "."))  # where the command was started
+    places = [place for place in os.environ.get("NODE_PATH", "").split(os.pathsep) if place]
+    found = next((path for place in [*places, "node_modules"] if (path := start / place / PACKAGE).is_dir()), None)
     if found is None:
         raise ModuleNotFoundError(f"there is no {PACKAGE}", name=PACKAGE)
     return found.absolute()
