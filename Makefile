@@ -1,5 +1,5 @@
 # make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables | zoo. Each makes its virtual environment first, once.
+# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables zoo docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables zoo matrix docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -108,6 +108,21 @@ ZOO ?= .cache/zoo.jsonl
 zoo: $(STAMP)
 	@mkdir -p $(dir $(ZOO))
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m zoo --jobs $(JOBS) --record $(ZOO) $(if $(ARGS),$(ARGS),--docs docs)
+
+# What real runtimes make of exported files: docs/receivers.md and docs/receivers.json. Their packages are in an environment of their own, and
+# onnxruntime-web is fetched by npm where there is one. What .cache/receivers has is not run again. make matrix ARGS=tiny-w4a4
+RECEIVERS := .cache/receivers
+matrix: $(RECEIVERS)/installed
+	NODE_PATH=$(CURDIR)/$(RECEIVERS)/node_modules OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m receivers --home $(RECEIVERS) \
+	  --python $(RECEIVERS)/venv/bin/python $(if $(ARGS),$(ARGS),--docs docs)
+
+$(RECEIVERS)/installed: $(STAMP) lsq_export/replaying/runtime.py
+	@mkdir -p $(RECEIVERS)
+	$(PYTHON) -m venv $(RECEIVERS)/venv
+	$(RECEIVERS)/venv/bin/pip install --quiet --disable-pip-version-check "numpy>=2.2" \
+	  $$($(BIN)/python -c "from lsq_export.replaying.runtime import everything as e; print(*{p for r in e() for p in r.packages if '@' not in p and r.name != 'litert'})")
+	-cd $(RECEIVERS) && npm install --no-audit --no-fund --silent onnxruntime-web@1.30.0
+	@touch $@
 
 # Tables of 256 entries against memcpy: seconds, with the C compiler CC.
 KERNELS = lsq_export/kernels/source

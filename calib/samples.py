@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import nn
 
+from .arrays import Arrays as Arrays
+from .arrays import count_of as count_of
 from .door import unwrapped
 
 
@@ -38,7 +39,6 @@ class Samples:
 
 
 Input: TypeAlias = "torch.Tensor | Samples"
-Arrays: TypeAlias = "np.ndarray | Mapping[str, np.ndarray]"
 
 
 def each(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -56,11 +56,6 @@ def each_float(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 def tensors_of(x: Input) -> list[torch.Tensor]:
     """All inputs."""
     return list(x.by_name.values()) if isinstance(x, Samples) else [x]
-
-
-def count_of(x: Arrays) -> int:
-    """How many samples arrays hold."""
-    return len(next(iter(x.values()))) if isinstance(x, Mapping) else len(x)
 
 
 def numbers_of(x: Input) -> int:

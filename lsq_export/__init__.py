@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lsq_export.qat.prepare_model import layer_names as layer_names
     from lsq_export.qat.prepare_model import prepare as prepare
     from lsq_export.qat.prepare_model import quantizers as quantizers
+    from lsq_export.replaying.replaying import replay as replay
+    from lsq_export.replaying.result import Replay as Replay
     from lsq_export.rewrite.outlook import check as check
     from lsq_export.verification.parity import Parity as Parity
 
@@ -41,6 +43,7 @@ __all__ = [
     "QATConfig",
     "QuantizationError",
     "QuantizationWarning",
+    "Replay",
     "adopt",
     "calibrate",
     "check",
@@ -51,6 +54,7 @@ __all__ = [
     "parameter_groups",
     "prepare",
     "quantizers",
+    "replay",
     "verify",
 ]
 
@@ -69,6 +73,7 @@ __getattr__ = attributes_of(
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
+        "Replay": "lsq_export.replaying.result",
         "adopt": "lsq_export.adopting",
         "calibrate": "lsq_export.calibrating",
         "check": "lsq_export.rewrite.outlook",
@@ -79,6 +84,7 @@ __getattr__ = attributes_of(
         "parameter_groups": "lsq_export.qat.groups",
         "prepare": "lsq_export.qat.prepare_model",
         "quantizers": "lsq_export.qat.prepare_model",
+        "replay": "lsq_export.replaying.replaying",
         "verify": "lsq_export.pipeline",
     },
 )

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from onnx import numpy_helper
 
+from calib.arrays import Arrays
 from calib.errors import DamagedError
-from calib.samples import Arrays
 
 from .layout import SUMS
 from .reading import Files, parse_tensor

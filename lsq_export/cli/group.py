@@ -43,6 +43,7 @@ COMMANDS = {
     "calibrate": "Quantize a float network, ONNX or PyTorch, without training.",
     "adopt": "Make a bundle of an ONNX file that another tool quantized.",
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
+    "replay": "Run a bundle in real runtimes, and compare integers.",
     "inspect": "List every quantized tensor of ONNX files.",
     "lint": "Say what of any ONNX file a target cannot read.",
     "bench": "Time ONNX models against each other in one run.",
@@ -90,6 +91,7 @@ class OneLineErrors(click.Command):
         except Exception as error:
             # `--help` must not wait for what calib may import
             from calib.errors import DamagedError, QuantizationError
+            from calib.lazy import NEEDED, TORCH
 
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 _fail(error, f"cannot write: {error.strerror}; free some space", BAD_INPUT)
@@ -97,6 +99,8 @@ class OneLineErrors(click.Command):
                 _fail(error, str(error), FAILED)
             if isinstance(error, QuantizationError):
                 _fail(error, in_options(str(error)), BAD_INPUT)
+            if isinstance(error, ModuleNotFoundError) and error.name in TORCH:
+                _fail(error, f"this command {NEEDED}", BAD_INPUT)
             if (what := _of_the_machine(error)) is not None:
                 _fail(error, what, BAD_INPUT)
             advice = f"an error of lsq-export itself: {DEBUG_VARIABLE}=1 shows the traceback"

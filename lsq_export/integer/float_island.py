@@ -9,7 +9,6 @@ computes the error function and Gelu, for which onnx has slow loops. Layers that
 from __future__ import annotations
 
 import numpy as np
-import torch
 from onnx.reference import ReferenceEvaluator
 
 from .node import Array, Inputs, Node, float64, operator
@@ -32,12 +31,16 @@ def island(node: Node, x: Inputs) -> list[Array]:
 @operator("Erf")
 def erf(node: Node, x: Inputs) -> list[Array]:
     """The error function."""
+    import torch  # takes seconds, and few files have these operators
+
     return [torch.from_numpy(float64(node, x, 0)).erf().numpy().astype(np.float32)]
 
 
 @operator("Gelu")
 def gelu(node: Node, x: Inputs) -> list[Array]:
     """x·Φ(x), or its approximation by tanh."""
+    import torch
+
     approximate = node.attributes.get("approximate", b"none").decode()
     values = torch.from_numpy(float64(node, x, 0))
     return [torch.nn.functional.gelu(values, approximate=approximate).numpy().astype(np.float32)]

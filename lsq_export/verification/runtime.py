@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from onnx import numpy_helper
 
 from calib.errors import QuantizationError, one_line
 from calib.samples import Arrays, named
 from lsq_export.files import large_onnx
 from lsq_export.kernels import register
 from lsq_export.rewrite.fixed_batch import batch_of
-from lsq_export.rewrite.lowering.int8_codes import HALF
+
+from .readable import Readable as Readable
+from .readable import inputs_of as inputs_of
+from .readable import integer_tensors as integer_tensors
+from .readable import readable_codes as readable_codes
+from .readable import with_outputs
 
 LEVELS: Mapping[str, ort.GraphOptimizationLevel] = {
     "default": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -110,7 +113,7 @@ def _session(
         proto, arrays = large_onnx.split(proto)
         constants = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
         options.add_external_initializers(list(arrays), constants)
-    proto = _with_outputs(proto, tensors) if tensors else proto
+    proto = with_outputs(proto, tensors) if tensors else proto
     try:
         content = proto.SerializeToString()
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"]), constants
@@ -132,52 +135,3 @@ def refusal(error: Exception, what: str) -> str:
     reason = f"{reason[:_LONGEST]}…" if len(reason) > _LONGEST else reason
     at = f" at the layer {name}" if name else ""
     return f"ONNX Runtime {ort.__version__} cannot {what} it{at} ({reason.strip(' :')}): {_ADVICE[what]}"
-
-
-def inputs_of(proto: onnx.ModelProto) -> list[str]:
-    """Names of the inputs of a file, without constants."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    return [value.name for value in proto.graph.input if value.name not in constants]
-
-
-def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """A copy with those tensors among its outputs."""
-    wider = onnx.ModelProto()
-    wider.CopyFrom(proto)
-    present = {output.name for output in proto.graph.output}
-    wider.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present)
-    return wider
-
-
-def integer_tensors(proto: onnx.ModelProto) -> list[str]:
-    """Outputs of all nodes of a qoperator file, on which ONNX Runtime and the integer reference must agree."""
-    return [name for node in proto.graph.node for name in node.output if name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Readable:
-    """A tensor of codes that ONNX Runtime shows as the values of a DequantizeLinear after it.
-
-    Not every container can leave a session. values: the tensor of values.
-    """
-
-    values: str
-    scale: float
-    zero_point: int  # of unsigned codes
-
-    def codes(self, values: np.ndarray) -> np.ndarray:
-        """int32, of the values [N, …]."""
-        return np.asarray(np.rint(values / np.float32(self.scale)).astype(np.int32) + self.zero_point)
-
-
-def readable_codes(proto: onnx.ModelProto) -> dict[str, Readable]:
-    """{tensor of codes: how to read it} of a qdq file: the activations, as far as a DequantizeLinear reads them."""
-    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-    readable: dict[str, Readable] = {}
-    for node in proto.graph.node:
-        codes = node.input[0] if node.op_type == "DequantizeLinear" else None
-        if codes is not None and codes not in constants and codes not in readable:
-            scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
-            unsigned = int(zero_point) + (HALF if zero_point.dtype == np.int8 else 0)
-            readable[codes] = Readable(values=node.output[0], scale=float(scale), zero_point=unsigned)
-    return readable

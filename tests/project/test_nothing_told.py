@@ -30,6 +30,7 @@ COMMANDS = (
     "verify out --images 64",
     "inspect out",
     "lint out/qdq/model.onnx",
+    "replay out --runtime onnxruntime",
     "bench out --runs 2 --threads 1 --pause 0",
     "folds t.safetensors --images 64",
     "drift t.safetensors --data digits --batches 2 --max-clipped 1 --min-codes 0 --max-error 1000",

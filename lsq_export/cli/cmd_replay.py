@@ -1,0 +1,117 @@
+"""lsq-export replay: the golden vectors of a bundle in real runtimes, integers against the integer reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from calib.errors import QuantizationError
+from lsq_export.replaying import runtime as runtimes
+
+from .arguments import BUNDLE, FORMAT, Name
+from .group import FAILED
+from .options import Count, FilePath, Number
+from .output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from calib.arrays import Arrays
+    from lsq_export.replaying.result import Replay, Replayed
+
+NPZ = "npz:"
+
+
+class NpzSpec(click.ParamType):  # type: ignore[type-arg]
+    """npz:FILE, as the path of the file."""
+
+    name = "spec"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        text = str(value)
+        if not text.startswith(NPZ) or not Path(text.removeprefix(NPZ)).is_file():
+            raise QuantizationError(f"data {text!r} is no file of arrays: replay takes npz:FILE")
+        return Path(text.removeprefix(NPZ))
+
+
+@click.command("replay")
+@click.argument("bundle", type=BUNDLE)
+@click.option(
+    "--runtime",
+    "names",
+    type=Name("runtime", runtimes.get),
+    metavar="NAME",
+    multiple=True,
+    help=f"Run it there; several times for several: {', '.join(runtimes.names())}.",
+)
+@click.option("--all", "all_of_them", is_flag=True, help="Run it in all runtimes that are installed.")
+@click.option("--format", "formats", type=FORMAT, multiple=True, help="Run this file.  [default: all of the bundle]")
+@click.option("--data", type=NpzSpec(), metavar="npz:FILE", help="Run these inputs (x_test or x) besides.")
+@click.option("--images", type=Count(1), default=64, help="Take at most this many of them.")
+@click.option("--timeout", type=Number(0, min_open=True), default=300.0, help="End a run that takes more seconds.")
+@click.option(
+    "--python", type=FilePath(path_type=Path), help="Run them with this interpreter, which has their packages."
+)
+@click.option("--no-inside", is_flag=True, help="Where outputs differ, do not look for the first tensor that does.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    bundle: Path,
+    names: tuple[str, ...],
+    all_of_them: bool,
+    formats: tuple[str, ...],
+    data: Path | None,
+    images: int,
+    timeout: float,
+    python: Path | None,
+    no_inside: bool,
+    as_json: bool,
+) -> None:
+    """Run the golden vectors of a bundle in real runtimes, and compare integers with those that have to come out.
+
+    Each runs in a process of its own: one that refuses the file, crashes or hangs is a line of the table, which says
+    what to export instead. Where outputs differ, the first tensor inside that does is named, and what computes it.
+    Exit code 1 if something differs, 2 if no runtime is installed. Needs no PyTorch, but for --data and for what is
+    inside of a bundle without a qoperator file.
+    """
+    if all_of_them == bool(names):
+        raise click.UsageError("give either --runtime NAME or --all")
+    from lsq_export.replaying.replaying import replay
+
+    found = replay(
+        bundle,
+        names or None,
+        formats=formats or None,
+        inputs=_inputs(bundle, data, images),
+        inside=not no_inside,
+        timeout=timeout,
+        python=python,
+        on_run=lambda run: None if as_json else say(_progress(run), err=True),
+    )
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _print(found)
+    missing = [run for run in found.runs if run.verdict == "missing"]
+    if missing and (not all_of_them or len(missing) == len(found.runs)):
+        raise QuantizationError(f"{missing[0].runtime} cannot run: {missing[0].why}")
+    if not found.ok:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _inputs(bundle: Path, data: Path | None, images: int) -> Arrays | None:
+    if data is None:
+        return None
+    from lsq_export.bundle.directory import open_bundle
+    from lsq_export.replaying.given_inputs import given_inputs
+
+    return given_inputs(data, open_bundle(bundle).manifest, images)
+
+
+def _progress(run: Replayed) -> str:
+    return f"{run.runtime}, {run.file}: {run.verdict} ({run.seconds:.1f} s)"
+
+
+def _print(found: Replay) -> None:
+    from lsq_export.replaying.result import COLUMNS, rows
+
+    print_table(f"Replay of {found.bundle}: {found.runs[0].images} inputs", COLUMNS, rows(found.runs))

@@ -1,0 +1,88 @@
+"""replay: bundles in runtimes that are installed here, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import lsq_export
+from calib.errors import DamagedError, QuantizationError
+from lsq_export.replaying import runtime
+from lsq_export.replaying.result import COLUMNS, rows
+from support.bundles import export
+from support.exported import Exported, prepared
+
+MODULES = {"opencv": "cv2", "emx": "emx_onnx_cgen", "litert": "onnx2tf", "reference": "onnx"}
+
+
+def test_both_files_give_the_same_integers_in_onnx_runtime(exported: Exported) -> None:
+    seen: list[str] = []
+    found = lsq_export.replay(
+        exported.bundle, "onnxruntime", inputs=exported.inputs, on_run=lambda run: seen.append(run.file)
+    )
+    assert found.ok and [run.file for run in found.runs] == seen == ["qdq", "qoperator"]
+    for run in found.runs:
+        assert run.verdict == "same" and run.difference is not None and run.images == 2 + len(exported.inputs)
+        assert run.difference.differing == 0 and run.difference.elements == run.images * 5
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["ok"]
+    assert "onnxruntime" in repr(found) and all(len(row) == len(COLUMNS) for row in rows(found.runs))
+
+
+def test_a_file_of_operator_set_21_is_the_same_in_onnxs_reference(tmp_path: Path) -> None:
+    bundle = export(prepared(seed=1), tmp_path / "out", target="onnx-standard")
+    (run,) = lsq_export.replay(bundle, "reference").runs
+    assert run.verdict == "same", run.line
+
+
+def test_a_runtime_that_refuses_names_the_target(exported: Exported) -> None:
+    found = lsq_export.replay(exported.bundle, "reference", formats="qoperator")
+    (run,) = found.runs
+    assert not found.ok and run.verdict == "refused" and "com.microsoft" in run.why
+    assert run.instead == "the file qdq of lsq-export export --target onnx-standard"
+
+
+@pytest.mark.parametrize("name", [one.name for one in runtime.everything() if one.adapter != "web"])
+def test_a_runtime_that_is_not_installed_is_missing_and_no_other(exported: Exported, name: str) -> None:
+    if find_spec(MODULES.get(name, name)) is not None:
+        pytest.skip("it is installed")
+    found = lsq_export.replay(exported.bundle, name, formats="qdq")
+    (run,) = found.runs
+    assert run.verdict == "missing" and run.why.endswith(runtime.get(name).install) and not found.ok
+
+
+def test_a_golden_output_that_is_wrong_differs(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference is moved in place of the runtime: no tensor inside differs then."""
+    from lsq_export.replaying.expected import Reference
+
+    task = Reference(exported.bundle).task("qdq", None)
+    moved = task.golden["output"].copy()
+    moved[0, 0] += 1
+    task = replace(task, golden={"output": moved})
+    monkeypatch.setattr(Reference, "task", lambda *_: task)
+    (run,) = lsq_export.replay(exported.bundle, "onnxruntime", formats="qdq").runs
+    assert run.verdict == "differs" and run.difference is not None and run.difference.differing == 1
+    assert run.first is None and "are equal" in run.why
+
+
+def test_bad_input(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.bundle
+    with pytest.raises(QuantizationError, match=r"^runtime 'tensorflow' is unknown: use onnxruntime, "):
+        lsq_export.replay(bundle, "tensorflow")
+    with pytest.raises(QuantizationError, match=r"has no format 'lookup': use qdq, qoperator$"):
+        lsq_export.replay(bundle, "onnxruntime", formats=["lookup"])
+    with pytest.raises(QuantizationError, match=r"^timeout is 0: give seconds, more than 0$"):
+        lsq_export.replay(bundle, "onnxruntime", timeout=0)
+    with pytest.raises(QuantizationError, match=r"^python is .*/nothing, which is no program: give an interpreter$"):
+        lsq_export.replay(bundle, "onnxruntime", python=tmp_path / "nothing")
+
+
+def test_a_damaged_bundle_is_not_run(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    path = bundle.directory / "qdq/test_data_set_0/output_0.pb"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedError, match=r"qdq/test_data_set_0/output_0.pb is not what was exported"):
+        lsq_export.replay(bundle, "onnxruntime")
