@@ -118,7 +118,7 @@ def _round(module: nn.Module, args: Any, y: torch.Tensor) -> torch.Tensor | None
     trailing = len(module.kernel_size) if isinstance(module, _ConvNd) else 0
     if isinstance(module, NORMS):
         trailing = max(0, y.dim() - 2)
-    return y + remainder.reshape(-1, *[1] * trailing).to(y.dtype)
+    return y + remainder.reshape(-1, *[1] * trailing).to(y.device, y.dtype)
 
 
 def _bias_unit(module: nn.Module) -> BiasUnit | None:
