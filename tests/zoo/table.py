@@ -26,7 +26,7 @@ WORDS = {
 HEAD = """# Zoo
 
 Small networks of our own, wired like published architectures (`tests/zoo/`), untrained, calibrated on seeded data and
-exported as `qdq` and `qoperator`, edges trained where the model can be traced. `make zoo` writes this page and
+exported as `qdq` and `qoperator`, edges trained (`prepare` gets an example, for those that torch.fx cannot trace). `make zoo` writes this page and
 [zoo.json](zoo.json).
 
 - *SQNR*: the `qoperator` file in ONNX Runtime against the fake-quant model, of the worst output; *yardstick*: the
