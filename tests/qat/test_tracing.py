@@ -15,6 +15,7 @@ from torch import nn
 import calib
 import lsq_export
 from calib import QuantizationError, QuantizationWarning
+from calib.quantized import bypassed
 from lsq_export.qat.prepare_model import config_of
 from lsq_export.training import checkpoint
 from support import networks
@@ -147,3 +148,32 @@ def test_train_prints_one_line_and_goes_on(exported: Exported, tmp_path: Path) -
     assert found.config is not None and found.config["edges"] == "calibrated" and not edges_of(restored)
     result = invoke("train", "--model", "tiny", *short, tmp_path / "u.safetensors")
     assert "warning" not in result.stderr and json.loads(result.stdout)["config"]["edges"] == "trained"
+
+
+class Encoded(nn.Module):
+    """torch's own encoder, which torch.fx takes as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.first = nn.Linear(4, 8)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.encoder(self.first(x)).mean(1))
+        return y
+
+
+def test_modules_of_torch_with_layers_inside_have_edges_inside() -> None:
+    torch.manual_seed(0)
+    net, x = Encoded().eval(), torch.randn(8, 5, 4)
+    config = lsq_export.QATConfig(weight_bits=8, activation_bits=8)
+    inside = lsq_export.prepare(net, config, example=x)
+    edges = {name for name in lsq_export.quantizers(inside) if name.startswith("edges.")}
+    assert sum("encoder_layers_0" in name for name in edges) >= 3
+    with bypassed(inside), torch.no_grad():
+        torch.testing.assert_close(inside(x), net(x), rtol=1e-5, atol=1e-5)
+    whole = lsq_export.prepare(net, config)
+    assert config_of(whole).edges == "trained"  # type: ignore[union-attr]
+    assert not any("encoder_layers_0" in name for name in lsq_export.quantizers(whole) if name.startswith("edges."))

@@ -26,8 +26,8 @@ WORDS = {
 HEAD = """# Zoo
 
 Small networks of our own, wired like published architectures (`tests/zoo/`), untrained, calibrated on seeded data and
-exported as `qdq` and `qoperator`, edges trained where the model can be traced. `make zoo` writes this page and
-[zoo.json](zoo.json).
+exported as `qdq` and `qoperator`, with trained edges: `prepare` gets an example, for those that torch.fx cannot trace.
+`make zoo` writes this page and [zoo.json](zoo.json).
 
 - *SQNR*: the `qoperator` file in ONNX Runtime against the fake-quant model, of the worst output; *yardstick*: the
   fake-quant model against itself on inputs × 1.0001, of the same output, over six draws of noise of half a step of 8
