@@ -66,6 +66,8 @@ def watched(model: nn.Module, example: Input) -> tuple[fx.Graph, list[str]]:
     with recorder.watching(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         with recorder:
             result = model(*args, **kwargs)
+        for name, module in recorder.added.items():  # only now: a Sequential's forward goes through its modules
+            model.add_module(name, module)
         recorder.graph.output(recorder.argument(result))
     _drop_unread(recorder.graph)
     recorder.graph.lint()
@@ -90,6 +92,7 @@ class _Recorder(GraphWriter, TorchFunctionMode):
         GraphWriter.__init__(self, model)
         TorchFunctionMode.__init__(self)
         self.asked: set[str] = set()
+        self.added: dict[str, nn.Module] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -169,13 +172,18 @@ class _Recorder(GraphWriter, TorchFunctionMode):
         """A batch norm of the user's own that computes by the function: in training, by the batch."""
         given = dict(zip(NORM_ARGUMENTS, args, strict=False)) | kwargs
         owner = self._owner()
-        name = f"_mode_{sum(part.startswith('_mode_') for part in self.model._modules)}"
+        name = self._new("_mode")
         before = getattr(getattr(owner, "training", None), "before", False)
-        self.model.add_module(name, Mode().train(before))
+        self.added[name] = Mode().train(before)
         given["training"] = self.graph.call_module(name)
         x = given.pop("input")
         self._note(value, "call_function", F.batch_norm, (x,), given)
         return value
+
+    def _new(self, kind: str) -> str:
+        """A name that no module has yet."""
+        known = (*self.model._modules, *self.added)
+        return f"{kind}_{sum(name.startswith(f'{kind}_') for name in known)}"
 
     def _keep_before(self, args: tuple[Any, ...]) -> None:
         """A constant that is about to be changed in place is written as it is now."""
@@ -189,8 +197,8 @@ class _Recorder(GraphWriter, TorchFunctionMode):
         given = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | kwargs
         x, training, p = given["input"], given.get("training", func is F.dropout), given.get("p", 0.5)
         if isinstance(training, Training):
-            name = f"_dropout_{sum(part.startswith('_dropout_') for part in self.model._modules)}"
-            self.model.add_module(name, getattr(nn, func.__name__.capitalize())(p).train(training.before))
+            name = self._new("_dropout")
+            self.added[name] = getattr(nn, func.__name__.capitalize())(p).train(training.before)
             return self._note(x.clone(), "call_module", name, (x,), {})
         return self._note(func(x, p, False), "call_function", func, (x, p, True), {}) if training else x
 

@@ -293,3 +293,22 @@ def test_the_mode_of_modules_is_kept() -> None:
         model = lsq_export.prepare(net, TRAINED, example=image())
     assert net.training and not net.drop.training and type(net.training) is bool
     assert model.training and model.get_submodule("a").training
+
+
+class Dropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.layer(F.dropout(x, 0.25, self.training)))
+
+
+def test_dropouts_of_functions_inside_a_sequential() -> None:
+    """Its forward goes through the modules to which those of the dropouts are added."""
+    net = nn.Sequential(Dropping(), Dropping(), nn.Linear(6, 2)).eval()
+    model = lsq_export.prepare(net, TRAINED, example=torch.randn(4, 6))
+    assert config_of(model) == TRAINED
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert [module.p for module in dropouts] == [0.25, 0.25] and not any(module.training for module in dropouts)
+    assert all(module.training for module in model.train().modules() if isinstance(module, nn.Dropout))
