@@ -23,6 +23,9 @@ MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at 
 # larger ones a scale would move farther than it has to, and with it the values that were near a tie in training.
 STRIDE = 2.5e-7
 CANDIDATES = 16000
+NEAREST = (
+    64  # candidates for a multiplier: their second rounding is as good as random, and the best of them near its best
+)
 SHIFT, SHIFTS = 2e-5, 2000  # steps of the output from one candidate of a shift to the next; how many
 TABLE, NEAR = 256, 4000  # values of a table; candidates on each side of its scale
 COARSE = 512  # steps of a sum, beyond which float32 roundings outgrow MARGIN
@@ -117,9 +120,10 @@ def exact_product_scale(
     """The output scale with the most exact multiplier, for a sum of products of codes on scales a and b.
 
     The multiplier of requantization (E9), M = float32(float32(a·b)/S), is rounded twice. The S nearest to `scale` for
-    which M·S misses a·b by less than 2^-30 is taken, the best one if there is none, since the two roundings do not
-    always make up for each other. Accumulators then round as real numbers do, but for those that the float32 product
-    itself rounds across a tie. This is how QLinearMatMul requantizes.
+    which M·S misses a·b by less than 2^-30 is taken, the best of the NEAREST if none of them does, since the two
+    roundings do not always make up for each other: farther ones would be no better, and move more codes than they keep.
+    Accumulators then round as real numbers do, but for those that the float32 product itself rounds across a tie. This
+    is how QLinearMatMul requantizes.
     """
 
     def exactness(candidate: float) -> float:
@@ -127,7 +131,9 @@ def exact_product_scale(
         error = abs(float(multiplier) * candidate / (a * b) - 1)
         return -error if _readers_clearance(candidate, low, high, readers) >= MARGIN else -1.0
 
-    return _first(_around(scale, scale * STRIDE), exactness, margin=-(2.0**-30))
+    step, exact = scale * STRIDE, -(2.0**-30)
+    near = _first(_around(scale, step, NEAREST), exactness, margin=exact)
+    return near if exactness(near) > -1 else _first(_around(scale, step), exactness, margin=exact)
 
 
 def tie_distance(steps: FloatArray, low: int, high: int) -> float:

@@ -2,9 +2,9 @@
 
     Gelu(DequantizeLinear(x)) -> QuantizeLinear     stays as it is in `qoperator`; a row of them needs no grid between
 
-Every input is a value of a grid and every output is rounded to one, so that the integers around an island stay exact.
-A layer that is kept float by the configuration (kept_float.py) also takes a float input of the network, and gives a
-float output of it: there is no grid at these ends.
+Every input is a value of a grid, or the float input of the network, and every output is rounded to one, so that the
+integers around an island stay exact. A layer that is kept float by the configuration (kept_float.py) also gives a float
+output of the network: there is no grid at that end.
 
 What an island computes depends on the runtime's float32 functions: the codes after it can differ by one where two of
 them round a tie differently.
@@ -49,11 +49,10 @@ def is_island(node: ir.Node | None) -> bool:
 
 
 def inside_island(value: ir.Value) -> bool:
-    """Made by an island, or the network's input into operators kept float, and read by islands only: it stays float."""
-    producer, readers = value.producer(), data_readers(value)
-    if producer is None:
-        return bool(readers) and all(map(stays_float, readers))
-    return is_island(producer) and not value.is_graph_output() and bool(readers) and all(map(is_island, readers))
+    """Made by an island, or the network's input, and read by islands only: it stays float."""
+    readers = data_readers(value)
+    made_in_float = value.producer() is None or is_island(value.producer())
+    return made_in_float and not value.is_graph_output() and bool(readers) and all(map(is_island, readers))
 
 
 def has_rounding(value: ir.Value) -> bool:

@@ -105,9 +105,11 @@ def _needs_edge(value: ir.Value) -> bool:
         return not is_op(producer, "Gemm") and not is_island(producer)
     if inside_island(value):
         return False
-    if not single_consumer(value) or is_softmax(value):
+    if not single_consumer(value):
         return True
     (reader,) = data_readers(value)
+    if is_softmax(value):
+        return not (is_marker(reader) and made_in_one_step(reader))
     if is_op(producer, "Gemm") and moves_only(reader):
         return False
     if is_tanh(value):

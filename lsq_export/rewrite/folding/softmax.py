@@ -1,7 +1,8 @@
-"""Softmax is an island (graph/islands.py) on a grid on which ONNX Runtime may fuse it.
+"""Softmax is an island (graph/islands.py) on a grid on which ONNX Runtime may fuse it, or is kept from fusing it.
 
     FakeQuantize(Softmax(x); edge of scale s)  =>  QuantizeLinear(Softmax(x); 1/n, 0)
                                                    n = floor(1/s), at most 100 for each element of the sum
+    FakeQuantize(Softmax(x); learned s, β)     =>  QuantizeLinear(Sum(Softmax(x)); s, Z)    (keep_float.py)
 
 With graph optimization on, ONNX Runtime makes QLinearSoftmax of DequantizeLinear, Softmax and QuantizeLinear. That
 multiplies by floor(1/S): it agrees with the float operator only where S is 1/n with a whole n, as float32 divides, and
@@ -27,6 +28,11 @@ LARGEST = 100
 
 def is_softmax(value: ir.Value | None) -> bool:
     return value is not None and is_op(value.producer(), "Softmax")
+
+
+def is_reciprocal(scale: float) -> bool:
+    """Whether ONNX Runtime may fuse a Softmax on a grid of this scale: it is 1/n in float32."""
+    return reciprocal_scale(scale) == scale
 
 
 def reciprocal_scale(scale: float, readers: Sequence[float] = ()) -> float:

@@ -29,7 +29,7 @@ from lsq_export.rewrite.contract.decisions import TensorDecision
 from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 
 from .scaling import follow
-from .softmax import reciprocal_scale
+from .softmax import is_reciprocal, reciprocal_scale
 from .tie_values import VALUES, addend
 
 SUMS = ("Add", "MatMul", *VALUES)
@@ -105,7 +105,7 @@ def _move_scale(graph: ir.Graph, node: ir.Node | None, quantize: ir.Node) -> flo
     """Returns the scale of the values: a Tanh's are twice its codes' (tanh.py)."""
     scale, zero_point = grid_of_codes(quantize)
     low, high, readers = -zero_point, 255 - zero_point, _readers(quantize)
-    if is_op(node, "Softmax"):
+    if is_op(node, "Softmax") and is_reciprocal(scale):
         moved = reciprocal_scale(scale, readers)
     elif node is None or not is_op(node, *SUMS) or is_island(node):
         moved = clear_scale(np.empty(0), scale, low, high, readers=readers)

@@ -134,3 +134,18 @@ def test_torch_agrees_about_tanh():
     """2σ(2x) - 1, of which only grids are left."""
     x = torch.linspace(-4, 4, 1000, dtype=torch.float64)
     assert (2 * torch.sigmoid(2 * x) - 1 - torch.tanh(x)).abs().max() < 1e-15
+
+
+def test_a_scale_of_products_moves_by_hundredths_of_a_thousandth() -> None:
+    """Also where no scale has an exact multiplier, as in the first case."""
+    rng = np.random.default_rng(0)
+    cases = [(0.0013036748860031366, 0.015028156340122223, 0.00587229011580348), *rng.uniform(1e-3, 0.1, (200, 3))]
+    moves = []
+    for a, b, y in np.float32(cases).astype(float):
+        scale = exact_product_scale(a, b, y, -128, 127)
+        moves.append(abs(scale / y - 1))
+        multiplier = np.float32(np.float32(np.float32(a) * np.float32(b)) / np.float32(scale))
+        assert (
+            abs(float(multiplier) * scale / (a * b) - 1) < 5e-8
+        )  # two roundings of 6e-8 each, that make up for another
+    assert max(moves) < 1e-5
