@@ -27,7 +27,7 @@ from lsq_export.verification.runtime import inputs_of
 from . import run
 from .claims import with_copy
 from .golden import write_golden
-from .layout import FOLDED, KERNELS, LOOKUP, MANIFEST, MODEL, README, RUN, TRAINED
+from .layout import EXAMPLES, FOLDED, KERNELS, LOOKUP, MANIFEST, MODEL, README, RUN, SCHEMA, TRAINED
 from .manifest import manifest_of
 from .metadata import with_metadata
 from .origin import Origin
@@ -67,6 +67,8 @@ def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
     large_onnx.save(with_copy(_reference(contents.folded.model, contents, FOLDED), manifest), directory / FOLDED)
     write_text(directory / README, render_readme(manifest))
     shutil.copyfile(run.__file__, directory / RUN)
+    for name in (*EXAMPLES, SCHEMA):
+        shutil.copyfile(Path(__file__).with_name(name), directory / name)
     if LOOKUP in contents.files:
         shutil.copytree(SOURCE, directory / LOOKUP / KERNELS)
     return manifest

@@ -4,8 +4,10 @@
 <format>/test_data_set_0/{input,output}_0.pb   golden vectors, in ONNX's own convention (golden.py)
 sample/                                        one sample and the output that belongs to it (sample.py)
 README.md, run.py                              what it is, for people who receive it, and how to run it
+example.cpp, example.mjs                       the golden vectors in ONNX Runtime, in C++ and JavaScript
 reference/trained.onnx, reference/folded.onnx  what `verify` compares against, without PyTorch's model
 manifest.json, parity.json, report.html        the decisions of the fold, what verification found, both for people
+manifest.schema.json                           what a manifest is (JSON Schema)
 SHA256SUMS                                     of all other files (sums.py)
 """
 

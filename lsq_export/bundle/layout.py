@@ -7,6 +7,8 @@ from pathlib import Path
 MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
 BENCH = "bench.json"  # latencies, where a demo or `bench --json` put them
 MODEL, README, RUN = "model.onnx", "README.md", "run.py"
+EXAMPLES = ("example.cpp", "example.mjs")  # that run the golden vectors
+SCHEMA = "manifest.schema.json"
 LOOKUP, KERNELS = "lookup", "kernels"  # a format, and in its folder the source of the operators that make it fast
 TRAINED, FOLDED = Path("reference/trained.onnx"), Path("reference/folded.onnx")
 RECORDS = (PARITY, REPORT, BENCH)  # what may change after the export

@@ -14,7 +14,7 @@ from calib.errors import QuantizationError
 from lsq_export.files import regular, strict_json
 from lsq_export.kernels import SOURCE
 
-from .layout import BENCH, FOLDED, LARGEST_JSON, MANIFEST, README, RECORDS, REPORT, RUN, SUMS, TRAINED
+from .layout import BENCH, EXAMPLES, FOLDED, LARGEST_JSON, MANIFEST, README, RECORDS, REPORT, RUN, SCHEMA, SUMS, TRAINED
 from .reading import Files
 
 _FORMAT = r"(?:qdq|qoperator|lookup)"
@@ -23,7 +23,7 @@ _NAMES = re.compile(
     rf"(?:{_FORMAT}/model|reference/(?:trained|folded))\.onnx(?:\.data)?|{_FORMAT}/test_data_set_0/(?:input|output)_[0-9]+\.pb"
     rf"|sample/(?:input\.(?:png|npz)|(?:input|prepared|output)\.npy)|{_SOURCE.pattern}"
 )
-_PLAIN = {MANIFEST, README, RUN, SUMS, *RECORDS, str(TRAINED), str(FOLDED)}
+_PLAIN = {MANIFEST, SCHEMA, README, RUN, *EXAMPLES, SUMS, *RECORDS, str(TRAINED), str(FOLDED)}
 _CACHE, _CACHED = "__pycache__", re.compile(r"run\.[\w-]+(?:\.opt-[12])?\.pyc")  # of run.py, where somebody imported it
 
 
@@ -93,7 +93,7 @@ def edited(directory: Path) -> list[str]:
         files = Files(directory)
     except QuantizationError:
         return []
-    texts = [name for name in files.sums if name in (README, RUN, REPORT) or _SOURCE.fullmatch(name)]
+    texts = [name for name in files.sums if name in (README, RUN, *EXAMPLES, REPORT) or _SOURCE.fullmatch(name)]
     return sorted(name for name in texts if os.path.lexists(directory / name) and not files.is_as_listed(name))
 
 

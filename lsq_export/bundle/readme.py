@@ -40,6 +40,7 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
         range=" to ".join(f"{bound:g}" for bound in manifest["sample"]["range"]),
         called=lambda number: called(number, manifest["classes"]),
         exact=not manifest["islands"],
+        unoptimized=_unoptimized(manifest["formats"]),
         build_line=build_line(Path(LOOKUP, KERNELS)),
     )
 
@@ -67,6 +68,12 @@ def steps_of(how: Mapping[str, Any] | None, shape: Sequence[int]) -> Iterator[st
     others = set(step) - {"data", "classes", "resize", "interpolation", "crop", "divide_by", "mean", "std"}
     for key in sorted(others):
         yield f"{key}: {step[key]} (as whoever exported it wrote; `run.py` does not know it)."
+
+
+def _unoptimized(formats: Mapping[str, Any]) -> str:
+    """What the examples have to be told of files that ONNX Runtime must not optimize; "" where there are none."""
+    names = [name for name, entry in formats.items() if entry["optimization"] == "disabled"]
+    return f" Both need `--unoptimized` for {' and '.join(names)}." if names else ""
 
 
 def _network(source: Any) -> str | None:

@@ -51,6 +51,7 @@ ORDER = (
     "lsq_export.inspection",
     "lsq_export.adoption",
     "lsq_export.linting",
+    "lsq_export.interchange",
     "lsq_export.replaying",
     "lsq_export.ptq",
     "lsq_export.bench",

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from lsq_export.kernels import find_compiler
 
 ROOT = Path(__file__).parents[2]
-DATA = (".json", ".html", ".css", ".js", ".mjs", ".jinja", ".c", ".h")
+DATA = (".json", ".html", ".css", ".js", ".mjs", ".cpp", ".jinja", ".c", ".h")
 KERNELS = "lsq_export/kernels/liblsq_export_kernels.so"
 HEAVY = {"torch", "numpy", "onnx", "onnxruntime", "onnx_ir", "onnxscript", "sklearn", "matplotlib"}
 

@@ -16,7 +16,8 @@ GOLDEN = ("test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb")
 
 LAYOUT = {
     *(f"{name}/{file}" for name in ("qdq", "qoperator") for file in ("model.onnx", *GOLDEN)),
-    *("README.md", "run.py", "sample/input.npy", "sample/prepared.npy", "sample/output.npy"),
+    *("README.md", "run.py", "example.cpp", "example.mjs", "manifest.schema.json"),
+    *("sample/input.npy", "sample/prepared.npy", "sample/output.npy"),
     *("reference/trained.onnx", "reference/folded.onnx", "manifest.json", "parity.json", "report.html", "SHA256SUMS"),
 }
 

@@ -32,7 +32,12 @@ def opened(path: str, feeds: Arrays, names: list[str]) -> Callable[[Arrays], Arr
     if compiler is None:
         raise FileNotFoundError("there is no C compiler: name one in the variable CC")
     _called([compiler, "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-o", "model.so", "model.c", "-lm"])
-    function = ctypes.CDLL(os.path.abspath("model.so")).model
+    library = ctypes.CDLL(os.path.abspath("model.so"))
+    if os.path.exists("model.bin"):  # weights beyond 100 KiB
+        library.model_load.restype = ctypes.c_bool
+        if not library.model_load(b"model.bin"):
+            raise RuntimeError("model.bin cannot be loaded")
+    function = library.model
     outputs = [(value.name, _type(value), _shape(value, sizes)) for value in graph.output]
 
     def run(batch: Arrays) -> Arrays:
