@@ -114,7 +114,9 @@ def _read(code: int | None, line: str, said: str, folder: Path, seconds: float) 
     if "missing" in answer:
         return Ran("missing", version=version, why=f"{answer['missing']} is not installed", seconds=seconds)
     if "outputs" not in answer:
-        return Ran("refused", version=version, why=_short(answer["error"]), seconds=seconds)
+        return Ran(
+            "refused", version=version, why=_short(str(answer["error"]).replace(f"{folder}/", "")), seconds=seconds
+        )
     with np.load(folder / "results.npz", allow_pickle=False) as file:
         outputs = {name: file[f"output_{index}"] for index, name in enumerate(answer["outputs"])}
     return Ran("ran", outputs=outputs, version=version, seconds=seconds)

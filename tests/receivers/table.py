@@ -21,7 +21,7 @@ from networks trained on digits, briefly; [receivers.json](receivers.json) has a
 `lsq-export replay` does the same with [a bundle of yours](deploying.md#replay).
 
 "=": all integers are the same. A number: so many outputs of all differ, with the SQNR against those that have to come
-out. Columns are targets of `export --target`; "own" is that of the runtime.
+out. litert runs in an environment of its own. Columns are targets of `export --target`; "own" is that of the runtime.
 
 """
 
@@ -92,6 +92,8 @@ def reasons(entries: Sequence[Entry]) -> str:
             continue
         first = entry["first"]
         what = f"{first['made_by'].split()[0]}" if first else entry["why"].replace("|", "\\|")[:200]
+        own = runtime.get(entry["runtime"]).target == entry["target"]
+        what += f" ({entry['instead']})" if own and entry.get("instead") else ""
         where = f"{entry['network']}: {first['tensor']}" if first else entry["network"]
         said.setdefault((f"{entry['runtime']}, {entry['target']} {entry['file']}", what), []).append(where)
     rows += [
