@@ -1,5 +1,5 @@
 # make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables | zoo. Each makes its virtual environment first, once.
+# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables | zoo | bench-real. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables zoo docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels bench-real paper-tables zoo docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -108,6 +108,13 @@ ZOO ?= .cache/zoo.jsonl
 zoo: $(STAMP)
 	@mkdir -p $(dir $(ZOO))
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m zoo --jobs $(JOBS) --record $(ZOO) $(if $(ARGS),$(ARGS),--docs docs)
+
+# Networks of public packages calibrated here and by peers: docs/benchmarks/calibration.md and .json. Needs espeak-ng,
+# the network, and an hour or more. What $(REAL) has is not run again. make bench-real ARGS="magika"
+REAL ?= .cache/real.jsonl
+bench-real: $(STAMP)
+	@mkdir -p $(dir $(REAL))
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m real --record $(REAL) $(if $(ARGS),$(ARGS),--docs docs/benchmarks)
 
 # Tables of 256 entries against memcpy: seconds, with the C compiler CC.
 KERNELS = lsq_export/kernels/source
