@@ -1,5 +1,5 @@
 # make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | bench-kernels | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
+# bench-record | bench-qat | bench-init | bench-kernels | bench-real | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels paper-tables zoo matrix docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels bench-real paper-tables zoo matrix docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -123,6 +123,13 @@ $(RECEIVERS)/installed: $(STAMP) lsq_export/replaying/runtime.py
 	  $$($(BIN)/python -c "from lsq_export.replaying.runtime import everything as e; print(*{p for r in e() for p in r.packages if '@' not in p and r.name != 'litert'})")
 	-cd $(RECEIVERS) && npm install --no-audit --no-fund --silent onnxruntime-web@1.30.0
 	@touch $@
+
+# Networks of public packages calibrated here and by peers: docs/benchmarks/calibration.md and .json. Needs espeak-ng,
+# the network, and an hour or more. What $(REAL) has is not run again. make bench-real ARGS="magika"
+REAL ?= .cache/real.jsonl
+bench-real: $(STAMP)
+	@mkdir -p $(dir $(REAL))
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m real --record $(REAL) $(if $(ARGS),$(ARGS),--docs docs/benchmarks)
 
 # Tables of 256 entries against memcpy: seconds, with the C compiler CC.
 KERNELS = lsq_export/kernels/source

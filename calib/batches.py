@@ -45,7 +45,7 @@ def read_batches(
                 _check_finite(f"{name}: {of_input}", tensor)
         else:
             _check_input(name, x, takes)
-        yield x, target
+        yield takes.typed(x), target
 
 
 def inputs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,11 +18,24 @@ class Takes:
     """names: of all inputs, in order. needed: how many of them every batch has to have.
 
     integers: an input alone may be integers, since the network looks them up in a table.
+    types: of its integers, where only one width will do.
     """
 
     names: tuple[str, ...] = ("input",)
     needed: int = 1
     integers: bool = False
+    types: Mapping[str, torch.dtype] = field(default_factory=dict)
+
+    def typed(self, x: Input) -> Input:
+        """The same inputs, integers in the width that the network takes."""
+
+        def cast(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            known = tensor.is_floating_point() or tensor.dtype == torch.bool
+            return tensor if known else tensor.to(self.types.get(name, tensor.dtype))
+
+        if not isinstance(x, Samples):
+            return cast(self.names[0], x)
+        return Samples({name: cast(name, tensor) for name, tensor in x.by_name.items()})
 
     @property
     def several(self) -> str:

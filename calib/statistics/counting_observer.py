@@ -15,6 +15,7 @@ from .observers import POINTS, Observer, Points, finite_range, merged
 
 MANTISSA = 12
 SHIFT = 23 - MANTISSA  # bits of a float32 that a bucket leaves open
+WAITING = 1 << 19  # values that an observer counts at once
 
 
 class CountingObserver(Observer):
@@ -23,6 +24,7 @@ class CountingObserver(Observer):
     def __init__(self, name: str = "tensor", limit: int = POINTS) -> None:
         super().__init__(name, limit)
         self._keys, self._counts = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._waiting: list[np.ndarray] = []  # keys that are not counted yet, int32
 
     @torch.no_grad()
     def update(self, x: torch.Tensor) -> None:
@@ -33,19 +35,29 @@ class CountingObserver(Observer):
         low, high = finite_range(self.name, flat)
         self.min, self.max = min(self.min, low), max(self.max, high)
         self.count += flat.numel()
-        keys = _keys(flat.numpy())
+        self._waiting.append(_keys(flat.numpy()))
+        if sum(map(len, self._waiting)) >= WAITING:
+            self._count()
+
+    def _count(self) -> None:
+        """Count the keys that wait: a pass over all buckets costs as much as one over WAITING keys."""
+        if not self._waiting:
+            return
+        keys = np.concatenate(self._waiting)
+        self._waiting.clear()
         first = int(keys.min())
         counts = np.bincount(keys - first)
         used = np.flatnonzero(counts)
-        together = np.concatenate((self._keys, used + first))
-        self._keys, places = np.unique(together, return_inverse=True)
-        self._counts = np.bincount(places, weights=np.concatenate((self._counts, counts[used]))).astype(np.int64)
+        together, places = np.unique(np.concatenate((self._keys, used + first)), return_inverse=True)
+        both = np.concatenate((self._counts, counts[used]))
+        self._keys, self._counts = together, np.bincount(places, weights=both).astype(np.int64)
 
     def points(self) -> Points:
         """At most `limit` points, those of neighboring buckets merged where that costs least."""
         return merged(self._buckets(), self.limit)[0]
 
     def _buckets(self) -> Points:
+        self._count()
         return Points(_middles(self._keys), self._counts.astype(np.float64))
 
     @property
@@ -69,7 +81,7 @@ class CountingObserver(Observer):
 
 def _keys(x: np.ndarray) -> np.ndarray:
     """The bucket of each float32: integers in the order of the numbers; 0 is that of zero."""
-    bits = x.view(np.int32).astype(np.int64)
+    bits = x.view(np.int32)
     magnitude = (bits & 0x7FFFFFFF) >> SHIFT
     return np.where(bits < 0, -magnitude, magnitude)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import torch
 
 from calib.errors import QuantizationError
 from calib.samples import Input, arrays_of, named
@@ -73,8 +74,13 @@ class OnnxNetwork:
 def takes_of_graph(graph: ir.Graph) -> Takes:
     """What the inputs of a graph are."""
     given = graph.inputs
+    types = {
+        str(value.name): torch.from_numpy(np.empty(0, value.dtype.numpy())).dtype
+        for value in given
+        if value.dtype is not None and value.dtype.is_integer() and value.dtype.numpy().kind == "i"
+    }
     integers = any(value.dtype is not None and not value.dtype.is_floating_point() for value in given)
-    return Takes(tuple(str(value.name) for value in given), len(given), integers)
+    return Takes(tuple(str(value.name) for value in given), len(given), integers, types)
 
 
 def read_quantized(path: str | os.PathLike[str], encodings: str | os.PathLike[str] | None = None) -> OnnxNetwork:

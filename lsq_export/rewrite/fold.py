@@ -44,6 +44,7 @@ from lsq_export.rewrite.folding import (
     ties,
 )
 from lsq_export.rewrite.normalizing import (
+    affine,
     constant_weights,
     known_shapes,
     normalize,
@@ -56,6 +57,7 @@ from lsq_export.rewrite.normalizing import (
 TRAINED: tuple[Pass, ...] = (
     known_shapes.PASS,
     constant_weights.PASS,
+    affine.PASS,
     split_to_slices.PASS,
     transposed.PASS,
     sequences.PASS,

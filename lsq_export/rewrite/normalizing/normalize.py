@@ -9,6 +9,7 @@
     MatMul(x, Transpose(W))                          =>  Gemm(x, W)                     (linear_on_tokens.py)
     Gemm(x, W; alpha, beta), Gemm(x, y), Einsum      =>  Gemm(x, W), MatMul(x, y)       (products.py)
     Concat(x, Expand(c))                             =>  Add(Pad(x), c)                 (joined_constants.py)
+    norms, softmax, GELU, written out                =>  the one operator that they are (by_numbers.py)
     HardSwish(x), Sub(x, y), Pad(x), …               =>  what they are made of          (decompose.py)
 
 All of these are exact. Anything that has no integer form stays float (float_islands.py).
@@ -25,6 +26,7 @@ from lsq_export.graph.read import array_of, attribute, constant_of, graph_of, in
 from lsq_export.rewrite.contract.conditions import KNOWN_OPERATORS, NO_SPLITS
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
+from .by_numbers import recognize
 from .decompose import decompose
 from .float_islands import keep_islands_float, keep_norms_by_hand_float
 from .joined_constants import BROADCAST, drop_repetition, sum_instead
@@ -35,6 +37,7 @@ from .reductions import POOLS, to_pool
 
 def normalize(model: ir.Model) -> None:
     graph = model.graph
+    recognize(graph)
     keep_norms_by_hand_float(graph)
     for node in list(graph):
         if node.op_type in BROADCAST and node.domain == "":
