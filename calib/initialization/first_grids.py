@@ -130,7 +130,7 @@ def observe(
     """
     seen: dict[str, Observer | torch.Tensor] = {}
     alone = observer in (Observer, CountingObserver)
-    look_on(model, batches, partial(_record, seen, observer), input_key, shared=not alone)
+    look_on(model, batches, partial(_record, seen, observer), input_key, any_data=not alone)
     return seen
 
 
@@ -140,11 +140,11 @@ def look_on(
     look: Callable[[nn.Module, tuple[Any, ...]], None],
     input_key: InputKey | None = None,
     *,
-    shared: bool = False,
+    any_data: bool = False,
 ) -> None:
     """Run the model in float on the batches, and call look(quantizer, its inputs) before each use of a quantizer.
 
-    shared: these are the shares of one of several processes, which may be empty.
+    any_data: also constant or empty, as the share of one of several processes may be, or an example input.
     Errors (QuantizationError): a batch that the model does not take, with what its first layer takes.
     """
     device, dtype = next(model.parameters()).device, _float_type(model)
@@ -152,7 +152,7 @@ def look_on(
     hooks = [quantizer.register_forward_pre_hook(look) for quantizer in quantized_modules(model).values()]
     try:
         with torch.no_grad(), bypassed(model), evaluating(model), batched(model):
-            for index, x in enumerate(xs if shared else varying(xs)):
+            for index, x in enumerate(xs if any_data else varying(xs)):
                 try:
                     called(model, each_float(x, lambda tensor: tensor.to(dtype)))
                 except QuantizationError:

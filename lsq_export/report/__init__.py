@@ -22,7 +22,7 @@ def render(manifest: dict[str, Any], parity: dict[str, Any], bench: Mapping[str,
 
     Errors (QuantizationError): one of them lacks something that the report shows.
     """
-    style = resources.files(__name__).joinpath("bundle.css").read_text(encoding="utf-8")
+    style, script = (resources.files(__name__).joinpath(f"bundle.{kind}").read_text("utf-8") for kind in ("css", "js"))
     try:
         return page(
             "bundle.html",
@@ -31,6 +31,7 @@ def render(manifest: dict[str, Any], parity: dict[str, Any], bench: Mapping[str,
             parity=parity,
             bench=bench,
             style=style,
+            script=script,
             **contents(manifest, parity, bench),
         )
     except (jinja2.UndefinedError, AttributeError, KeyError, TypeError) as error:

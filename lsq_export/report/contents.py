@@ -20,6 +20,7 @@ from lsq_export.verification.summary import (
 )
 
 from .chart import depth_chart
+from .histogram import histogram_of
 
 Values = Mapping[str, Any]
 
@@ -38,6 +39,8 @@ def contents(manifest: Values, parity: Values, bench: Values | None) -> dict[str
         "models": list(_models(manifest, parity, bench)),
         "worst": [_worst(layer) for layer in worst_layers(parity)],
         "explained": {str(reason): text for reason, text in EXPLAINED.items()},
+        "grids": list(_grids(manifest, parity)),
+        "times": _times(parity, bench),
         "chart": depth_chart(parity["trained_layers"]) if parity["trained_layers"] else None,
         "code": example(manifest, main_format(parity)),
         "preprocessing": _preprocessing(manifest),
@@ -104,6 +107,33 @@ def _worst(layer: Values) -> dict[str, Any]:
         "count": f"{round(layer['differing'] * layer['elements']):,} of {layer['elements']:,}",
         "why": reason_of(layer),
     }
+
+
+def _grids(manifest: Values, parity: Values) -> Iterator[dict[str, Any]]:
+    """A tensor of the manifest, with what verification measured of its learned grid; edges have no such."""
+    measured = {layer["name"]: layer for layer in reversed(parity["trained_layers"])}  # the first use of each
+    for tensor in manifest["tensors"]:
+        layer = measured.get(tensor["name"])
+        data = (layer or {}).get("data")  # reports of older versions have none
+        yield {
+            "tensor": tensor,
+            "histogram": histogram_of(data, tensor["levels"], tensor["scale"], tensor["offset"]) if data else None,
+            "sqnr": "∞" if data and data["sqnr_db"] is None else f"{data['sqnr_db']:.1f}" if data else ABSENT,
+            "clipped": share((data["clipped_below"] + data["clipped_above"]) / layer["elements"])
+            if data and layer
+            else ABSENT,
+            "differing": share(layer["differing"]) if layer else ABSENT,
+        }
+
+
+def _times(parity: Values, bench: Values | None) -> dict[str, Any] | None:
+    """The operators of the main format by their share of the time; None where `bench` did not look at them."""
+    name = main_format(parity)
+    found = (bench or {}).get("operators", {}).get(name)
+    if not found:
+        return None
+    rows = [{"operator": operator, **cost} for operator, cost in found.items()]
+    return {"name": name, "rows": sorted(rows, key=lambda row: -row["share"])}
 
 
 def _row(bench: Values | None, name: str) -> Values | None:

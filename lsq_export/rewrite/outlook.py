@@ -103,7 +103,7 @@ def _with_any_grids(model: nn.Module, example: torch.Tensor) -> list[str]:
         if isinstance(quantizer, Quantized) and given[0].is_floating_point():
             seen.add(quantizer.name)
 
-    look_on(model, [example], look)
+    look_on(model, [example], look, any_data=True)
     unseen = []
     for name, quantizer in quantized_modules(model).items():
         if name not in seen and quantizer.kind == "activation":

@@ -9,6 +9,7 @@ import numpy as np
 
 from calib.tables import Table, Tabular
 
+from .distribution import Distribution
 from .reasons import Reason
 
 TIES = 1e-5  # promise 2: share of a layer's codes that may differ from the folded model by ties of float rounding
@@ -28,7 +29,7 @@ class LayerParity:
 
     name: the tensor. elements: how many were compared. differing: share of the codes that differ. largest: biggest
     difference, in codes. histogram: {difference in codes: elements}, without 0. reasons: {reason: elements that differ
-    for it}. outside: elements whose codes are none of the learned grid's.
+    for it}. outside: elements whose codes are none of the learned grid's. data: what a learned quantizer reads.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LayerParity:
     histogram: dict[int, int]
     reasons: dict[Reason, int] = field(default_factory=dict)
     outside: int = 0
+    data: Distribution | None = None
 
     def within(self, ties: float) -> bool:
         """Whether at most that share (or one element) differs, and by one code at the most."""

@@ -25,6 +25,7 @@ from lsq_export.graph.read import attribute, is_marker
 from lsq_export.rewrite.contract.decisions import LayerDecision, Remainder, TensorDecision
 
 from .cause import Cause, causes
+from .distribution import Spread
 from .layer_parity import LayerParity
 from .tally import Tally
 from .trained_grid import codes_after, own_channels, trained_codes
@@ -54,7 +55,9 @@ class TrainedLayers:
 
     def result(self) -> tuple[LayerParity, ...]:
         """One entry for each use, named after the quantizer."""
-        return tuple(use.tally.result(use.decision.name) for use in self._uses.values())
+        return tuple(
+            replace(use.tally.result(use.decision.name), data=use.spread.result()) for use in self._uses.values()
+        )
 
 
 @dataclass(kw_only=True)
@@ -62,7 +65,7 @@ class _Use:
     """One use of a learned quantizer, and what was counted.
 
     grid: the trained one, unsigned. cause: what can make its codes differ. movers: the operators that the grid was
-    moved before.
+    moved before. spread: of what the trained quantizer reads.
     """
 
     decision: TensorDecision
@@ -70,6 +73,10 @@ class _Use:
     cause: Cause
     movers: Sequence[ir.Node]
     tally: Tally = field(default_factory=Tally)
+    spread: Spread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spread = Spread(self.grid)
 
     def hand_on(self, codes: Mapping[str, np.ndarray], made: Made) -> torch.Tensor:
         """The values that the folded model's codes stand for, after they were compared with the trained model's."""
@@ -94,6 +101,7 @@ class _Use:
                 "with this version"
             )
         trained = self.grid.codes(value)  # a clamp before the grid (E10) has limited the value
+        self.spread.add(value, trained)
         if np.array_equal(ours, trained):
             self.tally.add_equal(ours.size)
             return values

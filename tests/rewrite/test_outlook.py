@@ -74,3 +74,10 @@ def test_nothing_of_the_model_is_changed() -> None:
     model = lsq_export.prepare(Net(), lsq_export.QATConfig(edges="calibrated"))
     lsq_export.check(model, torch.randn(2, 3, 8, 8))
     assert not any(bool(quantizer.initialized) for quantizer in quantizers(model).values())
+
+
+def test_an_example_of_zeros_is_enough() -> None:
+    """Only its shape matters: nothing is calibrated on it."""
+    found = lsq_export.check(Net(), torch.zeros(1, 3, 8, 8))
+    assert [entry.name for entry in found.of_kind("integer")] == ["a", "b"]
+    assert [entry.name for entry in found.of_kind("no data")] == ["unused"]

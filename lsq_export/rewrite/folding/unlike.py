@@ -81,10 +81,11 @@ def warn_of_lost_parts(edges: list[ir.Node]) -> None:
         if node is None or not is_op(node, *LOST):
             continue
         ranges = [r for r in (_range_of(x) for x in node.inputs) if r is not None]
-        large = max(ranges, key=lambda r: r.high - r.low, default=None)
         for part in ranges:
             steps = (part.high - part.low) / scale_of(edge)
-            if large is not None and steps < LOST[node.op_type]:
+            if steps < LOST[node.op_type]:
+                others = (r for r in ranges if r is not part)
+                large = max(others, key=lambda r: r.high - r.low, default="a constant")
                 warnings.warn(
                     f"{layer_of(node)}: {part} is lost in the one 8-bit grid of this {node.op_type} with {large}: it "
                     f"spans {steps:.2g} of its 255 steps; scale the parts alike, or give them layers of their own",

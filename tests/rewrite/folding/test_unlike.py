@@ -73,3 +73,12 @@ def test_nothing_is_said_of_like_parts() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fold(captured(Case(lambda: inside(1.0, "Concat"), EIGHT)), [inputs(16, 1)])
+
+
+def test_a_part_that_a_constant_wipes_out_is_named_once() -> None:
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        return s.b(F.leaky_relu(300.0 + s.a(x).sigmoid()))
+
+    case = Case(lambda: Wired(forward, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1)), EIGHT)
+    with pytest.warns(QuantizationWarning, match=r"Sigmoid.output \(0 … [\d.]+\) is lost .* Add with a constant: it"):
+        fold(captured(case), [inputs(16, 1)])
