@@ -19,7 +19,6 @@ from lsq_export.adoption.reading import read_network
 from lsq_export.qat.config import QATConfig
 
 from .graph_network import GraphNetwork
-from .one_rounding import round_once
 from .placing import place_quantizers
 
 
@@ -61,7 +60,6 @@ def with_quantizers(model: ir.Model, config: QATConfig) -> FloatFile:
     infer(model)
     plain = ir.to_proto(model)
     placed = place_quantizers(model.graph, config)
-    round_once(model.graph)
     return FloatFile(GraphNetwork(model, placed.quantizers), placed.left, plain)
 
 

@@ -121,7 +121,8 @@ def _as_norm(
     turn = [place for place in range(rank) if place != axis] + [axis]
     sizes = list(x.shape or ())
     plain = along == axis == rank - 1
-    ones = np.ones(sizes[axis], np.float32) if isinstance(sizes[axis], int) else np.ones(1, np.float32)
+    size = sizes[axis]
+    ones = np.ones(size if isinstance(size, int) else 1, np.float32)
     inside = arrays if plain else [ones, np.zeros_like(ones)]
     values = [constant(graph, f"{name}.{what}", a) for what, a in zip(("factor", "shift"), inside, strict=True)]
     turned = [sizes[place] for place in turn]
