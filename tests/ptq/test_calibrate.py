@@ -131,3 +131,24 @@ def test_a_network_without_layers_is_refused(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "net.onnx")
     with pytest.raises(QuantizationError, match="nothing to quantize"):
         calibrate(tmp_path / "net.onnx", [torch.rand(4, 3)])
+
+
+TOKENS = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (int32[n, 6] tokens) => (float[n, 6, 3] y) <float[9, 4] table, float[4, 3] w> { e = Gather(table, tokens)
+  y = MatMul(e, w) }
+"""
+
+
+def test_tokens_come_in_the_width_that_the_file_has(tmp_path: Path) -> None:
+    """Data sets have int64, and a file that reads int32 refuses them."""
+    rng = np.random.default_rng(0)
+    file = onnx.parser.parse_model(TOKENS)
+    for value, shape in (("table", (9, 4)), ("w", (4, 3))):
+        file.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), value))
+    onnx.save(file, tmp_path / "tokens.onnx")
+    batches = [torch.from_numpy(rng.integers(0, 9, (4, 6))) for _ in range(2)]
+    assert batches[0].dtype == torch.int64
+    bundle = export(calibrate(tmp_path / "tokens.onnx", batches), None, tmp_path / "out", calibration=batches)
+    assert bundle.parity is not None and bundle.parity.ok, bundle.parity
+    assert bundle.manifest["input"]["type"] == "int32"
