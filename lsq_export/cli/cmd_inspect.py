@@ -59,7 +59,7 @@ def command(path: Path, bits: int | None, as_json: bool) -> None:
     of LSQ and LSQ+ code that names its tensors so. No code of a file is run. "?": the file does not say it; libraries
     that keep ranges need --bits for a scale.
     """
-    from lsq_export.files.weights_file import is_checkpoint
+    from lsq_export.files.kinds import is_checkpoint
 
     if is_checkpoint(path):
         _print_grids(path, bits, as_json)

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from calib.errors import QuantizationError, one_line
 
 from . import sealed
+from .kinds import is_safetensors
 
 SAVE = "where it was made, save the weights alone: torch.save(model.state_dict(), FILE)"
 _HEAD = 64  # bytes that tell what a file is
@@ -71,24 +72,11 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
     for start, problem in _OTHER_KINDS.items():
         if head.startswith(start):
             raise QuantizationError(f"checkpoint {path} {problem}")
-    if _is_safetensors(head):
+    if is_safetensors(head):
         return _read_safetensors(path)
     if head[:2] == b"PK":
         _check_archive(path)
     return _read_torch(path, zipped=head[:2] == b"PK"), {}
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file begins as safetensors do, or as what torch.save writes now."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    return _is_safetensors(head) or head[:2] == b"PK"
-
-
-def _is_safetensors(head: bytes) -> bool:
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

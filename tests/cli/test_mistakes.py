@@ -95,7 +95,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["verify", "out/qdq"], "bundle out/qdq is a part of one: give out"),
     (["verify", "pictures"], "bundle pictures has no readable manifest.json"),
     (["report", "trained.safetensors"], "is not a directory but a checkpoint"),
-    (["inspect", "trained.safetensors"], "trained.safetensors is a checkpoint: lsq-export export makes the ONNX files"),
+    (["lint", "trained.safetensors"], "trained.safetensors is a checkpoint: lsq-export export makes the ONNX files"),
     (["inspect", "nowhere.onnx"], "nowhere.onnx does not exist"),
     (["bench"], "there is nothing to time: give ONNX files, a bundle, a checkpoint, or --model NAME"),
     (["bench", "nowhere.onnx"], "nowhere.onnx does not exist"),

@@ -77,7 +77,7 @@ def test_the_report(exported: Exported) -> None:
     manifest = json.loads(json.dumps(exported.bundle.manifest).replace('"conv2', json.dumps(name)[:-1] + "conv2"))
     manifest["outputs"], manifest["target"] = [name], name
     html = render(manifest, parity)
-    assert not OBEYED.search(html) and "<script>" not in html and "&lt;script&gt;" in html
+    assert not OBEYED.search(html) and html.count("<script>") == 1 and "&lt;script&gt;" in html
 
 
 def test_a_class_and_a_tensor_of_a_bundle(exported: Exported, tmp_path: Path) -> None:
