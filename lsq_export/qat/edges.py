@@ -24,6 +24,7 @@ from .equal_scores import order_equal_scores
 from .float_functions import hands_out, inside_islands, is_tensor
 from .functional import functional_layers, key_of, owner_of, quantize_call
 from .gates import PLACE
+from .infinite_masks import infinite_masks
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, is_tanh, passes
 from .opened import open_call
 from .output_edges import rounded_at_output
@@ -63,7 +64,7 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
     bits = {node: make.bits(key_of(node), owner_of(weight)) for node, weight in found.items()}
     calls = {node: weight for node, weight in found.items() if bits[node] is not None}
     layers = {**layers, **{key_of(node): bits[node] for node in calls}}
-    left_out = inside_islands(traced) | constants
+    left_out = inside_islands(traced) | infinite_masks(graph, constants) | constants
     for node in list(graph.nodes):
         if node.op in ("output", "get_attr") or asks(node) or node in left_out or not is_tensor(traced, node):
             continue

@@ -49,7 +49,7 @@ def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_tail, _is_front, _never):
         FLOAT.write(node, BETWEEN)
     for node in graph:
-        for part in _similarity(node):
+        for part in (*_similarity(node), *_float_mean(node)):
             FLOAT.write(part, BETWEEN)
 
 
@@ -64,6 +64,20 @@ def _similarity(node: ir.Node) -> list[ir.Node]:
     parts = _makers(product)
     divided = [is_op(part, "Div") and array_of(part.inputs[1]) is None for part in parts]
     return [product, node] if divided == [True, True] else []
+
+
+def _float_mean(node: ir.Node) -> list[ir.Node]:
+    """[node], a mean or sum of what an island makes, as bags of embeddings are, before a learned grid; else nothing.
+
+    As an integer operator it would need a grid before it, which training did not have.
+    """
+    if not is_op(node, *MEANS) or stays_float(node):
+        return []
+    makers = [maker for maker in _makers(node) if not is_marker(maker)]
+    after = [maker for maker in makers if is_op(maker, *ISLANDS) or why_float(maker) or stays_float(maker)]
+    readers = _readers(node) or ()
+    before = bool(readers) and all(is_marker(r) and attribute(r, "kind") != "weight" for r in readers)
+    return [node] if before and len(after) == 1 and not of_shapes(after[0]) else []
 
 
 def _role_in_norm(node: ir.Node) -> Role:

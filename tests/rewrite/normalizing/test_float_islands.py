@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -50,3 +53,26 @@ def test_a_similarity_is_one_float_function() -> None:
 def test_its_parts_written_out_have_the_grids_of_training() -> None:
     found = folded(by_hand=True)
     assert {"edges.mul", "edges.truediv", "edges.truediv_1"} <= {decision.name for decision in found.tensors}
+
+
+class Bags(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.mean, self.sum = nn.EmbeddingBag(20, 8, mode="mean"), nn.EmbeddingBag(20, 8, mode="sum")
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.mean(x) + self.sum(x))
+
+
+@pytest.mark.filterwarnings("ignore:layers that stay float")
+def test_bags_of_embeddings_have_the_grids_of_training_alone(tmp_path: Path) -> None:
+    """A mean in integers would read a grid that training did not have."""
+    x = torch.randint(0, 20, (32, 5), generator=torch.Generator().manual_seed(1))
+    model = lsq_export.prepare(Bags(), lsq_export.QATConfig(weight_bits=8, activation_bits=8))
+    calib.initialize(model, [x], "minmax")
+    bundle = lsq_export.export(model.eval(), x[:1], tmp_path / "out", calibration=[x])
+    assert bundle.parity is not None and bundle.parity.ok, bundle.parity
+    assert [tensor["name"] for tensor in bundle.manifest["tensors"] if tensor["kind"] == "edge"] == []
+    assert not any(layer.histogram for layer in bundle.parity.trained_layers)
