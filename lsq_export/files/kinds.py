@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-HEAD = 64
+HEAD = 64  # bytes that tell what a file is
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -24,10 +24,9 @@ from safetensors import SafetensorError
 from calib.errors import QuantizationError, one_line
 
 from . import sealed
-from .kinds import is_safetensors
+from .kinds import HEAD, is_safetensors
 
 SAVE = "where it was made, save the weights alone: torch.save(model.state_dict(), FILE)"
-_HEAD = 64  # bytes that tell what a file is
 _OTHER_KINDS = {  # what people download by mistake: first bytes -> what it is, and what to do
     b"version https://git-lfs": "is a Git LFS pointer, not the file itself: run git lfs pull",
     b"<": "is a web page: download the file itself",
@@ -68,7 +67,7 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
         problem = "is a directory: name the file in it" if path.is_dir() else "does not exist: check the path"
         raise QuantizationError(f"checkpoint {path} {problem}, or train one with lsq-export train")
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD)
     for start, problem in _OTHER_KINDS.items():
         if head.startswith(start):
             raise QuantizationError(f"checkpoint {path} {problem}")

@@ -18,7 +18,16 @@ from onnx import helper, numpy_helper
 
 from calib.errors import QuantizationError
 
-from .trained_file import Grid, activation_grid, biases_of, constants_of, is_marker, ranks_of, weight_grid
+from .trained_file import (
+    Grid,
+    activation_grid,
+    biases_of,
+    constants_of,
+    is_marker,
+    ranks_of,
+    replace_nodes,
+    weight_grid,
+)
 
 VERSION = "2.0.0"
 WIDTHS = (2, 4, 8)  # that types have
@@ -60,15 +69,7 @@ def encodings_file(trained: onnx.ModelProto, bits: Mapping[str, int]) -> Encoded
         file.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
         if node.input[0] not in biases:
             entries.append(_entry(found, node.output[0]))
-    del file.graph.node[:]
-    file.graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input} | {output.name for output in file.graph.output}
-    kept = [one for one in file.graph.initializer if one.name in used]
-    del file.graph.initializer[:]
-    file.graph.initializer.extend(kept)
-    opsets = [opset for opset in file.opset_import if opset.domain != "lsq_export"]
-    del file.opset_import[:]
-    file.opset_import.extend(opsets)
+    replace_nodes(file, nodes)
     return Encoded(file, {"version": VERSION, "encodings": entries}, moved, tensor)
 
 

@@ -16,7 +16,16 @@ from onnx import helper, numpy_helper
 
 from calib.errors import QuantizationError
 
-from .trained_file import Grid, activation_grid, biases_of, constants_of, is_marker, ranks_of, weight_grid
+from .trained_file import (
+    Grid,
+    activation_grid,
+    biases_of,
+    constants_of,
+    is_marker,
+    ranks_of,
+    replace_nodes,
+    weight_grid,
+)
 
 DOMAIN = "qonnx.custom_op.general"
 
@@ -46,15 +55,8 @@ def qonnx_file(trained: onnx.ModelProto, bits: Mapping[str, int]) -> onnx.ModelP
         name = f"{node.output[0]}.float"
         file.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
         nodes.append(_quant(file, grid, name))
-    del file.graph.node[:]
-    file.graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input} | {output.name for output in file.graph.output}
-    kept = [tensor for tensor in file.graph.initializer if tensor.name in used]
-    del file.graph.initializer[:]
-    file.graph.initializer.extend(kept)
-    opsets = [opset for opset in file.opset_import if opset.domain != "lsq_export"]
-    del file.opset_import[:]
-    file.opset_import.extend([*opsets, helper.make_opsetid(DOMAIN, 1)])
+    replace_nodes(file, nodes)
+    file.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return file
 
 

@@ -95,3 +95,16 @@ def ranks_of(file: onnx.ModelProto) -> dict[str, int]:
 def biases_of(file: onnx.ModelProto) -> Iterator[str]:
     """Codes of 32 bits, which stay a DequantizeLinear."""
     return (tensor.name for tensor in file.graph.initializer if tensor.data_type == onnx.TensorProto.INT32)
+
+
+def replace_nodes(file: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    """The graph has these nodes now, the constants that they read, and no operators of our own."""
+    del file.graph.node[:]
+    file.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input} | {output.name for output in file.graph.output}
+    kept = [tensor for tensor in file.graph.initializer if tensor.name in used]
+    del file.graph.initializer[:]
+    file.graph.initializer.extend(kept)
+    opsets = [opset for opset in file.opset_import if opset.domain != "lsq_export"]
+    del file.opset_import[:]
+    file.opset_import.extend(opsets)
