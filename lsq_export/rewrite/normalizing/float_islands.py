@@ -67,14 +67,15 @@ def _similarity(node: ir.Node) -> list[ir.Node]:
 
 
 def _float_mean(node: ir.Node) -> list[ir.Node]:
-    """[node], a mean or sum of what an island makes, as bags of embeddings are, before a learned grid; else nothing.
+    """[node], a mean or sum of rows of a table, as bags of embeddings are, before a learned grid; else nothing.
 
-    As an integer operator it would need a grid before it, which training did not have.
+    As an integer operator it would need a grid before it, which training did not have. Functions of integers, as
+    GELU, are tables: what they make gets its grid, and their means are integers.
     """
     if not is_op(node, *MEANS) or stays_float(node):
         return []
     makers = [maker for maker in _makers(node) if not is_marker(maker)]
-    after = [maker for maker in makers if is_op(maker, *ISLANDS) or why_float(maker) or stays_float(maker)]
+    after = [maker for maker in makers if is_op(maker, "Gather") and (why_float(maker) or stays_float(maker))]
     readers = _readers(node) or ()
     before = bool(readers) and all(is_marker(r) and attribute(r, "kind") != "weight" for r in readers)
     return [node] if before and len(after) == 1 and not of_shapes(after[0]) else []
