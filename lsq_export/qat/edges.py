@@ -45,7 +45,7 @@ class Makes(Protocol):
     def bits(self, layer: str, owner: str) -> int | None:
         """Of the input of a layer that is called as a function; None: it stays float. owner: module of its weight."""
 
-    def of_call(self, layer: str, owner: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
+    def of_call(self, layer: str, owner: str, *, holds_zero: bool) -> tuple[Quantizer, Callable[[int], Quantizer]]:
         """(of the input of such a layer, of its weight with so many output channels)"""
 
 
@@ -84,7 +84,8 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
                 reader.replace_input_with(node, edge)
     round_constants(traced, constants, floats | set(calls))
     for node, weight in calls.items():
-        quantize_call(traced, node, weight, make.of_call(key_of(node), owner_of(weight)))
+        quantizers = make.of_call(key_of(node), owner_of(weight), holds_zero=_needs_zero(traced, node, layers))
+        quantize_call(traced, node, weight, quantizers)
     traced.recompile()
     return traced
 
@@ -125,12 +126,12 @@ def grids_with_zero(traced: fx.GraphModule, layers: Layers) -> set[str]:
 
     traced: what `insert_edges` gave. layers: as it takes them.
     """
-    found: set[str] = set()
-    for node in traced.graph.nodes:
-        wide = is_layer(node, layers) and bits_of(node, layers) == 8 and node.all_input_nodes
-        if wide and not _from_layer(traced, node.all_input_nodes[0], layers):
-            found.add(str(node.target))
-    return found
+    called = [node for node in traced.graph.nodes if is_layer(node, layers) and node.all_input_nodes]
+    return {key_of(node) for node in called if _needs_zero(traced, node, layers)}
+
+
+def _needs_zero(traced: fx.GraphModule, layer: fx.Node, layers: Layers) -> bool:
+    return bits_of(layer, layers) == 8 and not _from_layer(traced, layer.all_input_nodes[0], layers)
 
 
 def _constants(graph: fx.Graph, layers: Layers) -> set[fx.Node]:
