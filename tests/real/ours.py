@@ -46,7 +46,7 @@ def main(way: str, folder: str) -> None:
         "promises": bundle.parity.ok,
         "images": bundle.parity.images,
         "differing": int(bundle.parity.formats["qoperator"].reference_mismatch),
-        "multiplications": bundle.manifest["multiplications"],
+        "multiplications": bundle.manifest.get("multiplications"),
         "islands": Counter(island["operator"] for island in bundle.manifest["islands"]),
         "left": [str(layer) for layer in network.left],
     }

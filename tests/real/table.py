@@ -79,14 +79,15 @@ def _costs(result: dict[str, Any]) -> list[str]:
     faster = [_faster(result["latency"], name) for name in ("float", static, "nncf")]
     if ours is None:
         return [result["name"], seconds, "-", "-", "-", *faster]
-    share = ours["multiplications"]["integer"] / ours["multiplications"]["all"]
+    known = ours["multiplications"]  # a manifest has them where something stays float
+    share = f"{known['integer'] / known['all']:.1%}" if known else "100%"
     counted = sorted(ours["islands"].items(), key=lambda item: -item[1])
     islands = ", ".join(f"{count} {name}" for name, count in counted[:SHOWN])
     more = sum(count for _, count in counted[SHOWN:])
     return [
         result["name"],
         seconds,
-        f"{share:.1%}",
+        share,
         islands + (f", {more} others" if more else ""),
         _differing(ours),
         *faster,
