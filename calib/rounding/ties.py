@@ -145,23 +145,33 @@ def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> 
 def exact_product_scale(
     a: float, b: float, scale: float, low: int, high: int, *, readers: Sequence[float] = ()
 ) -> float:
-    """The output scale with the most exact multiplier, for a sum of products of codes on scales a and b.
+    """The output scale with which accumulators of products of codes on scales a and b round as real numbers do.
 
-    The multiplier of requantization (E9), M = float32(float32(a·b)/S), is rounded twice. The S nearest to `scale` for
-    which M·S misses a·b by less than 2^-30 is taken, the best of the NEAREST if none of them does, since the two
-    roundings do not always make up for each other: farther ones would be no better, and move more codes than they keep.
-    Accumulators then round as real numbers do, but for those that the float32 product itself rounds across a tie. This
-    is how QLinearMatMul requantizes.
+    Requantization (E9) multiplies an accumulator by M = float32(float32(a·b)/S) in float32, so that one next to a tie
+    can get another code than the real number a·b/S·acc does; where data repeat (padding, say), so do accumulators, and
+    one such tie is many elements. The S nearest to `scale` is taken with which none does and M·S misses a·b by less
+    than 2^-30; or else, of the NEAREST, the one with the fewest such ties, and of these the most exact: farther ones
+    would move more codes than they keep. This is how QLinearMatMul requantizes.
     """
 
     def exactness(candidate: float) -> float:
         multiplier = np.float32(np.float32(a) * np.float32(b)) / np.float32(candidate)
         error = abs(float(multiplier) * candidate / (a * b) - 1)
-        return -error if _readers_clearance(candidate, low, high, readers) >= MARGIN else -1.0
+        if _readers_clearance(candidate, low, high, readers) < MARGIN:
+            return -CONTAINER_MAX - 1.0  # below that of all others
+        return -error - _otherwise_rounded(multiplier, a * b / candidate, low, high)
 
     step, exact = scale * STRIDE, -(2.0**-30)
     near = _first(_around(scale, step, NEAREST), exactness, margin=exact)
-    return near if exactness(near) > -1 else _first(_around(scale, step), exactness, margin=exact)
+    return near if exactness(near) > -CONTAINER_MAX - 1 else _first(_around(scale, step), exactness, margin=exact)
+
+
+def _otherwise_rounded(multiplier: np.float32, real: float, low: int, high: int) -> int:
+    """Beside how many ties an accumulator, multiplied in float32, is rounded to another code than real numbers are."""
+    ties = np.arange(low, high) + 0.5
+    beside = np.floor(ties / real) + [[0], [1]]  # [2, ties]
+    rounded = np.rint(beside.astype(np.float32) * multiplier)
+    return int((rounded != np.rint(beside * real)).any(0).sum())
 
 
 def tie_distance(steps: FloatArray, low: int, high: int) -> float:
