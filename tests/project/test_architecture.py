@@ -53,6 +53,7 @@ ORDER = (
     "lsq_export.linting",
     "lsq_export.interchange",
     "lsq_export.replaying",
+    "lsq_export.webpage",
     "lsq_export.ptq",
     "lsq_export.bench",
     "lsq_export.report",
