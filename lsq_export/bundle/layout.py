@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 MANIFEST, PARITY, REPORT, SUMS = "manifest.json", "parity.json", "report.html", "SHA256SUMS"
+SIGNATURE = "SHA256SUMS.minisig"  # of a bundle that somebody signed
 BENCH = "bench.json"  # latencies, where a demo or `bench --json` put them
 MODEL, README, RUN = "model.onnx", "README.md", "run.py"
 EXAMPLES = ("example.cpp", "example.mjs")  # that run the golden vectors

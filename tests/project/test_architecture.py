@@ -48,6 +48,7 @@ ORDER = (
     "lsq_export.rewrite",
     "lsq_export.verification",
     "lsq_export.bundle",
+    "lsq_export.signing",
     "lsq_export.inspection",
     "lsq_export.adoption",
     "lsq_export.linting",
