@@ -22,6 +22,7 @@ from .layout import (
     MANIFEST,
     README,
     RECORDS,
+    REPLAY,
     REPORT,
     RUN,
     SCHEMA,
@@ -89,14 +90,14 @@ def foreign(directory: Path) -> list[str]:
 def unlisted(directory: Path) -> list[str]:
     """Files of an export that are there and that no sum lists, in order.
 
-    Not bench.json, which gets its line when it is there, and no signature, which covers the sums.
+    Not bench.json and replay.json, which get their lines when they are there, and no signature, which covers the sums.
     """
     known = _sums(directory)
     kernels = {path.name for path in SOURCE.iterdir()}
     return [
         name
         for name in sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
-        if name not in (*known, SUMS, SIGNATURE, BENCH) and is_written(name)
+        if name not in (*known, SUMS, SIGNATURE, BENCH, REPLAY) and is_written(name)
         if not _SOURCE.fullmatch(name) or PurePosixPath(name).name in kernels
     ]
 
