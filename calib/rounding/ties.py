@@ -169,7 +169,7 @@ def exact_product_scale(
 def _otherwise_rounded(multiplier: np.float32, real: float, low: int, high: int) -> int:
     """Beside how many ties an accumulator, multiplied in float32, is rounded to another code than real numbers are."""
     ties = np.arange(low, high) + 0.5
-    beside = np.add(np.floor(ties / real), [[0], [1]])  # [2, ties]
+    beside = np.floor(ties / real) + np.array([[0], [1]])  # [2, ties]
     rounded = np.rint(beside.astype(np.float32) * multiplier)
     return int((rounded != np.rint(beside * real)).any(0).sum())
 

@@ -2,6 +2,8 @@
 
     GridSample(x, g)                 gets the note FLOAT, with the reason
     Add(island, c), Mul(island, y)   and what lies between two such operators: no grid cuts an island into pieces
+    Add(x, y)                        that layer norms alone read, or a row of such sums: what a norm takes apart has
+                                     channels far larger than others, and 8 bits for all of them lose the others
     Conv(x, FakeQuantize(W))         one that stays float, as 1-d ones: the weight becomes its trained values
     Transpose(W)                     and what else is made of such values alone becomes a constant
 
@@ -135,9 +137,12 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
 
 
 def _is_front(node: ir.Node) -> bool:
-    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores."""
+    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores. Or one that a layer
+    norm reads: a residual sum.
+    """
     alone = [array for x in node.inputs if (array := array_of(x)) is not None and array.size == 1]
-    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX) for r in _readers(node) or ())
+    read_by = _readers(node) or ()
+    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX, "LayerNormalization") for r in read_by)
 
 
 def _is_fed(node: ir.Node) -> bool:
@@ -149,7 +154,8 @@ def _never(node: ir.Node) -> bool:
 
 
 def _is_light(node: ir.Node) -> bool:
-    return is_op(node, *MOVES, *CLAMPS)
+    """But for what gives a Linear layer on tokens its shape: its accumulator needs no grid to become float."""
+    return is_op(node, *MOVES, *CLAMPS) and not (is_op(node, *MOVES) and is_op(producer_of(node.inputs[0]), "Gemm"))
 
 
 def _is_light_or_bias(node: ir.Node) -> bool:
