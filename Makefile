@@ -124,7 +124,7 @@ $(RECEIVERS)/installed: $(STAMP) lsq_export/replaying/runtime.py
 	-cd $(RECEIVERS) && npm install --no-audit --no-fund --silent onnxruntime-web@1.30.0
 	@touch $@
 
-# Networks of public packages calibrated here and by peers: docs/benchmarks/calibration.md and .json. Needs espeak-ng,
+# Networks of public packages calibrated here and by peers: docs/benchmarks/real.md and .json. Needs espeak-ng,
 # the network, and an hour or more. What $(REAL) has is not run again. make bench-real ARGS="magika"
 REAL ?= .cache/real.jsonl
 bench-real: $(STAMP)

@@ -1,7 +1,7 @@
 """Run the comparison: `PYTHONPATH=tests python -m real [names …] [--record FILE] [--docs DIRECTORY] [--work FOLDER]`.
 
 A line of JSON for each network goes to the record as it is done; those that it has are not run again. With --docs,
-calibration.md and calibration.json are written from it. Virtual environments and files are kept in the work folder.
+real.md and real.json are written from it. Virtual environments and files are kept in the work folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m real", description="Calibrate networks of public packages.")
     parser.add_argument("names", nargs="*", help="networks; all, if none is named")
     parser.add_argument("--record", type=Path, help="one line of JSON for each network; it goes on where it ended")
-    parser.add_argument("--docs", type=Path, help="write calibration.md and calibration.json there")
+    parser.add_argument("--docs", type=Path, help="write real.md and real.json there")
     parser.add_argument("--work", type=Path, default=Path(".cache/real"), help="virtual environments and files")
     given = parser.parse_args(arguments)
     unknown = [name for name in given.names if name not in NETWORKS]

@@ -27,8 +27,8 @@ def networks(folder: Path) -> Path:
         return folder / "bin/python"
     (site,) = (folder / "lib").glob("python3*/site-packages")
     (site / "product.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    _pip(python, "--no-deps", *NETWORKS)
     _pip(python, *HELPERS)
+    _pip(python, "--no-deps", *NETWORKS)
     return _finished(folder)
 
 

@@ -5,146 +5,119 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-import torch
 
-import lsq_export
-
+from .files import PEERS, STATIC, file_of, load, runner
+from .latency import Latency, latencies
 from .networks import NETWORKS
-from .networks.network import Arrays, Network, Run
+from .networks.network import Network
 
-PEERS = ("minmax", "entropy", "percentile", "nncf")
-OURS = ("qdq", "qoperator")
 HERE = Path(__file__).parent
-BATCH = 16
+LIMIT = 1800  # seconds for each way
 
 
 @dataclass(frozen=True)
 class Way:
-    """What one file is worth. score: of the network's metric, 0 … 1; None where there is no file, and why."""
+    """What one file is worth. score: of the network's metric, 0 … 1; None where there is no file, and why.
+
+    cpu: seconds of processor time that it took to make the file.
+    """
 
     score: float | None
-    sqnr_db: float | None
-    seconds: float | None
+    sqnr_db: float | None = None
+    cpu: float | None = None
     why: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """ways: by name. operators: how many of the qoperator file are of which type. differing: of ONNX Runtime and the
-    integer reference, in elements."""
+    """ways: by name. latency: of one sample, of the float file and of the best peers beside it.
+
+    ours: what `ours.py` told of the bundle; None where there is none.
+    """
 
     name: str
     samples: int
     ways: dict[str, Way]
-    operators: dict[str, int]
-    differing: int | None
+    ours: dict[str, Any] | None
+    latency: Latency | None
 
 
 def measured(name: str, folder: Path, networks: Path, peers: Path) -> Result:
-    """folder: where the files of the network are kept; those that are there are not made again."""
+    """folder: where the files of the network are kept; the samples and the files of peers are not made again."""
     directory, network = folder / name, NETWORKS[name]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "ORT_DISABLE_TELEMETRY": "1"}
     if not (directory / "evaluation.npz").exists():
-        subprocess.run([networks, "-m", "real.make", name, directory], check=True, env=environment)
-    whys: dict[str, str] = {}
-    for method in PEERS:
-        if not (directory / f"{method}.onnx").exists():
-            command = [peers, HERE / "peers.py", method, directory]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            whys[method] = (done.stderr.strip().splitlines() or [""])[-1][:200] if done.returncode else ""
-    try:
-        differing = _ours(directory)
-    except lsq_export.QuantizationError as error:
-        whys |= dict.fromkeys(OURS, str(error)[:200])
-        differing = None
+        _started([str(networks), "-m", "real.make", name, str(directory)], check=True)
+    whys = {method: _made(directory, method, [str(peers), str(HERE / "peers.py")]) for method in PEERS}
+    (directory / "ours.json").unlink(missing_ok=True)
+    whys["ours"] = _made(directory, "ours", [sys.executable, "-m", "real.ours"])
     ways = _ways(directory, network, whys)
-    return Result(name, _count(_load(directory / "calibration.npz")), ways, _operators(directory), differing)
+    told = json.loads((directory / "ours.json").read_text()) if ways["ours"].score is not None else None
+    shown = [way for way in ("ours", best(ways, STATIC), best(ways, ("nncf",))) if way and ways[way].score is not None]
+    timed = latencies({way: file_of(directory, way) for way in ("float", *shown)}, network.one(_inputs(directory)))
+    samples = len(next(iter(load(directory / "calibration.npz").values())))
+    return Result(name, samples, ways, told, timed)
 
 
-def _ours(directory: Path) -> int:
-    arrays = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in _load(directory / "calibration.npz").items()}
+def best(ways: dict[str, Way], names: tuple[str, ...]) -> str | None:
+    """The name of the way with the highest score; None where none has a file."""
+    known = {name: ways[name].score for name in names if ways[name].score is not None}
+    return max(known, key=lambda name: known[name] or 0.0) if known else None
 
-    def batches() -> Iterator[Any]:
-        for start in range(0, _count(arrays), BATCH):
-            part = {name: array[start : start + BATCH] for name, array in arrays.items()}
-            yield part if len(part) > 1 else next(iter(part.values()))
 
-    before = time.perf_counter()
-    network = lsq_export.calibrate(directory / "float.onnx", batches())
-    bundle = lsq_export.export(network, None, directory / "ours", calibration=batches(), force=True, sample=False)
-    seconds = time.perf_counter() - before
-    for name in OURS:
-        (directory / f"{name}.json").write_text(json.dumps({"seconds": seconds}))
-    assert bundle.parity is not None
-    return int(bundle.parity.formats["qoperator"].reference_mismatch)
+def _made(directory: Path, method: str, program: list[str]) -> str:
+    """Run the program unless what it makes is there; why it failed, or nothing."""
+    told = directory / f"{method}.json"
+    if told.exists() and "why" not in json.loads(told.read_text()):
+        return ""
+    done = _started([*program, method, str(directory)])
+    if done.returncode == 0:
+        return ""
+    last = (done.stderr.strip().splitlines() or ["it was killed"])[-1][:300]
+    why = f"it takes more than {LIMIT} s" if done.returncode == 124 else last
+    told.write_text(json.dumps({"why": why}))
+    return why
+
+
+def _started(command: list[str], check: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(HERE.parent), os.environ.get("PYTHONPATH", "")))}
+    environment |= {"ORT_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    limited = ["timeout", "-k", "10", str(LIMIT), *command]
+    if check:
+        return subprocess.run(limited, env=environment, text=True, check=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.run(limited, env=environment, text=True, check=False, **quiet)
+
+
+def _inputs(directory: Path) -> dict[str, np.ndarray]:
+    return {name: array for name, array in load(directory / "evaluation.npz").items() if name != "truth"}
 
 
 def _ways(directory: Path, network: Network, whys: dict[str, str]) -> dict[str, Way]:
-    inputs = _load(directory / "evaluation.npz")
-    truth = inputs.pop("truth", None)
-    expected = network.outputs(_run(directory / "float.onnx"), inputs)
+    inputs, truth = _inputs(directory), load(directory / "evaluation.npz").get("truth")
+    expected = network.outputs(runner(directory / "float.onnx"), inputs)
     found = {}
-    for name in (*OURS, *PEERS):
-        path = directory / "ours" / name / "model.onnx" if name in OURS else directory / f"{name}.onnx"
+    for name, why in whys.items():
+        way = Way(None, why=why)
         try:
-            outputs = network.outputs(_run(path), inputs)
+            outputs = [] if why else network.outputs(runner(file_of(directory, name)), inputs)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            found[name] = Way(None, None, None, whys.get(name) or str(error)[:200])
-            continue
-        seconds = json.loads((directory / f"{name}.json").read_text())["seconds"]
-        found[name] = Way(network.score(outputs, expected, truth), _decibel(outputs[0], expected[0]), seconds)
+            outputs, way = [], replace(way, why=str(error).splitlines()[0][:300])
+        if outputs:
+            cpu = json.loads((directory / f"{name}.json").read_text()).get("cpu")
+            way = Way(network.score(outputs, expected, truth), _decibel(outputs[0], expected[0]), cpu)
+        found[name] = way
     return found
 
 
 def _decibel(y: np.ndarray, expected: np.ndarray) -> float:
     wanted = expected.astype(np.float64)
     return float(10 * np.log10(np.square(wanted).sum() / max(np.square(y - wanted).sum(), 1e-300)))
-
-
-def _run(path: Path) -> Run:
-    """One thread; sample after sample where the file wants that; integers in the type that it takes."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()
-    types = {value.name: np.int32 if value.type == "tensor(int32)" else None for value in given}
-    alone = given[0].shape[0] == 1
-
-    def run(inputs: Arrays) -> list[np.ndarray]:
-        feeds = {k: v if types[k] is None else v.astype(types[k]) for k, v in inputs.items()}
-        count = _count(feeds)
-        if not alone or count == 1:
-            return list(session.run(None, feeds))
-        outputs = [session.run(None, {k: v[i : i + 1] for k, v in feeds.items()}) for i in range(count)]
-        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
-
-    return run
-
-
-def _operators(directory: Path) -> dict[str, int]:
-    import onnx
-
-    path, found = directory / "ours/qoperator/model.onnx", dict[str, int]()
-    for node in onnx.load(path).graph.node if path.exists() else ():
-        found[node.op_type] = found.get(node.op_type, 0) + 1
-    return found
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
-def _count(arrays: Any) -> int:
-    return len(next(iter(arrays.values())))
 
 
 def as_json(result: Result) -> str:

@@ -82,3 +82,19 @@ def test_counts_add_up_and_another_shape_differs_everywhere(made: Folded) -> Non
     check._count(first.codes, tensors[first.codes][:1], tensors[first.codes], False)
     (first, *_) = check.result()
     assert (first.differing, first.largest) == (tensors[first.codes].size, NOT_A_CODE) and not first.ok
+
+
+def test_sessions_with_the_same_codes_run_the_reference_once(made: Folded, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, _, x, tensors = checked(made)
+    runs: list[int] = []
+    run = integer.run
+    monkeypatch.setattr(integer, "run", lambda *args, **more: (runs.append(1), run(*args, **more))[1])
+    other = dict(tensors)
+    other[check.codes[-1]] = tensors[check.codes[-1]] ^ 1
+    expected = [check.expected(x, tensors, session) for session in (tensors, tensors, other, dict(other), tensors)]
+    assert len(runs) == 1
+    assert all(np.array_equal(expected[2][name], expected[3][name]) for name in expected[2])
+    assert any(not np.array_equal(expected[2][name], expected[0][name]) for name in expected[0])
+    again = {name: value.copy() for name, value in tensors.items()}  # another batch
+    check.expected(x, again, other)
+    assert len(runs) == 2

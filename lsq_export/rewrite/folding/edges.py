@@ -103,7 +103,7 @@ def _needs_edge(value: ir.Value) -> bool:
         return False
     if value.is_graph_output() and not data_uses(value):
         return not is_op(producer, "Gemm") and not is_island(producer)
-    if inside_island(value):
+    if inside_island(value) or (is_op(producer, "Gemm") and for_norms(value)):
         return False
     if not single_consumer(value):
         return True
@@ -117,6 +117,13 @@ def _needs_edge(value: ir.Value) -> bool:
     if is_marker(reader):
         return not is_linear(producer) and (factor_of(producer) is not None or not made_in_one_step(reader))
     return not is_op(reader, *CLAMPS, *MOVES) and factor_of(reader) is None
+
+
+def for_norms(value: ir.Value) -> bool:
+    """Whether layer norms alone read the value, and float sums and moves before them. Other islands can be tables."""
+    readers = data_readers(value)
+    sums = ("Add", "LayerNormalization", *MOVES)
+    return bool(readers) and not value.is_graph_output() and all(is_op(r, *sums) and is_island(r) for r in readers)
 
 
 def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:

@@ -3,6 +3,7 @@
     Conv(DQ(x), DQ(w), DQ(b)) -> Q         =>  QLinearConv
     Gemm(DQ(x), DQ(w), DQ(b)) -> Q         =>  QGemm
     Gemm(DQ(x), DQ(w), DQ(b)) -> output    =>  MatMulInteger, Add (int32), DequantizeLinear(int32; S·s_w)
+    Gemm(DQ(x), DQ(w), DQ(b)) -> island    =>  the same: norms, and sums before them, read accumulators
     Add | Mul | Concat | Sigmoid | … -> Q  =>  QLinearAdd, … : the integer form of each in graph/operators.py
     DQ(q; s, 1) -> Q(s/k, o + k)           =>  QLinearAdd(q, the code of zero): c = k·q + o, saturated (E5)
     MaxPool | Reshape | Pad | Resize | …   =>  the same on the codes
@@ -21,7 +22,7 @@ from calib.folding.containers import CONTAINER_MAX
 from lsq_export.graph.edit import clean, constant, copy, insert, make, replace
 from lsq_export.graph.grids import dequantized
 from lsq_export.graph.islands import is_island
-from lsq_export.graph.kept_float import is_tail
+from lsq_export.graph.kept_float import is_tail, stays_float
 from lsq_export.graph.layers import layer_of
 from lsq_export.graph.operators import CONTRIB, MOVES, OPERATORS, IntegerForm, Kind, named
 from lsq_export.graph.read import attribute, constant_of, graph_of, input_of, is_op, maker_of, producer_of
@@ -46,9 +47,7 @@ def to_qoperator(folded: ir.Model, *, tiled: bool = True) -> ir.Model:
         if is_op(node, "QuantizeLinear"):
             _fuse(node)
     for node in list(graph):
-        if is_op(node, "Gemm") and (
-            node.outputs[0].is_graph_output() or any(map(is_tail, node.outputs[0].consumers()))
-        ):
+        if is_op(node, "Gemm") and _gives_float(node):
             _accumulator_output(graph, node)
     widen_stem(graph)
     if tiled:
@@ -143,6 +142,14 @@ def _on_codes(node: ir.Node, quantize: ir.Node) -> ir.Value:
         code = pad_code(node, scale, zero_point)
         others[1] = constant(graph_of(node), f"{quantize.outputs[0].name}.pad", code)
     return _insert(node, quantize, node.op_type, [codes, *others], "", **attributes)
+
+
+def _gives_float(gemm: ir.Node) -> bool:
+    """Its accumulator is an output, or what a tail or an island reads."""
+    y = gemm.outputs[0]
+    if y.is_graph_output() or any(map(is_tail, y.consumers())):
+        return True
+    return not stays_float(gemm) and any(map(is_island, y.consumers()))
 
 
 RESHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")

@@ -2,6 +2,8 @@
 
     GridSample(x, g)                 gets the note FLOAT, with the reason
     Add(island, c), Mul(island, y)   and what lies between two such operators: no grid cuts an island into pieces
+    Add(x, y)                        that layer norms alone read, or a row of such sums: what a norm takes apart has
+                                     channels far larger than others, and 8 bits for all of them lose the others
     Conv(x, FakeQuantize(W))         one that stays float, as 1-d ones: the weight becomes its trained values
     Transpose(W)                     and what else is made of such values alone becomes a constant
 
@@ -42,11 +44,12 @@ REWRITTEN = named(Kind.REWRITTEN)
 MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare")
 SOFTMAX = ("LogSoftmax", "Softmax")
 TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
+PRODUCTS = (*LAYERS, "BatchNormalization", "ConvTranspose", "Einsum", "MatMul")
 
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_tail, _is_front, _never):
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_bias, _is_front, _never):
         FLOAT.write(node, BETWEEN)
     for node in graph:
         for part in (*_similarity(node), *_float_mean(node)):
@@ -134,9 +137,12 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
 
 
 def _is_front(node: ir.Node) -> bool:
-    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores."""
+    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores. Or one that a layer
+    norm reads: a residual sum.
+    """
     alone = [array for x in node.inputs if (array := array_of(x)) is not None and array.size == 1]
-    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX) for r in _readers(node) or ())
+    read_by = _readers(node) or ()
+    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX, "LayerNormalization") for r in read_by)
 
 
 def _is_fed(node: ir.Node) -> bool:
@@ -148,12 +154,16 @@ def _never(node: ir.Node) -> bool:
 
 
 def _is_light(node: ir.Node) -> bool:
-    return is_op(node, *MOVES, *CLAMPS)
+    """But for what gives a Linear layer on tokens its shape: its accumulator needs no grid to become float."""
+    return is_op(node, *MOVES, *CLAMPS) and not (is_op(node, *MOVES) and is_op(producer_of(node.inputs[0]), "Gemm"))
 
 
-def _is_light_or_tail(node: ir.Node) -> bool:
-    """At the front of a norm, the bias of a layer as well: an Add of a constant."""
-    return _is_light(node) or _is_tail(node)
+def _is_light_or_bias(node: ir.Node) -> bool:
+    """At the front of a norm, what belongs to the layer before it as well: a bias, a batch norm.
+
+    Other constants, as the positions of tokens, training adds in float.
+    """
+    return _is_light(node) or (_is_tail(node) and is_op(_makers(node)[0], *PRODUCTS))
 
 
 def _is_tail(node: ir.Node) -> bool:

@@ -21,6 +21,7 @@ from calib.rounding.ties import (
     clear_scale,
     clear_shift,
     clear_sum_scale,
+    exact_product_scale,
     tie_distance,
 )
 
@@ -206,3 +207,23 @@ def test_an_addend_much_coarser_than_the_output_is_kept_further_from_ties(ratio:
                 (kernel_codes(codes, zero_point, F(a.scale), half, 0, F(0.5), F(chosen), 0) != wanted).sum()
             )
     assert misses["moved"] == 0 < misses["as a finer one"]
+
+
+def test_no_accumulator_of_a_product_rounds_otherwise_where_they_are_not_dense() -> None:
+    """All accumulators, one by one. The first case is of a network whose padding repeated one of them."""
+    rng = np.random.default_rng(0)
+    first = (0.04093290492892265, 0.0440797321498394, 0.47376736998558044)
+    for a, b, y in np.float32([first, *rng.uniform(0.02, 0.06, (40, 3)) * (1, 1, 12)]).astype(float):
+        scale = exact_product_scale(a, b, y, -168, 87)
+        accumulators = np.arange(-170 * y / (a * b), 90 * y / (a * b)).round()
+        multiplier = np.float32(np.float32(a) * np.float32(b)) / np.float32(scale)
+        rounded = np.rint(accumulators.astype(np.float32) * multiplier)
+        assert np.array_equal(rounded, np.rint(accumulators * (a * b / scale)))
+
+
+def test_where_accumulators_are_dense_the_scale_is_near_and_readers_count() -> None:
+    a, b, y = 1e-3, 1e-3, 0.5
+    assert abs(exact_product_scale(a, b, y, -128, 127) / y - 1) < 1e-5
+    readers = [0.25]  # every second code lies on a tie of this grid
+    scale = exact_product_scale(a, b, 0.375, -128, 127, readers=readers)
+    assert tie_distance(np.arange(-128, 128) * scale / readers[0], -255, 255) >= MARGIN

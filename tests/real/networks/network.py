@@ -45,6 +45,10 @@ class Network(ABC):
         found = [run(part) for part in batches(inputs, self.batch)]
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
+    def one(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """One sample of the evaluation, as the network takes it."""
+        return {name: array[:1] for name, array in inputs.items()}
+
     @abstractmethod
     def score(self, outputs: list[np.ndarray], expected: list[np.ndarray], truth: np.ndarray | None) -> float:
         """0 … 1. outputs, expected: those of a quantized and of the float network."""

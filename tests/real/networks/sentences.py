@@ -20,11 +20,11 @@ class MiniLM(Network):
         from transformers import AutoModel  # type: ignore[import-not-found]
 
         net = _Embedding(AutoModel.from_pretrained(_folder(), attn_implementation="eager").eval())
-        tokens = torch.ones(2, TOKENS, dtype=torch.long)
+        tokens, mask = (torch.ones(2, TOKENS, dtype=torch.long) for _ in range(2))  # one tensor would be one input
         batch = {0: torch.export.Dim("batch")}
         torch.onnx.export(
             net,
-            (tokens, tokens),
+            (tokens, mask),
             path,
             dynamo=True,
             input_names=["input_ids", "attention_mask"],

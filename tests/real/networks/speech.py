@@ -60,6 +60,10 @@ class SileroVad(Network):
             found.append(probabilities)
         return [np.array(found)]
 
+    def one(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The first window."""
+        return {"input": inputs["recordings"][:1, : CONTEXT + WINDOW], "state": np.zeros(STATE, np.float32)}
+
     def score(self, outputs: list[np.ndarray], expected: list[np.ndarray], truth: np.ndarray | None) -> float:
         return float(((outputs[0] > 0.5) == (expected[0] > 0.5)).mean())
 

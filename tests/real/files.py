@@ -1,0 +1,53 @@
+"""The files of one network: where each way to quantize it puts its own, and running one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from .networks.network import Arrays, Run
+
+STATIC = ("minmax", "entropy", "percentile")  # methods of quantize_static
+PEERS = (*STATIC, "nncf")
+
+
+def file_of(directory: Path, way: str) -> Path:
+    return directory / ("ours/qoperator/model.onnx" if way == "ours" else f"{way}.onnx")
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def session_of(path: Path) -> onnxruntime.InferenceSession:
+    """One thread, so that nothing depends on what else the machine does."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def runner(path: Path) -> Run:
+    """Sample after sample where the file wants that; integers in the type that it takes."""
+    session = session_of(path)
+    given = session.get_inputs()
+    alone = given[0].shape[0] == 1
+
+    def run(inputs: Arrays) -> list[np.ndarray]:
+        feeds = typed(session, inputs)
+        count = len(next(iter(feeds.values())))
+        if not alone or count == 1:
+            return list(session.run(None, feeds))
+        outputs = [session.run(None, {k: v[i : i + 1] for k, v in feeds.items()}) for i in range(count)]
+        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+    return run
+
+
+def typed(session: onnxruntime.InferenceSession, inputs: Arrays) -> dict[str, np.ndarray]:
+    """The inputs in the types of the file: tools make int32 of int64 and the other way round."""
+    types = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+    wanted = {value.name: types.get(value.type) for value in session.get_inputs()}
+    return {k: v if wanted[k] is None else v.astype(wanted[k]) for k, v in inputs.items()}
