@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,11 @@ class SileroVad(Network):
                 probabilities.append(float(probability[0, 0]))
             found.append(probabilities)
         return [np.array(found)]
+
+    def calibration(self, samples: Arrays) -> Iterator[dict[str, np.ndarray]]:
+        """One by one: the batch is the second axis of the state."""
+        for index, window in enumerate(samples["input"]):
+            yield {"input": window[None], "state": samples["state"][:, index : index + 1]}
 
     def one(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The first window."""
