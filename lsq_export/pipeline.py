@@ -126,7 +126,7 @@ def _captured(
         data.begin()
         data.single = True
         return model.captured, data
-    example = check_ready(model, example_input)
+    example, _ = check_ready(model, example_input)
     warn_of_collapsed_scales(model)
     shape = varying_shape(shape_of(example), varying_axes(example, dynamic))
     data = Calibration(batches, shape, VERIFIED_IMAGES, key, takes_as(example))

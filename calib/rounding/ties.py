@@ -10,6 +10,7 @@ result, and fixed point gives the same: one file has the same codes on every ins
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -29,43 +30,60 @@ NEAREST = (
 SHIFT, SHIFTS = 2e-5, 2000  # steps of the output from one candidate of a shift to the next; how many
 TABLE, NEAR = 256, 4000  # values of a table; candidates on each side of its scale
 COARSE = 512  # steps of a sum, beyond which float32 roundings outgrow MARGIN
+FURTHER = 400  # candidates behind the first that is clear of ties, for one that changes no code of a table
+
+Changes = Callable[[float], int]  # how many codes of the tables that read this grid another scale of it changes
+
+
+def no_tables(scale: float) -> int:
+    return 0
 
 
 def clear_scale(
-    values: FloatArray, scale: float, low: int, high: int, *, margin: float = MARGIN, readers: Sequence[float] = ()
+    values: FloatArray,
+    scale: float,
+    low: int,
+    high: int,
+    *,
+    margin: float = MARGIN,
+    readers: Sequence[float] = (),
+    changes: Changes = no_tables,
 ) -> float:
     """The float32 scale nearest to `scale` that keeps all values clear of ties; the clearest one if none does.
 
     values: every value that the sum can take; none if only the readers matter.
     low, high: codes minus zero point; values beyond them saturate and do not matter.
     readers: scales of grids that these codes are quantized to directly; that must be clear of ties as well.
+    changes: of what reads these codes; a scale that changes none is taken if there is one nearly as near.
 
     A table (at most 256 values) keeps as many of its codes as it can: training may have seen this grid, and a value of
     the table is that of many elements.
     """
     values = np.unique(values)
-    kept = _keeping(values, scale, low, high, margin, readers) if 0 < len(values) <= TABLE else None
-    return kept or _first(
-        _around(scale, scale * STRIDE),
-        lambda candidate: _clearances(values, candidate, low, high, readers),
-        margin=margin,
-    )
+
+    def clearance(candidate: float) -> float:
+        return _clearances(values, candidate, low, high, readers)
+
+    if 0 < len(values) <= TABLE:
+        codes = quantize_linear(values, scale, 0, low, high)
+
+        def changed(candidate: float) -> int:
+            return int((quantize_linear(values, candidate, 0, low, high) != codes).sum()) + changes(candidate)
+
+        kept = _keeping(scale, clearance, margin, changed)
+        if kept is not None:
+            return kept
+    return _first(_around(scale, scale * STRIDE), clearance, margin=margin, changes=changes)
 
 
-def _keeping(
-    values: FloatArray, scale: float, low: int, high: int, margin: float, readers: Sequence[float]
-) -> float | None:
+def _keeping(scale: float, clearance: Callable[[float], float], margin: float, changed: Changes) -> float | None:
     """Of the first float32 scales above and below that are clear of ties, the one that changes fewer codes.
 
     Scales farther away change more of them.
     """
-    codes = quantize_linear(values, scale, 0, low, high)
-
-    def changed(candidate: float) -> int:
-        return int((quantize_linear(values, candidate, 0, low, high) != codes).sum())
 
     def is_clear(candidate: float) -> bool:
-        return _clearances(values, candidate, low, high, readers) >= margin
+        return clearance(candidate) >= margin
 
     steps = (scale * STRIDE, -scale * STRIDE)
     sides = [next(filter(is_clear, _from(scale, step, NEAR)), None) for step in steps]
@@ -76,7 +94,16 @@ def _keeping(
     )
 
 
-def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int, *, readers: Sequence[float] = ()) -> float:
+def clear_sum_scale(
+    a: Addend,
+    b: Addend,
+    scale: float,
+    low: int,
+    high: int,
+    *,
+    readers: Sequence[float] = (),
+    changes: Changes = no_tables,
+) -> float:
     """`clear_scale` for the output scale of a + b, which fixed point must round alike."""
     values = np.unique(_sums(a, b))
     return _first(
@@ -84,6 +111,7 @@ def clear_sum_scale(a: Addend, b: Addend, scale: float, low: int, high: int, *, 
         lambda candidate: _clearances(values, candidate, low, high, readers),
         lambda candidate: fixed_point_agrees(a, b, candidate, low, high),
         sum_margin(max(a.scale, b.scale), scale),
+        changes,
     )
 
 
@@ -198,13 +226,26 @@ def _first(
     clearance: Callable[[float], float],
     agrees: Callable[[float], bool] = lambda candidate: True,
     margin: float = MARGIN,
+    changes: Changes = no_tables,
 ) -> float:
-    """The first candidate with a clearance of `margin` for which kernels agree; if there is none, the clearest one."""
+    """The first candidate with a clearance of `margin` for which kernels agree; if there is none, the clearest one.
+
+    Of it and the FURTHER ones behind it, the first that changes fewest codes of tables.
+    """
     best, widest = 0.0, -np.inf
+    candidates = iter(candidates)
     for candidate in candidates:
         clear = clearance(candidate)
         if clear >= margin and agrees(candidate):
-            return candidate
+            break
         if clear > widest:
             best, widest = candidate, clear
+    else:
+        return best
+    best, fewest = candidate, changes(candidate)
+    for candidate in islice(candidates, FURTHER):
+        if not fewest:
+            break
+        if clearance(candidate) >= margin and (count := changes(candidate)) < fewest and agrees(candidate):
+            best, fewest = candidate, count
     return best

@@ -33,6 +33,7 @@ from .faces import input_entries
 from .layout import FOLDED, MANIFEST, MODEL
 from .metadata import metadata_of
 from .origin import Origin
+from .weight_histogram import centered_codes, histogram_of_weights
 
 COPY = "lsq_export.manifest"  # in the metadata of reference/folded.onnx
 ROUNDING = 1e-6  # relative: what float32 and the order of arithmetic leave between two ways to the same number
@@ -215,23 +216,22 @@ def _layers(layers: Sequence[Mapping[str, Any]], folded: ir.Graph) -> Iterator[F
     for index, entry in enumerate(layers):
         node = nodes[entry["name"]]
         for key, right in _right_layer(node).items():
-            said = entry[key]
+            said = entry.get(key, right)  # bundles of older versions lack the codes
             pairs = zip(said, right, strict=True) if isinstance(right, tuple) else [(said, right)]
             if not all(_same(a, b) for a, b in pairs):
                 yield f"layers[{index}: {entry['name']}].{key}", (f"is {_brief(said)}", f"have {_brief(right)}")
 
 
 def _right_layer(node: ir.Node) -> dict[str, Any]:
-    codes, scale = weight_codes(node)
+    _, scale = weight_codes(node)
     weight = weight_of(node)
-    zero = weight.inputs[2] if len(weight.inputs) > 2 else None
-    offset = 0 if zero is None or zero.const_value is None else int(zero.const_value.numpy().reshape(-1)[0])
-    sums = np.abs(codes - np.int16(offset)).reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
+    sums = np.abs(codes := centered_codes(node)).reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
     return {
         "operator": node.op_type,
         "bits": BITS.read(weight.outputs[0]),
         "scale": (float(scale.min()), float(scale.max())),
         "dead_channels": int((sums == 0).sum()),
+        "codes": histogram_of_weights(node),
     }
 
 

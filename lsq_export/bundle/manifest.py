@@ -25,6 +25,7 @@ from lsq_export.version import VERSION
 from .faces import FLOAT, input_entries, sizes_of
 from .layout import MODEL
 from .origin import Origin
+from .weight_histogram import histogram_of_weights
 
 
 def manifest_of(
@@ -33,6 +34,7 @@ def manifest_of(
     """What manifest.json holds. directory: where the files were written already."""
     first = next(iter(files.values()))
     containers = {name: kind for proto in files.values() for name, kind in code_types(proto).items()}
+    nodes = {str(node.name): node for node in folded.model.graph}
     opsets = {name: next(o.version for o in proto.opset_import if not o.domain) for name, proto in files.items()}
     return {
         "lsq_export": VERSION,
@@ -56,7 +58,14 @@ def manifest_of(
         "islands": [asdict(island) for island in islands(folded.model.graph)],
         **counted(folded.model.graph),
         "tensors": [_tensor_entry(d, containers.get(d.codes, d.container), origin) for d in folded.tensors],
-        "layers": [{**asdict(d), "container": containers.get(d.name, d.container)} for d in folded.layers],
+        "layers": [
+            {
+                **asdict(d),
+                "container": containers.get(d.name, d.container),
+                "codes": histogram_of_weights(nodes[d.name]),
+            }
+            for d in folded.layers
+        ],
         "bias_correction": _correction_entry(folded.corrections),
     }
 

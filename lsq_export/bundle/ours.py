@@ -14,7 +14,22 @@ from calib.errors import QuantizationError
 from lsq_export.files import regular, strict_json
 from lsq_export.kernels import SOURCE
 
-from .layout import BENCH, EXAMPLES, FOLDED, LARGEST_JSON, MANIFEST, README, RECORDS, REPORT, RUN, SCHEMA, SUMS, TRAINED
+from .layout import (
+    BENCH,
+    EXAMPLES,
+    FOLDED,
+    LARGEST_JSON,
+    MANIFEST,
+    README,
+    RECORDS,
+    REPLAY,
+    REPORT,
+    RUN,
+    SCHEMA,
+    SIGNATURE,
+    SUMS,
+    TRAINED,
+)
 from .reading import Files
 
 _FORMAT = r"(?:qdq|qoperator|lookup)"
@@ -23,7 +38,7 @@ _NAMES = re.compile(
     rf"(?:{_FORMAT}/model|reference/(?:trained|folded))\.onnx(?:\.data)?|{_FORMAT}/test_data_set_0/(?:input|output)_[0-9]+\.pb"
     rf"|sample/(?:input\.(?:png|npz)|(?:input|prepared|output)\.npy)|{_SOURCE.pattern}"
 )
-_PLAIN = {MANIFEST, SCHEMA, README, RUN, *EXAMPLES, SUMS, *RECORDS, str(TRAINED), str(FOLDED)}
+_PLAIN = {MANIFEST, SCHEMA, README, RUN, *EXAMPLES, SUMS, SIGNATURE, *RECORDS, str(TRAINED), str(FOLDED)}
 _CACHE, _CACHED = "__pycache__", re.compile(r"run\.[\w-]+(?:\.opt-[12])?\.pyc")  # of run.py, where somebody imported it
 
 
@@ -50,7 +65,7 @@ def is_ours(directory: Path) -> bool:
 def names_written(directory: Path) -> set[str]:
     """Files that the export of a bundle wrote, and its records; none in a folder without sums."""
     sums = _sums(directory)
-    return {name for name in sums if is_written(name)} | {*RECORDS, SUMS} if sums else set()
+    return {name for name in sums if is_written(name)} | {*RECORDS, SUMS, SIGNATURE} if sums else set()
 
 
 def is_cache(name: str) -> bool:
@@ -75,14 +90,14 @@ def foreign(directory: Path) -> list[str]:
 def unlisted(directory: Path) -> list[str]:
     """Files of an export that are there and that no sum lists, in order.
 
-    Not bench.json, which gets its line when it is there.
+    Not bench.json and replay.json, which get their lines when they are there, and no signature, which covers the sums.
     """
     known = _sums(directory)
     kernels = {path.name for path in SOURCE.iterdir()}
     return [
         name
         for name in sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
-        if name not in (*known, SUMS, BENCH) and is_written(name)
+        if name not in (*known, SUMS, SIGNATURE, BENCH, REPLAY) and is_written(name)
         if not _SOURCE.fullmatch(name) or PurePosixPath(name).name in kernels
     ]
 

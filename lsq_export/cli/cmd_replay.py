@@ -53,6 +53,9 @@ class NpzSpec(click.ParamType):  # type: ignore[type-arg]
     "--python", type=FilePath(path_type=Path), help="Run them with this interpreter, which has their packages."
 )
 @click.option("--no-inside", is_flag=True, help="Where outputs differ, do not look for the first tensor that does.")
+@click.option(
+    "--record", is_flag=True, help="Keep the results in the bundle: replay.json, and a matrix in report.html."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     bundle: Path,
@@ -64,6 +67,7 @@ def command(
     timeout: float,
     python: Path | None,
     no_inside: bool,
+    record: bool,
     as_json: bool,
 ) -> None:
     """Run the golden vectors of a bundle in real runtimes, and compare integers with those that have to come out.
@@ -91,6 +95,11 @@ def command(
         print_json(found.to_dict())
     else:
         _print(found)
+    if record:
+        from lsq_export.bundle.directory import open_bundle
+        from lsq_export.report.recording import record_replay
+
+        record_replay(open_bundle(bundle), found.to_dict()["runs"])
     missing = [run for run in found.runs if run.verdict == "missing"]
     if missing and (not all_of_them or len(missing) == len(found.runs)):
         raise QuantizationError(f"{missing[0].runtime} cannot run: {missing[0].why}")

@@ -42,6 +42,11 @@ _SHOWN = 5  # names in a line
 @click.option("--batch-size", type=Count(1), default=64, help="Run this many images at a time.")
 @click.option("--record", "forced", is_flag=True, help="Keep this result in the bundle, even in place of a better one.")
 @click.option("--no-write", is_flag=True, help="Print the result alone, and change nothing in the bundle.")
+@click.option(
+    "--public-key",
+    metavar="KEY",
+    help="Check first that this key (a file, or its second line) signed the bundle as it is; see `lsq-export sign`.",
+)
 @threads_option()
 @verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
@@ -53,6 +58,7 @@ def command(
     threads: int | None,
     forced: bool,
     no_write: bool,
+    public_key: str | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -63,8 +69,7 @@ def command(
     verified all the same. Exit code 1 if a promise does not hold. Without PyTorch it checks the files, the golden
     vectors and ONNX Runtime's integers, on the golden inputs and on those of --data npz:FILE, and writes nothing.
     """
-    if forced and no_write:
-        raise click.UsageError("--record writes the result into the bundle and --no-write does not: give one of them")
+    no_write = _stays_as_it_is(bundle, public_key, forced, no_write)
     if not is_installed("torch"):
         from .received_lines import verify_received
 
@@ -105,6 +110,28 @@ def command(
         say(kept, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
+
+
+def _stays_as_it_is(directory: Path, public_key: str | None, forced: bool, no_write: bool) -> bool:
+    """Whether nothing may be written: a signature covers it. Checks the signature first, if a key was given.
+
+    Errors (DamagedError): another signature, or files that are not what was signed.
+    """
+    from lsq_export.bundle.layout import SIGNATURE
+
+    if forced and no_write:
+        raise click.UsageError("--record writes the result into the bundle and --no-write does not: give one of them")
+    if forced and public_key:
+        raise click.UsageError("--record changes what --public-key checks: verify, record and sign again")
+    if public_key is not None:
+        from lsq_export.signing.bundle_signature import check_signature
+
+        say(f"signature      of the key {check_signature(directory, public_key)}, over every file", err=True)
+        return True
+    if (directory / SIGNATURE).exists() and not forced and not no_write:
+        say("the bundle is signed, so the result is not kept in it (--record keeps it: sign again then)", err=True)
+        return True
+    return no_write
 
 
 @contextmanager

@@ -44,6 +44,8 @@ COMMANDS = {
     "adopt": "Make a bundle of an ONNX file that another tool quantized.",
     "verify": "Check in ONNX Runtime that a bundle does what the model did.",
     "replay": "Run a bundle in real runtimes, and compare integers.",
+    "sign": "Sign a bundle, in minisign's format.",
+    "page": "Write a page that runs a bundle in the browser.",
     "interchange": "Write what was trained for other tools: QONNX, AIMET.",
     "inspect": "List every quantized tensor of ONNX files.",
     "lint": "Say what of any ONNX file a target cannot read.",

@@ -48,22 +48,24 @@ class Captured:
     one_by_one: bool = False
 
 
-def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | None = None) -> Captured:
+def capture(
+    model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | None = None, *, quick: bool = False
+) -> Captured:
     """Capture a prepared model for inputs of the shape of `example_input`, [N, …]; the batch stays dynamic.
 
     example_input: a tensor; a tuple of tensors or a mapping of them, where the model takes several. dynamic: axes whose
-    size varies as well, {2: "height", 3: "width"}, or {input: such axes} of several inputs. A model that takes
-    one sample at a time is captured with a batch of one, and a warning says so.
+    size varies as well, {2: "height", 3: "width"}, or {input: such axes} of several inputs. A model that takes one
+    sample at a time is captured with a batch of one, and a warning says so. quick: with a fixed batch, to look at.
 
     Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
     or a model that torch's exporter cannot capture.
     """
-    example = check_ready(model, example_input)
+    example, made = check_ready(model, example_input)
     model = unwrapped(model)
-    names = list(named_outputs(_result(model, example[:1])))
+    names, axes = list(made), [output.dim() for output in made.values()]
     try:
         with evaluating(model), positive_scales(model) as dead, rounded_biases(model):
-            found = exported(model, example, varying_axes(example, dynamic))
+            found = exported(model, example, axes, varying_axes(example, dynamic), quick=quick)
     except QuantizationError:
         raise
     except Exception as error:  # the exporter raises many types of its own
@@ -79,8 +81,8 @@ def capture(model: nn.Module, example_input: Any, dynamic: Mapping[Any, Any] | N
     return Captured(found.program.model, shape_of(example), found.fixed)
 
 
-def check_ready(model: nn.Module, example_input: Any) -> Input:
-    """The example on the model's device.
+def check_ready(model: nn.Module, example_input: Any) -> tuple[Input, dict[str, torch.Tensor]]:
+    """The example on the model's device, and the outputs for its first sample.
 
     Errors (QuantizationError): those of `capture` that show before torch's exporter is asked.
     """
@@ -93,9 +95,9 @@ def check_ready(model: nn.Module, example_input: Any) -> Input:
         _check_example(model, tensor, alone=tensor is example)
     check_values(model)
     device = next(model.parameters()).device
+    example = each(example, lambda tensor: tensor.to(device))
     with batched(model):
-        forward(model, each(example[:1], lambda tensor: tensor.to(device)))
-    return each(example, lambda tensor: tensor.to(device))  # type: ignore[no-any-return]
+        return example, named_outputs(_result(model, example[:1]))
 
 
 def _name_by_module(graph: ir.Graph, outputs: Sequence[str], model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
@@ -39,15 +39,18 @@ class Exported:
     fixed: bool
 
 
-def exported(model: nn.Module, example: Input, varying: Varying | None = None) -> Exported:
+def exported(
+    model: nn.Module, example: Input, of_one: Sequence[int], varying: Varying | None = None, *, quick: bool = False
+) -> Exported:
     """The model with a dynamic batch, or, where it takes no other, with a batch of one and a warning that says so.
 
-    example: [N, …]. varying: other axes of inputs that are dynamic. Whatever the exporter raises comes through.
+    example: [N, …]. of_one: the numbers of axes of what it makes of one sample. varying: other axes of inputs that are
+    dynamic. quick: with fixed sizes, which takes half the time. Whatever the exporter raises comes through.
     """
-    why = why_one_alone(model, example)
+    why = why_one_alone(model, example, of_one)
     if why is None:
         try:
-            return Exported(export_program(model, capture_batch(example), varying), False)
+            return Exported(export_program(model, capture_batch(example), varying, fixed=quick), False)
         except Exception as error:  # the exporter raises many types of its own
             if varying or not _is_constraint(error):
                 raise
@@ -85,16 +88,15 @@ def varying_axes(example: Input, dynamic: Mapping[Any, Any] | None) -> Varying:
     return {name: dict(axes) for name, axes in of_input.items()}
 
 
-def why_one_alone(model: nn.Module, example: Input) -> str | None:
-    """Why a model takes batches of one alone; None: it takes others as well. It is known to take the example."""
+def why_one_alone(model: nn.Module, example: Input, of_one: Sequence[int]) -> str | None:
+    """Why a model takes batches of one alone; None: it takes others as well. of_one: as in `exported`."""
     with evaluating(model), torch.no_grad():
-        one = [output.dim() for output in named_outputs(called(model, example[:1])).values()]
         try:
             with redirect_stderr(io.StringIO()):  # torch.fx prints there where its code fails
                 two = [output.dim() for output in named_outputs(called(model, capture_batch(example))).values()]
         except Exception as error:  # a user's forward can raise anything
             return f"with two it fails: {first_line(error)}"
-    return None if one == two else "of two it makes outputs with other axes"
+    return None if list(of_one) == two else "of two it makes outputs with other axes"
 
 
 def capture_batch(example: Any) -> Any:

@@ -1,6 +1,7 @@
 """Calls that torch's exporter has no operator for, spelled as ones that it knows.
 
 clamp(x, 0.1, 900)       =>  clamp(x, 0.1, 900.0)               it finds no clamp of a float and an integer
+amin(x), amax(x)         =>  min(x), max(x)                    of all elements: it wants axes, and torch does not
 rrelu(x, lower, upper)   =>  leaky_relu(x, (lower + upper) / 2)    in eval mode
 """
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 CLAMPS = ("clamp", "clamp_", "clip", "clip_", "hardtanh", "hardtanh_", "clamp_min", "clamp_max")
+EXTREMES = {"amin": torch.min, "amax": torch.max}
 RRELUS = (F.rrelu, torch.rrelu, torch.rrelu_)
 
 
@@ -28,6 +30,9 @@ class Spelling(TorchFunctionMode):
         if isinstance(x, torch.Tensor) and x.dtype.is_floating_point:
             args = (x, *map(_float, args[1:]))
             kwargs = {name: _float(value) for name, value in kwargs.items()}
+        extreme = EXTREMES.get(getattr(func, "__name__", ""))
+        if extreme and len(args) == 1 and not kwargs:
+            return extreme(args[0])
         if func in RRELUS:
             given = dict(zip(("input", "lower", "upper", "training"), args, strict=False)) | kwargs
             if not given.get("training", False):

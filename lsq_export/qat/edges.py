@@ -4,6 +4,7 @@
     y = silu(x), as integer kernels compute it      =>   y = x · edges.<name>_sigmoid(sigmoid(x)); likewise hardswish
     y = glu(x), as integer kernels compute it       =>   y = a · edges.<name>_sigmoid(sigmoid(b)), a and b its halves
     y = tanh(x), as integer kernels compute it      =>   y = edges.<name>(tanh(x)), on the one grid of its codes
+    y = x + position, a parameter                   =>   y = x + position in 256 values (rounded_constants.py)
 
 The rule is that of `rewrite/folding/edges.py`, on torch.fx's graph instead of ONNX's: a value that has a quantizer
 needs no grid from calibration at export. Clamps, batch norms and pools between a layer and the grid stay before the
@@ -21,7 +22,7 @@ from calib.folding.edge_grid import TANH
 from calib.samples import Input
 
 from .equal_scores import order_equal_scores
-from .float_functions import hands_out, inside_islands, is_tensor
+from .float_functions import float_nodes, hands_out, inside_islands, is_tensor
 from .functional import functional_layers, key_of, owner_of, quantize_call
 from .gates import PLACE
 from .infinite_masks import infinite_masks
@@ -31,6 +32,7 @@ from .output_edges import rounded_at_output
 from .parallel import Layers, is_part, merges, split_for_merging
 from .places import place_of
 from .quantizer import Quantizer
+from .rounded_constants import round_constants
 from .tracing import trace
 
 
@@ -43,7 +45,7 @@ class Makes(Protocol):
     def bits(self, layer: str, owner: str) -> int | None:
         """Of the input of a layer that is called as a function; None: it stays float. owner: module of its weight."""
 
-    def of_call(self, layer: str, owner: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
+    def of_call(self, layer: str, owner: str, *, holds_zero: bool) -> tuple[Quantizer, Callable[[int], Quantizer]]:
         """(of the input of such a layer, of its weight with so many output channels)"""
 
 
@@ -64,7 +66,8 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
     bits = {node: make.bits(key_of(node), owner_of(weight)) for node, weight in found.items()}
     calls = {node: weight for node, weight in found.items() if bits[node] is not None}
     layers = {**layers, **{key_of(node): bits[node] for node in calls}}
-    left_out = inside_islands(traced) | infinite_masks(graph, constants) | constants
+    floats = float_nodes(traced)
+    left_out = inside_islands(traced, floats) | infinite_masks(graph, constants) | constants
     for node in list(graph.nodes):
         if node.op in ("output", "get_attr") or asks(node) or node in left_out or not is_tensor(traced, node):
             continue
@@ -79,8 +82,10 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
                 edge = graph.call_module(name, (node,))
             for reader in [user for user in node.users if user is not edge]:
                 reader.replace_input_with(node, edge)
+    round_constants(traced, constants, floats | set(calls))
     for node, weight in calls.items():
-        quantize_call(traced, node, weight, make.of_call(key_of(node), owner_of(weight)))
+        quantizers = make.of_call(key_of(node), owner_of(weight), holds_zero=_needs_zero(traced, node, layers))
+        quantize_call(traced, node, weight, quantizers)
     traced.recompile()
     return traced
 
@@ -121,12 +126,12 @@ def grids_with_zero(traced: fx.GraphModule, layers: Layers) -> set[str]:
 
     traced: what `insert_edges` gave. layers: as it takes them.
     """
-    found: set[str] = set()
-    for node in traced.graph.nodes:
-        wide = is_layer(node, layers) and bits_of(node, layers) == 8 and node.all_input_nodes
-        if wide and not _from_layer(traced, node.all_input_nodes[0], layers):
-            found.add(str(node.target))
-    return found
+    called = [node for node in traced.graph.nodes if is_layer(node, layers) and node.all_input_nodes]
+    return {key_of(node) for node in called if _needs_zero(traced, node, layers)}
+
+
+def _needs_zero(traced: fx.GraphModule, layer: fx.Node, layers: Layers) -> bool:
+    return bits_of(layer, layers) == 8 and not _from_layer(traced, layer.all_input_nodes[0], layers)
 
 
 def _constants(graph: fx.Graph, layers: Layers) -> set[fx.Node]:

@@ -97,8 +97,26 @@ def _first_is_float(model: fx.GraphModule, source: fx.Node) -> bool:
     return name_of(source) in ("max", "min", "topk", "sort", "split", "chunk", "unbind", "var_mean", "std_mean")
 
 
-def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
-    """The nodes whose values stay float up to all that read them."""
+def inside_islands(model: fx.GraphModule, floats: set[fx.Node]) -> set[fx.Node]:
+    """The nodes whose values stay float up to all that read them. floats: those of `float_nodes`."""
+
+    def readers(node: fx.Node) -> Sequence[fx.Node] | None:
+        return _readers(model, node)
+
+    def stays(node: fx.Node) -> bool:
+        return node in floats or node.op == "placeholder"
+
+    return {node for node in model.graph.nodes if stays(node) and (read := readers(node)) and all(map(stays, read))}
+
+
+def _readers(model: fx.GraphModule, node: fx.Node) -> Sequence[fx.Node] | None:
+    tensors = [reader for reader in node.users if name_of(reader) not in NUMBERS]
+    found = [reader for reader in tensors if is_tensor(model, reader) or hands_out(reader)]
+    return None if any(map(hands_out, found)) else found
+
+
+def float_nodes(model: fx.GraphModule) -> set[fx.Node]:
+    """The nodes that are float islands or parts of them."""
     nodes = list(model.graph.nodes)
     constants: set[fx.Node] = set()
     for node in nodes:
@@ -108,9 +126,7 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
             constants.add(node)
 
     def readers(node: fx.Node) -> Sequence[fx.Node] | None:
-        tensors = [reader for reader in node.users if name_of(reader) not in NUMBERS]
-        found = [reader for reader in tensors if is_tensor(model, reader) or hands_out(reader)]
-        return None if any(map(hands_out, found)) else found
+        return _readers(model, node)
 
     def makers(node: fx.Node) -> list[fx.Node]:
         return [maker for maker in node.all_input_nodes if maker not in constants]
@@ -136,11 +152,7 @@ def inside_islands(model: fx.GraphModule) -> set[fx.Node]:
 
     operators = [node for node in nodes if node.op != "placeholder"]
     found = drawn_in(operators, role, makers, readers, tail, light, front, fed)
-
-    def stays(node: fx.Node) -> bool:
-        return node in found or node.op == "placeholder" or is_float(model, node)
-
-    return {node for node in nodes if stays(node) and (read := readers(node)) and all(map(stays, read))}
+    return found | {node for node in operators if is_float(model, node)}
 
 
 def is_float(model: fx.GraphModule, node: fx.Node) -> bool:

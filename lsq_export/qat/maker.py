@@ -33,11 +33,13 @@ class Maker:
         settings = self._settings(layer, owner)
         return None if settings is None else settings.activation_bits
 
-    def of_call(self, layer: str, owner: str) -> tuple[Quantizer, Callable[[int], Quantizer]]:
+    def of_call(self, layer: str, owner: str, *, holds_zero: bool) -> tuple[Quantizer, Callable[[int], Quantizer]]:
         """(of the input of such a layer, of its weight with so many output channels)"""
         settings = self._settings(layer, owner)
         assert settings is not None, f"{layer} stays float"
-        return self.input(layer, settings), lambda channels: self.weight(layer, settings, channels)
+        return self.input(layer, settings, holds_zero=holds_zero), lambda channels: self.weight(
+            layer, settings, channels
+        )
 
     def _settings(self, layer: str, owner: str) -> LayerSettings | None:
         return self.layers[owner] if owner in self.layers else self.config.settings(layer)

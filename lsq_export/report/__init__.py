@@ -17,8 +17,15 @@ from .page import page
 __all__ = ["render"]
 
 
-def render(manifest: dict[str, Any], parity: dict[str, Any], bench: Mapping[str, Any] | None = None) -> str:
-    """HTML, from what manifest.json and parity.json hold. bench: latencies, as `bench --json` writes them.
+def render(
+    manifest: dict[str, Any],
+    parity: dict[str, Any],
+    bench: Mapping[str, Any] | None = None,
+    replay: Mapping[str, Any] | None = None,
+) -> str:
+    """HTML, from what manifest.json and parity.json hold.
+
+    bench: latencies, as `bench --json` writes them. replay: {"runs": …}, as `replay --record` writes them.
 
     Errors (QuantizationError): one of them lacks something that the report shows.
     """
@@ -32,7 +39,7 @@ def render(manifest: dict[str, Any], parity: dict[str, Any], bench: Mapping[str,
             bench=bench,
             style=style,
             script=script,
-            **contents(manifest, parity, bench),
+            **contents(manifest, parity, bench, replay),
         )
     except (jinja2.UndefinedError, AttributeError, KeyError, TypeError) as error:
         raise QuantizationError(

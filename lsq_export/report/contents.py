@@ -20,7 +20,8 @@ from lsq_export.verification.summary import (
 )
 
 from .chart import depth_chart
-from .histogram import histogram_of
+from .histogram import Histogram, histogram_of, histogram_of_codes
+from .matrix import matrix
 
 Values = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ HALF_A_STEP = 0.5  # the most that rounding an offset to a zero point moves it b
 STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")
 
 
-def contents(manifest: Values, parity: Values, bench: Values | None) -> dict[str, Any]:
+def contents(manifest: Values, parity: Values, bench: Values | None, replay: Values | None = None) -> dict[str, Any]:
     """The variables of the template. Errors (KeyError, TypeError, AttributeError): something is missing."""
     return {
         "network": network(manifest),
@@ -40,6 +41,8 @@ def contents(manifest: Values, parity: Values, bench: Values | None) -> dict[str
         "worst": [_worst(layer) for layer in worst_layers(parity)],
         "explained": {str(reason): text for reason, text in EXPLAINED.items()},
         "grids": list(_grids(manifest, parity)),
+        "layers": [{"layer": layer, "histogram": _weights(layer)} for layer in manifest["layers"]],
+        "matrix": matrix(replay["runs"]) if replay else None,
         "times": _times(parity, bench),
         "chart": depth_chart(parity["trained_layers"]) if parity["trained_layers"] else None,
         "code": example(manifest, main_format(parity)),
@@ -124,6 +127,11 @@ def _grids(manifest: Values, parity: Values) -> Iterator[dict[str, Any]]:
             else ABSENT,
             "differing": share(layer["differing"]) if layer else ABSENT,
         }
+
+
+def _weights(layer: Values) -> Histogram | None:
+    """Bundles of older versions have no codes."""
+    return histogram_of_codes(layer["codes"]) if layer.get("codes") else None
 
 
 def _times(parity: Values, bench: Values | None) -> dict[str, Any] | None:

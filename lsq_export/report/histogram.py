@@ -1,4 +1,4 @@
-"""What a quantizer reads, drawn on its grid: numbers for a small inline SVG."""
+"""What a quantizer reads, drawn on its grid, and the codes of weights: numbers for small inline SVGs."""
 
 from __future__ import annotations
 
@@ -47,9 +47,25 @@ def histogram_of(data: Mapping[str, Any], levels: int, scale: float, offset: flo
     )
 
 
+def histogram_of_codes(codes: Mapping[str, Any]) -> Histogram:
+    """Of the weights of a layer. codes: of a layer in manifest.json."""
+    counts, first, step = codes["counts"], codes["first"], codes["step"]
+    last = first + (len(counts) - 1) * step
+    pitch = WIDTH / max(1, len(counts))
+    inside = range(len(counts)) if len(counts) <= MOST_TICKS else ()
+    zero = [round((-first / step + 0.5) * pitch, 1)] if first <= 0 <= last and not inside else []
+    return Histogram(
+        outline=_outline(counts),
+        ticks=tuple(round((index + 0.5) * pitch, 1) for index in inside) or tuple(zero),
+        low=0.0,
+        high=float(WIDTH),
+        text=f"codes from {first} to {last} in steps of {step}, and how often weights have them",
+    )
+
+
 def _outline(counts: list[int]) -> str:
     """Steps from the left to the right, closed at the base."""
-    pitch, most = WIDTH / len(counts), max([1, *counts])
+    pitch, most = WIDTH / max(1, len(counts)), max([1, *counts])
     steps, before = [f"M0 {BASE}"], 0.0
     for index, count in enumerate(counts):
         height = round((BASE - 1) * math.sqrt(count / most), 1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from calib.errors import DamagedError
 from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle, read_parity
+from lsq_export.bundle.layout import REPLAY
 from lsq_export.bundle.reading import Files
 from lsq_export.bundle.records import sweep_records, unsettled, write_records
 from lsq_export.bundle.sums import changed_files
@@ -15,6 +16,7 @@ from lsq_export.files.text import json_text, write_text
 from lsq_export.verification.parity import Parity
 
 from . import render
+from .matrix import are_runs
 
 UNKNOWN = "an unknown number of"
 
@@ -27,10 +29,15 @@ def write_parity(
         write_text(directory / name, text)
 
 
-def _texts(manifest: Mapping[str, Any], parity: Parity, bench: Mapping[str, Any] | None) -> dict[str, str]:
+def _texts(
+    manifest: Mapping[str, Any],
+    parity: Parity,
+    bench: Mapping[str, Any] | None,
+    replay: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
     """{file: its text}."""
     plain = parity.to_dict()
-    return {PARITY: json_text(plain), REPORT: render(dict(manifest), plain, bench)}
+    return {PARITY: json_text(plain), REPORT: render(dict(manifest), plain, bench, replay)}
 
 
 def record(bundle: Bundle, parity: Parity, bench: Mapping[str, Any] | None = None) -> None:
@@ -39,13 +46,26 @@ def record(bundle: Bundle, parity: Parity, bench: Mapping[str, Any] | None = Non
     bench: latencies to keep in the bundle as bench.json; None keeps those that are there.
     Errors (QuantizationError): as `write_records`; the cause is an OSError where the bundle cannot be written.
     """
-    files = _texts(bundle.manifest, parity, bench or bench_of(bundle))
+    files = _texts(bundle.manifest, parity, bench or bench_of(bundle), replay_of(bundle))
     write_records(bundle.directory, files if bench is None else {BENCH: json_text(bench), **files})
 
 
 def write_report(bundle: Bundle, parity: Mapping[str, Any]) -> None:
     """Write report.html and its sum. parity: what parity.json holds. Errors: as `record`."""
-    write_records(bundle.directory, {REPORT: render(bundle.manifest, dict(parity), bench_of(bundle))})
+    html = render(bundle.manifest, dict(parity), bench_of(bundle), replay_of(bundle))
+    write_records(bundle.directory, {REPORT: html})
+
+
+def record_replay(bundle: Bundle, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Write replay.json, and report.html with its matrix. runs: of `Replay.to_dict`. Errors: as `record`.
+
+    Runs of the same file in the same runtime take the place of those that are there.
+    """
+    before = (replay_of(bundle) or {"runs": []})["runs"]
+    kept = {(run["runtime"], run["file"]): dict(run) for run in (*before, *runs)}
+    replay = {"runs": list(kept.values())}
+    html = render(bundle.manifest, read_parity(bundle), bench_of(bundle), replay)
+    write_records(bundle.directory, {REPLAY: json_text(replay), REPORT: html})
 
 
 def settle_records(bundle: Bundle) -> None:
@@ -69,6 +89,18 @@ def bench_of(bundle: Bundle) -> dict[str, Any] | None:
         return None
     found = files.json(BENCH)
     return found if isinstance(found, dict) and _are_rows(found.get("rows")) else None
+
+
+def replay_of(bundle: Bundle) -> dict[str, Any] | None:
+    """What runtimes made of a bundle, as `replay --record` wrote it; None where it did not.
+
+    Errors (DamagedError): a file that is not what SHA256SUMS says.
+    """
+    files = Files(bundle.directory)
+    if REPLAY not in files.sums:
+        return None
+    found = files.json(REPLAY)
+    return found if isinstance(found, dict) and are_runs(found.get("runs")) else None
 
 
 def _are_rows(rows: object) -> bool:

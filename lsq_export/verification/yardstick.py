@@ -3,6 +3,9 @@
 The network on inputs that are larger by NUDGE, against itself. Where the grid of the inputs has about the steps of
 8-bit pixels, all pixels lie alike on it, and the change flips no code, or next to none, whatever the network makes of
 flips. There the same is done with noise of half a step on the images, in both of the runs that are compared.
+
+Tokens cannot be larger. Where a network takes nothing else, the rows of its tables are, and as a norm often follows,
+which takes a common factor away, each number by itself is larger or smaller by NUDGE: by the last bit of its float32.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import torch
 
 from calib.samples import Input, each_float
 from lsq_export.graph.evaluate import evaluate
-from lsq_export.graph.read import array_of, is_marker
+from lsq_export.graph.read import array_of, input_of, is_float, is_marker, is_op, producer_of
 
 from .agreement import Agreement
 from .far import LIMIT
@@ -28,11 +31,18 @@ class Yardstick:
     def __init__(self, trained: ir.Model) -> None:
         self._graph = trained.graph
         self._step = input_step(trained.graph)
+        self._tables = set() if any(map(is_float, trained.graph.inputs)) else rows_of_tables(trained.graph)
         self._plain, self._noisy = Agreement(), Agreement()
 
     def on_larger(self, x: Input) -> list[np.ndarray]:
         """Outputs for larger inputs."""
-        return self._outputs(larger(x))
+        if not self._tables:
+            return self._outputs(larger(x))
+
+        def moved(name: str, value: torch.Tensor) -> torch.Tensor | None:
+            return up_or_down(value) if name in self._tables else None
+
+        return [v.numpy() for v in evaluate(self._graph, x, dtype=torch.float32, on_value=moved)]
 
     def add(self, x: Input, on_larger: list[np.ndarray], expected: list[np.ndarray]) -> None:
         """One batch. expected: what the same graph makes of the inputs as they are."""
@@ -59,6 +69,31 @@ def larger(x: Any) -> Any:
         return torch.where(torch.isfinite(more), more, tensor)
 
     return each_float(x, changed)
+
+
+def up_or_down(rows: torch.Tensor) -> torch.Tensor:
+    """Each number times 1 + NUDGE or 1 - NUDGE, as the last bit of its float32 says: the same in any batch."""
+    bits = rows.float().view(torch.int32) & 1
+    return rows * (1 + NUDGE * (2 * bits - 1).to(rows.dtype))
+
+
+def rows_of_tables(graph: ir.Graph) -> set[str]:
+    """The values that are rows of constant tables of floats, chosen by what the network computes or is given."""
+    return {
+        str(node.outputs[0].name)
+        for node in graph
+        if is_op(node, "Gather")
+        and is_float(node.inputs[0])
+        and _is_fixed(node.inputs[0])
+        and not _is_fixed(node.inputs[1])
+    }
+
+
+def _is_fixed(value: ir.Value | None) -> bool:
+    """A constant, or the weight that a marker makes of one."""
+    maker = producer_of(value)
+    source = input_of(maker) if maker is not None and is_marker(maker) else value
+    return array_of(source) is not None
 
 
 def input_step(graph: ir.Graph) -> float:

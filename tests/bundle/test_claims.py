@@ -78,6 +78,7 @@ def test_scales_and_zero_points_are_derived(exported: Exported, tmp_path: Any) -
     for place in (
         *(("tensors", 2, key) for key in ("scale", "container_scale", "zero_point")),
         *(("layers", 1, key) for key in ("bits", "dead_channels")),
+        ("layers", 1, "codes", "counts", 0),
         ("layers", 1, "scale", 0),
         ("float_parameter_bytes",),
         ("formats", "qdq", "bytes"),

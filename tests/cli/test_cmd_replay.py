@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lsq_export.bundle.sums import changed_files, strange_files
 from support.commands import invoke
 from support.exported import Exported
 
@@ -26,6 +27,22 @@ def test_json_with_data(exported: Exported) -> None:
     )
     (run,) = json.loads(result.stdout)["runs"]
     assert result.exit_code == 0 and run["images"] == 5 and run["difference"]["differing"] == 0
+
+
+def test_results_are_kept_in_the_bundle_and_shown_in_its_report(exported: Exported, tmp_path: Path) -> None:
+    bundle = exported.copy(tmp_path)
+    for name in ("qdq", "qoperator", "qdq"):  # the last one takes the place of the first
+        options = ("--runtime", "onnxruntime", "--format", name, "--record")
+        assert invoke("replay", bundle.directory, *options).exit_code == 0
+    runs = json.loads((bundle.directory / "replay.json").read_text())["runs"]
+    assert [run["file"] for run in runs] == ["qdq", "qoperator"]
+    html = (bundle.directory / "report.html").read_text(encoding="utf-8")
+    assert "In real runtimes" in html and html.count("same: 0 of 10") == 2
+    assert changed_files(bundle) == [] and strange_files(bundle) == []
+    invoke("report", bundle.directory)
+    assert (bundle.directory / "report.html").read_text(encoding="utf-8") == html
+    (bundle.directory / "replay.json").write_text('{"runs": []}')
+    assert changed_files(bundle) == ["replay.json"]
 
 
 def test_one_that_refuses_fails(exported: Exported) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.exported import Exported
+from support.web_package import package
 
 ROOT = Path(__file__).parents[2]
 WITHOUT = """
@@ -41,12 +42,13 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("inspect", "{bundle}"), "conv2.weight.codes"),
         (("lint", "{bundle}/qdq/model.onnx"), "ort-cpu: passes"),
         (("report", "{bundle}", "--out", "{out}/page.html"), "wrote"),
+        (("page", "{bundle}", "--out", "{out}/page", "--onnxruntime-web", "{npm}"), "python -m http.server"),
         (("targets",), "openvino"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_it_works(exported: Exported, tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
-    places = {"bundle": exported.bundle.directory, "data": exported.data, "out": tmp_path}
+    places = {"bundle": exported.bundle.directory, "data": exported.data, "out": tmp_path, "npm": package(tmp_path)}
     done = run(COMMAND, *(str(word).format(**places) for word in arguments))
     assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
 

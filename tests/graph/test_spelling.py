@@ -32,6 +32,9 @@ def test_bags_of_embeddings(mode: str, options: dict[str, Any]) -> None:
         (torch.rrelu, {}),
         (torch.clamp, {"min": 0.1, "max": 2}),
         (torch.clamp, {"max": 1}),
+        (torch.amin, {}),
+        (torch.Tensor.amax, {}),
+        (torch.amax, {"dim": 0, "keepdim": True}),
     ],
 )
 def test_functions_of_one_value(function: Any, arguments: dict[str, Any]) -> None:

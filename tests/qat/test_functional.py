@@ -155,3 +155,21 @@ def test_made_weights_are_quantized_where_they_are_multiplied(tmp_path: Path) ->
 @pytest.mark.parametrize("build", [lambda: nn.Conv2d(3, 4, 3), lambda: Padded(3, 4, 2), lambda: nn.Linear(3, 4)])
 def test_a_parameter_is_no_made_weight(build: Callable[[], nn.Module]) -> None:
     assert not makes_weight(build())
+
+
+def test_a_grid_without_a_layer_before_it_holds_zero() -> None:
+    """As that of a module does: no bias before it carries an offset, and integer kernels have a real zero."""
+    weight = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+
+    class Called(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.weight = nn.Linear(6, 6), nn.Parameter(weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.linear(torch.sigmoid(self.first(x)), self.weight)
+
+    for bits, wanted in ((8, True), (4, False)):
+        config = lsq_export.QATConfig(weight_bits=bits, activation_bits=bits, first_last_bits=None)
+        found = lsq_export.quantizers(lsq_export.prepare(Called(), config))
+        assert found["functional.linear.input"].holds_zero == wanted

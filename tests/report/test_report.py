@@ -14,6 +14,8 @@ import lsq_export
 from calib.errors import QuantizationError
 from lsq_export.report import render
 from lsq_export.report.contents import example
+from lsq_export.report.histogram import histogram_of_codes
+from lsq_export.report.matrix import are_runs
 from support.exported import Exported
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -165,11 +167,15 @@ def test_the_answer_comes_first_with_the_float_row(manifest: dict[str, Any], par
 def test_the_chart_has_a_mark_for_each_tensor(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
     parity["trained_layers"][0]["name"] = NASTY
     page = Page(render(manifest, parity))
-    learned = len(parity["trained_layers"])
+    learned, layers = len(parity["trained_layers"]), len(manifest["layers"])
     marks = [tag for tag, _ in page.tags if tag in ("rect", "circle")]
-    assert len(marks) == 2 * learned - 1  # a bar in the chart, and a grid for each that the manifest knows
-    assert [tag for tag, _ in page.tags].count("svg") == learned
+    assert (
+        len(marks) == 2 * learned - 1 + layers
+    )  # a bar in the chart, a grid for each that the manifest knows, weights
+    assert [tag for tag, _ in page.tags].count("svg") == learned + layers
     parity["trained_layers"] = []
+    for layer in manifest["layers"]:
+        del layer["codes"]  # of an older version
     assert "<svg" not in render(manifest, parity) and "Error along" not in render(manifest, parity)
 
 
@@ -216,7 +222,7 @@ def test_each_learned_grid_is_drawn_below_what_is_read(manifest: dict[str, Any],
             assert f"{measured[tensor['name']]['data']['sqnr_db']:.1f}" in row
     for layer in parity["trained_layers"]:
         del layer["data"]  # a bundle of an older version
-    assert '<svg class="values"' not in render(manifest, parity)
+    assert '<svg class="values"' not in render(manifest, parity).split("<h2>Layers</h2>")[0]
 
 
 def test_where_the_time_goes(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
@@ -229,3 +235,70 @@ def test_where_the_time_goes(manifest: dict[str, Any], parity: dict[str, Any]) -
     text = Page(render(manifest, parity, bench)).text
     assert text.index("QLinearConv", text.index("Where the time goes")) < text.index("75.0%") < text.index("25.0%")
     assert "Where the time goes" not in Page(render(manifest, parity, {**bench, "operators": {}})).text
+
+
+def test_weights_are_drawn_with_a_bar_for_each_code() -> None:
+    drawn = histogram_of_codes({"first": -8, "step": 4, "counts": [1, 0, 4, 0, 16]})  # codes -8, 0, 8
+    assert drawn.ticks == (16, 48, 80, 112, 144)
+    heights = [round(drawn.base - float(y), 1) for y in re.findall(r"V([\d.]+)", drawn.outline)]
+    most = drawn.base - 1
+    assert heights == [round(most / 4, 1), 0, round(most / 2, 1), 0, most, 0]  # square roots; the last one closes it
+    many = histogram_of_codes({"first": -127, "step": 1, "counts": [1] * 255})
+    assert many.ticks == (80,) and histogram_of_codes({"first": 0, "step": 1, "counts": []}).outline
+
+
+RUN = {
+    "runtime": "tract",
+    "version": "1.2",
+    "file": "qdq",
+    "target": "ort-cpu",
+    "verdict": "same",
+    "why": "",
+    "instead": "",
+}
+ONE = {"differing": 0, "elements": 20}
+
+
+def test_the_matrix_of_runtimes(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
+    wrong = {"difference": {"differing": 3, "elements": 1234}, "first": {"tensor": NASTY, "made_by": "Add add"}}
+    runs = [
+        {
+            **RUN,
+            "runtime": "tvm",
+            "version": "",
+            "verdict": "missing",
+            "why": "tvm is not installed",
+            "difference": None,
+        },
+        {**RUN, "difference": ONE},
+        {**RUN, "file": "qoperator", "verdict": "differs", "instead": "the file qdq", **wrong},
+        {**RUN, "runtime": "iree", "verdict": "refused", "why": "no such operator", "difference": None},
+    ]
+    assert are_runs(runs)
+    page = Page(render(manifest, parity, None, {"runs": runs}))
+    assert len(page.tables[1]) == 4 and set(page.tables[1]) == {5}  # of three runtimes
+    text = page.text[page.text.index("In real runtimes") : page.text.index("The worst layers")]
+    for part in (
+        "same: 0 of 20",
+        "differs: 3 of 1,234",
+        f"qoperator: first different: {NASTY}, made by Add add",
+        "refused",
+    ):
+        assert part in text
+    assert text.index("tract") < text.index("iree") < text.index("tvm") < text.index("not installed")
+    assert "In real runtimes" not in render(manifest, parity, None, {"runs": []})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"runtime": 1},
+        {"version": None},
+        {"difference": 3},
+        {"difference": {"differing": "3"}},
+        {"first": {"tensor": 1}},
+    ],
+)
+def test_what_are_no_runs(damage: dict[str, Any]) -> None:
+    assert are_runs([{**RUN, "difference": ONE}]) and not are_runs([{**RUN, "difference": ONE, **damage}])
+    assert not are_runs(None) and not are_runs(["run"])

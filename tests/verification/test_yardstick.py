@@ -8,12 +8,14 @@ import onnx_ir as ir
 import pytest
 import torch
 
+import calib
 import lsq_export
 from lsq_export.bundle.directory import TRAINED
+from lsq_export.graph.capture import capture
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.read import is_marker
-from lsq_export.verification.far import LIMIT
-from lsq_export.verification.yardstick import Yardstick, input_step, larger
+from lsq_export.verification.far import LIMIT, NUDGE
+from lsq_export.verification.yardstick import Yardstick, input_step, larger, up_or_down
 from support.exported import Exported
 
 
@@ -71,3 +73,34 @@ def test_an_input_without_a_grid_has_no_step(exported: Exported) -> None:
 def test_a_change_does_not_overflow() -> None:
     most = torch.finfo(torch.float32).max
     assert larger(torch.tensor([most, 1.0, -most])).tolist() == [most, torch.tensor(1.0001).item(), -most]
+
+
+class Words(torch.nn.Module):
+    """Tokens and their places, and a norm, which takes away what all numbers have in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.places = torch.nn.Embedding(50, 16), torch.nn.Parameter(torch.randn(1, 6, 16))
+        self.norm, self.hidden, self.head = torch.nn.LayerNorm(16), torch.nn.Linear(16, 32), torch.nn.Linear(32, 4)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.hidden(self.norm(self.words(ids) + self.places))))
+
+
+@pytest.mark.filterwarnings("ignore:layers that stay float")
+def test_tokens_are_measured_by_the_rows_of_their_tables() -> None:
+    ids = torch.randint(0, 50, (64, 6), generator=torch.Generator().manual_seed(1))
+    model = lsq_export.prepare(Words(), lsq_export.QATConfig(weight_bits=4, activation_bits=4))
+    calib.initialize(model, [ids], "minmax")
+    trained = capture(model.eval(), ids[:1]).model
+    whole = added(trained, ids).result()
+    assert 5 < whole.sqnr_db < LIMIT
+    assert added(trained, *ids.split(9)).result().sqnr_db == pytest.approx(whole.sqnr_db)  # whatever the batches are
+
+
+def test_numbers_of_rows_move_apart() -> None:
+    rows = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    ratio = (up_or_down(rows).double() / rows.double() - 1) / NUDGE
+    assert torch.allclose(ratio.abs(), torch.ones_like(ratio), atol=2e-3)
+    assert 400 < int((ratio > 0).sum()) < 600

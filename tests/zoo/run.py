@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import calib
@@ -158,16 +159,35 @@ def yardsticks(model: nn.Module, test: list[Inputs]) -> list[float]:
 
     On the inputs as they are, and on these with noise of half a step of 8 bits: that does not change what is asked, how
     far the smallest of changes goes, but asks it of other values, of which other ones lie next to a tie.
+    Tokens cannot be larger: the rows that they choose are, each number by itself larger or smaller, as it is drawn.
     """
     kept, nudged = [], []
+    tokens = not any(x.is_floating_point() for inputs in test for x in inputs)
     with torch.no_grad():
         for draw in range(DRAWS):
             generator = torch.Generator().manual_seed(draw)
             for inputs in test:
                 some = tuple(_with_noise(x, generator) for x in inputs) if draw else inputs
                 kept.append([y.numpy() for y in flat(model(*some))])
-                nudged.append([y.numpy() for y in flat(model(*map(_larger, some)))])
+                with _other_rows(model, generator) if tokens else contextlib.nullcontext():
+                    nudged.append([y.numpy() for y in flat(model(*map(_larger, some)))])
     return [decibels(kept, nudged, index) for index in range(len(kept[0]))]
+
+
+@contextlib.contextmanager
+def _other_rows(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Embeddings give numbers that are larger or smaller by NUDGE."""
+
+    def move(module: nn.Module, given: object, rows: torch.Tensor) -> torch.Tensor:
+        signs = torch.randint(0, 2, module.weight.shape, generator=generator) * 2 - 1
+        return rows * (1 + NUDGE * F.embedding(given[0], signs.float()))  # type: ignore[index]
+
+    hooks = [part.register_forward_hook(move) for part in model.modules() if isinstance(part, nn.Embedding)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _with_noise(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -15,16 +15,21 @@ Arrays = dict[str, np.ndarray]
 PACKAGE, WORKER = "onnxruntime-web", Path(__file__).parent / "web_worker.mjs"
 
 
+def package(start: Path) -> Path | None:
+    """The folder of the package, in NODE_PATH or in node_modules of `start`; None: it is in neither."""
+    places = [place for place in os.environ.get("NODE_PATH", "").split(os.pathsep) if place]
+    found = next((path for place in [*places, "node_modules"] if (path := start / place / PACKAGE).is_dir()), None)
+    return found and found.absolute()
+
+
 def home() -> Path:
     """The folder of the package. Errors (ModuleNotFoundError): there is none, or no node."""
     if shutil.which("node") is None:
         raise ModuleNotFoundError("there is no node", name="node")
-    start = Path(os.environ.get("REPLAY_FROM", "."))  # where the command was started
-    places = [place for place in os.environ.get("NODE_PATH", "").split(os.pathsep) if place]
-    found = next((path for place in [*places, "node_modules"] if (path := start / place / PACKAGE).is_dir()), None)
+    found = package(Path(os.environ.get("REPLAY_FROM", ".")))  # where the command was started
     if found is None:
         raise ModuleNotFoundError(f"there is no {PACKAGE}", name=PACKAGE)
-    return found.absolute()
+    return found
 
 
 def version() -> str:

@@ -30,6 +30,7 @@ from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 
 from .scaling import follow
 from .softmax import is_reciprocal, reciprocal_scale
+from .tie_tables import changes_of
 from .tie_values import VALUES, addend
 
 SUMS = ("Add", "MatMul", *VALUES)
@@ -105,17 +106,18 @@ def _move_scale(graph: ir.Graph, node: ir.Node | None, quantize: ir.Node) -> flo
     """Returns the scale of the values: a Tanh's are twice its codes' (tanh.py)."""
     scale, zero_point = grid_of_codes(quantize)
     low, high, readers = -zero_point, 255 - zero_point, _readers(quantize)
+    changes = changes_of([reader for reader, _ in dequantized(quantize.outputs[0])], scale)
     if is_op(node, "Softmax") and is_reciprocal(scale):
         moved = reciprocal_scale(scale, readers)
     elif node is None or not is_op(node, *SUMS) or is_island(node):
-        moved = clear_scale(np.empty(0), scale, low, high, readers=readers)
+        moved = clear_scale(np.empty(0), scale, low, high, readers=readers, changes=changes)
     elif node.op_type == "Add":
-        moved = clear_sum_scale(addend(node, 0), addend(node, 1), scale, low, high, readers=readers)
+        moved = clear_sum_scale(addend(node, 0), addend(node, 1), scale, low, high, readers=readers, changes=changes)
     elif node.op_type == "MatMul":
         moved = exact_product_scale(addend(node, 0).scale, addend(node, 1).scale, scale, low, high, readers=readers)
     else:
         values, margin = VALUES[node.op_type](node, scale)
-        moved = clear_scale(values, scale, low, high, margin=margin, readers=readers)
+        moved = clear_scale(values, scale, low, high, margin=margin, readers=readers, changes=changes)
     old = input_of(quantize, 1)
     if moved != scale:
         new = constant(graph, str(old.name), np.float32(moved))

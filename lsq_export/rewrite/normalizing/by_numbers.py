@@ -21,11 +21,15 @@ import torch.nn.functional as F
 
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.evaluate import evaluate_node
+from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.read import array_of, constant_of, data_readers, is_float, is_marker, is_op, maker_of
+
+from .float_islands import BETWEEN
 
 DEEPEST = 16  # operators between x and a result
 TRIED = 4  # values that may be x
 ROWS = 8  # samples
+NOTHING = 1e-6  # by so much a fitted factor misses 1, and a shift 0, where there is none
 NEAR = 1e-4  # of the largest value: constants of other makers have fewer digits, such as 0.7979
 Tensor = torch.Tensor
 
@@ -51,12 +55,8 @@ def _is_idle(node: ir.Node) -> bool:
     if x is None or x.shape is None or y.shape is None or array_of(x) is not None or y.is_graph_output():
         return False
     sizes, after = list(x.shape), list(y.shape)
-    if (
-        len(sizes) != len(after)
-        or not sizes
-        or sizes[1:] != after[1:]
-        or not all(isinstance(n, int) for n in sizes[1:])
-    ):
+    alike = len(sizes) == len(after) and sizes[1:] == after[1:]
+    if not sizes or not alike or not all(isinstance(n, int) for n in sizes[1:]):
         return False
     return sizes[0] == after[0] or not (isinstance(sizes[0], int) or isinstance(after[0], int))  # both: the batch
 
@@ -129,11 +129,17 @@ def _as_norm(
     if axis != rank - 1:
         x = insert(end, "Transpose", [x], f"{name}_turned", shape=turned, perm=turn)
     y = insert(end, "LayerNormalization", [x, *values], name, shape=turned, axis=-1, epsilon=float(epsilon))
+    factor, shift = arrays
+    after = {} if plain else {"Mul": (factor, np.ones_like(factor)), "Add": (shift, np.zeros_like(shift))}
+    after = {op_type: pair for op_type, pair in after.items() if not np.allclose(*pair, rtol=0, atol=NOTHING)}
     if axis != rank - 1:
         y = insert(end, "Transpose", [y], f"{name}_back", shape=shape, perm=[turn.index(p) for p in range(rank)])
-    for op_type, array in () if plain else zip(("Mul", "Add"), arrays, strict=True):
+        if after:
+            FLOAT.write(maker_of(y), BETWEEN)
+    for op_type, (array, _) in after.items():
         number = constant(graph, f"{name}.{op_type}", array.reshape([-1 if p == along else 1 for p in range(rank)]))
         y = insert(end, op_type, [y, number], f"{name}_{op_type}", shape=shape)
+        FLOAT.write(maker_of(y), BETWEEN)
     return y
 
 

@@ -45,11 +45,12 @@ MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare")
 SOFTMAX = ("LogSoftmax", "Softmax")
 NORMS = ("LayerNormalization",)  # whose residual sums stay float
 TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
+PRODUCTS = (*LAYERS, "BatchNormalization", "ConvTranspose", "Einsum", "MatMul")
 
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_tail, _is_mask, _never):
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_bias, _is_mask, _never):
         FLOAT.write(node, BETWEEN)
     for node in graph:
         for part in (*_similarity(node), *_float_mean(node)):
@@ -164,9 +165,12 @@ def _is_light(node: ir.Node) -> bool:
     return is_op(node, *MOVES, *CLAMPS) and not (is_op(node, *MOVES) and is_op(producer_of(node.inputs[0]), "Gemm"))
 
 
-def _is_light_or_tail(node: ir.Node) -> bool:
-    """At the front of a norm, the bias of a layer as well: an Add of a constant."""
-    return _is_light(node) or _is_tail(node)
+def _is_light_or_bias(node: ir.Node) -> bool:
+    """At the front of a norm, what belongs to the layer before it as well: a bias, a batch norm.
+
+    Other constants, as the positions of tokens, training adds in float.
+    """
+    return _is_light(node) or (_is_tail(node) and is_op(_makers(node)[0], *PRODUCTS))
 
 
 def _is_tail(node: ir.Node) -> bool:

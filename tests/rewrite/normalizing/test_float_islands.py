@@ -76,3 +76,50 @@ def test_bags_of_embeddings_have_the_grids_of_training_alone(tmp_path: Path) -> 
     assert bundle.parity is not None and bundle.parity.ok, bundle.parity
     assert [tensor["name"] for tensor in bundle.manifest["tensors"] if tensor["kind"] == "edge"] == []
     assert not any(layer.histogram for layer in bundle.parity.trained_layers)
+
+
+class Placed(nn.Module):
+    """Places are added to what a layer makes, before norms; at the end a mean, and a norm of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.lift, self.mix, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.places, self.first, self.last = nn.Parameter(torch.randn(1, 5, 8)), nn.LayerNorm(8), nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.lift(x) + self.places
+        y = y + self.mix(self.first(y))
+        return self.head(self.last(y.mean(1)))
+
+
+def test_places_before_a_norm_are_added_as_in_training() -> None:
+    """In float: no grid that training did not have."""
+    x = torch.randn(16, 5, 6, generator=torch.Generator().manual_seed(1))
+    model = lsq_export.prepare(Placed(), lsq_export.QATConfig(weight_bits=4, activation_bits=4))
+    calib.initialize(model, [x], "minmax")
+    found = fold(quick_capture(model.eval(), (5, 6)), [x])
+    assert [decision.name for decision in found.tensors if decision.kind == "edge"] == []
+
+
+class OverChannels(nn.Module):
+    """The norm of images of ConvNeXt and NAFNet, in its own words, of which training quantizes the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+        self.weight, self.bias = nn.Parameter(torch.rand(8) + 0.5), nn.Parameter(torch.randn(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x)
+        y = y - y.mean(1, keepdim=True)
+        y = y / torch.sqrt(y.pow(2).mean(1, keepdim=True) + 1e-6)
+        return self.b(self.weight[:, None, None] * y + self.bias[:, None, None])
+
+
+def test_a_norm_over_channels_has_the_grids_of_training() -> None:
+    model = lsq_export.prepare(OverChannels(), lsq_export.QATConfig(weight_bits=8, activation_bits=8))
+    calib.initialize(model, [inputs(16, 1)], "minmax")
+    found = fold(quick_capture(model.eval()), [inputs(16, 1)])
+    assert [decision.name for decision in found.tensors if decision.kind == "edge"] == []
