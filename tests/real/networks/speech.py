@@ -18,7 +18,7 @@ from .prose import sentences
 
 RATE, WINDOW, CONTEXT = 16000, 512, 64
 SPOKEN_RATE, HEADER = 22050, 44  # of the WAV file that espeak-ng writes
-CALIBRATION, RECORDINGS, WINDOWS = 256, 18, 150
+CALIBRATION, RECORDINGS, WINDOWS = 512, 24, 200
 VOICES = ("en-us", "en-gb", "de", "fr", "es", "en-us+f3", "en-gb+m3", "it+f2")
 STATE = (2, 1, 128)
 
