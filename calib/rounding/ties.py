@@ -24,9 +24,8 @@ MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at 
 # larger ones a scale would move farther than it has to, and with it the values that were near a tie in training.
 STRIDE = 2.5e-7
 CANDIDATES = 16000
-NEAREST = (
-    64  # candidates for a multiplier: their second rounding is as good as random, and the best of them near its best
-)
+# Candidates for a multiplier: their second rounding is as good as random, and the best of them near its best.
+NEAREST = 64
 SHIFT, SHIFTS = 2e-5, 2000  # steps of the output from one candidate of a shift to the next; how many
 TABLE, NEAR = 256, 4000  # values of a table; candidates on each side of its scale
 COARSE = 512  # steps of a sum, beyond which float32 roundings outgrow MARGIN
