@@ -123,7 +123,9 @@ def _parts(name: str, batch: Any, input_key: InputKey | None, takes: Takes) -> t
         return batch[0], batch[1] if len(batch) > 1 else None
     if isinstance(batch, Mapping) and all(torch.is_tensor(batch.get(key)) for key in takes.names[: takes.needed]):
         found = {key: batch[key] for key in takes.names if key in batch}
-        return samples_of(found, name), next((batch[key] for key in CLASSES if key in batch and key not in found), None)
+        return samples_of(takes.leading(found), name), next(
+            (batch[key] for key in CLASSES if key in batch and key not in found), None
+        )
     if isinstance(batch, (tuple, list)) and batch and _is_several(batch[0]):
         x, _ = _parts(name, batch[0], None, replace(takes, needed=max(takes.needed, len(batch[0]))))
         return x, batch[1] if len(batch) > 1 else None
@@ -160,7 +162,7 @@ def _several(name: str, batch: Any, takes: Takes) -> tuple[Any, Any]:
         what = f"has {len(parts)} parts" if isinstance(batch, (tuple, list)) else f"is one {type(batch).__name__}"
         raise QuantizationError(f"{name} {what}, the model takes {takes.several}: {_ASKED}")
     found = dict(zip(takes.names, parts[: takes.needed], strict=False))
-    return samples_of(found, name), parts[takes.needed] if len(parts) > takes.needed else None
+    return samples_of(takes.leading(found), name), parts[takes.needed] if len(parts) > takes.needed else None
 
 
 def _from_mapping(name: str, batch: Any, key: str) -> tuple[Any, Any]:

@@ -19,12 +19,22 @@ class Takes:
 
     integers: an input alone may be integers, since the network looks them up in a table.
     types: of its integers, where only one width will do.
+    led: {input: its axes} of those whose first axis is none of the batch; a sample of them gets a first axis of one.
     """
 
     names: tuple[str, ...] = ("input",)
     needed: int = 1
     integers: bool = False
     types: Mapping[str, torch.dtype] = field(default_factory=dict)
+    led: Mapping[str, int] = field(default_factory=dict)
+
+    def leading(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs by name, each [N, …]."""
+
+        def lacks(name: str, value: Any) -> bool:
+            return isinstance(value, torch.Tensor) and value.dim() == self.led.get(name)
+
+        return {name: value[None] if lacks(name, value) else value for name, value in found.items()}
 
     def typed(self, x: Input) -> Input:
         """The same inputs, integers in the width that the network takes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
@@ -18,6 +19,7 @@ from calib.signature import Takes, takes_of
 from calib.statistics.counting_observer import CountingObserver
 from lsq_export.adoption.network import OnnxNetwork, takes_of_graph
 from lsq_export.ptq.float_file import fix_sizes, read_float, with_quantizers
+from lsq_export.ptq.leading_axes import lead
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import prepare
 
@@ -62,7 +64,8 @@ def calibrate(
 
     model: a PyTorch module, which stays as it is, or the path of a float ONNX file of any maker. batches: inputs
     [N, …], or (input, target) pairs whose targets are not looked at, read once: any batch size and order gives the
-    same grids.
+    same grids. Where a file has inputs whose first axis is not the batch (a state [2, 1, 128]), a batch is a mapping of
+    one sample, each input as the file takes it.
     method: "minmax" (the range), "lsq" or "mse" (scale and real offset of the least squared error; the best of these).
     Weights get the scale of the least squared error.
 
@@ -74,7 +77,8 @@ def calibrate(
         initialize(prepared, ones, method, "mse", CountingObserver, progress)
         return prepared
     graph_model = read_float(model)
-    takes = takes_of_graph(graph_model.graph)
+    led = lead(graph_model.graph)
+    takes = replace(takes_of_graph(graph_model.graph), led=led)
     rest = iter(batches)
     first = next(rest, None)
     for x, _ in read_batches([] if first is None else [first], input_key, takes=takes):
@@ -82,7 +86,7 @@ def calibrate(
     file = with_quantizers(graph_model, config)
     every = [] if first is None else chain([first], rest)
     initialize(file.network, _one_by_one(every, input_key, takes), method, "mse", CountingObserver, progress)
-    return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False)
+    return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False, led=led)
 
 
 def _one_by_one(batches: Iterable[object], key: InputKey | None, takes: Takes) -> Iterator[Any]:

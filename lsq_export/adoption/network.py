@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class OnnxNetwork:
     """A network of an ONNX file. name: of the file. captured: with a marker for each grid of the file.
 
     left: what stays float, and why. plain: what the file computes, as an ONNX model of float operators and grids.
-    trained: that is what was trained, so that the captured network has to compute the same.
+    trained: that is what was trained, so that the captured network has to compute the same. led: as `Takes` has it.
     """
 
     name: str
@@ -48,11 +49,12 @@ class OnnxNetwork:
     left: tuple[Left, ...]
     plain: onnx.ModelProto
     trained: bool = True
+    led: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def takes(self) -> Takes:
         """Its inputs."""
-        return takes_of_graph(self.captured.model.graph)
+        return replace(takes_of_graph(self.captured.model.graph), led=self.led)
 
     @property
     def classes(self) -> int | None:

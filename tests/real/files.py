@@ -47,7 +47,13 @@ def runner(path: Path) -> Run:
 
 
 def typed(session: onnxruntime.InferenceSession, inputs: Arrays) -> dict[str, np.ndarray]:
-    """The inputs in the types of the file: tools make int32 of int64 and the other way round."""
+    """The inputs in the types of the file: tools make int32 of int64 and the other way round. With a first axis of one
+    where the file has one more than the network had.
+    """
     types = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
-    wanted = {value.name: types.get(value.type) for value in session.get_inputs()}
-    return {k: v if wanted[k] is None else v.astype(wanted[k]) for k, v in inputs.items()}
+    found = {}
+    for value in session.get_inputs():
+        array = inputs[value.name]
+        array = array.astype(types[value.type]) if value.type in types else array
+        found[value.name] = array[None] if array.ndim < len(value.shape) else array
+    return found

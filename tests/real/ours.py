@@ -20,15 +20,13 @@ import torch
 import lsq_export
 
 from .files import load
-
-BATCH = 16
+from .networks import NETWORKS
 
 
 def batches(directory: Path) -> Iterator[Any]:
     """The samples of the calibration, in batches; a tensor where there is one input."""
-    arrays = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in load(directory / "calibration.npz").items()}
-    for start in range(0, len(next(iter(arrays.values()))), BATCH):
-        part = {name: array[start : start + BATCH] for name, array in arrays.items()}
+    for batch in NETWORKS[directory.name].calibration(load(directory / "calibration.npz")):
+        part = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
         yield part if len(part) > 1 else next(iter(part.values()))
 
 

@@ -123,7 +123,7 @@ def for_norms(value: ir.Value) -> bool:
     """Whether layer norms alone read the value, and float sums and moves before them. Other islands can be tables."""
     readers = data_readers(value)
     sums = ("Add", "LayerNormalization", *MOVES)
-    return bool(readers) and not value.is_graph_output() and all(is_op(r, *sums) and is_island(r) for r in readers)
+    return bool(readers) and not value.is_graph_output() and all(is_island(r) and r.op_type in sums for r in readers)
 
 
 def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:

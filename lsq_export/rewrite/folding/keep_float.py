@@ -26,16 +26,16 @@ from .softmax import is_reciprocal, is_softmax
 def keep_float(model: ir.Model) -> None:
     graph = model.graph
     for node in list(graph):
-        for y in node.outputs if _looks_quantized(node) else ():
+        for index, y in enumerate(node.outputs if _looks_quantized(node) else ()):
             readers = [(use.node, use.idx) for use in y.uses() if is_op(use.node, "QuantizeLinear")]
             if is_softmax(y) and not stays_float(node):
                 readers = [(quantize, i) for quantize, i in readers if not is_reciprocal(grid_of_codes(quantize)[0])]
             if not readers:
                 continue
             kept = insert_after(y, graph, "Sum", [y], f"{y.name}_kept")
-            maker_of(kept).name = f"{node.name}.Sum"
-            for reader, index in readers:
-                reader.replace_input_with(index, kept)
+            maker_of(kept).name = f"{node.name}.Sum{f'_{index}' if index else ''}"
+            for reader, place in readers:
+                reader.replace_input_with(place, kept)
 
 
 def _looks_quantized(node: ir.Node) -> bool:

@@ -43,13 +43,14 @@ SOFT = (*MOVES, *CLAMPS, *(name for name in named(Kind.ARITHMETIC) if name not i
 REWRITTEN = named(Kind.REWRITTEN)
 MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare")
 SOFTMAX = ("LogSoftmax", "Softmax")
+NORMS = ("LayerNormalization",)  # whose residual sums stay float
 TAILS = ("Add", "BatchNormalization", "Mul")  # with constants, after an island
 PRODUCTS = (*LAYERS, "BatchNormalization", "ConvTranspose", "Einsum", "MatMul")
 
 
 def keep_norms_by_hand_float(graph: ir.Graph) -> None:
     """Means that only islands read, and what is around them: 8 bits are too few for a variance."""
-    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_bias, _is_front, _never):
+    for node in drawn_in(list(graph), _role_in_norm, _makers, _readers, _never, _is_light_or_bias, _is_mask, _never):
         FLOAT.write(node, BETWEEN)
     for node in graph:
         for part in (*_similarity(node), *_float_mean(node)):
@@ -136,13 +137,19 @@ def _readers(node: ir.Node) -> list[ir.Node] | None:
     return [reader for value in node.outputs for reader in data_readers(value)]
 
 
+def _is_mask(node: ir.Node) -> bool:
+    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores."""
+    return _is_sum_before(node, SOFTMAX)
+
+
 def _is_front(node: ir.Node) -> bool:
-    """A sum of tensors that a softmax reads: a mask has values that no grid shares with scores. Or one that a layer
-    norm reads: a residual sum.
-    """
+    """That, or a residual sum before a layer norm."""
+    return _is_sum_before(node, (*SOFTMAX, *NORMS))
+
+
+def _is_sum_before(node: ir.Node, readers: tuple[str, ...]) -> bool:
     alone = [array for x in node.inputs if (array := array_of(x)) is not None and array.size == 1]
-    read_by = _readers(node) or ()
-    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *SOFTMAX, "LayerNormalization") for r in read_by)
+    return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *readers) for r in _readers(node) or ())
 
 
 def _is_fed(node: ir.Node) -> bool:

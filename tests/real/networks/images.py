@@ -21,7 +21,7 @@ PHOTOGRAPHS = {
 }
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
-SIZE, CALIBRATION, EVALUATION = 224, 128, 300
+SIZE, CALIBRATION, EVALUATION = 224, 256, 1000
 
 
 class EfficientNetLite(Network):

@@ -45,6 +45,10 @@ class Network(ABC):
         found = [run(part) for part in batches(inputs, self.batch)]
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
+    def calibration(self, samples: Arrays) -> Iterator[dict[str, np.ndarray]]:
+        """Batches of the samples of the calibration, as the file takes them."""
+        yield from batches(samples, BATCH)
+
     def one(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """One sample of the evaluation, as the network takes it."""
         return {name: array[:1] for name, array in inputs.items()}

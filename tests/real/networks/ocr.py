@@ -46,7 +46,7 @@ class _Ocr(Network):
 
 class Detector(_Ocr):
     name, metric, file = "ppocr-v4-det", "overlap (IoU) with float's map", "ch_PP-OCRv4_det_infer.onnx"
-    calibration, evaluation, batch = 64, 50, 4
+    calibration, evaluation, batch = 128, 100, 4
 
     def sample(self, text: tuple[str, ...], random: np.random.Generator) -> tuple[np.ndarray, str]:
         paper, ink = _colors(random)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from .prose import sentences
 
 RATE, WINDOW, CONTEXT = 16000, 512, 64
 SPOKEN_RATE, HEADER = 22050, 44  # of the WAV file that espeak-ng writes
-CALIBRATION, RECORDINGS, WINDOWS = 256, 18, 150
+CALIBRATION, RECORDINGS, WINDOWS = 512, 24, 200
 VOICES = ("en-us", "en-gb", "de", "fr", "es", "en-us+f3", "en-gb+m3", "it+f2")
 STATE = (2, 1, 128)
 
@@ -59,6 +60,11 @@ class SileroVad(Network):
                 probabilities.append(float(probability[0, 0]))
             found.append(probabilities)
         return [np.array(found)]
+
+    def calibration(self, samples: Arrays) -> Iterator[dict[str, np.ndarray]]:
+        """One by one: the batch is the second axis of the state."""
+        for index, window in enumerate(samples["input"]):
+            yield {"input": window[None], "state": samples["state"][:, index : index + 1]}
 
     def one(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The first window."""
