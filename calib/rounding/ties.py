@@ -9,33 +9,24 @@ result, and fixed point gives the same: one file has the same codes on every ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from calib.folding.containers import CONTAINER_MAX
 from calib.grid import FloatArray, quantize_linear
 
+from .candidates import MARGIN, Changes, first_clear, no_tables, steps_around, steps_from
 from .fixed_point import Addend, fixed_point_sums
 
-MARGIN = 5e-5  # steps; three float32 roundings of numbers up to 512 miss by at most 3 * 2^-16 = 4.6e-5
 # Relative change from one candidate to the next, two float32 neighbors or more: code 255 moves by about a MARGIN. With
 # larger ones a scale would move farther than it has to, and with it the values that were near a tie in training.
 STRIDE = 2.5e-7
-CANDIDATES = 16000
 # Candidates for a multiplier: their second rounding is as good as random, and the best of them near its best.
 NEAREST = 64
 SHIFT, SHIFTS = 2e-5, 2000  # steps of the output from one candidate of a shift to the next; how many
 TABLE, NEAR = 256, 4000  # values of a table; candidates on each side of its scale
 COARSE = 512  # steps of a sum, beyond which float32 roundings outgrow MARGIN
-FURTHER = 400  # candidates behind the first that is clear of ties, for one that changes no code of a table
-
-Changes = Callable[[float], int]  # how many codes of the tables that read this grid another scale of it changes
-
-
-def no_tables(scale: float) -> int:
-    return 0
 
 
 def clear_scale(
@@ -72,7 +63,7 @@ def clear_scale(
         kept = _keeping(scale, clearance, margin, changed)
         if kept is not None:
             return kept
-    return _first(_around(scale, scale * STRIDE), clearance, margin=margin, changes=changes)
+    return first_clear(steps_around(scale, scale * STRIDE), clearance, margin=margin, changes=changes)
 
 
 def _keeping(scale: float, clearance: Callable[[float], float], margin: float, changed: Changes) -> float | None:
@@ -85,7 +76,7 @@ def _keeping(scale: float, clearance: Callable[[float], float], margin: float, c
         return clearance(candidate) >= margin
 
     steps = (scale * STRIDE, -scale * STRIDE)
-    sides = [next(filter(is_clear, _from(scale, step, NEAR)), None) for step in steps]
+    sides = [next(filter(is_clear, steps_from(scale, step, NEAR)), None) for step in steps]
     return min(
         (candidate for candidate in sides if candidate is not None),
         key=lambda candidate: (changed(candidate), abs(candidate - scale)),
@@ -105,8 +96,8 @@ def clear_sum_scale(
 ) -> float:
     """`clear_scale` for the output scale of a + b, which fixed point must round alike."""
     values = np.unique(_sums(a, b))
-    return _first(
-        _around(scale, scale * STRIDE),
+    return first_clear(
+        steps_around(scale, scale * STRIDE),
         lambda candidate: _clearances(values, candidate, low, high, readers),
         lambda candidate: fixed_point_agrees(a, b, candidate, low, high),
         sum_margin(max(a.scale, b.scale), scale),
@@ -133,8 +124,8 @@ def clear_shift(a: Addend, shift: Addend, scale: float, low: int, high: int) -> 
     def shifted(size: float) -> Addend:
         return Addend(shift.steps, size)
 
-    return _first(
-        _around(shift.scale, scale * SHIFT, SHIFTS),
+    return first_clear(
+        steps_around(shift.scale, scale * SHIFT, SHIFTS),
         lambda size: tie_distance(_sums(a, shifted(size)) / scale, low, high),
         lambda size: fixed_point_agrees(a, shifted(size), scale, low, high),
         sum_margin(a.scale, scale),
@@ -161,8 +152,12 @@ def exact_product_scale(
         return -error - _otherwise_rounded(multiplier, a * b / candidate, low, high)
 
     step, exact = scale * STRIDE, -(2.0**-30)
-    near = _first(_around(scale, step, NEAREST), exactness, margin=exact)
-    return near if exactness(near) > -CONTAINER_MAX - 1 else _first(_around(scale, step), exactness, margin=exact)
+    near = first_clear(steps_around(scale, step, NEAREST), exactness, margin=exact)
+    return (
+        near
+        if exactness(near) > -CONTAINER_MAX - 1
+        else first_clear(steps_around(scale, step), exactness, margin=exact)
+    )
 
 
 def _otherwise_rounded(multiplier: np.float32, real: float, low: int, high: int) -> int:
@@ -209,42 +204,3 @@ def fixed_point_agrees(a: Addend, b: Addend, scale: float, low: int, high: int) 
 
 def _sums(a: Addend, b: Addend) -> FloatArray:
     return np.asarray(np.add.outer(a.values, b.values))
-
-
-def _from(start: float, step: float, count: int) -> Iterable[float]:
-    return (float(np.float32(start + step * i)) for i in range(count))
-
-
-def _around(start: float, step: float, count: int = CANDIDATES) -> Iterable[float]:
-    """start, one step up, one down, two up, …"""
-    return (float(np.float32(start + step * ((i + 1) // 2) * (1 if i % 2 else -1))) for i in range(count))
-
-
-def _first(
-    candidates: Iterable[float],
-    clearance: Callable[[float], float],
-    agrees: Callable[[float], bool] = lambda candidate: True,
-    margin: float = MARGIN,
-    changes: Changes = no_tables,
-) -> float:
-    """The first candidate with a clearance of `margin` for which kernels agree; if there is none, the clearest one.
-
-    Of it and the FURTHER ones behind it, the first that changes fewest codes of tables.
-    """
-    best, widest = 0.0, -np.inf
-    candidates = iter(candidates)
-    for candidate in candidates:
-        clear = clearance(candidate)
-        if clear >= margin and agrees(candidate):
-            break
-        if clear > widest:
-            best, widest = candidate, clear
-    else:
-        return best
-    best, fewest = candidate, changes(candidate)
-    for candidate in islice(candidates, FURTHER):
-        if not fewest:
-            break
-        if clearance(candidate) >= margin and (count := changes(candidate)) < fewest and agrees(candidate):
-            best, fewest = candidate, count
-    return best

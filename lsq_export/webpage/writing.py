@@ -14,6 +14,7 @@ import jinja2
 from calib.errors import QuantizationError, shown
 from lsq_export.bundle.directory import Bundle, open_bundle
 from lsq_export.bundle.layout import MODEL, SUMS
+from lsq_export.bundle.reading import the_bundles_fault
 from lsq_export.bundle.sums import write_sums
 from lsq_export.files import temporary
 from lsq_export.files.atomic import sync_tree
@@ -48,7 +49,8 @@ def write_page(
     target = Path(os.path.realpath(out))
     _check_place(target, out, force)
     found = web_runtime(None if runtime is None else Path(runtime))
-    contents = page_contents(bundle, format, found.version)
+    with the_bundles_fault(bundle.directory, lambda error: False):
+        contents = page_contents(bundle, format, found.version)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.new_folder(target, lambda folder: shutil.rmtree(folder, ignore_errors=True)) as folder:

@@ -11,10 +11,13 @@ import pytest
 
 import lsq_export
 from calib.errors import QuantizationError
+from lsq_export.bundle.run import preprocess
+from lsq_export.data.sample import Sample
 from lsq_export.webpage.web_runtime import web_runtime
 from lsq_export.webpage.writing import write_page
+from support.bundles import export
 from support.chromium import PROGRAM, WHY_NOT, Chromium, served
-from support.exported import Exported
+from support.exported import Exported, prepared
 
 CACHE = Path(__file__).parents[2] / ".cache"
 STATE = "document.documentElement.dataset.state"
@@ -67,6 +70,28 @@ def test_the_integers_are_the_same_and_the_console_is_silent(browser: Chromium, 
         assert "0 of 10 integers differ, and the floats are the same bits" in text
         assert "ms a call with 1 input: median" in text
         assert browser.messages == []
+
+
+def test_an_image_as_the_sample_is_prepared_to_the_bit(browser: Chromium, page: Path, tmp_path: Path) -> None:
+    """The browser decodes it, and picture.js resizes it as Pillow does; drawing is dark on light, as the sample is."""
+    pytest.importorskip("PIL")
+    pixels = np.random.default_rng(0).integers(100, 256, (37, 52), dtype=np.uint8)
+    pixels[10:25, 20:30] //= 20
+    how = {"resize": 20, "interpolation": "bicubic", "crop": 16, "divide_by": 255.0, "mean": [0.4], "std": [0.3]}
+    x = preprocess(pixels, how, (1, 16, 16))
+    known = {"preprocessing": how, "sample": Sample(pixels, x, 1), "classes": ["a", "b", "c", "d", "a long name"]}
+    out = write_page(export(prepared(seed=0), tmp_path / "bundle", **known), tmp_path / "other")
+    with served(out) as address:
+        text = opened(browser, address)
+        assert "0 of 256 values of the sample differ" in text and browser.value(STATE) == "same"
+        assert "its label is 1 (b)" in text and "a long name" in text
+        browser.value("document.getElementById('clear').click()")
+        assert (
+            browser.value("document.getElementById('board').getContext('2d').getImageData(5, 5, 1, 1).data[0]") == 255
+        )
+        x0, y0 = board(browser)
+        browser.mouse([(x0 + 100, y0 + 60), (x0 + 160, y0 + 60), (x0 + 120, y0 + 220)])
+        assert answer(browser).startswith("Class ") and browser.messages == []
 
 
 def test_another_integer_is_counted(browser: Chromium, page: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -35,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [(name, bits) for name in given.names or NETWORKS for bits in given.bits]
     known = {(result.name, result.bits): result for result in _recorded(given.record)}
     todo = [(name, bits) for name, bits in wanted if (name, f"W{bits}A{bits}") not in known]
+    commit = _commit()
     for result in runs(todo, given.jobs, given.modules):
+        result.commit = commit
         known[result.name, result.bits] = result
         print(line(result), flush=True)
         if given.record:
@@ -47,6 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     good = sum(result.kind == "good" for result in results)
     print(f"{good} of {len(results)} good")
     return 0 if good == len(results) else 1
+
+
+def _commit() -> str:
+    """Of the code that runs, with a plus sign if it was changed since."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
+    return said.stdout.strip()
 
 
 def _recorded(path: Path | None) -> Iterator[Result]:

@@ -65,6 +65,7 @@ class Result:
     multiplications: dict[str, int] = field(default_factory=dict)
     islands: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    commit: str = ""
 
     @property
     def total(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
@@ -31,7 +32,8 @@ exported as `qdq` and `qoperator`, with trained edges: `prepare` gets an example
 
 - *SQNR*: the `qoperator` file in ONNX Runtime against the fake-quant model, of the worst output; *yardstick*: the
   fake-quant model against itself on inputs × 1.0001, of the same output, over six draws of noise of half a step of 8
-  bits on the inputs. Good is 3 dB below the yardstick, or 57 dB.
+  bits on the inputs; of networks of tokens, with embeddings whose numbers are 0.01 % larger or smaller. Good is 3 dB
+  below the yardstick, or 57 dB.
 - *integer*: the share of all multiplications; wanted are 95 %, and 80 % with attention (*), nothing of recurrent
   networks (†).
 - *islands*: operators that stay float, by kind. *seconds*: to prepare, to calibrate, and to export with verification,
@@ -59,6 +61,10 @@ def page(results: Sequence[Result]) -> str:
     kinds = {kind: sum(result.kind == kind for result in results) for kind in WORDS if kind != "good"}
     others = ", ".join(f"{count} {WORDS[kind].strip('*')}" for kind, count in kinds.items() if count)
     where = f"torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}, {platform.machine()}, {date.today()}"
+    commits = ", ".join(
+        f"{name} ({count} runs)" for name, count in Counter(result.commit for result in results).items()
+    )
+    where += f", commits {commits}"
     lines = [HEAD, FIRST_RUN, f"{good} of {len(results)} are good{f'; {others}' if others else ''}. {where}.", ""]
     lines += [
         "| network | bits | result | SQNR | yardstick | integer | islands | seconds |",

@@ -18,7 +18,8 @@ import numpy as np
 import onnx_ir as ir
 
 from calib.folding.edge_grid import EdgeGrid
-from calib.rounding.ties import MARGIN, tie_distance
+from calib.rounding.candidates import MARGIN
+from calib.rounding.ties import tie_distance
 from lsq_export.graph.read import attribute, is_op, maker_of
 
 # the kernel puts exp of the largest code at e^-5 = 1/148 of the largest float32 divided by the number of elements

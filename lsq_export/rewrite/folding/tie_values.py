@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from calib.rounding.candidates import MARGIN
 from calib.rounding.fixed_point import Addend
-from calib.rounding.ties import MARGIN
 from lsq_export.graph.grids import grid_of_codes
 from lsq_export.graph.read import array_of, attribute, input_of, is_op, maker_of
 

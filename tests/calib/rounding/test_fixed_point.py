@@ -10,8 +10,9 @@ import math
 import numpy as np
 import pytest
 
+from calib.rounding.candidates import MARGIN
 from calib.rounding.fixed_point import Addend, fixed_point_sums
-from calib.rounding.ties import MARGIN, clear_sum_scale, fixed_point_agrees, tie_distance
+from calib.rounding.ties import clear_sum_scale, fixed_point_agrees, tie_distance
 
 F = np.float32
 EVERY = np.arange(256)

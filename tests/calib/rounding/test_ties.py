@@ -11,10 +11,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from calib.rounding.candidates import CANDIDATES, MARGIN
 from calib.rounding.fixed_point import Addend, fixed_point_sums
 from calib.rounding.ties import (
-    CANDIDATES,
-    MARGIN,
     SHIFT,
     SHIFTS,
     STRIDE,

@@ -7,7 +7,8 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from calib.rounding.ties import MARGIN, clear_scale, tie_distance
+from calib.rounding.candidates import MARGIN
+from calib.rounding.ties import clear_scale, tie_distance
 from lsq_export.rewrite.folding.tie_tables import changes_of
 from support.networks import find, hand_made
 

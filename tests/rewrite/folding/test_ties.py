@@ -7,7 +7,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from calib.rounding.ties import CANDIDATES, MARGIN, STRIDE, clear_scale, tie_distance
+from calib.rounding.candidates import CANDIDATES, MARGIN
+from calib.rounding.ties import STRIDE, clear_scale, tie_distance
 from lsq_export.graph.read import array_of
 from lsq_export.integer import table
 from lsq_export.rewrite.contract.decisions import TensorDecision
