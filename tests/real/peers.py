@@ -46,6 +46,7 @@ def static(method: str, directory: Path) -> None:
     }
     # All tensors of STRIDE samples are in memory at a time, by any method.
     # The second try is for magika, on which the adjustment of scales to int32 biases raises a ValueError.
+    told = ""
     for more in ({}, {"QDQDisableWeightAdjustForInt32Bias": True}):
         try:
             quantize_static(
@@ -61,7 +62,9 @@ def static(method: str, directory: Path) -> None:
             )
             break
         except ValueError as error:
-            print(f"{directory.name} {method}: {error}")
+            told = f"{directory.name} {method}: {error}"
+    else:
+        raise SystemExit(told)
     ready.unlink()
     prepared.unlink()
 
