@@ -18,7 +18,7 @@ from lsq_export.cli.thread_options import threads_option
 from support.commands import TINY_DIGITS, invoke
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-COMPUTE_NOTHING = {"inspect", "interchange", "kernels", "lint", "replay", "report", "targets"}  # here
+COMPUTE_NOTHING = {"inspect", "interchange", "kernels", "lint", "page", "replay", "report", "sign", "targets"}  # here
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in COMPUTE_NOTHING])
