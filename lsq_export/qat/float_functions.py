@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from functools import partial
 
 from torch import fx, nn
 
@@ -100,13 +101,12 @@ def _first_is_float(model: fx.GraphModule, source: fx.Node) -> bool:
 def inside_islands(model: fx.GraphModule, floats: set[fx.Node]) -> set[fx.Node]:
     """The nodes whose values stay float up to all that read them. floats: those of `float_nodes`."""
 
-    def readers(node: fx.Node) -> Sequence[fx.Node] | None:
-        return _readers(model, node)
-
     def stays(node: fx.Node) -> bool:
         return node in floats or node.op == "placeholder"
 
-    return {node for node in model.graph.nodes if stays(node) and (read := readers(node)) and all(map(stays, read))}
+    return {
+        node for node in model.graph.nodes if stays(node) and (read := _readers(model, node)) and all(map(stays, read))
+    }
 
 
 def _readers(model: fx.GraphModule, node: fx.Node) -> Sequence[fx.Node] | None:
@@ -125,8 +125,7 @@ def float_nodes(model: fx.GraphModule) -> set[fx.Node]:
         if node.op == "get_attr" or (computed and all(maker in constants for maker in numbers)):
             constants.add(node)
 
-    def readers(node: fx.Node) -> Sequence[fx.Node] | None:
-        return _readers(model, node)
+    readers = partial(_readers, model)
 
     def makers(node: fx.Node) -> list[fx.Node]:
         return [maker for maker in node.all_input_nodes if maker not in constants]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,7 @@ def bench_of(bundle: Bundle) -> dict[str, Any] | None:
 
     Errors (DamagedError): a file that is not what SHA256SUMS says.
     """
-    files = Files(bundle.directory)
-    if BENCH not in files.sums:
-        return None
-    found = files.json(BENCH)
-    return found if isinstance(found, dict) and _are_rows(found.get("rows")) else None
+    return _record_of(bundle, BENCH, "rows", _are_rows)
 
 
 def replay_of(bundle: Bundle) -> dict[str, Any] | None:
@@ -96,11 +92,14 @@ def replay_of(bundle: Bundle) -> dict[str, Any] | None:
 
     Errors (DamagedError): a file that is not what SHA256SUMS says.
     """
+    return _record_of(bundle, REPLAY, "runs", are_runs)
+
+
+def _record_of(bundle: Bundle, name: str, key: str, is_valid: Callable[[object], bool]) -> dict[str, Any] | None:
+    """key: of what the report shows; None as well where that is not valid."""
     files = Files(bundle.directory)
-    if REPLAY not in files.sums:
-        return None
-    found = files.json(REPLAY)
-    return found if isinstance(found, dict) and are_runs(found.get("runs")) else None
+    found = files.json(name) if name in files.sums else None
+    return found if isinstance(found, dict) and is_valid(found.get(key)) else None
 
 
 def _are_rows(rows: object) -> bool:
