@@ -10,7 +10,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from calib.errors import QuantizationError, QuantizationWarning
 from calib.initialization.first_grids import evaluating
 from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
 
+from .decomposing import only_what_is_needed
 from .grids_aside import grids_aside, marker_of
 from .results import flat, named_outputs
 from .simplifying import simplify
@@ -108,6 +109,7 @@ def export_program(
     model: nn.Module, example: Input, varying: Varying | None = None, *, fixed: bool = False
 ) -> torch.onnx.ONNXProgram:
     """torch.onnx.export of a model with a dynamic batch, unless fixed; whatever the exporter raises comes through."""
+    from .norm_translations import norm_translations
     from .pool_translations import pool_translations  # imports onnxscript, as torch does it for an export
     from .softplus import softplus
 
@@ -120,7 +122,9 @@ def export_program(
     }
     of_arguments: Any = {name: of_input[name] for name in kwargs} if kwargs else tuple(of_input[name] for name in names)
     shapes = of_arguments if any(of_input.values()) else None
-    with _quiet_exporter(), flat(model), Spelling(), grids_aside(model) as give_grids:
+    sizes_vary = bool(varying) and any(varying.values())
+    whole = nullcontext() if sizes_vary else only_what_is_needed()
+    with _quiet_exporter(), flat(model), Spelling(), whole, grids_aside(model) as give_grids:
         program = torch.onnx.export(
             model,
             args,
@@ -133,7 +137,7 @@ def export_program(
             custom_translation_table={
                 torch.ops.aten.softplus.default: softplus,
                 MARK: marker_of,
-                **({} if varying and any(varying.values()) else pool_translations()),
+                **({} if sizes_vary else {**pool_translations(), **norm_translations()}),
             },
         )
         assert program is not None

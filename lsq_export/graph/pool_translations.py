@@ -25,6 +25,7 @@ ADAPTIVE = (
     torch.ops.aten._adaptive_avg_pool2d.default,
     torch.ops.aten._adaptive_avg_pool3d.default,
 )
+COMPOSED = (torch.ops.aten.adaptive_avg_pool2d.default, torch.ops.aten.adaptive_avg_pool3d.default)
 MAXIMA = (torch.ops.aten.adaptive_max_pool2d.default, torch.ops.aten.adaptive_max_pool3d.default)
 AT_ONCE = 1 << 16  # elements at most of a matrix for all axes together
 
@@ -34,6 +35,7 @@ def pool_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     found: dict[Callable[..., Any], Callable[..., Any]] = {}
     for index, (average, adaptive) in enumerate(zip(AVERAGES, ADAPTIVE, strict=True)):
         found[average], found[adaptive] = _average(index + 1), adaptive_average
+    found |= dict.fromkeys(COMPOSED, adaptive_average)
     return {**found, **dict.fromkeys(MAXIMA, adaptive_maximum)}
 
 
@@ -82,6 +84,9 @@ def _beyond(size: int, kernel: int, stride: int, pad: int) -> int:
 def adaptive_average(self: Any, output_size: Sequence[int]) -> Any:
     """What the exporter makes of adaptive average pools of one to three axes."""
     sizes, wanted = [int(size) for size in self.shape[2:]], [int(size) for size in output_size]
+    if set(wanted) == {1}:
+        axes: Any = op.Constant(value_ints=list(range(2, 2 + len(wanted))))
+        return op.ReduceMean(self, axes, keepdims=1)
     if all(size % new == 0 for size, new in zip(sizes, wanted, strict=True)):
         window = [size // new for size, new in zip(sizes, wanted, strict=True)]
         return op.AveragePool(self, kernel_shape=window, strides=window)

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 CLAMPS = ("clamp", "clamp_", "clip", "clip_", "hardtanh", "hardtanh_", "clamp_min", "clamp_max")
 EXTREMES = {"amin": torch.min, "amax": torch.max}
 RRELUS = (F.rrelu, torch.rrelu, torch.rrelu_)
+NAMES = {*CLAMPS, *EXTREMES, "embedding_bag", *(function.__name__ for function in RRELUS)}
 
 
 class Spelling(TorchFunctionMode):
@@ -25,12 +26,15 @@ class Spelling(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name not in NAMES:
+            return func(*args, **(kwargs or {}))
         kwargs = dict(kwargs or {})
-        x = args[0] if args and getattr(func, "__name__", "") in CLAMPS else None
+        x = args[0] if args and name in CLAMPS else None
         if isinstance(x, torch.Tensor) and x.dtype.is_floating_point:
             args = (x, *map(_float, args[1:]))
             kwargs = {name: _float(value) for name, value in kwargs.items()}
-        extreme = EXTREMES.get(getattr(func, "__name__", ""))
+        extreme = EXTREMES.get(name)
         if extreme and len(args) == 1 and not kwargs:
             return extreme(args[0])
         if func in RRELUS:

@@ -24,7 +24,7 @@ PAGE = 320
 
 class _Ocr(Network):
     file: ClassVar[str]
-    calibration: ClassVar[int] = 128
+    calibrating: ClassVar[int] = 128
     evaluation: ClassVar[int] = 300
 
     def model(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class _Ocr(Network):
 
     def samples(self, model: Path) -> Samples:
         parts, text = [], words()
-        for index, count in enumerate((self.calibration, self.evaluation)):
+        for index, count in enumerate((self.calibrating, self.evaluation)):
             random = np.random.default_rng(index)
             half = text[index * len(text) // 2 : (index + 1) * len(text) // 2]
             parts.append([self.sample(half, random) for _ in range(count)])
@@ -46,7 +46,7 @@ class _Ocr(Network):
 
 class Detector(_Ocr):
     name, metric, file = "ppocr-v4-det", "overlap (IoU) with float's map", "ch_PP-OCRv4_det_infer.onnx"
-    calibration, evaluation, batch = 128, 100, 4
+    calibrating, evaluation, batch = 128, 100, 4
 
     def sample(self, text: tuple[str, ...], random: np.random.Generator) -> tuple[np.ndarray, str]:
         paper, ink = _colors(random)
