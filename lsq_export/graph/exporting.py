@@ -122,7 +122,7 @@ def export_program(
     }
     of_arguments: Any = {name: of_input[name] for name in kwargs} if kwargs else tuple(of_input[name] for name in names)
     shapes = of_arguments if any(of_input.values()) else None
-    sizes_vary = bool(varying) and any(varying.values())
+    sizes_vary = any((varying or {}).values())
     whole = nullcontext() if sizes_vary else only_what_is_needed()
     with _quiet_exporter(), flat(model), Spelling(), whole, grids_aside(model) as give_grids:
         program = torch.onnx.export(
