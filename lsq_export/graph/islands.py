@@ -72,9 +72,10 @@ def float_outputs(graph: ir.Graph) -> set[str]:
 def islands(graph: ir.Graph) -> tuple[Island, ...]:
     """Of a folded graph."""
     after: dict[ir.Node, tuple[str, ...]] = {}
+    place = {node: index for index, node in enumerate(graph)}
     for node in reversed(graph):
         if is_island(node):
-            after[node] = _codes_after(node, after)
+            after[node] = _codes_after(node, after, place)
     return tuple(
         Island(
             name=str(node.name),
@@ -93,10 +94,12 @@ def _keeps_apart(node: ir.Node) -> bool:
     return is_op(node, "Sum") and len(node.inputs) == 1
 
 
-def _codes_after(node: ir.Node, after: Mapping[ir.Node, tuple[str, ...]]) -> tuple[str, ...]:
-    """after: that of the islands that read it."""
+def _codes_after(
+    node: ir.Node, after: Mapping[ir.Node, tuple[str, ...]], place: Mapping[ir.Node, int]
+) -> tuple[str, ...]:
+    """In the order of the graph. after: that of the islands that read it. place: of each node in the graph."""
     found = [str(value.name) for value in node.outputs if value.is_graph_output()]
-    for reader in (reader for value in node.outputs for reader in value.consumers()):
+    for reader in sorted({reader for value in node.outputs for reader in value.consumers()}, key=place.__getitem__):
         if is_op(reader, "QuantizeLinear"):
             found.append(str(reader.outputs[0].name))
             found += [str(n.outputs[0].name) for n in reader.outputs[0].consumers() if is_op(n, "Clip")]

@@ -14,18 +14,9 @@ def norm_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     return {torch.ops.aten.batch_norm.default: batch_norm}
 
 
-def batch_norm(
-    input: Any,
-    weight: Any,
-    bias: Any,
-    running_mean: Any,
-    running_var: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,
-) -> Any:
-    """In eval mode: with statistics of the training."""
+def batch_norm(input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, *settings: Any) -> Any:
+    """In eval mode: with statistics of the training. settings: training, momentum, eps, cudnn_enabled."""
+    _, momentum, eps, _ = settings
     channels = [int(input.shape[1])]
     scale = _filled(1.0, channels) if weight is None else weight
     shift = _filled(0.0, channels) if bias is None else bias

@@ -49,6 +49,8 @@ from .softmax import is_softmax
 from .tanh import is_tanh, on_its_grid
 from .unlike import keep_small_addends, warn_of_lost_parts
 
+NORM_SUMS = ("Add", "LayerNormalization", *MOVES)  # norms, and the float sums and moves between them
+
 
 def place_edges(model: ir.Model, batches: Iterable[Any], observer: type[Observer] = Observer) -> dict[str, Observer]:
     """Insert edge markers, calibrate them on batches ([N, …] each) in one pass of evaluation, absorb clamps into them.
@@ -106,7 +108,7 @@ def _needs_edge(value: ir.Value) -> bool:
     if inside_island(value) or (is_op(producer, "Gemm") and for_norms(value)):
         return False
     if not single_consumer(value):
-        return True
+        return not _from_norm(value)
     (reader,) = data_readers(value)
     if is_softmax(value):
         return not (is_marker(reader) and made_in_one_step(reader))
@@ -122,8 +124,21 @@ def _needs_edge(value: ir.Value) -> bool:
 def for_norms(value: ir.Value) -> bool:
     """Whether layer norms alone read the value, and float sums and moves before them. Other islands can be tables."""
     readers = data_readers(value)
-    sums = ("Add", "LayerNormalization", *MOVES)
-    return bool(readers) and not value.is_graph_output() and all(is_island(r) and r.op_type in sums for r in readers)
+    return bool(readers) and not value.is_graph_output() and all(is_island(r) and r.op_type in NORM_SUMS for r in readers)
+
+
+def _from_norm(value: ir.Value) -> bool:
+    """Made by a norm or by float operators after it, and read by others and by grids whose codes one step makes.
+
+    What residual sums read of it stays float. Other islands can be tables, which need the grid.
+    """
+    readers = data_readers(value)
+    return (
+        is_island(value.producer())
+        and maker_of(value).op_type in NORM_SUMS
+        and not value.is_graph_output()
+        and all(made_in_one_step(reader) if is_marker(reader) else is_island(reader) for reader in readers)
+    )
 
 
 def _insert_edge(graph: ir.Graph, value: ir.Value) -> ir.Node:
