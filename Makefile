@@ -110,17 +110,21 @@ zoo: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m zoo --jobs $(JOBS) --record $(ZOO) $(if $(ARGS),$(ARGS),--docs docs)
 
 # What real runtimes make of exported files: docs/receivers.md and docs/receivers.json. Their packages are in an environment of their own, and
-# onnxruntime-web is fetched by npm where there is one. What .cache/receivers has is not run again. make matrix ARGS=tiny-w4a4
+# onnxruntime-web is fetched by npm where there is one. What .cache/receivers has is not run again, and no run takes more
+# than ten minutes. make matrix ARGS=tiny-w4a4
 RECEIVERS := .cache/receivers
 matrix: $(RECEIVERS)/installed
 	NODE_PATH=$(CURDIR)/$(RECEIVERS)/node_modules OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m receivers --home $(RECEIVERS) \
-	  --python $(RECEIVERS)/venv/bin/python $(if $(ARGS),$(ARGS),--docs docs)
+	  --python $(RECEIVERS)/venv/bin/python --litert $(RECEIVERS)/litert/bin/python $(if $(ARGS),$(ARGS),--docs docs)
 
 $(RECEIVERS)/installed: $(STAMP) lsq_export/replaying/runtime.py
 	@mkdir -p $(RECEIVERS)
 	$(PYTHON) -m venv $(RECEIVERS)/venv
 	$(RECEIVERS)/venv/bin/pip install --quiet --disable-pip-version-check "numpy>=2.2" \
 	  $$($(BIN)/python -c "from lsq_export.replaying.runtime import everything as e; print(*{p for r in e() for p in r.packages if '@' not in p and r.name != 'litert'})")
+	$(PYTHON) -m venv $(RECEIVERS)/litert
+	-$(RECEIVERS)/litert/bin/pip install --quiet --disable-pip-version-check --ignore-requires-python \
+	  $$($(BIN)/python -c "from lsq_export.replaying.runtime import get; print(*get('litert').packages)")
 	-cd $(RECEIVERS) && npm install --no-audit --no-fund --silent onnxruntime-web@1.30.0
 	@touch $@
 
