@@ -42,13 +42,14 @@ class Job:
 
 
 def plan(networks: Sequence[str]) -> Iterator[Job]:
-    """All jobs of these networks."""
+    """All jobs of these networks, those on test images first."""
     known = runtime.everything()
     for network in networks:
         if network in DIGITS:
             for target in dict.fromkeys(one.target for one in known):
                 names = tuple(one.name for one in known if one.target == target)
                 yield Job(network, target, names, IMAGES, BATCHES.get(target))
+    for network in networks:
         if network in GOLDEN:
             for target in dict.fromkeys([*FOR_ALL, *(one.target for one in known)]):
                 yield Job(network, target, tuple(one.name for one in known if target in (*FOR_ALL, one.target)))
