@@ -61,8 +61,7 @@ def contradictions(manifest: Mapping[str, Any], graphs: Graphs) -> list[str]:
     found = dict(_different(_derived(graphs, target.optimization), manifest))
     found.update(_grids(manifest["tensors"], graphs))
     found.update(_layers(manifest["layers"], graphs.folded.graph))
-    found.update(_metadata(manifest, graphs.files))
-    found.update(wrong_grids(manifest["formats"], graphs.folded.graph))
+    found.update((*_metadata(manifest, graphs.files), *wrong_grids(manifest["formats"], graphs.folded.graph)))
     lines = [f"{MANIFEST}: {shown(place)} {said}, but the ONNX files {have}" for place, (said, have) in found.items()]
     copy = graphs.folded_metadata.get(COPY)  # bundles of older versions have none
     if copy is not None:

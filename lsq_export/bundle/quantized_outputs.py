@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calib.errors import QuantizationError
 
-KINDS = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8"}
+KINDS: dict[int, str] = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8"}
 KEY = "outputs"  # in the entry of a format in the manifest
 
 
@@ -37,7 +37,7 @@ class OutputGrid:
 
     def values(self, codes: np.ndarray) -> np.ndarray:
         """float32, as DequantizeLinear makes them."""
-        return (codes.astype(np.int32) - self.zero_point).astype(np.float32) * np.float32(self.scale)
+        return np.asarray((codes.astype(np.int32) - self.zero_point).astype(np.float32) * np.float32(self.scale))
 
     def of_values(self, values: np.ndarray) -> np.ndarray:
         """The codes whose values these are."""

@@ -23,20 +23,8 @@ import numpy as np
 
 TOP = 5  # classes that are shown
 STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")  # in this order; one that is null is left out
-SUFFIXES = (
-    ".npy",
-    ".npz",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".gif",
-    ".ppm",
-    ".pgm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)  # in folders
+# Of files in folders.
+SUFFIXES = (".npy", ".npz", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 NAMES = ("data", "classes")  # in the preprocessing of manifest.json, and no steps
 
 

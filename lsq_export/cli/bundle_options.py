@@ -55,8 +55,8 @@ class BundleOptions:
     @property
     def keywords(self) -> dict[str, Any]:
         """Those of `lsq_export.export`."""
-        taken = ("formats", "target", "opset", "batch", "quantized_output")
-        taken += ("license", "force", "strict_integer", "bias_correction")
+        files = ("formats", "target", "opset", "batch", "quantized_output")
+        taken = (*files, "license", "force", "strict_integer", "bias_correction")
         return {name: getattr(self, name) or None if name == "formats" else getattr(self, name) for name in taken}
 
 

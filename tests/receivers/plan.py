@@ -25,8 +25,8 @@ EPOCHS = {
     "resnet18-w2a2": (2, 3),
     "mixnet_s-w8a8": (4, 1),
     "mixnet_s-w4a4": (4, 2),
-    "efficientnet_b0-w8a8": (4, 1),
-    "efficientnet_b0-w4a4": (4, 2),
+    "efficientnet_b0-w8a8": (10, 1),
+    "efficientnet_b0-w4a4": (10, 1),
 }
 
 
