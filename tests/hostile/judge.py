@@ -58,7 +58,7 @@ HARMLESS: tuple[tuple[str, str, str], ...] = (
     ("drift|folds|export", r"checkpoint: ", _OTHER_NETWORK),
     (
         "page",
-        r"sums, (README|run\.py|example|report|parity|sample/(prepared|output)|manifest\.schema|reference|q|SHA256SUMS)",
+        r"sums, (README|run\.py|example|report|parity|sample/[po]|manifest\.schema|reference|q|SHA256SUMS)",
         _SHOWS,
     ),
     ("page", r"new sums, (manifest|sample|swapped)|sums: |old sums, swapped", _SHOWS),

@@ -108,7 +108,7 @@ def exported(home: Path, job: Job) -> Path:
         first += ["--float-epochs", long] if long and not floats.exists() else []
         first += ["--epochs", short] if short else []
         widths = ["--weight-bits", weights, "--activation-bits", activations]
-        command("train", "--model", name, "--data", "digits", *widths, *first, "--out", checkpoint)
+        command("train", "--model", name, "--data", "digits", *widths, *first, "--out", checkpoint, "--force")
     bundle = home / "bundles" / f"{job.network}-{job.target}{f'-{job.batch}' if job.batch else ''}"
     bundle.parent.mkdir(exist_ok=True)
     if not bundle.exists():
