@@ -1,4 +1,4 @@
-# make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
+# make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | test-environments | lint | format | docs | dist | clean | bench |
 # bench-record | bench-qat | bench-init | bench-kernels | bench-real | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels bench-real paper-tables zoo matrix docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile test-environments dist bench folds bench-record bench-qat bench-init bench-kernels bench-real paper-tables zoo matrix docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -73,6 +73,12 @@ COUNT ?= 10000
 test-hostile: $(STAMP)
 	@mkdir -p .cache
 	PYTHONPATH=tests $(BIN)/python -m hostile --count $(COUNT) --record .cache/hostile.jsonl
+
+# Two fresh environments, with other homes, time zones and hash seeds: the same bytes of a bundle.
+test-environments: $(STAMP)
+	@mkdir -p .cache
+	test -f .cache/tiny.safetensors || $(BIN)/lsq-export train --model tiny --data digits --epochs 1 --float-epochs 2 --out .cache/tiny.safetensors
+	$(BIN)/python tests/support/two_environments.py .cache/tiny.safetensors
 
 # make bench MODEL=efficientnet_b0: a network by name, against float and quantize_static. make bench OUT=DIR: the bundle in DIR.
 bench: $(STAMP)
