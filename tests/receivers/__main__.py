@@ -64,7 +64,12 @@ def by_interpreter(python: Path, litert: Path | None, names: list[str]) -> dict[
 
 def run(job: Job, home: Path, python: Path, names: list[str], timeout: float) -> Iterator[Entry]:
     """An entry for each file in each runtime, as it is done."""
-    bundle = exported(home, job)
+    try:
+        bundle = exported(home, job)
+    except RefusedError as error:
+        print(job.network, job.target, error, flush=True)
+        yield from (refused(job, name, str(error)) for name in names)
+        return
     inputs = images(job.images) if job.images else None
     for name in names:
         inside = INSIDE if job.images else True
@@ -80,6 +85,25 @@ def run(job: Job, home: Path, python: Path, names: list[str], timeout: float) ->
                 flush=True,
             )
             yield {"network": job.network, "data": job.images, **json.loads(json.dumps(asdict(one), default=str))}
+
+
+class RefusedError(Exception):
+    """A target does not take a network."""
+
+
+def refused(job: Job, name: str, why: str) -> Entry:
+    """The entry of a runtime whose target does not take the network."""
+    known = {"network": job.network, "data": job.images, "target": job.target, "runtime": name, "file": "qdq"}
+    nothing = {
+        "version": "",
+        "images": 0,
+        "difference": None,
+        "first": None,
+        "inside": None,
+        "instead": "",
+        "seconds": 0.0,
+    }
+    return {**known, **nothing, "verdict": "not exported", "why": why}
 
 
 def key(entry: Entry) -> tuple[Any, ...]:
@@ -118,7 +142,11 @@ def exported(home: Path, job: Job) -> Path:
 
 
 def command(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "lsq_export", *map(str, arguments)], check=True)
+    """Errors (RefusedError): its last line."""
+    done = subprocess.run([sys.executable, "-m", "lsq_export", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        raise RefusedError(lines[-1].removeprefix("error: ") if lines else f"exit code {done.returncode}")
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def on_digits(entries: Sequence[Entry]) -> str:
     for one in runtime.everything():
         for file in dict.fromkeys(entry["file"] for entry in entries if entry["runtime"] == one.name):
             of_row = [known.get((network, one.name, file)) for network in networks]
-            version = next(entry["version"] for entry in of_row if entry)
+            version = next((entry["version"] for entry in of_row if entry and entry["version"]), "")
             cells = [f"{outputs(entry)}{inside(entry)}" if entry and ran(entry) else cell(entry) for entry in of_row]
-            rows.append(f"| {one.name} {version}, {one.target} {file} | {' | '.join(cells)} |")
+            rows.append(f"| {f'{one.name} {version}'.strip()}, {one.target} {file} | {' | '.join(cells)} |")
     return head + "\n".join(rows) + "\n"
 
 
@@ -134,7 +134,7 @@ def table(network: str, entries: Sequence[Entry]) -> str:
         own = [entry for entry in entries if entry["runtime"] == one.name and entry["target"] == one.target]
         if not any(entry["runtime"] == one.name for entry in entries):
             continue
-        version = next(entry["version"] for entry in entries if entry["runtime"] == one.name)
+        version = next((e["version"] for e in entries if e["runtime"] == one.name and e["version"]), "")
         shared = [("ort-cpu", "qdq"), ("ort-cpu", "qoperator"), ("portable", "qdq")]
         cells = [cell(known.get((one.name, *pair))) for pair in shared]
         last = "" if one.target in ("ort-cpu", "portable") else cell(next(iter(own), None))

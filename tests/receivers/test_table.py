@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from receivers.__main__ import refused
+from receivers.plan import Job
 from receivers.table import write_docs
 
 
@@ -52,9 +54,12 @@ def test_test_images_have_a_table_of_their_own(tmp_path: Path) -> None:
         run("emx", "same", data=359, difference=none, inside=None),
         run("iree", "refused", data=359, why="no", inside=None),
         run("onnxruntime", "same"),
+        {**refused(Job("tiny-w4a4", "opencv", ("opencv",), 359), "opencv", "no Sigmoid")},
     ]
     write_docs(entries, tmp_path)
     lines = (tmp_path / "receivers.md").read_text(encoding="utf-8").splitlines()
+    assert "| opencv, opencv qdq | not exported |  |" in lines
+    assert "| opencv, opencv qdq | no Sigmoid | tiny-w4a4 |" in lines
     assert "| runtime, file | tiny-w4a4 | mixnet_s-w8a8 |" in lines
     assert "| onnxruntime 1.0, ort-cpu qdq | = | = |" in lines
     assert "| tract 1.0, tract qdq | 120 of 3,610; inside 4 of 1,000,000, by 1 |  |" in lines
