@@ -163,10 +163,15 @@ def reasons(entries: Sequence[Entry], title: str) -> str:
 def said_of(entry: Entry) -> tuple[str, str]:
     """(what is first different, or what the runtime says; the tensor)."""
     first, whole = entry["first"], entry.get("inside")
-    if first:
-        return first["made_by"].split()[0], first["tensor"]
     if whole and whole["differing"]:
-        one = whole["alone"]
-        ties = one["largest"] == 1 and one["differing"] <= TIES * one["elements"]
-        return "codes next to ties" if ties else f"integers differ by {one['largest']:g}", whole["differing"][0]
+        return in_words(whole["alone"]), whole["differing"][0]
+    if first:
+        made = first["made_by"].split()[0]
+        return (in_words(first["difference"]) if entry.get("data") else made), first["tensor"]
     return entry["why"].replace("|", "\\|")[:200], ""
+
+
+def in_words(difference: Entry) -> str:
+    """Of codes."""
+    ties = difference["largest"] == 1 and difference["differing"] <= TIES * difference["elements"]
+    return "codes next to ties" if ties else f"integers differ by {difference['largest']:g}"
