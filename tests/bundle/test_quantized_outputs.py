@@ -19,6 +19,8 @@ from calib.errors import DamagedError, QuantizationError
 from lsq_export.bundle.directory import open_bundle
 from lsq_export.bundle.quantized_outputs import grids_of, output_grids, with_last, without_last
 from lsq_export.bundle.sums import changed_files, write_sums
+from lsq_export.webpage.web_runtime import MODULE, SCRIPT
+from lsq_export.webpage.writing import write_page
 from support.bundles import export
 from support.commands import invoke
 from support.exported import Exported, images, prepared
@@ -129,3 +131,17 @@ def test_on_the_command_line(exported: Exported, tmp_path: Path) -> None:
     assert manifest["asked"] == {"quantized_output": True}
     assert set(manifest["formats"]["qdq"]["outputs"]["output"]) == {"codes", "scale", "zero_point", "type", "names"}
     assert invoke("verify", out).exit_code == 0
+
+
+def test_a_page_knows_the_grid(coded: lsq_export.Bundle, tmp_path: Path) -> None:
+    """Its script makes values of the first output with it; golden outputs are compared as codes."""
+    (tmp_path / "package" / "dist").mkdir(parents=True)
+    (tmp_path / "package" / "package.json").write_text('{"version": "1.30.0"}')
+    for name in (SCRIPT, MODULE):
+        (tmp_path / "package" / "dist" / name).write_bytes(b"-")
+    about = json.loads(
+        (write_page(coded, tmp_path / "page", runtime=tmp_path / "package") / "network.json").read_text()
+    )
+    assert about["grids"] == coded.manifest["formats"]["qoperator"]["outputs"]
+    (output,) = about["golden"]["outputs"]
+    assert output["type"] == "uint8" and output["scale"] is None
