@@ -34,7 +34,7 @@ outputs of its image a little. "(outputs)": it does not run the file with its te
 GOLDEN = """## Golden vectors, files of other targets {#golden}
 
 "=": all integers are the same. A number: so many outputs of all differ, with the SQNR against those that have to come
-out. Columns are targets of `export --target`; "own" is that of the runtime.
+out. Columns are targets of `export --target`; "own" is that of the runtime. An empty cell was not run.
 
 """
 
