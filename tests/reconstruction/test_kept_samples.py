@@ -1,0 +1,43 @@
+"""Samples that are kept: the same ones for any order and any batches."""
+
+from __future__ import annotations
+
+import torch
+
+from calib.samples import Samples
+from lsq_export.reconstruction.kept_samples import KeptSamples
+
+
+def _kept(x: torch.Tensor, limit: int) -> KeptSamples:
+    kept = KeptSamples(limit)
+    for sample in x.split(1):
+        kept.look(sample)
+    return kept
+
+
+def test_any_order_keeps_the_same_and_equal_ones_once() -> None:
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    turned = torch.cat([x.flip(0), x[:20]])
+    one, other = (torch.cat(_kept(data, 16).batches(4)) for data in (x, turned))
+    assert torch.equal(one, other) and len(one) == 16
+    assert all((x == sample).all(1).any() for sample in one)
+    everything = torch.cat(_kept(turned, 100).batches(10))
+    assert torch.equal(everything.sort(0).values, x.sort(0).values)
+
+
+def test_batches_are_full() -> None:
+    kept = _kept(torch.arange(10.0)[:, None], 100)
+    assert [len(batch) for batch in kept.batches(4)] == [4, 4]
+    assert [len(batch) for batch in kept.batches(16)] == [10]
+    assert KeptSamples(3).batches(4) == []
+
+
+def test_several_inputs_and_none_of_the_batch_is_held() -> None:
+    x = torch.randn(1000, 3)
+    kept = KeptSamples(1)
+    for part in Samples({"a": x, "b": torch.arange(1000)}):
+        kept.look(part)
+    (batch,) = kept.batches(1)
+    index = int(batch.by_name["b"])
+    assert torch.equal(batch.by_name["a"], x[index : index + 1])
+    assert batch.by_name["a"].untyped_storage().nbytes() == 12
