@@ -9,13 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import torch
 from torch import nn
 
 from calib.batches import InputKey, read_batches
 from calib.initialization.first_grids import evaluating, initialize
-from calib.quantized import bypassed
-from calib.samples import called, parts_of
+from calib.samples import parts_of
 from calib.signature import Takes, takes_of
 from calib.statistics.counting_observer import CountingObserver
 from lsq_export.adoption.network import OnnxNetwork, takes_of_graph
@@ -24,8 +22,8 @@ from lsq_export.ptq.float_file import fix_sizes, read_float, with_quantizers
 from lsq_export.ptq.leading_axes import lead
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import prepare
-from lsq_export.reconstruction.kept_samples import KeptSamples
-from lsq_export.reconstruction.reconstruct import SAMPLES, batch_size, reconstruct
+from lsq_export.reconstruction.reconstruct import reconstruct
+from lsq_export.reconstruction.sample_batches import kept_batches
 from lsq_export.reconstruction.subjects import of_module, of_network
 
 PtqMethod = Literal["minmax", "percentile", "lsq", "mse", "reconstruction"]
@@ -89,10 +87,9 @@ def calibrate(
         prepared = prepare(model, config)
         ones = _one_by_one(batches, input_key, takes_of(prepared))
         if method == "reconstruction":
-            samples = _kept(ones, prepared)
+            samples = kept_batches(ones, prepared)
             initialize(prepared, samples, "mse", "mse", CountingObserver, progress)
-            with evaluating(prepared):
-                reconstruct(of_module(prepared, samples[0]), samples, seed=seed, progress=progress)
+            _learned(prepared, samples, seed, progress)
         else:
             initialize(prepared, ones, method, "mse", CountingObserver, progress)
         return prepared
@@ -107,7 +104,7 @@ def calibrate(
     every = [] if first is None else chain([first], rest)
     ones = _one_by_one(every, input_key, takes)
     if method == "reconstruction":
-        samples = _kept(ones, file.network, one=takes_one(file.network.model.graph))
+        samples = kept_batches(ones, file.network, one=takes_one(file.network.model.graph))
         initialize(file.network, samples, "mse", "mse", CountingObserver, progress)
         reconstruct(of_network(file.network), samples, seed=seed, progress=progress)
     else:
@@ -115,21 +112,12 @@ def calibrate(
     return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False, led=led)
 
 
-def _kept(samples: Iterable[Any], model: nn.Module, *, one: bool = False) -> list[Any]:
-    """Batches of the samples that reconstruction learns from. one: the network takes one sample at a time."""
-    kept = KeptSamples(SAMPLES)
-    for sample in samples:
-        kept.look(sample)
-    ones = kept.batches(1)
-    batches = ones if one or not ones else kept.batches(batch_size(ones[0]))
-    if len(batches) == len(ones):
-        return ones
-    with torch.no_grad(), bypassed(model), evaluating(model):
-        try:
-            called(model, batches[0])
-        except Exception:  # a user's forward can raise anything; with one sample it says what is wrong
-            return ones
-    return batches
+def _learned(prepared: nn.Module, samples: list[Any], seed: int, progress: Callable[[str], None]) -> None:
+    """Reconstruction of a PyTorch network; graphs are computed on the processor."""
+    home = next(prepared.parameters()).device
+    with evaluating(prepared):
+        reconstruct(of_module(prepared.cpu(), samples[0]), samples, seed=seed, progress=progress)
+    prepared.to(home)
 
 
 def _one_by_one(batches: Iterable[object], key: InputKey | None, takes: Takes) -> Iterator[Any]:

@@ -29,7 +29,7 @@ import torch
 
 from calib.errors import QuantizationError
 from calib.quantized import Quantized
-from calib.statistics.observers import POINTS, Observer
+from calib.statistics.observers import Observer, Points, points_of
 
 from .objective import OffsetRule
 from .scale import best_scale
@@ -56,7 +56,7 @@ def weight_scale(quantizer: Quantized, weight: torch.Tensor, method: WeightMetho
         )
     largest = 2 ** (quantizer.bits - 1)
     if method == "mse":
-        scale = torch.tensor([_mse_scale(quantizer, row) for row in rows], dtype=torch.float64, device=rows.device)
+        scale = torch.tensor(_mse_scales(quantizer, rows), dtype=torch.float64, device=rows.device)
     else:
         wide = rows.double()
         scale = (wide.mean(1).abs() + 3 * wide.std(1, correction=0)) / largest  # max|μ ± 3σ| = |μ| + 3σ
@@ -65,11 +65,19 @@ def weight_scale(quantizer: Quantized, weight: torch.Tensor, method: WeightMetho
     return torch.where(usable, scale, fallback).reshape(quantizer.scale.shape)
 
 
-def _mse_scale(quantizer: Quantized, row: torch.Tensor) -> float:
-    """The best s of a row; 0 where there is none (zeros)."""
-    seen = Observer(quantizer.name, POINTS if quantizer.axis is None else CHANNEL_POINTS)
-    seen.update(row)
-    best = best_scale(seen.points(), quantizer.qmin, quantizer.qmax) if seen.max_abs > TINY else None
+def _mse_scales(quantizer: Quantized, rows: torch.Tensor) -> list[float]:
+    """The best s of each row; 0 where there is none (zeros)."""
+    if quantizer.axis is None:
+        seen = Observer(quantizer.name)
+        seen.update(rows)
+        return [_best(quantizer, seen.points())]
+    ascending = np.sort(rows.cpu().to(torch.promote_types(rows.dtype, torch.float32)).numpy(), axis=1)
+    return [_best(quantizer, points_of(row, CHANNEL_POINTS)) for row in ascending]
+
+
+def _best(quantizer: Quantized, points: Points) -> float:
+    far = max(abs(float(points.values[0])), abs(float(points.values[-1])))
+    best = best_scale(points, quantizer.qmin, quantizer.qmax) if far > TINY else None
     return best[0] if best else 0.0
 
 

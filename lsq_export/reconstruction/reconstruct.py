@@ -16,18 +16,15 @@ from itertools import islice, repeat
 
 import torch
 
-from calib.samples import Input, named, numbers_of
+from calib.samples import Input, named
 
 from .block_grids import BlockGrids, New
 from .block_values import BlockValues, Values
 from .blocks import Block, blocks_of
 from .subjects import Subject
 
-SAMPLES = 256  # that are learned from, at most
 LEAST = 4  # batches
-BATCH = 16  # samples of a step; fewer of large inputs
-NUMBERS = 2**20  # input numbers of a step, at most
-VISITS = 512  # looks at a sample for each block
+VISITS = 256  # looks at a sample for each block
 STEPS = 128  # at most, where batches are small
 APART = 4  # batches that are not learned from, but compared on
 VALUES = 2**27  # numbers between two blocks that are held, of all samples, twice: 1 GB
@@ -140,11 +137,6 @@ def _drawn(numbers: Sequence[int], count: int, generator: torch.Generator) -> It
 def _apart(count: int) -> range:
     """The batches that are compared on, of so many: they are not learned from, where there are enough."""
     return range(APART if count > 2 * APART else count)
-
-
-def batch_size(sample: Input) -> int:
-    """How many samples are computed at once; fewer of large ones. sample: [1, …]."""
-    return max(1, min(BATCH, NUMBERS // max(1, numbers_of(sample))))
 
 
 def _held(values: BlockValues, blocks: Sequence[Block], batches: Sequence[Values]) -> Sequence[Values]:

@@ -65,6 +65,14 @@ def test_sensitivity_is_a_table_and_a_file_and_keep_mends_the_worst(tmp_path: Pa
     assert after[worst["layer"]]["sqnr_db"] > worst["sqnr_db"] + 10 and "fc" not in after
 
 
+@pytest.mark.parametrize("method", ["percentile", "reconstruction"])
+def test_methods_are_taken(method: str, tmp_path: Path, data: Path) -> None:
+    given = ("--data", f"npz:{data}", "--weight-bits", 3, "--format", "qdq", "--method", method, "--seed", 1)
+    result = invoke("calibrate", FILE, *given, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "all promises hold" in result.stdout
+
+
 def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -88,6 +96,8 @@ def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
         ((SAMPLES / "nowhere.onnx",), "does not exist"),
         ((SAMPLES / "onnxruntime" / "qdq_u8s8_perchannel.onnx",), "lsq-export adopt takes it"),
         ((FILE, "--layer", "nothing=float"), "matches no layer"),
+        ((FILE, "--method", "best"), "'reconstruction'"),
+        ((FILE, "--sensitivity", "nowhere/s.json"), "there is no directory"),
         ((FILE, "--keep", "cnv1=8"), "layers['cnv1'] matches no layer (did you mean 'conv1'"),
         ((FILE, "--keep", "conv1=9"), "layers['conv1']=9: use 2 to 8"),
         ((FILE, "--weight-bits", "9"), "--weight-bits"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from calib.samples import Samples
 from lsq_export.reconstruction.kept_samples import KeptSamples
+from lsq_export.reconstruction.sample_batches import kept_batches
 
 
 def _kept(x: torch.Tensor, limit: int) -> KeptSamples:
@@ -41,3 +43,26 @@ def test_several_inputs_and_none_of_the_batch_is_held() -> None:
     index = int(batch.by_name["b"])
     assert torch.equal(batch.by_name["a"], x[index : index + 1])
     assert batch.by_name["a"].untyped_storage().nbytes() == 12
+
+
+def test_a_network_that_flattens_the_batch_gets_one_sample_at_a_time() -> None:
+    """It takes any batch, and makes nonsense of it."""
+
+    class Adds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(12, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x) + x.sum()  # type: ignore[no-any-return]
+
+    class Refuses(Adds):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x.reshape(1, 12))  # type: ignore[no-any-return]
+
+    x = torch.randn(40, 12, generator=torch.Generator().manual_seed(0)).split(1)
+    assert [len(batch) for batch in kept_batches(x, nn.Sequential(nn.Linear(12, 2)))] == [16, 16]
+    assert [len(batch) for batch in kept_batches(x, nn.Linear(12, 2), one=True)] == [1] * 40
+    for network in (Adds(), Refuses()):
+        assert [len(batch) for batch in kept_batches(x, network)] == [1] * 40
+    assert kept_batches([], nn.Linear(12, 2)) == []
