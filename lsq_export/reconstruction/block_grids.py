@@ -15,8 +15,8 @@ from lsq_export.qat.quantizer import Quantizer
 from .rounding import LearnedWeight
 from .subjects import Subject
 
-GRID_STEP = 0.02  # of Adam, in shares of the scale that a grid has at first
-WEIGHT_STEP = 0.03  # in shares of the way between two codes
+GRID_STEP = 0.01  # of Adam, in shares of the scale that a grid has at first
+WEIGHT_STEP = 0.02  # in shares of the way between two codes
 EPS = 1e-15  # of Adam: LSQ's gradients of grids are small
 
 

@@ -33,12 +33,6 @@ class BlockValues:
             values.update(zip(node.outputs, self._made(node, inputs, on_marker), strict=False))
         return {value: values[value] for value in block.kept}
 
-    def weight(self, marker: ir.Node) -> torch.Tensor:
-        """What a weight's marker reads, in float."""
-        (x, *_) = marker.inputs
-        assert x is not None
-        return self._value(x, {}, None, False)
-
     def _value(self, value: ir.Value, values: Values, on_marker: OnMarker | None, raw: bool) -> torch.Tensor:
         """raw: for an operator that ONNX Runtime runs; integers and masks keep their type there."""
         if value in values:

