@@ -90,6 +90,7 @@ def test_weights_lie_on_their_grids_one_code_from_float_at_most() -> None:
     assert moved > 10, "some are rounded away from the nearest"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7])
 def test_any_batches_and_order_give_the_same_and_the_seed_another(size: int) -> None:
     x = inputs(40, 1)
@@ -101,6 +102,7 @@ def test_any_batches_and_order_give_the_same_and_the_seed_another(size: int) -> 
         assert any(not torch.equal(one[name], drawn[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_file_goes_the_same_road(tmp_path: Path) -> None:
     x = file_inputs()
     config = QATConfig(weight_bits=3, activation_bits=4, edges="calibrated")
@@ -119,6 +121,7 @@ def test_a_file_goes_the_same_road(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_module_is_exported_and_its_codes_are_the_learned_ones(tmp_path: Path) -> None:
     x = inputs(32, 1)
     model = calibrate(_net(), [x], LOW, method="reconstruction")
