@@ -1,5 +1,5 @@
 # make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | test-environments | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | bench-kernels | bench-real | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
+# bench-record | bench-qat | bench-init | bench-kernels | bench-real | bench-ptq | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile test-environments dist bench folds bench-record bench-qat bench-init bench-kernels bench-real paper-tables zoo matrix docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile test-environments dist bench folds bench-record bench-qat bench-init bench-kernels bench-real bench-ptq paper-tables zoo matrix docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -140,6 +140,11 @@ REAL ?= .cache/real.jsonl
 bench-real: $(STAMP)
 	@mkdir -p $(dir $(REAL))
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m real --record $(REAL) $(if $(ARGS),$(ARGS),--docs docs/benchmarks)
+
+# Methods of calibration beside QAT: docs/benchmarks/ptq.md and .json, in half an hour. What .cache/ptq/runs.jsonl has is
+# not run again. make bench-ptq ARGS=resnet18
+bench-ptq: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m untrained $(if $(ARGS),$(ARGS),--docs docs/benchmarks)
 
 # Tables of 256 entries against memcpy: seconds, with the C compiler CC.
 KERNELS = lsq_export/kernels/source
