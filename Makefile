@@ -1,5 +1,5 @@
-# make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | bench-kernels | bench-real | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
+# make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | test-environments | lint | format | docs | dist | clean | bench |
+# bench-record | bench-qat | bench-init | bench-kernels | bench-real | bench-ptq | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile dist bench folds bench-record bench-qat bench-init bench-kernels bench-real paper-tables zoo matrix docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile test-environments dist bench folds bench-record bench-qat bench-init bench-kernels bench-real bench-ptq paper-tables zoo matrix docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -74,6 +74,12 @@ test-hostile: $(STAMP)
 	@mkdir -p .cache
 	PYTHONPATH=tests $(BIN)/python -m hostile --count $(COUNT) --record .cache/hostile.jsonl
 
+# Two fresh environments, with other homes, time zones and hash seeds: the same bytes of a bundle.
+test-environments: $(STAMP)
+	@mkdir -p .cache
+	test -f .cache/tiny.safetensors || $(BIN)/lsq-export train --model tiny --data digits --epochs 1 --float-epochs 2 --out .cache/tiny.safetensors
+	$(BIN)/python tests/support/two_environments.py .cache/tiny.safetensors
+
 # make bench MODEL=efficientnet_b0: a network by name, against float and quantize_static. make bench OUT=DIR: the bundle in DIR.
 bench: $(STAMP)
 ifeq ($(origin OUT),file)
@@ -110,17 +116,21 @@ zoo: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m zoo --jobs $(JOBS) --record $(ZOO) $(if $(ARGS),$(ARGS),--docs docs)
 
 # What real runtimes make of exported files: docs/receivers.md and docs/receivers.json. Their packages are in an environment of their own, and
-# onnxruntime-web is fetched by npm where there is one. What .cache/receivers has is not run again. make matrix ARGS=tiny-w4a4
+# onnxruntime-web is fetched by npm where there is one. What .cache/receivers has is not run again, and no run takes more
+# than ten minutes. make matrix ARGS=tiny-w4a4
 RECEIVERS := .cache/receivers
 matrix: $(RECEIVERS)/installed
 	NODE_PATH=$(CURDIR)/$(RECEIVERS)/node_modules OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m receivers --home $(RECEIVERS) \
-	  --python $(RECEIVERS)/venv/bin/python $(if $(ARGS),$(ARGS),--docs docs)
+	  --python $(RECEIVERS)/venv/bin/python --litert $(RECEIVERS)/litert/bin/python $(if $(ARGS),$(ARGS),--docs docs)
 
 $(RECEIVERS)/installed: $(STAMP) lsq_export/replaying/runtime.py
 	@mkdir -p $(RECEIVERS)
 	$(PYTHON) -m venv $(RECEIVERS)/venv
 	$(RECEIVERS)/venv/bin/pip install --quiet --disable-pip-version-check "numpy>=2.2" \
 	  $$($(BIN)/python -c "from lsq_export.replaying.runtime import everything as e; print(*{p for r in e() for p in r.packages if '@' not in p and r.name != 'litert'})")
+	$(PYTHON) -m venv $(RECEIVERS)/litert
+	-$(RECEIVERS)/litert/bin/pip install --quiet --disable-pip-version-check --ignore-requires-python \
+	  $$($(BIN)/python -c "from lsq_export.replaying.runtime import get; print(*get('litert').packages)")
 	-cd $(RECEIVERS) && npm install --no-audit --no-fund --silent onnxruntime-web@1.30.0
 	@touch $@
 
@@ -130,6 +140,11 @@ REAL ?= .cache/real.jsonl
 bench-real: $(STAMP)
 	@mkdir -p $(dir $(REAL))
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m real --record $(REAL) $(if $(ARGS),$(ARGS),--docs docs/benchmarks)
+
+# Methods of calibration beside QAT: docs/benchmarks/ptq.md and .json, in half an hour. What .cache/ptq/runs.jsonl has is
+# not run again. make bench-ptq ARGS=resnet18
+bench-ptq: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m untrained $(if $(ARGS),$(ARGS),--docs docs/benchmarks)
 
 # Tables of 256 entries against memcpy: seconds, with the C compiler CC.
 KERNELS = lsq_export/kernels/source

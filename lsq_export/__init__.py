@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lsq_export.bundle.directory import open_bundle as open_bundle
     from lsq_export.linting.lint_file import Lint as Lint
     from lsq_export.linting.lint_file import lint as lint
+    from lsq_export.ptq.one_by_one import Sensitivity as Sensitivity
+    from lsq_export.ptq.one_by_one import sensitivity as sensitivity
     from lsq_export.qat.config import QATConfig as QATConfig
     from lsq_export.qat.groups import parameter_groups as parameter_groups
     from lsq_export.qat.prepare_model import layer_names as layer_names
@@ -44,6 +46,7 @@ __all__ = [
     "QuantizationError",
     "QuantizationWarning",
     "Replay",
+    "Sensitivity",
     "adopt",
     "calibrate",
     "check",
@@ -55,6 +58,7 @@ __all__ = [
     "prepare",
     "quantizers",
     "replay",
+    "sensitivity",
     "verify",
 ]
 
@@ -74,6 +78,7 @@ __getattr__ = attributes_of(
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",
         "Replay": "lsq_export.replaying.result",
+        "Sensitivity": "lsq_export.ptq.one_by_one",
         "adopt": "lsq_export.adopting",
         "calibrate": "lsq_export.calibrating",
         "check": "lsq_export.rewrite.outlook",
@@ -85,6 +90,7 @@ __getattr__ = attributes_of(
         "prepare": "lsq_export.qat.prepare_model",
         "quantizers": "lsq_export.qat.prepare_model",
         "replay": "lsq_export.replaying.replaying",
+        "sensitivity": "lsq_export.ptq.one_by_one",
         "verify": "lsq_export.pipeline",
     },
 )

@@ -7,22 +7,26 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from torch import nn
 
 from calib.batches import InputKey, read_batches
-from calib.initialization.first_grids import initialize
-from calib.initialization.rules import Method
+from calib.initialization.first_grids import evaluating, initialize
 from calib.samples import parts_of
 from calib.signature import Takes, takes_of
 from calib.statistics.counting_observer import CountingObserver
 from lsq_export.adoption.network import OnnxNetwork, takes_of_graph
+from lsq_export.graph.evaluate import takes_one
 from lsq_export.ptq.float_file import fix_sizes, read_float, with_quantizers
 from lsq_export.ptq.leading_axes import lead
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import prepare
+from lsq_export.reconstruction.reconstruct import reconstruct
+from lsq_export.reconstruction.sample_batches import kept_batches
+from lsq_export.reconstruction.subjects import of_module, of_network
 
+PtqMethod = Literal["minmax", "percentile", "lsq", "mse", "reconstruction"]
 # Without training: 8 bits, a scale for each channel, and no quantizers on edges, whose grids export calibrates.
 DEFAULT = QATConfig(weight_bits=8, activation_bits=8, weight_granularity="channel", edges="calibrated")
 
@@ -33,7 +37,8 @@ def calibrate(
     batches: Iterable[object],
     config: QATConfig = ...,
     *,
-    method: Method = ...,
+    method: PtqMethod = ...,
+    seed: int = ...,
     input_key: InputKey | None = ...,
     progress: Callable[[str], None] = ...,
 ) -> nn.Module: ...
@@ -45,7 +50,8 @@ def calibrate(
     batches: Iterable[object],
     config: QATConfig = ...,
     *,
-    method: Method = ...,
+    method: PtqMethod = ...,
+    seed: int = ...,
     input_key: InputKey | None = ...,
     progress: Callable[[str], None] = ...,
 ) -> OnnxNetwork: ...
@@ -56,7 +62,8 @@ def calibrate(
     batches: Iterable[object],
     config: QATConfig = DEFAULT,
     *,
-    method: Method = "mse",
+    method: PtqMethod = "mse",
+    seed: int = 0,
     input_key: InputKey | None = None,
     progress: Callable[[str], None] = lambda name: None,
 ) -> nn.Module | OnnxNetwork:
@@ -66,15 +73,25 @@ def calibrate(
     [N, …], or (input, target) pairs whose targets are not looked at, read once: any batch size and order gives the
     same grids. Where a file has inputs whose first axis is not the batch (a state [2, 1, 128]), a batch is a mapping of
     one sample, each input as the file takes it.
-    method: "minmax" (the range), "lsq" or "mse" (scale and real offset of the least squared error; the best of these).
-    Weights get the scale of the least squared error.
+    method: "minmax" (the range), "percentile" (without 0.01 % on either side), "lsq" or "mse" (scale and real offset of
+    the least squared error; the best of these four), or "reconstruction", which starts from these and then learns them
+    and the rounding of weights, block by block, against what the float network makes of at most 256 samples. seed: of
+    what reconstruction draws.
+    Weights get the scale of the least squared error. progress: called with the name of each grid that was found, and
+    with each block.
 
-    Errors (QuantizationError): those of `prepare` and `calib.initialize`; a file that is no float ONNX network.
+    Errors (QuantizationError): those of `prepare` and `calib.initialize`; a file that is no float ONNX network; with
+    "reconstruction" those of `export` that show when a module is captured.
     """
     if isinstance(model, nn.Module):
         prepared = prepare(model, config)
         ones = _one_by_one(batches, input_key, takes_of(prepared))
-        initialize(prepared, ones, method, "mse", CountingObserver, progress)
+        if method == "reconstruction":
+            samples = kept_batches(ones, prepared)
+            initialize(prepared, samples, "mse", "mse", CountingObserver, progress)
+            _learned(prepared, samples, seed, progress)
+        else:
+            initialize(prepared, ones, method, "mse", CountingObserver, progress)
         return prepared
     graph_model = read_float(model)
     led = lead(graph_model.graph)
@@ -85,8 +102,22 @@ def calibrate(
         fix_sizes(graph_model.graph, x, model)
     file = with_quantizers(graph_model, config)
     every = [] if first is None else chain([first], rest)
-    initialize(file.network, _one_by_one(every, input_key, takes), method, "mse", CountingObserver, progress)
+    ones = _one_by_one(every, input_key, takes)
+    if method == "reconstruction":
+        samples = kept_batches(ones, file.network, one=takes_one(file.network.model.graph))
+        initialize(file.network, samples, "mse", "mse", CountingObserver, progress)
+        reconstruct(of_network(file.network), samples, seed=seed, progress=progress)
+    else:
+        initialize(file.network, ones, method, "mse", CountingObserver, progress)
     return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False, led=led)
+
+
+def _learned(prepared: nn.Module, samples: list[Any], seed: int, progress: Callable[[str], None]) -> None:
+    """Reconstruction of a PyTorch network; graphs are computed on the processor."""
+    home = next(prepared.parameters()).device
+    with evaluating(prepared):
+        reconstruct(of_module(prepared.cpu(), samples[0]), samples, seed=seed, progress=progress)
+    prepared.to(home)
 
 
 def _one_by_one(batches: Iterable[object], key: InputKey | None, takes: Takes) -> Iterator[Any]:

@@ -37,6 +37,7 @@ from lsq_export.graph.dead_scales import warn_of_collapsed_scales
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.exporting import varying_axes
 from lsq_export.graph.islands import islands, refuse
+from lsq_export.graph.notes import GRIDDED
 from lsq_export.linting.taken import taken
 from lsq_export.progress import announcing, counting
 from lsq_export.qat.places import places
@@ -67,6 +68,7 @@ def export(
     fold: str | None = None,
     opset: int | None = None,
     batch: int | None = None,
+    quantized_output: bool = False,
     force: bool = False,
     strict_integer: bool = False,
     bias_correction: bool = False,
@@ -85,24 +87,24 @@ def export(
     Its `parity` is what the first calibration images showed. progress: on stderr. example_input: float [N, …], for its
     shape; of several inputs (floats, integers, masks) a tuple, or a mapping by the names of the forward. formats:
     "qdq", "qoperator"; None: all that the target reads. calibration: batches of inputs or (input, target) pairs, read
-    once; they give the grids of edges, the golden vectors, and the images that the export is verified on. fold: how
-    offsets are folded, see `lsq_export.rewrite.fold`; opset, batch: of the files; None: the target's. force: replace
-    the bundle in `out`. strict_integer: islands are an error. bias_correction: biases take back the mean errors of
-    their channels. preprocessing, source, classes (names), license (SPDX): for receivers. sample: one of the data
-    before preprocessing, which is checked on it; None: the first calibration input; False: noise, so that nothing of
-    the data is in the bundle. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}.
+    once; they give the grids of edges, the golden vectors, and the images that the export is verified on. fold: see
+    `lsq_export.rewrite.fold`; opset, batch: of the files; None: the target's. quantized_output: outputs are codes, the
+    manifest has their grids. force: replace the bundle in `out`. strict_integer: islands are an error. bias_correction:
+    biases take back the mean errors of their channels. preprocessing, source, classes (names), license (SPDX): for
+    receivers. sample: one of the data before preprocessing, which is checked on it; None: the first calibration input;
+    False: noise. input_key: see `calib.initialize`. dynamic: axes that vary, {2: "height"}, {input: such}.
 
     Errors (QuantizationError, nothing is written): names, data or layers that do not do, what the target does not take.
     """
     check_export(model, example_input, out)
-    plan = choose(adjusted(get(target), opset, batch), formats, fold)
+    plan = choose(adjusted(get(target), opset, batch, quantized_output), formats, fold)
     origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
     with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
         on_stage("capture")
         captured, data = _captured(model, example_input, calibration, input_key, dynamic)
         shown = _shown(origin, captured)
         on_stage("fold")
-        place, images = _prepared_fold(captured, data, plan.fold, bias_correction)
+        place, images = _prepared_fold(captured, data, plan, bias_correction)
         folded = _placed(place, plan.fold, strict_integer)
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
         on_stage("rewrite")
@@ -164,10 +166,12 @@ def _with_config(origin: Origin, model: nn.Module | OnnxNetwork) -> Origin:
 
 
 def _prepared_fold(
-    captured: Captured, data: Calibration, how: str, bias_correction: bool
+    captured: Captured, data: Calibration, plan: Choice, bias_correction: bool
 ) -> tuple[Callable[[str], Folded], Any]:
-    """(function that folds in a way, by name, first calibration images [N, …]). how: the way that will be exported."""
-    place = prepare_fold(captured, data, merge=how == "strided")
+    """(function that folds in a way, by name, first calibration images [N, …]). plan: what will be exported."""
+    if plan.target.quantized:
+        GRIDDED.write(captured.model.graph, True)
+    place = prepare_fold(captured, data, merge=plan.fold == "strided")
     images = data.images
     correct_on = (images,) if bias_correction else ()
     return lambda name: place(name, correct_on), images

@@ -4,6 +4,7 @@ Activations, with n and p the smallest and the largest code:
 
     minmax   s = (max - min) / (p - n), β = min - n·s      LSQ+, its min-max initialization
              symmetric: s = max|x| / p, for unsigned codes max(x) / p, β = 0
+    percentile   as minmax, without the lowest 0.01 % of the values and the highest
     lsq      s = 2·mean|x| / √p, β = 0                     LSQ part 2.1
     mse      argmin over s, β of ‖x̂ - x‖²                  LSQ+, see `calib.initialization.search`
 
@@ -23,20 +24,22 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 
 from calib.errors import QuantizationError
 from calib.quantized import Quantized
-from calib.statistics.observers import POINTS, Observer
+from calib.statistics.observers import Observer, Points, points_of
 
 from .objective import OffsetRule
 from .scale import best_scale
 from .search import best_grid
 
-Method = Literal["minmax", "lsq", "mse"]
+Method = Literal["minmax", "percentile", "lsq", "mse"]
 WeightMethod = Literal["lsq+", "mse"]
 RESOLUTION = 2.0**-20  # a range below this share of max|x| counts as a constant: float32 could not tell its codes apart
 CHANNEL_POINTS = 1024  # of the weights of one channel, of which there are thousands
+OUTSIDE = 1e-4  # share of the values that a percentile leaves out, on either side
 TINY = 1e-30  # a scale below this is no scale
 
 
@@ -53,7 +56,7 @@ def weight_scale(quantizer: Quantized, weight: torch.Tensor, method: WeightMetho
         )
     largest = 2 ** (quantizer.bits - 1)
     if method == "mse":
-        scale = torch.tensor([_mse_scale(quantizer, row) for row in rows], dtype=torch.float64, device=rows.device)
+        scale = torch.tensor(_mse_scales(quantizer, rows), dtype=torch.float64, device=rows.device)
     else:
         wide = rows.double()
         scale = (wide.mean(1).abs() + 3 * wide.std(1, correction=0)) / largest  # max|μ ± 3σ| = |μ| + 3σ
@@ -62,11 +65,19 @@ def weight_scale(quantizer: Quantized, weight: torch.Tensor, method: WeightMetho
     return torch.where(usable, scale, fallback).reshape(quantizer.scale.shape)
 
 
-def _mse_scale(quantizer: Quantized, row: torch.Tensor) -> float:
-    """The best s of a row; 0 where there is none (zeros)."""
-    seen = Observer(quantizer.name, POINTS if quantizer.axis is None else CHANNEL_POINTS)
-    seen.update(row)
-    best = best_scale(seen.points(), quantizer.qmin, quantizer.qmax) if seen.max_abs > TINY else None
+def _mse_scales(quantizer: Quantized, rows: torch.Tensor) -> list[float]:
+    """The best s of each row; 0 where there is none (zeros)."""
+    if quantizer.axis is None:
+        seen = Observer(quantizer.name)
+        seen.update(rows)
+        return [_best(quantizer, seen.points())]
+    ascending = np.sort(rows.cpu().to(torch.promote_types(rows.dtype, torch.float32)).numpy(), axis=1)
+    return [_best(quantizer, points_of(row, CHANNEL_POINTS)) for row in ascending]
+
+
+def _best(quantizer: Quantized, points: Points) -> float:
+    far = max(abs(float(points.values[0])), abs(float(points.values[-1])))
+    best = best_scale(points, quantizer.qmin, quantizer.qmax) if far > TINY else None
     return best[0] if best else 0.0
 
 
@@ -84,8 +95,7 @@ def activation_grid(quantizer: Quantized, seen: Observer, method: Method) -> tup
 
 def _grid(quantizer: Quantized, seen: Observer, method: Method) -> tuple[float, float]:
     if method != "mse":
-        rule: Callable[[Quantized, Observer], tuple[float, float]] = _minmax if method == "minmax" else _lsq
-        return rule(quantizer, seen)
+        return RULES[method](quantizer, seen)
     if seen.max - seen.min <= RESOLUTION * seen.max_abs:
         return _minmax(quantizer, seen)
     starts = [_minmax(quantizer, seen), _lsq(quantizer, seen)]
@@ -99,13 +109,26 @@ def _offset_rule(quantizer: Quantized) -> OffsetRule:
 
 
 def _minmax(quantizer: Quantized, seen: Observer) -> tuple[float, float]:
+    return _spanning(quantizer, seen, seen.min, seen.max)
+
+
+def _percentile(quantizer: Quantized, seen: Observer) -> tuple[float, float]:
+    points = seen.points()
+    below = np.cumsum(points.counts) / points.counts.sum()  # share of the values up to each point
+    low = int(np.searchsorted(below, OUTSIDE, side="right"))
+    high = int(np.searchsorted(below, 1 - OUTSIDE))
+    return _spanning(quantizer, seen, float(points.values[low]), float(points.values[min(high, len(below) - 1)]))
+
+
+def _spanning(quantizer: Quantized, seen: Observer, low: float, high: float) -> tuple[float, float]:
+    """The grid whose codes reach from low to high."""
     n, p = quantizer.qmin, quantizer.qmax
     if quantizer.symmetric:
-        top = max(seen.max, 0.0) if n == 0 else seen.max_abs
+        top = max(high, 0.0) if n == 0 else max(abs(low), abs(high))
         return _usable(top / p, seen, p), 0.0
-    spread = seen.max - seen.min
+    spread = high - low
     scale = _usable(spread / (p - n) if spread > RESOLUTION * seen.max_abs else 0.0, seen, p - n)
-    return scale, seen.min - n * scale
+    return scale, low - n * scale
 
 
 def _lsq(quantizer: Quantized, seen: Observer) -> tuple[float, float]:
@@ -117,3 +140,10 @@ def _usable(scale: float, seen: Observer, codes: int) -> float:
     if scale > TINY:
         return scale
     return (seen.max_abs if seen.max_abs / codes > TINY else 1.0) / codes
+
+
+RULES: dict[str, Callable[[Quantized, Observer], tuple[float, float]]] = {
+    "minmax": _minmax,
+    "percentile": _percentile,
+    "lsq": _lsq,
+}

@@ -112,6 +112,13 @@ class Observer:
         return self._points
 
 
+def points_of(row: np.ndarray, limit: int) -> Points:
+    """The points of an `Observer` that saw these ascending values, of a float type, at once, and nothing else."""
+    grouped, _ = _grouped(torch.from_numpy(row).double(), 2 * limit)
+    first = np.flatnonzero(np.diff(grouped.values, prepend=-math.inf))  # of each different value
+    return merged(Points(grouped.values[first], np.add.reduceat(grouped.counts, first)), limit)[0]
+
+
 def finite_range(name: str, x: torch.Tensor) -> tuple[float, float]:
     """(smallest, largest) element of x, which is not empty. Errors (QuantizationError): NaN or infinity."""
     low, high = (float(v) for v in torch.aminmax(x))

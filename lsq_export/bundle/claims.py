@@ -33,6 +33,7 @@ from .faces import input_entries
 from .layout import FOLDED, MANIFEST, MODEL
 from .metadata import metadata_of
 from .origin import Origin
+from .output_claims import wrong_grids
 from .weight_histogram import centered_codes, histogram_of_weights
 
 COPY = "lsq_export.manifest"  # in the metadata of reference/folded.onnx
@@ -60,7 +61,7 @@ def contradictions(manifest: Mapping[str, Any], graphs: Graphs) -> list[str]:
     found = dict(_different(_derived(graphs, target.optimization), manifest))
     found.update(_grids(manifest["tensors"], graphs))
     found.update(_layers(manifest["layers"], graphs.folded.graph))
-    found.update(_metadata(manifest, graphs.files))
+    found.update((*_metadata(manifest, graphs.files), *wrong_grids(manifest["formats"], graphs.folded.graph)))
     lines = [f"{MANIFEST}: {shown(place)} {said}, but the ONNX files {have}" for place, (said, have) in found.items()]
     copy = graphs.folded_metadata.get(COPY)  # bundles of older versions have none
     if copy is not None:

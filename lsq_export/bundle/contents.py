@@ -31,6 +31,7 @@ from .layout import EXAMPLES, FOLDED, KERNELS, LOOKUP, MANIFEST, MODEL, README, 
 from .manifest import manifest_of
 from .metadata import with_metadata
 from .origin import Origin
+from .quantized_outputs import OutputGrid, in_manifest, output_grids, without_last
 from .readme import render_readme
 from .sample import write_sample
 
@@ -53,13 +54,18 @@ class Contents:
 
 def write_contents(directory: Path, contents: Contents) -> dict[str, Any]:
     """Write into an empty directory, and return the manifest."""
-    outputs = _golden_outputs(contents)
+    outputs, grids_of = _golden_outputs(contents), _output_grids(contents)
     for name, file in contents.files.items():
-        write_golden(directory / name, named(contents.golden, inputs_of(file)), outputs)
-        large_onnx.save(with_metadata(file, contents.origin), directory / name / MODEL)
+        grids = grids_of.get(name, {})
+        coded = {key: grids[key].of_values(value) if key in grids else value for key, value in outputs.items()}
+        write_golden(directory / name, named(contents.golden, inputs_of(file)), coded)
+        written = without_last(file, grids) if grids else file
+        large_onnx.save(with_metadata(written, contents.origin), directory / name / MODEL)
     (directory / TRAINED).parent.mkdir()
     large_onnx.save(_reference(contents.folded.trained, contents, TRAINED), directory / TRAINED)
     manifest = manifest_of(directory, contents.folded, contents.files, contents.target, contents.origin)
+    for name, grids in grids_of.items():
+        manifest["formats"][name] |= in_manifest(grids)
     manifest["folds"] = list(contents.costs)
     write_sample(directory, contents.origin.sample or None, _first_sample(contents, outputs), manifest)
     manifest["sample"]["noise"] = contents.origin.sample is False
@@ -87,6 +93,11 @@ def _first_sample(contents: Contents, outputs: Mapping[str, np.ndarray]) -> tupl
     else:
         one = x[:1]
     return one, output[:1] if output.ndim and len(output) == count_of(x) else output
+
+
+def _output_grids(contents: Contents) -> dict[str, dict[str, OutputGrid]]:
+    """{format: {output: its grid}}, where outputs are codes in what is written."""
+    return {name: output_grids(file) for name, file in contents.files.items()} if contents.target.quantized else {}
 
 
 def _golden_outputs(contents: Contents) -> dict[str, np.ndarray]:

@@ -23,20 +23,8 @@ import numpy as np
 
 TOP = 5  # classes that are shown
 STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")  # in this order; one that is null is left out
-SUFFIXES = (
-    ".npy",
-    ".npz",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".gif",
-    ".ppm",
-    ".pgm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)  # in folders
+# Of files in folders.
+SUFFIXES = (".npy", ".npz", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 NAMES = ("data", "classes")  # in the preprocessing of manifest.json, and no steps
 
 
@@ -153,12 +141,14 @@ def session_of(bundle: Path, name: str, manifest: Mapping[str, Any]) -> Any:
     return onnxruntime.InferenceSession(bundle / entry["file"], options, providers=["CPUExecutionProvider"])
 
 
-def run(session: Any, manifest: Mapping[str, Any], x: Any) -> np.ndarray:
-    """The first output, with a batch of one. x: the input, or {name: input} of several."""
+def run(session: Any, manifest: Mapping[str, Any], x: Any, grids: Mapping[str, Any] | None = None) -> np.ndarray:
+    """The first output, with a batch of one, as values. x: the input, or {name: input} of several."""
     inputs = x if isinstance(x, Mapping) else {manifest["input"]["name"]: x}
     batch = manifest["input"]["shape"][0]  # a name: any
     size = batch if isinstance(batch, int) else 1
     output: np.ndarray = session.run(None, {name: np.repeat(value[None], size, 0) for name, value in inputs.items()})[0]
+    if grid := (grids or {}).get(session.get_outputs()[0].name):  # of the format, in manifest.json: it gives codes
+        output = (output.astype(np.int32) - grid["zero_point"]).astype(np.float32) * np.float32(grid["scale"])
     return output if size == 1 else output[:1]
 
 
@@ -206,13 +196,14 @@ def main() -> int:
         if name not in formats:
             raise ValueError(f"there is no format {name!r} here: use {' or '.join(formats)}")
         session, files = session_of(bundle, name, manifest), files_of(given.file)
+        grids = formats[name].get("outputs")
 
         def name_of(number: int) -> str:
             return plain(f"{number} ({classes[number]})" if classes and classes[number] != str(number) else number)
 
         right, known = 0, [path.parent.name in (classes or ()) for path in files]
         for path, has_class in zip(files, known, strict=True):
-            output = run(session, manifest, read(path, manifest, given.prepared))
+            output = run(session, manifest, read(path, manifest, given.prepared), grids)
             right += has_class and output.ndim == 2 and classes[int(output[0].argmax())] == path.parent.name
             print(plain(f"{path}, {name}" if len(files) == 1 else path), end="\n" if len(files) == 1 else "  ")
             show(output, name_of, TOP if len(files) == 1 else 1)
@@ -220,7 +211,7 @@ def main() -> int:
             print(f"{right} of {len(files)} got the class that is the name of their folder ({right / len(files):.2%})")
         if files:
             return 0
-        output = run(session, manifest, sample_of(bundle, manifest))
+        output = run(session, manifest, sample_of(bundle, manifest), grids)
     except BrokenPipeError:
         raise
     except Exception as error:  # of files, arrays, Pillow and ONNX Runtime, in one line

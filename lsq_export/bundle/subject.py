@@ -14,13 +14,14 @@ from calib.errors import DamagedError, QuantizationError, shown
 from calib.samples import from_arrays
 from lsq_export.files import large_onnx
 from lsq_export.rewrite.contract.decisions import decisions_of
-from lsq_export.verification.checking import Subject, check
+from lsq_export.verification.checking import Golden, Subject, check
 from lsq_export.verification.runtime import RefusedError
 
 from .claims import Graphs, contradictions
 from .directory import Bundle
 from .golden import golden_files, read_golden
 from .layout import AGAIN, FOLDED, MANIFEST, MODEL, TRAINED
+from .quantized_outputs import OutputGrid, grids_of, with_last
 from .reading import Files, damaged, the_bundles_fault
 from .sums import changed_files
 
@@ -40,7 +41,8 @@ def subject_of(bundle: Bundle) -> Subject:
     if {MANIFEST, str(TRAINED), str(FOLDED), *models.values(), *golden} & {*changed}:
         raise damaged(bundle.directory, changed)
     with the_bundles_fault(bundle.directory):
-        graphs = graphs_of(files, models)
+        grids = {name: grids_of(bundle.manifest["formats"][name]) for name in bundle.models}
+        graphs = graphs_of(files, models, grids)
         if lines := contradictions(bundle.manifest, graphs):
             raise DamagedError(f"bundle {shown(bundle.directory)}: {_first(lines)}; {AGAIN}")
         return Subject(
@@ -50,7 +52,7 @@ def subject_of(bundle: Bundle) -> Subject:
             target=str(bundle.manifest["target"]),
             decisions=decisions_of(bundle.manifest),
             damaged=tuple(changed),
-            golden={name: read_golden(files, name) for name in bundle.models},
+            golden={name: _golden_values(read_golden(files, name), grids[name]) for name in bundle.models},
             asked=bundle.manifest.get("asked", {}),
         )
 
@@ -84,7 +86,7 @@ def check_written(directory: Path, manifest: Mapping[str, Any]) -> None:
     graphs = _graphs(
         trained,
         folded,
-        files={name: onnx.load(path) for name, path in paths.items()},
+        files={name: with_last(onnx.load(path), grids_of(manifest["formats"][name])) for name, path in paths.items()},
         sizes={name: large_onnx.size_of(path) for name, path in paths.items()},
     )
     if lines := contradictions(manifest, graphs):
@@ -96,11 +98,23 @@ def _first(lines: Sequence[str]) -> str:
     return f"{'; '.join(lines[:SHOWN])}{more}"
 
 
-def graphs_of(files: Files, models: Mapping[str, str]) -> Graphs:
-    """models: {format: name of its file}. Errors (DamagedError): files that are no valid ONNX."""
+def graphs_of(
+    files: Files, models: Mapping[str, str], grids: Mapping[str, Mapping[str, OutputGrid]] | None = None
+) -> Graphs:
+    """models: {format: name of its file}. grids: {format: {output: its grid}}, of formats whose outputs are codes.
+
+    Errors (DamagedError): files that are no valid ONNX.
+    """
     trained, folded = (_checked(files, str(path)) for path in (TRAINED, FOLDED))
     sizes = {name: large_onnx.size_of(files.directory / file) for name, file in models.items()}
-    return _graphs(trained, folded, {name: _checked(files, file) for name, file in models.items()}, sizes)
+    checked = {name: with_last(_checked(files, file), (grids or {}).get(name, {})) for name, file in models.items()}
+    return _graphs(trained, folded, checked, sizes)
+
+
+def _golden_values(golden: Golden, grids: Mapping[str, OutputGrid]) -> Golden:
+    """Golden vectors with values as outputs."""
+    x, outputs = golden
+    return x, {name: grids[name].values(value) if name in grids else value for name, value in outputs.items()}
 
 
 def _graphs(

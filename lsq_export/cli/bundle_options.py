@@ -36,6 +36,7 @@ class BundleOptions:
     target: str
     opset: int | None
     batch: int | None
+    quantized_output: bool
     images: int
     license: str | None
     no_sample: bool
@@ -54,7 +55,8 @@ class BundleOptions:
     @property
     def keywords(self) -> dict[str, Any]:
         """Those of `lsq_export.export`."""
-        taken = ("formats", "target", "opset", "batch", "license", "force", "strict_integer", "bias_correction")
+        files = ("formats", "target", "opset", "batch", "quantized_output")
+        taken = (*files, "license", "force", "strict_integer", "bias_correction")
         return {name: getattr(self, name) or None if name == "formats" else getattr(self, name) for name in taken}
 
 
@@ -88,6 +90,11 @@ def bundle_options(command: Command) -> Command:
             "--batch",
             type=Count(1, largest=LARGEST_BATCH),
             help="Write files with this fixed batch.  [default: any, or the target's]",
+        ),
+        click.option(
+            "--quantized-output",
+            is_flag=True,
+            help="Give outputs a grid of 8 bits and write codes; the manifest has their scale and zero point.",
         ),
         click.option("--images", type=Count(1), default=512, help="Calibrate on this many training images."),
         click.option(

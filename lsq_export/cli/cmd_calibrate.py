@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,19 @@ from .arguments import DATA, FLOAT_NETWORK, MODEL
 from .bundle_options import BundleOptions, bundle_options, end_with, take_bundle
 from .layer_options import layer_options, take_layers
 from .onnx_networks import print_left, shaped_data, write_bundle
-from .options import Count, FilePath
-from .output import say
+from .options import Count, FilePath, Seed
+from .output import OutputFile, console, print_table, say, write_file
 from .summary_lines import verbose_option
 from .thread_options import threads_option
 
 if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle
+    from lsq_export.data.dataset import Dataset
     from lsq_export.ptq.against_float import AgainstFloat
     from lsq_export.qat.config import QATConfig
 
 BITS = click.IntRange(2, 8)
+COMPARED = 64  # images on which layers are compared
 
 
 @click.command("calibrate")
@@ -55,10 +58,21 @@ BITS = click.IntRange(2, 8)
 @click.option("--activation-bits", type=BITS, default=8, help="Quantize activations to this width.")
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "lsq", "mse"]),
+    type=click.Choice(["minmax", "percentile", "lsq", "mse", "reconstruction"]),
     default="mse",
-    help="Grids of activations from their range (minmax, the quickest), LSQ's rule, or the least squared error (mse: "
-    "scale and real offset are searched, a second for each layer).",
+    help="Grids of activations: minmax, from their range, or percentile, without 0.01 % of them on either side (one "
+    "pass over the data each); lsq, LSQ's rule (the same); mse, scale and real offset of the least squared error (and "
+    "up to a second for each layer). reconstruction starts there, on at most 256 of the images, and learns scales, "
+    "offsets and the rounding of weights block by block against float (as much again, and training on 512 images).",
+)
+@click.option("--seed", type=Seed(), default=0, help="Draw what reconstruction draws from this.")
+@click.option(
+    "--sensitivity",
+    "costs_file",
+    metavar="FILE",
+    type=OutputFile(),
+    help="Measure what each layer costs, quantized alone on 64 images, before anything is exported: print the table, "
+    "and write it as JSON to this file. --keep LAYER=8 or LAYER=float then treats the worst ones better.",
 )
 @layer_options
 @bundle_options
@@ -69,12 +83,12 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
     """Quantize a float network from data alone, without training, and write a bundle.
 
     FILE is a float ONNX network of any maker, of operator sets 7 to 27. Weights get a scale for each channel; the
-    first and the last layer have 8 bits. --layer 'head=float' or 'stem*=weight_bits:8' treats layers differently.
+    first and the last layer have 8 bits. --keep 'head=float' or 'stem*=8' treats layers differently.
     Prints what the integers make of the test split beside float. Exit code 1 if a promise does not hold.
     """
     written = take_bundle(options)
     layers = take_layers(options)
-    bundle, cost, left = _calibrate(Options(**options, layers=layers), written)
+    bundle, cost, left = _calibrate(Options(**options, layers=layers, quiet=as_json), written)
     if not as_json:
         say(str(cost))
         print_left(left)
@@ -93,8 +107,11 @@ class Options:
     weight_bits: int
     activation_bits: int
     method: Any
+    seed: int
     threads: int | None
     layers: Any
+    costs_file: Path | None
+    quiet: bool
 
     @property
     def config(self) -> QATConfig:
@@ -102,6 +119,11 @@ class Options:
         from lsq_export.calibrating import DEFAULT
 
         return replace(DEFAULT, weight_bits=self.weight_bits, activation_bits=self.activation_bits, layers=self.layers)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Keywords of `calibrate`."""
+        return {"method": self.method, "seed": self.seed}
 
 
 def _calibrate(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstFloat, Any]:
@@ -116,6 +138,7 @@ def _calibrate(options: Options, written: BundleOptions) -> tuple[Bundle, Agains
 
 def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstFloat, Any]:
     from lsq_export.calibrating import calibrate
+    from lsq_export.progress import stages
     from lsq_export.ptq.against_float import compare
     from lsq_export.ptq.float_file import input_shape, read_float
 
@@ -124,7 +147,9 @@ def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstF
     assert options.file is not None
     data = shaped_data(options.data_spec, input_shape(read_float(options.file)), options.image_size)
     batches = calibration_batches(data, written.images)
-    network = calibrate(options.file, batches, options.config, method=options.method)
+    with stages(console(stderr=True), "calibration") as progress:
+        network = calibrate(options.file, batches, options.config, **options.how, progress=progress)
+    _show_costs(network, data, options)
     bundle = write_bundle(network, None, data, options.data_spec, written)
     return bundle, compare(network.outputs, bundle, data.batches("test", 64)), network.left
 
@@ -132,6 +157,7 @@ def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstF
 def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstFloat, Any]:
     from lsq_export.calibrating import calibrate
     from lsq_export.graph.capture import forward
+    from lsq_export.progress import stages
     from lsq_export.ptq.against_float import compare
     from lsq_export.training.job import Job
     from lsq_export.training.start import adapted, started
@@ -145,10 +171,28 @@ def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, Against
         raise QuantizationError("--model needs the weights of the trained network: give --float-checkpoint FILE")
     net = started(adapted(job, data, path), data, path).model.eval()
     batches = calibration_batches(data, written.images)
-    model = calibrate(net, batches, options.config, method=options.method)
+    with stages(console(stderr=True), "calibration") as progress:
+        model = calibrate(net, batches, options.config, **options.how, progress=progress)
+    _show_costs(model, data, options)
     bundle = write_bundle(model, example_of(data), data, options.data_spec, written)
 
     def outputs(x: Any) -> list[Any]:
         return [value.numpy() for value in forward(net, x)]
 
     return bundle, compare(outputs, bundle, data.batches("test", 64)), ()
+
+
+def _show_costs(network: Any, data: Dataset, options: Options) -> None:
+    """What each layer costs, if that was asked for."""
+    if options.costs_file is None:
+        return
+    from lsq_export.progress import stages
+    from lsq_export.ptq.one_by_one import sensitivity
+
+    from .data_options import calibration_batches
+
+    with stages(console(stderr=True), "sensitivity") as progress:
+        found = sensitivity(network, calibration_batches(data, COMPARED), progress=progress)
+    write_file("--sensitivity", options.costs_file, json.dumps(found.to_dict(), indent=2) + "\n")
+    if not options.quiet:
+        print_table(found.table.title, found.table.columns, found.table.rows)

@@ -48,6 +48,9 @@ class NpzSpec(click.ParamType):  # type: ignore[type-arg]
 @click.option("--format", "formats", type=FORMAT, multiple=True, help="Run this file.  [default: all of the bundle]")
 @click.option("--data", type=NpzSpec(), metavar="npz:FILE", help="Run these inputs (x_test or x) besides.")
 @click.option("--images", type=Count(1), default=64, help="Take at most this many of them.")
+@click.option(
+    "--tensors", type=Count(1), metavar="N", help="Compare all integers inside besides, on so many of the inputs."
+)
 @click.option("--timeout", type=Number(0, min_open=True), default=300.0, help="End a run that takes more seconds.")
 @click.option(
     "--python", type=FilePath(path_type=Path), help="Run them with this interpreter, which has their packages."
@@ -64,6 +67,7 @@ def command(
     formats: tuple[str, ...],
     data: Path | None,
     images: int,
+    tensors: int | None,
     timeout: float,
     python: Path | None,
     no_inside: bool,
@@ -79,6 +83,8 @@ def command(
     """
     if all_of_them == bool(names):
         raise click.UsageError("give either --runtime NAME or --all")
+    if tensors and no_inside:
+        raise click.UsageError("give either --tensors or --no-inside")
     from lsq_export.replaying.replaying import replay
 
     found = replay(
@@ -86,7 +92,7 @@ def command(
         names or None,
         formats=formats or None,
         inputs=_inputs(bundle, data, images),
-        inside=not no_inside,
+        inside=tensors or not no_inside,
         timeout=timeout,
         python=python,
         on_run=lambda run: None if as_json else say(_progress(run), err=True),

@@ -1,4 +1,4 @@
-"""Options of `lsq-export train` for single layers."""
+"""Options of commands for single layers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ def layer_options(command: Command) -> Command:
         command,
         click.option(
             "--layer",
+            "--keep",
             "layer_wishes",
             multiple=True,
             metavar="PATTERN=WISH",
-            help="Treat layers differently; give it again for more. head=float keeps the layer head float; "
-            "'features.0*=weight_bits:8,activation_bits:8' sets what it names, of weight_bits, activation_bits, "
-            "activation_grid, weight_granularity, offset. Later ones win, and all of them win over --first-last-bits.",
+            help="Treat layers differently (--keep is the same); give it again. head=float keeps the layer head "
+            "float, head=8 at 8 bits (weight and input); 'features.0*=weight_bits:8,activation_bits:4' sets what it "
+            "names, of weight_bits, activation_bits, activation_grid, weight_granularity, offset. Later ones win, and "
+            "all of them win over --first-last-bits.",
         ),
         click.option(
             "--layers",
             "layers_file",
             metavar="FILE",
             type=FilePath(path_type=Path, dir_okay=False),
-            help='Read such wishes from a .json or .toml table, {"head": "float", "features.0*": {"weight_bits": 8}}; '
-            "those of --layer come after them.",
+            help='Read such wishes from a .json or .toml table, {"head": "float", "features.0*": 8, "fc": '
+            '{"weight_bits": 4}}; those of --layer come after them.',
         ),
     )
 

@@ -55,7 +55,7 @@ def capture(
 
     example_input: a tensor; a tuple of tensors or a mapping of them, where the model takes several. dynamic: axes whose
     size varies as well, {2: "height", 3: "width"}, or {input: such axes} of several inputs. A model that takes one
-    sample at a time is captured with a batch of one, and a warning says so. quick: with a fixed batch, to look at.
+    sample at a time is captured with a batch of one, and a warning says so. quick: the batch is fixed.
 
     Raises QuantizationError: no quantizers, a bad scale or offset (named), an example that the model does not take,
     or a model that torch's exporter cannot capture.

@@ -54,9 +54,9 @@ def evaluate(
         for index, node in enumerate(graph):
             raw = _meaning(node) is None
             inputs = [
-                None if v is None else values[v] if v in values else _constant(v, dtype, raw) for v in node.inputs
+                None if v is None else values[v] if v in values else constant_tensor(v, dtype, raw) for v in node.inputs
             ]
-            results = [made.to(dtype) if made.is_floating_point() else made for made in _apply(node, inputs)]
+            results = [made.to(dtype) if made.is_floating_point() else made for made in outputs_of(node, inputs)]
             for value, result in zip(node.outputs, results, strict=False):  # masks of a Dropout have no meaning
                 name = str(value.name)
                 replaced = on_value(name, result) if on_value else on_node(value, inputs, result) if on_node else None
@@ -75,16 +75,23 @@ def has_meaning(graph: ir.Graph) -> bool:
 def evaluate_node(node: ir.Node, x: Tensor, given: Mapping[int, Tensor]) -> Tensor:
     """One operator on x. given: {index: input} in place of what the graph has; the other inputs are constants."""
     inputs = [
-        given[i] if i in given else None if v is None else _constant(v, x.dtype) for i, v in enumerate(node.inputs) if i
+        given[i] if i in given else None if v is None else constant_tensor(v, x.dtype)
+        for i, v in enumerate(node.inputs)
+        if i
     ]
-    (result,) = _apply(node, [x, *inputs])
+    (result,) = outputs_of(node, [x, *inputs])
     return result
+
+
+def has_gradient(node: ir.Node) -> bool:
+    """Whether torch computes the operator, and with it gradients; ONNX Runtime computes the others."""
+    return _meaning(node) is not None
 
 
 def results_of(node: ir.Node) -> tuple[Tensor, ...]:
     """All outputs of a node whose inputs are constants, floats in float32."""
     raw = _meaning(node) is None
-    return _apply(node, [None if v is None else _constant(v, torch.float32, raw) for v in node.inputs])
+    return outputs_of(node, [None if v is None else constant_tensor(v, torch.float32, raw) for v in node.inputs])
 
 
 def portions_of(images: Any, graph: ir.Graph) -> tuple[Any, ...]:
@@ -110,8 +117,8 @@ def _last_uses(graph: ir.Graph) -> dict[int, list[ir.Value]]:
     return by_node
 
 
-def _constant(value: ir.Value, dtype: torch.dtype, raw: bool = False) -> Tensor:
-    """raw: integers and masks keep their type."""
+def constant_tensor(value: ir.Value, dtype: torch.dtype, raw: bool = False) -> Tensor:
+    """A constant of the graph. raw: integers and masks keep their type."""
     array = array_of(value)
     if array is None:
         raise QuantizationError(f"{value.name}: the graph reads this value before it is made")
@@ -145,7 +152,7 @@ def _meaning(node: ir.Node) -> Meaning | None:
     return row.meaning
 
 
-def _apply(node: ir.Node, inputs: list[Any]) -> tuple[Tensor, ...]:
+def outputs_of(node: ir.Node, inputs: list[Any]) -> tuple[Tensor, ...]:
     """All outputs of a node."""
     meaning = _meaning(node)
     if meaning is None:

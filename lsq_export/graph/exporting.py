@@ -46,12 +46,14 @@ def exported(
     """The model with a dynamic batch, or, where it takes no other, with a batch of one and a warning that says so.
 
     example: [N, …]. of_one: the numbers of axes of what it makes of one sample. varying: other axes of inputs that are
-    dynamic. quick: with fixed sizes, which takes half the time. Whatever the exporter raises comes through.
+    dynamic. quick: with fixed sizes, a batch of several too, which takes half the time. Whatever the exporter raises
+    comes through.
     """
     why = why_one_alone(model, example, of_one)
     if why is None:
         try:
-            return Exported(export_program(model, capture_batch(example), varying, fixed=quick), False)
+            batch = example if quick and len(example) > 1 else capture_batch(example)
+            return Exported(export_program(model, batch, varying, fixed=quick), False)
         except Exception as error:  # the exporter raises many types of its own
             if varying or not _is_constraint(error):
                 raise

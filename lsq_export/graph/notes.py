@@ -25,19 +25,19 @@ class Note(Generic[T]):
     key: str
     decode: Callable[[Any], T]
 
-    def write(self, subject: ir.Node | ir.Value, fact: T) -> None:
+    def write(self, subject: ir.Node | ir.Value | ir.Graph, fact: T) -> None:
         """Note the fact; it takes the place of an earlier one."""
         subject.metadata_props[self.key] = json.dumps(fact, default=asdict)
 
-    def on(self, subject: ir.Node | ir.Value) -> bool:
+    def on(self, subject: ir.Node | ir.Value | ir.Graph) -> bool:
         """Whether there is such a note."""
         return self.key in subject.metadata_props
 
-    def read(self, subject: ir.Node | ir.Value) -> T:
+    def read(self, subject: ir.Node | ir.Value | ir.Graph) -> T:
         """The fact; KeyError where nobody noted it."""
         return self.decode(json.loads(subject.metadata_props[self.key]))
 
-    def get(self, subject: ir.Node | ir.Value, default: T) -> T:
+    def get(self, subject: ir.Node | ir.Value | ir.Graph, default: T) -> T:
         """The fact, or the default."""
         return self.read(subject) if self.on(subject) else default
 
@@ -67,9 +67,11 @@ PASSED: Note[tuple[str, ...]] = Note("passed", tuple)
 FLOAT: Note[str] = Note("float", lambda why: WISHED if why is True else str(why))
 # Of a captured operator: the line of the user's code that it comes from, "net.py:12".
 SOURCE: Note[str] = Note("source", str)
+# Of a captured graph: its outputs get grids, so that files can give codes.
+GRIDDED: Note[bool] = Note("gridded", bool)
 
 
-OURS = {note.key for note in (BITS, FACTOR, OPERAND, EQUALIZES, PARTS, PASSED, FLOAT, SOURCE)}
+OURS = {note.key for note in (BITS, FACTOR, OPERAND, EQUALIZES, PARTS, PASSED, FLOAT, SOURCE, GRIDDED)}
 
 
 def strip(model: ir.Model) -> None:

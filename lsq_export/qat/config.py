@@ -50,7 +50,8 @@ class QATConfig:
                                    can be traced, else calibrated, with a QuantizationWarning that says why
     layers                         {name of a layer, or a pattern such as "features.0*": what differs there}. A table of
                                    weight_bits, activation_bits, activation_grid, weight_granularity and offset (those
-                                   of activations: of the layer's input), or "float": the layer is not quantized at all.
+                                   of activations: of the layer's input); a number: the bits of both; "float": the layer
+                                   is not quantized at all.
                                    Where several patterns match, later ones win. A wish wins over first_last_bits.
 
     These defaults are the standard recipe, that of the command line and the demo as well: they stand here alone, and

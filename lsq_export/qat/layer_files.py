@@ -13,11 +13,12 @@ from lsq_export.files import strict_json
 from .layer_settings import CHOICES, FLOAT, SETTINGS, checked
 
 Wishes = dict[str, "dict[str, Any] | str"]
-EXAMPLE = "'features.0*=weight_bits:8,activation_bits:8' or head=float"
+EXAMPLE = "head=float, head=8 or 'features.0*=weight_bits:8,activation_bits:4'"
 
 
 def read_file(path: Path) -> Wishes:
-    """The wishes in a file: a table of patterns, each with a table of settings, or "float".
+    """The wishes in a file: a table of patterns, each with a table of settings, a number of bits, or
+    "float".
 
     Errors (QuantizationError): a file that cannot be read or has other contents.
     """
@@ -45,17 +46,21 @@ def _toml(path: Path) -> Any:
 
 
 def parse(options: Sequence[str]) -> Wishes:
-    """PATTERN=SETTING:VALUE,… or PATTERN=float, in this order. Errors (QuantizationError): anything else."""
+    """PATTERN=SETTING:VALUE,…, PATTERN=BITS or PATTERN=float, in this order. Errors (QuantizationError): others."""
     found: Wishes = {}
     for option in options:
         pattern, equals, wish = option.rpartition("=")
         if not equals or not wish:
             raise QuantizationError(f"--layer {option!r}: write {EXAMPLE}")
         try:
-            found |= _later(found, checked({pattern: FLOAT if wish == FLOAT else _settings(option, wish)}))
+            found |= _later(found, checked({pattern: _wish(option, wish)}))
         except QuantizationError as error:
             raise error if str(error).startswith("--layer") else QuantizationError(f"--layer {error}") from error
     return found
+
+
+def _wish(option: str, text: str) -> object:
+    return FLOAT if text == FLOAT else int(text) if text.isdecimal() else _settings(option, text)
 
 
 def joined(first: Wishes, later: Wishes) -> Wishes:

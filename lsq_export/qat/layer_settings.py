@@ -1,6 +1,8 @@
 """Wishes for single layers: settings that differ from those of the whole network, by patterns over the layers' names.
 
-    layers = {"features.0*": {"weight_bits": 8, "activation_bits": 8}, "head": "float"}
+    layers = {"features.0*": 8, "classifier": {"weight_bits": 8, "activation_bits": 4}, "head": "float"}
+
+A number is the bits of both, weight and input.
 
 Patterns are those of file names (fnmatch): * is any text, dots too, ? one character, [ab] one of these. Where several
 match a layer, later ones win, setting by setting.
@@ -23,7 +25,8 @@ ACTIVATION_GRIDS: tuple[ActivationGrid, ...] = get_args(ActivationGrid)  # the L
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 OFFSETS: tuple[Offset, ...] = get_args(Offset)
 FLOAT = "float"
-LayerWish = Mapping[str, Any] | str
+BITS = ("weight_bits", "activation_bits")  # what a number alone wishes
+LayerWish = Mapping[str, Any] | str | int
 NAMED = 8  # names that an error lists
 CHOICES: Mapping[str, Sequence[str]] = {
     "activation_grid": ACTIVATION_GRIDS,
@@ -78,8 +81,11 @@ def _pattern(pattern: object) -> str:
 def _wish(where: str, wish: object) -> dict[str, Any] | str:
     if wish == FLOAT:
         return FLOAT
+    if isinstance(wish, int):
+        check_bits(where, wish)
+        return dict.fromkeys(BITS, wish)
     if not isinstance(wish, Mapping):
-        raise QuantizationError(f'{where}={wish!r}: use "float", or a table of {", ".join(SETTINGS)}')
+        raise QuantizationError(f'{where}={wish!r}: use "float", a number of bits, or a table of {", ".join(SETTINGS)}')
     if not wish:
         raise QuantizationError(f'{where} is empty: give it some of {", ".join(SETTINGS)}, or "float"')
     for setting, value in wish.items():

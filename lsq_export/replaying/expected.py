@@ -14,6 +14,7 @@ from lsq_export import integer
 from lsq_export.bundle.directory import Bundle
 from lsq_export.bundle.golden import read_golden
 from lsq_export.bundle.layout import FOLDED, MODEL
+from lsq_export.bundle.quantized_outputs import OutputGrid, grids_of, with_last
 from lsq_export.bundle.reading import Files
 from lsq_export.rewrite.fixed_batch import batch_of
 from lsq_export.targets import adjusted, get
@@ -61,6 +62,15 @@ class Reference:
         """The file of a format. Errors (DamagedError): it is not what was exported."""
         return self._files.onnx(f"{name}/{MODEL}")
 
+    def _grids(self, name: str) -> dict[str, OutputGrid]:
+        """Of the outputs of a format that are codes."""
+        return grids_of(self._bundle.manifest["formats"][name])
+
+    def outputs(self, name: str, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+        """{output: [N, …]} that a format has to give: codes where it gives codes."""
+        found, grids = self.tensors(feeds, names), self._grids(name)
+        return {key: grids[key].of_values(value) if key in grids else value for key, value in found.items()}
+
     def task(self, name: str, inputs: Arrays | None) -> Task:
         """What is run of a format: its golden vectors, and these inputs, [N, …] or {name: [N, …]}, if there are any.
 
@@ -73,18 +83,19 @@ class Reference:
             return Task(name=name, file=file, feeds=feeds, golden=outputs)
         more = _named(inputs, inputs_of(file))
         _check(feeds, more)
-        found = self.tensors(more, list(outputs))
+        found = self.outputs(name, more, list(outputs))
         feeds = {key: np.concatenate([value, more[key].astype(value.dtype)]) for key, value in feeds.items()}
         golden = {key: np.concatenate([value, found[key]]) for key, value in outputs.items()}
         return Task(name=name, file=file, feeds=feeds, golden=golden)
 
     def proto(self) -> onnx.ModelProto:
-        """The qoperator file of the bundle, or what the folded model prescribes.
+        """The qoperator file of the bundle, with values as outputs, or what the folded model prescribes.
 
         Errors (QuantizationError): there is no such file, and no torch to make it with.
         """
         if self._proto is None:
-            self._proto = self.file(EXACT) if EXACT in self._bundle.models else self._prescribed()
+            has = EXACT in self._bundle.models
+            self._proto = with_last(self.file(EXACT), self._grids(EXACT)) if has else self._prescribed()
         return self._proto
 
     def tensors(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:

@@ -64,6 +64,17 @@ class Probe:
         """{tensor: difference} of all codes at once; nothing where the runtime does not run that."""
         return self._differences(self._run(list(self._shown)))
 
+    def seen(self) -> tuple[Ran | None, dict[str, np.ndarray]]:
+        """(how the run with all codes at once went, {tensor: its codes}); (None, {}): there are no codes to see."""
+        if not self._shown:
+            return None, {}
+        ran = self._run(list(self._shown))
+        return ran, self._codes(ran)
+
+    def expected(self, name: str) -> np.ndarray:
+        """The codes of a tensor, by the integer reference."""
+        return self._expected[name]
+
     def _halved(self) -> First | None:
         names = list(self._shown)
         low, high, known = 0, len(names), None  # all before `low` are equal
@@ -89,12 +100,14 @@ class Probe:
         return self._place.run(self._runtime, _typed(file), self._task.feeds, self._task.batch)
 
     def _differences(self, ran: Ran) -> dict[str, Difference]:
+        return {name: difference(codes, self._expected[name]) for name, codes in self._codes(ran).items()}
+
+    def _codes(self, ran: Ran) -> dict[str, np.ndarray]:
         found = {}
         for name, tensor in self._shown.items():
             if tensor in ran.outputs:
                 value = ran.outputs[tensor]
-                codes = value if value.dtype.kind in INTEGERS else self._read[name].codes(np.nan_to_num(value))
-                found[name] = difference(codes, self._expected[name])
+                found[name] = value if value.dtype.kind in INTEGERS else self._read[name].codes(np.nan_to_num(value))
         return found
 
 

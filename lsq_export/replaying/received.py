@@ -83,7 +83,7 @@ def check_received(bundle: Bundle, inputs: Arrays | None = None, timeout: float 
 
 
 def _differing_golden(reference: Reference, task: Task) -> int:
-    found = reference.tensors(task.feeds, list(task.golden))
+    found = reference.outputs(task.name, task.feeds, list(task.golden))
     return sum(
         int(np.count_nonzero(found[name] != value)) if found[name].shape == value.shape else value.size
         for name, value in task.golden.items()

@@ -15,6 +15,7 @@ from lsq_export.targets import get as get_target
 
 from .difference import Difference, joined, output_difference
 from .expected import Reference, Task
+from .inside import inside_of
 from .probing import First, Probe
 from .processes import Place, Ran
 from .result import DIFFERS, MISSING, SAME, Replay, Replayed
@@ -27,7 +28,7 @@ def replay(
     *,
     formats: str | Iterable[str] | None = None,
     inputs: Arrays | None = None,
-    inside: bool = True,
+    inside: bool | int = True,
     timeout: float = 300.0,
     python: str | os.PathLike[str] | None = None,
     on_run: Callable[[Replayed], None] = lambda run: None,
@@ -36,8 +37,10 @@ def replay(
 
     runtimes: names (`lsq-export replay --help`); None: all. formats: of the files; None: all that the bundle has.
     inputs: [N, …], or {name: [N, …]}, prepared as the network takes them, which are run besides. inside: where outputs
-    differ, the first tensor of codes that does is looked for. timeout: seconds that one run may take, in a process of
-    its own. python: an interpreter that has the packages of the runtimes; None: this one. on_run: is given each run.
+    differ, the first tensor of codes that does is looked for; a number: the integers of all tensors inside are compared
+    on so many samples, and the first is looked for only where all of these are equal. timeout: seconds that one run may
+    take, in a process of its own. python: an interpreter that has the packages of the runtimes; None: this one.
+    on_run: is given each run.
     PyTorch is needed only for a bundle without a qoperator file, and only for what is inside or for `inputs`.
 
     Errors (QuantizationError): unknown names, inputs that do not fit; of these a DamagedError: files that are not what
@@ -51,6 +54,8 @@ def replay(
     place = Place(str(Path(python).absolute()) if python is not None else sys.executable, timeout)
     if not os.access(place.python, os.X_OK):
         raise QuantizationError(f"python is {place.python}, which is no program: give an interpreter")
+    if not isinstance(inside, bool) and inside < 1:
+        raise QuantizationError(f"inside is {inside}: give a number of samples of at least 1, True or False")
     reference = Reference(bundle)
     tasks = [reference.task(name, inputs) for name in names]
     runs = []
@@ -76,12 +81,14 @@ def _formats(bundle: Bundle, formats: str | Iterable[str] | None) -> list[str]:
     return chosen
 
 
-def _replayed(place: Place, runtime: Runtime, task: Task, reference: Reference, inside: bool) -> Replayed:
+def _replayed(place: Place, runtime: Runtime, task: Task, reference: Reference, inside: bool | int) -> Replayed:
     ran = place.run(runtime, task.file, task.feeds, task.batch)
     found, why = (None, ran.why) if ran.how != "ran" else outputs_of(task, ran, reference)
     verdict = ran.how if ran.how != "ran" else SAME if found and not found.differing else DIFFERS
-    first = None
-    if inside and found and found.differing:
+    first = whole = None
+    if found and not isinstance(inside, bool):
+        whole = inside_of(place, runtime, task, reference, inside)
+    if inside and found and found.differing and not (whole and whole.differing):
         first, why = _first(place, runtime, task, reference, ran)
     return Replayed(
         runtime=runtime.name,
@@ -92,6 +99,7 @@ def _replayed(place: Place, runtime: Runtime, task: Task, reference: Reference, 
         images=task.images,
         difference=found,
         first=first,
+        inside=whole,
         why=f"{why}: {runtime.install}" if verdict == MISSING else why,
         instead="" if verdict in (SAME, MISSING) else _instead(runtime, task, reference.target),
         seconds=ran.seconds,

@@ -11,6 +11,7 @@ from typing import Any
 from calib.tables import Table, Tabular, decibel
 
 from .difference import Difference
+from .inside import Inside
 from .probing import First
 
 SAME, DIFFERS, MISSING = "same", "differs", "missing"
@@ -22,7 +23,8 @@ class Replayed:
 
     verdict: "same" (all integers are those of the reference), "differs", "refused", "crashed", "out of time", or
     "missing": the runtime is not installed. difference: of all outputs, where it ran; first: the first tensor inside
-    that differs, where it was found. why: what the runtime says, or what installs it. instead: what to do.
+    that differs, where it was found; inside: all tensors, where that was asked for. why: what the runtime says, or what
+    installs it. instead: what to do.
     """
 
     runtime: str
@@ -33,6 +35,7 @@ class Replayed:
     images: int
     difference: Difference | None = None
     first: First | None = None
+    inside: Inside | None = None
     why: str = ""
     instead: str = ""
     seconds: float = 0.0
@@ -41,6 +44,7 @@ class Replayed:
     def line(self) -> str:
         """What there is to say besides the numbers."""
         parts = [_first_line(self.first)] if self.first else []
+        parts += [self.inside.line] if self.inside else []
         parts += [self.why] if self.why else []
         parts += [f"instead: {self.instead}"] if self.instead else []
         return "; ".join(parts)
@@ -57,7 +61,8 @@ class Replay(Tabular):
     def ok(self) -> bool:
         """Whether all integers are the same in all runtimes that are installed, of which there is one."""
         ran = [run for run in self.runs if run.verdict != MISSING]
-        return bool(ran) and all(run.verdict == SAME for run in ran)
+        inside = [run.inside.difference for run in ran if run.inside and run.inside.difference]
+        return bool(ran) and all(run.verdict == SAME for run in ran) and not any(one.differing for one in inside)
 
     @property
     def table(self) -> Table:

@@ -124,7 +124,7 @@ _RUNTIMES = {
         Runtime(
             name="litert",
             adapter="litert",
-            packages=("onnx2tf==1.29.24",),
+            packages=("onnx2tf==2.6.9",),  # which wants ai-edge-litert 2.1.2
             extra="litert",
             target="litert",
             what="LiteRT (TensorFlow Lite), of what onnx2tf makes",

@@ -124,6 +124,8 @@ def _public_key(given: str) -> minisign.PublicKey:
 
 
 def _key_text(path: Path) -> str:
+    if Path(os.path.realpath(path)).is_fifo():  # it would wait for a writer; a shell's own pipes are no files
+        raise QuantizationError(f"the key {shown(path)} is a pipe: give a file")
     try:
         with path.open("rb") as file:
             return file.read(LARGEST).decode("utf-8")

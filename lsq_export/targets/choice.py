@@ -39,8 +39,10 @@ def choose(target: Target, formats: Iterable[str] | None, fold: str | None) -> C
     return Choice(target, chosen, fold or target.folds[0])
 
 
-def adjusted(target: Target, opset: int | None = None, batch: int | None = None) -> Target:
-    """The target with another operator set and a fixed batch, where they are given.
+def adjusted(
+    target: Target, opset: int | None = None, batch: int | None = None, quantized_output: bool = False
+) -> Target:
+    """The target with another operator set, a fixed batch and codes as outputs, where they are asked for.
 
     Errors (QuantizationError): an operator set that files are not written in, a batch that is none.
     """
@@ -48,7 +50,9 @@ def adjusted(target: Target, opset: int | None = None, batch: int | None = None)
         raise QuantizationError(f"opset is {opset}: use {OPSETS[0]} to {OPSETS[1]}")
     if batch is not None and not 1 <= batch <= LARGEST_BATCH:
         raise QuantizationError(f"batch is {batch}: use 1 to {LARGEST_BATCH}, or None for any")
-    return replace(target, opset=opset or target.opset, batch=batch or target.batch)
+    return replace(
+        target, opset=opset or target.opset, batch=batch or target.batch, quantized=quantized_output or target.quantized
+    )
 
 
 def check_formats(formats: Iterable[str]) -> tuple[str, ...]:

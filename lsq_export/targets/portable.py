@@ -20,7 +20,7 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIMES,
     advice=NOT_FOR_ORT,
-    dialect=("float-clips",),
+    dialect=("float-clips", "trim-pads"),
     batch=1,
     rules=(
         Rule(

@@ -24,6 +24,7 @@ class Target:
     rules        what `lsq-export lint` checks, and export before it writes
     dialect      rewrites of the qdq file for it, by name (`lsq_export.rewrite.lowering.dialects`), in order
     batch        of its files; None: any
+    quantized    outputs are codes: the last DequantizeLinear is left out of the files that are written
     advice       what those who run the file there have to know; "" where there is nothing
     """
 
@@ -39,6 +40,7 @@ class Target:
     rules: tuple[Rule, ...] = ()
     dialect: tuple[str, ...] = ()
     batch: int | None = None
+    quantized: bool = False
     advice: str = ""
 
     @property

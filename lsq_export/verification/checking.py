@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx
@@ -66,11 +67,11 @@ class Subject:
     decisions: Decisions | None = None
     damaged: tuple[str, ...] = ()
     golden: Mapping[str, Golden] = field(default_factory=dict)
-    asked: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(
-        folded: Folded, files: Mapping[str, onnx.ModelProto], target: str, asked: Mapping[str, int] | None = None
+        folded: Folded, files: Mapping[str, onnx.ModelProto], target: str, asked: Mapping[str, Any] | None = None
     ) -> Subject:
         """What a fold gave, and the files that were made of it."""
         return Subject(

@@ -63,8 +63,9 @@ export async function run({ about, session }, x) {
   const values = new Float32Array(batch * x.length);
   for (let i = 0; i < batch; i++) values.set(x, i * x.length);
   const found = await session.run({ [name]: new ort.Tensor("float32", values, [batch, ...shape.slice(1)]) });
-  const output = found[about.outputs[0]];
-  return Array.from(output.data.subarray(0, output.data.length / batch), Number);
+  const output = found[about.outputs[0]], grid = about.grids[about.outputs[0]]; // of an output that is codes
+  const value = grid ? (code) => grid.scale * (code - grid.zero_point) : Number;
+  return Array.from(output.data.subarray(0, output.data.length / batch), value);
 }
 
 // {median, runs, batch}: milliseconds of one call, on the golden input (its first sample where the batch is free).

@@ -89,6 +89,7 @@ def page_contents(bundle: Bundle, name: str | None, runtime: str) -> PageContent
         "optimization": manifest["formats"][chosen]["optimization"],
         "inputs": all_inputs(manifest),
         "outputs": manifest["outputs"],
+        "grids": manifest["formats"][chosen].get("outputs", {}),
         "golden": golden,
         "classes": manifest.get("classes"),
         **picture,

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,13 @@ def web_runtime(folder: Path | None = None, fetch: Callable[[Path], Path] | None
     kept = cache()
     for place in (run_web.package(Path.cwd()), kept):
         files = {name: (place / "dist" / name if place != kept else place / name) for name in DIGESTS} if place else {}
-        if files and all(path.is_file() and sha256(path) == DIGESTS[name] for name, path in files.items()):
+        if files and all(_is_published(path) for path in files.values()):
             return WebRuntime(files, VERSION)
     with TemporaryDirectory(prefix="lsq-export-npm.") as temporary:
         package = (fetch or _fetched)(Path(temporary))
-        for name, digest in DIGESTS.items():
+        for name in DIGESTS:
             path = package / "dist" / name
-            if not path.is_file() or sha256(path) != digest:
+            if not _is_published(path):
                 raise QuantizationError(f"{NAME} {VERSION} as fetched has another {name} than was published: {OPTION}")
         _keep(package, kept)
     return WebRuntime({name: kept / name for name in DIGESTS}, VERSION)
@@ -67,6 +68,14 @@ def cache() -> Path:
     """Where fetched files are kept: in XDG_CACHE_HOME or ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "lsq-export" / f"{NAME}-{VERSION}"
+
+
+def _is_published(path: Path) -> bool:
+    """Whether a file is there, can be read, and is what was published under its name."""
+    try:
+        return path.is_file() and sha256(path) == DIGESTS[path.name]
+    except OSError:
+        return False
 
 
 def _named(folder: Path) -> WebRuntime:
@@ -91,22 +100,40 @@ def _fetched(temporary: Path) -> Path:
     command += ["--pack-destination", str(temporary), "--cache", str(temporary / "npm"), "--fetch-retries", "1"]
     try:
         done = subprocess.run(
-            command, cwd=temporary, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+            command, cwd=temporary, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", timeout=PATIENCE
         )
+    except OSError as error:
+        raise QuantizationError(f"{why}, and {npm} cannot be run ({error.strerror or error}): {OPTION}") from error
     except subprocess.TimeoutExpired as error:
         raise QuantizationError(f"{why}, and npm took more than {PATIENCE} s to fetch it: {OPTION}") from error
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
         raise QuantizationError(f"{why}, and npm cannot fetch it ({one_line(said):.200}): {OPTION}")
-    (archive,) = temporary.glob("*.tgz")
-    with tarfile.open(archive) as tar:
-        for name in DIGESTS:
-            member = tar.extractfile(f"package/dist/{name}")
-            path = temporary / "package" / "dist" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                shutil.copyfileobj(member, file)  # type: ignore[arg-type]
+    archives = list(temporary.glob("*.tgz"))
+    if len(archives) != 1:
+        raise QuantizationError(f"{why}, and npm wrote {len(archives) or 'no'} files in the place of one: {OPTION}")
+    _unpack(archives[0], temporary / "package" / "dist")
     return temporary / "package"
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The files that are needed, of a package as npm packs it.
+
+    Errors (QuantizationError): it is no such archive, or only half of one, or it does not have them.
+    """
+    what = f"{NAME} {VERSION} as fetched"
+    folder.mkdir(parents=True)
+    for name in DIGESTS:
+        try:
+            with tarfile.open(archive) as tar, (folder / name).open("wb") as file:
+                member = tar.extractfile(f"package/dist/{name}")
+                if member is None:
+                    raise KeyError(name)
+                shutil.copyfileobj(member, file)
+        except KeyError as error:
+            raise QuantizationError(f"{what} has no file dist/{name}: {OPTION}") from error
+        except (tarfile.TarError, EOFError, zlib.error, ValueError, OSError) as error:
+            raise QuantizationError(f"{what} cannot be unpacked ({one_line(error):.200}): {OPTION}") from error
 
 
 def _keep(package: Path, kept: Path) -> None:

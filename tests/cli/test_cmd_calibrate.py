@@ -50,6 +50,29 @@ def test_bits_and_layers_are_taken(tmp_path: Path, data: Path) -> None:
     assert "stays float: fc " in result.stdout
 
 
+def test_sensitivity_is_a_table_and_a_file_and_keep_mends_the_worst(tmp_path: Path, data: Path) -> None:
+    given = (FILE, "--data", f"npz:{data}", "--weight-bits", 2, "--format", "qdq", "--sensitivity", tmp_path / "s.json")
+    result = invoke("calibrate", *given, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    before = json.loads((tmp_path / "s.json").read_text())
+    worst = before["layers"][0]
+    assert worst["weight_bits"] == 2 and f"\n{worst['layer']} " in result.stdout and "(together)" in result.stdout
+    kept = ("--keep", f"{worst['layer']}=8", "--keep", "fc=float", "--out", tmp_path / "kept", "--json")
+    result = invoke("calibrate", *given, *kept)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["images"], "stdout is the parity alone"
+    after = {layer["layer"]: layer for layer in json.loads((tmp_path / "s.json").read_text())["layers"]}
+    assert after[worst["layer"]]["sqnr_db"] > worst["sqnr_db"] + 10 and "fc" not in after
+
+
+@pytest.mark.parametrize("method", ["percentile", "reconstruction"])
+def test_methods_are_taken(method: str, tmp_path: Path, data: Path) -> None:
+    given = ("--data", f"npz:{data}", "--weight-bits", 3, "--format", "qdq", "--method", method, "--seed", 1)
+    result = invoke("calibrate", FILE, *given, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "all promises hold" in result.stdout
+
+
 def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -73,6 +96,10 @@ def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
         ((SAMPLES / "nowhere.onnx",), "does not exist"),
         ((SAMPLES / "onnxruntime" / "qdq_u8s8_perchannel.onnx",), "lsq-export adopt takes it"),
         ((FILE, "--layer", "nothing=float"), "matches no layer"),
+        ((FILE, "--method", "best"), "'reconstruction'"),
+        ((FILE, "--sensitivity", "nowhere/s.json"), "there is no directory"),
+        ((FILE, "--keep", "cnv1=8"), "layers['cnv1'] matches no layer (did you mean 'conv1'"),
+        ((FILE, "--keep", "conv1=9"), "layers['conv1']=9: use 2 to 8"),
         ((FILE, "--weight-bits", "9"), "--weight-bits"),
     ],
 )

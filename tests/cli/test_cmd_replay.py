@@ -29,6 +29,17 @@ def test_json_with_data(exported: Exported) -> None:
     assert result.exit_code == 0 and run["images"] == 5 and run["difference"]["differing"] == 0
 
 
+def test_all_tensors(exported: Exported) -> None:
+    options = ("replay", exported.bundle.directory, "--runtime", "onnxruntime", "--data", exported.data, "--tensors", 2)
+    result = invoke(*options, "--json")
+    assert result.exit_code == 0, result.output
+    for run in json.loads(result.stdout)["runs"]:
+        inside = run["inside"]
+        assert inside["images"] == 2 and inside["tensors"] > 8 and inside["difference"]["differing"] == 0
+    assert "differ, on 2 inputs" in " ".join(invoke(*options).stdout.split())
+    assert invoke(*options, "--no-inside").exit_code == 2
+
+
 def test_results_are_kept_in_the_bundle_and_shown_in_its_report(exported: Exported, tmp_path: Path) -> None:
     bundle = exported.copy(tmp_path)
     for name in ("qdq", "qoperator", "qdq"):  # the last one takes the place of the first

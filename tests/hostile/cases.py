@@ -11,9 +11,9 @@ from pathlib import Path
 from lsq_export.bundle.sums import write_sums
 
 from . import arrays, bytes_, json_, onnx_
-from .base import ARRAYS, BUNDLE, CHECKPOINT, PICTURES
+from .base import ARRAYS, BUNDLE, CHECKPOINT, KEY, PICTURES, WEB
 
-READERS = ("verify", "verify", "verify", "inspect", "report", "bench")
+READERS = ("verify", "verify", "verify", "inspect", "report", "bench", "page", "sign")
 OUTSIDE = "outside"  # a file beside the case, which nothing may read or change
 
 
@@ -66,13 +66,22 @@ def _bundle(base: Path, folder: Path) -> Path:
     return folder / BUNDLE
 
 
-def _read(bundle: Path, rng: random.Random, kind: str) -> Case:
+def _read(base: Path, bundle: Path, rng: random.Random, kind: str) -> Case:
     command = rng.choice(READERS)
-    options = {"verify": ("--no-write", "--images", "4"), "bench": ("--runs", "1", "--warmup", "0", "--pause", "0")}
+    options = {
+        "verify": ("--no-write", "--images", "4"),
+        "bench": ("--runs", "1", "--warmup", "0", "--pause", "0"),
+        "page": _page(bundle.parent, base / WEB),
+        "sign": ("--key", str(base / KEY)),
+    }
     more = ("--no-details", "--threads", "1") if command == "bench" else ()
     if command == "verify" and rng.random() < 0.2:
         options["verify"] = ("--images", "4")
     return Case(kind, (command, str(bundle), *options.get(command, ()), *more))
+
+
+def _page(folder: Path, package: Path) -> tuple[str, ...]:
+    return "--out", str(folder / "page"), "--onnxruntime-web", str(package)
 
 
 def _files(bundle: Path) -> list[Path]:
@@ -85,7 +94,7 @@ def stale(base: Path, folder: Path, rng: random.Random) -> Case:
     file = rng.choice(_files(bundle))
     name = file.relative_to(bundle)
     what = bytes_.damage(file, rng) if rng.random() < 0.7 else bytes_.replace(file, rng, base / OUTSIDE)
-    return _read(bundle, rng, f"old sums, {name}: {what}")
+    return _read(base, bundle, rng, f"old sums, {name}: {what}")
 
 
 def forged(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -100,7 +109,7 @@ def forged(base: Path, folder: Path, rng: random.Random) -> Case:
     else:
         what = bytes_.damage(file, rng)
     write_sums(bundle)
-    return _read(bundle, rng, f"new sums, {file.relative_to(bundle)}: {what}")
+    return _read(base, bundle, rng, f"new sums, {file.relative_to(bundle)}: {what}")
 
 
 def manifest(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -110,7 +119,7 @@ def manifest(base: Path, folder: Path, rng: random.Random) -> Case:
     text, what = json_.damage(file.read_text(), rng)
     file.write_text(text)
     write_sums(bundle)
-    return _read(bundle, rng, f"new sums, {file.name}: {what}")
+    return _read(base, bundle, rng, f"new sums, {file.name}: {what}")
 
 
 def graphs(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -119,7 +128,7 @@ def graphs(base: Path, folder: Path, rng: random.Random) -> Case:
     file = rng.choice(sorted(bundle.rglob("*.onnx")))
     what = onnx_.damage(file, rng)
     write_sums(bundle)
-    return _read(bundle, rng, f"new sums, {file.relative_to(bundle)}: {what}")
+    return _read(base, bundle, rng, f"new sums, {file.relative_to(bundle)}: {what}")
 
 
 def swapped(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -133,7 +142,7 @@ def swapped(base: Path, folder: Path, rng: random.Random) -> Case:
     if fresh := rng.random() < 0.7:
         write_sums(bundle)
     kind = f"{'new' if fresh else 'old'} sums, swapped: {' and '.join(sorted((one.name, other.name)))}"
-    return _read(bundle, rng, kind)
+    return _read(base, bundle, rng, kind)
 
 
 def sums(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -163,7 +172,7 @@ def sums(base: Path, folder: Path, rng: random.Random) -> Case:
     else:
         rng.shuffle(lines)
     path.write_text("".join(lines))
-    return _read(bundle, rng, f"sums: {kind}")
+    return _read(base, bundle, rng, f"sums: {kind}")
 
 
 def lone_graph(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -207,6 +216,27 @@ def pictures(base: Path, folder: Path, rng: random.Random) -> Case:
     return _with_data(base, folder, rng, what, f"imagefolder:{path}")
 
 
+def key(base: Path, folder: Path, rng: random.Random) -> Case:
+    """A secret key for `sign`."""
+    path = folder / KEY
+    shutil.copy(base / KEY, path)
+    what = bytes_.damage(path, rng) if rng.random() < 0.8 else bytes_.replace(path, rng, base / OUTSIDE)
+    return Case(f"key: {what}", ("sign", str(_bundle(base, folder)), "--key", str(path)))
+
+
+def web(base: Path, folder: Path, rng: random.Random) -> Case:
+    """A package of onnxruntime-web for `page`."""
+    package = folder / WEB
+    shutil.copytree(base / WEB, package)
+    file = rng.choice(_files(package))
+    if file.suffix == ".json" and rng.random() < 0.6:
+        text, what = json_.damage(file.read_text(), rng)
+        file.write_text(text)
+    else:
+        what = bytes_.damage(file, rng) if rng.random() < 0.5 else bytes_.replace(file, rng, base / OUTSIDE)
+    return Case(f"package, {file.name}: {what}", ("page", str(_bundle(base, folder)), *_page(folder, package)))
+
+
 def _with_data(base: Path, folder: Path, rng: random.Random, what: str, spec: str) -> Case:
     if rng.random() < 0.5:
         return Case(what, ("drift", str(base / CHECKPOINT), "--data", spec, "--against", f"npz:{base / ARRAYS}"))
@@ -217,4 +247,5 @@ def _with_data(base: Path, folder: Path, rng: random.Random, what: str, spec: st
 FAMILIES: tuple[tuple[Make, float], ...] = (
     *((stale, 3), (forged, 3), (manifest, 4), (graphs, 4), (swapped, 1), (sums, 1)),
     *((lone_graph, 2), (checkpoint, 2), (data, 2), (pictures, 1)),
+    *((key, 1), (web, 1)),
 )

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from .worker import GIGABYTES, Outcome
 
 REFUSALS = (1, 2)
-FOLLOWED = ("pictures: link",)  # links in a folder of images that the user named are the user's
+# Links that the user named, or in a folder of images or a package that the user named, are the user's.
+FOLLOWED = r"pictures: link|(key|package, .*): place: (link out|device)"
 
 # (command, kind of change, why it may be accepted); the first that fits counts
 _NOT_READ = "the command does not read that file, and verify names it"
@@ -18,6 +19,7 @@ _YARDSTICK = "the network that was trained is known from this file alone: the me
 _TRAIN = "an image of the other split, or one that is read as it is: other pixels, other results on them"
 _OTHER_ARRAYS = "arrays of another type or of other values are other data; what zip itself repairs is not damaged"
 _OTHER_NETWORK = "another network, or a field that the command does not use"
+_SHOWS = "not read, or shown as it is: a page compares a file with its own golden vectors, and verify names the rest"
 HARMLESS: tuple[tuple[str, str, str], ...] = (
     ("inspect", r"sums, (README|run\.py|report|parity|sample|reference|.*test_data_set_0)", _NOT_READ),
     ("bench", r"sums, (README|run\.py|report|parity|sample|reference/folded|.*test_data_set_0)", _NOT_READ),
@@ -54,6 +56,15 @@ HARMLESS: tuple[tuple[str, str, str], ...] = (
     ("verify|drift", r"pictures: (one pixel|mode|names|long name|wide|bytes|bomb|text|link)", _TRAIN),
     ("verify|drift", r"npz: (bytes|type|shape|number|labels|names|nested|no array)", _OTHER_ARRAYS),
     ("drift|folds|export", r"checkpoint: ", _OTHER_NETWORK),
+    (
+        "page",
+        r"sums, (README|run\.py|example|report|parity|sample/[po]|manifest\.schema|reference|q|SHA256SUMS)",
+        _SHOWS,
+    ),
+    ("page", r"new sums, (manifest|sample|swapped)|sums: |old sums, swapped", _SHOWS),
+    ("page", r"package, ", "a package that the user names is taken as it is, with whatever browsers make of it"),
+    ("sign", r"new sums, |sums: (order|twice)", "the sums fit: it signs what is there, and verify judges it"),
+    ("sign", r"key: (bytes|place: link inside)", "the first line of a key is a comment; a link leads to the key"),
 )
 
 
@@ -65,7 +76,7 @@ def judged(outcome: Outcome) -> str | None:
         return "exit 70"
     if outcome.gigabytes > GIGABYTES:
         return f"{outcome.gigabytes} GB"
-    if outcome.foreign and outcome.kind not in FOLLOWED:
+    if outcome.foreign and not re.match(FOLLOWED, outcome.kind):
         return f"opened {outcome.foreign[0]}"
     if outcome.code in REFUSALS and not re.search(r"^(error|FAILED|Usage): ", outcome.text, re.MULTILINE):
         return "a refusal without a line"

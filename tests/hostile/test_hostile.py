@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostile import json_
-from hostile.base import ARRAYS, BUNDLE, CHECKPOINT, PICTURES, make_pictures
+from hostile.base import ARRAYS, BUNDLE, CHECKPOINT, KEY, PICTURES, WEB, make_key, make_pictures, make_web
 from hostile.cases import FAMILIES
 from hostile.judge import judged, print_result
 from hostile.worker import Outcome
@@ -56,10 +56,12 @@ def test_each_family_makes_a_case(exported: Exported, tmp_path: Path) -> None:
     (base / CHECKPOINT).write_bytes(exported.checkpoint.read_bytes())
     (base / ARRAYS).write_bytes(Path(exported.data.partition(":")[2]).read_bytes())
     make_pictures(base / PICTURES)
+    make_key(base / KEY)
+    make_web(base / WEB)
     assert (base / BUNDLE).is_dir()
     for make, _ in FAMILIES:
         folder = tmp_path / make.__name__
         folder.mkdir()
         case = make(base, folder, random.Random(5))
-        if case.arguments[0] in ("inspect", "report"):
+        if case.arguments[0] in ("inspect", "report", "page", "sign"):
             assert invoke(*case.arguments).exit_code in (0, 1, 2), case

@@ -56,6 +56,7 @@ ORDER = (
     "lsq_export.replaying",
     "lsq_export.webpage",
     "lsq_export.ptq",
+    "lsq_export.reconstruction",
     "lsq_export.bench",
     "lsq_export.report",
     "lsq_export.mixed_up",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from calib import QuantizationError
+from lsq_export import QATConfig
 from lsq_export.qat import layer_files
 from lsq_export.training import checkpoint
 from support.commands import invoke
@@ -28,6 +29,13 @@ def test_the_three_ways_say_the_same(tmp_path: Path) -> None:
     assert layer_files.parse([]) == {}
 
 
+def test_a_number_is_the_bits_of_weight_and_input(tmp_path: Path) -> None:
+    both = {"head": {"weight_bits": 8, "activation_bits": 8}}
+    (tmp_path / "w.json").write_text('{"head": 8}')
+    assert layer_files.parse(["head=8"]) == layer_files.read_file(tmp_path / "w.json") == both
+    assert QATConfig(layers={"head": 8}).layers == both
+
+
 def test_later_wishes_come_later() -> None:
     assert list(layer_files.parse(["a=float", "b=float", "a=weight_bits:4"])) == ["b", "a"]
     joined = layer_files.joined({"a": "float", "b": "float"}, {"a": {"weight_bits": 4}})
@@ -37,9 +45,10 @@ def test_later_wishes_come_later() -> None:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("head", "--layer 'head': write 'features.0*=weight_bits:8"),
+        ("head", "--layer 'head': write head=float, head=8 or 'features.0*=weight_bits:8"),
         ("head=", "--layer 'head=': write"),
         ("head=fp", "--layer 'head=fp': 'fp' is no SETTING:VALUE"),
+        ("head=16", "--layer layers['head']=16: use 2 to 8"),
         ("head=bits:4", "--layer layers['head']: unknown setting 'bits'"),
         ("head=weight_bits:x", "--layer layers['head']: weight_bits='x': use 2 to 8"),
     ],

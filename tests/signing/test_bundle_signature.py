@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,7 +107,10 @@ def test_the_commands(exported: Exported, tmp_path: Path) -> None:
     done = invoke("verify", bundle.directory, "--images", 8)  # somebody who has no key
     assert done.exit_code == 0 and "is signed, so the result is not kept" in done.output, done.output
     assert (bundle.directory / "SHA256SUMS").read_bytes() == before
+    os.mkfifo(tmp_path / "pipe")
     for arguments, code, said in (
+        (("verify", "--public-key", tmp_path / "pipe"), 2, "pipe is a pipe: give a file"),
+        (("sign", "--key", tmp_path / "pipe"), 2, "pipe is a pipe: give a file"),
         (("verify", "--public-key", keys(tmp_path, 4)[1]), 1, "made with the key 0303030303030303, not with 0404"),
         (("verify", "--public-key", "nothing"), 2, "nothing is no file, and is no public key"),
         (("verify", "--public-key", public, "--record"), 2, "--record changes what --public-key checks"),

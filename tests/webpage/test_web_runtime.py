@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calib.errors import QuantizationError
@@ -72,6 +76,72 @@ def test_what_npm_cannot_do_is_one_line(
     with pytest.raises(QuantizationError) as error:
         web_runtime()
     assert said in str(error.value) and "--onnxruntime-web" in str(error.value) and "\n" not in str(error.value)
+
+
+def packed(path: Path, members: dict[str, bytes | None]) -> bytes:
+    """A tarball as npm packs it; None: a folder of that name."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(f"package/dist/{name}")
+            entry.size, entry.type = len(content or b""), tarfile.REGTYPE if content is not None else tarfile.DIRTYPE
+            tar.addfile(entry, io.BytesIO(content or b""))
+    return path.read_bytes()
+
+
+NOISE = np.random.default_rng(0).bytes(50_000)  # which gzip does not make smaller
+TARBALLS: dict[str, tuple[dict[str, bytes | None], Callable[[bytes], bytes | None], str]] = {
+    "one file is missing": ({SCRIPT: b"script"}, lambda whole: whole, f"has no file dist/{MODULE}"),
+    "a folder in its place": ({SCRIPT: None, MODULE: b"module"}, lambda whole: whole, f"has no file dist/{SCRIPT}"),
+    "nothing in it": ({}, lambda whole: whole, f"has no file dist/{SCRIPT}"),
+    "half a download": ({SCRIPT: NOISE, MODULE: NOISE}, lambda whole: whole[: len(whole) // 2], "cannot be unpacked"),
+    "the last bytes lack": ({MODULE: b"module", SCRIPT: NOISE}, lambda whole: whole[:-20_000], "cannot be unpacked"),
+    "a byte of it flipped": (
+        {SCRIPT: NOISE, MODULE: NOISE},
+        lambda whole: whole[:5000] + bytes([whole[5000] ^ 255]) + whole[5001:],
+        "cannot be unpacked|another .* than was published",
+    ),
+    "no archive": ({}, lambda whole: b"<html>not found</html>", "cannot be unpacked"),
+    "an empty file": ({}, lambda whole: b"", "cannot be unpacked"),
+    "no file": ({}, lambda whole: None, "npm wrote no files"),
+    "another content": ({SCRIPT: b"script", MODULE: b"other"}, lambda whole: whole, f"another {MODULE} than was"),
+}
+
+
+@pytest.mark.parametrize("name", TARBALLS)
+def test_a_tarball_that_is_not_what_was_published_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    members, damage, said = TARBALLS[name]
+    use_npm(monkeypatch, tmp_path, damage(packed(tmp_path / "whole.tgz", members)))
+    with pytest.raises(QuantizationError, match=said) as error:
+        web_runtime()
+    assert "--onnxruntime-web" in str(error.value) and "\n" not in str(error.value)
+    assert not cache().exists()
+
+
+def test_a_tarball_that_is_right_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_npm(monkeypatch, tmp_path, packed(tmp_path / "whole.tgz", dict(CONTENT)))
+    assert {name: path.read_bytes() for name, path in web_runtime(fetch=None).files.items()} == CONTENT
+
+
+def test_an_npm_that_cannot_be_run_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "npm").write_bytes(b"\x7fELF no program")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(QuantizationError, match=r"npm cannot be run \(Exec format error\)"):
+        web_runtime()
+
+
+def use_npm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tarball: bytes | None) -> None:
+    """An npm that packs this tarball, or none."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    if tarball is not None:
+        (programs / "packed").write_bytes(tarball)
+    copied = f"cp {programs}/packed o-1.30.0.tgz" if tarball is not None else "true"
+    (programs / "npm").write_text(f"#!/bin/sh\n{copied}\n")
+    (programs / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}/bin{os.pathsep}/usr/bin")
 
 
 def test_a_folder_that_was_named(tmp_path: Path) -> None:

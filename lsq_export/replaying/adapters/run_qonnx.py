@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import version as version_of
 
 import numpy as np
+import onnx
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -24,7 +25,12 @@ def version() -> str:
 
 def opened(path: str, feeds: Arrays, names: list[str]) -> Callable[[Arrays], Arrays]:
     """The model, with all shapes, which the executor wants to know."""
-    model = ModelWrapper(path)
+    proto = onnx.load(path)
+    outputs = {value.name for value in proto.graph.output}
+    inside = [value for value in proto.graph.value_info if value.name not in outputs]  # it refuses what is said twice
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(inside)
+    model = ModelWrapper(proto)
     for name, value in feeds.items():
         model.set_tensor_shape(name, list(value.shape))
     model = model.transform(InferShapes())

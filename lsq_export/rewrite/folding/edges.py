@@ -7,8 +7,8 @@ An edge that one learned low-bit grid alone reads takes its grid from that: the 
 (calib.folding.edge_grid.aligned_grid). A learned grid stays alone where its codes can be made in one step: after a Conv
 or Gemm (whose bias carries the offset, E3); after anything, if its offset is a multiple of its scale, or at 8 bits,
 where moving the grid onto an integer zero point costs at most half a step of 1/255. A Gemm that is an output of the
-network, also after operators that move its elements, needs no grid: its int32 accumulator is the output. Nor does an
-output that a float operator makes.
+network, also after operators that move its elements, needs no grid: its int32 accumulator is the output, unless codes
+are wished there (GRIDDED). Nor does an output that a float operator makes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lsq_export.graph.edit import clean, copy, insert_after
 from lsq_export.graph.grids import grid_of, is_edge
 from lsq_export.graph.islands import inside_island, is_island
 from lsq_export.graph.layers import is_linear
+from lsq_export.graph.notes import GRIDDED
 from lsq_export.graph.operators import CLAMPS, MOVES
 from lsq_export.graph.read import (
     MARKER,
@@ -32,6 +33,7 @@ from lsq_export.graph.read import (
     attribute,
     data_readers,
     data_uses,
+    graph_of,
     is_float,
     is_marker,
     is_op,
@@ -60,6 +62,7 @@ def place_edges(model: ir.Model, batches: Iterable[Any], observer: type[Observer
     """
     graph = model.graph
     edges = [_insert_edge(graph, value) for value in _values(graph) if _needs_edge(value)]
+    _check_outputs(graph)
     clean(model)
     learned = [node for node in graph if is_marker(node) and node not in edges and attribute(node, "bits") < 8]
     statistics = calibrate(graph, edges, learned, batches, observer)
@@ -68,6 +71,14 @@ def place_edges(model: ir.Model, batches: Iterable[Any], observer: type[Observer
     warn_of_lost_parts([node for node in edges if node.graph is not None])
     absorb_clamps(model)
     return statistics
+
+
+def _check_outputs(graph: ir.Graph) -> None:
+    """Errors (QuantizationError): codes are wished of an output that stays float."""
+    for value in graph.outputs if GRIDDED.get(graph, False) else ():
+        if not on_grid(value):
+            made = f"made by {producer.op_type}" if (producer := value.producer()) is not None else "an input"
+            raise QuantizationError(f"output {value.name} is {made} and stays float: export without quantized outputs")
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -104,7 +115,7 @@ def _needs_edge(value: ir.Value) -> bool:
     if not is_float(value) or on_grid(value) or not (data_uses(value) or value.is_graph_output()):
         return False
     if value.is_graph_output() and not data_uses(value):
-        return not is_op(producer, "Gemm") and not is_island(producer)
+        return not is_island(producer) and (not is_op(producer, "Gemm") or _gives_codes(producer))
     if inside_island(value) or (is_op(producer, "Gemm") and for_norms(value)):
         return False
     if not single_consumer(value):
@@ -119,6 +130,11 @@ def _needs_edge(value: ir.Value) -> bool:
     if is_marker(reader):
         return not is_linear(producer) and (factor_of(producer) is not None or not made_in_one_step(reader))
     return not is_op(reader, *CLAMPS, *MOVES) and factor_of(reader) is None
+
+
+def _gives_codes(producer: ir.Node | None) -> bool:
+    """Whether outputs shall have grids, of a layer whose accumulators would do otherwise."""
+    return producer is not None and GRIDDED.get(graph_of(producer), False)
 
 
 def for_norms(value: ir.Value) -> bool:

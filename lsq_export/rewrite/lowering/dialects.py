@@ -14,6 +14,7 @@ from .int8_weights import int8_weights
 from .keep_branches import keep_branches
 from .keep_pairs_apart import keep_pairs_apart
 from .split_strides import split_strides
+from .trim_pads import trim_pads
 
 FLOAT_CLIPS = "float-clips"
 REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
@@ -22,6 +23,7 @@ REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
     "around-zero": around_zero,
     "keep-branches": keep_branches,
     "split-strides": split_strides,
+    "trim-pads": trim_pads,
     "int8-codes": int8_codes,
     "float-biases": float_biases,
 }

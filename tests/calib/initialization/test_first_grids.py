@@ -88,6 +88,29 @@ def test_minmax_on_the_other_grids(grid: ActivationGrid, n: int, p: int) -> None
     assert (quantizer.scale.item(), quantizer.offset.item()) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("grid", ACTIVATION_GRIDS)
+def test_percentile_leaves_out_outliers_on_both_sides(grid: ActivationGrid) -> None:
+    """numpy's quantiles are the oracle; min-max reaches to the outliers."""
+    x = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    x[:5], x[5:8] = 1000.0, -500.0
+    quantizer = Quantizer.activation("a.input", 8, grid=grid)
+    low, high = np.quantile(x, [1e-4, 1 - 1e-4])
+    scale, offset = activation_grid(quantizer, observed(x), "percentile")
+    if quantizer.symmetric:
+        assert scale == pytest.approx(max(high, 0 if quantizer.qmin == 0 else -low) / quantizer.qmax, rel=0.02)
+        assert offset == 0
+    else:
+        assert scale * quantizer.qmin + offset == pytest.approx(low, rel=0.02)
+        assert scale * quantizer.qmax + offset == pytest.approx(high, rel=0.02)
+    assert activation_grid(quantizer, observed(x), "minmax")[0] > 50 * scale
+
+
+def test_percentile_of_few_values_is_their_range() -> None:
+    x, quantizer = np.array([-1.0, 0.0, 2.0], np.float32), Quantizer.activation("a.input", 4)
+    seen = observed(x, batches=1)
+    assert activation_grid(quantizer, seen, "percentile") == activation_grid(quantizer, seen, "minmax")
+
+
 def test_lsq() -> None:
     model = prepared(published(first_last_bits=None))
     calib.initialize(model, batches(), method="lsq")
@@ -225,7 +248,7 @@ class Unused(Net):
     [
         ([], "mse", "no calibration batches"),
         (iter(()), "minmax", "no calibration batches"),
-        (batches(), "max", "method='max': use one of minmax, lsq, mse"),
+        (batches(), "max", "method='max': use one of minmax, percentile, lsq, mse"),
         ([np.zeros((1, 2, 6, 6))], "mse", "calibration batch 0 is ndarray"),
         ([{"x": 1}], "mse", "calibration batch 0 is dict"),
         (torch.zeros(3, 2, 6, 6), "mse", "batches is a tensor"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from calib import QuantizationError
-from calib.statistics.observers import POINTS, Observer
+from calib.statistics.observers import POINTS, Observer, points_of
 
 
 def observe(chunks: Iterable[Any]) -> Observer:
@@ -182,3 +182,16 @@ def test_values_that_are_not_finite_are_named(bad: float) -> None:
 def test_half_types() -> None:
     seen = observe([torch.tensor([1.0, 2.0], dtype=torch.bfloat16)])
     assert seen.mean == 1.5
+
+
+@pytest.mark.parametrize("count", [1, 40, 300, 5000])
+def test_points_of_a_row_are_those_of_an_observer(count: int) -> None:
+    """To the bit, with equal values and both zeros among them."""
+    rng = np.random.default_rng(count)
+    x = np.concatenate([rng.normal(size=count), np.zeros(3), -np.zeros(3), rng.integers(-3, 3, count)]).astype(
+        np.float32
+    )
+    seen = Observer("a.weight", 100)
+    seen.update(torch.from_numpy(x))
+    points = points_of(np.sort(x), 100)
+    assert np.array_equal(points.values, seen.points().values) and np.array_equal(points.counts, seen.points().counts)

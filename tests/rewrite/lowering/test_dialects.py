@@ -24,6 +24,7 @@ from lsq_export.rewrite.lowering.dialects import REWRITES, in_dialect
 from lsq_export.rewrite.lowering.int8_weights import int8_weights
 from lsq_export.rewrite.lowering.keep_branches import is_of_convolution
 from lsq_export.rewrite.lowering.split_strides import split_strides
+from lsq_export.rewrite.lowering.trim_pads import trim_pads
 from lsq_export.verification.checking import Subject, check
 from support.networks import captured, folded, inputs, operators
 
@@ -160,6 +161,34 @@ def test_single_pixels_are_taken_before_the_convolution(kernel: int, pads: list[
     before = run(ir.to_proto(model), x)["y"]
     split_strides(model)
     assert ("MaxPool" in operators(model)) == split
+    np.testing.assert_array_equal(run(ir.to_proto(model), x)["y"], before)
+
+
+@pytest.mark.parametrize(
+    ("size", "pads", "dilations", "trimmed"),
+    [
+        ([2, 2], [1] * 4, [1, 1], [1, 1, 0, 0]),
+        ([1, 2], [1] * 4, [1, 1], [1, 1, 1, 0]),  # its one row needs both
+        ([3, 4], [1, 0, 3, 2], [1, 2], [1, 0, 3, 1]),  # two rows; one column, of which the sixth is not read
+        ([7, 7], [1] * 4, [1, 1], [1] * 4),
+        (["H", 2], [1] * 4, [1, 1], [1, 1, 1, 0]),
+    ],
+)
+def test_padding_that_nothing_reads_goes(
+    size: list[int | str], pads: list[int], dilations: list[int], trimmed: list[int]
+) -> None:
+    model = strided(3, pads)
+    model.graph.inputs[0].shape = model.graph.outputs[0].shape = None
+    (conv,) = (node for node in model.graph if node.op_type == "Conv")
+    conv.attributes["strides"] = ir.AttrInt64s("strides", [3, 3] if size == [3, 4] else [2, 2])
+    conv.attributes["dilations"] = ir.AttrInt64s("dilations", dilations)
+    x = np.random.default_rng(0).normal(size=(2, 3, *(2 if n == "H" else n for n in size))).astype(np.float32) * 9  # type: ignore[misc]
+    before = run(ir.to_proto(model), x)["y"]
+    assert conv.inputs[0] is not None
+    conv.inputs[0].shape = ir.Shape(["N", 3, *size])
+    conv.outputs[0].shape = ir.Shape(["N", 4, "H" if size[0] == "H" else before.shape[2], before.shape[3]])
+    trim_pads(model)
+    assert list(conv.attributes["pads"].as_ints()) == trimmed
     np.testing.assert_array_equal(run(ir.to_proto(model), x)["y"], before)
 
 

@@ -1,0 +1,1 @@
+"""Networks quantized without training beside QAT: docs/benchmarks/ptq.md."""
