@@ -11,6 +11,7 @@ from torch import nn
 from lsq_export.graph.islands import islands
 from lsq_export.graph.read import is_op, producer_of
 from lsq_export.rewrite.fold import Folded, fold
+from lsq_export.rewrite.folding import edges
 from lsq_export.rewrite.normalizing import float_islands
 from support import networks
 from support.networks import Case, Wired, inputs, verified
@@ -64,3 +65,18 @@ def test_a_sum_with_a_trained_grid_keeps_it() -> None:
     _, folded = made(after, edges="trained")
     norms = [node for node in folded.model.graph if is_op(node, "LayerNormalization")]
     assert len(norms) == 2 and all(is_op(producer_of(norm.inputs[0]), "DequantizeLinear") for norm in norms)
+
+
+def test_what_a_sum_reads_of_a_norm_has_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers that read it as well have grids of their own."""
+    model, folded = made(after)
+    sums = [node for node in folded.model.graph if node.op_type == "Add"]
+    assert [is_op(producer_of(x), "LayerNormalization") for x in sums[1].inputs].count(True) == 1
+    parity, _ = verified(model, folded, [inputs(32, 2, SHAPE)])
+    assert parity.ok
+    monkeypatch.setattr(edges, "_from_norm", lambda value: False)
+    model, folded = made(after)
+    sums = [node for node in folded.model.graph if node.op_type == "Add"]
+    assert not any(is_op(producer_of(x), "LayerNormalization") for x in sums[1].inputs)
+    coarse, _ = verified(model, folded, [inputs(32, 2, SHAPE)])
+    assert parity.folded_sqnr_db > coarse.folded_sqnr_db

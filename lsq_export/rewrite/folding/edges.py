@@ -140,7 +140,9 @@ def _gives_codes(producer: ir.Node | None) -> bool:
 def for_norms(value: ir.Value) -> bool:
     """Whether layer norms alone read the value, and float sums and moves before them. Other islands can be tables."""
     readers = data_readers(value)
-    return bool(readers) and not value.is_graph_output() and all(is_island(r) and r.op_type in NORM_SUMS for r in readers)
+    return (
+        bool(readers) and not value.is_graph_output() and all(is_island(r) and r.op_type in NORM_SUMS for r in readers)
+    )
 
 
 def _from_norm(value: ir.Value) -> bool:
