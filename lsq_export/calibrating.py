@@ -20,6 +20,7 @@ from lsq_export.adoption.network import OnnxNetwork, takes_of_graph
 from lsq_export.graph.evaluate import takes_one
 from lsq_export.ptq.float_file import fix_sizes, read_float, with_quantizers
 from lsq_export.ptq.leading_axes import lead
+from lsq_export.ptq.smoothing import smooth
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import prepare
 from lsq_export.reconstruction.reconstruct import reconstruct
@@ -102,7 +103,7 @@ def calibrate(
         fix_sizes(graph_model.graph, x, model)
     file = with_quantizers(graph_model, config)
     every = [] if first is None else chain([first], rest)
-    ones = _one_by_one(every, input_key, takes)
+    ones = smooth(file.network.model, file.plain, _one_by_one(every, input_key, takes))
     if method == "reconstruction":
         samples = kept_batches(ones, file.network, one=takes_one(file.network.model.graph))
         initialize(file.network, samples, "mse", "mse", CountingObserver, progress)

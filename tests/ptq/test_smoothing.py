@@ -1,0 +1,127 @@
+"""Outliers of layer norms: in float nothing changes, and 8 bits are enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+from lsq_export import calibrate, export
+from lsq_export.adoption.network import OnnxNetwork
+from lsq_export.calibrating import DEFAULT
+from lsq_export.graph.evaluate import evaluate
+from lsq_export.graph.read import is_marker
+from lsq_export.ptq import smoothing
+from lsq_export.ptq.float_file import read_float, with_quantizers
+
+CHANNELS, OUTLIER = 16, 3
+
+
+class WrittenNorm(nn.LayerNorm):
+    """A layer norm of small operators, as older files have it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centered = x - x.mean(-1, keepdim=True)
+        deviation = (centered.pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
+        return centered / deviation * self.weight + self.bias
+
+
+class Block(nn.Module):
+    """A residual sum reads the first norm as well; layers alone read the second one."""
+
+    def __init__(self, norm: type[nn.LayerNorm], outlier: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([norm(CHANNELS) for _ in range(2)])
+        self.layers = nn.ModuleList([nn.Linear(CHANNELS, CHANNELS) for _ in range(3)])
+        with torch.no_grad():
+            for each in self.norms:
+                each.weight[OUTLIER] *= outlier  # type: ignore[index, operator]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norms[0](x)
+        z = self.norms[1](y + self.layers[0](y))
+        return self.layers[1](z) - self.layers[2](z)  # type: ignore[no-any-return]
+
+
+def data(seed: int, count: int = 16) -> torch.Tensor:
+    return torch.randn(count, 6, CHANNELS, generator=torch.Generator().manual_seed(seed))
+
+
+def file_of(folder: Path, norm: type[nn.LayerNorm] = nn.LayerNorm, outlier: float = 60.0) -> tuple[nn.Module, Path]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net, path = Block(norm, outlier).eval(), folder / "block.onnx"
+    batch = ({0: torch.export.Dim("batch")},)
+    torch.onnx.export(net, (data(0),), path, dynamo=True, dynamic_shapes=batch, verbose=False)
+    return net, path
+
+
+def in_float(model: ir.Model, x: torch.Tensor) -> np.ndarray:
+    """Markers hand on what they read."""
+    (found,) = evaluate(model.graph, x, on_node=lambda made, read, _: read[0] if is_marker(made.producer()) else None)
+    return found.numpy()
+
+
+def decibel(network: OnnxNetwork, net: nn.Module, x: torch.Tensor) -> float:
+    with torch.no_grad():
+        expected = net(x).double().numpy()
+    (found,) = evaluate(network.captured.model.graph, x)
+    return float(10 * np.log10(np.square(expected).sum() / np.square(found.numpy() - expected).sum()))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, WrittenNorm])
+def test_in_float_nothing_changes(norm: type[nn.LayerNorm], tmp_path: Path) -> None:
+    net, path = file_of(tmp_path, norm)
+    file = with_quantizers(read_float(path), DEFAULT)
+    model, samples = file.network.model, list(data(1).split(1))
+    before = {str(value.name) for value in model.graph.initializers.values()}
+    again = list(smoothing.smooth(model, file.plain, samples))
+    assert all(torch.equal(a, b) for a, b in zip(again, samples, strict=True))
+    made = {str(value.name) for value in model.graph.initializers.values()} - before
+    assert sum(name.endswith(".weight.smoothed") for name in made) == 3
+    x = data(2)
+    with torch.no_grad():
+        np.testing.assert_allclose(in_float(model, x), net(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, WrittenNorm])
+def test_outliers_cost_less(norm: type[nn.LayerNorm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, path = file_of(tmp_path, norm)
+    x, samples = data(2, 64), [data(1, 64)]
+    network = calibrate(path, samples)
+    bundle = export(network, None, tmp_path / "bundle", calibration=samples, sample=False)
+    assert bundle.parity is not None and bundle.parity.ok
+    monkeypatch.setattr(smoothing, "WORTH", np.inf)
+    assert decibel(network, net, x) > decibel(calibrate(path, samples), net, x) + 3
+
+
+def test_networks_without_outliers_stay_as_they_are(tmp_path: Path) -> None:
+    _, path = file_of(tmp_path, outlier=1.0)
+    file = with_quantizers(read_float(path), DEFAULT)
+    before = [(node.op_type, [str(x.name) for x in node.inputs if x is not None]) for node in file.network.model.graph]
+    list(smoothing.smooth(file.network.model, file.plain, [data(1)]))
+    after = [(node.op_type, [str(x.name) for x in node.inputs if x is not None]) for node in file.network.model.graph]
+    assert before == after
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_any_batches_give_the_same_file(size: int, tmp_path: Path) -> None:
+    _, path = file_of(tmp_path)
+    x = data(1)
+    graphs = [calibrate(path, batches).captured.model for batches in ([x], x.flip(0).split(size))]
+    first, second = ({str(v.name): v.const_value.numpy() for v in g.graph.initializers.values()} for g in graphs)  # type: ignore[union-attr]
+    assert first.keys() == second.keys() and any("smoothed" in name for name in first)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_factors_against_the_formula() -> None:
+    largest, weights = np.array([1.0, 100.0, 1.0, 2.0]), [np.array([[1.0, 0.5, 2.0, 1.0]]), np.ones((2, 4))]
+    found = smoothing.factors(largest, weights)
+    ratio = [largest**a / np.array([1.0, 1.0, 2.0, 1.0]) ** (1 - a) for a in smoothing.STRENGTHS]
+    assert any(np.allclose(found, r / r.prod() ** (1 / 4)) for r in ratio)
+    assert found.prod() == pytest.approx(1) and found[1] > 5
+    assert (smoothing.factors(np.ones(4), weights) == 1).all()
