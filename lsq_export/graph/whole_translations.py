@@ -36,7 +36,8 @@ def flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Of an input whose sizes are known, but for the first one."""
     sizes = list(self.shape)
     if not sizes:
-        return op.Reshape(self, op.Constant(value_ints=[1]))
+        one: Any = op.Constant(value_ints=[1])
+        return op.Reshape(self, one)
     start, end = start_dim % len(sizes), end_dim % len(sizes)
     together = prod(map(int, sizes[start : end + 1])) if start else -1
     shape: Any = op.Constant(value_ints=[0] * start + [together] + [int(size) for size in sizes[end + 1 :]])
