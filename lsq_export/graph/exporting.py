@@ -111,9 +111,9 @@ def export_program(
     model: nn.Module, example: Input, varying: Varying | None = None, *, fixed: bool = False
 ) -> torch.onnx.ONNXProgram:
     """torch.onnx.export of a model with a dynamic batch, unless fixed; whatever the exporter raises comes through."""
-    from .norm_translations import norm_translations
     from .pool_translations import pool_translations  # imports onnxscript, as torch does it for an export
     from .softplus import softplus
+    from .whole_translations import whole_translations
 
     args, kwargs = arguments_of(model, example)
     names = input_names(example)
@@ -139,7 +139,7 @@ def export_program(
             custom_translation_table={
                 torch.ops.aten.softplus.default: softplus,
                 MARK: marker_of,
-                **({} if sizes_vary else {**pool_translations(), **norm_translations()}),
+                **({} if sizes_vary else {**pool_translations(), **whole_translations()}),
             },
         )
         assert program is not None

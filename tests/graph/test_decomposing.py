@@ -62,6 +62,12 @@ def residual(x: torch.Tensor) -> torch.Tensor:
     return y * 2 + z  # y as well has been written
 
 
+def flattened_twice(x: torch.Tensor) -> torch.Tensor:
+    return (
+        x.flatten(1).sum(1) + x.flatten(1).relu().sum(1) + x.flatten(2).flatten(0, 1).sum() + x.flatten(1, 2)[:, 0, 0]
+    )
+
+
 def written_view(x: torch.Tensor) -> torch.Tensor:
     y = x * 2
     y.flatten(1).relu_()
@@ -129,7 +135,7 @@ def test_other_dimensions(monkeypatch: pytest.MonkeyPatch, dims: int) -> None:
 
 @pytest.mark.parametrize(
     ("function", "times"),
-    [(residual, 0), (seen_after, 0), (written_view, 1), (seen_before, 1), (written_input, 1)],
+    [(residual, 0), (flattened_twice, 0), (seen_after, 0), (written_view, 1), (seen_before, 1), (written_input, 1)],
 )
 def test_what_is_written_in_place(monkeypatch: pytest.MonkeyPatch, function: Any, times: int) -> None:
     torch.manual_seed(0)
