@@ -23,12 +23,23 @@ import onnx_ir as ir
 
 from calib.samples import arrays_of, named
 from lsq_export.graph.edit import constant, insert_after
-from lsq_export.graph.read import array_of, attribute, data_readers, is_marker, is_op, producer_of, rank_of
+from lsq_export.graph.notes import FLOAT
+from lsq_export.graph.read import (
+    array_of,
+    attribute,
+    data_readers,
+    is_marker,
+    is_op,
+    maker_of,
+    producer_of,
+    rank_of,
+)
 from lsq_export.verification.runtime import Session, inputs_of
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.85)  # A: with 1 all of the difference would go to the weights
 WORTH = 2.0  # times less mean square error, that is 3 dB
 SMALLEST = 1e-5  # of what is divided by
+SMALLER = "it makes outliers of a norm smaller"
 PEAK = 4.0  # the largest of many values, in standard deviations
 
 
@@ -137,6 +148,7 @@ def _apply(graph: ir.Graph, one: Smoothed, largest: np.ndarray) -> None:
     values = constant(graph, f"{name}.factor", inverse)
     smaller = insert_after(one.read, graph, "Mul", [one.read, values], name)
     smaller.type = one.read.type
+    FLOAT.write(maker_of(smaller), SMALLER)
     one.marker.replace_input_with(0, smaller)
 
 
