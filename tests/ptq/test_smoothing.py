@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
 
-from lsq_export import Bundle, calibrate, export
+from lsq_export import calibrate, export
 from lsq_export.adoption.network import OnnxNetwork
 from lsq_export.calibrating import DEFAULT
 from lsq_export.graph.evaluate import evaluate
@@ -74,10 +73,6 @@ def decibel(network: OnnxNetwork, net: nn.Module, x: torch.Tensor) -> float:
     return float(10 * np.log10(np.square(expected).sum() / np.square(found.numpy() - expected).sum()))
 
 
-def operators(bundle: Bundle) -> list[str]:
-    return [node.op_type for node in onnx.load(bundle.models["qoperator"]).graph.node]
-
-
 @pytest.mark.parametrize("norm", [nn.LayerNorm, WrittenNorm])
 def test_in_float_nothing_changes(norm: type[nn.LayerNorm], tmp_path: Path) -> None:
     net, path = file_of(tmp_path, norm)
@@ -100,8 +95,9 @@ def test_outliers_cost_less(norm: type[nn.LayerNorm], tmp_path: Path, monkeypatc
     network = calibrate(path, samples)
     bundle = export(network, None, tmp_path / "bundle", calibration=samples, sample=False)
     assert bundle.parity is not None and bundle.parity.ok
-    islands = [island["operator"] for island in bundle.manifest["islands"]]
-    assert islands.count("Mul") >= 1 and "QLinearMul" not in operators(bundle)  # what the sum reads too
+    islands = [island for island in bundle.manifest["islands"] if "smoothed" in island["name"]]
+    if norm is nn.LayerNorm:  # after the one that the sum reads too; written out, it is part of the norm
+        assert [island["operator"] for island in islands] == ["Mul"]
     monkeypatch.setattr(smoothing, "WORTH", np.inf)
     assert decibel(network, net, x) > decibel(calibrate(path, samples), net, x) + 3
 
