@@ -8,6 +8,7 @@ Source: onnxscript.optimizer.optimize_ir of onnxscript 0.7.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import onnx_ir as ir
@@ -26,6 +27,7 @@ def simplify(model: ir.Model) -> None:
     for _ in range(ROUNDS):
         folded = optimizer.fold_constants_ir(model, onnx_shape_inference=True)
         rewritten = rewriting(model)
+        keep_constants(model.graph)
         unused = ir.passes.Sequential(
             passes.RemoveUnusedNodesPass(),
             passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
@@ -42,6 +44,20 @@ def simplify(model: ir.Model) -> None:
         passes.OutputFixPass(),
         passes.NameFixPass(),
     )(model)
+
+
+def keep_constants(graph: ir.Graph) -> None:
+    """Constants that nodes read, and that the graph lost, get names of their own.
+
+    Some of the rules call two of them by one name, where they read one tensor twice (two Clips after two Clips, two
+    Flattens), and the graph then has the last one alone.
+    """
+    for value in dict.fromkeys(value for node in graph for value in node.inputs if value is not None):
+        lost = value.const_value is not None and value.producer() is None and not value.is_graph_input()
+        if lost and graph.initializers.get(str(value.name)) is not value:
+            name = next(name for i in count(1) if (name := f"{value.name}_{i}") not in graph.initializers)
+            value.name = name
+            graph.register_initializer(value)
 
 
 def rules() -> Sequence[Any]:

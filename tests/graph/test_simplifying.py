@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
+import pytest
 import torch
 import torch.nn.functional as F
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from lsq_export.graph.exporting import _quiet_exporter
+from lsq_export.graph import simplifying
+from lsq_export.graph.exporting import _quiet_exporter, export_program
 from lsq_export.graph.simplifying import rules, simplify
 
 
@@ -62,3 +66,22 @@ def test_no_rule_looks_at_all_nodes_for_each_node() -> None:
     """What onnxscript matches from one node on; a pattern with several ends is tried with every pair of nodes."""
     chosen = rules()
     assert len(chosen) > 40 and all(rule._target_pattern.has_single_output_node for rule in chosen)
+
+
+class Twice(nn.Module):
+    """Two of the same pattern read one tensor, with other constants."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        clamped = x.clamp(-1, 1).clamp(-0.5, 2) * 2 + x.clamp(-2, 1).clamp(-0.7, 0.3)
+        return clamped - F.relu(x).clamp(0, 0.4) * F.relu(x).clamp(0.1, 0.6)
+
+
+def test_constants_of_one_name_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5)
+    model = export_program(Twice(), x).model
+    (found,) = ReferenceEvaluator(ir.to_proto(model.clone())).run(None, {"input": x.numpy()})
+    np.testing.assert_allclose(found, Twice()(x).numpy(), rtol=1e-6)
+    monkeypatch.setattr(simplifying, "keep_constants", lambda graph: None)
+    with pytest.raises(RuntimeError, match="clone"):
+        export_program(Twice(), x).model.clone()
