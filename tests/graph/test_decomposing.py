@@ -145,6 +145,30 @@ def test_what_is_written_in_place(monkeypatch: pytest.MonkeyPatch, function: Any
     np.testing.assert_allclose(found, function(x).numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y, x: y.view(y.shape[0], -1).relu_().sum() + y,
+        lambda y, x: y.transpose(1, 2) + y.relu_().sum(),
+        lambda y, x: y[:, :2] * y.relu_().sum(),
+        lambda y, x: y.mul_(2).add_(x, alpha=3).clamp_(-1, 1) + y,
+        lambda y, x: y.copy_(x) + y,
+        lambda y, x: y.zero_() + x + y,
+        lambda y, x: torch.cat([y, y.sigmoid_()], 1) * y.sum(),
+        lambda y, x: y.detach().relu_().sum() + y,
+        lambda y, x: y.unsqueeze_(2).relu_().sum(2),
+        lambda y, x: F.elu_(F.hardswish(y, inplace=True)).flatten(1),
+    ],
+)
+def test_whatever_is_written_is_as_in_torch(function: Any) -> None:
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(3, 3, 1), torch.randn(2, 3, 4, 4)
+    net = Function(lambda x: function(conv(x) * 1, x))
+    program = export_program(net, x)
+    (found,) = ReferenceEvaluator(to_proto(program.model)).run(None, {"input": x.numpy()})
+    np.testing.assert_allclose(found, net(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_without_the_look_at_memory_views_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decomposing, "_own", lambda writing: True)
     torch.manual_seed(0)
