@@ -144,7 +144,7 @@ def _apply(graph: ir.Graph, one: Smoothed, largest: np.ndarray) -> None:
                 index, constant(graph, f"{norm.name}.smoothed", (part * inverse).astype(np.float32))
             )
         return
-    name = f"{one.read.name}.smoothed"
+    name = f"{attribute(one.marker, 'quantizer')}.smoothed"
     values = constant(graph, f"{name}.factor", inverse)
     smaller = insert_after(one.read, graph, "Mul", [one.read, values], name)
     smaller.type = one.read.type

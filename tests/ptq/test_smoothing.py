@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,13 @@ def test_factors_against_the_formula() -> None:
     assert any(np.allclose(found, r / r.prod() ** (1 / 4)) for r in ratio)
     assert found.prod() == pytest.approx(1) and found[1] > 5
     assert (smoothing.factors(np.ones(4), weights) == 1).all()
+
+
+def test_layers_of_other_bits_after_one_norm_have_factors_of_their_own(tmp_path: Path) -> None:
+    _, path = file_of(tmp_path)
+    names = [node.name for node in read_float(path).graph if node.op_type in ("Gemm", "MatMul")]
+    network = calibrate(path, [data(1)], replace(DEFAULT, layers={str(names[-1]): 6}))
+    made = [str(value.name) for node in network.captured.model.graph for value in node.outputs]
+    assert len(set(made)) == len(made) and sum(name.endswith(".smoothed") for name in made) == 3
+    bundle = export(network, None, tmp_path / "bundle", calibration=[data(1)], sample=False)
+    assert bundle.parity is not None and bundle.parity.ok
