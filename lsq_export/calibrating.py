@@ -87,12 +87,9 @@ def calibrate(
     if isinstance(model, nn.Module):
         prepared = prepare(model, config)
         ones = _one_by_one(batches, input_key, takes_of(prepared))
-        if method == "reconstruction":
-            samples = kept_batches(ones, prepared)
-            initialize(prepared, samples, "mse", "mse", CountingObserver, progress)
+        samples = _initialized(prepared, ones, method, progress)
+        if samples is not None:
             _learned(prepared, samples, seed, progress)
-        else:
-            initialize(prepared, ones, method, "mse", CountingObserver, progress)
         return prepared
     graph_model = read_float(model)
     led = lead(graph_model.graph)
@@ -104,13 +101,25 @@ def calibrate(
     file = with_quantizers(graph_model, config)
     every = [] if first is None else chain([first], rest)
     ones = smooth(file.network.model, file.plain, _one_by_one(every, input_key, takes))
-    if method == "reconstruction":
-        samples = kept_batches(ones, file.network, one=takes_one(file.network.model.graph))
-        initialize(file.network, samples, "mse", "mse", CountingObserver, progress)
+    samples = _initialized(file.network, ones, method, progress, one=takes_one(file.network.model.graph))
+    if samples is not None:
         reconstruct(of_network(file.network), samples, seed=seed, progress=progress)
-    else:
-        initialize(file.network, ones, method, "mse", CountingObserver, progress)
     return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False, led=led)
+
+
+def _initialized(
+    network: nn.Module, ones: Iterable[Any], method: PtqMethod, progress: Callable[[str], None], *, one: bool = False
+) -> list[Any] | None:
+    """Give first grids. Returns the samples that reconstruction learns from, if it is wished.
+
+    ones: samples, [1, …] each. one: the network takes no other batch.
+    """
+    if method != "reconstruction":
+        initialize(network, ones, method, "mse", CountingObserver, progress)
+        return None
+    samples = kept_batches(ones, network, one=one)
+    initialize(network, samples, "mse", "mse", CountingObserver, progress)
+    return samples
 
 
 def _learned(prepared: nn.Module, samples: list[Any], seed: int, progress: Callable[[str], None]) -> None:

@@ -54,9 +54,9 @@ def _needs_nothing(program: ExportedProgram, table: Mapping[Any, Any]) -> bool:
     if any(isinstance(module, GraphModule) for module in program.graph_module.children()):
         return False  # branches and loops
     calls = [node for node in graph.nodes if node.op == "call_function"]
-    writing = [node for node in calls if _writes(node)]
-    if not all(node in writing or _stays(node, table) for node in calls):
+    if not all(_writes(node) or _stays(node, table) for node in calls):
         return False
+    writing = [node for node in calls if _writes(node)]
     plain = {node: _plain(node.target) for node in writing}
     if not all(target in WHOLE or _known(target, table) for target in plain.values()):
         return False

@@ -11,6 +11,7 @@ from torch import nn
 from calib.initialization.first_grids import evaluating
 from calib.quantized import bypassed
 from calib.samples import Input, called, each, numbers_of
+from lsq_export.graph.results import named_outputs
 
 from .kept_samples import KeptSamples
 
@@ -42,11 +43,12 @@ def _takes(model: nn.Module, batch: Input, first: Input) -> bool:
     with bypassed(model), evaluating(model):
         try:
             together, alone = (
-                _tensors(called(model, each(x, lambda tensor: tensor.to(place)))) for x in (batch, first)
+                list(named_outputs(called(model, each(x, lambda tensor: tensor.to(place)))).values())
+                for x in (batch, first)
             )
         except Exception:  # a user's forward can raise anything; with one sample it says what is wrong
             return False
-    return bool(together) and all(_same(a, b, len(batch)) for a, b in zip(together, alone, strict=True))
+    return all(_same(a, b, len(batch)) for a, b in zip(together, alone, strict=True))
 
 
 def _same(together: torch.Tensor, alone: torch.Tensor, count: int) -> bool:
@@ -55,11 +57,3 @@ def _same(together: torch.Tensor, alone: torch.Tensor, count: int) -> bool:
     if not together.is_floating_point():
         return torch.equal(together[:1], alone)
     return bool(((together[:1] - alone).abs() <= NEAR * alone.abs().max()).all())
-
-
-def _tensors(outputs: Any) -> list[torch.Tensor]:
-    """All tensors in what a forward returns."""
-    if isinstance(outputs, torch.Tensor):
-        return [outputs]
-    parts = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, (list, tuple)) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]

@@ -91,6 +91,9 @@ def get(name: str) -> Target:
 def asked_of(target: Target) -> dict[str, int]:
     """What `adjusted` changed of a target: "opset", "batch", "quantized_output"."""
     known = get(target.name)
-    pairs = (("opset", target.opset, known.opset), ("batch", target.batch, known.batch))
-    asked: dict[str, int] = {name: value for name, value, usual in pairs if value is not None and value != usual}
-    return {**asked, "quantized_output": True} if target.quantized and not known.quantized else asked
+    pairs = (
+        ("opset", target.opset, known.opset),
+        ("batch", target.batch, known.batch),
+        ("quantized_output", target.quantized, known.quantized),
+    )
+    return {name: value for name, value, usual in pairs if value is not None and value != usual}
