@@ -153,6 +153,14 @@ def arguments_of(model: nn.Module, x: Input) -> tuple[tuple[torch.Tensor, ...], 
     return (), {name: x.by_name[name] for name in known if name in x.by_name}
 
 
+def absent_from(model: nn.Module, x: Input) -> list[str]:
+    """Arguments of the model's forward that are None where x is given."""
+    optional = [p.name for p in parameters_of(model) if p.default is None]
+    positional, keywords = arguments_of(model, x)
+    in_order = [p.name for p in parameters_of(model) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [name for name in optional if name not in (*in_order[: len(positional)], *keywords)]
+
+
 def called(model: nn.Module, x: Input) -> Any:
     """What the model makes of x."""
     positional, keywords = arguments_of(model, x)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from .notes import SOURCE
 from .operators import OPERATORS
 from .read import graph_of
 
@@ -90,7 +91,13 @@ def _type_of(inputs: Sequence[ir.Value | None], op_type: str) -> ir.DataType:
 
 
 def replace(old: ir.Value, new: ir.Value) -> None:
-    """All readers of `old` read `new`. The outside too: it keeps the name that it knows."""
+    """All readers of `old` read `new`. The outside too: it keeps the name that it knows.
+
+    What makes `new` comes from the line of the user's code that what made `old` comes from, unless that is known.
+    """
+    before, after = old.producer(), new.producer()
+    if before is not None and after is not None and SOURCE.on(before) and not SOURCE.on(after):
+        SOURCE.write(after, SOURCE.read(before))
     name = old.name if old.is_graph_output() else None
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     if name is not None:

@@ -20,7 +20,7 @@ from calib.samples import Arrays, Input, named, numbers_of, parts_of
 from .float_grids import fake_quantize
 from .kept_float import is_tail, is_wished, stays_float
 from .operators import CONTRIB, OPERATORS, Meaning
-from .read import array_of, attribute, is_marker, rank_of
+from .read import array_of, attribute, gives_more, is_marker, rank_of
 from .stock import run_stock
 
 Tensor = torch.Tensor
@@ -138,6 +138,8 @@ def _meaning(node: ir.Node) -> Meaning | None:
         return fake_quantize
     row = OPERATORS.get(node.op_type) if node.domain == "" else None
     if row is None or (stays_float(node) and not (is_wished(node) or is_tail(node))):
+        return None
+    if gives_more(node) and node.op_type != "Split":
         return None
     if row.constants and any(v is not None and array_of(v) is None for v in node.inputs[1:]):
         return None

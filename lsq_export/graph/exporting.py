@@ -16,10 +16,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export import dynamic_shapes
+from torch.utils._pytree import tree_leaves
 
 from calib.errors import QuantizationError, QuantizationWarning
 from calib.initialization.first_grids import evaluating
 from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
+from lsq_export.qat.lengths import lengths_as_sizes
 
 from .decomposing import only_what_is_needed
 from .grids_aside import grids_aside, marker_of
@@ -55,7 +58,7 @@ def exported(
             batch = example if quick and len(example) > 1 else capture_batch(example)
             return Exported(export_program(model, batch, varying, fixed=quick), False)
         except Exception as error:  # the exporter raises many types of its own
-            if varying or not _is_constraint(error):
+            if any((varying or {}).values()) or not _is_constraint(error):
                 raise
             why = "torch.export finds that its batch cannot vary"
     program = export_program(model, example[:1], varying, fixed=True)
@@ -126,7 +129,7 @@ def export_program(
     shapes = of_arguments if any(of_input.values()) else None
     sizes_vary = any((varying or {}).values())
     whole = nullcontext() if sizes_vary else only_what_is_needed()
-    with _quiet_exporter(), flat(model), Spelling(), whole, grids_aside(model) as give_grids:
+    with _quiet_exporter(), _sizes_that_vary(), flat(model), Spelling(), whole, grids_aside(model) as give_grids:
         program = torch.onnx.export(
             model,
             args,
@@ -172,6 +175,27 @@ def _is_constraint(error: BaseException) -> bool:
     return "batch" in str(root_of(error)) and any(
         sign in str(root_of(error)) for sign in ("Constraints violated", "specialized", "ConstraintViolation")
     )
+
+
+@contextmanager
+def _sizes_that_vary() -> Iterator[None]:
+    """len(x) of a tensor is x.shape[0]. Where a size that shall vary is read as a Python number otherwise, torch's
+    exporter silently makes it the size of the example; then it is an error here.
+    """
+    refine = dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes
+
+    def refined(msg: str, dynamic_shapes: Any) -> Any:
+        found = refine(msg, dynamic_shapes)
+        if any(isinstance(size, int) for size in tree_leaves(found)):
+            raise QuantizationError(msg)
+        return found
+
+    dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes = refined
+    try:
+        with lengths_as_sizes():
+            yield
+    finally:
+        dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes = refine
 
 
 @contextmanager

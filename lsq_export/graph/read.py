@@ -111,3 +111,8 @@ def sole_producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
     """
     node = value.producer() if value is not None and single_consumer(value) else None
     return node if node is not None and (not op_types or is_op(node, *op_types)) else None
+
+
+def gives_more(node: ir.Node) -> bool:
+    """Somebody reads another output than the first."""
+    return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])

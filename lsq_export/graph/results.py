@@ -12,7 +12,7 @@ None is left out, and so are numbers and texts: they are no tensors, and the sam
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -75,36 +75,23 @@ def _what(result: Any) -> str:
     return "nothing" if result is None else f"a {type(result).__name__}"
 
 
-def _take_apart(model: nn.Module) -> Callable[[], None]:
-    """A model that torch.fx traced returns the parts of dataclasses in place of these; gives what undoes that.
-
-    torch.export runs the graph of such a model, and not its forward.
-    """
-    output = next(reversed(model.graph.nodes)) if isinstance(model, fx.GraphModule) else None
-    parts = _parts_of_nodes(output.args[0]) if output is not None else ()
-    if output is None or not any(_is_made(node) for node in output.all_input_nodes):
-        return lambda: None
-    before = output.args
-
-    def returning(args: tuple[Any, ...]) -> None:
-        output.args = args
-        model.recompile()  # type: ignore[operator]
-
-    returning((tuple(parts),))
-    return lambda: returning(before)
-
-
 def _is_made(node: fx.Node) -> bool:
-    """Whether it makes a dataclass."""
-    return node.op == "call_function" and isinstance(node.target, type) and is_dataclass(node.target)
+    """Whether it makes one of the user's own classes, a dataclass or a named tuple."""
+    return node.op == "call_function" and isinstance(node.target, type)
+
+
+def _given(node: fx.Node) -> list[Any]:
+    """What a class is made of, in the order of its fields."""
+    made: Any = node.target
+    names = [field.name for field in fields(made)] if is_dataclass(made) else list(getattr(made, "_fields", ()))
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    return [given.get(name) for name in names] if names else [*node.args, *node.kwargs.values()]
 
 
 def _parts_of_nodes(result: Any) -> Iterator[fx.Node]:
     """The nodes that a traced model returns, in the order of `named_outputs`."""
     if isinstance(result, fx.Node) and _is_made(result):
-        assert isinstance(result.target, type)
-        given = dict(zip([field.name for field in fields(result.target)], result.args, strict=False)) | result.kwargs
-        yield from _parts_of_nodes([given.get(field.name) for field in fields(result.target)])
+        yield from _parts_of_nodes(_given(result))
     elif isinstance(result, fx.Node):
         yield result
     elif isinstance(result, (Mapping, tuple, list)):
@@ -119,7 +106,6 @@ def flat(model: nn.Module) -> Iterator[None]:
         yield from _flat_graph(model.graph)
         return
     forward = model.forward
-    taken_apart = _take_apart(model)
 
     @functools.wraps(forward)
     def flattened(*args: Any, **kwargs: Any) -> Any:
@@ -131,7 +117,6 @@ def flat(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        taken_apart()
         if own is None:
             del model.__dict__["forward"]
         else:
@@ -139,25 +124,11 @@ def flat(model: nn.Module) -> Iterator[None]:
 
 
 def _flat_graph(graph: fx.Graph) -> Iterator[None]:
-    """torch's exporter reads the graph of a traced model, and does not call it."""
+    """torch's exporter reads the graph of a traced model, and does not call it: no number is an output of ONNX."""
     output = next(node for node in reversed(graph.nodes) if node.op == "output")
     before = output.args
-    output.args = (_without_classes(before[0]),)
+    output.args = (tuple(_parts_of_nodes(before[0])),)
     try:
         yield
     finally:
         output.args = before
-
-
-def _without_classes(result: Any) -> Any:
-    """Dictionaries and tuples in place of the user's own classes, dataclasses and named tuples, that a graph makes."""
-    if isinstance(result, fx.Node):
-        if not isinstance(result.target, type):
-            return result
-        given = {str(index): part for index, part in enumerate(result.args)} | dict(result.kwargs)
-        return {name: made for name, part in given.items() if (made := _without_classes(part)) is not None}
-    if isinstance(result, Mapping):
-        return {key: _without_classes(part) for key, part in result.items()}
-    if isinstance(result, (tuple, list)):
-        return tuple(map(_without_classes, result))
-    return result

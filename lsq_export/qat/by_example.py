@@ -17,6 +17,7 @@ from torch import fx, nn
 from calib.errors import QuantizationWarning, one_line
 from calib.samples import Input, called, each, each_float
 
+from .lengths import lengths_as_sizes
 from .plain import copied
 from .torch_calls import Depends
 from .watching import watched
@@ -60,9 +61,10 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
 def _watched(model: nn.Module, x: Any) -> tuple[fx.Graph, list[str]]:
     """Where the forward branches on values, it may do without when it knows that torch.export runs it."""
     try:
-        return watched(model, x)
+        with lengths_as_sizes():
+            return watched(model, x)
     except Depends as error:
-        with _as_exported():
+        with _as_exported(), lengths_as_sizes():
             try:
                 return watched(model, x)
             except Exception:  # the first error says more

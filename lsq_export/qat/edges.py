@@ -26,6 +26,7 @@ from .float_functions import float_nodes, hands_out, inside_islands, is_tensor
 from .functional import functional_layers, key_of, owner_of, quantize_call
 from .gates import PLACE
 from .infinite_masks import infinite_masks
+from .known_types import note_types
 from .node_kinds import asks, bits_of, is_clamp, is_layer, is_norm, is_tanh, passes
 from .opened import open_call
 from .output_edges import rounded_at_output
@@ -58,6 +59,8 @@ def insert_edges(model: nn.Module, layers: Layers, make: Makes, example: Input |
     """
     traced = trace(model, layers, example)
     graph = traced.graph
+    if example is not None:
+        note_types(traced, example)
     order_equal_scores(graph)
     for node in list(graph.nodes):
         open_call(traced, node)

@@ -13,6 +13,7 @@ from functools import partial
 from torch import fx, nn
 
 from .drawn_in import Role, drawn_in
+from .known_types import FLOATS
 
 
 def names(text: str) -> frozenset[str]:
@@ -44,11 +45,11 @@ ISLAND_MODULES = (
 # What gives masks, places, numbers, or several tensors at once.
 NO_TENSOR = names(
     """all and_ any arange argmax argmin argsort bincount bool chunk cummax cummin device dim dtype eq equal finfo ge
-    gt int invert is_contiguous is_floating_point isfinite isin isinf isnan item le len logical_and logical_not
+    gt int invert is_contiguous is_floating_point isfinite isin isinf isnan item le len length logical_and logical_not
     logical_or logical_xor long lt meshgrid ndim ne nonzero not_ numel one_hot or_ searchsorted shape size sort
     split std_mean stride tensor_split tolist topk type unbind unflatten_sizes unique var_mean"""
 )
-NUMBERS = names("getattr size dim numel")  # what asks a tensor for its shape and the like
+NUMBERS = names("getattr size dim length numel")  # what asks a tensor for its shape and the like
 TUPLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 LIGHT = names("""clamp flatten permute relu reshape squeeze transpose unsqueeze view""")
 MEANS = names("mean")
@@ -73,7 +74,11 @@ def hands_out(node: fx.Node) -> bool:
 
 
 def is_tensor(model: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node gives one tensor of floats, as far as its name tells."""
+    """Whether a node gives one tensor of floats: as an example showed it, or as far as its name tells."""
+    if hands_out(node):
+        return False
+    if FLOATS in node.meta:
+        return bool(node.meta[FLOATS])
     if node.op == "call_module":
         return not isinstance(model.get_submodule(str(node.target)), TUPLE_MODULES)
     if node.target is operator.getitem:
@@ -82,8 +87,6 @@ def is_tensor(model: fx.GraphModule, node: fx.Node) -> bool:
         if alone:
             return bool(node.args[1] == 0) and _first_is_float(model, source)
         return is_tensor(model, source)
-    if hands_out(node):
-        return False
     if node.op in ("call_function", "call_method"):
         name = name_of(node)
         two = name in ("max", "min") and (len(node.args) > 1 or bool(node.kwargs)) and len(node.all_input_nodes) == 1

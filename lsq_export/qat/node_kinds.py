@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from .functional import key_of
+from .lengths import length
 from .parallel import Layers
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -15,7 +16,7 @@ MODULES = (
     *(nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity),
 )
 FUNCTIONS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, torch.flatten, F.max_pool1d, F.max_pool2d)
-SHAPES = ("size", "dim", getattr)  # methods and functions that ask for numbers, not for values
+SHAPES = ("size", "dim", getattr, length)  # methods and functions that ask for numbers, not for values
 CLAMP_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 CLAMPS = (F.relu, torch.relu, F.relu6, F.hardtanh, torch.clamp, "relu", "relu_", "clamp", "clamp_")
 TANHS = (torch.tanh, F.tanh, "tanh", "tanh_")

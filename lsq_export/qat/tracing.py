@@ -10,13 +10,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.fx._symbolic_trace import _assert_is_none
 
 from calib.errors import QuantizationError, one_line
-from calib.samples import Input
+from calib.samples import Input, absent_from
 
 from .by_example import NoGraph, graph_by_example
 from .layer_types import FLOAT_LAYERS
 from .layer_types import QUANTIZED_LAYERS as LAYERS
+from .lengths import lengths_as_sizes
 from .plain import copied
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
@@ -43,18 +45,37 @@ class Traced(fx.GraphModule):
             copied.qat_config = self.qat_config
         return copied
 
+    def recompile(self) -> Any:
+        """Errors are raised, as those of any module; torch.fx would also print them."""
+        code = super().recompile()
+        type(self).__call__ = nn.Module.__call__  # type: ignore[method-assign]
+        return code
+
 
 class _Tracer(fx.Tracer):
     """A tracer that keeps layers of the user's own classes whole, and the lines of the user's code.
 
     opens: modules of torch with quantized layers in them (nn.TransformerEncoder) are traced through: they have edges.
+    absent: arguments that are None, as `if labels is not None` has to see; another value is an error of the graph.
     """
 
     record_stack_traces = True
 
-    def __init__(self, opens: bool) -> None:
+    def __init__(self, opens: bool, absent: Iterable[str] = ()) -> None:
         super().__init__()
         self._opens = opens
+        self._absent = frozenset(absent)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
+        absent = [argument for argument in arguments if self._is_absent(argument)]
+        for argument in absent:
+            said = f"the model was prepared without {argument.node.target}: prepare it with an example that has it"
+            self.create_proxy("call_function", _assert_is_none, (argument, said), {})
+        return function, [None if self._is_absent(argument) else argument for argument in arguments]
+
+    def _is_absent(self, argument: Any) -> bool:
+        return isinstance(argument, fx.Proxy) and argument.node.target in self._absent
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = bool(super().is_leaf_module(m, module_qualified_name))
@@ -95,10 +116,11 @@ def trace(model: nn.Module, layers: Iterable[str], example: Input | None = None)
 
 def _graph(model: nn.Module, example: Input | None) -> tuple[nn.Module, fx.Graph]:
     """(the model or a copy of it, its graph)"""
+    absent = [] if example is None else absent_from(model, example)
     closed = any(map(has_edges_inside, model.modules()))
     source = copied(model) if closed or example is not None else model  # a trace that fails leaves its values behind
     try:
-        return model, _symbolic(model, opens=True)
+        return model, _symbolic(model, opens=True, absent=absent)
     except Untraceable as error:
         why = error
     if example is not None:
@@ -109,13 +131,14 @@ def _graph(model: nn.Module, example: Input | None) -> tuple[nn.Module, fx.Graph
             why = Untraceable(f"{why.why}; along the example, {other}", "change its forward")
     if not closed:
         raise why
-    return source, _symbolic(source, opens=False)
+    return source, _symbolic(source, opens=False, absent=absent)
 
 
-def _symbolic(model: nn.Module, *, opens: bool) -> fx.Graph:
-    """torch.fx's own graph of any input. opens: as `_Tracer` has it."""
+def _symbolic(model: nn.Module, *, opens: bool, absent: Iterable[str] = ()) -> fx.Graph:
+    """torch.fx's own graph of any input. opens, absent: as `_Tracer` has it."""
     try:
-        graph = _Tracer(opens).trace(model)
+        with lengths_as_sizes():
+            graph = _Tracer(opens, absent).trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input
         where = _where(model, error)
         why = f"its forward fails{where} ({one_line(error)})"

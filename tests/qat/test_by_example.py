@@ -227,7 +227,7 @@ class OnValues(Net):
 class OnBatch(Net):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.body(x)
-        return self.head(y.mean((2, 3))) * len(x)
+        return self.head(y.mean((2, 3))) * x.__len__()
 
 
 class Numpy(Net):

@@ -106,7 +106,7 @@ def _range_of(value: ir.Value | None) -> _Range | None:
         return _Range(quantizer_of(node), float(grid.values(grid.qmin)), float(grid.values(grid.qmax)))
     if is_op(node, "DequantizeLinear"):
         codes, scale, zero = (array_of(v) for v in node.inputs[:3])
-        if codes is None or scale is None or zero is None or codes.size == 1:
+        if codes is None or scale is None or zero is None or (codes == codes.flat[0]).all():
             return None
         values = (codes.astype(np.float64) - zero) * scale
         return _Range(layer_of(node), float(values.min()), float(values.max()))

@@ -31,10 +31,13 @@ from lsq_export.graph.read import array_of, attribute, graph_of
 from .products import einsum
 from .upsampling import to_convolutions
 
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+
 
 def decompose(node: ir.Node) -> bool:
     """Replace the node, if there is a form for it; returns whether there was."""
-    rule = RULES.get(node.op_type) if node.domain == "" else None
+    floats = node.outputs[0].dtype in (None, *FLOATS)  # integers (places, lengths) have no grid, and stay what they are
+    rule = RULES.get(node.op_type) if node.domain == "" and floats else None
     value = rule(node) if rule is not None else None
     made = value.producer() if value is not None else None
     if value is None or made is None:
@@ -166,10 +169,13 @@ def _fixed_sizes(value: ir.Value | None) -> list[int] | None:
 
 
 def _scales(old: list[int], new: list[int]) -> np.ndarray:
-    """float32 [4] of which float32 multiplication makes the new sizes of the old ones."""
+    """float32 [4] of which multiplication makes the new sizes of the old ones, in float32 and in float64 alike: kernels
+    and inference of shapes take the one or the other.
+    """
     scales = np.array([1, 1, *(np.float32(n) / np.float32(o) for o, n in zip(old, new, strict=True))], np.float32)
-    if any(int(np.float32(o) * s) != n for o, s, n in zip(old, scales[2:], new, strict=True)):
-        scales[2:] = np.nextafter(scales[2:], np.float32(np.inf))
+    for index, (o, n) in enumerate(zip(old, new, strict=True), 2):
+        if float(scales[index]) * o < n:
+            scales[index] = np.nextafter(scales[index], np.float32(np.inf))
     return scales
 
 
