@@ -21,8 +21,10 @@ import torch
 from torch import fx, nn
 
 from calib.errors import QuantizationError
+from lsq_export.qat.node_kinds import asks
 
 SINGLE = "output"
+NUMBERS = (bool, int, float, torch.SymBool, torch.SymInt, torch.SymFloat)  # Sym…: sizes, while torch.export runs it
 
 
 def named_outputs(result: Any) -> dict[str, torch.Tensor]:
@@ -52,7 +54,7 @@ def _tensors(result: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
     elif parts := _parts(result):
         for name, part in parts:
             yield from _tensors(part, f"{path}.{name}" if path else name)
-    elif result is not None and not isinstance(result, (bool, int, float, str, Mapping, tuple, list)):
+    elif result is not None and not isinstance(result, (*NUMBERS, str, Mapping, tuple, list)):
         raise QuantizationError(
             f"the model returns a {type(result).__name__}{f' in {path}' if path else ''}: it must return tensors, "
             "alone or in tuples, mappings or dataclasses; wrap it in a module that does"
@@ -93,7 +95,8 @@ def _parts_of_nodes(result: Any) -> Iterator[fx.Node]:
     if isinstance(result, fx.Node) and _is_made(result):
         yield from _parts_of_nodes(_given(result))
     elif isinstance(result, fx.Node):
-        yield result
+        if not asks(result):
+            yield result
     elif isinstance(result, (Mapping, tuple, list)):
         for part in result.values() if isinstance(result, Mapping) else result:
             yield from _parts_of_nodes(part)

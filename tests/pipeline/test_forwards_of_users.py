@@ -57,11 +57,12 @@ class Pair(NamedTuple):
 
 
 class Numbers(Labels):
-    """Numbers and None among what it returns, and one tensor twice."""
+    """Numbers, sizes and None among what it returns, and one tensor twice."""
 
     def forward(self, x: torch.Tensor) -> Any:  # type: ignore[override]
         y = self.head(self.conv(x).relu())
-        return Pair(y, y, 3, None), {"mean": y.mean((2, 3)), "text": "text"}
+        sizes = {"batch": x.shape[0], "height": y.size(2), "shape": y.shape}
+        return Pair(y, y, 3, None), {"mean": y.mean((2, 3)), "text": "text"}, sizes
 
 
 class Places(nn.Module):
@@ -229,3 +230,31 @@ def test_check_names_the_line_of_what_was_rewritten() -> None:
 
     outlook = lsq_export.check(Divided(), torch.randn(2, 3, 6, 6))
     assert all(Path(__file__).name in entry.source for entry in outlook.of_kind("float"))
+
+
+class Warped(nn.Module):
+    """A spatial transformer: what a layer gives turns into the places of all pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where, self.last = nn.Linear(8, 6), nn.Conv2d(3, 4, 1)
+        with torch.no_grad():
+            self.where.weight.mul_(0.2)
+            self.where.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1.0, 0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        turn = self.where(x[:, 0, :1, :8].flatten(1)).view(-1, 2, 3)
+        return self.last(F.grid_sample(x, F.affine_grid(turn, list(x.shape), align_corners=False)))
+
+
+@pytest.mark.filterwarnings("ignore:Default grid_sample")
+def test_coordinates_are_no_8_bit_integers(tmp_path: Path) -> None:
+    """On 64 pixels a step of 8 bits between -1.2 and 1.2 is a third of a pixel, which training does not have."""
+    torch.manual_seed(3)
+    x = torch.randn(8, 3, 64, 64)
+    model = lsq_export.prepare(Warped().eval(), TRAINED, example=x)
+    calib.initialize(model, [x])
+    bundle = lsq_export.export(model, x[:1], tmp_path / "out", calibration=[x], formats=["qoperator"])
+    parity = lsq_export.verify(model, bundle, [x])
+    assert parity.ok, parity.failures
+    assert parity.formats["qoperator"].sqnr_db > 60

@@ -54,8 +54,19 @@ KNOWN_OPERATORS = Condition(
     "every operator is one of the table or stays as it is, and none is left to rewrite", _unknown
 )
 NO_SPLITS = Condition("there is no Split", lambda node: is_op(node, "Split"))
+
+
+def by_statistics_of_batch(node: ir.Node) -> bool:
+    """A norm whose mean and variance are computed: it stays float."""
+    return is_op(node, "BatchNormalization") and any(array_of(v) is None for v in node.inputs[1:])
+
+
+def _batch_norm(node: ir.Node) -> bool:
+    return is_op(node, "BatchNormalization") and not by_statistics_of_batch(node)
+
+
 TRAINED_WEIGHTS = Condition("trained weights are codes", _trained_weight)
 FROZEN_WEIGHTS = Condition("the weights of all layers are codes", _raw_weight)
-NO_BATCH_NORMS = Condition("there is no BatchNormalization", lambda node: is_op(node, "BatchNormalization"))
+NO_BATCH_NORMS = Condition("there is no BatchNormalization with constants", _batch_norm)
 NO_MARKERS = Condition("every grid is made of QuantizeLinear and DequantizeLinear", is_marker)
 INTEGER_BIASES = Condition("the biases of all layers are int32 codes", _raw_bias)

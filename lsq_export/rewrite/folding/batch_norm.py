@@ -21,14 +21,14 @@ from lsq_export.graph.kept_float import is_plain_float_layer
 from lsq_export.graph.layers import bias_of, is_linear, scale_weight, set_bias, set_weight, weight_codes
 from lsq_export.graph.read import attribute, constant_of, input_of, is_op, rank_of, single_consumer
 from lsq_export.graph.uniform import Window, uniform_depthwise
-from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, NO_BATCH_NORMS
+from lsq_export.rewrite.contract.conditions import FROZEN_WEIGHTS, NO_BATCH_NORMS, by_statistics_of_batch
 from lsq_export.rewrite.contract.passes import Keeps, Pass, stateless
 
 
 def fold_batch_norms(model: ir.Model) -> None:
     graph = model.graph
     for node in list(graph):
-        if is_op(node, "BatchNormalization"):
+        if is_op(node, "BatchNormalization") and not by_statistics_of_batch(node):
             _fold(graph, node)
     clean(model)
 

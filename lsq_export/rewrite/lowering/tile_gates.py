@@ -32,7 +32,7 @@ def _tile(graph: ir.Graph, node: ir.Node, index: int, image: ir.Value | None) ->
         return
     name = f"{gate.name}.{node.name}.tiled"
     repeats = constant(graph, f"{name}.repeats", np.array([1, 1, *pixels], np.int64))
-    tiled = insert(node, "Tile", [gate, repeats], name, shape=image.shape)
+    tiled = insert(node, "Tile", [gate, repeats], name, shape=ir.Shape([*(gate.shape or ())[:2], *pixels]))
     tiled.dtype = gate.dtype
     node.replace_input_with(index, tiled)
 

@@ -26,6 +26,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lsq_export.graph.edit import constant, insert, replace
+from lsq_export.graph.notes import SOURCE
 from lsq_export.graph.read import array_of, attribute, graph_of
 
 from .products import einsum
@@ -43,9 +44,19 @@ def decompose(node: ir.Node) -> bool:
     if value is None or made is None:
         return False
     made.name = node.name
+    _from_line_of(node, made)
     value.shape, value.type = node.outputs[0].shape, node.outputs[0].type
     replace(node.outputs[0], value)
     return True
+
+
+def _from_line_of(node: ir.Node, made: ir.Node) -> None:
+    """What was made for the node comes from its line of the user's code."""
+    if SOURCE.on(node) and not SOURCE.on(made):
+        SOURCE.write(made, SOURCE.read(node))
+        for maker in made.predecessors():
+            if maker not in node.predecessors():
+                _from_line_of(node, maker)
 
 
 def _with(

@@ -4,11 +4,13 @@
     Add(island, c), Mul(island, y)   and what lies between two such operators: no grid cuts an island into pieces
     Add(x, y)                        that layer norms alone read, or a row of such sums: what a norm takes apart has
                                      channels far larger than others, and 8 bits for all of them lose the others
+    GridSample(x, MatMul(g, t))      coordinates of samples too, back to the layers or grids that they are made of: 8
+                                     bits are steps of a pixel and more
     Conv(x, FakeQuantize(W))         one that stays float, as 1-d ones: the weight becomes its trained values
     Transpose(W)                     and what else is made of such values alone becomes a constant
 
 The table of operators (graph/operators.py) decides what becomes integer, never what is allowed. Products of two
-computed tensors and layers are never drawn into an island.
+computed tensors and layers are not drawn into an island.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from lsq_export.qat.drawn_in import Role, drawn_in
 from .no_integer_form import why_float
 
 BETWEEN = "between float operators"
+PLACES = "it makes coordinates of samples, for which 8 bits are too few"
 # What an island may draw in: cheap in float, and no reason for a grid of its own.
 SOFT = (*MOVES, *CLAMPS, *(name for name in named(Kind.ARITHMETIC) if name not in ("MatMul", "GlobalAveragePool")))
 REWRITTEN = named(Kind.REWRITTEN)
@@ -109,6 +112,8 @@ def keep_islands_float(model: ir.Model) -> None:
         why = None if is_marker(node) or stays_float(node) else why_float(node)
         if why is not None:
             FLOAT.write(node, why)
+    for node in _coordinates(graph):
+        FLOAT.write(node, PLACES)
     for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light, _is_front, _is_fed):
         FLOAT.write(node, BETWEEN)
     for node in list(graph):
@@ -116,6 +121,21 @@ def keep_islands_float(model: ir.Model) -> None:
             _float_weight(graph, node)
     fold_constants(graph)
     clean(model)
+
+
+def _coordinates(graph: ir.Graph) -> list[ir.Node]:
+    """What makes coordinates for GridSample and nothing else, the last one first."""
+    found: dict[ir.Node, None] = {}
+    for node in reversed(list(graph)):
+        readers = _readers(node)
+        if is_marker(node) or stays_float(node) or not is_op(node, "MatMul", *SOFT) or not readers:
+            continue
+        places = [use.idx == 1 for value in node.outputs for use in value.uses() if use.node.op_type == "GridSample"]
+        if all(places) and all(reader in found or reader.op_type == "GridSample" for reader in readers):
+            weights = [maker for maker in _makers(node) if is_marker(maker) and attribute(maker, "kind") == "weight"]
+            if not weights:
+                found[node] = None
+    return list(found)
 
 
 def _role(node: ir.Node) -> Role:

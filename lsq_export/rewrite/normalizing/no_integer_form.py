@@ -11,17 +11,7 @@ import onnx_ir as ir
 from calib.errors import QuantizationError
 from lsq_export.graph.layers import is_linear
 from lsq_export.graph.operators import CONTRIB, LAYERS, OPERATORS, Kind
-from lsq_export.graph.read import (
-    array_of,
-    attribute,
-    gives_more,
-    is_float,
-    is_marker,
-    is_op,
-    producer_of,
-    rank_of,
-    single_consumer,
-)
+from lsq_export.graph.read import array_of, attribute, is_float, is_marker, is_op, producer_of, rank_of, single_consumer
 
 KNOWN = tuple(row.name for row in OPERATORS.values() if row.kind not in (Kind.GRID, Kind.REWRITTEN))
 CONSTANT_INPUTS = tuple(row.name for row in OPERATORS.values() if row.constants)
@@ -90,6 +80,8 @@ def _of_constants(node: ir.Node) -> str | None:
         return "an operand is a constant, which has no grid"
     if is_op(node, "Clip", *CONSTANT_INPUTS) and any(array_of(v) is None for v in others):
         return "all inputs but the first must be constants"
+    if is_op(node, "BatchNormalization") and any(array_of(v) is None for v in others):
+        return "a norm by the statistics of the batch"
     if is_op(node, "Add", "MatMul", "Mul"):
         arrays = [a for v in node.inputs if (a := array_of(v)) is not None]
         if len(arrays) > 1 or any(not np.isfinite(a).all() for a in arrays):
@@ -113,8 +105,6 @@ def _of_form(node: ir.Node) -> str | None:
         return _of_pad(node)
     if is_op(node, "LayerNormalization") and len(node.outputs) > 1:
         return "a norm that gives its statistics"
-    if is_op(node, "MaxPool") and gives_more(node):
-        return "a pool that gives the places of its maxima"
     return None
 
 
