@@ -57,8 +57,8 @@ NO_SPLITS = Condition("there is no Split", lambda node: is_op(node, "Split"))
 
 
 def by_statistics_of_batch(node: ir.Node) -> bool:
-    """A norm whose mean and variance are computed: it stays float."""
-    return is_op(node, "BatchNormalization") and any(array_of(v) is None for v in node.inputs[1:])
+    """A norm that stays float because its mean and variance are computed."""
+    return is_op(node, "BatchNormalization") and stays_float(node) and any(array_of(v) is None for v in node.inputs[1:])
 
 
 def _batch_norm(node: ir.Node) -> bool:
