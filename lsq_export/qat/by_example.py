@@ -60,15 +60,15 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
 
 def _watched(model: nn.Module, x: Any) -> tuple[fx.Graph, list[str]]:
     """Where the forward branches on values, it may do without when it knows that torch.export runs it."""
-    try:
-        with lengths_as_sizes():
+    with lengths_as_sizes():
+        try:
             return watched(model, x)
-    except Depends as error:
-        with _as_exported(), lengths_as_sizes():
-            try:
-                return watched(model, x)
-            except Exception:  # the first error says more
-                raise error from None
+        except Depends as error:
+            with _as_exported():
+                try:
+                    return watched(model, x)
+                except Exception:  # the first error says more
+                    raise error from None
 
 
 @contextmanager

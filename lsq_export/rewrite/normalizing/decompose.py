@@ -27,17 +27,15 @@ import onnx_ir as ir
 
 from lsq_export.graph.edit import constant, insert, replace
 from lsq_export.graph.notes import SOURCE
-from lsq_export.graph.read import array_of, attribute, graph_of
+from lsq_export.graph.read import array_of, attribute, graph_of, is_float
 
 from .products import einsum
 from .upsampling import to_convolutions
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
-
 
 def decompose(node: ir.Node) -> bool:
     """Replace the node, if there is a form for it; returns whether there was."""
-    floats = node.outputs[0].dtype in (None, *FLOATS)  # integers (places, lengths) have no grid, and stay what they are
+    floats = is_float(node.outputs[0])  # integers (places, lengths) have no grid, and stay what they are
     rule = RULES.get(node.op_type) if node.domain == "" and floats else None
     value = rule(node) if rule is not None else None
     made = value.producer() if value is not None else None

@@ -11,7 +11,17 @@ import onnx_ir as ir
 from calib.errors import QuantizationError
 from lsq_export.graph.layers import is_linear
 from lsq_export.graph.operators import CONTRIB, LAYERS, OPERATORS, Kind
-from lsq_export.graph.read import array_of, attribute, is_float, is_marker, is_op, producer_of, rank_of, single_consumer
+from lsq_export.graph.read import (
+    array_of,
+    attribute,
+    gives_more,
+    is_float,
+    is_marker,
+    is_op,
+    producer_of,
+    rank_of,
+    single_consumer,
+)
 
 KNOWN = tuple(row.name for row in OPERATORS.values() if row.kind not in (Kind.GRID, Kind.REWRITTEN))
 CONSTANT_INPUTS = tuple(row.name for row in OPERATORS.values() if row.constants)
@@ -67,7 +77,7 @@ def _of_padding(node: ir.Node) -> str | None:
 def _of_window(node: ir.Node) -> str | None:
     if rank_of(node.inputs[0]) not in RANKS:
         return f"a pool of a tensor of rank {rank_of(node.inputs[0])}"
-    if len(node.outputs) > 1 and any(v.uses() for v in node.outputs[1:]):
+    if gives_more(node):
         return "a pool that gives places"
     if is_op(node, "AveragePool") and attribute(node, "ceil_mode", 0):
         return "an average pool whose last window is cut off (ceil_mode)"
