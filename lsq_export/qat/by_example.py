@@ -6,7 +6,6 @@ with other numbers, samples in another order, and another batch.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from calib.errors import QuantizationWarning, one_line
+from calib.errors import one_line, warn
 from calib.samples import Input, called, each, each_float
 
 from .lengths import lengths_as_sizes
@@ -49,11 +48,9 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
         raise NoGraph(f"its forward fails while it is watched ({one_line(error)})") from error
     _check_same(original, fx.GraphModule(model, graph), example, batches[0])
     if asked:
-        warnings.warn(
+        warn(
             f"the forward branches on self.training ({', '.join(asked[:3])}): the prepared copy does in training, too, "
             "what it does in eval mode",
-            QuantizationWarning,
-            stacklevel=6,
         )
     return graph
 

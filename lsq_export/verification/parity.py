@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from calib.errors import ParityWarning, warn
 from calib.tables import Table, Tabular, decibel, percent
 
-from .answers import SAME, main_of, otherwise
+from .answers import ALL_HOLD, SAME, main_of, others, otherwise
 from .far import NUDGE as NUDGE
 from .far import Far, far_of
 from .format_parity import FormatParity
@@ -38,10 +39,10 @@ class Parity(Tabular):
     model against itself on inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what
     changes, and a fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned
     quantizers, folded against trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself
-    (`output_parts.py`). in_training: what the training
-    measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export), where a command
-    knows it. differences: in what those data are not what the bundle was made for, one line each. places: {tensor: what
-    makes it in the user's model}, where its name does not say it.
+    (`output_parts.py`). same_integers: {output of integers or masks: share of them that are the trained model's}.
+    in_training: what the training measured, if the bundle knows it. data, split: what the images are of ("calibration"
+    in an export), where a command knows it. differences: in what those data are not what the bundle was made for, one
+    line each. places: {tensor: what makes it in the user's model}, where its name does not say it.
     """
 
     formats: dict[str, FormatParity]
@@ -54,6 +55,7 @@ class Parity(Tabular):
     nudged_top1_agreement: float
     nudged_sqnr_db: float
     parts: tuple[PartParity, ...] = ()
+    same_integers: Mapping[str, float] = field(default_factory=dict)
     captured_layers: tuple[LayerParity, ...] = ()
     damaged: tuple[str, ...] = ()
     golden: tuple[str, ...] = ()
@@ -100,10 +102,15 @@ class Parity(Tabular):
     def verdict(self) -> str:
         """That all promises hold, and whether the answers are others all the same; or a line for each broken one."""
         same = self.formats[main_of(self.formats)].top1_agreement
-        held = "all promises hold" if same >= SAME else f"all promises hold, {otherwise(same)}"
+        held = ALL_HOLD if same >= SAME else f"{ALL_HOLD}, {otherwise(same)}"
         lost = lost_channels(self.parts)
-        held = "; ".join(filter(None, (held, lost, str(self.far or ""))))
+        held = "; ".join(filter(None, (held, others(self.same_integers), lost, str(self.far or ""))))
         return "\n".join(f"FAILED: {line}" for line in self.failures) or held
+
+    def warn(self) -> None:
+        """Say (ParityWarning) what whoever does not print the verdict should know."""
+        if self.verdict != ALL_HOLD:
+            warn(f"{'; '.join(self.verdict.splitlines())} (parity.ok is {self.ok})", ParityWarning)
 
     @property
     def far(self) -> Far | None:
