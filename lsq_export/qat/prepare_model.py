@@ -162,8 +162,8 @@ def _copy_with_edges(
             if config.edges == "trained":
                 raise
             why = f"torch.fx cannot trace this model: {error.why}"
-            said = f"edges are calibrated at export, so training does not see their rounding, since {why}"
-            warn(said)
+            advice = "" if example is not None else "; with prepare(…, example=x) it is watched while it runs instead"
+            warn(f"edges are calibrated at export, so training does not see their rounding, since {why}{advice}")
     return copied(float_model), replace(config, edges="calibrated")
 
 

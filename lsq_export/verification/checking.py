@@ -184,6 +184,7 @@ class _Findings:
             folded_sqnr_db=self._folded.sqnr_db,
             capture_error=self._capture.error if self._capture else None,
             captured_layers=self._capture.layers() if self._capture else (),
+            steady=self._capture.steady if self._capture else True,
             nudged_top1_agreement=yardstick.top1,
             nudged_sqnr_db=yardstick.sqnr_db,
             parts=self._parts.result(),

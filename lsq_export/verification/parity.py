@@ -34,8 +34,8 @@ class Parity(Tabular):
     folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3. capture_error:
     median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given.
     captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by layer
-    on the same inputs (`captured.py`). damaged: files that are not what SHA256SUMS says. golden: formats whose golden
-    outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
+    on the same inputs (`captured.py`). steady: asked twice, the PyTorch model gives the same answers. damaged: files
+    that are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
     model against itself on inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what
     changes, and a fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned
     quantizers, folded against trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself
@@ -55,6 +55,7 @@ class Parity(Tabular):
     nudged_top1_agreement: float
     nudged_sqnr_db: float
     parts: tuple[PartParity, ...] = ()
+    steady: bool = True
     same_integers: Mapping[str, float] = field(default_factory=dict)
     captured_layers: tuple[LayerParity, ...] = ()
     damaged: tuple[str, ...] = ()
@@ -107,10 +108,11 @@ class Parity(Tabular):
         held = "; ".join(filter(None, (held, others(self.same_integers), lost, str(self.far or ""))))
         return "\n".join(f"FAILED: {line}" for line in self.failures) or held
 
-    def warn(self) -> None:
-        """Say (ParityWarning) what whoever does not print the verdict should know."""
+    def told(self) -> Parity:
+        """The same, after a ParityWarning of what whoever does not print the verdict should know."""
         if self.verdict != ALL_HOLD:
             warn(f"{'; '.join(self.verdict.splitlines())} (parity.ok is {self.ok})", ParityWarning)
+        return self
 
     @property
     def far(self) -> Far | None:
@@ -156,6 +158,12 @@ class Parity(Tabular):
         wrong = next((layer for layer in self.captured_layers if not layer.within(QDQ_TIES)), None)
         if self.captured_layers and wrong is None:
             return  # each layer is the trained one on the same inputs: outputs differ for single codes that flipped
+        if not self.steady:
+            yield (
+                "the PyTorch model gives other answers each time it is asked: nothing can be compared with it; in eval "
+                "mode it draws random numbers (F.dropout without training=self.training, torch.rand, …)"
+            )
+            return
         where = ""
         if wrong is not None:
             where = f"; {wrong.name} differs first, in {wrong.differing:.2%} of its elements on the same inputs"

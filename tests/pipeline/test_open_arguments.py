@@ -61,8 +61,16 @@ def given(form: str) -> Any:
 
 @pytest.mark.parametrize(
     ("maker", "form"),
-    [(Positional, "one"), (Positional, "tuple"), (Both, "tuple"), (Both, "names"), (Named, "names"), (More, "names")]
-    + [(averaged, "one"), (averaged, "tuple")],
+    [
+        (Positional, "one"),
+        (Positional, "tuple"),
+        (Both, "tuple"),
+        (Both, "names"),
+        (Named, "names"),
+        (More, "names"),
+        (averaged, "one"),
+        (averaged, "tuple"),
+    ],
 )
 def test_what_a_forward_hands_on_is_exported_with_any_batch(maker: Any, form: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
