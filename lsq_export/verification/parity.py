@@ -33,16 +33,17 @@ class Parity(Tabular):
 
     folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3. capture_error:
     median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given.
-    captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by layer
-    on the same inputs (`captured.py`). steady: asked twice, the PyTorch model gives the same answers. damaged: files
-    that are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
-    model against itself on inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what
-    changes, and a fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned
-    quantizers, folded against trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself
-    (`output_parts.py`). same_integers: {output of integers or masks: share of them that are the trained model's}.
-    in_training: what the training measured, if the bundle knows it. data, split: what the images are of ("calibration"
-    in an export), where a command knows it. differences: in what those data are not what the bundle was made for, one
-    line each. places: {tensor: what makes it in the user's model}, where its name does not say it.
+    captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by
+    layer on the same inputs (`captured.py`). steady: asked twice, the PyTorch model gives the same answers.
+    damaged: files that are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer
+    reference's. Accuracies are None where the batches had no targets. nudged_*: the trained model against itself on
+    inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what changes, and a fold that is
+    as near as that could not be nearer in effect. trained_layers: codes of the learned quantizers, folded against
+    trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself (`output_parts.py`).
+    same_integers: {output of integers or masks: share of them that are the trained model's}. in_training: what the
+    training measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export),
+    where a command knows it. differences: in what those data are not what the bundle was made for, one line each.
+    places: {tensor: what makes it in the user's model}, where its name does not say it.
     """
 
     formats: dict[str, FormatParity]
