@@ -1,4 +1,4 @@
-"""lsq_export/qat/modes.py: a prepared model computes what the model does in eval mode, in whatever mode it was given."""
+"""lsq_export/qat/modes.py: a prepared model computes what the model does in eval mode, in any mode."""
 
 from __future__ import annotations
 
