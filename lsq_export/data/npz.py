@@ -81,7 +81,7 @@ def load_npz(
             "mean": means and list(means),
             "std": stds and list(stds),
         },
-        classes=_names(path, arrays.get("classes"), num_classes),
+        classes=_names(path, arrays.get("classes"), num_classes) if num_classes else None,
         source=Source(sizes=f"{shape[2]}×{shape[1]}", split="" if len(xs) > 1 else DRAWN),
     )
 
@@ -195,7 +195,8 @@ def _check_classes(x_name: str, y_name: str, count: int, y: np.ndarray) -> None:
             f"{y_name} is {y.dtype} of shape {list(y.shape)}: use one integer class for each sample"
         )
     if count != len(y):
-        raise QuantizationError(f"{x_name} holds {count} samples and {y_name} {len(y)} labels: they must match")
+        of = y_name.rpartition(" ")[2]
+        raise QuantizationError(f"{x_name} holds {count} samples and {of} {len(y)} labels: they must match")
     if int(y.max()) >= 2**31:
         raise QuantizationError(f"{y_name} holds the label {int(y.max())}: number the classes 0 … classes - 1")
     if int(y.min()) < 0:

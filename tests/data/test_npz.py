@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from calib.errors import QuantizationError, QuantizationWarning
 from lsq_export.data.loading import load
+from lsq_export.training.fit import pretrain
 from support.unusable import assert_unusable
 
 
@@ -57,7 +59,7 @@ BAD_NPZ: list[tuple[dict[str, Any], str]] = [
     ({"x_train": np.zeros((20, 6, 5, 3), np.uint8)}, "channels last: transpose"),
     ({"x_test": np.zeros((8, 3, 6, 6), np.uint8)}, "make them equal"),
     ({"y_train": np.arange(20) / 4}, "y_train is float64"),
-    ({"y_train": np.eye(20, dtype=int)}, "one integer class for each sample"),
+    ({"y_train": np.arange(20) / 4}, "one integer class for each sample"),
     ({"y_train": np.arange(20) - 1}, "label -1"),
     ({"y_train": np.arange(20) + 100}, "label 119, more than it has samples"),
     ({"y_train": np.zeros(20, int), "y_test": np.zeros(8, int)}, "one class only"),
@@ -97,3 +99,29 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
     for name, content in cases.items():
         (tmp_path / f"{name}.npz").write_bytes(content)
         assert_unusable(f"npz:{tmp_path / name}.npz", f"{name}.npz (is|holds|cannot be read)")
+
+
+def test_samples_without_classes(tmp_path: Path) -> None:
+    """Calibration asks for none: x alone, or both splits of it."""
+    x = np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(np.float32)
+    for arrays, sizes in (({"x": x}, (16, 4)), ({"x_train": x, "x_test": x[:5]}, (20, 5))):
+        np.savez(tmp_path / "data.npz", **arrays)
+        data = load(f"npz:{tmp_path / 'data.npz'}")
+        assert (len(data.train), len(data.test)) == sizes and data.num_classes == 0 and "no classes" in repr(data)
+        (x0, y0) = next(iter(data.batches("train", 4)))
+        assert x0.shape == (4, 3, 8, 8) and y0.shape == (4, 0)
+        sample = data.sample()
+        assert sample is not None and sample.label is None
+
+
+def test_masks_are_no_classes_of_samples_and_that_is_said(tmp_path: Path) -> None:
+    x = np.zeros((20, 3, 8, 8), np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=np.zeros((20, 8, 8), np.int64))
+    with pytest.warns(QuantizationWarning, match=r"y has the shape \[20, 8, 8\], which is no class for each sample"):
+        assert load(f"npz:{tmp_path / 'data.npz'}").num_classes == 0
+
+
+def test_nothing_is_trained_without_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(np.float32))
+    with pytest.raises(QuantizationError, match="has no classes to train on"):
+        pretrain(torch.nn.Flatten(), load(f"npz:{tmp_path / 'data.npz'}"), 1)

@@ -175,3 +175,16 @@ def test_a_name_is_checked_without_importing_it(tmp_path: Path, monkeypatch: pyt
     models.check_name("resnet18")
     with pytest.raises(QuantizationError, match="there is no module 'nobodys_nets' in "):
         models.check_name("nobodys_nets:build")
+
+
+def test_sizes_that_are_not_known_are_those_of_the_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "usernet_b.py").write_text(
+        "from torch import nn\n"
+        "def own(num_classes=2, in_channels=4):\n    return nn.Linear(in_channels, num_classes)\n"
+        "def needed(num_classes):\n    return nn.Linear(1, num_classes)\n"
+    )
+    assert models.build("usernet_b:own").weight.shape == (2, 4)
+    assert models.build("usernet_b:own", num_classes=7).weight.shape == (7, 4)
+    assert models.build("usernet_b:needed").weight.shape == (1000, 1)
+    assert models.build("tiny").state_dict().keys() == models.build("tiny", 1000, 3).state_dict().keys()
