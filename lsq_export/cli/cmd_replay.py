@@ -78,7 +78,8 @@ def command(
 
     Each runs in a process of its own: one that refuses the file, crashes or hangs is a line of the table, which says
     what to export instead. Where outputs differ, the first tensor inside that does is named, and what computes it.
-    Exit code 1 if something differs, 2 if no runtime is installed. Needs no PyTorch, but for --data and for what is
+    Exit code 1 if something differs, crashes or hangs, or if a runtime that was named refuses the file; 2 if no runtime
+    is installed. Needs no PyTorch, but for --data and for what is
     inside of a bundle without a qoperator file.
     """
     if all_of_them == bool(names):
@@ -100,7 +101,7 @@ def command(
     if as_json:
         print_json(found.to_dict())
     else:
-        _print(found)
+        _print(found, all_of_them)
     if record:
         from lsq_export.bundle.directory import open_bundle
         from lsq_export.report.recording import record_replay
@@ -109,7 +110,7 @@ def command(
     missing = [run for run in found.runs if run.verdict == "missing"]
     if missing and (not all_of_them or len(missing) == len(found.runs)):
         raise QuantizationError(f"{missing[0].runtime} cannot run: {missing[0].why}")
-    if not found.ok:
+    if not (found.same_where_taken if all_of_them else found.ok):
         raise click.exceptions.Exit(FAILED)
 
 
@@ -126,7 +127,12 @@ def _progress(run: Replayed) -> str:
     return f"{run.runtime}, {run.file}: {run.verdict} ({run.seconds:.1f} s)"
 
 
-def _print(found: Replay) -> None:
-    from lsq_export.replaying.result import COLUMNS, rows
+def _print(found: Replay, all_of_them: bool) -> None:
+    """all_of_them: nobody asked for those that are not installed."""
+    from lsq_export.replaying.result import COLUMNS, MISSING, rows
 
-    print_table(f"Replay of {found.bundle}: {found.runs[0].images} inputs", COLUMNS, rows(found.runs))
+    missing = list(dict.fromkeys(run.runtime for run in found.runs if run.verdict == MISSING and all_of_them))
+    shown = [run for run in found.runs if run.runtime not in missing]
+    print_table(f"Replay of {found.bundle}: {found.runs[0].images} inputs", COLUMNS, rows(shown))
+    if missing:
+        say(f"not installed: {', '.join(missing)}; --runtime {missing[0]} says how to install it")

@@ -14,7 +14,7 @@ from .difference import Difference
 from .inside import Inside
 from .probing import First
 
-SAME, DIFFERS, MISSING = "same", "differs", "missing"
+SAME, DIFFERS, MISSING, REFUSED = "same", "differs", "missing", "refused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,15 @@ class Replay(Tabular):
     @property
     def ok(self) -> bool:
         """Whether all integers are the same in all runtimes that are installed, of which there is one."""
-        ran = [run for run in self.runs if run.verdict != MISSING]
+        return self._same_without(MISSING)
+
+    @property
+    def same_where_taken(self) -> bool:
+        """The same, but for files that a runtime refuses, as each does that lacks an operator of one of them."""
+        return self._same_without(MISSING, REFUSED)
+
+    def _same_without(self, *verdicts: str) -> bool:
+        ran = [run for run in self.runs if run.verdict not in verdicts]
         inside = [run.inside.difference for run in ran if run.inside and run.inside.difference]
         return bool(ran) and all(run.verdict == SAME for run in ran) and not any(one.differing for one in inside)
 

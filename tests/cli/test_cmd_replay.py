@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lsq_export.bundle.sums import changed_files, strange_files
+from lsq_export.replaying.result import Replay, Replayed
 from support.commands import invoke
 from support.exported import Exported
 
@@ -83,3 +85,15 @@ def test_a_damaged_bundle_fails(exported: Exported, tmp_path: Path) -> None:
 def test_bad_input(exported: Exported, arguments: tuple[str, ...], said: str) -> None:
     result = invoke("replay", exported.bundle.directory, *arguments)
     assert result.exit_code == 2 and said in result.stderr
+
+
+def test_all_that_are_installed_may_refuse_a_file_but_none_may_differ(exported: Exported, tmp_path: Path) -> None:
+    """Each runtime lacks operators of one of the files, which nobody asked it for by name."""
+    result = invoke("replay", exported.bundle.directory, "--all", "--no-inside")
+    assert result.exit_code == int("differs" in result.stdout), "OpenVINO differs, where it is installed"
+    assert "refused" in result.stdout and "missing" not in result.stdout and "not installed: " in result.stdout
+    run = Replayed(runtime="a", version="1", file="qdq", target="t", verdict="same", images=1)
+    for verdict, same in (("refused", True), ("missing", True), ("differs", False), ("crashed", False)):
+        both = Replay(bundle=tmp_path, runs=(run, replace(run, verdict=verdict)))
+        assert both.same_where_taken is same and both.ok is (verdict == "missing")
+    assert not Replay(bundle=tmp_path, runs=(replace(run, verdict="refused"),)).same_where_taken
