@@ -1,0 +1,39 @@
+"""Biases that a library trains as int32 codes, in units of the input's scale times the weight's:
+
+b  =>  round(b / (s·s_w)) · s·s_w
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import fx
+
+from calib.errors import QuantizationError
+
+from .learned import Learned
+from .sites import module_at
+
+
+@torch.no_grad()
+def round_to_products(traced: fx.GraphModule, weights: Mapping[str, Learned], grids: Mapping[fx.Node, Learned]) -> None:
+    """weights: {layer: the grid of its weight}. grids: of activations.
+
+    Errors (QuantizationError): a layer with a bias whose input has no grid.
+    """
+    for node in traced.graph.nodes:
+        module = module_at(traced, node)
+        if module is None or str(node.target) not in weights or getattr(module, "bias", None) is None:
+            continue
+        source = node.all_input_nodes[0]
+        while source not in grids and len(source.all_input_nodes) == 1 and source.op != "placeholder":
+            source = source.all_input_nodes[0]
+        if source not in grids:
+            raise QuantizationError(
+                f'{node.target} has a bias, and its input has no grid whose scale its unit has: leave bias = "int32" out'
+            )
+        unit = (grids[source].scale * weights[str(node.target)].scale).astype(np.float32)
+        steps = module.bias / torch.from_numpy(np.asarray(unit))
+        module.bias.copy_(steps.round() * torch.from_numpy(np.asarray(unit)))

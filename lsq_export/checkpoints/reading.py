@@ -1,0 +1,139 @@
+"""A checkpoint -> its quantizers and its other tensors, whichever library wrote it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calib.errors import QuantizationError
+from lsq_export.files import weights_file
+from lsq_export.inspection.checkpoint import FoundQuantizer, flat_tensors, quantizers_in
+
+from .entries import mapped
+from .learned import Raw
+from .libraries import LIBRARIES, Library, library_of, named
+from .mapping import UserMapping
+from .modelopt_state import states_of
+from .parameters import drop_prefix
+
+SHOWN = 3
+_DEPTH = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """where: the file, for messages. library: whose it is; None: a mapping says everything. tensors: all of them."""
+
+    where: str
+    library: Library | None
+    raws: tuple[Raw, ...]
+    tensors: Mapping[str, Any]
+
+
+def read_checkpoint_file(
+    path: str | os.PathLike[str], own: Collection[str], mapping: UserMapping, beside: tuple[Raw, ...] = ()
+) -> Checkpoint:
+    """own: names of the network's tensors. beside: quantizers of a file of encodings; the checkpoint then has none.
+
+    Errors (QuantizationError): those of `weights_file.read`; no learned grids, grids of a library that is not known.
+    """
+    where = f"checkpoint {os.fspath(path)}"
+    content, _ = weights_file.read(Path(path))
+    tensors = drop_prefix(flat_tensors(_model_in(content, own)), own)
+    if not any(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise QuantizationError(f"{where} holds no tensors: save the state_dict of the quantized model")
+    found = list(quantizers_in(tensors))
+    if beside:
+        used = tuple(name for quantizer in found for name in quantizer.names)
+        raws = (*beside, *(Raw(name=q.prefix, place="", role="activation", used=q.names, grid=_nothing) for q in found))
+        return Checkpoint(where=where, library=named("AIMET"), raws=raws[: len(beside)], tensors=_less(tensors, used))
+    if mapping.quantizers:
+        return Checkpoint(where=where, library=None, raws=tuple(mapped(mapping, tensors)), tensors=tensors)
+    library = _library(found, tensors, mapping, where)
+    states = states_of(content)
+    raws = tuple(_raws(found, states))
+    return Checkpoint(where=where, library=library, raws=raws, tensors=tensors)
+
+
+def _library(
+    found: list[FoundQuantizer], tensors: Mapping[str, Any], mapping: UserMapping, where: str
+) -> Library | None:
+    if mapping.library is not None:
+        library = named(mapping.library)
+        if library is None:
+            names = ", ".join(row.name for row in LIBRARIES)
+            raise QuantizationError(f"{mapping.where}: library {mapping.library!r} is not known: use one of {names}")
+        return library
+    if not found:
+        raise QuantizationError(
+            f"{where}: none of its {len(tensors)} tensors belongs to a quantizer that is known here: it is a float "
+            "network (lsq-export calibrate takes those), or its grids need a mapping file, whose [[quantizers]] name "
+            f"the tensors, such as {_some(tensors)} (docs/adopting.md)"
+        )
+    library = library_of((q.convention.name for q in found), tensors)
+    if library is None or library.name.startswith("LSQ"):
+        names = {f"{q.convention.name} ({', '.join(q.convention.needs)})" for q in found}
+        raise QuantizationError(
+            f"{where} has {len(found)} scales as {' and '.join(sorted(names))} keeps them, such as "
+            f"{_some([q.names[0] for q in found])}: which tensors are whose, and their bits, a mapping file says "
+            "([[quantizers]], docs/adopting.md)"
+        )
+    return library
+
+
+def _raws(found: list[FoundQuantizer], states: Mapping[str, Any]) -> Iterator[Raw]:
+    for quantizer in found:
+        state = states.get(quantizer.prefix, {})
+        if state.get("disabled"):
+            continue
+        yield Raw(
+            name=quantizer.prefix,
+            place=quantizer.place,
+            role=quantizer.role,  # type: ignore[arg-type]
+            used=quantizer.names,
+            grid=quantizer.stored,
+            whole=quantizer.convention.whole,
+            bits=state.get("bits"),
+            signed=state.get("signed"),
+        )
+
+
+def _model_in(content: Any, own: Collection[str]) -> Any:
+    """The dictionary that has most of the network's names: trainings keep optimizers and the like beside it."""
+    wanted = {name.rpartition(".")[2] + name.rpartition(".")[0].rpartition(".")[2] for name in own}
+
+    def count(part: Any) -> int:
+        ends = {str(n).rpartition(".")[2] + str(n).rpartition(".")[0].rpartition(".")[2] for n in part}
+        return len(ends & wanted)
+
+    parts = list(_parts(content))
+    return max(parts, key=count) if parts else content
+
+
+def _parts(content: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(content, Mapping) or depth > _DEPTH:
+        return
+    if any(isinstance(value, torch.Tensor) for value in content.values()):
+        yield content
+    for key, value in content.items():
+        if not str(key).endswith("_extra_state"):
+            yield from _parts(value, depth + 1)
+
+
+def _less(tensors: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in tensors.items() if name not in used}
+
+
+def _some(names: Collection[str]) -> str:
+    shown = list(names)
+    more = ", …" if len(shown) > SHOWN else ""
+    return ", ".join(shown[:SHOWN]) + more
+
+
+_nothing: Any = partial(dict)

@@ -1,0 +1,59 @@
+"""Which codes a grid has, from the range that its observer last saw: the scale was made of it, and of the codes.
+
+affine      s = (max - min) / (last - first)     z = first - round(min / s), 0 being in the range
+symmetric   s = max|x| / ((last - first) / 2)    torch.ao
+            s = max(max / last, min / first)     torchao
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+LOWEST, HIGHEST = "activation_post_process.min_val", "activation_post_process.max_val"
+NEAR = 1e-4  # relative: of 255 and 254 steps one is meant
+WIDTHS = range(2, 9)
+LEAST = 2e-7  # scales near torch's eps come from no range
+
+
+def observed_codes(
+    values: Mapping[str, Any], scale: np.ndarray, zero_point: np.ndarray | None
+) -> tuple[int, int] | None:
+    """(first, last), where the range, the scale and the zero point agree on them; else None.
+
+    scale, zero_point: [1] or [C].
+    """
+    if not {LOWEST, HIGHEST} <= values.keys() or zero_point is None or (zero_point != np.rint(zero_point)).any():
+        return None
+    low, high = (np.asarray(values[name], np.float64).reshape(-1) for name in (LOWEST, HIGHEST))
+    if low.shape != scale.shape or high.shape != scale.shape or not np.isfinite([low, high]).all():
+        return None
+    alive = scale > LEAST
+    if not alive.any():
+        return None
+    low, high = np.minimum(low, 0)[alive], np.maximum(high, 0)[alive]
+    zero = np.broadcast_to(zero_point, scale.shape)[alive]
+    fits = {codes for bits in WIDTHS for codes in _candidates(bits) if _fits(codes, low, high, scale[alive], zero)}
+    return next(iter(fits)) if len(fits) == 1 else None
+
+
+def _candidates(bits: int) -> list[tuple[int, int]]:
+    half = 2 ** (bits - 1)
+    return [(0, 2 * half - 1), (-half, half - 1), (1 - half, half - 1)]
+
+
+def _fits(codes: tuple[int, int], low: np.ndarray, high: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> bool:
+    first, last = codes
+    affine = (high - low) / (last - first)
+    if _near(affine, scale) and (np.abs(first - np.rint(low / scale) - zero) < 1).all():
+        return True
+    if first == 0 or zero.any():
+        return False
+    most = np.maximum(high, -low)
+    return _near(2 * most / (last - first), scale) or _near(np.maximum(high / last, low / first), scale)
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool((np.abs(a - b) <= NEAR * b).all())
