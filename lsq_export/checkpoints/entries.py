@@ -38,10 +38,8 @@ def _layers(entry: Entry, tensors: Mapping[str, Any]) -> list[str]:
     if pattern is None:
         names = [name for key in TENSORS if isinstance(name := getattr(entry, key), str)]
         return [""] if all(name in tensors for name in names) else []
-    before, _, after = pattern.partition("{layer}")
-    found = re.compile(
-        f"{re.escape(before)}(?P<layer>.+){re.escape(after.replace('{layer}', '@')).replace('@', '(?P=layer)')}"
-    )
+    first, *rest = (re.escape(part) for part in pattern.split("{layer}"))
+    found = re.compile(f"{first}(?P<layer>.+){'(?P=layer)'.join(rest)}")
     return [match["layer"] for name in tensors if (match := found.fullmatch(name))]
 
 

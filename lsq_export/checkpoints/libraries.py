@@ -97,9 +97,9 @@ def library_of(conventions: Iterable[str], names: Iterable[str]) -> Library | No
     """Whose file has quantizers of these ways, and tensors of these names; None: of several, or of an unknown one."""
     found, listed = set(conventions), list(names)
     for library in LIBRARIES:
-        if found and found <= set(library.conventions):
-            if library.marks is None or any(library.marks.fullmatch(name) for name in listed):
-                return library
+        marked = library.marks is None or any(library.marks.fullmatch(name) for name in listed)
+        if found and found <= set(library.conventions) and marked:
+            return library
     return None
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 
@@ -18,14 +18,14 @@ from calib.door import check_model
 from calib.errors import QuantizationError
 from calib.signature import example_of
 from lsq_export.adoption.left import Left
-from lsq_export.inspection.parametrizations import Asked
 from lsq_export.qat.known_types import note_types
 from lsq_export.qat.layer_types import QUANTIZED_LAYERS
 from lsq_export.qat.plain import copied, in_float32, without_wrappers
 from lsq_export.qat.tracing import trace
 
+from .asking import grid_of
 from .biases import round_to_products
-from .learned import Learned, Raw, learned
+from .learned import Learned, Raw
 from .mapping import UserMapping, read_mapping
 from .norms import norms_behind, scale_into_layers, without_norms
 from .numbered import Slot, slots_of
@@ -104,7 +104,7 @@ class _Adoption:
         norms = self._said.norms or (self._library.norms if self._library is not None else "apart")
         if norms == "scaled" and not folded:
             scale_into_layers(self._traced, self._pairs, set(weights))
-        grids = {layer: self._grid(raw) for layer, raw in weights.items()}
+        grids = {layer: grid_of(raw, self._file, self._said) for layer, raw in weights.items()}
         grids |= self._of_largest(weights)
         self._put_weights(grids)
         products = self._put_activations(activations)
@@ -159,8 +159,9 @@ class _Adoption:
         found = slots_of(self._traced, counted, numbered)
         if found is None:
             raise QuantizationError(
-                f"{self._file.where}: its {len(counted)} quantizers are counted ({counted[0].name}, …), and fit neither "
-                "every tensor of the network nor the inputs of its layers: say where each is, in [places] of a mapping"
+                f"{self._file.where}: its {len(counted)} quantizers are counted ({counted[0].name}, …), and fit "
+                "neither every tensor of the network nor the inputs of its layers: say where each is, in [places] of a "
+                "mapping file"
             )
         return {name: slot for name, slot in found.items() if name not in self._said.places}
 
@@ -189,34 +190,6 @@ class _Adoption:
         without_norms(self._traced, self._pairs)
         return True
 
-    def _grid(self, raw: Raw) -> Learned:
-        """Errors (QuantizationError): what it needs is neither in the file nor said."""
-        weight = raw.role == WEIGHT
-        asked = Asked(
-            bits=raw.bits or self._said.bits_of(weight),
-            signed=raw.signed if raw.signed is not None else self._said.is_signed(raw.place),
-            weight=weight,
-            narrow=weight and self._library is not None and self._library.narrow,
-        )
-        stored = raw.grid(asked)
-        if (stored.scale is None and stored.bits is None) or (stored.codes is None and asked.bits is None):
-            raise QuantizationError(
-                f"{self._file.where} does not say how many bits {raw.name} has: give --bits, or bits in a mapping file"
-            )
-        if stored.codes is None or stored.scale is None:
-            raise QuantizationError(
-                f'{self._file.where} does not say whether {raw.name} is signed: give activations = "unsigned" or '
-                '"signed" in a mapping file, or lists of quantizers as unsigned and signed'
-            )
-        scale, zero = stored.scale, stored.zero_point
-        if not (np.isfinite(scale).all() and (scale > 0).all() and (zero is None or np.isfinite(zero).all())):
-            bad = scale[~(np.isfinite(scale) & (scale > 0))]
-            raise QuantizationError(
-                f"{self._file.where}: {raw.name} has the scale {bad[0] if bad.size else scale[0]:.6g} and zero points "
-                f"{zero}: these are no grid; train or calibrate it again"
-            )
-        return learned(raw, stored)
-
     def _of_largest(self, weights: Mapping[str, Raw]) -> dict[str, Learned]:
         """Grids of weights that the library takes from the weights themselves."""
         if self._library is None or not self._library.largest:
@@ -244,7 +217,7 @@ class _Adoption:
         in_order = sorted(found, key=lambda pair: (pair[1][0].reader is not None, -pair[0].place.count(".")))
         made: dict[str, Learned] = {}
         for raw, sites in in_order:
-            grid = self._grid(raw)
+            grid = grid_of(raw, self._file, self._said)
             why = why_not(grid)
             if why is not None:
                 self._left.append(Left(raw.name, why))
@@ -256,6 +229,4 @@ class _Adoption:
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    from fnmatch import fnmatchcase
-
     return any(fnmatchcase(name, pattern) for pattern in patterns)

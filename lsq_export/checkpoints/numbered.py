@@ -1,7 +1,8 @@
 """Quantizers that a library counts instead of naming them: in the order of the graph.
 
     every tensor     x, conv1 (with its batch norm and ReLU), dw, silu, add, …
-    every layer      the inputs of conv1, of dw, of fc
+    every layer      the inputs of conv1, of dw, of fc; what a layer made, with its batch norm and ReLU, has its grid
+                     for all that read it, anything else for the layers alone (torchao's X86InductorQuantizer in QAT)
 
 Either fits the number of quantizers in the file (and where weights are counted, too, which of them are weights), or
 nothing is assumed.
@@ -59,6 +60,7 @@ def _every_tensor(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
 
 def _every_layer(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
     layers = [node for node in traced.graph.nodes if isinstance(module_at(traced, node), QUANTIZED_LAYERS)]
+    made = {fused(traced, layer)[-1] for layer in layers}
     found: dict[fx.Node, Slot] = {}
     slots: list[fx.Node | Slot] = []
     for layer in layers:
@@ -66,7 +68,7 @@ def _every_layer(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
         if x not in found:
             slots.append(x)
         before = found.get(x, Slot())
-        found[x] = replace(before, sites=(*before.sites, Site(x, layer)))
+        found[x] = Slot((Site(x),)) if x in made else replace(before, sites=(*before.sites, Site(x, layer)))
         if numbered.weights:
             slots.append(Slot(layer=str(layer.target)))
     return [slot if isinstance(slot, Slot) else found[slot] for slot in slots]

@@ -61,7 +61,8 @@ class Names:
         return f"{head}{dot}{tail}"
 
     def _is_ours(self, name: str) -> bool:
-        return name in self._modules or name.rpartition(".")[0] in self._modules
+        owner = name.rpartition(".")[0]
+        return name in self._modules or (owner != "" and owner in self._modules)
 
 
 def without_grids(tensors: Mapping[str, Any], used: Collection[str], prefixes: Collection[str]) -> dict[str, Any]:

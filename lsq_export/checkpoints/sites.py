@@ -2,7 +2,7 @@
 
 conv1, layer1.0.relu                 a module
 add, x                               an operator of a forward, as torch.fx calls it; an input
-silu.sigmoid, silu.mul               the two operators that a SiLU is made of (opened only where such a name asks for it)
+silu.sigmoid, silu.mul               the two operators that a SiLU is made of, if such a name asks for them
 layer1/0/relu/relu/0, /add/0         a module, the function that it calls, and which of its calls (NNCF)
 layer1_0_relu                        a module, as torch.fx calls it
 """

@@ -2,7 +2,8 @@
 
 affine      s = (max - min) / (last - first)     z = first - round(min / s), 0 being in the range
 symmetric   s = max|x| / ((last - first) / 2)    torch.ao
-            s = max(max / last, min / first)     torchao
+            s = max(max / half, min / -half)     torchao; half: 2^(b-1) - 1 and 2^(b-1), narrower codes as much wider
+Activations count as affine: one that is never negative would fit 4 bits unsigned and 5 bits symmetric.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LEAST = 2e-7  # scales near torch's eps come from no range
 
 
 def observed_codes(
-    values: Mapping[str, Any], scale: np.ndarray, zero_point: np.ndarray | None
+    values: Mapping[str, Any], scale: np.ndarray, zero_point: np.ndarray | None, weight: bool
 ) -> tuple[int, int] | None:
     """(first, last), where the range, the scale and the zero point agree on them; else None.
 
@@ -35,7 +36,9 @@ def observed_codes(
         return None
     low, high = np.minimum(low, 0)[alive], np.maximum(high, 0)[alive]
     zero = np.broadcast_to(zero_point, scale.shape)[alive]
-    fits = {codes for bits in WIDTHS for codes in _candidates(bits) if _fits(codes, low, high, scale[alive], zero)}
+    fits = {
+        codes for bits in WIDTHS for codes in _candidates(bits) if _fits(codes, low, high, scale[alive], zero, weight)
+    }
     return next(iter(fits)) if len(fits) == 1 else None
 
 
@@ -44,15 +47,17 @@ def _candidates(bits: int) -> list[tuple[int, int]]:
     return [(0, 2 * half - 1), (-half, half - 1), (1 - half, half - 1)]
 
 
-def _fits(codes: tuple[int, int], low: np.ndarray, high: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> bool:
+def _fits(
+    codes: tuple[int, int], low: np.ndarray, high: np.ndarray, scale: np.ndarray, zero: np.ndarray, weight: bool
+) -> bool:
     first, last = codes
-    affine = (high - low) / (last - first)
-    if _near(affine, scale) and (np.abs(first - np.rint(low / scale) - zero) < 1).all():
-        return True
+    if not weight:
+        affine = (high - low) / (last - first)
+        return _near(affine, scale) and bool((np.abs(first - np.rint(low / scale) - zero) < 1).all())
     if first == 0 or zero.any():
         return False
-    most = np.maximum(high, -low)
-    return _near(2 * most / (last - first), scale) or _near(np.maximum(high / last, low / first), scale)
+    of_torchao = np.maximum(high / last, low / (-last - 1)) * ((2 * last + 1) / (last - first))
+    return _near(2 * np.maximum(high, -low) / (last - first), scale) or _near(of_torchao, scale)
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:

@@ -64,7 +64,7 @@ def steps(scale: str, zero_point: str) -> Reading:
     def grid(values: Values, asked: Asked) -> Stored:
         s, zero = _flat(values[scale]), values.get(zero_point)
         z = None if zero is None else _flat(zero)
-        codes = observed_codes(values, s, z) or asked.codes()
+        codes = observed_codes(values, s, z, asked.weight) or asked.codes()
         bits = asked.bits if codes is None else (codes[1] - codes[0]).bit_length()
         return Stored(scale=s, zero_point=z, bits=bits, codes=codes)
 
@@ -127,12 +127,12 @@ def nncf_range(values: Values, asked: Asked) -> Stored:
 
 
 def nncf_maximum(values: Values, asked: Asked) -> Stored:
-    """The largest magnitude; signed codes without the lowest one, which would reach further."""
+    """The largest magnitude, which is the last code; with 8 bits the lowest code, beyond it, is not used."""
     known = int(_flat(values["_num_bits"])[0]) if "_num_bits" in values else asked.bits
     most, signed = _flat(values["scale"]), bool(_flat(values["signed_tensor"])[0])
     if known is None:
         return Stored(low=0.0 - most, high=most)
-    first, last = code_limits(known, signed, narrow=True and asked.weight)
+    first, last = code_limits(known, signed, narrow=asked.weight and known == 8)
     zero = np.zeros_like(most)
     return Stored(scale=most / last, zero_point=zero, low=0.0 - most, high=most, bits=known, codes=(first, last))
 

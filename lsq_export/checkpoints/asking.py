@@ -1,0 +1,65 @@
+"""The grid of a quantizer, from the file, and where that does not say everything, from the user; nothing is guessed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from calib.errors import QuantizationError
+from lsq_export.inspection.parametrizations import Asked, Stored
+
+from .learned import Learned, Raw, learned
+from .mapping import UserMapping
+from .reading import Checkpoint
+
+NEAR = 1e-6  # relative: of a threshold and the power of two that it is
+
+
+def grid_of(raw: Raw, file: Checkpoint, said: UserMapping) -> Learned:
+    """Errors (QuantizationError): what it needs is neither in the file nor said; numbers that are no grid."""
+    weight = raw.role == "weight"
+    asked = Asked(
+        bits=raw.bits or said.bits_of(weight),
+        signed=raw.signed if raw.signed is not None else said.is_signed(raw.place),
+        weight=weight,
+        narrow=weight and file.library is not None and file.library.narrow,
+    )
+    stored = raw.grid(asked)
+    if stored.bits is None and (stored.scale is None or stored.codes is None):
+        raise QuantizationError(
+            f"{file.where} does not say how many bits {raw.name} has: give --bits, or bits in a mapping file"
+        )
+    if stored.codes is None or stored.scale is None:
+        raise QuantizationError(
+            f'{file.where} does not say whether {raw.name} has signed codes: give activations = "unsigned" or '
+            '"signed" in a mapping file, or the names of quantizers in its lists unsigned and signed'
+        )
+    if not weight and file.library is not None and file.library.power_of_two:
+        stored = _as_deployed(raw, stored, file.where, said)
+    scale, zero = stored.scale, stored.zero_point
+    assert scale is not None
+    for what, values, bad in (
+        ("scale", scale, ~(np.isfinite(scale) & (scale > 0))),
+        ("zero point", zero, None if zero is None else ~np.isfinite(zero)),
+    ):
+        if values is not None and bad is not None and bad.any():
+            raise QuantizationError(
+                f"{file.where}: {raw.name} has the {what} {values[bad][0]:.6g}, which is no grid: train or calibrate "
+                "it again, or leave it out (skip in a mapping file)"
+            )
+    return learned(raw, stored)
+
+
+def _as_deployed(raw: Raw, stored: Stored, where: str, said: UserMapping) -> Stored:
+    """MCT trains thresholds, and its finalize rounds each up to a power of two; a file of both looks the same."""
+    assert stored.high is not None and stored.scale is not None
+    rounded = 2.0 ** np.ceil(np.log2(stored.high))
+    if (np.abs(rounded - stored.high) <= NEAR * rounded).all() and said.thresholds is None:
+        return stored
+    if said.thresholds is None:
+        raise QuantizationError(
+            f"{where}: the threshold of {raw.name} is {stored.high[0]:.9g}, which finalize rounds up to "
+            f'{rounded[0]:g}: say thresholds = "power-of-two" (as deployed) or "free" (as trained) in a mapping file'
+        )
+    return stored if said.thresholds == "free" else replace(stored, scale=stored.scale / stored.high * rounded)
