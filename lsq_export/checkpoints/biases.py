@@ -32,8 +32,8 @@ def round_to_products(traced: fx.GraphModule, weights: Mapping[str, Learned], gr
             source = source.all_input_nodes[0]
         if source not in grids:
             raise QuantizationError(
-                f"the input of {node.target} has no grid, whose scale the unit of its bias needs: leave bias out, or say "
-                '"float"'
+                f"the input of {node.target} has no grid, whose scale the unit of its bias needs: leave bias out of "
+                "the mapping file"
             )
         unit = (grids[source].scale * weights[str(node.target)].scale).astype(np.float32)
         steps = module.bias / torch.from_numpy(np.asarray(unit))

@@ -58,7 +58,7 @@ def _raw(entry: Entry, layer: str, tensors: Mapping[str, Any], where: str) -> Ra
             used.append(name)
             values[key] = tensor.detach().double().numpy().reshape(-1)
         else:
-            values[key] = np.array([float(given)])
+            values[key] = np.asarray(given, np.float64).reshape(-1)
     place = entry.layer.replace("{layer}", layer)
     return Raw(
         name=used[0] if used else f"{place} ({where})",

@@ -43,6 +43,7 @@ class Library:
     renamed: tuple[tuple[re.Pattern[str], str], ...] = ()
     ordered: re.Pattern[str] | None = None
     power_of_two: bool = False
+    frozen: bool = False
     largest: bool = False
     marks: re.Pattern[str] | None = None
     advice: dict[str, str] = field(default_factory=dict)
@@ -71,6 +72,7 @@ LIBRARIES: tuple[Library, ...] = (
     Library(
         name="torchao, converted",
         conventions=("torchao, converted",),
+        frozen=True,
         renamed=_names((r"(.*)\.weight_bias", r"\1.bias")),
     ),
     Library(name="Brevitas", conventions=("Brevitas",), narrow=True, largest=True),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ BITS = ("bits", "weight_bits", "activation_bits")
 LISTS = ("unsigned", "signed", "skip", "float")
 
 
+Given = str | float | Sequence[float] | None  # the name of a tensor, or numbers
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """A kind of quantizer. scale … range: a pattern of names of tensors, or a number. layer: where it is, {layer} or
@@ -50,13 +53,13 @@ class Entry:
 
     role: str
     layer: str = "{layer}"
-    scale: str | float | None = None
-    zero_point: str | float | None = None
-    offset: str | float | None = None
-    maximum: str | float | None = None
-    low: str | float | None = None
-    high: str | float | None = None
-    range: str | float | None = None
+    scale: Given = None
+    zero_point: Given = None
+    offset: Given = None
+    maximum: Given = None
+    low: Given = None
+    high: Given = None
+    range: Given = None
     bits: int | None = None
     signed: bool | None = None
     narrow: bool = False
@@ -156,8 +159,11 @@ def _entry(content: Any, where: str) -> Entry:
         raise QuantizationError(f"{where}: give scale (with zero_point or offset), maximum, or low with high or range")
     for key in TENSORS:
         value = values.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
-            raise QuantizationError(f"{where}: {key} is {value!r}: give the name of a tensor, or a number")
+        numbers = value if isinstance(value, (list, tuple)) and value else [value]
+        if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in numbers) and not (
+            value is None or isinstance(value, str)
+        ):
+            raise QuantizationError(f"{where}: {key} is {value!r:.80}: give the name of a tensor, or numbers")
     for key in ("signed", "narrow", "whole"):
         if not isinstance(values.get(key, False), bool):
             raise QuantizationError(f"{where}: {key} is {values[key]!r}: give true or false")

@@ -25,8 +25,10 @@ from lsq_export.qat.tracing import trace
 
 from .asking import grid_of
 from .biases import round_to_products
+from .frozen import layers_of_frozen
 from .learned import Learned, Raw
 from .mapping import UserMapping, read_mapping
+from .module_encodings import read_module_encodings
 from .norms import norms_behind, scale_into_layers, without_norms
 from .numbered import Slot, slots_of
 from .parameters import Names, load_strictly, without_grids
@@ -36,6 +38,7 @@ from .sites import Site, Sites, module_at
 from .weight_ranges import grid_of_largest
 
 WEIGHT = "weight"
+FROZEN = "_frozen_param"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +74,7 @@ def read_checkpoint(
     check_model(model)
     said = read_mapping(mapping, bits)
     float_model = copied(in_float32(without_wrappers(model))).eval()
-    beside = ()
-    if encodings is not None:
-        from .module_encodings import read_module_encodings
-
-        beside = read_module_encodings(encodings)
+    beside = () if encodings is None else read_module_encodings(encodings)
     file = read_checkpoint_file(path, list(float_model.state_dict()), said, beside)
     example = example_of(float_model, example)
     traced = trace(float_model, [], example)
@@ -122,7 +121,7 @@ class _Adoption:
         weights: dict[str, Raw] = {}
         activations: list[tuple[Raw, list[Site]]] = []
         lost: list[Raw] = []
-        for raw in self._raws:
+        for raw in sorted(self._raws, key=_depth):
             slot = slots.get(raw.name) or self._slot(raw, sites)
             if slot.layer is not None:
                 weights[slot.layer] = raw
@@ -150,6 +149,8 @@ class _Adoption:
 
     def _counted(self) -> dict[str, Slot]:
         """Of quantizers that have numbers for names, unless the user says where they are."""
+        if self._library is not None and self._library.frozen:
+            return self._frozen()
         numbered = self._library.numbered if self._library is not None else None
         if numbered is None:
             return {}
@@ -165,6 +166,20 @@ class _Adoption:
             )
         return {name: slot for name, slot in found.items() if name not in self._said.places}
 
+    def _frozen(self) -> dict[str, Slot]:
+        raws = [raw for raw in self._raws if raw.used and not {raw.name, raw.place} & set(self._said.places)]
+        if all(raw.role == WEIGHT for raw in self._raws):
+            raise QuantizationError(
+                f"{self._file.where} is of a converted graph, whose code has the grids of activations, not the file: "
+                "adopt its ONNX export, save the state_dict before it is converted, or give these grids as "
+                "numbers in a mapping file (docs/adopting.md)"
+            )
+        of_graph = [raw for raw in raws if raw.name.startswith(FROZEN)]
+        tensors = {self._names.of(name): value for name, value in self._file.tensors.items()}
+        bits = self._said.bits_of(weight=True)
+        layers = layers_of_frozen(self._traced, of_graph, tensors, bits, self._file.where)
+        return {name: Slot(layer=layer) for name, layer in layers.items()}
+
     def _no_place(self, lost: list[Raw]) -> str:
         names = ", ".join(dict.fromkeys(raw.place for raw in lost[:3]))
         more = f", … ({len(lost)} in all)" if len(lost) > 3 else ""
@@ -178,7 +193,7 @@ class _Adoption:
         """{name in the network: tensor}"""
         modules = {name for name, _ in self._traced.named_modules()}
         used = {name for raw in self._file.raws for name in raw.used}
-        prefixes = {raw.name for raw in self._file.raws if self._names.of(raw.name) not in modules}
+        prefixes = {raw.name for raw in self._file.raws if raw.used and self._names.of(raw.name) not in modules}
         rest = without_grids(self._file.tensors, used, prefixes)
         return {self._names.of(name): tensor for name, tensor in rest.items()}
 
@@ -214,7 +229,7 @@ class _Adoption:
     def _put_activations(self, found: list[tuple[Raw, list[Site]]]) -> dict[fx.Node, Learned]:
         """{quantizer's node: its grid}. Outputs come first, the inner ones of a name before the outer."""
         tips: dict[fx.Node, fx.Node] = {}
-        in_order = sorted(found, key=lambda pair: (pair[1][0].reader is not None, -pair[0].place.count(".")))
+        in_order = sorted(found, key=lambda pair: pair[1][0].reader is not None)
         made: dict[str, Learned] = {}
         for raw, sites in in_order:
             grid = grid_of(raw, self._file, self._said)
@@ -226,6 +241,11 @@ class _Adoption:
             made[name] = grid
             self._places[raw.name] = name
         return {n: made[str(n.target)] for n in self._traced.graph.nodes if n.op == "call_module" and n.target in made}
+
+
+def _depth(raw: Raw) -> int:
+    """Parts of a module come before it: silu.mul is inside of silu."""
+    return -raw.place.count(".")
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -35,6 +35,7 @@ class Names:
         self._own = dict(mapping.names)
         self._nested = {f"{layer}.bn": norm for layer, norm in pairs.items()}
         self._modules = {name for name, _ in traced.named_modules()}
+        self._state = set(traced.state_dict())
         self._flat = {name.replace(".", "_"): name for name in self._modules}
         self._calls: dict[str, list[str]] = {}
         for node in traced.graph.nodes:
@@ -61,8 +62,7 @@ class Names:
         return f"{head}{dot}{tail}"
 
     def _is_ours(self, name: str) -> bool:
-        owner = name.rpartition(".")[0]
-        return name in self._modules or (owner != "" and owner in self._modules)
+        return name in self._modules or name in self._state
 
 
 def without_grids(tensors: Mapping[str, Any], used: Collection[str], prefixes: Collection[str]) -> dict[str, Any]:

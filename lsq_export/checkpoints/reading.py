@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from .learned import Raw
 from .libraries import LIBRARIES, Library, library_of, named
 from .mapping import UserMapping
 from .modelopt_state import states_of
-from .parameters import drop_prefix
+from .parameters import drop_prefix, without_grids
 
 SHOWN = 3
 _DEPTH = 4
@@ -49,15 +48,15 @@ def read_checkpoint_file(
     if not any(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise QuantizationError(f"{where} holds no tensors: save the state_dict of the quantized model")
     found = list(quantizers_in(tensors))
-    if beside:
-        used = tuple(name for quantizer in found for name in quantizer.names)
-        raws = (*beside, *(Raw(name=q.prefix, place="", role="activation", used=q.names, grid=_nothing) for q in found))
-        return Checkpoint(where=where, library=named("AIMET"), raws=raws[: len(beside)], tensors=_less(tensors, used))
-    if mapping.quantizers:
-        return Checkpoint(where=where, library=None, raws=tuple(mapped(mapping, tensors)), tensors=tensors)
+    if beside:  # a state_dict of a simulation holds the same grids, which have another name there
+        own_grids = [(quantizer.prefix, *quantizer.names) for quantizer in found]
+        rest = without_grids(tensors, {name for _, *names in own_grids for name in names}, {p for p, *_ in own_grids})
+        return Checkpoint(where=where, library=named("AIMET"), raws=beside, tensors=rest)
+    own_entries = tuple(mapped(mapping, tensors))
+    if own_entries and mapping.library is None:
+        return Checkpoint(where=where, library=None, raws=own_entries, tensors=tensors)
     library = _library(found, tensors, mapping, where)
-    states = states_of(content)
-    raws = tuple(_raws(found, states))
+    raws = (*_raws(found, states_of(content)), *own_entries)
     return Checkpoint(where=where, library=library, raws=raws, tensors=tensors)
 
 
@@ -126,14 +125,7 @@ def _parts(content: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
             yield from _parts(value, depth + 1)
 
 
-def _less(tensors: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in tensors.items() if name not in used}
-
-
 def _some(names: Collection[str]) -> str:
     shown = list(names)
     more = ", …" if len(shown) > SHOWN else ""
     return ", ".join(shown[:SHOWN]) + more
-
-
-_nothing: Any = partial(dict)
