@@ -26,6 +26,7 @@ class Raw:
     grid     what is asked -> what the file says
     whole    a zero point that is no integer is rounded before it is used
     rounding of values that lie between two codes
+    inverse  weights are multiplied by the float32 of 1/s: of a largest weight of -127.5 steps it decides
     """
 
     name: str
@@ -35,6 +36,7 @@ class Raw:
     grid: Callable[[Asked], Stored]
     whole: bool = False
     rounding: str = "half-even"
+    inverse: bool = False
     bits: int | None = None
     signed: bool | None = None
 

@@ -44,6 +44,7 @@ class Library:
     ordered: re.Pattern[str] | None = None
     power_of_two: bool = False
     frozen: bool = False
+    inverse: bool = False
     largest: bool = False
     marks: re.Pattern[str] | None = None
     advice: dict[str, str] = field(default_factory=dict)
@@ -58,6 +59,7 @@ LIBRARIES: tuple[Library, ...] = (
         name="torch.ao",
         conventions=("torch.ao / torchao",),
         marks=re.compile(r".*\.weight_fake_quant\..*"),
+        inverse=True,
         norms="scaled",
         numbered=Numbered(pattern=re.compile(r"activation_post_process_(\d+)")),
         follows=True,
@@ -67,12 +69,14 @@ LIBRARIES: tuple[Library, ...] = (
         conventions=("torch.ao / torchao",),
         norms="scaled",
         numbered=Numbered(pattern=re.compile(r"activation_post_process_(\d+)"), weights=True),
+        inverse=True,
         follows=True,
     ),
     Library(
         name="torchao, converted",
         conventions=("torchao, converted",),
         frozen=True,
+        inverse=True,
         renamed=_names((r"(.*)\.weight_bias", r"\1.bias")),
     ),
     Library(name="Brevitas", conventions=("Brevitas",), narrow=True, largest=True),
@@ -83,6 +87,7 @@ LIBRARIES: tuple[Library, ...] = (
         name="Quark",
         conventions=("Quark",),
         numbered=Numbered(pattern=re.compile(r"fake_quantizer_(\d+)"), flat=False),
+        inverse=True,
         ordered=re.compile(r"(conv[123]d|conv_transpose[123]d|linear)(?:_(\d+))?_quantized_module"),
     ),
     Library(

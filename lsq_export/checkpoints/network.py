@@ -94,12 +94,14 @@ class _Adoption:
         self._raws = [raw for raw in file.raws if not _matches(raw.place, said.skip)]
         self._left: list[Left] = []
         self._places: dict[str, str] = {}
+        self._stored: dict[str, str] = {}  # {layer: the tensor that has the codes of its weight}
 
     def run(self) -> AdoptedModel:
         weights, activations = self._placed()
         tensors = self._parameters()
         folded = self._without_norms(tensors)
         load_strictly(self._traced, tensors, self._file.where)
+        self._take_codes()
         norms = self._said.norms or (self._library.norms if self._library is not None else "apart")
         if norms == "scaled" and not folded:
             scale_into_layers(self._traced, self._pairs, set(weights))
@@ -178,7 +180,16 @@ class _Adoption:
         tensors = {self._names.of(name): value for name, value in self._file.tensors.items()}
         bits = self._said.bits_of(weight=True)
         layers = layers_of_frozen(self._traced, of_graph, tensors, bits, self._file.where)
+        self._stored = {layer: name for name, layer in layers.items() if name in self._file.tensors}
         return {name: Slot(layer=layer) for name, layer in layers.items()}
+
+    @torch.no_grad()
+    def _take_codes(self) -> None:
+        """Weights that the file has as codes are these times their scales: the floats beside them are not used."""
+        for layer, name in self._stored.items():
+            module = self._traced.get_submodule(layer)
+            codes, scale = (torch.as_tensor(self._file.tensors[key]) for key in (name, f"{name}.scale"))
+            module.weight.copy_(codes * scale.reshape(-1, *[1] * (codes.dim() - 1)))
 
     def _no_place(self, lost: list[Raw]) -> str:
         names = ", ".join(dict.fromkeys(raw.place for raw in lost[:3]))

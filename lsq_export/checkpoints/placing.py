@@ -111,7 +111,7 @@ def codes_of(layer: nn.Module, grid: Learned) -> torch.Tensor:
     weight = TransposedWeight(Quantizer.weight("", 8), layer.groups).swapped(weight) if _turned(layer) else weight
     scale = _shaped(grid.scale.astype(np.float32), weight.dim())
     first, last = (_shaped(limit.astype(np.float32), weight.dim()) for limit in (grid.first, grid.last))
-    steps = weight / scale
+    steps = weight * (1 / scale) if grid.raw.inverse else weight / scale
     whole = steps.round() if grid.raw.rounding == "half-even" else steps.sign() * (steps.abs() + 0.5).floor()
     return torch.maximum(torch.minimum(whole, last), first)
 

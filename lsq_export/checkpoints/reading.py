@@ -56,7 +56,7 @@ def read_checkpoint_file(
     if own_entries and mapping.library is None:
         return Checkpoint(where=where, library=None, raws=own_entries, tensors=tensors)
     library = _library(found, tensors, mapping, where)
-    raws = (*_raws(found, states_of(content)), *own_entries)
+    raws = (*_raws(found, states_of(content), inverse=library is not None and library.inverse), *own_entries)
     return Checkpoint(where=where, library=library, raws=raws, tensors=tensors)
 
 
@@ -86,7 +86,7 @@ def _library(
     return library
 
 
-def _raws(found: list[FoundQuantizer], states: Mapping[str, Any]) -> Iterator[Raw]:
+def _raws(found: list[FoundQuantizer], states: Mapping[str, Any], inverse: bool) -> Iterator[Raw]:
     for quantizer in found:
         state = states.get(quantizer.prefix, {})
         if state.get("disabled"):
@@ -98,6 +98,7 @@ def _raws(found: list[FoundQuantizer], states: Mapping[str, Any]) -> Iterator[Ra
             used=quantizer.names,
             grid=quantizer.stored,
             whole=quantizer.convention.whole,
+            inverse=inverse,
             bits=state.get("bits"),
             signed=state.get("signed"),
         )
