@@ -18,8 +18,8 @@ from .sites import module_at
 
 
 @torch.no_grad()
-def round_to_products(traced: fx.GraphModule, weights: Mapping[str, Learned], grids: Mapping[fx.Node, Learned]) -> None:
-    """weights: {layer: the grid of its weight}. grids: of activations.
+def round_to_products(traced: fx.GraphModule, weights: Mapping[str, Learned], grids: Mapping[str, Learned]) -> None:
+    """weights: {layer: the grid of its weight}. grids: {quantizer of an activation: its grid}.
 
     Errors (QuantizationError): a layer with a bias whose input has no grid.
     """
@@ -28,13 +28,13 @@ def round_to_products(traced: fx.GraphModule, weights: Mapping[str, Learned], gr
         if module is None or str(node.target) not in weights or getattr(module, "bias", None) is None:
             continue
         source = node.all_input_nodes[0]
-        while source not in grids and len(source.all_input_nodes) == 1 and source.op != "placeholder":
+        while str(source.target) not in grids and len(source.all_input_nodes) == 1 and source.op != "placeholder":
             source = source.all_input_nodes[0]
-        if source not in grids:
+        if str(source.target) not in grids:
             raise QuantizationError(
                 f"the input of {node.target} has no grid, whose scale the unit of its bias needs: leave bias out of "
                 "the mapping file"
             )
-        unit = (grids[source].scale * weights[str(node.target)].scale).astype(np.float32)
+        unit = (grids[str(source.target)].scale * weights[str(node.target)].scale).astype(np.float32)
         steps = module.bias / torch.from_numpy(np.asarray(unit))
         module.bias.copy_(steps.round() * torch.from_numpy(np.asarray(unit)))
