@@ -1,4 +1,4 @@
-"""Which quantizer of a checkpoint is where in the float network: by names, by counting, by codes, or as the user says."""
+"""Where in the float network each quantizer of a checkpoint is: by names, by counting, by codes, as the user says."""
 
 from __future__ import annotations
 

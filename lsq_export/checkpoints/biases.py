@@ -13,6 +13,7 @@ from torch import fx
 
 from calib.errors import QuantizationError
 
+from .layer_values import bias_of
 from .learned import Learned
 from .sites import module_at
 
@@ -25,7 +26,8 @@ def round_to_products(traced: fx.GraphModule, weights: Mapping[str, Learned], gr
     """
     for node in traced.graph.nodes:
         module = module_at(traced, node)
-        if module is None or str(node.target) not in weights or getattr(module, "bias", None) is None:
+        bias = bias_of(module) if module is not None and str(node.target) in weights else None
+        if bias is None:
             continue
         source = node.all_input_nodes[0]
         while str(source.target) not in grids and len(source.all_input_nodes) == 1 and source.op != "placeholder":
@@ -36,5 +38,5 @@ def round_to_products(traced: fx.GraphModule, weights: Mapping[str, Learned], gr
                 "the mapping file"
             )
         unit = (grids[str(source.target)].scale * weights[str(node.target)].scale).astype(np.float32)
-        steps = module.bias / torch.from_numpy(np.asarray(unit))
-        module.bias.copy_(steps.round() * torch.from_numpy(np.asarray(unit)))
+        steps = bias / torch.from_numpy(np.asarray(unit))
+        bias.copy_(steps.round() * torch.from_numpy(np.asarray(unit)))

@@ -15,6 +15,7 @@ from torch import fx, nn
 from calib.errors import QuantizationError
 from lsq_export.qat.layer_types import QUANTIZED_LAYERS
 
+from .layer_values import weight_of
 from .learned import Raw
 from .sites import module_at
 
@@ -47,7 +48,7 @@ def layers_of_frozen(
 def _fits(name: str, layer: nn.Module, raw: Raw, tensors: Mapping[str, Any], bits: int | None) -> bool:
     weight, codes = tensors.get(f"{name}.weight"), tensors.get(raw.name)
     scale = torch.as_tensor(tensors[raw.used[0]]).reshape(-1)
-    if not isinstance(weight, torch.Tensor) or weight.shape != layer.weight.shape or scale.numel() != len(weight):  # type: ignore[arg-type]
+    if not isinstance(weight, torch.Tensor) or weight.shape != weight_of(layer).shape or scale.numel() != len(weight):
         return False
     steps = weight.flatten(1) / scale[:, None]
     if isinstance(codes, torch.Tensor):

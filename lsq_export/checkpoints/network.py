@@ -24,6 +24,7 @@ from lsq_export.qat.tracing import trace
 from .asking import grid_of
 from .assigning import assign, matches
 from .biases import round_to_products
+from .layer_values import weight_of
 from .learned import Learned, Raw
 from .mapping import UserMapping, read_mapping
 from .module_encodings import read_module_encodings
@@ -113,10 +114,8 @@ def _load(traced: fx.GraphModule, file: Checkpoint, names: Names, pairs: dict[st
 def _take_codes(traced: fx.GraphModule, file: Checkpoint, codes_of: Mapping[str, str]) -> None:
     """Weights that the file has as codes are these times their scales: the floats beside them are not used."""
     for layer, name in codes_of.items():
-        weight = traced.get_submodule(layer).weight
         codes, scale = (torch.as_tensor(file.tensors[key]) for key in (name, f"{name}.scale"))
-        assert isinstance(weight, torch.Tensor)
-        weight.copy_(codes * scale.reshape(-1, *[1] * (codes.dim() - 1)))
+        weight_of(traced.get_submodule(layer)).copy_(codes * scale.reshape(-1, *[1] * (codes.dim() - 1)))
 
 
 def _with_grids(

@@ -12,9 +12,10 @@ from collections.abc import Collection
 import torch
 from torch import fx, nn
 
-from lsq_export.qat.layer_types import TRANSPOSED
+from lsq_export.qat.layer_types import output_channels
 from lsq_export.qat.node_kinds import NORMS
 
+from .layer_values import bias_of, turned, weight_of
 from .sites import module_at
 
 
@@ -37,10 +38,8 @@ def without_norms(traced: fx.GraphModule, pairs: dict[str, str]) -> None:
     graph = traced.graph
     for layer, norm in pairs.items():
         module = traced.get_submodule(layer)
-        if module.bias is None:
-            assert isinstance(module.weight, torch.Tensor)
-            features = traced.get_submodule(norm).num_features
-            module.register_parameter("bias", nn.Parameter(module.weight.new_zeros(features)))
+        if bias_of(module) is None:
+            module.register_parameter("bias", nn.Parameter(weight_of(module).new_zeros(output_channels(module))))
         for node in [node for node in graph.nodes if node.op == "call_module" and node.target == norm]:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
@@ -53,15 +52,18 @@ def scale_into_layers(traced: fx.GraphModule, pairs: dict[str, str], layers: Col
     chosen = {layer: norm for layer, norm in pairs.items() if layer in layers}
     factors = {}
     for layer, name in chosen.items():
-        norm, module = traced.get_submodule(name), traced.get_submodule(layer)
+        norm, own = traced.get_submodule(name), bias_of(traced.get_submodule(layer))
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_var is not None
+        assert norm.running_mean is not None
         gamma = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
         beta = torch.zeros_like(gamma) if norm.bias is None else norm.bias
         factor = gamma / torch.sqrt(norm.running_var + norm.eps)
-        bias = torch.zeros_like(gamma) if module.bias is None else module.bias
+        bias = torch.zeros_like(gamma) if own is None else own
         factors[layer] = factor, (bias - norm.running_mean) * factor + beta
     without_norms(traced, chosen)
     for layer, (factor, bias) in factors.items():
         module = traced.get_submodule(layer)
-        axis = 1 if isinstance(module, TRANSPOSED) else 0
-        module.weight.mul_(factor.reshape([-1 if index == axis else 1 for index in range(module.weight.dim())]))
-        module.bias.copy_(bias)
+        weight, bias_here = turned(module, weight_of(module)), bias_of(module)
+        assert bias_here is not None
+        bias_here.copy_(bias)
+        weight_of(module).copy_(turned(module, weight * factor.reshape(-1, *[1] * (weight.dim() - 1))))

@@ -18,10 +18,11 @@ from torch.nn.utils import parametrize
 
 from calib.errors import QuantizationError
 from calib.quantized import QuantizerSpec
-from lsq_export.qat.layer_types import QUANTIZED_LAYERS, TransposedWeight, output_channels, parametrization
+from lsq_export.qat.layer_types import QUANTIZED_LAYERS, output_channels, parametrization
 from lsq_export.qat.places import place_of
 from lsq_export.qat.quantizer import Quantizer
 
+from .layer_values import turned, weight_of
 from .learned import WIDEST, Learned
 from .sites import Site
 
@@ -95,29 +96,22 @@ def put_weight(traced: fx.GraphModule, name: str, grid: Learned) -> None:
         )
     by_channel = grid.scale.ndim > 0 or grid.first.ndim > 0
     codes = codes_of(layer, grid)
-    largest = int(max(codes.max(), -codes.min() - 1, 1))
+    largest = max(int(codes.max()), int(-codes.min()) - 1, 1)
     quantizer = Quantizer.weight(f"{name}.weight", largest.bit_length() + 1, channels=channels if by_channel else None)
     _with_grid(quantizer, grid)
     on_grid = codes * _shaped(grid.scale.astype(np.float32), codes.dim())
-    in_order = TransposedWeight.swapped(parametrization(layer, quantizer), on_grid) if _turned(layer) else on_grid
-    layer.weight.copy_(in_order)
+    weight_of(layer).copy_(turned(layer, on_grid))
     parametrize.register_parametrization(layer, "weight", parametrization(layer, quantizer).eval(), unsafe=True)
 
 
 def codes_of(layer: nn.Module, grid: Learned) -> torch.Tensor:
     """float32, output channels first, whole numbers: as the library rounds them, in float32."""
-    weight = layer.weight.detach()
-    assert isinstance(weight, torch.Tensor)
-    weight = TransposedWeight(Quantizer.weight("", 8), layer.groups).swapped(weight) if _turned(layer) else weight
+    weight = turned(layer, weight_of(layer))
     scale = _shaped(grid.scale.astype(np.float32), weight.dim())
     first, last = (_shaped(limit.astype(np.float32), weight.dim()) for limit in (grid.first, grid.last))
     steps = weight * (1 / scale) if grid.raw.inverse else weight / scale
     whole = steps.round() if grid.raw.rounding == "half-even" else steps.sign() * (steps.abs() + 0.5).floor()
     return torch.maximum(torch.minimum(whole, last), first)
-
-
-def _turned(layer: nn.Module) -> bool:
-    return isinstance(parametrization(layer, Quantizer.weight("", 8)), TransposedWeight)
 
 
 def _shaped(values: np.ndarray, rank: int) -> torch.Tensor:

@@ -22,6 +22,7 @@ from .modelopt_state import states_of
 from .parameters import drop_prefix, without_grids
 
 SHOWN = 3
+SWITCHES = ("fake_quant_enabled", "enabled")  # of torch.ao and torchao, of NNCF
 _DEPTH = 4
 
 
@@ -56,8 +57,20 @@ def read_checkpoint_file(
     if own_entries and mapping.library is None:
         return Checkpoint(where=where, library=None, raws=own_entries, tensors=tensors)
     library = _library(found, tensors, mapping, where)
-    raws = (*_raws(found, states_of(content), inverse=library is not None and library.inverse), *own_entries)
-    return Checkpoint(where=where, library=library, raws=raws, tensors=tensors)
+    states = states_of(content)
+    on = [quantizer for quantizer in found if _is_on(quantizer, tensors, states)]
+    if not on:
+        raise QuantizationError(f"{where}: all of its {len(found)} quantizers are switched off: it is a float network")
+    off = {quantizer.prefix for quantizer in found if quantizer not in on}
+    raws = (*_raws(on, states, inverse=library is not None and library.inverse), *own_entries)
+    return Checkpoint(where=where, library=library, raws=raws, tensors=without_grids(tensors, (), off))
+
+
+def _is_on(quantizer: FoundQuantizer, tensors: Mapping[str, Any], states: Mapping[str, Any]) -> bool:
+    if states.get(quantizer.prefix, {}).get("disabled"):
+        return False
+    switches = [tensors.get(f"{quantizer.prefix}.{switch}") for switch in SWITCHES]
+    return all(bool(torch.as_tensor(switch).any()) for switch in switches if switch is not None)
 
 
 def _library(
@@ -77,9 +90,9 @@ def _library(
         )
     library = library_of((q.convention.name for q in found), tensors)
     if library is None or library.name.startswith("LSQ"):
-        names = {f"{q.convention.name} ({', '.join(q.convention.needs)})" for q in found}
+        kinds = {f"{q.convention.name} ({', '.join(q.convention.needs)})" for q in found}
         raise QuantizationError(
-            f"{where} has {len(found)} scales as {' and '.join(sorted(names))} keeps them, such as "
+            f"{where} has {len(found)} scales as {' and '.join(sorted(kinds))} keeps them, such as "
             f"{_some([q.names[0] for q in found])}: which tensors are whose, and their bits, a mapping file says "
             "([[quantizers]], docs/adopting.md)"
         )
@@ -89,8 +102,6 @@ def _library(
 def _raws(found: list[FoundQuantizer], states: Mapping[str, Any], inverse: bool) -> Iterator[Raw]:
     for quantizer in found:
         state = states.get(quantizer.prefix, {})
-        if state.get("disabled"):
-            continue
         yield Raw(
             name=quantizer.prefix,
             place=quantizer.place,

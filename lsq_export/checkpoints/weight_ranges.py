@@ -10,9 +10,9 @@ from torch import fx
 
 from calib.errors import QuantizationError
 from lsq_export.inspection.parametrizations import Asked, Stored, code_limits
-from lsq_export.qat.layer_types import TransposedWeight, output_channels, parametrization
-from lsq_export.qat.quantizer import Quantizer
+from lsq_export.qat.layer_types import output_channels
 
+from .layer_values import turned, weight_of
 from .learned import Learned, Raw, learned
 from .mapping import UserMapping
 
@@ -31,8 +31,7 @@ def grid_of_largest(traced: fx.GraphModule, layer: str, said: UserMapping, where
             'weights = "channel" or "tensor" in a mapping file, and list layers that are not quantized as float'
         )
     module = traced.get_submodule(layer)
-    turned = parametrization(module, Quantizer.weight("", 8))
-    weight = turned.swapped(module.weight.detach()) if isinstance(turned, TransposedWeight) else module.weight.detach()
+    weight = turned(module, weight_of(module))
     rows = weight.reshape(output_channels(module), -1).abs().double().numpy()
     most = rows.max(axis=1) if said.weights == "channel" else rows.max().reshape(1)
     first, last = code_limits(bits, True, narrow=True)

@@ -42,8 +42,17 @@ def print_left(left: Sequence[Left]) -> None:
         say(f"stays float: {len(left) - SHOWN} more")
 
 
-def write_bundle(network: Any, example: Any, data: Dataset, spec: str, written: BundleOptions) -> Bundle:
-    """Export a network that has grids. example: an input of a PyTorch model; None of an ONNX network."""
+def write_bundle(
+    network: Any,
+    example: Any,
+    data: Dataset,
+    spec: str,
+    written: BundleOptions,
+    source: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Export a network that has grids. example: an input of a PyTorch model; None of an ONNX network. source: what the
+    manifest says of it beside the data.
+    """
     from lsq_export.pipeline import export
     from lsq_export.progress import stages
 
@@ -57,7 +66,7 @@ def write_bundle(network: Any, example: Any, data: Dataset, spec: str, written: 
             written.out,
             calibration=calibration_batches(data, written.images),
             preprocessing=data.preprocessing,
-            source={"data": spec},
+            source={**(source or {}), "data": spec},
             classes=data.classes if classes == data.num_classes else None,
             sample=False if written.no_sample else data.sample(),
             on_stage=on_stage,
