@@ -25,4 +25,4 @@ def bias_of(layer: nn.Module) -> torch.Tensor | None:
 def turned(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
     """The weight of a layer with its output channels first, or back in the layer's own order."""
     made = parametrization(layer, Quantizer.weight("", 8))
-    return weight if isinstance(made, Quantizer) else made.swapped(weight)  # type: ignore[operator,no-any-return]
+    return weight if isinstance(made, Quantizer) else made.swapped(weight)  # type: ignore[operator]

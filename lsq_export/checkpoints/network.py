@@ -82,16 +82,21 @@ def read_checkpoint(
     pairs = norms_behind(traced)
     names = Names(traced, file.library, said, pairs)
     found = assign(traced, file, said, names)
-    folded = _load(traced, file, names, pairs, own)
+    gone = _load(traced, file, names, pairs, own)
     _take_codes(traced, file, found.codes)
     norms = said.norms or (file.library.norms if file.library is not None else "apart")
-    if norms == "scaled" and not folded:
-        scale_into_layers(traced, pairs, set(found.weights))
-    return _with_grids(traced, file, said, found.weights, found.activations, example)
+    if norms == "scaled" and not gone:
+        gone = scale_into_layers(traced, pairs, set(found.weights))
+    activations = [
+        (raw, [Site(gone.get(site.node, site.node), site.reader) for site in sites]) for raw, sites in found.activations
+    ]
+    return _with_grids(traced, file, said, found.weights, activations, example)
 
 
-def _load(traced: fx.GraphModule, file: Checkpoint, names: Names, pairs: dict[str, str], own: list[str]) -> bool:
-    """Load all that is no quantizer's. Returns whether batch norms went into layers before.
+def _load(
+    traced: fx.GraphModule, file: Checkpoint, names: Names, pairs: dict[str, str], own: list[str]
+) -> dict[fx.Node, fx.Node]:
+    """Load all that is no quantizer's. Returns what `without_norms` does, where the file has none.
 
     pairs: {layer: batch norm behind it}. own: names of the whole network's tensors; a part that its forward does not
     use may be in the file.
@@ -103,11 +108,10 @@ def _load(traced: fx.GraphModule, file: Checkpoint, names: Names, pairs: dict[st
     tensors = {names.of(name): tensor for name, tensor in rest.items()}
     of_norms = any(name.rpartition(".")[0] in pairs.values() for name in tensors)
     folded = bool(pairs) and not of_norms and all(f"{layer}.bias" in tensors for layer in pairs)
-    if folded:
-        without_norms(traced, pairs)
+    gone = without_norms(traced, pairs) if folded else {}
     state = traced.state_dict()
     load_strictly(traced, {n: t for n, t in tensors.items() if n in state or n not in own}, file.where)
-    return folded
+    return gone
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import fx, nn
@@ -33,22 +33,29 @@ def norms_behind(traced: fx.GraphModule) -> dict[str, str]:
     return found
 
 
-def without_norms(traced: fx.GraphModule, pairs: dict[str, str]) -> None:
-    """The layers, with biases, take the place of both."""
-    graph = traced.graph
+def without_norms(traced: fx.GraphModule, pairs: Mapping[str, str]) -> dict[fx.Node, fx.Node]:
+    """The layers, with biases, take the place of both. Returns {node that is gone: that of its layer}."""
+    graph, gone = traced.graph, {}
     for layer, norm in pairs.items():
         module = traced.get_submodule(layer)
         if bias_of(module) is None:
             module.register_parameter("bias", nn.Parameter(weight_of(module).new_zeros(output_channels(module))))
         for node in [node for node in graph.nodes if node.op == "call_module" and node.target == norm]:
-            node.replace_all_uses_with(node.all_input_nodes[0])
+            gone[node] = node.all_input_nodes[0]
+            node.replace_all_uses_with(gone[node])
             graph.erase_node(node)
     traced.delete_all_unused_submodules()
+    return gone
 
 
 @torch.no_grad()
-def scale_into_layers(traced: fx.GraphModule, pairs: dict[str, str], layers: Collection[str]) -> None:
-    """Batch norms go into these of their layers, in the order of torch's own arithmetic: w · (γ / sqrt(σ² + ε))."""
+def scale_into_layers(
+    traced: fx.GraphModule, pairs: Mapping[str, str], layers: Collection[str]
+) -> dict[fx.Node, fx.Node]:
+    """Batch norms go into these of their layers, in the order of torch's own arithmetic: w · (γ / sqrt(σ² + ε)).
+
+    Returns what `without_norms` does.
+    """
     chosen = {layer: norm for layer, norm in pairs.items() if layer in layers}
     factors = {}
     for layer, name in chosen.items():
@@ -60,10 +67,11 @@ def scale_into_layers(traced: fx.GraphModule, pairs: dict[str, str], layers: Col
         factor = gamma / torch.sqrt(norm.running_var + norm.eps)
         bias = torch.zeros_like(gamma) if own is None else own
         factors[layer] = factor, (bias - norm.running_mean) * factor + beta
-    without_norms(traced, chosen)
+    gone = without_norms(traced, chosen)
     for layer, (factor, bias) in factors.items():
         module = traced.get_submodule(layer)
         weight, bias_here = turned(module, weight_of(module)), bias_of(module)
         assert bias_here is not None
         bias_here.copy_(bias)
         weight_of(module).copy_(turned(module, weight * factor.reshape(-1, *[1] * (weight.dim() - 1))))
+    return gone

@@ -103,10 +103,15 @@ class Sites:
 
 
 def fused(traced: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
-    """A layer or a sum, with the batch norm and the ReLU that alone read it, in this order."""
+    """A layer or a sum, with the batch norm and the ReLU that alone read it, in this order, as torch.ao fuses them.
+
+    Of a Linear with a batch norm, the ReLU stays apart.
+    """
     chain = [node]
     if isinstance(module_at(traced, node), (nn.modules.conv._ConvNd, nn.Linear)):
         _extend(traced, chain, lambda reader: isinstance(module_at(traced, reader), NORMS))
+        if isinstance(module_at(traced, node), nn.Linear) and len(chain) > 1:
+            return chain
     elif not (node.op == "call_function" and "add" in _names_of(node)):
         return chain
     _extend(traced, chain, lambda reader: _is_relu(traced, reader))

@@ -110,7 +110,7 @@ def _adopt(options: Options, written: BundleOptions) -> Adopted:
 
 def _check(options: Options) -> None:
     """Errors (QuantizationError): options of checkpoints without a network, a network for an ONNX file."""
-    from lsq_export.files.kinds import is_checkpoint
+    from lsq_export.files.kinds import holds_tensors
 
     from .arguments import ONNX
 
@@ -120,7 +120,7 @@ def _check(options: Options) -> None:
         for name in ("mapping", "bits", "image_size"):
             if getattr(options, name) is not None:
                 raise QuantizationError(f"--{name.replace('_', '-')} is for checkpoints: give --model NAME, too")
-        if is_checkpoint(options.file):
+        if holds_tensors(options.file):
             raise QuantizationError(
                 f"{options.file} is a checkpoint, which has no network: give the float network that was quantized, "
                 "--model package.module:factory"

@@ -16,11 +16,13 @@ import numpy as np
 LOWEST, HIGHEST = "activation_post_process.min_val", "activation_post_process.max_val"
 NEAR = 1e-4  # relative: of 255 and 254 steps one is meant
 WIDTHS = range(2, 9)
-LEAST = 2e-7  # scales near torch's eps come from no range
+Codes = tuple[int, int]
+FLOOR = "activation_post_process.eps"
+LEAST = 2e-7  # torch's own floor; scales at it come from no range
 
 
 def observed_codes(
-    values: Mapping[str, Any], scale: np.ndarray, zero_point: np.ndarray | None, weight: bool
+    values: Mapping[str, Any], scale: np.ndarray, zero_point: np.ndarray | None, weight: bool, of_torchao: bool
 ) -> tuple[int, int] | None:
     """(first, last), where the range, the scale and the zero point agree on them; else None.
 
@@ -31,15 +33,18 @@ def observed_codes(
     low, high = (np.asarray(values[name], np.float64).reshape(-1) for name in (LOWEST, HIGHEST))
     if low.shape != scale.shape or high.shape != scale.shape or not np.isfinite([low, high]).all():
         return None
-    alive = scale > LEAST
+    alive = scale > float(np.max(values.get(FLOOR, LEAST))) * (1 + NEAR)
     if not alive.any():
         return None
     low, high = np.minimum(low, 0)[alive], np.maximum(high, 0)[alive]
     zero = np.broadcast_to(zero_point, scale.shape)[alive]
-    fits = {
-        codes for bits in WIDTHS for codes in _candidates(bits) if _fits(codes, low, high, scale[alive], zero, weight)
-    }
-    return next(iter(fits)) if len(fits) == 1 else None
+    fits = [
+        codes
+        for bits in WIDTHS
+        for codes in _candidates(bits)
+        if (_symmetric if weight else _affine)(codes, low, high, scale[alive], zero, of_torchao)
+    ]
+    return fits[0] if len(fits) == 1 else None
 
 
 def _candidates(bits: int) -> list[tuple[int, int]]:
@@ -47,17 +52,23 @@ def _candidates(bits: int) -> list[tuple[int, int]]:
     return [(0, 2 * half - 1), (-half, half - 1), (1 - half, half - 1)]
 
 
-def _fits(
-    codes: tuple[int, int], low: np.ndarray, high: np.ndarray, scale: np.ndarray, zero: np.ndarray, weight: bool
+def _affine(
+    codes: Codes, low: np.ndarray, high: np.ndarray, scale: np.ndarray, zero: np.ndarray, of_torchao: bool
 ) -> bool:
     first, last = codes
-    if not weight:
-        affine = (high - low) / (last - first)
-        return _near(affine, scale) and bool((np.abs(first - np.rint(low / scale) - zero) < 1).all())
+    is_near = _near((high - low) / (last - first), scale)
+    return is_near and bool((np.abs(first - np.rint(low / scale) - zero) < 1).all())
+
+
+def _symmetric(
+    codes: Codes, low: np.ndarray, high: np.ndarray, scale: np.ndarray, zero: np.ndarray, of_torchao: bool
+) -> bool:
+    first, last = codes
     if first == 0 or zero.any():
         return False
-    of_torchao = np.maximum(high / last, low / (-last - 1)) * ((2 * last + 1) / (last - first))
-    return _near(2 * np.maximum(high, -low) / (last - first), scale) or _near(of_torchao, scale)
+    if of_torchao:
+        return _near(np.maximum(high / last, low / (-last - 1)) * ((2 * last + 1) / (last - first)), scale)
+    return _near(2 * np.maximum(high, -low) / (last - first), scale)
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:
