@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .observed import FLOOR, HIGHEST, LOWEST
+from .observed import FLOOR, HIGHEST, LOWEST, SWITCH
 from .parametrizations import (
     Reading,
     aimet,
@@ -54,17 +54,14 @@ CONVENTIONS: tuple[Convention, ...] = (
         needs=("scale", "offset", "initialized"),
         grid=step_and_offset("scale", "offset"),
     ),
-    *(
-        Convention(
-            name="torch.ao / torchao",
-            stored="scale, zero point",
-            place=re.compile(ANY + rf"\.?(?P<role>{role})"),
-            needs=("scale", "zero_point"),
-            takes=(LOWEST, HIGHEST, FLOOR),
-            grid=steps("scale", "zero_point", of_torchao=of_torchao),
-            whole=True,
-        )
-        for role, of_torchao in (("weight_fake_quant", False), (r"activation_post_process(?:_\d+)?", True))
+    Convention(
+        name="torch.ao / torchao",
+        stored="scale, zero point",
+        place=re.compile(ANY + r"\.?(?P<role>weight_fake_quant|activation_post_process(_\d+)?)"),
+        needs=("scale", "zero_point"),
+        takes=(LOWEST, HIGHEST, FLOOR, SWITCH),
+        grid=steps("scale", "zero_point"),
+        whole=True,
     ),
     Convention(
         name="torchao, converted",

@@ -58,13 +58,13 @@ def _flat(value: Any) -> np.ndarray:
     return np.asarray(value, np.float64).reshape(-1)
 
 
-def steps(scale: str, zero_point: str, *, of_torchao: bool = False) -> Reading:
+def steps(scale: str, zero_point: str) -> Reading:
     """The scale and the zero point as they are. What an observer saw beside them tells the codes."""
 
     def grid(values: Values, asked: Asked) -> Stored:
         s, zero = _flat(values[scale]), values.get(zero_point)
         z = None if zero is None else _flat(zero)
-        codes = observed_codes(values, s, z, asked.weight, of_torchao) or asked.codes()
+        codes = observed_codes(values, s, z, asked.weight) or asked.codes()
         bits = asked.bits if codes is None else (codes[1] - codes[0]).bit_length()
         return Stored(scale=s, zero_point=z, bits=bits, codes=codes)
 
