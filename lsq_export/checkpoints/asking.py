@@ -13,6 +13,7 @@ from .learned import Learned, Raw, learned
 from .mapping import UserMapping
 from .reading import Checkpoint
 
+LARGEST = 2**32  # of a code: wider grids than of 8 bits stay float
 NEAR = 1e-6  # relative: of a threshold and the power of two that it is
 
 
@@ -37,6 +38,7 @@ def grid_of(raw: Raw, file: Checkpoint, said: UserMapping) -> Learned:
         )
     if not weight and file.library is not None and file.library.power_of_two:
         stored = _as_deployed(raw, stored, file.where, said)
+    _check_codes(raw, stored.codes, file.where)
     scale, zero = stored.scale, stored.zero_point
     assert scale is not None
     for what, values, bad in (
@@ -48,7 +50,15 @@ def grid_of(raw: Raw, file: Checkpoint, said: UserMapping) -> Learned:
                 f"{file.where}: {raw.name} has the {what} {values[bad][0]:.6g}, which is no grid: train or calibrate "
                 "it again, or leave it out (skip in a mapping file)"
             )
+    if zero is not None and 1 not in (zero.size, scale.size) and zero.size != scale.size:
+        raise QuantizationError(f"{file.where}: {raw.name} has {scale.size} scales and {zero.size} zero points")
     return learned(raw, stored)
+
+
+def _check_codes(raw: Raw, codes: tuple[int, int], where: str) -> None:
+    first, last = codes
+    if not -LARGEST <= first < last <= LARGEST:
+        raise QuantizationError(f"{where}: {raw.name} has the codes {first} … {last}, which are no grid's")
 
 
 def _as_deployed(raw: Raw, stored: Stored, where: str, said: UserMapping) -> Stored:

@@ -15,6 +15,7 @@ from lsq_export.inspection.parametrizations import Asked, Stored
 
 from .learned import Raw
 from .mapping import TENSORS, WAYS, Entry, UserMapping
+from .parameters import is_plain
 
 
 def mapped(mapping: UserMapping, tensors: Mapping[str, Any]) -> Iterator[Raw]:
@@ -53,7 +54,7 @@ def _raw(entry: Entry, layer: str, tensors: Mapping[str, Any], where: str) -> Ra
         if isinstance(given, str):
             name = given.replace("{layer}", layer)
             tensor = tensors.get(name)
-            if not isinstance(tensor, torch.Tensor) or tensor.dtype.is_complex:
+            if not isinstance(tensor, torch.Tensor) or not is_plain(tensor):
                 raise QuantizationError(f"{where}: the checkpoint has no tensor of numbers that is called {name!r}")
             used.append(name)
             values[key] = tensor.detach().double().numpy().reshape(-1)

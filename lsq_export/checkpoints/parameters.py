@@ -97,11 +97,17 @@ def load_strictly(traced: nn.Module, tensors: Mapping[str, torch.Tensor], where:
                 f"{where}: {name} has the shape {list(given.shape)}, the network's {list(value.shape)}: it is of "
                 "another network"
             )
-        if given.is_quantized or given.is_floating_point() != value.is_floating_point() or given.is_complex():
-            raise QuantizationError(f"{where}: {name} is {given.dtype}: give the weights as floats")
+        if not is_plain(given) or given.is_floating_point() != value.is_floating_point():
+            raise QuantizationError(f"{where}: {name} is {given.dtype}, or packed: give floats")
         if given.is_floating_point() and not torch.isfinite(given).all():
             raise QuantizationError(f"{where}: {name} has NaN or infinity: take weights of a training that went well")
         value.copy_(given)
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Numbers, one beside the other."""
+    odd = tensor.is_complex() or tensor.is_quantized or tensor.is_meta
+    return not odd and tensor.layout == torch.strided
 
 
 def _some(names: list[str]) -> str:

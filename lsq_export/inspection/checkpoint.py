@@ -109,7 +109,7 @@ class FoundQuantizer:
         try:
             with np.errstate(all="ignore"):  # a range of nothing, as before calibration, has a scale of 0
                 return self.convention.grid({name: _plain(value) for name, value in self.values.items()}, asked)
-        except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise QuantizationError(
                 f"{self.prefix}: these tensors are no grid of {self.convention.name} "
                 f"({', '.join(self.values)}: {one_line(error)})"
