@@ -38,6 +38,7 @@ def grid_of(raw: Raw, file: Checkpoint, said: UserMapping) -> Learned:
         )
     if not weight and file.library is not None and file.library.power_of_two:
         stored = _as_deployed(raw, stored, file.where, said)
+    assert stored.codes is not None
     _check_codes(raw, stored.codes, file.where)
     scale, zero = stored.scale, stored.zero_point
     assert scale is not None

@@ -61,7 +61,7 @@ def assign(traced: fx.GraphModule, file: Checkpoint, said: UserMapping, names: N
         else:
             lost.append(raw)
     if lost:
-        raise QuantizationError(_no_place(traced, lost, file.where))
+        raise QuantizationError(_no_place(traced, lost, file.where, said))
     return found
 
 
@@ -118,9 +118,10 @@ def _is_said(raw: Raw, said: UserMapping) -> bool:
     return raw.name in said.places or raw.place in said.places
 
 
-def _no_place(traced: fx.GraphModule, lost: list[Raw], where: str) -> str:
-    names = ", ".join(dict.fromkeys(raw.place for raw in lost[:SHOWN]))
-    more = f", … ({len(lost)} in all)" if len(lost) > SHOWN else ""
+def _no_place(traced: fx.GraphModule, lost: list[Raw], where: str, said: UserMapping) -> str:
+    wanted = dict.fromkeys(said.places.get(raw.place, said.places.get(raw.name, raw.place)) for raw in lost)
+    names = ", ".join([*wanted][:SHOWN])
+    more = f", … ({len(wanted)} in all)" if len(wanted) > SHOWN else ""
     there = [node.name for node in traced.graph.nodes if node.op not in ("output", "get_attr")]
     return (
         f"{where}: the network has no {names}{more}: say where in [places] of a mapping file, "

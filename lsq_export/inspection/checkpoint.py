@@ -99,6 +99,8 @@ class FoundQuantizer:
         """As `LearnedGrid` has it."""
         match = self.convention.place.fullmatch(self.prefix)
         assert match is not None
+        if match["role"] in ("pre_hooks", "post_hooks"):
+            return _role_of_hook(self.prefix)
         role = _role(match["role"] or self.prefix, self.convention)
         several = any(torch.as_tensor(self.values[name]).numel() > 1 for name in self.convention.needs)
         # PT2E numbers all quantizers alike; one grid per channel is that of weights
@@ -195,9 +197,14 @@ def _plain(value: Any) -> Any:
 
 
 def _role(name: str, convention: Convention) -> str:
-    """From the name that the library gives; NNCF's hooks before an operator are its weights'."""
+    """From the name that the library gives."""
     if re.search(r"weight|wgt|param|(^|[._])w([._]|$)", name) or "weight" in convention.needs[0]:
         return "weight"
-    if name in ("pre_hooks", "post_hooks"):
-        return "weight" if convention.stored == "maximum" else "output"
     return next((role for role in ("input", "output") if role in name), "activation")
+
+
+def _role_of_hook(prefix: str) -> str:
+    """NNCF's hooks are behind an operator, or before it, on its first input or on its second one, the weight."""
+    if ".pre_hooks." not in f".{prefix}":
+        return "output"
+    return "input" if re.search(r"__0\.\d+$", prefix) else "weight"

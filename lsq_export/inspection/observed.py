@@ -36,7 +36,7 @@ def observed_codes(
     low, high = (np.asarray(values[name], np.float64).reshape(-1) for name in (LOWEST, HIGHEST))
     if low.shape != scale.shape or high.shape != scale.shape or not np.isfinite([low, high]).all():
         return None
-    alive = scale > float(np.max(values.get(FLOOR, LEAST))) * (1 + NEAR)
+    alive = (high != low) & (scale > float(np.max(values.get(FLOOR, LEAST))) * (1 + NEAR))
     if not alive.any():
         return None
     low, high = np.minimum(low, 0)[alive], np.maximum(high, 0)[alive]

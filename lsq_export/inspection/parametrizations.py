@@ -110,7 +110,7 @@ def nncf_range(values: Values, asked: Asked) -> Stored:
     """The range is moved first, so that 0 is one of its values: of the two ways, the one that keeps more."""
     known = int(_flat(values["_num_bits"])[0]) if "_num_bits" in values else asked.bits
     low = np.minimum(_flat(values["input_low"]), 0.0)
-    high = np.maximum(_flat(values["input_low"]) + _flat(values["input_range"]), 0.0)
+    high = np.maximum(_flat(values["input_low"]) + np.abs(_flat(values["input_range"])), 0.0)
     if known is None:
         return Stored(low=low, high=high)
     top = 2**known - 1
@@ -129,7 +129,7 @@ def nncf_range(values: Values, asked: Asked) -> Stored:
 def nncf_maximum(values: Values, asked: Asked) -> Stored:
     """The largest magnitude, which is the last code; with 8 bits the lowest code, beyond it, is not used."""
     known = int(_flat(values["_num_bits"])[0]) if "_num_bits" in values else asked.bits
-    most, signed = _flat(values["scale"]), bool(_flat(values["signed_tensor"])[0])
+    most, signed = np.abs(_flat(values["scale"])), bool(_flat(values["signed_tensor"])[0])
     if known is None:
         return Stored(low=0.0 - most, high=most)
     first, last = code_limits(known, signed, narrow=asked.weight and known == 8)
