@@ -58,7 +58,7 @@ def _refused(tmp_path: Path, file: Path, said: str, net: nn.Module | None = None
     ("file", "net", "said"),
     [
         (AIMET, Wide, "fc.weight has the shape [10, 8], the network's [12, 8]: it is of another network"),
-        (AIMET, Other, "the network has no silu.sigmoid, silu.mul, conv1, … (10 in all)"),
+        (AIMET, Other, "the network has no silu.sigmoid, silu.mul, conv1, … (9 in all)"),
         (SAMPLES / "nncf" / "qat8_state_dict.pt", Other, "the network has no conv1/conv2d/0, dw/conv2d/0"),
         (FX, Other, "its 8 quantizers are counted (activation_post_process_0, …)"),
         (SAMPLES / "mct" / "ptq_state_dict.pt", Net, "none of its 6 tensors belongs to a quantizer"),
