@@ -93,7 +93,8 @@ def _counted(traced: fx.GraphModule, raws: list[Raw], file: Checkpoint, said: Us
     if found is None:
         raise QuantizationError(
             f"{file.where}: its {len(counted)} quantizers are counted ({counted[0].name}, …), and fit neither every "
-            "tensor of the network nor the inputs of its layers: say where each is, in [places] of a mapping file"
+            "tensor of the network nor the inputs of its layers in one order: say where each is, in [places] of a "
+            "mapping file"
         )
     return {raw.name: found[raw.name] for raw in counted if not _is_said(raw, said)}
 

@@ -5,7 +5,8 @@
                      for all that read it, anything else for the layers alone (torchao's X86InductorQuantizer in QAT)
 
 Either fits the number of quantizers in the file (and where weights are counted, too, which of them are weights), or
-nothing is assumed.
+nothing is assumed. torchao moves operators that it fuses, so that branches are counted in an order of its own: there a
+network has to be one chain, in which each tensor depends on the one before.
 """
 
 from __future__ import annotations
@@ -37,11 +38,26 @@ def slots_of(traced: fx.GraphModule, raws: list[Raw], numbered: Numbered) -> dic
     """{name of a counted quantizer: what it is}, or None: neither way fits. raws: those that are counted."""
     in_order = sorted(raws, key=lambda raw: int(numbered.pattern.fullmatch(raw.name)[1]))  # type: ignore[index]
     kinds = [raw.role == WEIGHT for raw in in_order]
+    if numbered.weights and not _is_chain(traced):
+        return None
     ways = [way(traced, numbered) for way in (_every_tensor, _every_layer)]
     fitting = [slots for slots in ways if [slot.layer is not None for slot in slots] == kinds]
     if not fitting:
         return None
     return {raw.name: slot for raw, slot in zip(in_order, fitting[0], strict=True)}
+
+
+def _is_chain(traced: fx.GraphModule) -> bool:
+    """Whether each tensor depends on the one before, so that there is one order to count them in."""
+    behind: dict[fx.Node, set[fx.Node]] = {}
+    last: fx.Node | None = None
+    for node in traced.graph.nodes:
+        behind[node] = set(node.all_input_nodes).union(*(behind[source] for source in node.all_input_nodes))
+        if is_float(node):
+            if last is not None and last not in behind[node]:
+                return False
+            last = node
+    return True
 
 
 def _every_tensor(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:

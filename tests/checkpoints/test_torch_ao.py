@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from calib.errors import QuantizationError
 from lsq_export.checkpoints.network import read_checkpoint
 
 with warnings.catch_warnings():
@@ -87,6 +89,34 @@ def test_a_network_with_another_operator_is_refused(tmp_path: Path) -> None:
     _trained(net, x, "x86", tmp_path / "net.pt")
     other = Large()
     other.act = nn.Sequential(nn.Hardswish(), nn.Hardswish())
-    with pytest.raises(Exception, match=r"its 20 quantizers are counted .* fit neither every tensor") as error:
+    with pytest.raises(QuantizationError, match=r"its 20 quantizers are counted .* fit neither every tensor") as error:
         read_checkpoint(tmp_path / "net.pt", other, x)
     assert "\n" not in str(error.value)
+
+
+def test_branches_that_torchao_counts_in_its_own_order_are_refused(tmp_path: Path) -> None:
+    """It puts what it fuses behind other branches: the numbers of a block with two do not say which is which."""
+
+    class Branches(nn.Module):
+        def __init__(self, second: nn.Module) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), second
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x) + self.b(x)
+
+    state = dict(Branches(nn.Conv2d(3, 4, 1)).state_dict())
+    for number, channels in enumerate((1, 4, 1, 4, 1, 1)):
+        state[f"activation_post_process_{number}.scale"] = torch.full((channels,), 0.1)
+        state[f"activation_post_process_{number}.zero_point"] = torch.zeros(channels, dtype=torch.int32)
+    torch.save(state, tmp_path / "net.pt")
+    said: dict[str, Any] = {"bits": 8, "mapping": {"activations": "signed"}}
+    x = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(QuantizationError, match="in one order: say where each is"):
+        read_checkpoint(tmp_path / "net.pt", Branches(nn.Conv2d(3, 4, 1)), x, **said)
+    places = {
+        f"activation_post_process_{n}": place for n, place in enumerate(("x", "b.weight", "b", "a.weight", "a", "add"))
+    }
+    said["mapping"]["places"] = places
+    adopted = read_checkpoint(tmp_path / "net.pt", Branches(nn.Conv2d(3, 4, 1)), x, **said)
+    assert adopted.places["activation_post_process_3"] == "a.weight" and len(adopted.places) == 6
