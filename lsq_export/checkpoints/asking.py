@@ -36,30 +36,32 @@ def grid_of(raw: Raw, file: Checkpoint, said: UserMapping) -> Learned:
             f'{file.where} does not say whether {raw.name} has signed codes: give activations = "unsigned" or '
             '"signed" in a mapping file, or the names of quantizers in its lists unsigned and signed'
         )
+    _check_grid(raw, stored, file.where)
     if not weight and file.library is not None and file.library.power_of_two:
         stored = _as_deployed(raw, stored, file.where, said)
-    assert stored.codes is not None
-    _check_codes(raw, stored.codes, file.where)
-    scale, zero = stored.scale, stored.zero_point
-    assert scale is not None
-    for what, values, bad in (
-        ("scale", scale, ~(np.isfinite(scale) & (scale > 0))),
-        ("zero point", zero, None if zero is None else ~np.isfinite(zero)),
-    ):
-        if values is not None and bad is not None and bad.any():
-            raise QuantizationError(
-                f"{file.where}: {raw.name} has the {what} {values[bad][0]:.6g}, which is no grid: train or calibrate "
-                "it again, or leave it out (skip in a mapping file)"
-            )
-    if zero is not None and 1 not in (zero.size, scale.size) and zero.size != scale.size:
-        raise QuantizationError(f"{file.where}: {raw.name} has {scale.size} scales and {zero.size} zero points")
     return learned(raw, stored)
 
 
-def _check_codes(raw: Raw, codes: tuple[int, int], where: str) -> None:
-    first, last = codes
+def _check_grid(raw: Raw, stored: Stored, where: str) -> None:
+    """Errors (QuantizationError): numbers that no quantizer can have had."""
+    assert stored.codes is not None and stored.scale is not None
+    first, last = stored.codes
     if not -LARGEST <= first < last <= LARGEST:
         raise QuantizationError(f"{where}: {raw.name} has the codes {first} … {last}, which are no grid's")
+    scale, zero = stored.scale, np.zeros(1) if stored.zero_point is None else stored.zero_point
+    if not scale.size or not zero.size or (1 not in (zero.size, scale.size) and zero.size != scale.size):
+        raise QuantizationError(f"{where}: {raw.name} has {scale.size} scales and {zero.size} zero points")
+    with np.errstate(all="ignore"):  # float32 is what the simulation has, too
+        held, offset = scale.astype(np.float32), (zero * scale).astype(np.float32)
+    for what, values, bad in (
+        ("scale", scale, ~(np.isfinite(held) & (held > 0))),
+        ("zero point", zero, ~np.isfinite(zero) | (~np.isfinite(offset)).any()),
+    ):
+        if bad.any():
+            raise QuantizationError(
+                f"{where}: {raw.name} has the {what} {values[bad][0]:.6g}, which is no grid: train or calibrate it "
+                "again, or leave it out (skip in a mapping file)"
+            )
 
 
 def _as_deployed(raw: Raw, stored: Stored, where: str, said: UserMapping) -> Stored:

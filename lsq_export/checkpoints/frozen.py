@@ -17,6 +17,7 @@ from lsq_export.qat.layer_types import QUANTIZED_LAYERS
 
 from .layer_values import weight_of
 from .learned import Raw
+from .parameters import is_plain
 from .sites import module_at
 
 NEAR = 0.51  # codes: float32 rounds near ties as it likes
@@ -46,13 +47,16 @@ def layers_of_frozen(
 
 
 def _fits(name: str, layer: nn.Module, raw: Raw, tensors: Mapping[str, Any], bits: int | None) -> bool:
-    weight, codes = tensors.get(f"{name}.weight"), tensors.get(raw.name)
-    scale = torch.as_tensor(tensors[raw.used[0]]).reshape(-1)
-    if not isinstance(weight, torch.Tensor) or weight.shape != weight_of(layer).shape or scale.numel() != len(weight):
+    weight, codes, scales = tensors.get(f"{name}.weight"), tensors.get(raw.name), tensors.get(raw.used[0])
+    given = [weight, scales] if codes is None else [weight, scales, codes]
+    if not all(isinstance(tensor, torch.Tensor) and is_plain(tensor) and tensor.numel() for tensor in given):
         return False
-    steps = weight.flatten(1) / scale[:, None]
-    if isinstance(codes, torch.Tensor):
+    weight, scale = (torch.as_tensor(tensor).double() for tensor in (weight, scales))
+    if weight.shape != weight_of(layer).shape or scale.numel() != len(weight):
+        return False
+    steps = weight.flatten(1) / scale.reshape(-1, 1)
+    if codes is not None:
         held = steps.clamp(int(codes.min()), int(codes.max()))
-        return codes.shape == weight.shape and bool(((held - codes.flatten(1)).abs() <= NEAR).all())
+        return codes.shape == weight.shape and bool(((held - codes.double().flatten(1)).abs() <= NEAR).all())
     largest = steps.abs().amax(1) / 2 ** ((bits or 8) - 1)
     return bool(((largest > FULL[0]) & (largest < FULL[1])).all())

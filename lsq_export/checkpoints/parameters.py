@@ -99,6 +99,7 @@ def load_strictly(traced: nn.Module, tensors: Mapping[str, torch.Tensor], where:
             )
         if not is_plain(given) or given.is_floating_point() != value.is_floating_point():
             raise QuantizationError(f"{where}: {name} is {given.dtype}, or packed: give floats")
+        given = given.to(value.dtype)
         if given.is_floating_point() and not torch.isfinite(given).all():
             raise QuantizationError(f"{where}: {name} has NaN or infinity: take weights of a training that went well")
         value.copy_(given)

@@ -96,6 +96,10 @@ def put_weight(traced: fx.GraphModule, name: str, grid: Learned) -> None:
         )
     by_channel = grid.scale.ndim > 0 or grid.first.ndim > 0
     codes = codes_of(layer, grid)
+    if not torch.isfinite(codes).all():
+        raise QuantizationError(
+            f"{name}: its weight, with its batch norm, is not finite: take that of another training"
+        )
     largest = max(int(codes.max()), int(-codes.min()) - 1, 1)
     quantizer = Quantizer.weight(f"{name}.weight", largest.bit_length() + 1, channels=channels if by_channel else None)
     _with_grid(quantizer, grid)
