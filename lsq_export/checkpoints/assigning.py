@@ -45,7 +45,9 @@ def assign(traced: fx.GraphModule, file: Checkpoint, said: UserMapping, names: N
     if library is not None and library.frozen:
         slots = _frozen(traced, raws, file, said, names)
         found.codes.update({str(slot.layer): name for name, slot in slots.items() if name in file.tensors})
-    sites = Sites(traced, library is not None and library.follows)
+    numbered = library.numbered if library is not None else None
+    every = numbered is not None and numbered.weights
+    sites = Sites(traced, library is not None and library.follows, every)
     lost: list[Raw] = []
     for raw in sorted(raws, key=lambda raw: -raw.place.count(".")):  # silu.mul is inside of silu
         slot = slots.get(raw.name) or _slot(raw, sites, said, names)

@@ -31,12 +31,13 @@ from .module_encodings import read_module_encodings
 from .norms import norms_behind, scale_into_layers, without_norms
 from .parameters import Names, load_strictly, without_grids
 from .placing import put_activation, put_weight, why_not
+from .ranges import odd_ranges
 from .reading import Checkpoint, read_checkpoint_file
 from .sites import Site, module_at
 from .ties import rounded_otherwise
 from .weight_ranges import grid_of_largest
 
-NO_GRID = "the checkpoint has no grid for its weight"
+NO_GRID = "it stays float: no grid for its weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,9 @@ def _with_grids(
     traced.graph.lint()
     traced.recompile()
     left += rounded_otherwise(traced, made, example)
+    numbered = file.library.numbered if file.library is not None else None
+    if numbered is not None:
+        left += odd_ranges(traced, [n for n, g in made.items() if numbered.pattern.fullmatch(g.raw.name)], example)
     places = {grid.raw.name: name for name, grid in made.items()} | {
         grid.raw.name: f"{layer}.weight" for layer, grid in grids.items()
     }

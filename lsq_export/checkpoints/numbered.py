@@ -66,7 +66,7 @@ def _every_tensor(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
     for node in traced.graph.nodes:
         if not is_float(node) or node in inner or (not numbered.flat and _is_flat(traced, node)):
             continue
-        chain = fused(traced, node)
+        chain = fused(traced, node, numbered.weights)
         inner.update(chain)
         if numbered.weights and isinstance(module_at(traced, node), QUANTIZED_LAYERS):
             found.append(Slot(layer=str(node.target)))
@@ -76,7 +76,7 @@ def _every_tensor(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
 
 def _every_layer(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
     layers = [node for node in traced.graph.nodes if isinstance(module_at(traced, node), QUANTIZED_LAYERS)]
-    made = {fused(traced, layer)[-1] for layer in layers}
+    made = {fused(traced, layer, numbered.weights)[-1] for layer in layers}
     found: dict[fx.Node, Slot] = {}
     slots: list[fx.Node | Slot] = []
     for layer in layers:

@@ -72,15 +72,19 @@ def _with_grid(quantizer: Quantizer, grid: Learned) -> Quantizer:
 def why_not(grid: Learned, layer: nn.Module | None = None) -> str | None:
     """Why a grid cannot be carried; None: it can be. layer: of a weight."""
     if grid.levels > WIDEST:
-        return f"its grid has {grid.levels} codes, integers of 8 bits have {WIDEST}"
+        return f"it stays float: its grid has {grid.levels} codes, integers of 8 bits have {WIDEST}"
     if layer is None:
-        return None if grid.scale.ndim == 0 and grid.first.ndim == 0 else "an activation with a scale for each channel"
+        return (
+            None
+            if grid.scale.ndim == 0 and grid.first.ndim == 0
+            else "it stays float: an activation with a scale for each channel"
+        )
     if not isinstance(layer, QUANTIZED_LAYERS):
-        return f"{type(layer).__name__} has no integer form"
+        return f"it stays float: {type(layer).__name__} has no integer form"
     if grid.offset.any():
-        return "its weight has a real offset"
+        return "it stays float: its weight has a real offset"
     if (grid.first < -CONTAINER).any() or (grid.last >= CONTAINER).any():
-        return "its weight codes less their zero point do not fit int8"
+        return "it stays float: its weight codes less their zero point do not fit int8"
     return None
 
 

@@ -43,16 +43,19 @@ def module_at(traced: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
 
 
 class Sites:
-    """Finds places in a graph. follows: a layer's output is behind the batch norm and the ReLU that are its alone."""
+    """Finds places in a graph.
 
-    def __init__(self, traced: fx.GraphModule, follows: bool = False) -> None:
-        self._traced, self._follows = traced, follows
+    follows: a layer's output is behind the batch norm and the ReLU that are its alone; every: as `fused` has it.
+    """
+
+    def __init__(self, traced: fx.GraphModule, follows: bool = False, every: bool = False) -> None:
+        self._traced, self._follows, self._every = traced, follows, every
         self._parts: dict[str, fx.Node] = {}
 
     def of_output(self, name: str) -> list[Site]:
         """Nothing where there is no such place."""
         nodes = self._calls(name)
-        return [Site(fused(self._traced, node)[-1] if self._follows else node) for node in nodes]
+        return [Site(fused(self._traced, node, self._every)[-1] if self._follows else node) for node in nodes]
 
     def of_input(self, name: str) -> list[Site]:
         """In front of the first input of a module or operator, for it alone."""
@@ -102,19 +105,21 @@ class Sites:
                 self._parts |= {f"{owner}.{part}": made, **({owner: made} if part == "mul" else {})}
 
 
-def fused(traced: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+def fused(traced: fx.GraphModule, node: fx.Node, every: bool = False) -> list[fx.Node]:
     """A layer or a sum, with the batch norm and the ReLU that alone read it, in this order, as torch.ao fuses them.
 
-    Of a Linear with a batch norm, the ReLU stays apart.
+    Of a Linear with a batch norm, the ReLU stays apart, and so does torch.relu behind a layer. every: any ReLU is
+    fused, as torchao does it, which does not see how the user spelled it.
     """
     chain = [node]
     if isinstance(module_at(traced, node), (nn.modules.conv._ConvNd, nn.Linear)):
         _extend(traced, chain, lambda reader: isinstance(module_at(traced, reader), NORMS))
-        if isinstance(module_at(traced, node), nn.Linear) and len(chain) > 1:
+        if isinstance(module_at(traced, node), nn.Linear) and len(chain) > 1 and not every:
             return chain
-    elif not (node.op == "call_function" and "add" in _names_of(node)):
+        _extend(traced, chain, lambda reader: _is_relu(traced, reader) and (every or reader.target is not torch.relu))
         return chain
-    _extend(traced, chain, lambda reader: _is_relu(traced, reader))
+    if node.op == "call_function" and "add" in _names_of(node):
+        _extend(traced, chain, lambda reader: _is_relu(traced, reader))
     return chain
 
 

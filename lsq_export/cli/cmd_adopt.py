@@ -70,7 +70,7 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
     if not as_json:
         within = f", outputs within {error:.1g} of their range of what {done.held} makes" if error is not None else ""
         say(f"{done.name}: adopted{within}")
-        print_left(done.left)
+        print_left(done.left, done.called)
     end_with(done.bundle, written, as_json=as_json, verbose=verbose)
 
 
@@ -90,12 +90,13 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:
-    """name: of the file. held: what its outputs are held against. left: what stays as it is."""
+    """name: of the file. held: what its outputs are held against. left: what stays as it is; called: in a line."""
 
     bundle: Bundle
     name: str
     held: str
     left: tuple[Left, ...]
+    called: str = "stays float"
 
 
 def _adopt(options: Options, written: BundleOptions) -> Adopted:
@@ -161,4 +162,10 @@ def _of_checkpoint(options: Options, written: BundleOptions) -> Adopted:
     )
     source = {"file": options.file.name, "library": found.library}
     bundle = write_bundle(found.module, example, data, options.data_spec, written, source)
-    return Adopted(bundle=bundle, name=options.file.name, held="the fake-quant network", left=found.left)
+    return Adopted(
+        bundle=bundle,
+        name=options.file.name,
+        held="the fake-quant network",
+        left=found.left,
+        called=f"not as {found.library} has it",
+    )

@@ -34,12 +34,12 @@ def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset
     return load(spec, image_size=image_size if images else None, channels=channels)
 
 
-def print_left(left: Sequence[Left]) -> None:
-    """What is computed in float."""
+def print_left(left: Sequence[Left], what: str = "stays float") -> None:
+    """What is computed otherwise than in the file, mostly in float."""
     for entry in left[:SHOWN]:
-        say(f"stays float: {entry.name} ({entry.why})")
+        say(f"{what}: {entry.name} ({entry.why})")
     if len(left) > SHOWN:
-        say(f"stays float: {len(left) - SHOWN} more")
+        say(f"{what}: {len(left) - SHOWN} more")
 
 
 def write_bundle(

@@ -121,6 +121,9 @@ class FoundQuantizer:
 def quantizers_in(tensors: Mapping[str, Any]) -> Iterator[FoundQuantizer]:
     """All quantizers of a checkpoint, in its order. tensors: as `flat_tensors` gives them."""
     for prefix, convention in _matches(tensors):
+        outer, _, observer = prefix.rpartition(".")
+        if observer == "activation_post_process" and f"{outer}.fake_quant_enabled" in tensors:
+            continue  # the observer of a quantizer whose grid is fixed
         front = f"{prefix}." if prefix else ""
         values = {
             name: tensors[front + name] for name in (*convention.needs, *convention.takes) if front + name in tensors

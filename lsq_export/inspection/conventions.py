@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .observed import FLOOR, HIGHEST, LOWEST, SWITCH
+from .observed import FIXED, FLOOR, HIGHEST, LOWEST, SWITCH
 from .parametrizations import (
     Reading,
     aimet,
@@ -59,7 +59,7 @@ CONVENTIONS: tuple[Convention, ...] = (
         stored="scale, zero point",
         place=re.compile(ANY + r"\.?(?P<role>weight_fake_quant|activation_post_process(_\d+)?)"),
         needs=("scale", "zero_point"),
-        takes=(LOWEST, HIGHEST, FLOOR, SWITCH),
+        takes=(LOWEST, HIGHEST, FLOOR, SWITCH, FIXED),
         grid=steps("scale", "zero_point"),
         whole=True,
     ),

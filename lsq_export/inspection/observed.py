@@ -20,6 +20,7 @@ NEAR = 1e-4  # relative: of 255 and 254 steps one is meant
 WIDTHS = range(2, 9)
 Codes = tuple[int, int]
 FLOOR = "activation_post_process.eps"
+FIXED = "activation_post_process.scale"  # of torch.ao's grids of sigmoids and the like, which have all 8 bits
 SWITCH = "fake_quant_enabled"  # a byte, and of the fused quantizer 8
 LEAST = 2e-7  # torch's own floor; scales at it come from no range
 
@@ -31,6 +32,8 @@ def observed_codes(
 
     scale, zero_point: [1] or [C].
     """
+    if FIXED in values:
+        return 0, 255
     if not {LOWEST, HIGHEST} <= values.keys() or zero_point is None or (zero_point != np.rint(zero_point)).any():
         return None
     low, high = (np.asarray(values[name], np.float64).reshape(-1) for name in (LOWEST, HIGHEST))

@@ -160,9 +160,9 @@ def test_a_checkpoint_without_a_network(tmp_path: Path) -> None:
 def test_layers_without_a_grid_stay_float(tmp_path: Path) -> None:
     said = {"bits": 8, "mapping": {"activations": "signed", "skip": ["fc.*"]}}
     assert [(left.name, left.why) for left in adopted("ModelOpt, 8 bits", **said).left] == [
-        ("fc", "the checkpoint has no grid for its weight")
+        ("fc", "it stays float: no grid for its weight")
     ]
-    with pytest.warns(QuantizationWarning, match="not as ModelOpt has it: fc: the checkpoint has no grid"):
+    with pytest.warns(QuantizationWarning, match="not as ModelOpt has it: fc: it stays float: no grid"):
         bundle = adopt(MODELOPT, tmp_path / "out", model=Net(), calibration=[inputs()], **said)
     assert bundle.parity is not None and bundle.parity.ok
     assert any("fc" in island["name"] for island in bundle.manifest["islands"])

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
 
 
 class Block(nn.Module):
-    """A residual block with batch norms that are fused with a ReLU, and without; the sum is fused with one."""
+    """Batch norms that are fused with a ReLU, and without; torch.relu, which is fused with a sum, not with a layer."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -29,11 +29,11 @@ class Block(nn.Module):
         self.n = nn.BatchNorm2d(outputs)
         self.b = nn.Conv2d(outputs, outputs, 1)
         self.m = nn.BatchNorm2d(outputs)
-        self.p = nn.Conv2d(inputs, outputs, 1)
+        self.p, self.q = nn.Conv2d(inputs, outputs, 1), nn.Conv2d(inputs, inputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.n(self.a(x)))
-        return F.relu(self.m(self.b(y)) + self.p(x))
+        return torch.relu(self.m(self.b(y)) + self.p(torch.relu(self.q(x))))
 
 
 class Large(nn.Module):
@@ -78,7 +78,7 @@ def test_all_grids_are_found(backend: str, tmp_path: Path) -> None:
     adopted = read_checkpoint(tmp_path / "net.pt", net, x)
     with torch.no_grad():
         found = adopted.module(x)
-    assert not adopted.left and len(adopted.places) == 29
+    assert not adopted.left and len(adopted.places) == 35
     assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
     assert {quantizer.bits for _, quantizer in adopted.module.grids.named_children()} == {7 if backend == "x86" else 8}
 
@@ -89,7 +89,7 @@ def test_a_network_with_another_operator_is_refused(tmp_path: Path) -> None:
     _trained(net, x, "x86", tmp_path / "net.pt")
     other = Large()
     other.act = nn.Sequential(nn.Hardswish(), nn.Hardswish())
-    with pytest.raises(QuantizationError, match=r"its 20 quantizers are counted .* fit neither every tensor") as error:
+    with pytest.raises(QuantizationError, match=r"its 24 quantizers are counted .* fit neither every tensor") as error:
         read_checkpoint(tmp_path / "net.pt", other, x)
     assert "\n" not in str(error.value)
 
@@ -120,3 +120,19 @@ def test_branches_that_torchao_counts_in_its_own_order_are_refused(tmp_path: Pat
     said["mapping"]["places"] = places
     adopted = read_checkpoint(tmp_path / "net.pt", Branches(nn.Conv2d(3, 4, 1)), x, **said)
     assert adopted.places["activation_post_process_3"] == "a.weight" and len(adopted.places) == 6
+
+
+def test_a_count_that_fits_by_chance_shows_in_the_ranges(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 2, 1)), torch.randn(4, 3, 8, 8)
+    _trained(net, x, "x86", tmp_path / "net.pt")
+    assert not read_checkpoint(tmp_path / "net.pt", net, x).left
+    state = torch.load(tmp_path / "net.pt", weights_only=True)
+    wide, lost = {"activation_post_process_1.scale": 100.0}, {"activation_post_process_0.zero_point": 0}
+    for number, changed in ((1, wide), (0, lost)):
+        odd = {name: v * changed.get(name, 1) for name, v in state.items() if "_val" not in name}
+        torch.save(odd, tmp_path / "net.pt")
+        said: dict[str, Any] = {"bits": 8, "mapping": {"activations": "unsigned"}}
+        (left,) = read_checkpoint(tmp_path / "net.pt", net, x, **said).left
+        assert left.name == f"grids.activation_post_process_{number}"
+        assert left.why.startswith("it may be of another tensor")

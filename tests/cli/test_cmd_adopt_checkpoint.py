@@ -47,7 +47,7 @@ def test_what_stays_float_is_named(tmp_path: Path, data: str) -> None:
     options = ("--mapping", tmp_path / "map.json", "--bits", 8, "--data", data, "--out", tmp_path / "out")
     result = invoke("adopt", tmp_path / "net.pt", "--model", NET, *options)
     assert result.exit_code == 0, result.stderr
-    assert "stays float: fc (the checkpoint has no grid for its weight)" in result.stdout
+    assert "not as ModelOpt has it: fc (it stays float: no grid for its weight)" in result.stdout
 
 
 @pytest.mark.parametrize(
