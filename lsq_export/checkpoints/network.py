@@ -30,7 +30,7 @@ from .mapping import UserMapping, read_mapping
 from .module_encodings import read_module_encodings
 from .norms import norms_behind, scale_into_layers, without_norms
 from .parameters import Names, load_strictly, without_grids
-from .placing import put_activation, put_weight, why_not
+from .placing import put_activation, put_weight, simulate, why_not
 from .ranges import odd_ranges
 from .reading import Checkpoint, read_checkpoint_file
 from .sites import Site, module_at
@@ -144,6 +144,7 @@ def _with_grids(
             put_weight(traced, layer, grid)
         else:
             left.append(Left(layer, why))
+            simulate(traced, layer, grid)
             del grids[layer]
     floats = [layer for layer in layers if layer not in grids]
     left += [Left(layer, NO_GRID) for layer in floats if layer not in {entry.name for entry in left}]

@@ -83,7 +83,8 @@ def why_not(grid: Learned, layer: nn.Module | None = None) -> str | None:
         return f"it stays float: {type(layer).__name__} has no integer form"
     if grid.offset.any():
         return "it stays float: its weight has a real offset"
-    if (grid.first < -CONTAINER).any() or (grid.last >= CONTAINER).any():
+    codes = codes_of(layer, grid)
+    if (codes < -CONTAINER).any() or (codes >= CONTAINER).any():  # those of one channel may, and be zero
         return "it stays float: its weight codes less their zero point do not fit int8"
     return None
 
@@ -112,11 +113,21 @@ def put_weight(traced: fx.GraphModule, name: str, grid: Learned) -> None:
     parametrize.register_parametrization(layer, "weight", parametrization(layer, quantizer).eval(), unsafe=True)
 
 
+@torch.no_grad()
+def simulate(traced: fx.GraphModule, name: str, grid: Learned) -> None:
+    """Give a layer that stays float the weight that the library's simulation has."""
+    layer = traced.get_submodule(name)
+    if isinstance(layer, QUANTIZED_LAYERS) and grid.scale.size in (1, output_channels(layer)):
+        scale, offset = (_shaped(v.astype(np.float32), weight_of(layer).dim()) for v in (grid.scale, grid.offset))
+        weight_of(layer).copy_(turned(layer, codes_of(layer, grid) * scale + offset))
+
+
 def codes_of(layer: nn.Module, grid: Learned) -> torch.Tensor:
     """float32, output channels first, whole numbers: as the library rounds them, in float32."""
     weight = turned(layer, weight_of(layer))
     scale = _shaped(grid.scale.astype(np.float32), weight.dim())
     first, last = (_shaped(limit.astype(np.float32), weight.dim()) for limit in (grid.first, grid.last))
+    weight = weight - _shaped(grid.offset.astype(np.float32), weight.dim())
     steps = weight * (1 / scale) if grid.raw.inverse else weight / scale
     whole = steps.round() if grid.raw.rounding == "half-even" else steps.sign() * (steps.abs() + 0.5).floor()
     return torch.maximum(torch.minimum(whole, last), first)

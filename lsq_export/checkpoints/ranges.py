@@ -1,7 +1,7 @@
 """Quantizers that were counted to their places: whether their ranges are those of the tensors there.
 
-The count can fit by chance. Then a grid is far wider or narrower than the values that it gets, or has no codes for
-many of them, which a line says.
+The count can fit by chance. Then the values there are far wider than the grid, or it has no codes for many of them,
+which a line says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from calib.samples import called
 from lsq_export.adoption.left import Left
 from lsq_export.qat.quantizer import Quantizer
 
-FAR = 32  # times as wide or narrow: calibration and training move ranges by less
+FAR = 32  # times as wide; means of what made a grid are much narrower, and share it
 BELOW = 0.25  # of a range below zero, where the grid has nothing there
 
 
@@ -45,7 +45,7 @@ def odd_ranges(traced: fx.GraphModule, grids: Collection[str], example: Any) -> 
         step = float(quantizer.scale)
         ratio = (high - low) / (step * (quantizer.qmax - quantizer.qmin))
         lost = quantizer.qmin == 0 and -low > BELOW * (high - low)
-        if lost or not 1 / FAR < ratio < FAR:
+        if lost or ratio > FAR:
             yield Left(
                 name,
                 f"it may be of another tensor: its grid reaches from {quantizer.qmin * step:.3g} to "

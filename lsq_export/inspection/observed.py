@@ -3,7 +3,8 @@
 affine      s = (max - min) / (last - first)     z = first - round(min / s), 0 being in the range
 symmetric   s = max|x| / ((last - first) / 2)    FakeQuantize
             s = max(max / half, min / -half)     FusedMovingAvgObsFakeQuantize, of torch.ao's defaults and of torchao;
-                                                 half: 2^(b-1) - 1 and 2^(b-1), narrower codes are as much wider
+                                                 half: 2^(b-1) - 1 and 2^(b-1), narrower codes are as much wider;
+                                                 a channel of one sign is affine there, with a zero point
 
 Activations count as affine: one that is never negative would fit 4 bits unsigned and 5 bits symmetric.
 """
@@ -40,11 +41,13 @@ def observed_codes(
     if low.shape != scale.shape or high.shape != scale.shape or not np.isfinite([low, high]).all():
         return None
     alive = (high != low) & (scale > float(np.max(values.get(FLOOR, LEAST))) * (1 + NEAR))
+    fused = np.asarray(values.get(SWITCH, 0)).dtype.itemsize > 1
+    if weight and fused:
+        alive &= (low < 0) & (high > 0)
     if not alive.any():
         return None
     low, high = np.minimum(low, 0)[alive], np.maximum(high, 0)[alive]
     zero = np.broadcast_to(zero_point, scale.shape)[alive]
-    fused = np.asarray(values.get(SWITCH, 0)).dtype.itemsize > 1
     fits = [
         codes
         for bits in WIDTHS

@@ -128,7 +128,7 @@ def test_a_count_that_fits_by_chance_shows_in_the_ranges(tmp_path: Path) -> None
     _trained(net, x, "x86", tmp_path / "net.pt")
     assert not read_checkpoint(tmp_path / "net.pt", net, x).left
     state = torch.load(tmp_path / "net.pt", weights_only=True)
-    wide, lost = {"activation_post_process_1.scale": 100.0}, {"activation_post_process_0.zero_point": 0}
+    wide, lost = {"activation_post_process_1.scale": 0.01}, {"activation_post_process_0.zero_point": 0}
     for number, changed in ((1, wide), (0, lost)):
         odd = {name: v * changed.get(name, 1) for name, v in state.items() if "_val" not in name}
         torch.save(odd, tmp_path / "net.pt")
