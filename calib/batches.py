@@ -121,6 +121,8 @@ def _parts(name: str, batch: Any, input_key: InputKey | None, takes: Takes) -> t
         return batch, None
     if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Samples):
         return batch[0], batch[1] if len(batch) > 1 else None
+    if isinstance(batch, Mapping) and takes.any_names:
+        takes = replace(takes, names=tuple(key for key, value in batch.items() if _is_input(key, value)))
     if isinstance(batch, Mapping) and all(torch.is_tensor(batch.get(key)) for key in takes.names[: takes.needed]):
         found = {key: batch[key] for key in takes.names if key in batch}
         return samples_of(takes.leading(found), name), next(
@@ -140,6 +142,10 @@ def _parts(name: str, batch: Any, input_key: InputKey | None, takes: Takes) -> t
     if isinstance(batch, (tuple, list)) and batch:
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
+
+
+def _is_input(key: str, value: Any) -> bool:
+    return torch.is_tensor(value) and key not in CLASSES
 
 
 def _is_several(x: Any) -> bool:

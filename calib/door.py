@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from .errors import QuantizationError
 from .quantized import Quantized
@@ -18,9 +19,11 @@ REDUCED = (torch.float16, torch.bfloat16)
 
 
 def unwrapped(model: Any) -> Any:
-    """The network inside of DataParallel, DistributedDataParallel and torch.compile; anything else as it is."""
+    """The network inside of DataParallel, DistributedDataParallel, torch.compile and AveragedModel (of its averages);
+    anything else as it is.
+    """
     while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
             model = model.module
         elif isinstance(model, nn.Module) and "_orig_mod" in model._modules:
             model = model._orig_mod

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+OURS = ("calib", "lsq_export")  # packages
 
 
 class QuantizationError(ValueError):
@@ -26,6 +30,22 @@ class QuantizationWarning(UserWarning):
 
     One line that says what, why, and what to change. The command line prints it on stderr and goes on.
     """
+
+
+class ParityWarning(QuantizationWarning):
+    """The network that was exported answers otherwise than the trained one, or a promise is broken.
+
+    The command line prints the verdict instead.
+    """
+
+
+def warn(message: str, category: type[QuantizationWarning] = QuantizationWarning) -> None:
+    """A warning at the line of the user's code that called the package, however deep in the package this is."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in OURS:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def one_line(message: object) -> str:

@@ -148,9 +148,26 @@ def arguments_of(model: nn.Module, x: Input) -> tuple[tuple[torch.Tensor, ...], 
     names = list(x.by_name)
     if any(p.kind == p.VAR_KEYWORD for p in parameters):
         known += [name for name in names if name not in known]
+    if names == [numbered(index) for index in range(len(names))] and any(
+        p.kind == p.VAR_POSITIONAL for p in parameters
+    ):
+        return tuple(x.by_name.values()), {}
     if names == in_order[: len(names)] or not {*names} <= {*known}:
         return tuple(x.by_name.values()), {}
     return (), {name: x.by_name[name] for name in known if name in x.by_name}
+
+
+def numbered(index: int) -> str:
+    """The name of an input that the forward has no name for."""
+    return f"input_{index}"
+
+
+def as_bound(model: nn.Module, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """One thing for each argument of a call, as torch.export takes them: those of *args in a tuple of their own."""
+    parameters = parameters_of(model)
+    if not positional or not any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        return dict(keywords) or positional
+    return dict(inspect.Signature(parameters).bind(*positional).arguments)
 
 
 def absent_from(model: nn.Module, x: Input) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .errors import QuantizationError
-from .samples import Input, Samples, parameters_of
+from .samples import Input, Samples, numbered, parameters_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Takes:
     integers: an input alone may be integers, since the network looks them up in a table.
     types: of its integers, where only one width will do.
     led: {input: its axes} of those whose first axis is none of the batch; a sample of them gets a first axis of one.
+    any_names: of a forward(**kwargs) that names none: a mapping says what they are called.
     """
 
     names: tuple[str, ...] = ("input",)
@@ -27,6 +28,7 @@ class Takes:
     integers: bool = False
     types: Mapping[str, torch.dtype] = field(default_factory=dict)
     led: Mapping[str, int] = field(default_factory=dict)
+    any_names: bool = False
 
     def leading(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by name, each [N, …]."""
@@ -65,7 +67,8 @@ def takes_of(model: nn.Module) -> Takes:
     embeds = getattr(model, "takes_integers", False) or any(
         isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules()
     )
-    return Takes((*needed, *optional) or SINGLE.names, max(1, len(needed)), embeds)
+    open_ended = not needed and any(p.kind == p.VAR_KEYWORD for p in found)
+    return Takes((*needed, *optional) or SINGLE.names, max(1, len(needed)), embeds, any_names=open_ended)
 
 
 def takes_as(example: Input) -> Takes:
@@ -120,7 +123,7 @@ def samples_of(found: Mapping[str, Any], what: str) -> Samples:
 def _names(model: nn.Module, takes: Takes, example: Sequence[Any], what: str) -> list[str]:
     """Of the inputs of a tuple."""
     if any(p.kind == p.VAR_POSITIONAL for p in parameters_of(model)):
-        return [f"input_{index}" for index in range(len(example))]
+        return [numbered(index) for index in range(len(example))]
     if not takes.needed <= len(example) <= len(takes.names):
         more = "" if len(takes.names) == takes.needed else f", and {len(takes.names) - takes.needed} optional ones"
         raise QuantizationError(f"the model takes {takes.several}{more}, {what} has {len(example)}")
@@ -133,7 +136,7 @@ def _check_names(model: nn.Module, found: Mapping[str, Any], what: str) -> None:
         raise QuantizationError(f"{what} is empty: the model takes {takes.several}")
     known = [*takes.names, *found] if any(p.kind == p.VAR_KEYWORD for p in parameters) else list(takes.names)
     unknown = [name for name in found if name not in known]
-    missing = [name for name in takes.names[: takes.needed] if name not in found]
+    missing = [name for name in takes.names[: takes.needed] if name not in found and not takes.any_names]
     if unknown or missing:
         wrong = f"has {unknown[0]!r}" if unknown else f"lacks {missing[0]!r}"
         raise QuantizationError(f"{what} {wrong}: the model's forward takes {', '.join(takes.names)}")

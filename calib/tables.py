@@ -24,10 +24,10 @@ class Table:
     rows: Sequence[Sequence[object]]
     notes: Sequence[str] = ()
 
-    def text(self) -> str:
-        """Some lines: title, at most SHOWN rows, notes."""
+    def text(self, most: int = SHOWN) -> str:
+        """Some lines: title, so many rows at most, notes."""
         columns, rows = self._filled()
-        first = rows[:SHOWN]
+        first = rows[:most]
         lines = [[column.lstrip(">") for column in columns], *first] if first else []
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         body = ["  ".join(map(_aligned, columns, line, widths)).rstrip() for line in lines]

@@ -15,6 +15,7 @@ from calib.lazy import attributes_of
 from .version import VERSION
 
 if TYPE_CHECKING:
+    from calib.errors import ParityWarning as ParityWarning
     from calib.errors import QuantizationError as QuantizationError
     from calib.errors import QuantizationWarning as QuantizationWarning
     from lsq_export.bundle.directory import Bundle as Bundle
@@ -42,6 +43,7 @@ __all__ = [
     "Bundle",
     "Lint",
     "Parity",
+    "ParityWarning",
     "QATConfig",
     "QuantizationError",
     "QuantizationWarning",
@@ -74,6 +76,7 @@ __getattr__ = attributes_of(
         "Bundle": "lsq_export.bundle.directory",
         "Lint": "lsq_export.linting.lint_file",
         "Parity": "lsq_export.verification.parity",
+        "ParityWarning": "calib.errors",
         "QATConfig": "lsq_export.qat.config",
         "QuantizationError": "calib.errors",
         "QuantizationWarning": "calib.errors",

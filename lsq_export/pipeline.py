@@ -116,7 +116,7 @@ def export(
         golden = _golden(shown, images, origin, 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
         _write(out, directory, contents, parity)
-    return replace(open_bundle(out), parity=parity)
+    return replace(open_bundle(out), parity=parity.told())
 
 
 def _captured(
@@ -244,4 +244,4 @@ def verify(
     parity = replace(parity.of_source(bundle.manifest.get("source")), places=places_of(bundle.manifest))
     if record:
         record_better(bundle, parity)
-    return parity
+    return parity.told()

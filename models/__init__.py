@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from calib.errors import QuantizationError, near
 
 from .in_source import hint
-from .own import build_own, called, check_found, is_own, with_colon
+from .own import USUAL, build_own, called, check_found, is_own, with_colon
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,8 +64,10 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def build(name: str, num_classes: int = 1000, in_channels: int = 3, variant: str | None = None, **kw: Any) -> nn.Module:
-    """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes].
+def build(
+    name: str, num_classes: int | None = None, in_channels: int | None = None, variant: str | None = None, **kw: Any
+) -> nn.Module:
+    """A float model with fresh weights: images [N, in_channels, H, W] -> logits [N, num_classes]; else 1000 and 3.
 
     name: one of `names()`, or `package.module:factory`, imported from the current directory first.
     variant: "published" or "small", as `--variant`; None is as published.
@@ -87,7 +89,9 @@ def build(name: str, num_classes: int = 1000, in_channels: int = 3, variant: str
             takes = ", ".join(["num_classes", "in_channels", "variant", *known])
             raise QuantizationError(f"model {name!r} has no keyword {key!r}: it takes {takes}{near(key, known)}")
     adapted = keywords(name, SMALL_IMAGE, variant)
-    return called(name, factory, {"num_classes": num_classes, "in_channels": in_channels, **adapted, **kw})
+    given = {"num_classes": num_classes, "in_channels": in_channels}
+    sizes = {key: USUAL[key] if value is None else value for key, value in given.items()}
+    return called(name, factory, {**sizes, **adapted, **kw})
 
 
 def check_name(name: str) -> None:

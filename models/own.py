@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+USUAL = {"num_classes": 1000, "in_channels": 3}  # of ImageNet
+
+
 def is_own(name: str) -> bool:
     """Whether the name is that of a callable, and not of a network of lsq-export."""
     return ":" in name
@@ -55,12 +58,15 @@ def check_found(name: str) -> None:
         raise _no_module(name, module_name)
 
 
-def build_own(name: str | Callable[..., Any], num_classes: int, in_channels: int, **kw: Any) -> nn.Module:
+def build_own(
+    name: str | Callable[..., Any], num_classes: int | None = None, in_channels: int | None = None, **kw: Any
+) -> nn.Module:
     """A network of the user's own, in float.
 
     name: `package.module:factory`, looked for in the current directory first, or the factory itself. It gets
-    num_classes and in_channels only where its signature has them. Errors (QuantizationError): it cannot be found, is
-    neither a module class nor a function, fails, or returns no nn.Module.
+    num_classes and in_channels only where its signature has them; those that are not known only where it has no default
+    of its own. Errors (QuantizationError): it cannot be found, is neither a module class nor a function, fails, or
+    returns no nn.Module.
     """
     factory = _imported(name) if isinstance(name, str) else name
     shown = name if isinstance(name, str) else getattr(name, "__qualname__", None) or repr(name)
@@ -71,8 +77,11 @@ def build_own(name: str | Callable[..., Any], num_classes: int, in_channels: int
         parameters = {}.values()
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     accepted = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    offered = {"num_classes": num_classes, "in_channels": in_channels}
-    return called(shown, factory, {**{k: v for k, v in offered.items() if takes_any or k in accepted}, **kw})
+    needed = {p.name for p in parameters if p.default is p.empty}
+    given = {"num_classes": num_classes, "in_channels": in_channels}
+    offered = {k: v for k, v in given.items() if k in accepted or (takes_any and v is not None)}
+    known = {k: USUAL[k] if v is None else v for k, v in offered.items() if v is not None or k in needed}
+    return called(shown, factory, {**known, **kw})
 
 
 def called(name: str, factory: Callable[..., Any], kw: dict[str, Any]) -> nn.Module:

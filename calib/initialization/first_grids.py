@@ -8,7 +8,6 @@ The model runs on the batches in float; each quantizer then gets its grid by one
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,7 @@ from torch import nn
 
 from calib.batches import CALIBRATION, InputKey, inputs, refusal, varying
 from calib.door import batched, check_model, check_values, unwrapped
-from calib.errors import QuantizationError, QuantizationWarning
+from calib.errors import QuantizationError, warn
 from calib.quantized import Quantized, bypassed, quantized_modules
 from calib.samples import called, each_float
 from calib.signature import takes_of
@@ -109,11 +108,9 @@ def _used(quantizers: Mapping[str, Quantized], seen: Mapping[str, Observer | tor
     if unseen:
         layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in unseen))
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-        warnings.warn(
+        warn(
             f"no data reach {', '.join(layers[:3])}{more} in eval mode: left out, which is right for heads of training "
             "alone; they get no grids, stay float in training, and no exported file has them",
-            QuantizationWarning,
-            stacklevel=3,
         )
     return [quantizers[name] for name in quantizers if name in reached]
 

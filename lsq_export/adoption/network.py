@@ -30,6 +30,7 @@ from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
 from .layers import weight_to_marker
 from .left import Left
 from .markers import place_markers
+from .moved_codes import move_values
 from .qonnx import spell_out
 from .reading import read_network
 
@@ -104,6 +105,7 @@ def read_quantized(path: str | os.PathLike[str], encodings: str | os.PathLike[st
         )
     infer(model)
     plain = _runnable(model)
+    move_values(graph)
     left = place_markers(model)
     return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain)
 

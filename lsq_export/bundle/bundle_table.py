@@ -21,6 +21,15 @@ def _brief(entry: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"{name}{entry.get('type', 'float32')} [{', '.join(map(str, [batch, *entry['shape'][1:]]))}]"
 
 
+def _share(manifest: Mapping[str, Any]) -> str:
+    counts = manifest.get("multiplications") or {}
+    return (
+        f"; {percent(counts['integer'] / counts['all'])} of the multiplications are integer"
+        if counts.get("all")
+        else ""
+    )
+
+
 def bundle_table(directory: Path, manifest: Mapping[str, Any], parity: Parity | None) -> Table:
     """One row for each format, with what its verification found, where that is known."""
     found = parity.formats if parity else {}
@@ -33,7 +42,7 @@ def bundle_table(directory: Path, manifest: Mapping[str, Any], parity: Parity | 
     fold = f", fold {manifest['fold']}" if "fold" in manifest else ""
     notes = [
         f"takes {' and '.join(_brief(entry, manifest) for entry in all_inputs(manifest))}; "
-        f"{len(manifest['layers'])} layers with weights, {len(manifest['tensors'])} tensors",
+        f"{len(manifest['layers'])} layers with weights, {len(manifest['tensors'])} tensors{_share(manifest)}",
         *(
             parity.verdict.splitlines()
             if parity

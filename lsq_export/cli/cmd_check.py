@@ -48,8 +48,7 @@ def command(
     table = outlook.table
     print_table(table.title, table.columns, [[str(cell) for cell in row] for row in table.rows])
     for output in outlook.outputs:
-        sizes = " x ".join("?" if length is None else str(length) for length in output.shape)
-        say(f"output {output.name}: {sizes or 'one number'} a sample ({output.kind})")
+        say(str(output))
 
 
 def _subject(name: str, data_spec: str | None, channels: int, size: int) -> tuple[nn.Module, Any]:

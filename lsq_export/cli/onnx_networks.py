@@ -42,6 +42,14 @@ def print_left(left: Sequence[Left], what: str = "stays float") -> None:
         say(f"{what}: {len(left) - SHOWN} more")
 
 
+def _classes_of(model: Any, example: Any) -> int | None:
+    """How many numbers the first output of a PyTorch model has for a sample, if it is [N, classes]."""
+    from lsq_export.graph.capture import forward
+
+    first = forward(model, example)[0]
+    return int(first.shape[1]) if first.dim() == 2 else None
+
+
 def write_bundle(
     network: Any,
     example: Any,
@@ -58,7 +66,7 @@ def write_bundle(
 
     from .data_options import calibration_batches
 
-    classes = getattr(network, "classes", data.num_classes)
+    classes = network.classes if example is None else _classes_of(network, example)
     with stages(console(stderr=True), "export") as on_stage:
         return export(
             network,

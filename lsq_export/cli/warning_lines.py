@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from calib.errors import QuantizationWarning, shown
+from calib.errors import ParityWarning, QuantizationWarning, shown
 
 
 @contextmanager
@@ -32,5 +32,6 @@ def warnings_as_lines(silent: bool = False) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", QuantizationWarning)
+        warnings.simplefilter("ignore", ParityWarning)  # the verdict is printed
         warnings.showwarning = show
         yield

@@ -50,7 +50,7 @@ class TensorSplit:
     def sample(self, index: int) -> Sample | None:
         if self.sources is None or index >= len(self.sources):
             return None
-        return Sample(self.sources[index], self.x[index], int(self.y[index]))
+        return Sample(self.sources[index], self.x[index], int(self.y[index]) if self.y.dim() == 1 else None)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ class Dataset:
     preprocessing: how a source image becomes an input, JSON-able: `resize` to [H, W], or the shorter side to one
     number; center `crop` to that many pixels; divide by `divide_by`; subtract `mean` and divide by `std` per channel.
     A step that is None is left out.
-    classes: the names of the classes, if they are known.
+    num_classes: 0 of samples that have no classes; their y is [M, 0]. classes: the names of the classes, if they are
+    known.
     source: what `describe` says of the images and the splits beside that.
     """
 
@@ -147,7 +148,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train)} samples to train, {len(self.test)} to test"
-        return f"Dataset {self.name}: {sizes}, {self.num_classes} classes, inputs {in_words(self.input_shape)}"
+        return f"Dataset {self.name}: {sizes}, {self.num_classes or 'no'} classes, inputs {in_words(self.input_shape)}"
 
     def batches(
         self,

@@ -43,7 +43,7 @@ def _classes(manifest: Mapping[str, Any], data: Dataset) -> Iterator[tuple[str, 
     ours = _names(data.classes) or _names(data.preprocessing.get("classes"))
     theirs = _names(manifest.get("classes")) or _names(_table(manifest.get("preprocessing")).get("classes"))
     count = len(theirs) or model.get("num_classes")
-    if isinstance(count, int) and count != data.num_classes:
+    if isinstance(count, int) and data.num_classes and count != data.num_classes:
         yield "number of classes", data.num_classes, count
     elif ours and theirs and ours != theirs:
         index, names = next((i, pair) for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])

@@ -9,11 +9,10 @@ Where a source has no split of its own, the test split is 20 % of each class, dr
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from calib.errors import QuantizationError, QuantizationWarning
+from calib.errors import QuantizationError, warn
 
 from .dataset import Dataset
 from .digits import digits
@@ -59,11 +58,9 @@ def load(
     data = _loaded(spec, image_size, channels, mean, std, resize)
     if (mean is None) != (std is None):
         one, other = ("mean", "std") if std is None else ("std", "mean")
-        warnings.warn(
+        warn(
             f"{one} (--{one}) is given without {other} (--{other}), which stays {data.preprocessing[other]}: "
             "a network is trained with both, give both",
-            QuantizationWarning,
-            stacklevel=2,
         )
     return data
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calib.errors import QuantizationError, one_line
+from calib.errors import QuantizationError, one_line, warn
 
 from .dataset import Dataset, Source, TensorSplit
 from .normalization import per_channel
@@ -33,7 +33,8 @@ def load_npz(
 ) -> Dataset:
     """The data set of a file of arrays.
 
-    x: [M, C, H, W] or [M, H, W], uint8 (scaled to 0 … 1) or float (taken as it is). y: integers 0 … classes - 1, [M].
+    x: [M, C, H, W] or [M, H, W], uint8 (scaled to 0 … 1) or float (taken as it is). y: integers 0 … classes - 1, [M];
+    without y, or where it is of another form (masks, boxes), the data have no classes, which is said of the latter.
     mean, std: without them the images are not normalized.
     classes, if the file has it: names, one string for each class.
 
@@ -47,13 +48,15 @@ def load_npz(
     labels = _labels(path, arrays)
     xs = [arrays[f"x{label}"] for label in labels]
     divide_by = 255.0 if xs[0].dtype == np.uint8 else 1.0
-    splits = [_split(path, label, x, arrays[f"y{label}"]) for label, x in zip(labels, xs, strict=True)]
+    ys = _classes(path, arrays, labels)
+    splits = [_split(path, label, x, y) for label, x, y in zip(labels, xs, ys, strict=True)]
     if len({x.dtype == np.uint8 for x in xs}) > 1:
         raise QuantizationError(
             f"{path}: x_train is {xs[0].dtype} and x_test is {xs[1].dtype}; give both the same type"
         )
     if len(splits) == 1:
-        train, test = (torch.from_numpy(index) for index in stratified_split(splits[0].y.numpy(), str(path)))
+        drawn = splits[0].y.numpy() if splits[0].y.dim() == 1 else np.zeros(len(splits[0]))
+        train, test = (torch.from_numpy(index) for index in stratified_split(drawn, str(path)))
         splits = [TensorSplit(*splits[0].fetch(part), sources=xs[0][part[:1].numpy()]) for part in (train, test)]
     shape = _shape(path, splits)
     _check_size(path, shape, (channels, image_size, image_size))
@@ -105,11 +108,23 @@ def _labels(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
     """What the names of the arrays end with, for each split that the file has."""
     if set(_KEYS) <= set(arrays):
         return ["_train", "_test"]
-    if {"x", "y"} <= set(arrays):
+    if "x" in arrays:
         return [""]
+    if {"x_train", "x_test"} <= set(arrays) and not {"y_train", "y_test"} & set(arrays):
+        return ["_train", "_test"]
     raise QuantizationError(
-        f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: it must hold {', '.join(_KEYS)}, or x and y"
+        f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: it must hold {', '.join(_KEYS)}, or x and y; without "
+        "classes, x_train and x_test, or x"
     )
+
+
+def _classes(path: Path, arrays: dict[str, np.ndarray], labels: list[str]) -> list[np.ndarray | None]:
+    """The y of each split; None where samples have no single class."""
+    found = [arrays.get(f"y{label}") for label in labels]
+    odd = next((y for y in found if y is not None and y.ndim != 1), None)
+    if odd is not None:
+        warn(f"{path}: y has the shape {list(odd.shape)}, which is no class for each sample: it is not used")
+    return [None] * len(labels) if odd is not None or any(y is None for y in found) else found
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -148,7 +163,7 @@ def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     return array
 
 
-def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray) -> TensorSplit:
+def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray | None) -> TensorSplit:
     x_name, y_name = f"{path}: x{label}", f"{path}: y{label}"
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise QuantizationError(f"{x_name} is {x.dtype}: use uint8 (0 … 255) or float32")
@@ -162,22 +177,29 @@ def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray) -> TensorSplit:
         raise QuantizationError(
             f"{x_name} has the shape {list(x.shape)}, channels last: transpose it to [samples, channels, height, width]"
         )
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise QuantizationError(
-            f"{y_name} is {y.dtype} of shape {list(y.shape)}: use one integer class for each sample"
-        )
-    if len(x) != len(y):
-        raise QuantizationError(f"{x_name} holds {len(x)} samples and y{label} {len(y)} labels: they must match")
-    if int(y.max()) >= 2**31:
-        raise QuantizationError(f"{y_name} holds the label {int(y.max())}: number the classes 0 … classes - 1")
-    if int(y.min()) < 0:
-        raise QuantizationError(f"{y_name} holds the label {int(y.min())}: use 0 … classes - 1")
+    if y is None:
+        y = np.empty((len(x), 0), np.int64)
+    else:
+        _check_classes(x_name, y_name, len(x), y)
     with np.errstate(over="ignore"):
         values = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
     if not np.isfinite(values).all():
         sample = int(np.argwhere(~np.isfinite(values))[0][0])
         raise QuantizationError(f"{x_name} holds NaN or infinity (first in sample {sample}): remove such samples")
     return TensorSplit(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(y.astype(np.int64)), x[:1])
+
+
+def _check_classes(x_name: str, y_name: str, count: int, y: np.ndarray) -> None:
+    if y.dtype.kind not in "iu":
+        raise QuantizationError(
+            f"{y_name} is {y.dtype} of shape {list(y.shape)}: use one integer class for each sample"
+        )
+    if count != len(y):
+        raise QuantizationError(f"{x_name} holds {count} samples and {y_name} {len(y)} labels: they must match")
+    if int(y.max()) >= 2**31:
+        raise QuantizationError(f"{y_name} holds the label {int(y.max())}: number the classes 0 … classes - 1")
+    if int(y.min()) < 0:
+        raise QuantizationError(f"{y_name} holds the label {int(y.min())}: use 0 … classes - 1")
 
 
 def _check_size(path: Path, shape: tuple[int, ...], asked: tuple[int | None, ...]) -> None:
@@ -196,6 +218,8 @@ def _normalized(x: torch.Tensor, mean: tuple[float, ...] | None, std: tuple[floa
 
 
 def _num_classes(path: Path, splits: list[TensorSplit]) -> int:
+    if splits[0].y.dim() != 1:
+        return 0
     num_classes = 1 + max(int(split.y.max()) for split in splits)
     if num_classes < 2:
         raise QuantizationError(f"{path} holds one class only: two are needed")

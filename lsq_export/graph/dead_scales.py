@@ -11,7 +11,6 @@ Reading the captured graph, before anything is folded.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,7 +19,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from calib.errors import QuantizationError, QuantizationWarning
+from calib.errors import QuantizationError, warn
 from calib.grid import quantize
 from lsq_export.qat.prepare_model import quantizers
 
@@ -63,12 +62,10 @@ def warn_of_collapsed_scales(model: nn.Module) -> None:
     found = [name for name, q in quantizers(model).items() if bool((q.scale == q.floor).all())]
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        warnings.warn(
+        warn(
             f"training drove {len(found)} scales to the least that they may reach, 0.001 of their first values "
             f"({', '.join(found[:3])}{more}): the learning rate is too high for them; lsq_export.parameter_groups("
             "model, lr, grid_lr=0.01) gives grids one of their own",
-            QuantizationWarning,
-            stacklevel=3,
         )
 
 

@@ -19,9 +19,9 @@ from torch import nn
 from torch.export import dynamic_shapes
 from torch.utils._pytree import tree_leaves
 
-from calib.errors import QuantizationError, QuantizationWarning
+from calib.errors import QuantizationError, warn
 from calib.initialization.first_grids import evaluating
-from calib.samples import Input, Samples, arguments_of, called, each, tensors_of
+from calib.samples import Input, Samples, arguments_of, as_bound, called, each, tensors_of
 from lsq_export.qat.lengths import lengths_as_sizes
 
 from .decomposing import only_what_is_needed
@@ -62,10 +62,8 @@ def exported(
                 raise
             why = "torch.export finds that its batch cannot vary"
     program = export_program(model, example[:1], varying, fixed=True)
-    warnings.warn(
+    warn(
         f"the network takes one sample at a time ({why}): the files have the fixed batch 1",
-        QuantizationWarning,
-        stacklevel=5,
     )
     return Exported(program, True)
 
@@ -125,11 +123,18 @@ def export_program(
     of_input = {
         name: {**batch, **{axis: dims[dim] for axis, dim in (varying or {}).get(name, {}).items()}} for name in names
     }
-    of_arguments: Any = {name: of_input[name] for name in kwargs} if kwargs else tuple(of_input[name] for name in names)
-    shapes = of_arguments if any(of_input.values()) else None
+    positional = () if kwargs else tuple(of_input[name] for name in names)
+    shapes = as_bound(model, positional, {name: of_input[name] for name in kwargs}) if any(of_input.values()) else None
     sizes_vary = any((varying or {}).values())
     whole = nullcontext() if sizes_vary else only_what_is_needed()
-    with _quiet_exporter(), _sizes_that_vary(), flat(model), Spelling(), whole, grids_aside(model) as give_grids:
+    with (
+        _quiet_exporter(),
+        _sizes_that_vary(),
+        flat(model, kwargs),
+        Spelling(),
+        whole,
+        grids_aside(model) as give_grids,
+    ):
         program = torch.onnx.export(
             model,
             args,

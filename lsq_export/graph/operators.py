@@ -110,6 +110,12 @@ def _hard_sigmoid(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.as_tensor((attribute(node, "alpha", 0.2) * inputs[0] + attribute(node, "beta", 0.5)).clamp(0, 1))
 
 
+def _div(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
+    """Of integers, such as sizes, ONNX leaves the fraction out."""
+    whole = not any(torch.is_floating_point(x) for x in inputs)
+    return torch.div(inputs[0], inputs[1], rounding_mode="trunc" if whole else None)
+
+
 def _sum(node: ir.Node, inputs: list[Any]) -> torch.Tensor:
     return torch.as_tensor(sum(inputs[1:], start=inputs[0]))
 
@@ -172,7 +178,7 @@ _ROWS = (
     _row(Kind.GRID, "QuantizeLinear", float_grids.quantize_linear, increasing=True, pointwise=True),
     _row(Kind.ISLAND, "Celu", lambda node, i: F.celu(i[0], attribute(node, "alpha", 1.0))),
     _row(Kind.ISLAND, "Cos", lambda node, i: i[0].cos()),
-    _row(Kind.ISLAND, "Div", lambda node, i: i[0] / i[1], note="Mul, where the divisor is a constant"),
+    _row(Kind.ISLAND, "Div", _div, note="Mul, where the divisor is a constant"),
     _row(Kind.ISLAND, "Elu", lambda node, i: F.elu(i[0], attribute(node, "alpha", 1.0))),
     _row(Kind.ISLAND, "Erf", lambda node, i: i[0].erf()),
     _row(Kind.ISLAND, "Exp", lambda node, i: i[0].exp()),

@@ -12,7 +12,8 @@ None is left out, and so are numbers and texts: they are no tensors, and the sam
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -103,8 +104,11 @@ def _parts_of_nodes(result: Any) -> Iterator[fx.Node]:
 
 
 @contextmanager
-def flat(model: nn.Module) -> Iterator[None]:
-    """Within this block the model returns a tuple of tensors, which torch's exporter can take whatever it was."""
+def flat(model: nn.Module, keywords: Iterable[str] = ()) -> Iterator[None]:
+    """Within this block the model returns a tuple of tensors, which torch's exporter can take whatever it was.
+
+    keywords: what a forward(**kwargs) is given; the exporter takes arguments that have names alone.
+    """
     if isinstance(model, fx.GraphModule):
         yield from _flat_graph(model.graph)
         return
@@ -115,6 +119,7 @@ def flat(model: nn.Module) -> Iterator[None]:
         result = forward(*args, **kwargs)
         return result if isinstance(result, torch.Tensor) else tuple(named_outputs(result).values())
 
+    _name_keywords(flattened, keywords)
     own = model.__dict__.get("forward")
     model.forward = flattened
     try:
@@ -124,6 +129,16 @@ def flat(model: nn.Module) -> Iterator[None]:
             del model.__dict__["forward"]
         else:
             model.forward = own
+
+
+def _name_keywords(function: Any, keywords: Iterable[str]) -> None:
+    """Let a function with **kwargs say that it has these parameters."""
+    signature = inspect.signature(function)
+    kept = [p for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD]
+    if keywords and len(kept) < len(signature.parameters):
+        new = [name for name in keywords if name not in signature.parameters]
+        named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in new]
+        function.__signature__ = signature.replace(parameters=[*kept, *named])
 
 
 def _flat_graph(graph: fx.Graph) -> Iterator[None]:

@@ -6,7 +6,6 @@ with other numbers, samples in another order, and another batch.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +13,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from calib.errors import QuantizationWarning, one_line
+from calib.errors import one_line
 from calib.samples import Input, called, each, each_float
 
 from .lengths import lengths_as_sizes
+from .modes import warn_of_branches
 from .plain import copied
 from .torch_calls import Depends
 from .watching import watched
@@ -48,13 +48,7 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
     except Exception as error:  # a user's forward can raise anything
         raise NoGraph(f"its forward fails while it is watched ({one_line(error)})") from error
     _check_same(original, fx.GraphModule(model, graph), example, batches[0])
-    if asked:
-        warnings.warn(
-            f"the forward branches on self.training ({', '.join(asked[:3])}): the prepared copy does in training, too, "
-            "what it does in eval mode",
-            QuantizationWarning,
-            stacklevel=6,
-        )
+    warn_of_branches(asked)
     return graph
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from .modes import Training
 from .sizes import Size
-from .torch_calls import Depends, Training, has_tensors
+from .torch_calls import Depends, has_tensors
 from .user_code import lines
 
 KEPT = (*fx.node.base_types, type(None), type(...), type)  # constants in a graph

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
 
 import torch
 from torch import nn
 
 from calib.door import REDUCED, unwrapped
-from calib.errors import QuantizationWarning
+from calib.errors import warn
 
 
 def without_wrappers(model: nn.Module) -> nn.Module:
@@ -35,22 +34,18 @@ def in_float32(model: nn.Module) -> nn.Module:
     """
     tensors = (*model.named_parameters(), *model.named_buffers())
     if wide := next((name for name, tensor in tensors if tensor.dtype == torch.float64), None):
-        warnings.warn(
+        warn(
             f"the model is float64 ({wide}): it can be trained so, and what is exported computes in float32: take "
             "model.float(), now or before export",
-            QuantizationWarning,
-            stacklevel=4,
         )
     first = next(((name, tensor.dtype) for name, tensor in tensors if tensor.dtype in REDUCED), None)
     if first is None:
         return model
     name, dtype = first
     kind = str(dtype).removeprefix("torch.")
-    warnings.warn(
+    warn(
         f"the model is {kind} ({name}): the prepared copy computes in float32, and takes float32; torch.autocast "
         f"trains it in {kind}",
-        QuantizationWarning,
-        stacklevel=4,
     )
 
     def converted(tensor: torch.Tensor) -> torch.Tensor:

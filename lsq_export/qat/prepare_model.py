@@ -11,7 +11,6 @@ quantizers. Convolutions that a forward calls as functions (torch.nn.functional)
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from calib.door import check_model, check_type, unwrapped
-from calib.errors import QuantizationError, QuantizationWarning
+from calib.errors import QuantizationError, warn
 from calib.quantized import Quantized, quantized_modules
 from calib.samples import each
 from calib.signature import example_of
@@ -82,10 +81,8 @@ def _say_what_stays_float(float_model: nn.Module) -> None:
     found = [f"{name} ({kind})" for name, kind in layers_without_integer_form(float_model).items()]
     if found:
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-        warnings.warn(
+        warn(
             f"layers that stay float, since they have no integer form: {', '.join(found[:NAMED])}{more}",
-            QuantizationWarning,
-            stacklevel=3,
         )
 
 
@@ -171,8 +168,8 @@ def _copy_with_edges(
             if config.edges == "trained":
                 raise
             why = f"torch.fx cannot trace this model: {error.why}"
-            said = f"edges are calibrated at export, so training does not see their rounding, since {why}"
-            warnings.warn(said, QuantizationWarning, stacklevel=3)
+            advice = "" if example is not None else "; with prepare(…, example=x) it is watched while it runs instead"
+            warn(f"edges are calibrated at export, so training does not see their rounding, since {why}{advice}")
     return copied(float_model), replace(config, edges="calibrated")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from .modes import Training
 from .sizes import Size
-from .user_code import is_library, place_in, user_frame
+from .user_code import place_in, user_frame
 
 ASKS = ("shape", "size", "numel", "nelement")
 FACTS = (  # of a tensor, which no later input changes
@@ -52,22 +52,6 @@ class Depends(Exception):
     def __init__(self, why: str, frame: FrameType | None) -> None:
         super().__init__(why)
         self.place = f" at {place_in(frame)}" if frame is not None else ""
-
-
-class Training(int):
-    """A module's `training`, which is False while it is watched, so that dropout can be told from none at all.
-
-    asked: lines of the user's code that branched on it. before: what it is when the model isn't watched.
-    """
-
-    asked: set[str]
-    before: bool
-
-    def __bool__(self) -> bool:
-        frame = sys._getframe(1)
-        if not is_library(frame):
-            self.asked.add(place_in(frame))
-        return False
 
 
 def name_of(func: Any) -> str:

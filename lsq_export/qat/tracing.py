@@ -19,6 +19,7 @@ from .by_example import NoGraph, graph_by_example
 from .layer_types import FLOAT_LAYERS
 from .layer_types import QUANTIZED_LAYERS as LAYERS
 from .lengths import lengths_as_sizes
+from .modes import Training, in_eval, warn_of_branches
 from .plain import copied
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
@@ -136,17 +137,26 @@ def _graph(model: nn.Module, example: Input | None) -> tuple[nn.Module, fx.Graph
 
 def _symbolic(model: nn.Module, *, opens: bool, absent: Iterable[str] = ()) -> fx.Graph:
     """torch.fx's own graph of any input. opens, absent: as `_Tracer` has it."""
+    asked: set[str] = set()
     try:
-        with lengths_as_sizes():
+        with lengths_as_sizes(), in_eval(model, asked):
             graph = _Tracer(opens, absent).trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input
         where = _where(model, error)
         why = f"its forward fails{where} ({one_line(error)})"
         raise Untraceable(why, f"{ADVICE} change {'that line' if where else 'its forward'}") from error
-    if any(node.target in DROPOUTS for node in graph.nodes):
-        why = "a trace would freeze torch.nn.functional.dropout in one mode"
-        raise Untraceable(why, f"{ADVICE} use torch.nn.Dropout")
+    frozen = next((node for node in graph.nodes if node.target in DROPOUTS or _takes_mode(node)), None)
+    if frozen is not None:
+        name = getattr(frozen.target, "__name__", str(frozen.target))
+        why = f"a trace would freeze torch.nn.functional.{name} in one mode"
+        raise Untraceable(why, f"{ADVICE} use {'torch.nn.Dropout' if frozen.target in DROPOUTS else 'a module'}")
+    warn_of_branches(asked)
     return graph
+
+
+def _takes_mode(node: fx.Node) -> bool:
+    """Whether a function is told that the model is not training."""
+    return any(isinstance(given, Training) for given in (*node.args, *node.kwargs.values()))
 
 
 def _where(model: nn.Module, error: BaseException) -> str:

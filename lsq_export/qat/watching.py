@@ -24,6 +24,7 @@ from .assertions import CHECKS, in_check
 from .graph_writer import GraphWriter
 from .layer_types import FLOAT_LAYERS
 from .layer_types import QUANTIZED_LAYERS as LAYERS
+from .modes import NORMS, Training, modes_kept
 from .sizes import sizes_of
 from .torch_calls import (
     ASKS,
@@ -31,7 +32,6 @@ from .torch_calls import (
     RANDOM,
     READS,
     Depends,
-    Training,
     leaves,
     name_of,
     plain,
@@ -39,7 +39,6 @@ from .torch_calls import (
 )
 from .user_code import user_frame
 
-NORMS = nn.modules.batchnorm._BatchNorm
 NORM_ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
@@ -97,9 +96,8 @@ class _Recorder(GraphWriter, TorchFunctionMode):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Modules note their calls and are in eval mode."""
-        modes = [(module, module.training) for module in self.model.modules()]
         inside: set[nn.Module] = set()
-        try:
+        with modes_kept(self.model):
             for name, module in self.model.named_modules():
                 if module in inside:
                     module.training = False
@@ -107,17 +105,14 @@ class _Recorder(GraphWriter, TorchFunctionMode):
                 leaf = _is_leaf(module)
                 if leaf:
                     inside.update(module.modules())
-                flag = Training(0)
-                flag.before = module.training
-                flag.asked = set() if isinstance(module, NORMS) else self.asked  # its function gets the mode
-                module.__dict__["training"] = False if leaf else flag
+                module.__dict__["training"] = False if leaf else Training.of(module, self.asked)
                 # what torch.compile puts in place of a module's call
                 module.__dict__["_compiled_call_impl"] = self._call(name, module, leaf)
-            yield
-        finally:
-            for module, training in modes:
-                module.__dict__.pop("_compiled_call_impl", None)
-                module.training = training
+            try:
+                yield
+            finally:
+                for module in self.model.modules():
+                    module.__dict__.pop("_compiled_call_impl", None)
 
     def _call(self, name: str, module: nn.Module, leaf: bool) -> Callable[..., Any]:
         function: Callable[..., Any] = module._call_impl

@@ -6,7 +6,7 @@ The model is captured with grids that mean nothing, and only as far as it takes 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx_ir as ir
@@ -27,6 +27,8 @@ from lsq_export.qat.prepare_model import QATConfig, config_of, prepare
 from lsq_export.rewrite.contract.passes import State
 
 from .fold import TRAINED
+
+SHOWN_FLOAT = 40  # rows of what does not become integer, in a text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,12 @@ class Output:
     shape: tuple[int | None, ...]
     kind: str
 
+    def __str__(self) -> str:
+        sizes = " x ".join("?" if length is None else str(length) for length in self.shape)
+        return f"output {self.name}: {sizes or 'one number'} a sample ({self.kind})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Outlook(Tabular):
     """entries: layers and islands, in the order of the network. outputs: names, shapes and types."""
 
@@ -63,6 +69,13 @@ class Outlook(Tabular):
     def of_kind(self, kind: str) -> tuple[Entry, ...]:
         """The entries of one kind."""
         return tuple(entry for entry in self.entries if entry.kind == kind)
+
+    def __repr__(self) -> str:
+        """What does not become integer, and the outputs. All layers: `table`, entries, or a notebook."""
+        whole = self.table
+        rows = [row for row, entry in zip(whole.rows, self.entries, strict=True) if entry.kind != "integer"]
+        notes = [f"integer: {', '.join(entry.name for entry in self.of_kind('integer'))}"] if self.entries else []
+        return replace(whole, rows=rows, notes=[*notes, *map(str, self.outputs)]).text(SHOWN_FLOAT)
 
     @property
     def table(self) -> Table:

@@ -193,7 +193,7 @@ def restore(
         elif isinstance(model, nn.Module):
             net = copy.deepcopy(model)
         else:
-            net = build_own(model, spec.get("num_classes", 1000), spec.get("in_channels", 3))
+            net = build_own(model, spec.get("num_classes"), spec.get("in_channels"))
     if checkpoint.config is not None:
         net = prepare(net, QATConfig.from_dict(checkpoint.config), example=example_for(checkpoint.input_shape))
     _load_state(net, checkpoint)

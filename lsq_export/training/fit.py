@@ -131,6 +131,8 @@ class _Calls:
 
 
 def _check(recipe: Recipe, data: Dataset) -> None:
+    if not data.num_classes:
+        raise QuantizationError(f"{data.name} has no classes to train on: give y, one integer class for each sample")
     for what, value, least in (
         ("epochs", recipe.epochs, 1),
         ("batch size", recipe.batch_size, 2),

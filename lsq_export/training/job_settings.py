@@ -98,15 +98,16 @@ class Job:
 
     def model_spec(self, data: Dataset) -> dict[str, Any]:
         """The keywords of `models.build`. Of several inputs nothing is told but the classes."""
+        classes = {"num_classes": data.num_classes} if data.num_classes else {}
         if not data.of_images:
             if not is_own(self.model_name):
                 raise QuantizationError(
                     f"{self.model_name} takes images, {self.data_spec} has the inputs {in_words(data.input_shape)}: "
                     "name a network of your own, package.module:factory"
                 )
-            return {"name": self.model_name, "num_classes": data.num_classes}
+            return {"name": self.model_name, **classes}
         adapted = keywords(self.model_name, min(data.input_shape[1:]), self.variant)
-        return {"name": self.model_name, "num_classes": data.num_classes, "in_channels": data.input_shape[0], **adapted}
+        return {"name": self.model_name, **classes, "in_channels": data.input_shape[0], **adapted}
 
 
 def is_available(device: str) -> bool:

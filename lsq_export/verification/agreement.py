@@ -13,12 +13,15 @@ from calib.errors import QuantizationError
 class Agreement:
     """Outputs [N, classes, …] against the trained model's, batch by batch.
 
-    Classes are those of the first output, the SQNR is that of the worst. An output [N] has one number an image, and no
-    classes; one that does not have the batch in front (the same for all images, say) is taken for that of one image.
+    Classes are those of the first output, the SQNR is that of the worst. Integers (classes, places, masks) are no
+    signals: they are the same or not, and have an SQNR only where all outputs are such. An output [N] has one number an
+    image, and no classes; one that does not have the batch in front (the same for all images, say) is taken for that of
+    one image.
     """
 
     def __init__(self) -> None:
         self._powers: dict[int, tuple[float, float]] = {}  # {output: (signal, noise)}
+        self._equal: dict[int, tuple[int, int]] = {}  # {output of integers: (same, all)}
         self.images = self._same = self._places = self._labelled = self._right = self._expected_right = 0
 
     def add(
@@ -47,6 +50,9 @@ class Agreement:
             self._right += int((ours == classes).sum())
             self._expected_right += int((theirs == classes).sum())
         for index, (output, trained) in enumerate(zip(outputs, expected, strict=True)):
+            if is_numbers(trained):
+                same, every = self._equal.get(index, (0, 0))
+                self._equal[index] = same + int((output == trained).sum()), every + trained.size
             signal, noise = self._powers.get(index, (0.0, 0.0))
             self._powers[index] = (
                 signal + float(np.square(trained, dtype=np.float64).sum()),
@@ -71,12 +77,23 @@ class Agreement:
     @property
     def sqnr_db(self) -> float:
         """Signal to noise of the worst output, in decibel; infinite if all are equal."""
-        return min((decibels(signal, noise) for signal, noise in self._powers.values()), default=math.inf)
+        judged = [self._powers[index] for index in self._powers.keys() - self._equal.keys()] or self._powers.values()
+        return min((decibels(signal, noise) for signal, noise in judged), default=math.inf)
+
+    @property
+    def same_integers(self) -> dict[int, float]:
+        """{output of integers or masks: share of them that are the trained model's}."""
+        return {index: same / every for index, (same, every) in self._equal.items() if every}
+
+
+def is_numbers(output: np.ndarray) -> bool:
+    """Whether an output holds integers or a mask."""
+    return output.dtype.kind in "iub"
 
 
 def classes_of(output: np.ndarray, images: int) -> np.ndarray:
     """[N, …] of the first output. Integers [N] are classes; one float says nothing of a class, which is 0 then."""
-    if output.dtype.kind in "iub" and output.ndim == 1:
+    if is_numbers(output) and output.ndim == 1:
         return output
     return np.asarray(by_image(output, images).argmax(axis=1))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .numbers import percent
 
+ALL_HOLD = "all promises hold"
 SAME = 0.95  # share of the images with the same class, below which the answers are others
 
 
@@ -32,6 +33,12 @@ def same_class(parity: Mapping[str, Any]) -> float:
 def answers_otherwise(parity: Mapping[str, Any]) -> bool:
     """Whether that is much less than all."""
     return same_class(parity) < SAME
+
+
+def others(same: Mapping[str, float]) -> str:
+    """Outputs of integers with many others than the trained ones. same: as `Parity.same_integers`."""
+    found = [f"{percent(1 - share)} of {name}" for name, share in same.items() if share < SAME]
+    return f"integers of outputs that are others than the trained ones: {', '.join(found)}" if found else ""
 
 
 def otherwise(same: float) -> str:

@@ -174,6 +174,7 @@ class _Findings:
         golden = self._subject.golden
         prescribed = _prescribed(self._subject, EXACT) if golden else self._reference
         yardstick = self._yardstick.result()
+        names = [str(output.name) for output in self._subject.trained.graph.outputs]
         return Parity(
             formats={name: run.result() for name, run in self._formats.items()},
             images=self.images,
@@ -183,9 +184,11 @@ class _Findings:
             folded_sqnr_db=self._folded.sqnr_db,
             capture_error=self._capture.error if self._capture else None,
             captured_layers=self._capture.layers() if self._capture else (),
+            steady=self._capture.steady if self._capture else True,
             nudged_top1_agreement=yardstick.top1,
             nudged_sqnr_db=yardstick.sqnr_db,
             parts=self._parts.result(),
+            same_integers={names[index]: share for index, share in self._folded.same_integers.items()},
             damaged=self._subject.damaged,
             golden=tuple(
                 name

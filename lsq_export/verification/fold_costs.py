@@ -33,7 +33,7 @@ from lsq_export.rewrite.fold import Folded, prepare_fold
 from .agreement import Agreement
 from .batches import checked_batches
 from .parity import finite
-from .trained_grid import codes_after, first_code, trained_codes
+from .trained_grid import codes_after, first_code, sizes_read, trained_codes
 
 COMPARED = 16 * 3 * 224**2  # numbers in the images of an export that its folds are compared on, 8 images at least
 FOLDS = ("naive", "integer", "strided")
@@ -184,11 +184,12 @@ class _Cost:
         graph = self.folded.model.graph
         learned = {d.name: d for d in self.folded.tensors if d.kind == "activation"}
         passed = movers_passed(graph)
-        outputs, codes = lockstep.keep(graph, x, {d.codes for d in learned.values()})
+        sizes = set().union(*map(sizes_read, passed.values()))
+        outputs, codes = lockstep.keep(graph, x, {*(d.codes for d in learned.values()), *sizes})
         self.agreement.add([v.numpy() for v in outputs], expected, classes, len(x))
         for use in trained:
             decision = learned[use.quantizer]
-            container = codes_after(passed[decision.name], codes[decision.codes].numpy(), decision)
+            container = codes_after(passed[decision.name], codes[decision.codes].numpy(), decision, codes)
             ours, first = trained_codes(decision, container, use.offset), first_code(decision, use.offset)
             reachable = use.codes.clip(first, first + decision.levels - 1)
             known = ~np.isnan(ours)

@@ -26,6 +26,7 @@ from lsq_export.integer.accumulators import accumulators
 from .cause import near_tie
 from .layer_parity import LayerParity, float_rounding
 from .reasons import Reason
+from .tail_rounding import added
 from .tally import Tally
 
 FLOAT_ROUNDING = 1e-6  # relative: the last multiplication, and the accumulator as float32
@@ -66,7 +67,7 @@ class FoldedLayers:
         if codes is None:
             return None
         if codes.dtype == np.float32:
-            self._compare_output(accumulator, made.value.numpy(), codes, not has_rounding(made.output))
+            self._compare_output(accumulator, made, codes)
             return None
         return self._compare_codes(made, codes, batch.rounded.pop(made.name, None))
 
@@ -97,18 +98,17 @@ class FoldedLayers:
         sums = sums.reshape(expected.shape)  # of an output of one channel, they may have been reshaped before
         self.accumulator_mismatch += int((np.abs(expected - sums) > NEAR_INTEGER).sum())
 
-    def _compare_output(
-        self, accumulator: _Accumulator | None, expected: np.ndarray, output: np.ndarray, made_by_integers: bool
-    ) -> None:
+    def _compare_output(self, accumulator: _Accumulator | None, made: Made, output: np.ndarray) -> None:
         """The float outputs, which are no codes: as the folded model computes them, but for float32 rounding."""
+        expected = made.value.numpy()
         if output.shape != expected.shape:
             self.output_mismatch += expected.size
             return
         if accumulator and self._exact is not None:
             expected = accumulator.with_coded_bias(expected)
         largest = np.abs(expected).max(initial=0.0)
-        if self._exact is not None and made_by_integers:
-            allowed = FLOAT_ROUNDING * (np.abs(expected) + CANCELED * largest)
+        if self._exact is not None and not has_rounding(made.output):
+            allowed = FLOAT_ROUNDING * (np.abs(expected) + max(CANCELED * largest, added(made.output)))
         else:
             allowed = float_rounding(expected)
         self.output_mismatch += int((~(np.abs(output - expected) <= allowed)).sum())

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from calib.errors import ParityWarning, warn
 from calib.tables import Table, Tabular, decibel, percent
 
-from .answers import SAME, main_of, otherwise
+from .answers import ALL_HOLD, SAME, main_of, others, otherwise
 from .far import NUDGE as NUDGE
 from .far import Far, far_of
 from .format_parity import FormatParity
@@ -32,16 +33,17 @@ class Parity(Tabular):
 
     folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3. capture_error:
     median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given.
-    captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by layer
-    on the same inputs (`captured.py`). damaged: files that are not what SHA256SUMS says. golden: formats whose golden
-    outputs are not the integer reference's. Accuracies are None where the batches had no targets. nudged_*: the trained
-    model against itself on inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what
-    changes, and a fold that is as near as that could not be nearer in effect. trained_layers: codes of the learned
-    quantizers, folded against trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself
-    (`output_parts.py`). in_training: what the training
-    measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export), where a command
-    knows it. differences: in what those data are not what the bundle was made for, one line each. places: {tensor: what
-    makes it in the user's model}, where its name does not say it.
+    captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by
+    layer on the same inputs (`captured.py`). steady: asked twice, the PyTorch model gives the same answers.
+    damaged: files that are not what SHA256SUMS says. golden: formats whose golden outputs are not the integer
+    reference's. Accuracies are None where the batches had no targets. nudged_*: the trained model against itself on
+    inputs larger by NUDGE (`yardstick.py`), for scale: a low-bit network amplifies what changes, and a fold that is
+    as near as that could not be nearer in effect. trained_layers: codes of the learned quantizers, folded against
+    trained on the same inputs (`trained_layers.py`). parts: of outputs, each against itself (`output_parts.py`).
+    same_integers: {output of integers or masks: share of them that are the trained model's}. in_training: what the
+    training measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export),
+    where a command knows it. differences: in what those data are not what the bundle was made for, one line each.
+    places: {tensor: what makes it in the user's model}, where its name does not say it.
     """
 
     formats: dict[str, FormatParity]
@@ -54,6 +56,8 @@ class Parity(Tabular):
     nudged_top1_agreement: float
     nudged_sqnr_db: float
     parts: tuple[PartParity, ...] = ()
+    steady: bool = True
+    same_integers: Mapping[str, float] = field(default_factory=dict)
     captured_layers: tuple[LayerParity, ...] = ()
     damaged: tuple[str, ...] = ()
     golden: tuple[str, ...] = ()
@@ -100,10 +104,16 @@ class Parity(Tabular):
     def verdict(self) -> str:
         """That all promises hold, and whether the answers are others all the same; or a line for each broken one."""
         same = self.formats[main_of(self.formats)].top1_agreement
-        held = "all promises hold" if same >= SAME else f"all promises hold, {otherwise(same)}"
+        held = ALL_HOLD if same >= SAME else f"{ALL_HOLD}, {otherwise(same)}"
         lost = lost_channels(self.parts)
-        held = "; ".join(filter(None, (held, lost, str(self.far or ""))))
+        held = "; ".join(filter(None, (held, others(self.same_integers), lost, str(self.far or ""))))
         return "\n".join(f"FAILED: {line}" for line in self.failures) or held
+
+    def told(self) -> Parity:
+        """The same, after a ParityWarning of what whoever does not print the verdict should know."""
+        if self.verdict != ALL_HOLD:
+            warn(f"{'; '.join(self.verdict.splitlines())} (parity.ok is {self.ok})", ParityWarning)
+        return self
 
     @property
     def far(self) -> Far | None:
@@ -149,6 +159,12 @@ class Parity(Tabular):
         wrong = next((layer for layer in self.captured_layers if not layer.within(QDQ_TIES)), None)
         if self.captured_layers and wrong is None:
             return  # each layer is the trained one on the same inputs: outputs differ for single codes that flipped
+        if not self.steady:
+            yield (
+                "the PyTorch model gives other answers each time it is asked: nothing can be compared with it; in eval "
+                "mode it draws random numbers (F.dropout without training=self.training, torch.rand, …)"
+            )
+            return
         where = ""
         if wrong is not None:
             where = f"; {wrong.name} differs first, in {wrong.differing:.2%} of its elements on the same inputs"

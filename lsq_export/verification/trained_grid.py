@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +11,7 @@ import torch
 
 from lsq_export.graph.evaluate import evaluate_node
 from lsq_export.graph.notes import PASSED
+from lsq_export.graph.read import array_of
 from lsq_export.rewrite.contract.decisions import Remainder, TensorDecision
 from lsq_export.rewrite.folding.pads import is_constant_pad, pad_code
 
@@ -33,15 +35,27 @@ def own_channels(codes: np.ndarray, decision: TensorDecision) -> np.ndarray:
     return codes if decision.channels is None else codes[:, slice(*decision.channels)]
 
 
-def codes_after(movers: Sequence[ir.Node], codes: np.ndarray, decision: TensorDecision) -> np.ndarray:
+def sizes_read(movers: Sequence[ir.Node]) -> set[str]:
+    """The values that operators read beside the codes, where they are computed: sizes that vary with the input."""
+    return {str(v.name) for node in movers for v in node.inputs[1:] if v is not None and array_of(v) is None}
+
+
+def codes_after(
+    movers: Sequence[ir.Node], codes: np.ndarray, decision: TensorDecision, sizes: Mapping[str, Any]
+) -> np.ndarray:
     """The codes of a grid where the trained graph has it, float64: after the operators that the grid moved before.
 
-    movers: those operators, in order (rewrite/folding/clamps.py). NaN is what a Pad added if the file has its value on
-    a grid of another quantizer, which moved before it as well.
+    movers: those operators, in order (rewrite/folding/clamps.py). sizes: what `sizes_read` names, as arrays or tensors.
+    NaN is what a Pad added if the file has its value on a grid of another quantizer, which moved before it as well.
     """
     x = torch.from_numpy(own_channels(codes, decision).astype(np.float64))
     for node in movers:
-        x = evaluate_node(node, x, _pad_value(node, decision))
+        computed = {
+            index: torch.as_tensor(sizes[str(v.name)])
+            for index, v in enumerate(node.inputs)
+            if index and v is not None and array_of(v) is None
+        }
+        x = evaluate_node(node, x, {**computed, **_pad_value(node, decision)})
     return x.numpy()
 
 

@@ -82,7 +82,7 @@ class _Use:
         """The values that the folded model's codes stand for, after they were compared with the trained model's."""
         own = codes[self.decision.codes]
         self._count_outside(own)
-        return torch.from_numpy(self._compare(made.read.numpy(), codes_after(self.movers, own, self.decision)))
+        return torch.from_numpy(self._compare(made.read.numpy(), codes_after(self.movers, own, self.decision, codes)))
 
     def _count_outside(self, codes: np.ndarray) -> None:
         """Codes of the container that are none of the grid's: whatever the image, E5's clip lets none through."""

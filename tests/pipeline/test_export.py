@@ -694,3 +694,40 @@ def test_a_layer_without_weights_keeps_its_bias_whatever_its_scale() -> None:
     folded = fold(capture(model, x), [x])
     outputs = evaluate(folded.model.graph, x)[0].numpy()
     assert np.abs(outputs - net[3].bias.detach().numpy()).max() < 1e-6
+
+
+class Places(nn.Module):
+    """Where a map is largest, beside the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.conv(x)
+        return y, y.flatten(1).argmax(1)
+
+
+def test_integers_among_outputs_are_the_same_or_not_and_no_signals(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batches = [torch.randn(16, 3, 8, 8) for _ in range(4)]
+    model = lsq_export.calibrate(Places(), batches)
+    parity = lsq_export.export(model, batches[0], tmp_path / "bundle", calibration=batches).parity
+    assert parity is not None and parity.folded_sqnr_db > 40
+    (name,) = parity.same_integers
+    assert name == "output_1" and parity.same_integers[name] > 0.9
+    assert {part.output for part in parity.parts} == {"output_0"}
+
+
+def test_python_warns_where_the_verdict_is_more_than_that_all_promises_hold(tmp_path: Path) -> None:
+    """Whoever does not print the parity hears of it, at a line of his own."""
+    torch.manual_seed(0)
+    batches = [torch.randn(16, 3, 8, 8) for _ in range(4)]
+    model = lsq_export.calibrate(Places(), batches)
+    with torch.no_grad():
+        model.conv.bias[0] += 1e4  # one grid for all channels: the others are lost in it
+    with pytest.warns(lsq_export.ParityWarning, match="LOST") as heard:
+        bundle = lsq_export.export(model, batches[0], tmp_path / "bundle", calibration=batches)
+    with pytest.warns(lsq_export.ParityWarning, match="LOST"):
+        lsq_export.verify(model, bundle, batches)
+    assert {Path(one.filename).name for one in heard} == {"test_export.py"}

@@ -81,3 +81,28 @@ def test_an_example_of_zeros_is_enough() -> None:
     found = lsq_export.check(Net(), torch.zeros(1, 3, 8, 8))
     assert [entry.name for entry in found.of_kind("integer")] == ["a", "b"]
     assert [entry.name for entry in found.of_kind("no data")] == ["unused"]
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 2)
+        self.token, self.places = nn.Parameter(torch.ones(1, 1, 8)), nn.Parameter(torch.ones(1, 5, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_class_tokens_and_positions_become_integer(batch: int) -> None:
+    assert not lsq_export.check(Tokens(), torch.randn(batch, 3, 8, 8)).of_kind("float")
+
+
+def test_the_text_shows_what_does_not_become_integer() -> None:
+    text = repr(lsq_export.check(Net(), torch.zeros(1, 3, 8, 8)))
+    lines = text.splitlines()
+    assert lines[0] == "2 layers become integer, 1 operators stay float, 1 layers see no data"
+    assert [line.split()[0] for line in lines[2:4]] == ["CumSum", "unused"]
+    assert lines[4:] == ["integer: a, b", "output output: 2 x 6 x 6 a sample (float)"]

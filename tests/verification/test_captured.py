@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +59,22 @@ def test_outputs_of_another_shape_are_an_error(exported: Exported) -> None:
     model.fc = nn.Linear(48, CLASSES + 1)
     with pytest.raises(QuantizationError, match="is it another model's bundle"):
         lsq_export.verify(model, exported.bundle, exported.batches)
+
+
+class Dropping(nn.Module):
+    """With a dropout that is not switched off in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 32), nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(nn.functional.dropout(torch.relu(self.a(x))))
+
+
+def test_a_model_of_random_answers_is_named_as_such(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batches = [torch.randn(8, 8) for _ in range(2)]
+    model = lsq_export.calibrate(Dropping().eval(), batches)
+    bundle = lsq_export.export(model, batches[0], tmp_path / "out", calibration=batches)
+    assert bundle.parity is not None and any("random numbers (F.dropout" in line for line in bundle.parity.failures)

@@ -4,16 +4,25 @@ it is made.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
+import torch
+from torch import nn
 
+import lsq_export
 from lsq_export import integer
+from lsq_export.graph.kept_float import TAIL
+from lsq_export.graph.notes import FLOAT
 from lsq_export.rewrite.emit import emit
 from lsq_export.rewrite.fold import Folded
 from lsq_export.targets import ORT_CPU
 from lsq_export.verification.folded_layers import FoldedLayers
 from lsq_export.verification.reasons import Reason
+from lsq_export.verification.tail_rounding import added
 from lsq_export.verification.tally import NOT_A_CODE
 from support import networks
 from support.networks import inputs
@@ -121,3 +130,35 @@ def test_a_bias_off_by_one_moves_every_accumulator_of_its_channel(case: Case) ->
     layers.add(x, codes_of(file, x))
     made_by = codes[conv.output[0]]
     assert layers.accumulator_mismatch == made_by[:, 1].size
+
+
+class Corners(nn.Module):
+    """Boxes that end close to 0, as differences of anchors and distances that are a thousand times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.anchors = nn.Linear(4, 64), nn.Parameter(torch.linspace(0, 800, 64).reshape(32, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.anchors - 800 * torch.sigmoid(self.layer(x)).reshape(-1, 32, 2)
+
+
+def test_what_cancels_after_the_last_codes_may_miss_the_last_bits_of_what_was_added(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batches = [torch.randn(64, 4) for _ in range(16)]
+    model = lsq_export.calibrate(Corners(), batches)
+    parity = lsq_export.export(model, batches[0], tmp_path / "bundle", calibration=batches).parity
+    assert parity is not None and parity.ok, parity.failures
+
+
+@pytest.mark.parametrize(("operators", "expected"), [("Sub", 3.0), ("Sub Mul", 6.0), ("Mul Sub", 3.0), ("Mul", 0.0)])
+def test_what_a_tail_adds(operators: str, expected: float) -> None:
+    x = value = ir.val("x", dtype=ir.DataType.FLOAT, shape=[1, 2])
+    numbers = {"Sub": [1.0, -3.0], "Mul": [2.0, 0.5]}
+    nodes = []
+    for kind in operators.split():
+        operand = ir.val("c", const_value=ir.tensor(np.array(numbers[kind], np.float32), name="c"))
+        nodes.append(ir.node(kind, [operand, value]))
+        FLOAT.write(nodes[-1], TAIL)
+        value = nodes[-1].outputs[0]
+    assert added(value) == expected and added(x) == 0

@@ -62,9 +62,9 @@ def node(op_type: str, name: str, *, constants: tuple[np.ndarray, ...] = (), **a
 def test_codes_move_with_the_operators_that_the_grid_passed() -> None:
     codes = np.array([[[[90, 101], [112, 255]]]], np.uint8)
     pool = node("MaxPool", "pool", kernel_shape=[2, 2], strides=[2, 2])
-    moved = codes_after([node("Transpose", "t", perm=[0, 1, 3, 2]), pool], codes, DECISION)
+    moved = codes_after([node("Transpose", "t", perm=[0, 1, 3, 2]), pool], codes, DECISION, {})
     assert moved.dtype == np.float64 and moved.tolist() == [[[[255.0]]]]
-    assert codes_after([], codes, DECISION).tolist() == codes.tolist()
+    assert codes_after([], codes, DECISION, {}).tolist() == codes.tolist()
 
 
 @pytest.mark.parametrize(("owner", "added"), [("a.input", 112.0), ("b.input", np.nan)])
@@ -73,5 +73,5 @@ def test_a_pad_adds_the_code_of_its_value_on_the_own_grid_alone(owner: str, adde
     pads, value = np.array([0, 0, 1, 0, 0, 0, 0, 0]), np.array(0.0, np.float32)
     pad = node("Pad", "pad", constants=(pads, value))
     PASSED.write(pad, (owner,))
-    padded = codes_after([pad], codes, DECISION)
+    padded = codes_after([pad], codes, DECISION, {})
     assert np.array_equal(padded[0, 0], [[added, added], [90, 101], [112, 255]], equal_nan=True)

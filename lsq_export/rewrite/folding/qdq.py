@@ -7,8 +7,9 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, make
+from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.layers import bias_of, is_padded, set_bias, weight_codes
-from lsq_export.graph.read import attribute, graph_of, is_op, producer_of
+from lsq_export.graph.read import attribute, graph_of, is_marker, is_op, producer_of
 
 BLOCK = 2**18  # weights that are summed at once
 
@@ -80,6 +81,12 @@ def carry_remainder(graph: ir.Graph, node: ir.Node, remainder: float | np.ndarra
     return float((np.concatenate(border) * scale).max()) if is_padded(node) else 0.0
 
 
+def _is_called(reader: ir.Node, name: str) -> bool:
+    """A quantizer of that name, as those of adopted files are called by the tensor that they read."""
+    codes = is_op(reader, "QuantizeLinear") and str(reader.outputs[0].name).startswith(f"{name}.codes")
+    return codes or (is_marker(reader) and quantizer_of(reader) == name)
+
+
 def repeat_grid(node: ir.Node) -> None:
     """DequantizeLinear(c) -> MaxPool  =>  … -> QuantizeLinear -> DequantizeLinear on the same grid, for compilers."""
     source, graph = producer_of(node.inputs[0]), graph_of(node)
@@ -87,8 +94,9 @@ def repeat_grid(node: ir.Node) -> None:
         raise QuantizationError(f"{node.name}: nothing before this {node.op_type} put its input onto a grid")
     grid, y = source.inputs[1:], node.outputs[0]
     readers, is_output = list(y.uses()), y.is_graph_output()
-    pair = [make("QuantizeLinear", [y, *grid], f"{y.name}.codes", shape=y.shape)]
-    pair.append(make("DequantizeLinear", [pair[0].outputs[0], *grid], f"{y.name}.values", shape=y.shape))
+    name = f"{y.name}.moved" if any(_is_called(reader, str(y.name)) for reader, _ in readers) else str(y.name)
+    pair = [make("QuantizeLinear", [y, *grid], f"{name}.codes", shape=y.shape)]
+    pair.append(make("DequantizeLinear", [pair[0].outputs[0], *grid], f"{name}.values", shape=y.shape))
     graph.insert_after(node, pair)
     values = pair[1].outputs[0]
     for reader, index in readers:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from lsq_export.graph.edit import constant, insert, make, replace
 from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.notes import FACTOR
-from lsq_export.graph.read import array_of, constant_of, graph_of, is_op, maker_of, producer_of, rank_of
+from lsq_export.graph.read import array_of, constant_of, graph_of, is_op, maker_of, rank_of
 
 
 def factor_of(node: ir.Node | None) -> float | None:
@@ -77,16 +77,19 @@ def relabel(graph: ir.Graph, mul: ir.Node) -> None:
 
 def follow(graph: ir.Graph, scale: ir.Value) -> None:
     """A QuantizeLinear's scale has moved: so do the relabeled grids of its codes."""
-    for node in graph:
-        if not FACTOR.on(node) or not is_op(node, "DequantizeLinear"):
-            continue
-        quantize = producer_of(node.inputs[0])
-        if quantize is not None and is_op(quantize, "Clip"):
-            quantize = producer_of(quantize.inputs[0])
-        if quantize is not None and quantize.inputs[1] is scale:
-            old = node.inputs[1]
-            assert old is not None
-            moved = float(constant_of(scale, str(node.name))) * FACTOR.read(node)
-            new = constant(graph, str(old.name), np.float32(moved))
-            replace(old, new)  # also where an operator that moves codes repeats the grid
-            follow(graph, new)
+    for node in [reader for quantize in scale.consumers() for reader in _relabeled(quantize, scale)]:
+        old = node.inputs[1]
+        assert old is not None
+        moved = float(constant_of(scale, str(node.name))) * FACTOR.read(node)
+        new = constant(graph, str(old.name), np.float32(moved))
+        replace(old, new)  # also where an operator that moves codes repeats the grid
+        follow(graph, new)
+
+
+def _relabeled(quantize: ir.Node, scale: ir.Value) -> list[ir.Node]:
+    """The DequantizeLinear with a factor that read the codes of a QuantizeLinear of this scale, clipped or not."""
+    if len(quantize.inputs) < 2 or quantize.inputs[1] is not scale:
+        return []
+    readers = list(quantize.outputs[0].consumers())
+    readers += [reader for clip in readers if is_op(clip, "Clip") for reader in clip.outputs[0].consumers()]
+    return [node for node in readers if FACTOR.on(node) and is_op(node, "DequantizeLinear")]

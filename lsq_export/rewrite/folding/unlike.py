@@ -8,13 +8,12 @@ codes. Where such a sum or Concat is not at an output, the small part is lost: a
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from calib.errors import QuantizationWarning
+from calib.errors import warn
 from lsq_export.graph.grids import grid_of, is_merged, quantizer_of, scale_of
 from lsq_export.graph.kept_float import TAIL, is_tail
 from lsq_export.graph.layers import layer_of
@@ -86,11 +85,9 @@ def warn_of_lost_parts(edges: list[ir.Node]) -> None:
             if steps < LOST[node.op_type]:
                 others = (r for r in ranges if r is not part)
                 large = max(others, key=lambda r: r.high - r.low, default="a constant")
-                warnings.warn(
+                warn(
                     f"{layer_of(node)}: {part} is lost in the one 8-bit grid of this {node.op_type} with {large}: it "
                     f"spans {steps:.2g} of its 255 steps; scale the parts alike, or give them layers of their own",
-                    QuantizationWarning,
-                    stacklevel=2,
                 )
 
 

@@ -21,9 +21,9 @@ BROADCAST = ("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Where")
 
 def sum_instead(node: ir.Node) -> bool:
     """Replace a Concat of computed values beside one another and of constants; returns whether it was one."""
-    parts = [repeated_constant(x) for x in node.inputs]
-    computed = [index for index, part in enumerate(parts) if part is None]
     shape, axis = node.outputs[0].shape, attribute(node, "axis", 0)
+    parts = [_once(repeated_constant(x), shape) for x in node.inputs]
+    computed = [index for index, part in enumerate(parts) if part is None]
     if len(computed) in (0, len(parts)) or shape is None or not _in_a_row(computed):
         return False
     if any(part is not None and part.shape[:1] != (1,) for part in parts):
@@ -75,6 +75,12 @@ def repeated_constant(value: ir.Value | None) -> np.ndarray | None:
         inputs = [torch.from_numpy(np.array(v, np.float32)) for v in (array, *grid)]
         return np.asarray(fake_quantize(node, inputs).numpy())
     return None
+
+
+def _once(array: np.ndarray | None, shape: ir.Shape | None) -> np.ndarray | None:
+    """[1, …] of a constant [N, …] that a fixed batch of N > 1 repeats for each of its samples; others as they are."""
+    repeated = array is not None and shape is not None and len(shape) == array.ndim and shape[0] == len(array) > 1
+    return array[:1] if array is not None and repeated and bool((array == array[:1]).all()) else array
 
 
 def _in_a_row(indices: list[int]) -> bool:
