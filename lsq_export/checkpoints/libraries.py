@@ -1,21 +1,25 @@
 """What distinguishes the libraries, beside how they keep a grid (lsq_export/inspection/conventions.py): one row each.
 
-norms       what a weight's grid belongs to: "apart", the weight, with the batch norm behind its layer; "scaled", the
-            weight times γ/σ. Where a file has no batch norms and the layers before them have biases, they went into
-            these before ("folded"), whatever the library.
-numbered    quantizers that have numbers in place of names, in the order of the graph
-follows     an output's quantizer is behind the batch norm and the ReLU that the library fused into the layer
-weights     how weights without a quantizer in the file are quantized; None: they are not
-renamed     (pattern, replacement) of names of parameters and of places
-asks        questions that only the user can answer, where a file of this library leaves them open: {key of the mapping
-            file: why}
+norms         what a weight's grid belongs to: "apart", the weight, with the batch norm behind its layer; "scaled", the
+              weight times γ/σ. Where a file has no batch norms, and biases in their place, they went into the layers
+              before, whatever the library
+numbered      quantizers that have numbers for names, in the order of the graph
+follows       an output's quantizer is behind the batch norm and the ReLU that the library fused into the layer
+narrow        weights do without the lowest code, where the file does not say it
+largest       weights without a quantizer in the file have the grid of their largest magnitude
+inverse       weights are multiplied by the float32 of 1/s, not divided by s
+frozen        the file is of a converted graph: numbers of weights say nothing, activations are not in it
+power_of_two  thresholds of activations are rounded up to powers of two when the model is deployed
+renamed       (pattern, replacement) of names of parameters and places
+ordered       names that count the layers of a kind in the order of their calls
+marks         what only a file of this library has, where several keep grids alike
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Norms = Literal["apart", "scaled"]
@@ -32,7 +36,7 @@ class Numbered:
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """A row. conventions: names of `Convention`s; marks: what a file of it alone has, where several share these."""
+    """A row, as the head of this file says. conventions: names of `Convention`s."""
 
     name: str
     conventions: tuple[str, ...]
@@ -47,7 +51,6 @@ class Library:
     inverse: bool = False
     largest: bool = False
     marks: re.Pattern[str] | None = None
-    advice: dict[str, str] = field(default_factory=dict)
 
 
 def _names(*pairs: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
