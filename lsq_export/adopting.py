@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
-from calib.batches import InputKey
+from torch import nn
+
+from calib.batches import InputKey, nothing_in, read_batches
+from calib.door import check_model
+from calib.errors import QuantizationError, QuantizationWarning
+from calib.signature import takes_of
 from lsq_export.adoption.network import OnnxNetwork, read_quantized
 from lsq_export.bundle.directory import Bundle
+from lsq_export.checkpoints.network import read_checkpoint
 from lsq_export.data.sample import Sample
+from lsq_export.files.kinds import holds_tensors
 from lsq_export.pipeline import export
 
 
@@ -18,6 +28,9 @@ def adopt(
     out: str | os.PathLike[str],
     *,
     calibration: Iterable[object],
+    model: nn.Module | None = None,
+    mapping: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    bits: int | None = None,
     encodings: str | os.PathLike[str] | None = None,
     formats: Iterable[str] | None = None,
     target: str = "ort-cpu",
@@ -34,20 +47,25 @@ def adopt(
     progress: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
-    """Fold a quantized ONNX file of any maker and write a bundle to the directory `out`.
+    """Fold what another tool quantized, an ONNX file or a PyTorch checkpoint, and write a bundle to `out`.
 
-    file: QuantizeLinear and DequantizeLinear, QLinear operators, or QONNX; or what `read_quantized` made of it.
-    encodings: the file of grids that AIMET and Qualcomm's tools write beside a float ONNX file. What a file computes
-    between its own grids is what was trained: `bundle.parity.capture_error` says how far the adopted network is from
-    it on the first calibration batches, [N, …] each. Tensors that integer operators exchange and that have no grid
-    in the file get one of 8 bits from the calibration data. All else is as in `export`.
+    file: an ONNX file with QuantizeLinear and DequantizeLinear, QLinear operators, or QONNX; what `read_quantized` made
+    of it; with `model`, the float network that was quantized (its weights do not matter, it stays as it is), a
+    checkpoint with learned scales. mapping: a TOML or JSON file, or its content, with what a checkpoint does not say
+    (docs/adopting.md); bits: the width of its grids. encodings: AIMET's file of grids beside a float one. What the file
+    computes between its own grids is what was trained: `bundle.parity.capture_error` says how far off the adopted
+    network is on the first calibration batches, [N, …] each. Tensors that integer operators exchange and that have no
+    grid in the file get one of 8 bits from the data. A warning (QuantizationWarning) names what of a checkpoint cannot
+    be carried as it is. All else is as in `export`.
 
-    Errors (QuantizationError): those of `export`; a float network, an operator that ONNX Runtime does not have.
+    Errors (QuantizationError): those of `export`; a float network, an operator that ONNX Runtime does not have;
+    parameters that are not the network's, grids whose place, bits or sign nobody says.
     """
-    network = file if isinstance(file, OnnxNetwork) else read_quantized(file, encodings)
+    said = {"mapping": mapping, "bits": bits, "encodings": encodings}
+    network, example, calibration, source = _network(file, model, calibration, input_key, source, said)
     return export(
         network,
-        None,
+        example,
         out,
         formats=formats,
         calibration=calibration,
@@ -65,3 +83,41 @@ def adopt(
         progress=progress,
         on_stage=on_stage,
     )
+
+
+def _network(
+    file: str | os.PathLike[str] | OnnxNetwork,
+    model: nn.Module | None,
+    batches: Iterable[object],
+    key: InputKey | None,
+    source: dict[str, Any] | None,
+    said: Mapping[str, Any],
+) -> tuple[Any, Any, Iterable[object], dict[str, Any] | None]:
+    """(what `export` takes, an example input, the batches, the source). said: what is known beside the file."""
+    if isinstance(file, OnnxNetwork) or model is None:
+        _check_no_checkpoint(file, said)
+        network = file if isinstance(file, OnnxNetwork) else read_quantized(file, said["encodings"])
+        return network, None, batches, source
+    check_model(model)
+    rest = iter(batches)
+    first = next(rest, None)
+    if first is None:
+        raise QuantizationError(f"no calibration batches: {nothing_in(batches)}")
+    example = next(read_batches([first], key, takes=takes_of(model)))[0]
+    adopted = read_checkpoint(file, model, example, **said)
+    if adopted.left:
+        lines = "; ".join(f"{left.name}: {left.why}" for left in adopted.left)
+        warnings.warn(f"not as {adopted.library} has it: {lines}", QuantizationWarning, stacklevel=3)
+    known = {"file": Path(file).name, "library": adopted.library}
+    return adopted.module, example, chain([first], rest), {**known, **(source or {})}
+
+
+def _check_no_checkpoint(file: str | os.PathLike[str] | OnnxNetwork, said: Mapping[str, Any]) -> None:
+    for name in ("mapping", "bits"):
+        if said[name] is not None:
+            raise QuantizationError(f"{name} is for checkpoints: give the float network, model=, or leave it out")
+    if not isinstance(file, OnnxNetwork) and holds_tensors(Path(file)):
+        raise QuantizationError(
+            f"checkpoint {os.fspath(file)} holds tensors and no network: give the float network that was quantized, "
+            "model=…"
+        )

@@ -63,13 +63,13 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Encoding]]:
     for kind in ("activation_encodings", "param_encodings"):
         entries = content[kind]
         if isinstance(entries, Mapping):
-            entries = [{"name": name, **_joined(parts)} for name, parts in entries.items()]
+            entries = [{"name": name, **joined(parts)} for name, parts in entries.items()]
         for entry in entries:
-            yield str(entry["name"]), _of_offset(entry)
+            yield str(entry["name"]), of_offset(entry)
 
 
-def _joined(parts: Any) -> dict[str, Any]:
-    """Version 0.6 has an entry for each channel."""
+def joined(parts: Any) -> dict[str, Any]:
+    """Version 0.6 has an entry for each channel: one of version 1.0, without its name."""
     return {
         "bw": parts[0]["bitwidth"],
         "scale": [part["scale"] for part in parts],
@@ -77,7 +77,8 @@ def _joined(parts: Any) -> dict[str, Any]:
     }
 
 
-def _of_offset(entry: Mapping[str, Any]) -> Encoding:
+def of_offset(entry: Mapping[str, Any]) -> Encoding:
+    """The grid of an entry of version 1.0. Errors (ValueError, KeyError): numbers that are no grid."""
     offsets = {int(offset) for offset in entry["offset"]}
     if len(offsets) != 1:
         raise ValueError(f"{entry['name']}: offsets that differ from channel to channel")

@@ -75,9 +75,13 @@ def check_onnx(path: Path) -> None:
         raise QuantizationError(f"{path} is a checkpoint: lsq-export export makes the ONNX files, give those")
 
 
-def check_quantized(path: Path) -> None:
-    """Errors (QuantizationError): no ONNX file."""
-    _check_network(path, "give an ONNX file with QuantizeLinear and DequantizeLinear")
+def check_adopted(path: Path) -> None:
+    """Errors (QuantizationError): no file."""
+    if path.is_dir() or not path.exists():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise QuantizationError(
+            f"{path} {what}: give an ONNX file with QuantizeLinear and DequantizeLinear, or a checkpoint with --model"
+        )
 
 
 def check_float(path: Path) -> None:
@@ -108,4 +112,4 @@ TARGET = Name("target", targets.get)
 FORMAT = Name("format", lambda name: targets.check_formats([name]))
 CHECKPOINT, BUNDLE, ONNX_PATH, TIMED = map(Place, (check_checkpoint, check_bundle, check_onnx, check_timed))
 ANY_FILE = Place(lambda path: None)
-QUANTIZED, FLOAT_NETWORK = map(Place, (check_quantized, check_float))
+ADOPTED, FLOAT_NETWORK = map(Place, (check_adopted, check_float))

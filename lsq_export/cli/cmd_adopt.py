@@ -1,27 +1,30 @@
-"""lsq-export adopt: a quantized ONNX file of another tool becomes a bundle."""
+"""lsq-export adopt: a quantized ONNX file or a checkpoint of another tool becomes a bundle."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .arguments import DATA, QUANTIZED
+from calib.errors import QuantizationError
+
+from .arguments import ADOPTED, DATA, MODEL
 from .bundle_options import BundleOptions, bundle_options, end_with, take_bundle
 from .onnx_networks import print_left, shaped_data, write_bundle
-from .options import FilePath
+from .options import Count, FilePath
 from .output import say
 from .summary_lines import verbose_option
 from .thread_options import threads_option
 
 if TYPE_CHECKING:
-    from lsq_export.adoption.network import OnnxNetwork
+    from lsq_export.adoption.left import Left
     from lsq_export.bundle.directory import Bundle
 
 
 @click.command("adopt")
-@click.argument("file", type=QUANTIZED)
+@click.argument("file", type=ADOPTED)
 @bundle_options
 @click.option(
     "--data",
@@ -32,46 +35,137 @@ if TYPE_CHECKING:
     help="Calibrate and verify on these data: digits, imagefolder:DIR or npz:FILE, in the shape of the network.",
 )
 @click.option(
+    "--model",
+    "model_name",
+    type=MODEL,
+    metavar="NAME",
+    help="FILE is a checkpoint, and this the float network that was quantized: package.module:factory, or a name.",
+)
+@click.option(
+    "--mapping",
+    type=FilePath(path_type=Path, exists=True, dir_okay=False),
+    help="What the checkpoint does not say: bits, signs, places, names of tensors (TOML or JSON, docs/adopting.md).",
+)
+@click.option("--bits", type=click.IntRange(2, 8), help="Width of the checkpoint's grids where it does not say it.")
+@click.option("--image-size", type=Count(1), help="Pixels a side, where the network takes any size.")
+@click.option(
     "--encodings",
     type=FilePath(path_type=Path, exists=True, dir_okay=False),
-    help="FILE is float, and its grids are in this file, as AIMET writes it (version 0.6, 1.0 or 2.0).",
+    help="FILE has no grids, they are in this file, as AIMET writes it (version 0.6, 1.0 or 2.0).",
 )
 @threads_option()
 @verbose_option
 @click.option("--json", "as_json", is_flag=True, help="Print the parity as JSON on stdout.")
-def command(
-    file: Path,
-    data_spec: str,
-    encodings: Path | None,
-    threads: int | None,
-    as_json: bool,
-    verbose: bool,
-    **options: Any,
-) -> None:
-    """Make a bundle of an ONNX file that another tool quantized; scales and zero points stay what they are.
+def command(as_json: bool, verbose: bool, **options: Any) -> None:
+    """Make a bundle of what another tool quantized; scales and zero points stay what they are.
 
-    FILE has QuantizeLinear and DequantizeLinear (ONNX Runtime, NNCF, Brevitas, AIMET, Quark, ModelOpt, torchao, …),
-    QLinear operators, or QONNX's Quant. Before the bundle appears, what it computes is held against the file itself, in
-    ONNX Runtime without optimization. Exit code 1 if a promise does not hold.
+    FILE is ONNX with QuantizeLinear and DequantizeLinear (ONNX Runtime, NNCF, Brevitas, AIMET, Quark, ModelOpt,
+    torchao, …), QLinear operators, or QONNX's Quant; or, with --model, a checkpoint (torch.save, safetensors) with
+    scales that torch.ao, torchao, Brevitas, NNCF, AIMET, ModelOpt, Quark, MCT or any LSQ+ code learned. Before the
+    bundle appears, what it computes is held against the file itself. Exit code 1 if a promise does not hold.
     """
     written = take_bundle(options)
-    network, bundle = _adopt(file, encodings, data_spec, threads, written)
-    error = bundle.parity.capture_error if bundle.parity is not None else None
+    done = _adopt(Options(**options), written)
+    error = done.bundle.parity.capture_error if done.bundle.parity is not None else None
     if not as_json:
-        within = f", outputs within {error:.1g} of their range of what the file makes" if error is not None else ""
-        say(f"{network.name}: adopted{within}")
-        print_left(network.left)
-    end_with(bundle, written, as_json=as_json, verbose=verbose)
+        within = f", outputs within {error:.1g} of their range of what {done.held} makes" if error is not None else ""
+        say(f"{done.name}: adopted{within}")
+        print_left(done.left, done.called)
+    end_with(done.bundle, written, as_json=as_json, verbose=verbose)
 
 
-def _adopt(
-    file: Path, encodings: Path | None, spec: str, threads: int | None, written: BundleOptions
-) -> tuple[OnnxNetwork, Bundle]:
-    written.check(*(path for path in (file, encodings) if path is not None))
-    from lsq_export.adoption.network import read_quantized
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line asks for beside the options of bundles; the names are those of the options."""
+
+    file: Path
+    data_spec: str
+    model_name: str | None
+    mapping: Path | None
+    bits: int | None
+    image_size: int | None
+    encodings: Path | None
+    threads: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopted:
+    """name: of the file. held: what its outputs are held against. left: what stays as it is; called: in a line."""
+
+    bundle: Bundle
+    name: str
+    held: str
+    left: tuple[Left, ...]
+    called: str = "stays float"
+
+
+def _adopt(options: Options, written: BundleOptions) -> Adopted:
+    _check(options)
+    given = (options.file, options.encodings, options.mapping)
+    written.check(*(path for path in given if path is not None))
     from lsq_export.threads import using_threads
 
-    network = read_quantized(file, encodings)
-    data = shaped_data(spec, network.captured.input_shape)
-    with using_threads(threads):
-        return network, write_bundle(network, None, data, spec, written)
+    with using_threads(options.threads):
+        return _of_file(options, written) if options.model_name is None else _of_checkpoint(options, written)
+
+
+def _check(options: Options) -> None:
+    """Errors (QuantizationError): options of checkpoints without a network, a network for an ONNX file."""
+    from lsq_export.files.kinds import holds_tensors
+
+    from .arguments import ONNX
+
+    if options.model_name is not None and options.file.suffix == ONNX:
+        raise QuantizationError(f"{options.file} is an ONNX file, which has its network: leave --model out")
+    if options.model_name is None:
+        for name in ("mapping", "bits", "image_size"):
+            if getattr(options, name) is not None:
+                raise QuantizationError(f"--{name.replace('_', '-')} is for checkpoints: give --model NAME, too")
+        if holds_tensors(options.file):
+            raise QuantizationError(
+                f"{options.file} is a checkpoint, which has no network: give the float network that was quantized, "
+                "--model package.module:factory"
+            )
+
+
+def _of_file(options: Options, written: BundleOptions) -> Adopted:
+    from lsq_export.adoption.network import read_quantized
+
+    network = read_quantized(options.file, options.encodings)
+    data = shaped_data(options.data_spec, network.captured.input_shape)
+    bundle = write_bundle(network, None, data, options.data_spec, written)
+    return Adopted(bundle=bundle, name=network.name, held="the file", left=network.left)
+
+
+def _of_checkpoint(options: Options, written: BundleOptions) -> Adopted:
+    from calib.batches import read_batches
+    from calib.signature import takes_of
+    from lsq_export.checkpoints.network import read_checkpoint
+    from lsq_export.training.job import Job
+    from lsq_export.training.start import fresh
+
+    from .data_options import calibration_batches, example_of
+
+    job = Job(model_name=str(options.model_name), data_spec=options.data_spec, image_size=options.image_size)
+    data = job.load_data()
+    example = example_of(data)
+    net = fresh(job, data).eval()
+    batches = calibration_batches(data, written.images)
+    first = next((x for x, _ in read_batches(batches, takes=takes_of(net))), example)
+    found = read_checkpoint(
+        options.file,
+        net,
+        first,
+        mapping=options.mapping,
+        bits=options.bits,
+        encodings=options.encodings,
+    )
+    source = {"file": options.file.name, "library": found.library}
+    bundle = write_bundle(found.module, example, data, options.data_spec, written, source)
+    return Adopted(
+        bundle=bundle,
+        name=options.file.name,
+        held="the fake-quant network",
+        left=found.left,
+        called=f"not as {found.library} has it",
+    )

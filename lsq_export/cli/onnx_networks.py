@@ -34,12 +34,12 @@ def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset
     return load(spec, image_size=image_size if images else None, channels=channels)
 
 
-def print_left(left: Sequence[Left]) -> None:
-    """What is computed in float."""
+def print_left(left: Sequence[Left], what: str = "stays float") -> None:
+    """What is computed otherwise than in the file, mostly in float."""
     for entry in left[:SHOWN]:
-        say(f"stays float: {entry.name} ({entry.why})")
+        say(f"{what}: {entry.name} ({entry.why})")
     if len(left) > SHOWN:
-        say(f"stays float: {len(left) - SHOWN} more")
+        say(f"{what}: {len(left) - SHOWN} more")
 
 
 def _classes_of(model: Any, example: Any) -> int | None:
@@ -50,8 +50,17 @@ def _classes_of(model: Any, example: Any) -> int | None:
     return int(first.shape[1]) if first.dim() == 2 else None
 
 
-def write_bundle(network: Any, example: Any, data: Dataset, spec: str, written: BundleOptions) -> Bundle:
-    """Export a network that has grids. example: an input of a PyTorch model; None of an ONNX network."""
+def write_bundle(
+    network: Any,
+    example: Any,
+    data: Dataset,
+    spec: str,
+    written: BundleOptions,
+    source: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Export a network that has grids. example: an input of a PyTorch model; None of an ONNX network. source: what the
+    manifest says of it beside the data.
+    """
     from lsq_export.pipeline import export
     from lsq_export.progress import stages
 
@@ -65,7 +74,7 @@ def write_bundle(network: Any, example: Any, data: Dataset, spec: str, written: 
             written.out,
             calibration=calibration_batches(data, written.images),
             preprocessing=data.preprocessing,
-            source={"data": spec},
+            source={**(source or {}), "data": spec},
             classes=data.classes if classes == data.num_classes else None,
             sample=False if written.no_sample else data.sample(),
             on_stage=on_stage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 HEAD = 64  # bytes that tell what a file is
@@ -14,6 +15,14 @@ def is_checkpoint(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(HEAD)
     return is_safetensors(head) or head[:2] == b"PK"
+
+
+def holds_tensors(path: Path) -> bool:
+    """Whether a file is one of these, and no other ZIP archive, as arrays in a .npz are; a damaged one counts."""
+    if not is_checkpoint(path) or not zipfile.is_zipfile(path):
+        return is_checkpoint(path)
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("data.pkl") for name in archive.namelist())
 
 
 def is_safetensors(head: bytes) -> bool:

@@ -23,7 +23,8 @@ import torch
 from calib.errors import QuantizationError, one_line
 from lsq_export.files import weights_file
 
-from .conventions import CONVENTIONS, Convention, Stored
+from .conventions import CONVENTIONS, Convention
+from .parametrizations import Asked, Stored
 
 _CONVERTED = re.compile(r"(?P<before>.*?)_(?P<what>scale|zero_point)_(?P<number>\d+)")
 _QUANTIZED = re.compile(r"quant|lsq|fq", re.IGNORECASE)
@@ -64,10 +65,8 @@ def learned_grids(path: str | os.PathLike[str], bits: int | None = None) -> tupl
     if bits is not None and not _WIDE[0] < bits <= _WIDE[1]:
         raise QuantizationError(f"bits is {bits}: give 2 … {_WIDE[1]}")
     content, _ = weights_file.read(Path(path))
-    tensors = dict(_flat(content))
-    found = tuple(
-        grid for prefix, convention in _matches(tensors) if (grid := _grid(prefix, convention, tensors, bits))
-    )
+    tensors = flat_tensors(content)
+    found = tuple(_row(quantizer, bits) for quantizer in quantizers_in(tensors))
     if not found:
         raise QuantizationError(
             f"checkpoint {path}: none of its {len(tensors)} tensors belongs to a quantizer that is known here; a float "
@@ -76,8 +75,72 @@ def learned_grids(path: str | os.PathLike[str], bits: int | None = None) -> tupl
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoundQuantizer:
+    """The tensors of one quantizer of a checkpoint. prefix: what their names begin with. values: {last part: array}.
+
+    place, role: as `LearnedGrid` has them. names: of the tensors, in full.
+    """
+
+    prefix: str
+    convention: Convention
+    values: Mapping[str, Any]
+    names: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """The module or operator that it belongs to, as the library calls it."""
+        match = self.convention.place.fullmatch(self.prefix)
+        assert match is not None
+        return str(match["place"] or match["role"])
+
+    @property
+    def role(self) -> str:
+        """As `LearnedGrid` has it."""
+        match = self.convention.place.fullmatch(self.prefix)
+        assert match is not None
+        if match["role"] in ("pre_hooks", "post_hooks"):
+            return _role_of_hook(self.prefix)
+        role = _role(match["role"] or self.prefix, self.convention)
+        several = any(torch.as_tensor(self.values[name]).numel() > 1 for name in self.convention.needs)
+        # PT2E numbers all quantizers alike; one grid per channel is that of weights
+        return "weight" if role == "activation" and several else role
+
+    def stored(self, asked: Asked) -> Stored:
+        """The grid, as far as it is known. Errors (QuantizationError): tensors that are no such grid."""
+        try:
+            with np.errstate(all="ignore"):  # a range of nothing, as before calibration, has a scale of 0
+                return self.convention.grid({name: _plain(value) for name, value in self.values.items()}, asked)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise QuantizationError(
+                f"{self.prefix}: these tensors are no grid of {self.convention.name} "
+                f"({', '.join(self.values)}: {one_line(error)})"
+            ) from error
+
+
+def quantizers_in(tensors: Mapping[str, Any]) -> Iterator[FoundQuantizer]:
+    """All quantizers of a checkpoint, in its order. tensors: as `flat_tensors` gives them."""
+    for prefix, convention in _matches(tensors):
+        outer, _, observer = prefix.rpartition(".")
+        if observer == "activation_post_process" and f"{outer}.fake_quant_enabled" in tensors:
+            continue  # the observer of a quantizer whose grid is fixed
+        front = f"{prefix}." if prefix else ""
+        values = {
+            name: tensors[front + name] for name in (*convention.needs, *convention.takes) if front + name in tensors
+        }
+        several = any(value.numel() > 1 for value in values.values() if isinstance(value, torch.Tensor))
+        if convention.name.startswith("LSQ") and several and not _QUANTIZED.search(prefix):
+            continue  # only has the names of a quantizer: vectors that are a norm's, …
+        names = tuple(front + name for name in values)
+        yield FoundQuantizer(prefix=prefix, convention=convention, values=values, names=names)
+
+
+def flat_tensors(content: Any) -> dict[str, Any]:
+    """{name: tensor} of nested dictionaries; what is kept beside a model has the prefix of its key."""
+    return dict(_flat(content))
+
+
 def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(name, tensor) of nested dictionaries; what is kept beside a model has the prefix of its key."""
     if not isinstance(content, Mapping):
         return
     for key, value in content.items():
@@ -111,43 +174,21 @@ def _matches(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Convention]]:
                 break
 
 
-def _grid(prefix: str, convention: Convention, tensors: Mapping[str, Any], bits: int | None) -> LearnedGrid | None:
-    """None for what only has the names of a quantizer: vectors that are a norm's, …"""
-    front = f"{prefix}." if prefix else ""
-    names = (*convention.needs, *convention.takes)
-    values = {name: tensors[front + name] for name in names if front + name in tensors}
-    several = any(value.numel() > 1 for value in values.values() if isinstance(value, torch.Tensor))
-    if convention.name.startswith("LSQ") and several and not _QUANTIZED.search(prefix):
-        return None
-    match = convention.place.fullmatch(prefix)
-    assert match is not None
-    stored = _stored(prefix, convention, values, bits)
+def _row(found: FoundQuantizer, bits: int | None) -> LearnedGrid:
+    role = found.role
+    stored = found.stored(Asked(bits=bits, weight=role == "weight"))
     listed = {
         name: None if (value := getattr(stored, name)) is None else tuple(map(float, value))
         for name in ("scale", "zero_point", "low", "high")
     }
-    role = _role(match["role"] or prefix, convention)
-    if role == "activation" and len(listed["scale"] or listed["high"] or ()) > 1:
-        role = "weight"  # PT2E numbers all quantizers alike; one grid per channel is that of weights
     return LearnedGrid(
-        place=match["place"] or match["role"],
+        place=found.place,
         role=role,
-        library=convention.name,
-        stored=convention.stored,
+        library=found.convention.name,
+        stored=found.convention.stored,
         bits=stored.bits,
         **listed,
     )
-
-
-def _stored(prefix: str, convention: Convention, values: Mapping[str, Any], bits: int | None) -> Stored:
-    """Errors (QuantizationError): tensors that are no such grid."""
-    try:
-        with np.errstate(all="ignore"):  # a range of nothing, as before calibration, has a scale of 0
-            return convention.grid({name: _plain(value) for name, value in values.items()}, bits)
-    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        raise QuantizationError(
-            f"{prefix}: these tensors are no grid of {convention.name} ({', '.join(values)}: {one_line(error)})"
-        ) from error
 
 
 def _plain(value: Any) -> Any:
@@ -159,9 +200,14 @@ def _plain(value: Any) -> Any:
 
 
 def _role(name: str, convention: Convention) -> str:
-    """From the name that the library gives; NNCF's hooks before an operator are its weights'."""
+    """From the name that the library gives."""
     if re.search(r"weight|wgt|param|(^|[._])w([._]|$)", name) or "weight" in convention.needs[0]:
         return "weight"
-    if name in ("pre_hooks", "post_hooks"):
-        return "weight" if convention.stored == "maximum" else "output"
     return next((role for role in ("input", "output") if role in name), "activation")
+
+
+def _role_of_hook(prefix: str) -> str:
+    """NNCF's hooks are behind an operator, or before it, on its first input or on its second one, the weight."""
+    if ".pre_hooks." not in f".{prefix}":
+        return "output"
+    return "input" if re.search(r"__0\.\d+$", prefix) else "weight"

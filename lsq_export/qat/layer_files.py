@@ -27,7 +27,7 @@ def read_file(path: Path) -> Wishes:
     except (OSError, UnicodeDecodeError) as error:
         raise QuantizationError(f"--layers {path} cannot be read ({one_line(error)})") from error
     try:
-        content = _toml(path).loads(text) if path.suffix == ".toml" else strict_json.parse(text)
+        content = toml_module(path, "--layers").loads(text) if path.suffix == ".toml" else strict_json.parse(text)
         return checked(content)
     except QuantizationError as error:
         raise error if str(error).startswith("--layers") else QuantizationError(f"--layers {path}: {error}") from error
@@ -36,13 +36,14 @@ def read_file(path: Path) -> Wishes:
         raise QuantizationError(f"--layers {path} is no {kind} ({one_line(error)})") from error
 
 
-def _toml(path: Path) -> Any:
+def toml_module(path: Path, what: str) -> Any:
+    """What reads TOML. Errors (QuantizationError): nothing does. path, what: of the file, for the message."""
     for module in ("tomllib", "tomli"):  # the first from Python 3.11 on
         try:
             return importlib.import_module(module)
         except ModuleNotFoundError:
             continue
-    raise QuantizationError(f"--layers {path}: Python 3.10 reads no TOML; install tomli, or write the table as .json")
+    raise QuantizationError(f"{what} {path}: Python 3.10 reads no TOML; install tomli, or write the table as .json")
 
 
 def parse(options: Sequence[str]) -> Wishes:

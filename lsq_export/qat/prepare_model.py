@@ -111,7 +111,13 @@ def settings_of_layers(float_model: nn.Module, config: QATConfig) -> dict[str, L
 
 
 def float_layers(model: nn.Module) -> list[str]:
-    """Names of the layers that a prepared model keeps float, as its configuration wishes."""
+    """Names of the layers that a prepared model keeps float, as its configuration wishes.
+
+    A network that another library quantized has no configuration, and lists them itself.
+    """
+    listed = getattr(unwrapped(model), "kept_float", None)
+    if isinstance(listed, tuple):
+        return list(listed)
     config = config_of(model)
     if config is None or not config.layers:
         return []

@@ -131,7 +131,7 @@ class Quantizer(Quantized):
         """
         per_item = x.dim() > 1 and (self.kind == "activation" or self.axis == 0)
         features = math.prod(x.shape[1:] if per_item else x.shape)
-        return 1.0 / math.sqrt(max(1, features) * self.qmax)
+        return 1.0 / math.sqrt(max(1, features) * max(1, self.qmax))  # p is 0 of grids below zero alone
 
     def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
         """The float weight itself: torch.nn.utils.parametrize stores it at `layer.weight = value`."""

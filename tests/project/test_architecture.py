@@ -51,6 +51,7 @@ ORDER = (
     "lsq_export.signing",
     "lsq_export.inspection",
     "lsq_export.adoption",
+    "lsq_export.checkpoints",
     "lsq_export.linting",
     "lsq_export.interchange",
     "lsq_export.replaying",

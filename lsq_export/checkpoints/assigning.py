@@ -1,0 +1,132 @@
+"""Where in the float network each quantizer of a checkpoint is: by names, by counting, by codes, as the user says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from torch import fx
+
+from calib.errors import QuantizationError
+
+from .frozen import layers_of_frozen
+from .learned import Raw
+from .mapping import UserMapping
+from .numbered import Slot, slots_of
+from .parameters import Names
+from .reading import Checkpoint
+from .sites import Site, Sites
+
+WEIGHT = "weight"
+FROZEN = "_frozen_param"
+SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assigned:
+    """weights: {layer: the grid of its weight}. activations: (grid, where), parts of modules before these. codes:
+    {layer: the tensor that has the codes of its weight}.
+    """
+
+    weights: dict[str, Raw] = field(default_factory=dict)
+    activations: list[tuple[Raw, list[Site]]] = field(default_factory=list)
+    codes: dict[str, str] = field(default_factory=dict)
+
+
+def assign(traced: fx.GraphModule, file: Checkpoint, said: UserMapping, names: Names) -> Assigned:
+    """Opens those operators of the graph inside of which there are quantizers.
+
+    Errors (QuantizationError): quantizers that have no place in the network; two of one weight.
+    """
+    raws = [raw for raw in file.raws if not (matches(raw.name, said.skip) or matches(raw.place, said.skip))]
+    library = file.library
+    found = Assigned()
+    slots = _counted(traced, raws, file, said)
+    if library is not None and library.frozen:
+        slots = _frozen(traced, raws, file, said, names)
+        found.codes.update({str(slot.layer): name for name, slot in slots.items() if name in file.tensors})
+    numbered = library.numbered if library is not None else None
+    every = numbered is not None and numbered.weights
+    sites = Sites(traced, library is not None and library.follows, every)
+    lost: list[Raw] = []
+    for raw in sorted(raws, key=lambda raw: -raw.place.count(".")):  # silu.mul is inside of silu
+        slot = slots.get(raw.name) or _slot(raw, sites, said, names)
+        if slot.layer is not None:
+            if slot.layer in found.weights:
+                raise QuantizationError(
+                    f"{file.where}: {found.weights[slot.layer].name} and {raw.name} are both of the weight of "
+                    f"{slot.layer}: leave one out (skip in a mapping file)"
+                )
+            found.weights[slot.layer] = raw
+        elif slot.sites:
+            found.activations.append((raw, list(slot.sites)))
+        else:
+            lost.append(raw)
+    if lost:
+        raise QuantizationError(_no_place(traced, lost, file.where, said))
+    return found
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the shell patterns is of that name."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _slot(raw: Raw, sites: Sites, said: UserMapping, names: Names) -> Slot:
+    given = said.places.get(raw.place, said.places.get(raw.name))
+    role, place = raw.role, names.of(raw.place) if given is None else given
+    if given is not None:
+        owner, _, end = given.rpartition(".")
+        role = "output" if role == "activation" else role
+        if owner and end in ("input", "weight"):
+            role, place = end, owner  # type: ignore[assignment]
+    if role == WEIGHT:
+        return Slot(layer=sites.layer(place))
+    return Slot(sites=tuple(sites.of_input(place) if role == "input" else sites.of_output(place)))
+
+
+def _counted(traced: fx.GraphModule, raws: list[Raw], file: Checkpoint, said: UserMapping) -> dict[str, Slot]:
+    """Of quantizers that have numbers for names, unless the user says where all of them are."""
+    numbered = file.library.numbered if file.library is not None else None
+    counted = [raw for raw in raws if numbered is not None and numbered.pattern.fullmatch(raw.name)]
+    if numbered is None or all(_is_said(raw, said) for raw in counted):
+        return {}
+    found = slots_of(traced, counted, numbered)
+    if found is None:
+        raise QuantizationError(
+            f"{file.where}: its {len(counted)} quantizers are counted ({counted[0].name}, …), and fit neither every "
+            "tensor of the network nor the inputs of its layers in one order: say where each is, in [places] of a "
+            "mapping file"
+        )
+    return {raw.name: found[raw.name] for raw in counted if not _is_said(raw, said)}
+
+
+def _frozen(
+    traced: fx.GraphModule, raws: list[Raw], file: Checkpoint, said: UserMapping, names: Names
+) -> dict[str, Slot]:
+    """Of weights in converted graphs."""
+    if all(raw.role == WEIGHT for raw in raws):
+        raise QuantizationError(
+            f"{file.where} is of a converted graph, whose code has the grids of activations, not the file: adopt its "
+            "ONNX export, save the state_dict before it is converted, or give these grids as numbers in a mapping file "
+            "(docs/adopting.md)"
+        )
+    of_graph = [raw for raw in raws if raw.name.startswith(FROZEN) and not _is_said(raw, said)]
+    tensors = {names.of(name): value for name, value in file.tensors.items()}
+    layers = layers_of_frozen(traced, of_graph, tensors, said.bits_of(weight=True), file.where)
+    return {name: Slot(layer=layer) for name, layer in layers.items()}
+
+
+def _is_said(raw: Raw, said: UserMapping) -> bool:
+    return raw.name in said.places or raw.place in said.places
+
+
+def _no_place(traced: fx.GraphModule, lost: list[Raw], where: str, said: UserMapping) -> str:
+    wanted = dict.fromkeys(said.places.get(raw.place, said.places.get(raw.name, raw.place)) for raw in lost)
+    names = ", ".join([*wanted][:SHOWN])
+    more = f", … ({len(wanted)} in all)" if len(wanted) > SHOWN else ""
+    there = [node.name for node in traced.graph.nodes if node.op not in ("output", "get_attr")]
+    return (
+        f"{where}: the network has no {names}{more}: say where in [places] of a mapping file, "
+        f'"{lost[0].place}" = one of {", ".join(there[:6])}, …'
+    )
