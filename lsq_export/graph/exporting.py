@@ -129,7 +129,7 @@ def export_program(
     whole = nullcontext() if sizes_vary else only_what_is_needed()
     with (
         _quiet_exporter(),
-        _sizes_that_vary(),
+        _sizes_that_vary(model),
         flat(model, kwargs),
         Spelling(),
         whole,
@@ -183,7 +183,7 @@ def _is_constraint(error: BaseException) -> bool:
 
 
 @contextmanager
-def _sizes_that_vary() -> Iterator[None]:
+def _sizes_that_vary(model: nn.Module) -> Iterator[None]:
     """len(x) of a tensor is x.shape[0]. Where a size that shall vary is read as a Python number otherwise, torch's
     exporter silently makes it the size of the example; then it is an error here.
     """
@@ -197,7 +197,7 @@ def _sizes_that_vary() -> Iterator[None]:
 
     dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes = refined
     try:
-        with lengths_as_sizes():
+        with lengths_as_sizes(model):
             yield
     finally:
         dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes = refine

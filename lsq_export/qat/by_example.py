@@ -54,7 +54,7 @@ def graph_by_example(model: nn.Module, example: Input) -> fx.Graph:
 
 def _watched(model: nn.Module, x: Any) -> tuple[fx.Graph, list[str]]:
     """Where the forward branches on values, it may do without when it knows that torch.export runs it."""
-    with lengths_as_sizes():
+    with lengths_as_sizes(model):
         try:
             return watched(model, x)
         except Depends as error:

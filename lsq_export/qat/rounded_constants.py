@@ -16,7 +16,10 @@ from calib.folding.containers import CONTAINER_MAX
 from .float_functions import is_tensor, name_of, names
 
 READERS = names("add iadd sub isub rsub mul imul multiply matmul bmm baddbmm")
-MOVES = names("getitem unsqueeze squeeze expand expand_as view reshape flatten transpose permute to type_as contiguous")
+MOVES = names(
+    "getitem unsqueeze squeeze expand expand_as view reshape flatten transpose permute to type_as contiguous repeat tile "
+    "repeat_interleave broadcast_to clone detach"
+)
 
 
 def round_constant(x: torch.Tensor) -> torch.Tensor:

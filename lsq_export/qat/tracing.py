@@ -139,7 +139,7 @@ def _symbolic(model: nn.Module, *, opens: bool, absent: Iterable[str] = ()) -> f
     """torch.fx's own graph of any input. opens, absent: as `_Tracer` has it."""
     asked: set[str] = set()
     try:
-        with lengths_as_sizes(), in_eval(model, asked):
+        with lengths_as_sizes(model), in_eval(model, asked):
             graph = _Tracer(opens, absent).trace(model)
     except Exception as error:  # whatever the model's forward raises on a symbolic input
         where = _where(model, error)

@@ -89,3 +89,27 @@ def test_the_fold_has_the_constants_of_training(tmp_path: Path) -> None:
 def test_codes_differ_where_training_has_them_in_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounded_constants, "READERS", frozenset())
     assert Reason.UNKNOWN in reasons(tmp_path / "out")[1]
+
+
+@pytest.mark.parametrize("how", ["repeat", "tile", "broadcast_to"])
+def test_a_constant_that_is_repeated_for_the_batch_is_rounded_before(how: str, tmp_path: Path) -> None:
+    """Otherwise the file would look for its range while it runs."""
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 3)
+            self.register_buffer("shift", torch.linspace(-1, 2, 6)[None])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            size = x.size(0)
+            many = self.shift.broadcast_to(size, 6) if how == "broadcast_to" else getattr(self.shift, how)((size, 1))
+            return self.b(torch.relu(self.a(x) + many))
+
+    torch.manual_seed(0)
+    batches = [torch.randn(8, 6) for _ in range(2)]
+    model = lsq_export.prepare(Shifted(), lsq_export.QATConfig(edges="trained"))
+    calib.initialize(model, batches)
+    bundle = lsq_export.export(model.eval(), batches[0], tmp_path / "out", calibration=batches, formats=["qdq"])
+    assert bundle.parity is not None and bundle.parity.ok
+    assert {island["operator"] for island in bundle.manifest.get("islands", [])} <= {"Tile", "Expand"}
