@@ -17,8 +17,8 @@ from .float_functions import is_tensor, name_of, names
 
 READERS = names("add iadd sub isub rsub mul imul multiply matmul bmm baddbmm")
 MOVES = names(
-    "getitem unsqueeze squeeze expand expand_as view reshape flatten transpose permute to type_as contiguous repeat tile "
-    "repeat_interleave broadcast_to clone detach"
+    "getitem unsqueeze squeeze expand expand_as view reshape flatten transpose permute to type_as contiguous repeat "
+    "tile repeat_interleave broadcast_to clone detach"
 )
 
 
