@@ -187,7 +187,7 @@ STAYS_FLOAT: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], tuple[
     ),
     "concat a constant": (
         [node("Concat", "x", "c", axis=1)],
-        {"c": np.ones((2, 1, 6, 5), np.float32)},
+        {"c": np.arange(60, dtype=np.float32).reshape(2, 1, 6, 5)},  # another one for each sample
         (2, 4, 6, 5),
         "an operand is a constant, which has no grid",
     ),
@@ -206,6 +206,14 @@ def test_what_has_no_integer_form_stays_float_and_says_why(case: str):
     model = hand_made(nodes, constants, shape)
     normalize(model)
     assert FLOAT.read(model.graph[-1]) == why
+
+
+def test_a_constant_that_a_fixed_batch_repeats_is_added_to_what_was_padded():
+    model = hand_made([node("Concat", "x", "c", axis=1)], {"c": np.full((2, 1, 6, 5), 3, np.float32)}, (2, 4, 6, 5))
+    plain, x = model.clone(), torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
+    normalize(model)
+    assert [one.op_type for one in model.graph] == ["Pad", "Add"]
+    assert torch.equal(evaluate(model.graph, x)[0], evaluate(plain.graph, x)[0])
 
 
 def test_an_operator_that_nobody_runs_is_refused_by_name():
