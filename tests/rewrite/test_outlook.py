@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Net(nn.Module):
         return self.b(y)
 
 
-LINE = "test_outlook.py:24"  # of the cumsum
+LINE = "test_outlook.py:25"  # of the cumsum
 
 
 @pytest.mark.parametrize("prepared", [False, True])
@@ -106,3 +107,11 @@ def test_the_text_shows_what_does_not_become_integer() -> None:
     assert lines[0] == "2 layers become integer, 1 operators stay float, 1 layers see no data"
     assert [line.split()[0] for line in lines[2:4]] == ["CumSum", "unused"]
     assert lines[4:] == ["integer: a, b", "output output: 2 x 6 x 6 a sample (float)"]
+
+
+def test_memory_is_collected_again_afterwards_also_after_an_error() -> None:
+    lsq_export.check(Net(), torch.zeros(1, 3, 8, 8))
+    assert gc.isenabled()
+    with pytest.raises(lsq_export.QuantizationError):
+        lsq_export.check(Net(), torch.zeros(1, 5, 8, 8))
+    assert gc.isenabled()
