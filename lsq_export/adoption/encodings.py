@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,20 @@ class Encoding:
 
 def read_encodings(path: str | os.PathLike[str]) -> dict[str, Encoding]:
     """{tensor: its grid}. Errors (QuantizationError): no such file, another version, numbers that are no grid."""
+    with in_one_line(path, "of version 0.6, 1.0 or 2.0 that AIMET wrote beside the ONNX file"):
+        return dict(_entries(json.loads(Path(path).read_text(encoding="utf-8"))))
+
+
+@contextmanager
+def in_one_line(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Within this block, what is wrong with a file of encodings is a QuantizationError. what: the file to give."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return dict(_entries(content))
+        yield
     except OSError as error:
         raise QuantizationError(f"encodings {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise QuantizationError(
-            f"encodings {path} cannot be read ({type(error).__name__}: {one_line(error):.120}): give a file of version "
-            "0.6, 1.0 or 2.0 that AIMET wrote beside the ONNX file"
+            f"encodings {path} cannot be read ({type(error).__name__}: {one_line(error):.120}): give a file {what}"
         ) from error
 
 

@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from calib.errors import QuantizationError, one_line
-from lsq_export.adoption.encodings import Encoding, joined, of_offset, read_encodings
+from lsq_export.adoption.encodings import Encoding, in_one_line, joined, of_offset, read_encodings
 from lsq_export.inspection.parametrizations import Asked, Stored
 
 from .learned import Raw, Role
@@ -31,19 +30,12 @@ def read_module_encodings(path: str | os.PathLike[str]) -> tuple[Raw, ...]:
 
     Errors (QuantizationError): no such file, another version, numbers that are no grid.
     """
-    try:
+    with in_one_line(path, "that AIMET wrote beside the state_dict"):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         activations = content.get("activation_encodings") if isinstance(content, Mapping) else None
         of_modules = isinstance(activations, Mapping) and all(isinstance(e, Mapping) for e in activations.values())
         if of_modules:
             return tuple(_of_modules(content))
-    except OSError as error:
-        raise QuantizationError(f"encodings {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise QuantizationError(
-            f"encodings {path} cannot be read ({type(error).__name__}: {one_line(error):.120}): give a file that AIMET "
-            "wrote beside the state_dict"
-        ) from error
     return tuple(_of_tensors(read_encodings(path)))
 
 

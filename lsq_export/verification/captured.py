@@ -66,12 +66,13 @@ class CaptureCheck:
         errors = capture_error(captured[0], outputs[0])
         self._errors.append(errors)
         if not np.median(errors) <= CAPTURE_TOLERANCE:  # NaN, too
-            again = capture_error(self.outputs(x)[0], outputs[0])
-            self.steady &= not np.median(again) > CAPTURE_TOLERANCE
             self._compare_layers(x, outputs)
 
     def _compare_layers(self, x: Input, outputs: Sequence[np.ndarray]) -> None:
-        given = forward_with_grids(self._model, self._placed(x))[1] if isinstance(self._model, nn.Module) else {}
+        given: Mapping[str, torch.Tensor] = {}
+        if isinstance(self._model, nn.Module):
+            again, given = forward_with_grids(self._model, self._placed(x))
+            self.steady &= not np.median(capture_error(again[0].cpu().numpy(), outputs[0])) > CAPTURE_TOLERANCE
         meet = {} if not given else dict.fromkeys(self._scales, partial(self._hand_on, given))
         ours = lockstep.run(self._trained, x, meet, dtype=torch.float32)
         for index, (output, expected) in enumerate(zip(ours, outputs, strict=True)):
