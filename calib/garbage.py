@@ -30,6 +30,12 @@ def few_collections(size: int) -> Iterator[None]:
         gc.set_threshold(*before)
 
 
+def drop(size: int) -> None:
+    """What nobody refers to any more gives back its memory, if it is large. size: of its constants, in bytes."""
+    if size > LIGHT:
+        gc.collect()
+
+
 def size_of(model: object) -> int:
     """Bytes of its parameters and buffers; of what is no model: 0, and who needs one says so."""
     if not isinstance(model, nn.Module):

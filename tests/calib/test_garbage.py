@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from calib.garbage import LIGHT, OLD, YOUNG, few_collections, size_of
+from calib.garbage import LIGHT, OLD, YOUNG, drop, few_collections, size_of
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,14 @@ def test_nothing_is_searched_more_often_and_nothing_large_is_kept(thresholds: tu
     gc.set_threshold(*thresholds)
     with few_collections(size):
         assert gc.get_threshold() == thresholds
+
+
+@pytest.mark.parametrize(("size", "searches"), [(LIGHT, 0), (LIGHT + 1, 1)])
+def test_large_constants_are_dropped_at_once(size: int, searches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: found.append(1))
+    drop(size)
+    assert len(found) == searches
 
 
 def test_size_of_a_model() -> None:
