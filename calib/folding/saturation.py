@@ -20,8 +20,8 @@ def saturating(weights: np.ndarray, largest: int) -> int | None:
     """The first row that can saturate; None if none can. weights: [rows, products of a sum]. largest: code, A."""
     if weights.size == 0:
         return None
-    ordered = np.sort(weights.astype(np.int64), axis=1)
-    high = np.maximum(ordered[:, -2:], 0).sum(axis=1) * largest
-    low = np.minimum(ordered[:, :2], 0).sum(axis=1) * largest
+    ordered = np.sort(weights, axis=1)
+    high = np.maximum(ordered[:, -2:].astype(np.int64), 0).sum(axis=1) * largest
+    low = np.minimum(ordered[:, :2].astype(np.int64), 0).sum(axis=1) * largest
     found = np.flatnonzero((high > HIGHEST) | (low < LOWEST))
     return int(found[0]) if found.size else None

@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from lsq_export.graph.layers import weight_codes, weight_of
 
+PART = 2**16  # codes at once: counting takes eight bytes for each
+
 
 def centered_codes(node: ir.Node) -> np.ndarray:
     """c - Z of a layer's weights: int16, of their shape."""
@@ -24,9 +26,11 @@ def histogram_of_weights(node: ir.Node) -> dict[str, Any]:
 
     The step is the largest number that divides all codes: most often the gain of the layer (E6).
     """
-    codes = centered_codes(node).reshape(-1).astype(np.int64)
+    codes = centered_codes(node).reshape(-1)
     if not codes.size:
         return {"first": 0, "step": 1, "counts": []}
-    step = int(np.gcd.reduce(codes)) or 1
-    first = int(codes.min())
-    return {"first": first, "step": step, "counts": np.bincount((codes - first) // step).tolist()}
+    first, last = int(codes.min()), int(codes.max())
+    parts = range(0, codes.size, PART)
+    counts = sum(np.bincount(codes[i : i + PART].astype(np.int64) - first, minlength=last - first + 1) for i in parts)
+    step = int(np.gcd.reduce(np.flatnonzero(counts) + first)) or 1
+    return {"first": first, "step": step, "counts": np.asarray(counts)[::step].tolist()}

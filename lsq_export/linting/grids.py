@@ -89,11 +89,11 @@ def is_constant(scope: Scope, name: str) -> bool:
 
 
 def codes_of(scope: Scope, dequantize: onnx.NodeProto) -> np.ndarray | None:
-    """The stored codes that it reads, int64, also of a float weight that QuantizeLinear rounds; None: computed."""
+    """The stored codes that it reads, integers, also of a float weight that QuantizeLinear rounds; None: computed."""
     name = input_name(dequantize, 0)
     array = scope.array(name)
     if array is not None:
-        return array.astype(np.float64).astype(np.int64)
+        return array if array.dtype in (np.int8, np.uint8) else array.astype(np.float64).astype(np.int64)
     for _ in range(DEPTH):
         node = scope.producer(name)
         if node is None or node.op_type not in ("Clip", "QuantizeLinear"):

@@ -100,7 +100,7 @@ def _integer_layers(file: OnnxFile, types: Collection[str]) -> Iterator[tuple[on
             if stored is not None and stored.dtype == np.int8:
                 yield (
                     node,
-                    _rows(node, stored.astype(np.int64)),
+                    _rows(node, stored),
                     _largest(scope, input_name(node, 0), input_name(node, 2)),
                 )
 

@@ -1,7 +1,8 @@
-"""Channels that a layer norm makes far larger than others become smaller, and the weights that read them larger:
+"""Channels that a layer norm or a GELU makes far larger than others become smaller, and weights that read them larger:
 
     MatMul(LayerNorm(x; γ, β), W)   =>   MatMul(LayerNorm(x; γ / f, β / f), f W)          where layers alone read it
                                     =>   MatMul(Mul(LayerNorm(x; γ, β), 1 / f), f W)      else
+    MatMul(Gelu(x), W)              =>   MatMul(Mul(Gelu(x), 1 / f), f W)
 
 In float nothing changes, and one grid of 8 bits is enough for all channels. f of channel j is
 max|x_j|^A / max|W_j|^(1-A) over the data and the outputs of the layers, and one on the average (SmoothQuant,
@@ -39,7 +40,7 @@ from lsq_export.verification.runtime import Session, inputs_of
 STRENGTHS = (0.3, 0.5, 0.7, 0.85)  # A: with 1 all of the difference would go to the weights
 WORTH = 2.0  # times less mean square error, that is 3 dB
 SMALLEST = 1e-5  # of what is divided by
-SMALLER = "it makes outliers of a norm smaller"
+SMALLER = "it makes outliers of the channels before it smaller"
 PEAK = 4.0  # the largest of many values, in standard deviations
 
 
@@ -88,12 +89,29 @@ def smooth(model: ir.Model, plain: onnx.ModelProto, batches: Iterable[Any]) -> I
 def _after_norms(graph: ir.Graph) -> list[Smoothed]:
     found = []
     for node in graph:
-        if not is_marker(node) or attribute(node, "kind") == "weight" or not _is_norm(producer_of(node.inputs[0])):
+        if not is_marker(node) or attribute(node, "kind") == "weight" or not _is_uneven(producer_of(node.inputs[0])):
             continue
         weights = [_weight_of(reader) for reader in data_readers(node.outputs[0])]
         if weights and all(weight is not None for weight in weights):
             found.append(Smoothed(node, tuple(weight for weight in weights if weight is not None)))
     return found
+
+
+def _is_uneven(node: ir.Node | None) -> bool:
+    """An operator in float of which some channels are far larger than others, in transformers."""
+    return _is_norm(node) or is_op(node, "Gelu") or _is_written_gelu(node)
+
+
+def _is_written_gelu(node: ir.Node | None, depth: int = 4) -> bool:
+    """A product of which an error function is a part: x · (1 + erf(x / √2)) / 2, in any order."""
+    if node is None or not depth:
+        return False
+    parts = [producer_of(value) for value in node.inputs]
+    if depth == 4:
+        return is_op(node, "Mul") and any(_is_written_gelu(part, 3) for part in parts)
+    return is_op(node, "Erf") or (
+        is_op(node, "Mul", "Add") and any(_is_written_gelu(part, depth - 1) for part in parts)
+    )
 
 
 def _is_norm(node: ir.Node | None) -> bool:

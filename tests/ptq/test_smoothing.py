@@ -48,6 +48,22 @@ class Block(nn.Module):
         return self.layers[1](z) - self.layers[2](z)  # type: ignore[no-any-return]
 
 
+class Mlp(nn.Module):
+    """One channel before the GELU is far larger than the others."""
+
+    def __init__(self, written: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.written = nn.Linear(CHANNELS, CHANNELS), nn.Linear(CHANNELS, CHANNELS), written
+        with torch.no_grad():
+            self.first.weight[OUTLIER] *= 60
+            self.second.weight[:, OUTLIER] /= 60
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        y = x * 0.5 * (torch.erf(x / 2**0.5) + 1) if self.written else nn.functional.gelu(x)
+        return self.second(y)  # type: ignore[no-any-return]
+
+
 def data(seed: int, count: int = 16) -> torch.Tensor:
     return torch.randn(count, 6, CHANNELS, generator=torch.Generator().manual_seed(seed))
 
@@ -56,9 +72,13 @@ def file_of(folder: Path, norm: type[nn.LayerNorm] = nn.LayerNorm, outlier: floa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net, path = Block(norm, outlier).eval(), folder / "block.onnx"
+    return net, written_to(path, net)
+
+
+def written_to(path: Path, net: nn.Module) -> Path:
     batch = ({0: torch.export.Dim("batch")},)
     torch.onnx.export(net, (data(0),), path, dynamo=True, dynamic_shapes=batch, verbose=False)
-    return net, path
+    return path
 
 
 def in_float(model: ir.Model, x: torch.Tensor) -> np.ndarray:
@@ -99,6 +119,20 @@ def test_outliers_cost_less(norm: type[nn.LayerNorm], tmp_path: Path, monkeypatc
     islands = [island for island in bundle.manifest["islands"] if "smoothed" in island["name"]]
     if norm is nn.LayerNorm:  # after the one that the sum reads too; written out, it is part of the norm
         assert [island["operator"] for island in islands] == ["Mul"]
+    monkeypatch.setattr(smoothing, "WORTH", np.inf)
+    assert decibel(network, net, x) > decibel(calibrate(path, samples), net, x) + 3
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_outliers_after_a_gelu_cost_less(written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Mlp(written).eval()
+    path, x, samples = written_to(tmp_path / "mlp.onnx", net), data(2, 64), [data(1, 64)]
+    network = calibrate(path, samples)
+    np.testing.assert_allclose(in_float(network.captured.model, x), net(x).detach().numpy(), rtol=1e-3, atol=1e-3)
+    bundle = export(network, None, tmp_path / "bundle", calibration=samples, sample=False)
+    assert bundle.parity is not None and bundle.parity.ok
     monkeypatch.setattr(smoothing, "WORTH", np.inf)
     assert decibel(network, net, x) > decibel(calibrate(path, samples), net, x) + 3
 
