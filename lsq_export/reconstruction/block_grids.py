@@ -16,7 +16,7 @@ from .rounding import LearnedWeight
 from .subjects import Subject
 
 GRID_STEP = 0.01  # of Adam, in shares of the scale that a grid has at first
-WEIGHT_STEP = 0.02  # in shares of the way between two codes
+WEIGHT_STEP = 0.01  # in shares of the way between two codes
 EPS = 1e-15  # of Adam: LSQ's gradients of grids are small
 
 

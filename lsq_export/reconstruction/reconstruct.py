@@ -25,8 +25,8 @@ from .subjects import Subject
 
 LEAST = 4  # batches
 VISITS = 512  # looks at a sample for each block
-STEPS = 128  # at most, where batches are small
-APART = 4  # batches that are not learned from, but compared on
+STEPS = 256  # at most, where batches are small
+APART = 16  # batches that are not learned from, but compared on
 VALUES = 2**27  # numbers between two blocks that are held, of all samples, twice: 1 GB
 Progress = Callable[[str], None]
 

@@ -16,7 +16,7 @@ from lsq_export.graph.results import named_outputs
 from .kept_samples import KeptSamples
 
 SAMPLES = 256  # that are learned from, at most
-BATCH = 16  # samples of a step; fewer of large inputs
+BATCH = 4  # samples of a step: many short steps reach more than a few long ones; fewer of large inputs
 NUMBERS = 2**20  # input numbers of a step, at most
 NEAR = 1e-3  # of the largest output: far more than kernels round otherwise in a batch
 

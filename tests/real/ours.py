@@ -39,7 +39,10 @@ def main(way: str, given: str, folder: str, weight_bits: str, activation_bits: s
     method = "mse" if way == "ours" else way
     network = lsq_export.calibrate(directory / "float.onnx", batches(directory), config, method=method)
     calibrated = time.process_time() - cpu
-    bundle = lsq_export.export(network, None, out / way, calibration=batches(directory), force=True, sample=False)
+    formats = None if way == "ours" else ["qoperator"]
+    bundle = lsq_export.export(
+        network, None, out / way, formats=formats, calibration=batches(directory), force=True, sample=False
+    )
     assert bundle.parity is not None
     found = {
         "cpu": time.process_time() - cpu,
