@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .cells import best_static, differing, measured_on, score, seconds_of, table
+from .cells import best_static, differing, measured_on, score, table
 from .networks import NETWORKS
 
 FEW_TITLE = "\n## Four bits\n"
@@ -17,8 +17,8 @@ The same networks, samples and metrics with weights of 4 bits, and inputs of lay
 methods of `lsq-export calibrate` that are for it, and by the best method of `quantize_static` (QInt4, QUInt4). In all
 of them the first and the last layer and whatever is no input of a layer have 8 bits. NNCF's post-training quantization
 refuses 4 bits; its `compress_weights` has them, with activations in float, which is something else. Seconds: of the
-processor, for the bundle by `mse` and by `reconstruction`, with the checks; of these `calibrate` alone in brackets. GB:
-the most memory that `reconstruction` took. [real-few-bits.json](real-few-bits.json) has all methods.
+processor, for `calibrate` by `mse` and by `reconstruction`. GB: the most memory that `reconstruction` and the export
+took. Differing: as above. [real-few-bits.json](real-few-bits.json) has all methods.
 
 """
 COLUMNS = (
@@ -43,7 +43,7 @@ def few_bits_part(results: Sequence[dict[str, Any]], file: Path) -> str:
 def _row(result: dict[str, Any]) -> list[str]:
     ways, ours = result["ways"], result["ours"]
     scores = [score(ways[name]) for name in ("mse", "reconstruction", best_static(ways))]
-    cost = ", ".join(f"{seconds_of(ways[name])} ({ours[name]['calibrate_cpu']:.0f})" for name in ours)
+    cost = ", ".join(f"{told['calibrate_cpu']:.0f}" for told in ours.values())
     peak = f"{ours['reconstruction']['peak_gb']:.1f}" if "reconstruction" in ours else "-"
     differ = ", ".join(differing(told) for told in ours.values())
     metric = NETWORKS[result["name"]].metric
