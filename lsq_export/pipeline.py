@@ -19,6 +19,7 @@ from torch import nn
 from calib.batches import InputKey
 from calib.door import unwrapped
 from calib.errors import QuantizationError
+from calib.garbage import few_collections, size_of
 from calib.samples import Arrays, Input, arrays_of, shape_of
 from calib.signature import takes_as
 from lsq_export.adoption.network import OnnxNetwork
@@ -99,14 +100,18 @@ def export(
     check_export(model, example_input, out)
     plan = choose(adjusted(get(target), opset, batch, quantized_output), formats, fold)
     origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
-    with new_directory(out, force=force) as directory, announcing("export", progress, on_stage) as on_stage:
+    with (
+        few_collections(model.size if isinstance(model, OnnxNetwork) else size_of(model)),
+        new_directory(out, force=force) as directory,
+        announcing("export", progress, on_stage) as on_stage,
+    ):
         on_stage("capture")
         captured, data = _captured(model, example_input, calibration, input_key, dynamic)
         shown = _shown(origin, captured)
         on_stage("fold")
         place, images = _prepared_fold(captured, data, plan, bias_correction)
         folded = _placed(place, plan.fold, strict_integer)
-        costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how))
+        costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how, False))
         on_stage("rewrite")
         files = taken(emit_all(folded, plan.formats, plan.target), plan.target, opset)
         origin = _with_config(origin, model)
@@ -147,7 +152,7 @@ def _golden(shown: np.ndarray | None, images: Input, origin: Origin, count: int)
     return inputs  # type: ignore[no-any-return]
 
 
-def _placed(place: Callable[[str], Folded], how: str, strict_integer: bool) -> Folded:
+def _placed(place: Callable[..., Folded], how: str, strict_integer: bool) -> Folded:
     """The fold, without islands if they are refused."""
     folded = place(how)
     if strict_integer:
@@ -167,14 +172,14 @@ def _with_config(origin: Origin, model: nn.Module | OnnxNetwork) -> Origin:
 
 def _prepared_fold(
     captured: Captured, data: Calibration, plan: Choice, bias_correction: bool
-) -> tuple[Callable[[str], Folded], Any]:
-    """(function that folds in a way, by name, first calibration images [N, …]). plan: what will be exported."""
+) -> tuple[Callable[..., Folded], Any]:
+    """(function that folds in a way, by name, watched or not, first calibration images [N, …]). plan: of the export."""
     if plan.target.quantized:
         GRIDDED.write(captured.model.graph, True)
     place = prepare_fold(captured, data, merge=plan.fold == "strided")
     images = data.images
     correct_on = (images,) if bias_correction else ()
-    return lambda name: place(name, correct_on), images
+    return lambda name, watched=True: place(name, correct_on, watched), images
 
 
 def _shown(origin: Origin, captured: Captured) -> np.ndarray | None:
@@ -197,7 +202,7 @@ def _first_look(
     origin: Origin,
 ) -> Parity:
     """The verification of an export, on the first calibration images."""
-    subject = Subject.of(folded, files, plan.target.name, asked_of(plan.target))
+    subject = replace(Subject.of(folded, files, plan.target.name, asked_of(plan.target)), fresh=True)
     original = model if not isinstance(model, OnnxNetwork) or model.trained else None
     parity = check(subject, portions_of(images, subject.trained.graph), model=original)
     return replace(parity.of_source(origin.source, split="calibration"), places=origin.places)

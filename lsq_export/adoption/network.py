@@ -18,6 +18,7 @@ import torch
 from calib.errors import QuantizationError
 from calib.samples import Input, arrays_of, named
 from calib.signature import Takes
+from lsq_export.files.large_onnx import bytes_of
 from lsq_export.graph.capture import Captured, number_uses
 from lsq_export.graph.edit import clean, copy
 from lsq_export.graph.evaluate import takes_one
@@ -56,6 +57,11 @@ class OnnxNetwork:
     def takes(self) -> Takes:
         """Its inputs."""
         return replace(takes_of_graph(self.captured.model.graph), led=self.led)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its constants."""
+        return sum(map(bytes_of, self.plain.graph.initializer))
 
     @property
     def classes(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,8 @@ SHOWN = 20  # names of classes in the text; manifest.json has all
 
 def render_readme(manifest: Mapping[str, Any]) -> str:
     """Markdown."""
-    template = resources.files(__package__).joinpath("README.md.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda value: shown(value) if isinstance(value, str) else value,
-    )
     shape = manifest["input"]["shape"][1:]
-    return environment.from_string(template).render(
+    return _template().render(
         manifest={"advice": "", **manifest},
         network=_network(manifest["source"]),
         inputs=in_words(all_inputs(manifest)),
@@ -43,6 +36,19 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
         unoptimized=_unoptimized(manifest["formats"]),
         build_line=build_line(Path(LOOKUP, KERNELS)),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    text = resources.files(__package__).joinpath("README.md.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: shown(value) if isinstance(value, str) else value,
+    )
+    return environment.from_string(text)
 
 
 def steps_of(how: Mapping[str, Any] | None, shape: Sequence[int]) -> Iterator[str]:

@@ -31,7 +31,19 @@ def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset
         return load_data(spec, shape, option="--data")
     images = not spec.startswith("npz:")
     channels = shape[0] if images and isinstance(shape, tuple) and len(shape) == 3 and shape[0] in (1, 3) else None
-    return load(spec, image_size=image_size if images else None, channels=channels)
+    data = load(spec, image_size=image_size if images else None, channels=channels)
+    shape = data.input_shape
+    sizes = [f"{name} {_by(each)}" for name, each in shape.items()] if isinstance(shape, Mapping) else [_by(shape)]
+    other = "--image-size for another one" if images else "for another one give such data"
+    say(
+        f"note: the file takes inputs of any size, the bundle of the size of these data: {', '.join(sizes)} ({other})",
+        err=True,
+    )
+    return data
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def print_left(left: Sequence[Left], what: str = "stays float") -> None:

@@ -7,7 +7,7 @@ Source: onnxscript.optimizer.optimize_ir of onnxscript 0.7.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from typing import Any
 
@@ -22,11 +22,10 @@ def simplify(model: ir.Model) -> None:
     import onnx_ir.passes.common as passes
     from onnxscript import optimizer, rewriter
 
-    rewriting = rewriter.RewritePass(rules())
     passes.InlinePass()(model)
     for _ in range(ROUNDS):
         folded = optimizer.fold_constants_ir(model, onnx_shape_inference=True)
-        rewritten = rewriting(model)
+        rewritten = rewriter.RewritePass(rules(model.graph))(model)
         keep_constants(model.graph)
         unused = ir.passes.Sequential(
             passes.RemoveUnusedNodesPass(),
@@ -60,8 +59,18 @@ def keep_constants(graph: ir.Graph) -> None:
             graph.register_initializer(value)
 
 
-def rules() -> Sequence[Any]:
-    """Those of onnxscript that are applied."""
+def rules(graph: ir.Graph) -> Sequence[Any]:
+    """Those of onnxscript that are applied: each is tried at every node, so only those that can be about one."""
     from onnxscript import rewriter
 
-    return [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule.name != LEFT_OUT]
+    there = {node.op_type for node in graph.all_nodes()}
+    return [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule.name != LEFT_OUT and _may_match(rule, there)]
+
+
+def _may_match(rule: Any, there: Collection[str]) -> bool:
+    """Whether one of these operators can be the last one of what a rule replaces."""
+    pattern = getattr(rule, "_target_pattern", None)
+    if pattern is None or not pattern.has_single_output_node:
+        return True
+    operator = pattern.output_node.op_identifier()
+    return operator is None or operator[1] in there

@@ -40,7 +40,7 @@ def emit(folded: ir.Model, format_name: str, target: Target) -> onnx.ModelProto:
         lowered = in_dialect(to_narrow(folded, target.containers) if target.narrow else folded, target.dialect)
     else:
         lowered = to_lookup(folded) if format_name == "lookup" else to_qoperator(folded)
-    file = serialize(lowered, target.opset, format_name)
+    file = _serialized(lowered, target.opset, format_name)
     return file if target.batch is None else with_batch(file, target.batch)
 
 
@@ -49,9 +49,13 @@ def serialize(model: ir.Model, opset: int, name: str, *, notes: bool = False) ->
 
     notes: keep our notes on nodes (graph/notes.py); the exporter's go in any case.
     """
+    return _serialized(copy(model), opset, name, notes=notes)
+
+
+def _serialized(model: ir.Model, opset: int, name: str, *, notes: bool = False) -> onnx.ModelProto:
+    """Of a model that nobody else reads."""
     import onnx_ir.passes.common as passes
 
-    model = copy(model)
     kept = {node: said_of(node) for node in model.graph if stays_float(node)}
     opset = opset_of(model, opset)
     if notes:

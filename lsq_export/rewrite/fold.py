@@ -120,7 +120,8 @@ class Folded:
     fixed: bool = False
 
 
-# place(how, correct_on=()): fold what is prepared. correct_on: batches of images [N, …] that biases are corrected on.
+# place(how, correct_on=(), watched=True): fold what is prepared. correct_on: batches of images [N, …] that biases are
+# corrected on. watched: each pass is held to what it keeps, as for all that is written.
 Place = Callable[..., Folded]
 
 
@@ -142,9 +143,9 @@ def prepare_fold(captured: Captured, batches: Iterable[Any], *, merge: bool = Fa
     trained = copy(model)
     runner.run(passes[len(TRAINED) : _shared(passes)], model, state)
 
-    def place(how: str, correct_on: Sequence[Any] = ()) -> Folded:
+    def place(how: str, correct_on: Sequence[Any] = (), watched: bool = True) -> Folded:
         folded, own = copy(model), replace(state, fold=how, correct_on=correct_on)
-        Runner(image).run(FOLDS[how][_shared(FOLDS[how]) :], folded, own)
+        Runner(image if watched else None).run(FOLDS[how][_shared(FOLDS[how]) :], folded, own)
         return Folded(
             trained=trained,
             model=folded,

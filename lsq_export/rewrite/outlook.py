@@ -6,9 +6,6 @@ The model is captured with grids that mean nothing, and only as far as it takes 
 from __future__ import annotations
 
 import copy
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from calib.garbage import few_collections, size_of
 from calib.initialization.first_grids import look_on
 from calib.quantized import Quantized, quantized_modules
 from calib.tables import Table, Tabular
@@ -98,20 +96,8 @@ def check(model: nn.Module, example: torch.Tensor) -> Outlook:
 
     Errors (QuantizationError): those of `prepare`, and of `export` before it folds.
     """
-    with _no_collections():
+    with few_collections(size_of(model)):
         return _outlook(model, example)
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Graphs refer to themselves, and looking for what nobody needs any more takes a tenth of the time here."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _outlook(model: nn.Module, example: torch.Tensor) -> Outlook:

@@ -57,7 +57,8 @@ class Subject:
     trained, folded: the captured graph and the folded model. files: {format: file}. target: by name. decisions: of the
     fold; without them, it is not held against the trained model layer by layer. damaged: files of the bundle that are
     not what its sums say. golden: {format: golden vectors} to hold against the integer reference. asked: the operator
-    set and the batch of the files, where they are not the target's (`lsq_export.targets.asked_of`).
+    set and the batch of the files, where they are not the target's (`lsq_export.targets.asked_of`). fresh: the files
+    were made of `folded` just now, and not read from anywhere.
     """
 
     trained: ir.Model
@@ -68,6 +69,7 @@ class Subject:
     damaged: tuple[str, ...] = ()
     golden: Mapping[str, Golden] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    fresh: bool = False
 
     @staticmethod
     def of(
@@ -201,6 +203,8 @@ class _Findings:
 
 def _prescribed(subject: Subject, name: str) -> onnx.ModelProto:
     """The file of a format as the folded model prescribes it."""
+    if subject.fresh and name in subject.files:
+        return subject.files[name]
     return emit(subject.folded, name, _target_of(subject))
 
 

@@ -5,7 +5,6 @@ for cost in compare_folds(model, example, calibration, test): print(cost.fold, c
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,6 +17,7 @@ from torch import nn
 
 from calib.batches import inputs
 from calib.errors import QuantizationError
+from calib.garbage import drop
 from calib.grid import Grid
 from calib.samples import Input, each_float, numbers_of, parts_of
 from calib.signature import example_of, takes_as
@@ -118,12 +118,17 @@ def costs_of_folds(names: Sequence[str], images: Any, place: Callable[[str], Fol
         portions = portions_of(images, next(iter(folds.values())).trained.graph)
         measured = fold_costs(list(folds.values()), [(x, None) for x in portions])
     costs = dict(zip(folds, measured if folds else [], strict=True))
+    size = max((_size(folded.model.graph) for folded in folds.values()), default=0)
     del folds
-    gc.collect()  # graphs refer to themselves: only so the other folds and their constants are gone
+    drop(size)  # graphs refer to themselves: only so the other folds and their constants are gone
     return [
         {"fold": name, "refused": refused[name]} if name in refused else _entry(costs[name], len(images))
         for name in names
     ]
+
+
+def _size(graph: ir.Graph) -> int:
+    return sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
 
 
 def _entry(cost: FoldCost, images: int) -> dict[str, Any]:

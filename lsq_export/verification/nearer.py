@@ -49,7 +49,8 @@ def nearer(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str | None
     if not could_be_nearer(parity):
         return None
     shares = _worst_first(reason_shares(parity), parity)
-    return _by_fold(manifest) or _by_training(manifest, shares) or _by_export(manifest, shares)
+    by_training = None if _has_no_training(manifest) else _by_training(manifest, shares)
+    return _by_fold(manifest) or by_training or _by_export(manifest, shares)
 
 
 def reason_shares(parity: Mapping[str, Any]) -> dict[str, float]:
@@ -115,7 +116,14 @@ def _by_export(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str:
         if reason in remedies and part >= MATTERS:
             return remedies[reason]
     correction = "" if manifest.get("bias_correction") else "try --bias-correction, or "
-    return f"{correction}train longer or with more bits: single codes at rounding ties grow through this network"
+    more = "more bits" if _has_no_training(manifest) else "train longer or with more bits"
+    return f"{correction}{more}: single codes at rounding ties grow through this network"
+
+
+def _has_no_training(manifest: Mapping[str, Any]) -> bool:
+    """Of a network of an ONNX file, which calibrate or adopt took: nobody can train it with other options."""
+    source = manifest.get("source")
+    return isinstance(source, Mapping) and "file" in source and not _config(manifest)
 
 
 def _sqnr(cost: Mapping[str, Any]) -> float:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -37,6 +38,20 @@ def test_a_float_file_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     again = invoke("verify", out, "--json")
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["images"] == 8
+
+
+def test_open_sizes_become_those_of_the_data_and_that_is_said(tmp_path: Path, data: Path) -> None:
+    file = onnx.load(FILE)
+    said = "note: the file takes inputs of any size"
+    assert said not in invoke("calibrate", FILE, "--out", tmp_path / "fixed", "--data", f"npz:{data}").stderr
+    sizes = [size.dim_value for size in file.graph.input[0].type.tensor_type.shape.dim[1:]]
+    for index, size in enumerate(file.graph.input[0].type.tensor_type.shape.dim):
+        if index in (2, 3):
+            size.dim_param = f"size{index}"
+    onnx.save(file, tmp_path / "open.onnx")
+    result = invoke("calibrate", tmp_path / "open.onnx", "--out", tmp_path / "open", "--data", f"npz:{data}")
+    assert result.exit_code == 0, result.stderr
+    assert f"{said}, the bundle of the size of these data: {' x '.join(map(str, sizes))} (" in result.stderr
 
 
 def test_bits_and_layers_are_taken(tmp_path: Path, data: Path) -> None:

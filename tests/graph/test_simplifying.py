@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from onnx.reference import ReferenceEvaluator
+from onnxscript import rewriter
 from torch import nn
 
 from lsq_export.graph import simplifying
@@ -53,6 +54,18 @@ def nodes(model: ir.Model) -> list[tuple[str, list[str | None], list[str | None]
     ]
 
 
+class Every(ir.Graph):
+    """A graph with every operator that a rule can be about."""
+
+    def __init__(self) -> None:
+        identifiers = [
+            rule._target_pattern.output_node.op_identifier()
+            for rule in rewriter._DEFAULT_REWRITE_RULES
+            if rule._target_pattern.has_single_output_node
+        ]
+        super().__init__([], [], nodes=[ir.node(found[1], []) for found in identifiers if found])
+
+
 def test_it_is_what_torch_makes() -> None:
     ours = exported(optimize=False)
     before = len(nodes(ours))
@@ -64,8 +77,19 @@ def test_it_is_what_torch_makes() -> None:
 
 def test_no_rule_looks_at_all_nodes_for_each_node() -> None:
     """What onnxscript matches from one node on; a pattern with several ends is tried with every pair of nodes."""
-    chosen = rules()
+    chosen = rules(Every())
     assert len(chosen) > 40 and all(rule._target_pattern.has_single_output_node for rule in chosen)
+    assert len(chosen) == len(rewriter._DEFAULT_REWRITE_RULES) - 1
+
+
+def test_rules_about_operators_that_are_not_there_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = exported(optimize=False), exported(optimize=False)
+    assert 0 < len(rules(ours.graph)) < len(rules(Every()))
+    simplify(ours)
+    every = rules(Every())
+    monkeypatch.setattr(simplifying, "rules", lambda graph: every)
+    simplify(theirs)
+    assert nodes(ours) == nodes(theirs)
 
 
 class Twice(nn.Module):

@@ -92,6 +92,12 @@ def test_without_a_configuration_reasons_decide() -> None:
     assert text == "train with --offset container (borders 100%)"
 
 
+@pytest.mark.parametrize("found", [differing(border=7), differing(edge=7), differing(grid=7), differing(tie=7)])
+def test_nobody_is_told_to_train_an_onnx_file(found: LayerParity) -> None:
+    text = nearer({**manifest_with(), "source": {"file": "net.onnx"}}, parity_with(found))
+    assert text is not None and "train" not in text.replace("trained", "")
+
+
 def test_a_fold_that_was_measured_comes_first() -> None:
     manifest = manifest_with()
     manifest["folds"].append({**manifest["folds"][0], "fold": "integer", "sqnr_db": 30.0})
