@@ -7,6 +7,7 @@ E2) and the calibration of edges. The integer graph has an evaluator of its own 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,9 +26,10 @@ from .stock import run_stock
 
 Tensor = torch.Tensor
 OnValue = Callable[[str, Tensor], "Tensor | None"]
-# Input numbers evaluated at once where every layer is held in float64: 98 images of 3×32×32, 2 of 3×224×224
 OnNode = Callable[[ir.Value, "list[Tensor | None]", Tensor], "Tensor | None"]  # (output, inputs of its node, value)
-PORTION = 2 * 3 * 224**2
+# Numbers evaluated at once where every layer is held in float64: of the inputs, 98 images of 3×32×32 or 2 of 3×224×224,
+# and of all values, 1 GB: what becomes of one token or byte is hundreds of numbers.
+PORTION, VALUES = 2 * 3 * 224**2, 2**27
 
 
 def evaluate(
@@ -95,8 +97,18 @@ def results_of(node: ir.Node) -> tuple[Tensor, ...]:
 
 
 def portions_of(images: Any, graph: ir.Graph) -> tuple[Any, ...]:
-    """images [N, …] in parts of at most PORTION numbers, or of one image. graph: which takes them."""
-    return parts_of(images, 1 if takes_one(graph) else max(1, PORTION // max(1, numbers_of(images))))
+    """images [N, …] in parts of at most PORTION numbers and VALUES values, or of one. graph: which takes them."""
+    count = min(PORTION // max(1, numbers_of(images)), VALUES // max(1, _values_of_one(graph)))
+    return parts_of(images, 1 if takes_one(graph) else max(1, count))
+
+
+def _values_of_one(graph: ir.Graph) -> int:
+    """How many numbers all values of one image are, as far as their sizes are known: those with an open size, the
+    batch; weights have none.
+    """
+    shapes = [list(value.shape) for node in graph for value in node.outputs if value.shape is not None]
+    sizes = [[size for size in shape if isinstance(size, int)] for shape in shapes]
+    return sum(math.prod(known) for shape, known in zip(shapes, sizes, strict=True) if len(known) < len(shape))
 
 
 def takes_one(graph: ir.Graph) -> bool:

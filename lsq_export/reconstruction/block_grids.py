@@ -16,7 +16,7 @@ from .rounding import LearnedWeight
 from .subjects import Subject
 
 GRID_STEP = 0.01  # of Adam, in shares of the scale that a grid has at first
-WEIGHT_STEP = 0.02  # in shares of the way between two codes
+WEIGHT_STEP, LEAST_STEP = 0.02, 0.01  # in shares of the way between two codes: of 32 steps, and of any number
 EPS = 1e-15  # of Adam: LSQ's gradients of grids are small
 
 
@@ -27,13 +27,17 @@ class New:
     grids: list[Quantizer] = field(default_factory=list)
     weights: list[LearnedWeight] = field(default_factory=list)
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam, with steps in units of each grid."""
+    def optimizer(self, steps: int) -> torch.optim.Optimizer:
+        """Adam, with steps in units of each grid. steps: that it will make; of weights, more of them are shorter."""
         of_grids = [
             {"params": [p for p in (q.scale, q.offset) if p.requires_grad], "lr": GRID_STEP * float(q.scale.detach())}
             for q in self.grids
         ]
-        of_weights = [{"params": [w.share for w in self.weights], "lr": WEIGHT_STEP}] if self.weights else []
+        of_weights = (
+            [{"params": [w.share for w in self.weights], "lr": max(LEAST_STEP, WEIGHT_STEP * (32 / steps) ** 0.5)}]
+            if self.weights
+            else []
+        )
         return torch.optim.Adam([*of_grids, *of_weights], eps=EPS, fused=True)
 
     def tensors(self) -> list[torch.Tensor]:

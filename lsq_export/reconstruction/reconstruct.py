@@ -25,8 +25,8 @@ from .subjects import Subject
 
 LEAST = 4  # batches
 VISITS = 512  # looks at a sample for each block
-STEPS = 128  # at most, where batches are small
-APART = 4  # batches that are not learned from, but compared on
+STEPS = 256  # at most, where batches are small
+APART, BATCHES_APART = 64, 16  # samples, and batches at most, that are not learned from, but compared on
 VALUES = 2**27  # numbers between two blocks that are held, of all samples, twice: 1 GB
 Progress = Callable[[str], None]
 
@@ -77,7 +77,8 @@ def reconstruct(
     names = [str(value.name) for value in inputs]
     batches = [{v: named(x, names)[str(v.name)] for v in inputs} for x in samples]
     plain = rounded = list(_held(values, blocks, batches))
-    first = [plain[index] for index in _apart(len(plain))]  # the network on its first grids
+    size = len(samples[0])
+    first = [plain[index] for index in _apart(len(plain), size)]  # the network on its first grids
     start, grids = subject.state(), BlockGrids(subject)
     generator = torch.Generator().manual_seed(seed)
     for number, block in enumerate(blocks, 1):
@@ -85,11 +86,12 @@ def reconstruct(
         with torch.no_grad():
             plain = [values.run(block, x, None) for x in plain]
             first = [values.run(block, x, subject.on_first_grids) for x in first]
-        learn(grids, Task(block, rounded, plain, values, len(samples[0])), generator)
+        learn(grids, Task(block, rounded, plain, values, size), generator)
         with torch.no_grad():
             rounded = [values.run(block, x, grids) for x in rounded]
     error_of = errors(plain)
-    if not sum(map(error_of, _apart(len(plain)), rounded)) < sum(map(error_of, _apart(len(plain)), first)):
+    apart = _apart(len(plain), size)
+    if not sum(map(error_of, apart, rounded)) < sum(map(error_of, apart, first)):
         subject.restore(start)  # each block is better, the network is not
         return
     with torch.no_grad():
@@ -100,7 +102,7 @@ def reconstruct(
 def learn(grids: BlockGrids, task: Task, generator: torch.Generator) -> None:
     """Fit what is new in this block, and keep it where it is better on the samples apart."""
     count, loss = len(task.given), task.losses()
-    apart = _apart(count)
+    apart = _apart(count, task.size)
     learned_from = range(len(apart) if len(apart) < count else 0, count)
     with grids.opening() as new, torch.no_grad():
         before = sum(float(loss(index, grids)) for index in apart)
@@ -117,7 +119,7 @@ def learn(grids: BlockGrids, task: Task, generator: torch.Generator) -> None:
 
 def _fit(new: New, losses: Iterable[torch.Tensor], steps: int) -> None:
     """A step of Adam for each loss, shorter and shorter ones. Nothing, where nothing new has a part in them."""
-    optimizer = new.optimizer()
+    optimizer = new.optimizer(steps)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for loss in losses:
         if not loss.requires_grad:
@@ -134,9 +136,10 @@ def _drawn(numbers: Sequence[int], count: int, generator: torch.Generator) -> It
     return (numbers[i] for i in islice(orders, count))
 
 
-def _apart(count: int) -> range:
+def _apart(count: int, size: int) -> range:
     """The batches that are compared on, of so many: they are not learned from, where there are enough."""
-    return range(APART if count > 2 * APART else count)
+    apart = max(1, min(BATCHES_APART, APART // size))
+    return range(apart if count > 2 * apart else count)
 
 
 def _held(values: BlockValues, blocks: Sequence[Block], batches: Sequence[Values]) -> Sequence[Values]:

@@ -10,13 +10,17 @@ from torch import nn
 
 from calib.initialization.first_grids import evaluating
 from calib.quantized import bypassed
-from calib.samples import Input, called, each, numbers_of
+from calib.samples import Input, called, each, numbers_of, tensors_of
 from lsq_export.graph.results import named_outputs
+from lsq_export.ptq.graph_network import GraphNetwork
 
 from .kept_samples import KeptSamples
 
 SAMPLES = 256  # that are learned from, at most
-BATCH = 16  # samples of a step; fewer of large inputs
+# Samples of a step, fewer of large inputs: many short steps reach more than a few long ones, but each of them moves all
+# weights, and where those are more than MANY for each input number, that is most of the work.
+FEW, BATCH, MANY = 4, 16, 1000
+ROW = 512  # numbers that an integer among the inputs stands for, which reads a row of a table
 NUMBERS = 2**20  # input numbers of a step, at most
 NEAR = 1e-3  # of the largest output: far more than kernels round otherwise in a batch
 
@@ -32,8 +36,20 @@ def kept_batches(samples: Iterable[Input], model: nn.Module, *, one: bool = Fals
     ones = kept.batches(1)
     if one or not ones:
         return ones
-    batches = kept.batches(max(1, min(BATCH, NUMBERS // max(1, numbers_of(ones[0])))))
+    size = BATCH if _weights_of(model) > MANY * _numbers(ones[0]) else FEW
+    batches = kept.batches(max(1, min(size, NUMBERS // max(1, numbers_of(ones[0])))))
     return batches if _takes(model, batches[0], ones[0]) else ones
+
+
+def _weights_of(model: nn.Module) -> int:
+    """How many weights a network has, in modules or as constants of a graph."""
+    constants = model.model.graph.initializers.values() if isinstance(model, GraphNetwork) else ()
+    of_graph = sum(value.const_value.size for value in constants if value.const_value is not None)
+    return of_graph + sum(parameter.numel() for parameter in model.parameters())
+
+
+def _numbers(sample: Input) -> int:
+    return sum(x.numel() * (1 if x.is_floating_point() else ROW) for x in tensors_of(sample))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from calib.errors import QuantizationError
-from lsq_export.graph.evaluate import OPERATORS, evaluate
+from lsq_export.graph.evaluate import OPERATORS, PORTION, VALUES, evaluate, portions_of
 from lsq_export.graph.read import MARKER, MARKER_DOMAIN
 
 OPSET = 22
@@ -441,3 +441,18 @@ def test_every_output_is_there_and_a_graph_input_may_be_one():
     proto = model(nodes, {}, (2,))
     proto.graph.output.append(helper.make_tensor_value_info("a", 1, [2]))
     assert [y.tolist() for y in evaluate(ir.from_proto(proto).graph, np.array([-1.0, 2.0]))] == [[-1, 4], [0, 2]]
+
+
+def test_portions_are_small_where_one_number_becomes_many() -> None:
+    """A token of 64 becomes a row of a table; weights count for nothing."""
+    x = torch.zeros(100, 64)
+    for size, expected in ((1, 100), (2**16, VALUES // (64 * 2**16)), (2**23, 1)):
+        graph = ir.from_proto(model([helper.make_node("Mul", ["x", "c"], ["wide"], "node")], {}, ("batch", 64))).graph  # type: ignore[arg-type]
+        (wide,) = graph[0].outputs
+        wide.shape = ir.Shape(["batch", 64, size])
+        parts = portions_of(x, graph)
+        assert len(parts[0]) == expected and sum(map(len, parts)) == 100
+        wide.shape = ir.Shape([64, size])  # as of what is made of constants alone
+        assert len(portions_of(x, graph)) == 1
+    images = torch.zeros(PORTION // (3 * 32**2) + 1, 3, 32, 32)
+    assert [len(part) for part in portions_of(images, graph)] == [98, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,44 @@ from .networks.network import Arrays, Run
 
 STATIC = ("minmax", "entropy", "percentile")  # methods of quantize_static
 PEERS = (*STATIC, "nncf")
+OURS = ("ours", "mse", "reconstruction")  # at 8 bits, and by the name of the method at fewer
 
 
-def file_of(directory: Path, way: str) -> Path:
-    return directory / ("ours/qoperator/model.onnx" if way == "ours" else f"{way}.onnx")
+@dataclass(frozen=True, order=True)
+class Bits:
+    """Of the weights, and of the inputs of layers; the first and the last layer, and all else, have 8."""
+
+    weight: int
+    activation: int
+
+    @classmethod
+    def parse(cls, text: str) -> Bits:
+        """text: as "4,8".
+
+        Errors (ValueError): another form.
+        """
+        weight, activation = map(int, text.split(","))
+        return cls(weight, activation)
+
+    @property
+    def arguments(self) -> tuple[str, str]:
+        """For a command line."""
+        return str(self.weight), str(self.activation)
+
+    def __str__(self) -> str:
+        return f"W{self.weight}A{self.activation}"
+
+
+EIGHT = Bits(8, 8)
+
+
+def folder_of(directory: Path, bits: Bits) -> Path:
+    """Where the quantized files of a network are; directory: with its float file and its samples."""
+    return directory if bits == EIGHT else directory / str(bits).lower()
+
+
+def file_of(folder: Path, way: str) -> Path:
+    return folder / (f"{way}/qoperator/model.onnx" if way in OURS else f"{way}.onnx")
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

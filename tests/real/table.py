@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from lsq_export.bench.machine import this_machine
-
-from .files import STATIC
+from .cells import best_static, differing, measured_on, score, seconds_of, table
+from .few_bits_table import FEW_TITLE, few_bits_part
 from .networks import NETWORKS
 
 HEAD = """# Real networks without training
@@ -45,37 +43,31 @@ SHOWN = 4  # kinds of float operators
 
 
 def write_docs(results: Sequence[dict[str, Any]], directory: Path) -> None:
-    """real.md and real.json."""
-    page = HEAD + _table(SCORES, map(_scores, results)) + COST + _table(COSTS, map(_costs, results))
-    page += f"\nMeasured on {date.today().isoformat()}, {this_machine()}.\n"
-    (directory / "real.md").write_text(page)
-    (directory / "real.json").write_text(json.dumps(results, indent=1) + "\n")
+    """real.md and the JSON of the parts that the results are about; the other part of the page stays as it is."""
+    page, few = directory / "real.md", [result for result in results if "bits" in result]
+    known = page.read_text() if page.exists() else ""
+    parts = [known.partition(FEW_TITLE)[0], "".join(known.partition(FEW_TITLE)[1:])]
+    if len(few) < len(results):
+        parts[0] = _eight([result for result in results if "bits" not in result], directory / "real.json")
+    if few:
+        parts[1] = few_bits_part(few, directory / "real-few-bits.json")
+    page.write_text("".join(parts))
 
 
-def _table(head: Sequence[str], rows: Any) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _static(ways: dict[str, Any]) -> str:
-    return max(STATIC, key=lambda name: -1 if ways[name]["score"] is None else ways[name]["score"])
+def _eight(results: Sequence[dict[str, Any]], file: Path) -> str:
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    return HEAD + table(SCORES, map(_scores, results)) + COST + table(COSTS, map(_costs, results)) + measured_on()
 
 
 def _scores(result: dict[str, Any]) -> list[str]:
     ways = result["ways"]
-    values = [_score(ways[name]) for name in ("ours", _static(ways), "nncf")]
+    values = [score(ways[name]) for name in ("ours", best_static(ways), "nncf")]
     return [result["name"], str(result["samples"]), NETWORKS[result["name"]].metric, *values]
 
 
-def _score(way: dict[str, Any]) -> str:
-    if way["score"] is None:
-        return f"no file: {way['why'][:80].replace('|', '/')}"
-    return f"{way['score']:.1%}, {way['sqnr_db']:.1f} dB"
-
-
 def _costs(result: dict[str, Any]) -> list[str]:
-    ways, ours, static = result["ways"], result["ours"], _static(result["ways"])
-    seconds = ", ".join(_seconds(ways[name]) for name in ("ours", static, "nncf"))
+    ways, ours, static = result["ways"], result["ours"], best_static(result["ways"])
+    seconds = ", ".join(seconds_of(ways[name]) for name in ("ours", static, "nncf"))
     faster = [_faster(result["latency"], name) for name in ("float", static, "nncf")]
     if ours is None:
         return [result["name"], seconds, "-", "-", "-", *faster]
@@ -89,17 +81,9 @@ def _costs(result: dict[str, Any]) -> list[str]:
         seconds,
         share,
         islands + (f", {more} others" if more else ""),
-        _differing(ours),
+        differing(ours),
         *faster,
     ]
-
-
-def _differing(ours: dict[str, Any]) -> str:
-    return str(ours["differing"]) + ("" if ours["promises"] else " (a promise is broken)")
-
-
-def _seconds(way: dict[str, Any]) -> str:
-    return "-" if way["cpu"] is None else f"{way['cpu']:.0f}"
 
 
 def _faster(latency: dict[str, Any] | None, name: str) -> str:

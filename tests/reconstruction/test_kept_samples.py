@@ -61,7 +61,9 @@ def test_a_network_that_flattens_the_batch_gets_one_sample_at_a_time() -> None:
             return self.fc(x.reshape(1, 12))  # type: ignore[no-any-return]
 
     x = torch.randn(40, 12, generator=torch.Generator().manual_seed(0)).split(1)
-    assert [len(batch) for batch in kept_batches(x, nn.Sequential(nn.Linear(12, 2)))] == [16, 16]
+    assert [len(batch) for batch in kept_batches(x, nn.Sequential(nn.Linear(12, 2)))] == [4] * 10
+    heavy = nn.Sequential(nn.Linear(12, 1200))  # each weight is used once: moving it is most of the work
+    assert [len(batch) for batch in kept_batches(x, heavy)] == [16, 16]
     assert [len(batch) for batch in kept_batches(x, nn.Linear(12, 2), one=True)] == [1] * 40
     for network in (Adds(), Refuses()):
         assert [len(batch) for batch in kept_batches(x, network)] == [1] * 40

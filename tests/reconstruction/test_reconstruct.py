@@ -132,7 +132,7 @@ def test_a_module_is_exported_and_its_codes_are_the_learned_ones(tmp_path: Path)
 def test_what_is_not_better_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that are far too long leave first grids and nearest codes."""
     monkeypatch.setattr(block_grids, "GRID_STEP", 1e6)
-    monkeypatch.setattr(block_grids, "WEIGHT_STEP", 1e6)
+    monkeypatch.setattr(block_grids, "LEAST_STEP", 1e6)
     x = inputs(96, 1)
     learned = calibrate(_net(), [x], LOW, method="reconstruction")
     first = calibrate(_net(), [x], LOW)

@@ -1,0 +1,50 @@
+"""The part of docs/benchmarks/real.md about fewer than 8 bits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .cells import best_static, differing, measured_on, score, table
+from .networks import NETWORKS
+
+FEW_TITLE = "\n## Four bits\n"
+HEAD = """
+
+The same networks, samples and metrics with weights of 4 bits, and inputs of layers of 8 or 4 (W4A8, W4A4): by both
+methods of `lsq-export calibrate` that are for it, and by the best method of `quantize_static` (QInt4, QUInt4). In all
+of them the first and the last layer and whatever is no input of a layer have 8 bits. NNCF's post-training quantization
+refuses 4 bits; its `compress_weights` has them, with activations in float, which is something else. Seconds: of the
+processor, for `calibrate` by `mse` and by `reconstruction`. GB: the most memory that `reconstruction` and the export
+took. Differing: as above. [real-few-bits.json](real-few-bits.json) has all methods.
+
+"""
+COLUMNS = (
+    "network",
+    "bits",
+    "metric",
+    "`mse`",
+    "`reconstruction`",
+    "`quantize_static`",
+    "seconds",
+    "GB",
+    "differing",
+)
+
+
+def few_bits_part(results: Sequence[dict[str, Any]], file: Path) -> str:
+    """The part; its JSON goes to file."""
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    return FEW_TITLE + HEAD + table(COLUMNS, map(_row, results)) + measured_on()
+
+
+def _row(result: dict[str, Any]) -> list[str]:
+    ways, ours = result["ways"], result["ours"]
+    scores = [score(ways[name]) for name in ("mse", "reconstruction", best_static(ways))]
+    cost = ", ".join(f"{told['calibrate_cpu']:.0f}" for told in ours.values())
+    peak = f"{ours['reconstruction']['peak_gb']:.1f}" if "reconstruction" in ours else "-"
+    differ = ", ".join(differing(told) for told in ours.values())
+    metric = NETWORKS[result["name"]].metric
+    return [result["name"], result["bits"], metric, *scores, cost, peak, differ]
