@@ -19,10 +19,10 @@ LIGHT = 2**25  # bytes: copies of what is larger are not kept longer than they a
 
 
 @contextmanager
-def few_collections(size: int) -> Iterator[None]:
-    """Few searches in here. size: of the network's constants, in bytes; with large ones nothing is changed."""
+def few_collections(model: object) -> Iterator[None]:
+    """Few searches in here. model: a module, or what has a `size` in bytes; with a large one nothing is changed."""
     before = gc.get_threshold()
-    if size <= LIGHT:
+    if size_of(model) <= LIGHT:
         gc.set_threshold(*map(max, (YOUNG, MIDDLE, OLD), before) if before[0] else before)  # 0: they are off
     try:
         yield
@@ -37,7 +37,7 @@ def drop(size: int) -> None:
 
 
 def size_of(model: object) -> int:
-    """Bytes of its parameters and buffers; of what is no model: 0, and who needs one says so."""
+    """Bytes of its parameters and buffers; of what is no module: its `size`, or 0, and who needs a model says so."""
     if not isinstance(model, nn.Module):
-        return 0
+        return int(getattr(model, "size", 0))
     return sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers()) if not is_lazy(tensor))

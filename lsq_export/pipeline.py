@@ -19,7 +19,7 @@ from torch import nn
 from calib.batches import InputKey
 from calib.door import unwrapped
 from calib.errors import QuantizationError
-from calib.garbage import few_collections, size_of
+from calib.garbage import few_collections
 from calib.samples import Arrays, Input, arrays_of, shape_of
 from calib.signature import takes_as
 from lsq_export.adoption.network import OnnxNetwork
@@ -100,27 +100,23 @@ def export(
     check_export(model, example_input, out)
     plan = choose(adjusted(get(target), opset, batch, quantized_output), formats, fold)
     origin = Origin(preprocessing=preprocessing, source=source, classes=classes, license=license, sample=sample)
-    with (
-        few_collections(model.size if isinstance(model, OnnxNetwork) else size_of(model)),
-        new_directory(out, force=force) as directory,
-        announcing("export", progress, on_stage) as on_stage,
-    ):
-        on_stage("capture")
+    with few_collections(model), new_directory(out, force=force) as to, announcing("export", progress, on_stage) as at:
+        at("capture")
         captured, data = _captured(model, example_input, calibration, input_key, dynamic)
         shown = _shown(origin, captured)
-        on_stage("fold")
+        at("fold")
         place, images = _prepared_fold(captured, data, plan, bias_correction)
         folded = _placed(place, plan.fold, strict_integer)
         costs = costs_of_folds(plan.target.folds, images, lambda how: folded if how == plan.fold else place(how, False))
-        on_stage("rewrite")
+        at("rewrite")
         files = taken(emit_all(folded, plan.formats, plan.target), plan.target, opset)
         origin = _with_config(origin, model)
-        on_stage("verify")
+        at("verify")
         parity = _first_look(folded, files, plan, images, model, origin)
-        on_stage("bundle")
+        at("bundle")
         golden = _golden(shown, images, origin, 1 if captured.fixed else plan.target.batch or GOLDEN_IMAGES)
         contents = Contents(folded=folded, files=files, target=plan.target, golden=golden, costs=costs, origin=origin)
-        _write(out, directory, contents, parity)
+        _write(out, to, contents, parity)
     return replace(open_bundle(out), parity=parity.told())
 
 

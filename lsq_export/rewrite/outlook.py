@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from calib.garbage import few_collections, size_of
+from calib.garbage import few_collections
 from calib.initialization.first_grids import look_on
 from calib.quantized import Quantized, quantized_modules
 from calib.tables import Table, Tabular
@@ -96,7 +96,7 @@ def check(model: nn.Module, example: torch.Tensor) -> Outlook:
 
     Errors (QuantizationError): those of `prepare`, and of `export` before it folds.
     """
-    with few_collections(size_of(model)):
+    with few_collections(model):
         return _outlook(model, example)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,14 +22,14 @@ def _as_before() -> Iterator[None]:
 
 def test_few_inside_and_as_before_afterwards() -> None:
     gc.set_threshold(700, 10, 10)
-    with few_collections(100):
+    with few_collections(nn.Linear(3, 2)):
         assert gc.get_threshold()[::2] == (YOUNG, OLD)
     assert gc.get_threshold() == (700, 10, 10)
 
 
 def test_as_before_after_an_error() -> None:
     gc.set_threshold(700, 10, 10)
-    with pytest.raises(ValueError), few_collections(100):
+    with pytest.raises(ValueError), few_collections(nn.Linear(3, 2)):
         raise ValueError
     assert gc.get_threshold() == (700, 10, 10)
 
@@ -38,7 +39,7 @@ def test_as_before_after_an_error() -> None:
 )
 def test_nothing_is_searched_more_often_and_nothing_large_is_kept(thresholds: tuple[int, int, int], size: int) -> None:
     gc.set_threshold(*thresholds)
-    with few_collections(size):
+    with few_collections(SimpleNamespace(size=size)):
         assert gc.get_threshold() == thresholds
 
 

@@ -18,7 +18,9 @@ methods of `lsq-export calibrate` that are for it, and by the best method of `qu
 of them the first and the last layer and whatever is no input of a layer have 8 bits. NNCF's post-training quantization
 refuses 4 bits; its `compress_weights` has them, with activations in float, which is something else. Seconds: of the
 processor, for `calibrate` by `mse` and by `reconstruction`. GB: the most memory that `reconstruction` and the export
-took. Differing: as above. [real-few-bits.json](real-few-bits.json) has all methods.
+took. Differing: as above. How many samples a step of `reconstruction` takes, and how many steps, was chosen by the
+scores of ppocr-v2-cls, silero-vad and one run of magika on these very samples, which makes their rows a little too
+good; all-minilm-l6-v2 had no part in it. [real-few-bits.json](real-few-bits.json) has all methods.
 
 """
 COLUMNS = (
