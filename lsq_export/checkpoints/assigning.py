@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+import torch
 from torch import fx
 
 from calib.errors import QuantizationError
@@ -18,6 +19,7 @@ from .reading import Checkpoint
 from .sites import Site, Sites
 
 WEIGHT = "weight"
+STUB = "quant"
 FROZEN = "_frozen_param"
 SHOWN = 3
 
@@ -45,26 +47,34 @@ def assign(traced: fx.GraphModule, file: Checkpoint, said: UserMapping, names: N
     if library is not None and library.frozen:
         slots = _frozen(traced, raws, file, said, names)
         found.codes.update({str(slot.layer): name for name, slot in slots.items() if name in file.tensors})
-    numbered = library.numbered if library is not None else None
-    every = numbered is not None and numbered.weights
-    sites = Sites(traced, library is not None and library.follows, every)
+    sites = Sites(traced, library is not None and library.follows, names.apart(file.tensors))
     lost: list[Raw] = []
     for raw in sorted(raws, key=lambda raw: -raw.place.count(".")):  # silu.mul is inside of silu
-        slot = slots.get(raw.name) or _slot(raw, sites, said, names)
-        if slot.layer is not None:
+        slot = slots.get(raw.name) or _slot(raw, sites, said, names) or _wrapped(raw, sites, traced)
+        if slot is None:
+            lost.append(raw)
+        elif slot.layer is not None:
+            if not _is_said(raw, said) and _are_alike(found.weights.get(slot.layer), raw, file):
+                continue
             if slot.layer in found.weights:
                 raise QuantizationError(
                     f"{file.where}: {found.weights[slot.layer].name} and {raw.name} are both of the weight of "
                     f"{slot.layer}: leave one out (skip in a mapping file)"
                 )
             found.weights[slot.layer] = raw
-        elif slot.sites:
-            found.activations.append((raw, list(slot.sites)))
         else:
-            lost.append(raw)
+            found.activations.append((raw, list(slot.sites)))
     if lost:
         raise QuantizationError(_no_place(traced, lost, file.where, said))
     return found
+
+
+def _are_alike(one: Raw | None, other: Raw, file: Checkpoint) -> bool:
+    """Whether two calls of a layer, which a library counts apart, have one grid of its weight."""
+    if one is None or not one.used or len(one.used) != len(other.used):
+        return False
+    pairs = [(file.tensors[mine], file.tensors[theirs]) for mine, theirs in zip(one.used, other.used, strict=True)]
+    return all(isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and torch.equal(a, b) for a, b in pairs)
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -72,7 +82,8 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _slot(raw: Raw, sites: Sites, said: UserMapping, names: Names) -> Slot:
+def _slot(raw: Raw, sites: Sites, said: UserMapping, names: Names) -> Slot | None:
+    """None where it has no place."""
     given = said.places.get(raw.place, said.places.get(raw.name))
     role, place = raw.role, names.of(raw.place) if given is None else given
     if given is not None:
@@ -81,8 +92,17 @@ def _slot(raw: Raw, sites: Sites, said: UserMapping, names: Names) -> Slot:
         if owner and end in ("input", "weight"):
             role, place = end, owner  # type: ignore[assignment]
     if role == WEIGHT:
-        return Slot(layer=sites.layer(place))
-    return Slot(sites=tuple(sites.of_input(place) if role == "input" else sites.of_output(place)))
+        layer = sites.layer(place)
+        return None if layer is None else Slot(layer=layer)
+    found = sites.of_input(place) if role == "input" else sites.of_output(place)
+    return Slot(sites=tuple(found)) if found else None
+
+
+def _wrapped(raw: Raw, sites: Sites, traced: fx.GraphModule) -> Slot | None:
+    """torch.ao's QuantWrapper is around a network: what it quantizes is the network's only input."""
+    inputs = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
+    found = raw.place == STUB and len(inputs) == 1 and sites.of_output(inputs[0])
+    return Slot(sites=tuple(found)) if found else None
 
 
 def _counted(traced: fx.GraphModule, raws: list[Raw], file: Checkpoint, said: UserMapping) -> dict[str, Slot]:

@@ -11,6 +11,7 @@ import numpy as np
 from lsq_export.inspection.parametrizations import Asked, Stored
 
 Role = Literal["weight", "input", "output", "activation"]
+Steps = Literal["divided", "multiplied", "ranged"]  # w / s; w · (1/s); (w - low) · (levels - 1) / range - zero
 WIDEST = 256  # codes that 8 bits have
 ROUNDINGS = ("half-even", "half-away")
 
@@ -26,7 +27,7 @@ class Raw:
     grid     what is asked -> what the file says
     whole    a zero point that is no integer is rounded before it is used
     rounding of values that lie between two codes
-    inverse  weights are multiplied by the float32 of 1/s: of a largest weight of -127.5 steps it decides
+    steps    how a weight becomes steps of the grid, in float32: of a largest weight of 63.5 steps it decides
     """
 
     name: str
@@ -36,7 +37,7 @@ class Raw:
     grid: Callable[[Asked], Stored]
     whole: bool = False
     rounding: str = "half-even"
-    inverse: bool = False
+    steps: Steps = "divided"
     bits: int | None = None
     signed: bool | None = None
 

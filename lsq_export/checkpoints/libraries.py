@@ -4,10 +4,11 @@ norms         what a weight's grid belongs to: "apart", the weight, with the bat
               weight times γ/σ. Where a file has no batch norms, and biases in their place, they went into the layers
               before, whatever the library
 numbered      quantizers that have numbers for names, in the order of the graph
+nested        a batch norm that a layer took in is a part of it (conv1.bn); one that is not is apart
 follows       an output's quantizer is behind the batch norm and the ReLU that the library fused into the layer
 narrow        weights do without the lowest code, where the file does not say it
 largest       weights without a quantizer in the file have the grid of their largest magnitude
-inverse       weights are multiplied by the float32 of 1/s, not divided by s
+steps         how weights become steps of their grid (`learned.Steps`)
 frozen        the file is of a converted graph: numbers of weights say nothing, activations are not in it
 power_of_two  thresholds of activations are rounded up to powers of two when the model is deployed
 renamed       (pattern, replacement) of names of parameters and places
@@ -21,6 +22,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from .learned import Steps
 
 Norms = Literal["apart", "scaled"]
 
@@ -42,13 +45,14 @@ class Library:
     conventions: tuple[str, ...]
     norms: Norms = "apart"
     numbered: Numbered | None = None
+    nested: bool = False
     follows: bool = False
     narrow: bool = False
     renamed: tuple[tuple[re.Pattern[str], str], ...] = ()
     ordered: re.Pattern[str] | None = None
     power_of_two: bool = False
     frozen: bool = False
-    inverse: bool = False
+    steps: Steps = "divided"
     largest: bool = False
     marks: re.Pattern[str] | None = None
 
@@ -62,9 +66,10 @@ LIBRARIES: tuple[Library, ...] = (
         name="torch.ao",
         conventions=("torch.ao / torchao",),
         marks=re.compile(r".*\.weight_fake_quant\..*"),
-        inverse=True,
+        steps="multiplied",
         norms="scaled",
         numbered=Numbered(pattern=re.compile(r"activation_post_process_(\d+)")),
+        nested=True,
         follows=True,
     ),
     Library(
@@ -72,25 +77,25 @@ LIBRARIES: tuple[Library, ...] = (
         conventions=("torch.ao / torchao",),
         norms="scaled",
         numbered=Numbered(pattern=re.compile(r"activation_post_process_(\d+)"), weights=True),
-        inverse=True,
+        steps="multiplied",
         follows=True,
     ),
     Library(
         name="torchao, converted",
         conventions=("torchao, converted",),
         frozen=True,
-        inverse=True,
+        steps="multiplied",
         renamed=_names((r"(.*)\.weight_bias", r"\1.bias")),
     ),
     Library(name="Brevitas", conventions=("Brevitas",), narrow=True, largest=True),
-    Library(name="NNCF", conventions=("NNCF",), narrow=True),
+    Library(name="NNCF", conventions=("NNCF",), narrow=True, steps="ranged"),
     Library(name="AIMET", conventions=("AIMET",), renamed=_names((r"module_(\w+)", r"\1"))),
     Library(name="ModelOpt", conventions=("ModelOpt",)),
     Library(
         name="Quark",
         conventions=("Quark",),
         numbered=Numbered(pattern=re.compile(r"fake_quantizer_(\d+)"), flat=False),
-        inverse=True,
+        steps="multiplied",
         ordered=re.compile(r"(conv[123]d|conv_transpose[123]d|linear)(?:_(\d+))?_quantized_module"),
     ),
     Library(

@@ -34,6 +34,7 @@ from .placing import put_activation, put_weight, simulate, why_not
 from .ranges import odd_ranges
 from .reading import Checkpoint, read_checkpoint_file
 from .sites import Site, module_at
+from .stubs import with_stubs
 from .ties import rounded_otherwise
 from .weight_ranges import grid_of_largest
 
@@ -77,7 +78,7 @@ def read_checkpoint(
     own = list(float_model.state_dict())
     file = read_checkpoint_file(path, own, said, beside)
     example = example_of(float_model, example)
-    traced = trace(float_model, [], example)
+    traced = trace(with_stubs(float_model), [], example)
     note_types(traced, example)
     traced.eval()
     pairs = norms_behind(traced)
@@ -87,7 +88,9 @@ def read_checkpoint(
     _take_codes(traced, file, found.codes)
     norms = said.norms or (file.library.norms if file.library is not None else "apart")
     if norms == "scaled" and not gone:
-        gone = scale_into_layers(traced, pairs, set(found.weights))
+        apart = names.apart(file.tensors) if file.library is not None and file.library.nested else ()
+        fused = {layer: norm for layer, norm in pairs.items() if norm not in apart}
+        gone = scale_into_layers(traced, fused, set(found.weights))
     activations = [
         (raw, [Site(gone.get(site.node, site.node), site.reader) for site in sites]) for raw, sites in found.activations
     ]
@@ -102,7 +105,7 @@ def _load(
     pairs: {layer: batch norm behind it}. own: names of the whole network's tensors; a part that its forward does not
     use may be in the file.
     """
-    modules = {name for name, _ in traced.named_modules()}
+    modules = {name for name, module in traced.named_modules() if module.state_dict()}
     used = {name for raw in file.raws for name in raw.used}
     prefixes = {raw.name for raw in file.raws if raw.used and names.of(raw.name) not in modules}
     rest = without_grids(file.tensors, used, prefixes)

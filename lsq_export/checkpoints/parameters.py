@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from .libraries import Library
 from .mapping import UserMapping
 from .sites import module_at
 
+STUBS = ("quant.activation_post_process.", "dequant.")  # what torch.ao's QuantWrapper has beside the network
 COUNTER = "num_batches_tracked"
 SHOWN = 3
 KINDS: dict[str, type[nn.Module]] = {
@@ -60,6 +61,14 @@ class Names:
         elif head not in self._modules and head in self._flat:
             head = self._flat[head]
         return f"{head}{dot}{tail}"
+
+    def apart(self, tensors: Iterable[str]) -> set[str]:
+        """Modules that have tensors of their own, quantizers included: batch norms that no layer has taken in."""
+        fused = tuple(f"{nested}." for nested in self._nested)
+        own = [self.of(name) for name in tensors if not name.startswith(fused) or self._is_ours(name)]
+        return {name.rpartition(".")[0] for name in own} | {
+            name.partition(".activation_post_process")[0] for name in own
+        }
 
     def _is_ours(self, name: str) -> bool:
         return name in self._modules or name in self._state
@@ -118,8 +127,9 @@ def _some(names: list[str]) -> str:
 
 def drop_prefix(tensors: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
     """Without what wrappers (DataParallel, torch.compile, Lightning) put before all names."""
-    found = dict(tensors)
+    stubs = {name: value for name, value in tensors.items() if name.startswith(STUBS)}
+    found = {name: value for name, value in tensors.items() if name not in stubs}
     for prefix in ("module.", "_orig_mod.", "model.", "net."):
         if found and all(name.startswith(prefix) for name in found) and not any(n.startswith(prefix) for n in own):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+    return {**stubs, **found}

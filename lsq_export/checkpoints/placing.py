@@ -128,9 +128,22 @@ def codes_of(layer: nn.Module, grid: Learned) -> torch.Tensor:
     scale = _shaped(grid.scale.astype(np.float32), weight.dim())
     first, last = (_shaped(limit.astype(np.float32), weight.dim()) for limit in (grid.first, grid.last))
     weight = weight - _shaped(grid.offset.astype(np.float32), weight.dim())
-    steps = weight * (1 / scale) if grid.raw.inverse else weight / scale
+    if grid.raw.steps == "ranged":
+        steps = _of_range(weight, grid)
+    else:
+        steps = weight * (1 / scale) if grid.raw.steps == "multiplied" else weight / scale
     whole = steps.round() if grid.raw.rounding == "half-even" else steps.sign() * (steps.abs() + 0.5).floor()
     return torch.maximum(torch.minimum(whole, last), first)
+
+
+def _of_range(weight: torch.Tensor, grid: Learned) -> torch.Tensor:
+    """NNCF's arithmetic, which meets the ends of a range exactly: half of it, as of first layers, is 63.5 steps."""
+    ends = (grid.scale * grid.last, grid.first / np.maximum(grid.last, 1), grid.last - grid.first)
+    high, ratio, count = (_shaped(end.astype(np.float32), weight.dim()) for end in ends)
+    low = high * ratio
+    factor = count / (high - low)
+    inside = torch.minimum(torch.maximum(weight, low), low + (high - low))
+    return (inside - low) * factor - (-low * factor).round()
 
 
 def _shaped(values: np.ndarray, rank: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ from lsq_export.files import weights_file
 from lsq_export.inspection.checkpoint import FoundQuantizer, flat_tensors, quantizers_in
 
 from .entries import mapped
-from .learned import Raw
+from .learned import Raw, Steps
 from .libraries import LIBRARIES, Library, library_of, named
 from .mapping import UserMapping
 from .modelopt_state import states_of
@@ -62,7 +62,7 @@ def read_checkpoint_file(
     if not on:
         raise QuantizationError(f"{where}: all of its {len(found)} quantizers are switched off: it is a float network")
     off = {quantizer.prefix for quantizer in found if quantizer not in on}
-    raws = (*_raws(on, states, inverse=library is not None and library.inverse), *own_entries)
+    raws = (*_raws(on, states, steps="divided" if library is None else library.steps), *own_entries)
     return Checkpoint(where=where, library=library, raws=raws, tensors=without_grids(tensors, (), off))
 
 
@@ -99,7 +99,7 @@ def _library(
     return library
 
 
-def _raws(found: list[FoundQuantizer], states: Mapping[str, Any], inverse: bool) -> Iterator[Raw]:
+def _raws(found: list[FoundQuantizer], states: Mapping[str, Any], steps: Steps) -> Iterator[Raw]:
     for quantizer in found:
         state = states.get(quantizer.prefix, {})
         yield Raw(
@@ -109,7 +109,7 @@ def _raws(found: list[FoundQuantizer], states: Mapping[str, Any], inverse: bool)
             used=quantizer.names,
             grid=quantizer.stored,
             whole=quantizer.convention.whole,
-            inverse=inverse,
+            steps=steps,
             bits=state.get("bits"),
             signed=state.get("signed"),
         )

@@ -10,7 +10,7 @@ layer1_0_relu                        a module, as torch.fx calls it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from lsq_export.qat.gates import open_gate
 from lsq_export.qat.known_types import FLOATS
 from lsq_export.qat.node_kinds import NORMS, asks
 
+FUNCTIONAL = "activation_post_process"  # what torch.ao's FloatFunctional calls behind its operator
 _HOOK = re.compile(r"(?P<module>.*)/(?P<function>\w+)/(?P<number>\d+)")
 
 
@@ -45,17 +46,26 @@ def module_at(traced: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
 class Sites:
     """Finds places in a graph.
 
-    follows: a layer's output is behind the batch norm and the ReLU that are its alone; every: as `fused` has it.
+    follows: a layer's output is behind the batch norm and the ReLU that were fused into it: modules that are its alone
+    and that are not apart, for which the file has a grid or tensors.
     """
 
-    def __init__(self, traced: fx.GraphModule, follows: bool = False, every: bool = False) -> None:
-        self._traced, self._follows, self._every = traced, follows, every
+    def __init__(self, traced: fx.GraphModule, follows: bool = False, apart: Collection[str] = ()) -> None:
+        self._traced, self._follows, self._apart = traced, follows, frozenset(apart)
         self._parts: dict[str, fx.Node] = {}
 
     def of_output(self, name: str) -> list[Site]:
         """Nothing where there is no such place."""
         nodes = self._calls(name)
-        return [Site(fused(self._traced, node, self._every)[-1] if self._follows else node) for node in nodes]
+        return [Site(self._end(node)) for node in nodes]
+
+    def _end(self, node: fx.Node) -> fx.Node:
+        if self._follows:
+            for reader in fused(self._traced, node)[1:]:
+                if reader.op != "call_module" or reader.target in self._apart:
+                    break
+                node = reader
+        return node
 
     def of_input(self, name: str) -> list[Site]:
         """In front of the first input of a module or operator, for it alone."""
@@ -75,6 +85,7 @@ class Sites:
     def _calls(self, name: str) -> list[fx.Node]:
         nodes = [node for node in self._traced.graph.nodes if is_float(node) or node.op == "call_module"]
         found = [node for node in nodes if node.op == "call_module" and node.target == name]
+        found = found or [node for node in nodes if node.op == "call_module" and node.target == f"{name}.{FUNCTIONAL}"]
         found = found or [node for node in nodes if name in (node.name, node.target) and node.op != "call_module"]
         found = found or [node for node in nodes if node.name == name] or self._of_hook(name, nodes)
         owner, _, part = name.rpartition(".")

@@ -158,3 +158,28 @@ def test_two_grids_of_one_weight_are_refused(tmp_path: Path) -> None:
     }
     with pytest.raises(QuantizationError, match="are both of the weight of up: leave one out"):
         _adopted(tmp_path, extra, bits=4, mapping={"places": {"other": "up"}})
+
+
+def test_calls_of_one_layer_that_are_counted_apart_share_the_grid_of_its_weight(tmp_path: Path) -> None:
+    extra = {**_hook("pre_hooks.twice/conv2d/0__1.0", most=0.5), **_hook("pre_hooks.twice/conv2d/1__1.0", most=0.5)}
+    net, adopted = _adopted(tmp_path, extra)
+    found = adopted.module.get_submodule("twice").weight
+    torch.testing.assert_close(found, _symmetric(net.twice.weight, 0.5, -127, 127), atol=1e-7, rtol=0)
+    with pytest.raises(QuantizationError, match="are both of the weight of twice"):
+        _adopted(tmp_path, {**extra, **_hook("pre_hooks.twice/conv2d/1__1.0", most=0.6)})
+
+
+def test_weights_at_the_end_of_half_a_range_are_rounded_as_nncf_does(tmp_path: Path) -> None:
+    """Its first layers have twice the range, so that the largest weight of every channel is 63.5 steps, a tie."""
+    torch.manual_seed(5)
+    weight = Outer().up.weight.detach()
+    most = 2 * weight.abs().amax((0, 2, 3))
+    extra = _hook("pre_hooks.up/conv_transpose2d/0__1.0", channels=4)
+    extra["__nncf_hooks.pre_hooks.up/conv_transpose2d/0__1.0.scale"] = most.reshape(1, 4, 1, 1)
+    _, adopted = _adopted(tmp_path, extra)
+    high = most[None, :, None, None]
+    factor = torch.tensor(254.0) / (high + high)  # as C++ divides; Python would multiply by the reciprocal
+    steps = ((weight + high) * factor - (high * factor).round()).round()
+    assert steps.abs().max() == 64
+    found = adopted.module.get_submodule("up").weight
+    torch.testing.assert_close(found, steps * (high / 127), atol=1e-7, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,17 @@ from lsq_export.checkpoints.network import read_checkpoint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from torch.ao.quantization import disable_observer, get_default_qat_qconfig_mapping
+    from torch.ao.nn.quantized import FloatFunctional
+    from torch.ao.quantization import (
+        DeQuantStub,
+        QuantStub,
+        QuantWrapper,
+        disable_observer,
+        fuse_modules_qat,
+        get_default_qat_qconfig,
+        get_default_qat_qconfig_mapping,
+        prepare_qat,
+    )
     from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
 
@@ -136,3 +147,62 @@ def test_a_count_that_fits_by_chance_shows_in_the_ranges(tmp_path: Path) -> None
         (left,) = read_checkpoint(tmp_path / "net.pt", net, x, **said).left
         assert left.name == f"grids.activation_post_process_{number}"
         assert left.why.startswith("it may be of another tensor")
+
+
+class Eager(nn.Module):
+    """Stubs, operators of FloatFunctional, a batch norm that a layer takes in or not. Images [N, 3, 8, 8] -> [N, 5]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant = QuantStub(), DeQuantStub()
+        self.a, self.n, self.r = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+        self.b, self.m = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+        self.add, self.cat = FloatFunctional(), FloatFunctional()
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.r(self.n(self.a(self.quant(x))))
+        z = self.cat.cat([self.add.add_relu(y, self.m(self.b(y))), y], 1)
+        logits: torch.Tensor = self.dequant(self.fc(torch.flatten(self.pool(z), 1)))
+        return logits
+
+
+def _eager(net: nn.Module, x: torch.Tensor, path: Path) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.qconfig = get_default_qat_qconfig("fbgemm")  # type: ignore[assignment]
+        model = prepare_qat(net.train())
+        for _ in range(3):
+            model(x + 0.1 * torch.randn(x.shape))
+        model.apply(disable_observer).eval()
+        torch.save(model.state_dict(), path)
+        with torch.no_grad():
+            result: torch.Tensor = model(x)
+    return result
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_eager_mode_with_stubs(fused: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = Eager(), torch.randn(4, 3, 8, 8)
+    for norm in (net.n, net.m):
+        norm.running_var.uniform_(0.5, 2)
+    model = fuse_modules_qat(net.train(), [["a", "n", "r"], ["b", "m"]]) if fused else net
+    expected = _eager(model, x, tmp_path / "net.pt")
+    adopted = read_checkpoint(tmp_path / "net.pt", Eager(), x)
+    with torch.no_grad():
+        found = adopted.module(x)
+    assert not adopted.left and len(adopted.places) == (9 if fused else 11)
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("stubs", [True, False])
+def test_the_wrapper_of_a_network_without_stubs(stubs: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), torch.randn(4, 3, 8, 8)
+    expected = _eager(QuantWrapper(fuse_modules_qat(copy.deepcopy(net).train(), [["0", "1"]])), x, tmp_path / "net.pt")
+    adopted = read_checkpoint(tmp_path / "net.pt", QuantWrapper(net) if stubs else net, x)
+    with torch.no_grad():
+        found = adopted.module(x)
+    assert not adopted.left and len(adopted.places) == 5
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
