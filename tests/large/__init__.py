@@ -1,0 +1,1 @@
+"""What large networks take: time and memory."""
