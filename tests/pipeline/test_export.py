@@ -672,14 +672,14 @@ def test_a_file_that_onnx_would_not_take_is_not_written(tmp_path: Path, monkeypa
     """A graph that fails onnx.checker, or that ONNX Runtime cannot load, is an error and no bundle."""
     from lsq_export.rewrite import emit as emit_module
 
-    serialize = emit_module.serialize
+    emit = emit_module.emit
 
     def broken(*arguments: Any) -> onnx.ModelProto:
-        proto = serialize(*arguments)
+        proto = emit(*arguments)
         proto.graph.node.append(helper.make_node("Conv", ["nothing", "nowhere"], ["never"], name="stray"))
         return proto
 
-    monkeypatch.setattr(emit_module, "serialize", broken)
+    monkeypatch.setattr(emit_module, "emit", broken)
     assert "the exported graph is not valid ONNX" in refused(tmp_path, prepared_plain())
 
 
