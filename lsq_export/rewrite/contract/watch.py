@@ -81,7 +81,7 @@ class Watch:
         self._keeps = Keeps.NOTHING
         self._seen: Seen | None = None
         self._unseen: tuple[ir.Model, Mapping[str, Placed]] | None = None  # to be run only if the pass succeeds
-        self._as_seen: Snapshot | None = None  # the graph that gave `_seen`, or that will give it
+        self._as_seen: Snapshot | None = None  # gave `_seen`, or will; not of codes, whose grids a pass moves
         self._positions: dict[str, torch.Tensor] = {}  # of what markers read, by the grid's name: see Placed
 
     @property
@@ -102,21 +102,21 @@ class Watch:
         if keeps is not self._keeps or keeps is Keeps.NOTHING:
             self._seen = None
             self._unseen = (copy(model), placed_grids(model.graph, state)) if keeps is not Keeps.NOTHING else None
-            self._as_seen = Snapshot(model.graph)
+            self._as_seen = Snapshot(model.graph) if keeps is not Keeps.CODES else None
         self._keeps = keeps
 
     def after(self, model: ir.Model, state: State) -> None:
         """Errors (QuantizationError): the model computes something else than before."""
         if self._probe is None or self._keeps is Keeps.NOTHING or not has_meaning(model.graph):
             return  # what cannot be evaluated yet is held against the same state after the next pass, or refused there
-        if self._keeps is not Keeps.CODES and self._as_seen is not None and self._as_seen.holds_of(model.graph):
+        if self._as_seen is not None and self._as_seen.holds_of(model.graph):
             return
         if self._unseen is not None:
             was, placed = self._unseen
             self._seen, self._unseen = (self._run(was.graph, placed, None) if has_meaning(was.graph) else None), None
         before = self._seen
         self._seen = self._run(model.graph, placed_grids(model.graph, state), before)
-        self._as_seen = Snapshot(model.graph)
+        self._as_seen = Snapshot(model.graph) if self._keeps is not Keeps.CODES else None
         if before is None:
             return
         for output, now, was_then in zip(model.graph.outputs, self._seen.outputs, before.outputs, strict=True):
