@@ -14,7 +14,7 @@ from itertools import chain
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-YOUNG, MIDDLE, OLD = 100_000, 20, 1000  # new objects, and rounds, until those of an age are looked at
+YOUNG, MIDDLE, OLD = 1_000_000, 20, 1000  # new objects, and rounds, until those of an age are looked at
 LIGHT = 2**25  # bytes: copies of what is larger are not kept longer than they are needed
 
 
