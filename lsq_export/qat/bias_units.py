@@ -70,10 +70,12 @@ class BiasUnit:
 
     def _codes(self, weights: Quantizer) -> torch.Tensor:
         """Of the weight, [C_out, …], float64."""
-        weight, kept = _float64(self.layer.weight), _last_parametrization(self.layer)
+        own: Any = self.layer.weight
+        weight, kept = own.detach(), _last_parametrization(self.layer)
         if isinstance(kept, TransposedWeight):
             weight = kept.swapped(weight)
-        return (weight / _positive(weights).reshape(-1, *[1] * (weight.dim() - 1))).round()
+        steps: torch.Tensor = weight.to(torch.float64, copy=True)  # of a large layer: the one copy that is made
+        return steps.div_(_positive(weights).reshape(-1, *[1] * (weight.dim() - 1))).round_()
 
 
 def round_biases(model: fx.GraphModule) -> None:
@@ -192,7 +194,7 @@ def _is_integral(quantizer: Quantizer) -> bool:
 def _gain(codes: torch.Tensor, layer: nn.Module) -> int:
     """g of E6, as `calib.folding.containers.weight_gain` has it."""
     depthwise = isinstance(layer, _ConvNd) and codes.shape[1] == 1 and layer.groups == len(codes) > 1
-    largest = int(codes.abs().max())
+    largest = int(max(-codes.min(), codes.max()))
     return max(1, (DEPTHWISE_LIMIT if depthwise else WEIGHT_LIMIT) // max(1, largest))
 
 
