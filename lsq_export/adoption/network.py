@@ -18,11 +18,10 @@ import torch
 from calib.errors import QuantizationError
 from calib.samples import Input, arrays_of, named
 from calib.signature import Takes
-from lsq_export.files.large_onnx import bytes_of
 from lsq_export.graph.capture import Captured, number_uses
 from lsq_export.graph.edit import clean, copy
 from lsq_export.graph.evaluate import takes_one
-from lsq_export.graph.read import MARKER_DOMAIN, attribute, is_marker
+from lsq_export.graph.read import MARKER_DOMAIN, attribute, bytes_of_constants, is_marker
 from lsq_export.verification.runtime import Session, inputs_of
 
 from .encodings import place_encodings, read_encodings
@@ -61,7 +60,7 @@ class OnnxNetwork:
     @property
     def size(self) -> int:
         """Bytes of its constants."""
-        return sum(map(bytes_of, self.plain.graph.initializer))
+        return bytes_of_constants(self.captured.model.graph)
 
     @property
     def classes(self) -> int | None:

@@ -17,9 +17,9 @@ from .numbered import Slot, slots_of
 from .parameters import Names
 from .reading import Checkpoint
 from .sites import Site, Sites
+from .stubs import INPUT
 
 WEIGHT = "weight"
-STUB = "quant"
 FROZEN = "_frozen_param"
 SHOWN = 3
 
@@ -101,7 +101,7 @@ def _slot(raw: Raw, sites: Sites, said: UserMapping, names: Names) -> Slot | Non
 def _wrapped(raw: Raw, sites: Sites, traced: fx.GraphModule) -> Slot | None:
     """torch.ao's QuantWrapper is around a network: what it quantizes is the network's only input."""
     inputs = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
-    found = raw.place == STUB and len(inputs) == 1 and sites.of_output(inputs[0])
+    found = raw.place == INPUT and len(inputs) == 1 and sites.of_output(inputs[0])
     return Slot(sites=tuple(found)) if found else None
 
 

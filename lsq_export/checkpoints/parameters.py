@@ -14,8 +14,8 @@ from lsq_export.qat.layer_types import CONVOLUTIONS, TRANSPOSED
 from .libraries import Library
 from .mapping import UserMapping
 from .sites import module_at
+from .stubs import OBSERVER, WRAPPER
 
-STUBS = ("quant.activation_post_process.", "dequant.")  # what torch.ao's QuantWrapper has beside the network
 COUNTER = "num_batches_tracked"
 SHOWN = 3
 KINDS: dict[str, type[nn.Module]] = {
@@ -66,9 +66,7 @@ class Names:
         """Modules that have tensors of their own, quantizers included: batch norms that no layer has taken in."""
         fused = tuple(f"{nested}." for nested in self._nested)
         own = [self.of(name) for name in tensors if not name.startswith(fused) or self._is_ours(name)]
-        return {name.rpartition(".")[0] for name in own} | {
-            name.partition(".activation_post_process")[0] for name in own
-        }
+        return {name.rpartition(".")[0] for name in own} | {name.partition(f".{OBSERVER}")[0] for name in own}
 
     def _is_ours(self, name: str) -> bool:
         return name in self._modules or name in self._state
@@ -127,7 +125,7 @@ def _some(names: list[str]) -> str:
 
 def drop_prefix(tensors: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
     """Without what wrappers (DataParallel, torch.compile, Lightning) put before all names."""
-    stubs = {name: value for name, value in tensors.items() if name.startswith(STUBS)}
+    stubs = {name: value for name, value in tensors.items() if name.startswith(WRAPPER)}
     found = {name: value for name, value in tensors.items() if name not in stubs}
     for prefix in ("module.", "_orig_mod.", "model.", "net."):
         if found and all(name.startswith(prefix) for name in found) and not any(n.startswith(prefix) for n in own):

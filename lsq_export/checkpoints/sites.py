@@ -20,7 +20,8 @@ from lsq_export.qat.gates import open_gate
 from lsq_export.qat.known_types import FLOATS
 from lsq_export.qat.node_kinds import NORMS, asks
 
-FUNCTIONAL = "activation_post_process"  # what torch.ao's FloatFunctional calls behind its operator
+from .stubs import OBSERVER
+
 _HOOK = re.compile(r"(?P<module>.*)/(?P<function>\w+)/(?P<number>\d+)")
 
 
@@ -85,7 +86,7 @@ class Sites:
     def _calls(self, name: str) -> list[fx.Node]:
         nodes = [node for node in self._traced.graph.nodes if is_float(node) or node.op == "call_module"]
         found = [node for node in nodes if node.op == "call_module" and node.target == name]
-        found = found or [node for node in nodes if node.op == "call_module" and node.target == f"{name}.{FUNCTIONAL}"]
+        found = found or [node for node in nodes if node.op == "call_module" and node.target == f"{name}.{OBSERVER}"]
         found = found or [node for node in nodes if name in (node.name, node.target) and node.op != "call_module"]
         found = found or [node for node in nodes if node.name == name] or self._of_hook(name, nodes)
         owner, _, part = name.rpartition(".")

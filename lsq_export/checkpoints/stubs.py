@@ -8,6 +8,9 @@ from __future__ import annotations
 from torch import nn
 
 STUBS = ("QuantStub", "DeQuantStub")
+OBSERVER = "activation_post_process"  # a module that torch.ao puts behind what it observes
+INPUT = "quant"  # what QuantWrapper has in front of a network
+WRAPPER = (f"{INPUT}.{OBSERVER}.", "dequant.")  # its tensors, beside those of the network
 
 
 def with_stubs(model: nn.Module) -> nn.Module:

@@ -25,6 +25,11 @@ def array_of(value: ir.Value | None) -> np.ndarray | None:
     return None if tensor is None else tensor.numpy()
 
 
+def bytes_of_constants(graph: ir.Graph) -> int:
+    """Of the initializers, in the types that they have."""
+    return sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
+
+
 def constant_of(value: ir.Value | None, what: str) -> np.ndarray:
     """The array of a constant; an error that names `what` if it is computed."""
     array = array_of(value)

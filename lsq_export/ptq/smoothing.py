@@ -64,7 +64,7 @@ def smooth(model: ir.Model, plain: onnx.ModelProto, batches: Iterable[Any]) -> I
 
     model: with markers. plain: the same network as it was. batches: of inputs; needed ones wait on the disk.
     """
-    found = _after_norms(model.graph)
+    found = _uneven_inputs(model.graph)
     if not found:
         yield from batches
         return
@@ -86,7 +86,7 @@ def smooth(model: ir.Model, plain: onnx.ModelProto, batches: Iterable[Any]) -> I
             yield pickle.load(kept)
 
 
-def _after_norms(graph: ir.Graph) -> list[Smoothed]:
+def _uneven_inputs(graph: ir.Graph) -> list[Smoothed]:
     found = []
     for node in graph:
         if not is_marker(node) or attribute(node, "kind") == "weight" or not _is_uneven(producer_of(node.inputs[0])):
@@ -99,19 +99,15 @@ def _after_norms(graph: ir.Graph) -> list[Smoothed]:
 
 def _is_uneven(node: ir.Node | None) -> bool:
     """An operator in float of which some channels are far larger than others, in transformers."""
-    return _is_norm(node) or is_op(node, "Gelu") or _is_written_gelu(node)
+    return _is_norm(node) or is_op(node, "Gelu") or (is_op(node, "Mul") and _has_erf(node))
 
 
-def _is_written_gelu(node: ir.Node | None, depth: int = 4) -> bool:
-    """A product of which an error function is a part: x · (1 + erf(x / √2)) / 2, in any order."""
+def _has_erf(node: ir.Node | None, depth: int = 4) -> bool:
+    """Whether an error function is a part, as in a written-out GELU: x · (1 + erf(x / √2)) / 2, in any order."""
     if node is None or not depth:
         return False
-    parts = [producer_of(value) for value in node.inputs]
-    if depth == 4:
-        return is_op(node, "Mul") and any(_is_written_gelu(part, 3) for part in parts)
-    return is_op(node, "Erf") or (
-        is_op(node, "Mul", "Add") and any(_is_written_gelu(part, depth - 1) for part in parts)
-    )
+    parts = map(producer_of, node.inputs)
+    return is_op(node, "Erf") or (is_op(node, "Mul", "Add") and any(_has_erf(part, depth - 1) for part in parts))
 
 
 def _is_norm(node: ir.Node | None) -> bool:

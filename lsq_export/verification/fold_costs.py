@@ -27,7 +27,7 @@ from lsq_export.graph.capture import capture
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.grids import grid_of, movers_passed
 from lsq_export.graph.lockstep import Made
-from lsq_export.graph.read import attribute, is_marker
+from lsq_export.graph.read import attribute, bytes_of_constants, is_marker
 from lsq_export.rewrite.fold import Folded, prepare_fold
 
 from .agreement import Agreement
@@ -118,17 +118,13 @@ def costs_of_folds(names: Sequence[str], images: Any, place: Callable[[str], Fol
         portions = portions_of(images, next(iter(folds.values())).trained.graph)
         measured = fold_costs(list(folds.values()), [(x, None) for x in portions])
     costs = dict(zip(folds, measured if folds else [], strict=True))
-    size = max((_size(folded.model.graph) for folded in folds.values()), default=0)
+    size = max((bytes_of_constants(folded.model.graph) for folded in folds.values()), default=0)
     del folds
     drop(size)  # graphs refer to themselves: only so the other folds and their constants are gone
     return [
         {"fold": name, "refused": refused[name]} if name in refused else _entry(costs[name], len(images))
         for name in names
     ]
-
-
-def _size(graph: ir.Graph) -> int:
-    return sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
 
 
 def _entry(cost: FoldCost, images: int) -> dict[str, Any]:

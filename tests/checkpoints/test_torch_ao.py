@@ -70,13 +70,16 @@ def _trained(net: nn.Module, x: torch.Tensor, backend: str, path: Path) -> torch
     """Save what torch.ao makes of a network that has seen a few batches; returns what it makes of x."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = prepare_qat_fx(net.train(), get_default_qat_qconfig_mapping(backend), (x,))
-        for _ in range(3):
-            model(x + 0.1 * torch.randn(x.shape))
-        model.apply(disable_observer).eval()
-        torch.save(model.state_dict(), path)
-        with torch.no_grad():
-            result: torch.Tensor = model(x)
+        return _saved(prepare_qat_fx(net.train(), get_default_qat_qconfig_mapping(backend), (x,)), x, path)
+
+
+def _saved(model: nn.Module, x: torch.Tensor, path: Path) -> torch.Tensor:
+    for _ in range(3):
+        model(x + 0.1 * torch.randn(x.shape))
+    model.apply(disable_observer).eval()
+    torch.save(model.state_dict(), path)
+    with torch.no_grad():
+        result: torch.Tensor = model(x)
     return result
 
 
@@ -171,14 +174,7 @@ def _eager(net: nn.Module, x: torch.Tensor, path: Path) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net.qconfig = get_default_qat_qconfig("fbgemm")  # type: ignore[assignment]
-        model = prepare_qat(net.train())
-        for _ in range(3):
-            model(x + 0.1 * torch.randn(x.shape))
-        model.apply(disable_observer).eval()
-        torch.save(model.state_dict(), path)
-        with torch.no_grad():
-            result: torch.Tensor = model(x)
-    return result
+        return _saved(prepare_qat(net.train()), x, path)
 
 
 @pytest.mark.parametrize("fused", [True, False])
