@@ -30,11 +30,14 @@ Norms = Literal["apart", "scaled"]
 
 @dataclass(frozen=True, kw_only=True)
 class Numbered:
-    """Names with numbers. flat: reshapes (flatten, view) have one, too. weights: so do weights."""
+    """Names with numbers. flat: reshapes (flatten, view) have one, too. weights: so do weights. late: an input of the
+    network is counted where it is read first.
+    """
 
     pattern: re.Pattern[str]
     flat: bool = True
     weights: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ LIBRARIES: tuple[Library, ...] = (
         marks=re.compile(r".*\.weight_fake_quant\..*"),
         steps="multiplied",
         norms="scaled",
-        numbered=Numbered(pattern=re.compile(r"activation_post_process_(\d+)")),
+        numbered=Numbered(pattern=re.compile(r"activation_post_process_(\d+)"), late=True),
         nested=True,
         follows=True,
     ),

@@ -11,6 +11,7 @@ network has to be one chain, in which each tensor depends on the one before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import fx, nn
@@ -63,7 +64,7 @@ def _is_chain(traced: fx.GraphModule) -> bool:
 def _every_tensor(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
     inner: set[fx.Node] = set()
     found: list[Slot] = []
-    for node in traced.graph.nodes:
+    for node in _counted(traced) if numbered.late else traced.graph.nodes:
         if not is_float(node) or node in inner or (not numbered.flat and _is_flat(traced, node)):
             continue
         chain = fused(traced, node, numbered.weights)
@@ -72,6 +73,20 @@ def _every_tensor(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:
             found.append(Slot(layer=str(node.target)))
         found.append(Slot(sites=(Site(chain[-1]),)))
     return found
+
+
+def _counted(traced: fx.GraphModule) -> Iterator[fx.Node]:
+    """Nodes in order, but inputs of the network in front of what reads them first."""
+    later: set[fx.Node] = set()
+    for node in traced.graph.nodes:
+        if node.op == "placeholder":
+            later.add(node)
+            continue
+        for source in node.all_input_nodes:
+            if source in later:
+                later.remove(source)
+                yield source
+        yield node
 
 
 def _every_layer(traced: fx.GraphModule, numbered: Numbered) -> list[Slot]:

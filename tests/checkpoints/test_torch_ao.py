@@ -152,6 +152,34 @@ def test_a_count_that_fits_by_chance_shows_in_the_ranges(tmp_path: Path) -> None
         assert left.why.startswith("it may be of another tensor")
 
 
+class Two(nn.Module):
+    """The second input is read after two layers. Images [N, 3, 4, 4], twice -> [N, 4, 4, 4]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = self.b(self.a(x)) + self.c(y)
+        return total
+
+
+def test_a_second_input_is_counted_where_it_is_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x, y = Two(), torch.randn(8, 3, 4, 4), 40 * torch.randn(8, 3, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = prepare_qat_fx(net.train(), get_default_qat_qconfig_mapping("x86"), (x, y))
+        model(x, y)
+        model.apply(disable_observer).eval()
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    adopted = read_checkpoint(tmp_path / "net.pt", net, (x, y))
+    with torch.no_grad():
+        expected, found = model(x, y), adopted.module(x, y)
+    assert not adopted.left and len(adopted.places) == 9
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
 class Eager(nn.Module):
     """Stubs, operators of FloatFunctional, a batch norm that a layer takes in or not. Images [N, 3, 8, 8] -> [N, 5]."""
 
