@@ -11,7 +11,7 @@ from calib.errors import QuantizationError, one_line
 
 from .compile import LIBRARY, compile_library
 
-VERSION = 3  # LIBRARY_VERSION in source/operator.h
+VERSION = 4  # LIBRARY_VERSION in source/operator.h
 LIBRARY_VARIABLE = "LSQ_EXPORT_LIBRARY"  # a library elsewhere, in place of the package's own
 KERNEL_VARIABLE = "LSQ_EXPORT_KERNEL"  # the kernel to run, in place of the processor's best; read by the library
 BUILD = "lsq-export kernels --build compiles it, with a C compiler"

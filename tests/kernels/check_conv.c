@@ -16,6 +16,7 @@ enum { MOST = 140, DEEPEST = 330, TAPS = 9, RUNS = 12, LONGEST = 200 };
 static int8_t weights[MOST * DEEPEST];
 static float scales[MOST];
 static int32_t bias[MOST];
+static uint8_t table[256];
 
 /* What QLinearConv makes of a row: the codes of a tap after those of another, all inputs of each. */
 static uint8_t wanted(const Layer *l, const uint8_t *row, size_t channel) {
@@ -33,6 +34,11 @@ static Layer draw(size_t channels) {
     l.inputs = 1 + noise(DEEPEST / (unsigned)l.taps);
     l.x_zero = (int32_t)noise(256) - (l.is_signed ? 128 : 0), l.y_zero = (int32_t)noise(256) - (l.is_signed ? 128 : 0);
     for (size_t i = 0; i < channels * l.inputs * l.taps; ++i) weights[i] = (int8_t)noise(256);
+    if (!noise(3)) /* as the groups of a convolution in several: each half of the channels reads one half of the inputs */
+        for (size_t i = 0; i < channels * l.inputs * l.taps; ++i) {
+            const size_t channel = i / l.taps / l.inputs, input = i / l.taps % l.inputs;
+            if ((2 * channel < channels) != (2 * input < l.inputs)) weights[i] = 0;
+        }
     for (size_t c = 0; c < channels; ++c) scales[c] = ldexpf(1.0F + (float)noise(1000) / 999, -8 - (int)noise(3));
     for (size_t c = 0; c < channels; ++c) bias[c] = (int32_t)noise(60000) - 30000;
     if (!noise(6)) { /* far beyond all codes, or all integers */
@@ -47,19 +53,22 @@ static void check(const Kernel *kernel, const Layer *layer) {
     Conv c;
     if (!conv_pack(&c, layer)) exit(3);
     const size_t count = 1 + noise(ROWS), begin = noise((unsigned)c.blocks), end = begin + 1 + noise((unsigned)(c.blocks - begin));
+    const size_t stride = noise(2) ? c.depth : c.used;
     uint8_t *memory = calloc(ROWS * c.depth + 64, 1), *rows = aligned(memory), *out = malloc(count * c.channels + 1);
     uint8_t *codes = malloc(count * c.used);
     for (size_t i = 0; i < count * c.used; ++i) codes[i] = (uint8_t)noise(256);
     for (size_t row = 0; row < count; ++row) {
         const uint8_t *run = codes + row * c.used;
-        kernel->gather(&run, 1, c.used, c.flip, rows + row * c.depth, c.depth);
+        kernel->gather(&run, 1, c.used, c.flip, rows + row * stride, stride);
     }
     memset(out, GUARD, count * c.channels + 1);
-    kernel->conv(&c, rows, count, begin, end, out);
+    const int passes = (int)noise(2);
+    kernel->conv(&c, rows, stride, count, begin, end, passes ? NULL : table, out);
     for (size_t row = 0; row < count; ++row)
         for (size_t channel = 0; channel < c.channels; ++channel) {
             const int inside = channel >= begin * COLUMNS && channel < end * COLUMNS;
-            const uint8_t expected = inside ? wanted(layer, codes + row * c.used, channel) : GUARD;
+            const uint8_t code = inside ? wanted(layer, codes + row * c.used, channel) : 0;
+            const uint8_t expected = !inside ? GUARD : passes ? code : table[code ^ c.flip];
             differing += out[row * c.channels + channel] != expected, compared += (unsigned)inside;
         }
     differing += out[count * c.channels] != GUARD;
@@ -88,6 +97,7 @@ static void check_gather(const Kernel *kernel, size_t length) {
 
 int main(void) {
     unsigned long long all = 0;
+    for (size_t i = 0; i < 256; ++i) table[i] = (uint8_t)(255 - i);
     for (size_t k = 0; k < kernel_count; ++k) {
         if (!kernels[k].conv || !kernels[k].available()) {
             printf("%s: %s\n", kernels[k].name, kernels[k].conv ? "this processor cannot run it" : "it has none");

@@ -121,6 +121,37 @@ def test_the_bits_are_those_of_stock_operators(
         assert len(np.unique(found)) >= min(8, found.size // 9)
 
 
+TILED = [  # channels of x and of the result, pads, images
+    (16, 40, (1, 1, 1, 1), (2, 9, 11)),
+    (70, 32, (1, 1, 1, 1), (1, 14, 13)),
+    (3, 5, (1, 0, 1, 1), (3, 1, 2)),
+    (64, 300, (1, 1, 1, 0), (1, 7, 7)),  # channels are shared by the threads
+    (20, 33, (0, 0, 0, 0), (1, 40, 38)),
+]
+
+
+@pytest.mark.parametrize("few", TILED, ids=str)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_few_codes_give_the_bits_of_stock_operators(dtype: type, few: Any, library: Path) -> None:
+    """Products by Winograd's algorithm, where the processor has a kernel for that."""
+    inputs, channels, pads, shape = few
+    case = Case(inputs, channels, (3, 3), (1, 1), pads, (1, 1), shape)
+    lowest, low, step, count = int(np.iinfo(dtype).min), 14, 15, 16
+    rng = np.random.default_rng(channels)
+    w = rng.integers(-8, 8, (channels, inputs, 3, 3), dtype=np.int8) * np.int8(8)
+    geometry = np.array([1, 1, *pads, 1, 1, 0, lowest + low, step, count])
+    x = (lowest + low + step * rng.integers(0, count, (*shape, inputs))).astype(dtype)
+    for table in (np.arange(lowest, lowest + 256).astype(dtype), draw(np.int8, 256)):
+        made = model(dtype, table, case, geometry=geometry, w=w)
+        fast = lookups.session(made, library)
+        (found,), (stock,) = fast.run(None, {"codes": x}), lookups.session(made, None).run(None, {"codes": x})
+        assert np.array_equal(found, stock) and len(np.unique(found)) >= min(8, found.size // 9)
+    if kernel_name() == "avx512vbmi":  # else what is said of codes is not used
+        x[-1, -1, -1, -1] += 1
+        with pytest.raises(Exception, match=r"lsq_export::Conv: x has other codes than its geometry says$"):
+            fast.run(None, {"codes": x})
+
+
 @pytest.mark.parametrize("kernel", ["", "avx512vbmi"])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_images_as_planes(dtype: type, kernel: str, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +171,9 @@ BAD = {
         (np.arange(7), "the geometry has 8 numbers"),
         (np.array([1, 0, 0, 0, 0, 0, 1, 1]), "the geometry cannot be"),
         (np.array([1, 1, 0, 0, -1, 0, 1, 1]), "the geometry cannot be"),
+        (np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 17, 17]), "the codes of x cannot be"),
+        (np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, -1, 17, 4]), "the codes of x cannot be"),
+        (np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 4]), "the codes of x cannot be"),
     ],
     "w": [
         (np.zeros((16, 1, 32, 32), np.int8), r"weights are \[., ., K, K\], with fewer than 1024 taps"),

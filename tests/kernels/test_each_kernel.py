@@ -1,5 +1,5 @@
 """Each kernel against what is read entry by entry (check_tables.c), or computed by the formula with the C library
-(check_pairs.c, check_depthwise.c, check_conv.c): natively, under sanitizers and emulated.
+(check_pairs.c, check_depthwise.c, check_conv.c, check_winograd.c): natively, under sanitizers and emulated.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ CHECKS = {  # codes, each kernel
     "check_tables.c": 14_773_072,
     "check_pairs.c": 4_110_528,
     "check_depthwise.c": 196_879,
-    "check_conv.c": 630_782,
+    "check_conv.c": 626_267,
+    "check_winograd.c": 276_706,
 }
 
 
 def without(name: str) -> set[str]:
     """Kernels that have none of what is checked."""
-    return {"check_depthwise.c": {"portable"}, "check_conv.c": {"portable", "avx2", "neon"}}.get(name, set())
+    none = {"check_depthwise.c": {"portable"}, "check_conv.c": {"portable", "avx2", "neon"}}
+    return {**none, "check_winograd.c": {"portable", "avx2", "neon", "amx"}}.get(name, set())
 
 
 def native() -> list[str]:
@@ -123,11 +125,24 @@ BROKEN = {
         ("conv_pack.c", "* QUAD + code % QUAD", "* QUAD + (code ^ 1) % QUAD"),
         ("layer.h", "(layer->x_zero + flip)", "(layer->x_zero - flip)"),
         ("conv_x86.c", "_mm512_xor_si512(_mm512_loadu_si512(in + i), flips)", "_mm512_loadu_si512(in + i)"),
-        ("conv_x86.c", "_mm512_setr_epi32(0, 4, 8, 12, 1", "_mm512_setr_epi32(0, 4, 8, 12, 2"),
-        ("conv_x86.c", "_mm512_set1_ps(c->high)", "_mm512_set1_ps(3e9F)"),
-        ("conv_x86.c", "left < COLUMNS ? (1U << left) - 1", "left < COLUMNS ? (1U << left)"),
-        ("conv_x86.c", "_tile_loadd(5, lower + at, depth)", "_tile_loadd(5, rows + at, depth)"),
+        ("conv_x86.h", "_mm512_setr_epi32(0, 4, 8, 12, 1", "_mm512_setr_epi32(0, 4, 8, 12, 2"),
+        ("conv_x86.h", "_mm512_set1_ps(c->high)", "_mm512_set1_ps(3e9F)"),
+        ("conv_x86.h", "left < COLUMNS ? (1U << left) - 1", "left < COLUMNS ? (1U << left)"),
+        ("conv_x86.h", "_mm512_permutex2var_epi8(quarters[2], index, quarters[3])", "low"),
+        ("conv_x86.h", "at + (row) * stride", "at + (row) * block->end * 4"),
+        ("conv_pack.c", "if (place >= span[1])", "if (span[1] == 0)"),
+        ("conv_x86.c", "_tile_loadd(5, lower + at, stride)", "_tile_loadd(5, rows + at, stride)"),
         ("conv_x86.c", "if (number > begin) store_block", "if (number > begin + 1) store_block"),
+    ],
+    "check_winograd.c": [
+        ("winograd_pack.c", "out[3] = 2 * v[2 * step]", "out[3] = v[2 * step]"),
+        ("winograd_pack.c", "row == 2 && border & 2", "row == 2 && border & 4"),
+        ("winograd_pack.c", "sum * (most + 1) > INT32_MAX", "sum > INT32_MAX"),
+        ("winograd_pack.c", "u[place] > INT8_MAX", "u[place] > UINT8_MAX"),
+        ("winograd_pack.c", "(uint32_t)(low - layer->x_zero)", "(uint32_t)layer->x_zero"),
+        ("winograd_x86.c", "_mm512_sub_epi8(in[2], in[1])", "_mm512_sub_epi8(in[1], in[2])"),
+        ("winograd_x86.c", "_mm512_movepi8_mask(all) == 0", "1"),
+        ("winograd_x86.c", "tile->borders[i / SIDE][i % SIDE]", "tile->borders[i % SIDE][i / SIDE]"),
     ],
 }
 
@@ -142,6 +157,8 @@ def test_the_check_finds_a_broken_kernel(name: str, fault: tuple[str, str, str],
     wanted = "avx512vbmi" if "mm512" in was or "mask" in was else "avx2" if "x86" in file else "portable"
     if "conv" in name:
         wanted = "amx" if "_tile" in was or "number > begin" in was else "avx512vbmi"
+    if "winograd" in name:
+        wanted = "avx512vbmi"
     if "depthwise" in name and wanted == "portable":
         wanted = "avx2"  # whose ends are portable
     words = [program(native(), tmp_path, name, "-O1", "-Wno-unused", source=source)]

@@ -16,7 +16,8 @@ enum { ROWS = 32, COLUMNS = 32, STEP = 64 }; /* pixels and channels at a time; c
 
 /* depth: codes of a row, used of them, the rest are filled up with weights of 0 to whole steps. blocks: of COLUMNS
  * channels. weights [blocks][depth / STEP][2][STEP / 4][16][4]: halves of the channels; four codes lie side by side.
- * start, scale [blocks · COLUMNS]. high: the largest code, less y_zero; the smallest one is that of the bytes. flip: 128
+ * start, scale [blocks · COLUMNS]. spans [blocks][2]: the first four codes whose weights of a block are not all 0, and the
+ * end of them, in fours. high: the largest code, less y_zero; the smallest one is that of the bytes. flip: 128
  * for signed x, which the sums take as unsigned, else 0. memory: where weights, which are aligned, were allocated. */
 typedef struct Conv {
     size_t channels, depth, used, blocks;
@@ -24,6 +25,7 @@ typedef struct Conv {
     int8_t *weights;
     int32_t *start;
     float *scale;
+    size_t *spans;
     float high;
     int32_t y_zero;
     uint8_t flip;
@@ -32,6 +34,7 @@ typedef struct Conv {
 /* Returns 0 where there is no memory. In both cases conv_free has to follow. */
 int conv_pack(Conv *conv, const Layer *layer);
 void conv_free(Conv *conv);
+void conv_drop_weights(Conv *conv);
 
 /* How many parts of a size hold so many. */
 static inline size_t parts_of(size_t count, size_t size) { return (count + size - 1) / size; }
@@ -39,9 +42,12 @@ static inline size_t parts_of(size_t count, size_t size) { return (count + size 
 /* The next address that begins a line of the caches. */
 static inline void *aligned(void *memory) { return (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); }
 
-/* Channels of the blocks `begin` to `end` of `count` pixels, at most ROWS. rows [ROWS, depth], of which those from count
- * on may hold anything. out [count, channels]: from its first channel on, of all. */
-typedef void (*ConvFunction)(const Conv *conv, const uint8_t *rows, size_t count, size_t begin, size_t end, uint8_t *out);
+/* Channels of the blocks `begin` to `end` of `count` pixels, at most ROWS. rows: ROWS of them, `stride` codes from one to
+ * the next, at least `used`; depth codes of each are read. Those from count on, and codes whose weights are 0, may be
+ * anything. table: what codes become, by the codes with the bits of `flip` turned, or NULL. out [count, channels]: from its
+ * first channel on, of all. */
+typedef void (*ConvFunction)(const Conv *conv, const uint8_t *rows, size_t stride, size_t count, size_t begin, size_t end,
+                             const uint8_t *table, uint8_t *out);
 
 /* Copy `count` runs of `length` codes, each with its bits of `flip` turned, to `out`, `out + step` and so on. */
 typedef void (*GatherFunction)(const uint8_t *const *runs, size_t count, size_t length, uint8_t flip, uint8_t *out,
@@ -49,11 +55,13 @@ typedef void (*GatherFunction)(const uint8_t *const *runs, size_t count, size_t 
 
 #if defined(__x86_64__) && defined(__GNUC__)
 void gather_avx512(const uint8_t *const *runs, size_t count, size_t length, uint8_t flip, uint8_t *out, size_t step);
-void conv_avx512(const Conv *conv, const uint8_t *rows, size_t count, size_t begin, size_t end, uint8_t *out);
+void conv_avx512(const Conv *conv, const uint8_t *rows, size_t stride, size_t count, size_t begin, size_t end,
+                 const uint8_t *table, uint8_t *out);
 #if defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12)
 #define HAS_AMX
 int has_amx(void);
-void conv_amx(const Conv *conv, const uint8_t *rows, size_t count, size_t begin, size_t end, uint8_t *out);
+void conv_amx(const Conv *conv, const uint8_t *rows, size_t stride, size_t count, size_t begin, size_t end,
+                const uint8_t *table, uint8_t *out);
 #endif
 #endif
 

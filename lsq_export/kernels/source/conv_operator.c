@@ -16,28 +16,40 @@ enum { CHUNKS = 8, PRODUCTS = 1 << 20 }; /* at least as many chunks, each of at 
 
 typedef struct Node {
     LayerNode layer;
-    Conv conv;
-    int has_one_tap, is_product; /* is_product: the images are the rows already */
+    Conv conv;         /* either this */
+    Winograd winograd; /* or that */
+    int is_tiled;      /* that */
+    int has_one_tap, is_product; /* is_product: the images are the rows already, but for what is read behind the last one */
 } Node;
 
 typedef struct Work { /* one call, for all threads */
     const Node *node;
     Images images;
-    size_t pixels, groups; /* of all images; of ROWS pixels */
+    size_t pixels, groups; /* of all images, or tiles; of ROWS of them */
     size_t blocks;         /* of channels that a thread takes at a time */
-    atomic_int no_memory;
+    void *gathered;        /* what all groups read; NULL: each gathers its own */
+    atomic_int no_memory, no_code;
 } Work;
 
 void conv_destroy(void *argument) {
     Node *node = argument;
     if (!node) return;
-    conv_free(&node->conv);
+    conv_free(&node->conv), winograd_free(&node->winograd);
     free(node);
 }
 
 static int has_one_tap(const Geometry *g) {
     int found = 1;
     for (int i = 0; i < 2; ++i) found &= g->kernel[i] == 1 && !g->begin[i] && !g->end[i];
+    return found;
+}
+
+/* Whether the geometry is that of tiles. */
+static int is_tiled(const LayerNode *layer) {
+    const Geometry *g = &layer->geometry;
+    int found = layer->codes.count > 0;
+    for (int i = 0; i < 2; ++i)
+        found &= g->kernel[i] == 3 && g->stride[i] == 1 && g->dilation[i] == 1 && g->begin[i] <= 1 && g->end[i] <= 1;
     return found;
 }
 
@@ -49,11 +61,15 @@ Status *conv_create(const Operator *op, const Api *api, const Info *info, void *
     Layer layer;
     node->layer.kernel = kernel;
     Status *status = read_layer(&node->layer, op, api, info, &layer);
-    if (!status && !conv_pack(&node->conv, &layer)) status = refuse(op, api, info, "out of memory");
+    node->is_tiled = !status && kernel->winograd && is_tiled(&node->layer) && winograd_fits(&layer, &node->layer.codes);
+    if (!status && !(node->is_tiled ? winograd_pack(&node->winograd, &layer, &node->layer.codes)
+                                    : conv_pack(&node->conv, &layer)))
+        status = refuse(op, api, info, "out of memory");
+    if (node->is_tiled) node->layer.outside = (uint8_t)node->layer.codes.low;
     const Geometry *g = &node->layer.geometry;
     node->has_one_tap = has_one_tap(g);
     node->is_product = node->has_one_tap && g->stride[0] == 1 && g->stride[1] == 1 && !node->conv.flip &&
-                       node->conv.depth == node->conv.used;
+                       node->conv.used % kernel->row_step == 0;
     if (status) conv_destroy(node);
     else *out = node;
     return status;
@@ -102,39 +118,86 @@ static void gather(const Work *w, size_t first, size_t count, uint8_t *out) {
     }
 }
 
+/* What tiles read. */
+static void gather_tiles(Work *w, size_t first, size_t count, uint8_t *v) {
+    const Winograd *winograd = &w->node->winograd;
+    const size_t depth = winograd->products.depth;
+    for (size_t i = 0; i < count; ++i) {
+        const uint8_t *x[PLACES];
+        point_to_pixels(&w->images, first + i, x);
+        if (!w->node->layer.kernel->transform(winograd, x, v + i * depth, ROWS * depth)) w->no_code = 1;
+    }
+}
+
+/* Codes that a group of ROWS pixels or tiles reads, where they are gathered. */
+static size_t size_of_group(const Node *node) {
+    return ROWS * (node->is_tiled ? PLACES * node->winograd.products.depth : node->conv.depth);
+}
+
+static void gather_group(Work *w, size_t first, uint8_t *out) {
+    const size_t count = smaller(ROWS, w->pixels - first);
+    if (w->node->is_tiled) gather_tiles(w, first, count, out);
+    else (w->node->has_one_tap ? gather_tap : gather)(w, first, count, out);
+}
+
+/* Whether a group is read from the images themselves. */
+static int is_ready(const Work *w, size_t first) {
+    const Conv *conv = &w->node->conv;
+    return w->node->is_product && (first + ROWS - 1) * conv->used + conv->depth <= w->pixels * conv->used;
+}
+
+static void gather_chunk(void *argument, size_t index) {
+    Work *w = argument;
+    const size_t size = size_of_group(w->node);
+    if (!is_ready(w, index * ROWS)) gather_group(w, index * ROWS, (uint8_t *)aligned(w->gathered) + index * size);
+}
+
+/* Some blocks of channels of a group, from the codes that it reads. */
+static void multiply(const Work *w, size_t first, const uint8_t *codes, size_t stride, size_t begin, size_t end) {
+    const Node *node = w->node;
+    const Kernel *kernel = node->layer.kernel;
+    const uint8_t *table = node->layer.passes ? NULL : w->images.table;
+    const size_t count = smaller(ROWS, w->pixels - first);
+    if (node->is_tiled) {
+        Tile tiles[ROWS];
+        for (size_t i = 0; i < count; ++i) point_to_tile(&w->images, first + i, tiles + i);
+        kernel->winograd(&node->winograd, codes, tiles, count, begin, end, table);
+    } else {
+        uint8_t *out = w->images.out + first * node->layer.out_channels;
+        kernel->conv(&node->conv, codes, stride, count, begin, end, table, out);
+    }
+}
+
+static const Conv *ends_of(const Node *node) { return node->is_tiled ? &node->winograd.ends : &node->conv; }
+
 static void run_chunk(void *argument, size_t index) {
     Work *w = argument;
-    const Conv *conv = &w->node->conv;
-    const Kernel *kernel = w->node->layer.kernel;
-    const size_t first = index % w->groups * ROWS, count = smaller(ROWS, w->pixels - first);
-    const size_t begin = index / w->groups * w->blocks, end = smaller(begin + w->blocks, conv->blocks);
-    uint8_t *out = w->images.out + first * conv->channels;
-    if (w->node->is_product && count == ROWS) {
-        kernel->conv(conv, w->images.x + first * conv->depth, count, begin, end, out);
+    const Node *node = w->node;
+    const size_t group = index % w->groups, first = group * ROWS, begin = index / w->groups * w->blocks;
+    const size_t end = smaller(begin + w->blocks, ends_of(node)->blocks);
+    if (is_ready(w, first)) {
+        multiply(w, first, w->images.x + first * node->conv.used, node->conv.used, begin, end);
+    } else if (w->gathered) {
+        const uint8_t *codes = (uint8_t *)aligned(w->gathered) + group * size_of_group(node);
+        multiply(w, first, codes, node->conv.depth, begin, end);
     } else {
-        void *memory = malloc(ROWS * conv->depth + 64);
+        void *memory = malloc(size_of_group(node) + 64);
         if (!memory) {
             w->no_memory = 1;
             return;
         }
-        (w->node->has_one_tap ? gather_tap : gather)(w, first, count, aligned(memory));
-        kernel->conv(conv, aligned(memory), count, begin, end, out);
+        gather_group(w, first, aligned(memory));
+        multiply(w, first, aligned(memory), node->conv.depth, begin, end);
         free(memory);
-    }
-    if (w->node->layer.passes) return;
-    const size_t from = begin * COLUMNS, to = smaller(end * COLUMNS, conv->channels);
-    const int whole = from == 0 && to == conv->channels;
-    for (size_t row = 0; row < (whole ? 1 : count); ++row) {
-        uint8_t *codes = out + row * conv->channels + from;
-        kernel->run(w->images.table, conv->flip, codes, codes, whole ? count * conv->channels : to - from);
     }
 }
 
 /* How many blocks of channels a thread takes at a time: all, or fewer where there are few pixels. */
 static size_t blocks_of(const Work *w) {
-    const Conv *conv = &w->node->conv;
-    const size_t blocks = parts_of(conv->blocks, parts_of(CHUNKS, w->groups));
-    const size_t least = PRODUCTS / (ROWS * COLUMNS * conv->depth) + 1;
+    const Node *node = w->node;
+    const size_t blocks = parts_of(ends_of(node)->blocks, parts_of(CHUNKS, w->groups));
+    const size_t products = node->is_tiled ? PLACES * node->winograd.products.depth : node->conv.depth; /* of a channel */
+    const size_t least = PRODUCTS / (ROWS * COLUMNS * products) + 1;
     return blocks < least ? least : blocks;
 }
 
@@ -142,12 +205,24 @@ Status *conv_compute(void *argument, Context *context) {
     const Node *node = argument;
     Work work = {.node = node};
     Status *status = read_images(&work.images, &node->layer, context);
-    work.pixels = work.images.rows * (size_t)work.images.size[1], work.groups = parts_of(work.pixels, ROWS);
-    if (!status && work.groups) {
+    const Images *m = &work.images;
+    if (!status) {
+        const size_t images = m->rows / (size_t)m->size[0];
+        work.pixels = node->is_tiled ? images * tiles_of(m) : m->rows * (size_t)m->size[1];
+        work.groups = parts_of(work.pixels, ROWS);
+    }
+    if (work.groups) {
         work.blocks = blocks_of(&work);
-        const size_t chunks = work.groups * parts_of(node->conv.blocks, work.blocks);
-        status = run_chunks(node->layer.api, context, run_chunk, chunks, &work);
+        const size_t parts = parts_of(ends_of(node)->blocks, work.blocks);
+        if (parts > 1) { /* each part reads what is gathered once */
+            work.gathered = malloc(work.groups * size_of_group(node) + 64);
+            if (!work.gathered) work.no_memory = 1;
+            else status = run_chunks(node->layer.api, context, gather_chunk, work.groups, &work);
+        }
+        if (!status && !work.no_memory) status = run_chunks(node->layer.api, context, run_chunk, work.groups * parts, &work);
+        free(work.gathered);
         if (!status && work.no_memory) status = refuse(node->layer.op, node->layer.api, NULL, "out of memory");
+        if (!status && work.no_code) status = refuse(node->layer.op, node->layer.api, NULL, "x has other codes than its geometry says");
     }
     images_release(&work.images);
     return status;

@@ -15,6 +15,12 @@ static size_t place_of(const Conv *c, size_t channel, size_t code) {
     return ((half * (STEP / QUAD) + code % STEP / QUAD) * HALF + channel % HALF) * QUAD + code % QUAD;
 }
 
+/* Let a span, which is empty where its end is 0, hold a place. */
+static void widen(size_t span[2], size_t place) {
+    if (span[1] == 0 || place < span[0]) span[0] = place;
+    if (place >= span[1]) span[1] = place + 1;
+}
+
 int conv_pack(Conv *c, const Layer *layer) {
     const int32_t highest = layer->is_signed ? 127 : 255;
     const size_t used = layer->inputs * layer->taps;
@@ -24,20 +30,28 @@ int conv_pack(Conv *c, const Layer *layer) {
     c->memory = calloc(c->blocks * COLUMNS * c->depth + 64, 1);
     c->start = calloc(c->blocks * COLUMNS, sizeof *c->start);
     c->scale = calloc(c->blocks * COLUMNS, sizeof *c->scale);
-    if (!c->memory || !c->start || !c->scale) return 0;
+    c->spans = calloc(c->blocks * 2, sizeof *c->spans);
+    if (!c->memory || !c->start || !c->scale || !c->spans) return 0;
     c->weights = aligned(c->memory);
     for (size_t channel = 0; channel < c->channels; ++channel) {
         c->start[channel] = start_of(layer, channel, c->flip);
         c->scale[channel] = scale_of(layer, channel);
         for (size_t input = 0; input < layer->inputs; ++input)
-            for (size_t tap = 0; tap < layer->taps; ++tap)
-                c->weights[place_of(c, channel, tap * layer->inputs + input)] =
-                    layer->weights[channel * used + input * layer->taps + tap];
+            for (size_t tap = 0; tap < layer->taps; ++tap) {
+                const int8_t weight = layer->weights[channel * used + input * layer->taps + tap];
+                c->weights[place_of(c, channel, tap * layer->inputs + input)] = weight;
+                if (weight) widen(c->spans + channel / COLUMNS * 2, (tap * layer->inputs + input) / QUAD);
+            }
     }
     return 1;
 }
 
+void conv_drop_weights(Conv *c) {
+    free(c->memory);
+    c->memory = NULL, c->weights = NULL;
+}
+
 void conv_free(Conv *c) {
-    free(c->memory), free(c->start), free(c->scale);
+    free(c->memory), free(c->start), free(c->scale), free(c->spans);
     *c = (Conv){0};
 }

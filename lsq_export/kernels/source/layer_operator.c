@@ -19,9 +19,16 @@ static Status *read_geometry(LayerNode *node, const Info *info) {
     Status *status = get_constant(node->op, node->api, info, GEOMETRY, TYPE_INT64, &shape, &data);
     if (status) return status;
     const int64_t *g = data;
-    if (shape.count != 8 && !(shape.count == 9 && g[8] == PLANES))
+    if (shape.count != 8 && !(shape.count == 9 && g[8] == PLANES) && !(shape.count == 12 && g[8] == 0))
         return refuse(node->op, node->api, info, "the geometry has 8 numbers");
     node->planes = shape.count == 9;
+    if (shape.count == 12) {
+        const int is_signed = node->op->input == TYPE_INT8;
+        const int64_t low = is_signed ? -128 : 0, end = g[9] + g[10] * (g[11] - 1);
+        if (g[9] < low || !is_small(g[10]) || !is_small(g[11]) || g[10] == 0 || g[11] == 0 || end > low + 255)
+            return refuse(node->op, node->api, info, "the codes of x cannot be");
+        node->codes = (Codes){(int32_t)g[9], (int32_t)g[10], (int32_t)g[11]};
+    }
     node->geometry = (Geometry){{g[0], g[1]}, {g[2], g[3]}, {g[4], g[5]}, {g[6], g[7]}, {0, 0}};
     for (int i = 0; i < 8; ++i)
         if (!is_small(g[i]) || ((i < 2 || i > 5) && g[i] == 0))
@@ -69,7 +76,7 @@ Status *read_layer(LayerNode *node, const Operator *op, const Api *api, const In
     if (!status) status = get_number(op, api, info, Y_GRID + 1, op->input, &y_zero);
     if (status) return status;
     if (!(y_scale.value > 0 && y_scale.value <= FLT_MAX)) return refuse(op, api, info, "a scale is not positive");
-    node->x_zero = (uint8_t)(int)x_zero.value;
+    node->outside = (uint8_t)(int)x_zero.value;
     layer->x_scale = x_scale.value, layer->y_scale = y_scale.value;
     layer->x_zero = (int32_t)x_zero.value, layer->y_zero = (int32_t)y_zero.value;
     layer->is_signed = op->input == TYPE_INT8, layer->neighbors = node->geometry.stride[1] == 1;
@@ -124,7 +131,7 @@ Status *read_images(Images *images, const LayerNode *node, Context *context) {
     images->x = in, images->table = data, images->out = out, images->rows = (size_t)(shape.dims[0] * shape.dims[1]);
     images->border = malloc(row + 1);
     if (!images->border) return refuse(node->op, api, NULL, "out of memory");
-    memset(images->border, node->x_zero, row);
+    memset(images->border, node->outside, row);
     if (!node->planes) return NULL;
     images->pixels = malloc(shape.count + 1);
     if (!images->pixels) return refuse(node->op, api, NULL, "out of memory");
@@ -154,4 +161,43 @@ void point_to_taps(const Images *m, const uint8_t *const *rows, int64_t left, co
             const int64_t x = left + j * g->dilation[1];
             *taps++ = x >= 0 && x < m->in[1] ? rows[i] + (size_t)x * m->node->in_channels : m->border;
         }
+}
+
+typedef struct Corner { /* of a tile: the image, and the upper left pixel of the result */
+    size_t image;
+    int64_t row, column;
+} Corner;
+
+static Corner corner_of(const Images *m, size_t number) {
+    const size_t place = number % tiles_of(m), across = (size_t)(m->size[1] + 1) / SIDE;
+    return (Corner){number / tiles_of(m), (int64_t)(place / across) * SIDE, (int64_t)(place % across) * SIDE};
+}
+
+void point_to_pixels(const Images *m, size_t number, const uint8_t **x) {
+    const Geometry *g = &m->node->geometry;
+    const size_t channels = m->node->in_channels;
+    const Corner corner = corner_of(m, number);
+    const int64_t top = corner.row - g->begin[0], left = corner.column - g->begin[1];
+    const uint8_t *image = m->x + corner.image * (size_t)(m->in[0] * m->in[1]) * channels;
+    for (int64_t i = 0; i < PATCH; ++i)
+        for (int64_t j = 0; j < PATCH; ++j) {
+            const int64_t row = top + i, column = left + j;
+            const int inside = row >= 0 && row < m->in[0] && column >= 0 && column < m->in[1];
+            *x++ = inside ? image + (size_t)(row * m->in[1] + column) * channels : m->border;
+        }
+}
+
+void point_to_tile(const Images *m, size_t number, Tile *tile) {
+    const Geometry *g = &m->node->geometry;
+    const size_t channels = m->node->out_channels;
+    const Corner corner = corner_of(m, number);
+    const int64_t top = corner.row - g->begin[0], left = corner.column - g->begin[1];
+    uint8_t *image = m->out + corner.image * (size_t)(m->size[0] * m->size[1]) * channels;
+    tile->columns = corner.column + 1 < m->size[1] ? 2 : 1;
+    for (int64_t i = 0; i < SIDE; ++i) {
+        const int64_t row = corner.row + i, above = top + i, below = above + 2;
+        tile->out[i] = row < m->size[0] ? image + (size_t)(row * m->size[1] + corner.column) * channels : NULL;
+        for (int64_t j = 0; j < SIDE; ++j)
+            tile->borders[i][j] = border_of(above < 0, below >= m->in[0], left + j < 0, left + j + 2 >= m->in[1]);
+    }
 }

@@ -23,7 +23,8 @@ typedef struct LayerNode { /* what is kept of a node of a graph, first in what a
     Geometry geometry;
     int planes; /* whether images are [N, C, H, W] */
     size_t in_channels, out_channels;
-    uint8_t x_zero;
+    uint8_t outside; /* the code of what is outside of the images */
+    Codes codes; /* that x has; count 0: any */
 } LayerNode;
 
 typedef struct Images { /* of one call. border: a row of an image, of codes of zero. pixels: x as [N, H, W, C], or NULL */
@@ -46,6 +47,15 @@ void point_to_rows(const Images *images, size_t row, const uint8_t **rows);
 
 /* Where the codes of each tap begin, `left` being the column of the first: those outside of the image are the border. */
 void point_to_taps(const Images *images, const uint8_t *const *rows, int64_t left, const uint8_t **taps);
+
+/* A tile of the result, its number being that of all tiles of all images; and where the PLACES pixels begin that it reads:
+ * those outside of the image are the border. */
+void point_to_tile(const Images *images, size_t number, Tile *tile);
+void point_to_pixels(const Images *images, size_t number, const uint8_t **x);
+
+static inline size_t tiles_of(const Images *m) {
+    return (size_t)((m->size[0] + 1) / SIDE * ((m->size[1] + 1) / SIDE));
+}
 
 /* The column of the first tap of a column of the result, and that after the last one. */
 static inline int64_t left_of(const Geometry *g, int64_t column) { return column * g->stride[1] - g->begin[1]; }

@@ -9,7 +9,7 @@
 #include "api.h"
 
 /* The version of what operators.c offers and of what the operators do; lsq_export/kernels/library.py asks for it. */
-#define LIBRARY_VERSION 3
+#define LIBRARY_VERSION 4
 #define NO_KERNEL "lsq_export: LSQ_EXPORT_KERNEL names no kernel of this library that this processor can run"
 
 enum { ENTRIES = 256, MAX_DIMENSIONS = 32, LONGEST_NAME = 256 };

@@ -8,6 +8,7 @@
 #include "conv.h"
 #include "depthwise.h"
 #include "pair.h"
+#include "winograd.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +28,9 @@ typedef struct Kernel {
     int interleaved;             /* how that one takes weights */
     GatherFunction gather;
     ConvFunction conv; /* NULL, both: none that would be faster */
+    TransformFunction transform;
+    WinogradFunction winograd; /* NULL, both: none that would be faster */
+    size_t row_step;   /* of what a row is read from the image itself, where its codes are a multiple of it */
 } Kernel;
 
 /* The kernels that were compiled in, best first, and how many. The last one is the portable one. */

@@ -5,10 +5,13 @@
 
 The kernel of Depthwise leaves out taps that are zero in a block of channels: parallel convolutions of several sizes,
 merged into one (merge_parallel.py), have many. `geometry` is for the kernels: strides, pads and dilations, which the
-stock operator in the function has as attributes; a ninth number, PLANES, says that x is [N, C, H, W].
+stock operator in the function has as attributes; a ninth number, PLANES, says that x is [N, C, H, W]. Where x has few
+codes (few_codes.py), and the kernel of Conv can multiply less often for that, 0 and low, step and count of them follow.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import onnx_ir as ir
@@ -19,10 +22,12 @@ from lsq_export.graph.read import array_of, attribute, graph_of, sole_producer
 from lsq_export.kernels import CONVS, DEPTHWISES
 
 from .channels_last import TO_LAST
+from .few_codes import codes_of
 from .joined import BEFORE, CODES, Head
 
 MOST_TAPS = 1023
 PLANES = 1
+TILED = {(3, 3, 1, 1, *pads, 1, 1) for pads in itertools.product((0, 1), repeat=4)}  # kernels, strides, pads, dilations
 
 
 def convolution(node: ir.Node) -> Head | None:
@@ -45,6 +50,8 @@ def convolution(node: ir.Node) -> Head | None:
         *(attribute(node, "pads", None) or (0, 0, 0, 0)),
         *(attribute(node, "dilations", None) or (1, 1)),
     ]
+    codes = codes_of(x) if names == CONVS and (*weight.shape[2:], *geometry) in TILED else None
+    geometry += [] if codes is None else [0, *codes]
     return _stem(node, geometry, constants) or Head(
         node, names, [x], [_numbers(node, geometry), *constants], (0, *range(2, 10))
     )

@@ -100,3 +100,26 @@ def test_a_stem_whose_sums_are_no_int8_reads_its_copies(weight: int) -> None:
     assert head is not None and [step.op_type for step, _ in head.steps] == (
         ["Gather", "Transpose", "QLinearConv"] if weight == 127 else ["QLinearConv"]
     )
+
+
+def _geometries(case: Case) -> list[list[int]]:
+    """Of the convolutions in one group, in order."""
+    file = emit(folded(case).model, "lookup", ORT_CPU)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in file.graph.initializer}
+    return [constants[node.input[2]].tolist() for node in file.graph.node if node.op_type.startswith("Conv")]
+
+
+def two_convolutions(bits: int) -> Case:
+    """3×3 behind 3×3, with a pool between them."""
+    layers = {"a": nn.Conv2d(3, 8, 3, padding=1), "b": nn.Conv2d(8, 8, 3, padding=1), "last": nn.Linear(8, 4)}
+    forward = lambda s, x: s.last(F.relu(s.b(F.max_pool2d(F.relu(s.a(x)), 2))).mean((2, 3)))  # noqa: E731
+    return Case(lambda: Wired(forward, **layers), {**LOW, "weight_bits": bits, "activation_bits": bits})
+
+
+def test_the_few_codes_of_images_are_told() -> None:
+    """16 codes, an equal step apart: fewer multiplications in the kernel. Those of 8 bits are too many."""
+    stem, other = _geometries(two_convolutions(4))
+    assert stem[8:] == [1] and other[:9] == [1, 1, 1, 1, 1, 1, 1, 1, 0]
+    low, step, count = other[9:]
+    assert count == 16 and step > 1 and 0 <= low and low + step * 15 <= 255
+    assert all(len(numbers) < 12 for numbers in _geometries(two_convolutions(8)))
