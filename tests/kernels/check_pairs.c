@@ -14,7 +14,7 @@
 enum { EVERY = 65536, GRIDS = 24 };
 
 static uint8_t firsts[EVERY], seconds[EVERY]; /* every pair of codes once */
-static float factors[EVERY];
+static float factors[EVERY], inner[EVERY];
 
 static float scale(void) { return ldexpf(1.0F + (float)noise(1 << 23) / (1 << 23), (int)noise(12) - 9); }
 
@@ -32,17 +32,18 @@ static uint8_t sum_of(const Sum *s, uint8_t a, uint8_t b) {
 
 /* `size` codes, with both kinds of guards: a block of memory that ends with the output, and bytes around it. */
 static void check(const Kernel *kernel, const Product *p, const Sum *s, size_t size, size_t from, int in_place) {
-    for (int is_sum = 0; is_sum < 2; ++is_sum) {
+    for (int kind = 0; kind < 3; ++kind) { /* a product, a sum, and a sum of which the inner part is known */
         uint8_t *in = malloc(from + size + 1), *b = malloc(from + size + 1), *out = in_place ? in : malloc(from + size + 1);
         float *f = malloc((size + 1) * sizeof *f);
         memset(out, GUARD, from + size + 1);
         memcpy(in + from, firsts, size);
         memcpy(b + from, seconds, size);
-        memcpy(f, factors, size * sizeof *f);
-        if (is_sum) kernel->sum(s, in + from, b + from, out + from, size);
+        memcpy(f, kind == 2 ? inner : factors, size * sizeof *f);
+        if (kind == 2) kernel->shift(s, f, in + from, out + from, size);
+        else if (kind == 1) kernel->sum(s, in + from, b + from, out + from, size);
         else kernel->product(p, f, in + from, out + from, size);
         for (size_t i = 0; i < size; ++i)
-            differing += out[from + i] != (is_sum ? sum_of(s, firsts[i], seconds[i]) : product_of(p, factors[i], firsts[i]));
+            differing += out[from + i] != (kind ? sum_of(s, firsts[i], seconds[i]) : product_of(p, factors[i], firsts[i]));
         for (size_t i = 0; i < from && !in_place; ++i) differing += out[i] != GUARD;
         differing += out[from + size] != GUARD;
         compared += size;
@@ -58,6 +59,7 @@ static void check_grid(const Kernel *kernel, uint8_t flip, int wild) {
     const Product p = {a_zero + flip, a * b / y, y_zero, low, high, flip};
     const Sum s = {wild ? a / y : a, wild ? b / y : b, y_zero - a * 17, low, high, flip};
     for (int i = 0; i < EVERY; ++i) factors[i] = (float)(seconds[i] ^ flip) - (b_zero + flip);
+    for (int i = 0; i < EVERY; ++i) inner[i] = fmaf((float)((seconds[i] ^ flip) - flip), s.b_ratio, s.constant);
     check(kernel, &p, &s, EVERY, 0, 0);
     for (size_t size = 0; size <= 200; ++size) check(kernel, &p, &s, size, noise(64), (int)noise(2));
 }

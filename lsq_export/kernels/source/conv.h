@@ -39,9 +39,6 @@ void conv_drop_weights(Conv *conv);
 /* How many parts of a size hold so many. */
 static inline size_t parts_of(size_t count, size_t size) { return (count + size - 1) / size; }
 
-/* The next address that begins a line of the caches. */
-static inline void *aligned(void *memory) { return (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); }
-
 /* Channels of the blocks `begin` to `end` of `count` pixels, at most ROWS. rows: ROWS of them, `stride` codes from one to
  * the next, at least `used`; depth codes of each are read. Those from count on, and codes whose weights are 0, may be
  * anything. table: what codes become, by the codes with the bits of `flip` turned, or NULL. out [count, channels]: from its

@@ -18,9 +18,10 @@ enum { BLOCK = 64, GROUP = 4, PART = 16 }; /* codes of a block, taps of a group,
  * taps [groups · GROUP]: the numbers of the taps of a group. weights [groups · GROUP · BLOCK], start and scale
  * [blocks · BLOCK], by `place_of_code` where the kernel asks for that, else by code. start is the bias less the zero
  * point's part. low, high: the smallest and the largest code, less y_zero. flip: 128 for signed x, which the sums take as
- * unsigned, else 0. */
+ * unsigned, else 0. memory: where weights, start and scale, which are aligned, were allocated. */
 typedef struct Depthwise {
     size_t channels, blocks;
+    void *memory[3];
     size_t *first;
     uint16_t *taps;
     int8_t *weights;

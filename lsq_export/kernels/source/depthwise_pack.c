@@ -49,10 +49,10 @@ int depthwise_pack(Depthwise *d, const Layer *layer, int interleaved) {
     const size_t room = d->blocks * (layer->taps / GROUP + 1) * GROUP;
     d->first = calloc(d->blocks + 1, sizeof *d->first);
     d->taps = calloc(room, sizeof *d->taps);
-    d->weights = calloc(room * BLOCK, 1);
-    d->start = calloc(d->blocks * BLOCK, sizeof *d->start);
-    d->scale = calloc(d->blocks * BLOCK, sizeof *d->scale);
-    if (!d->first || !d->taps || !d->weights || !d->start || !d->scale) return 0;
+    const size_t sizes[3] = {room * BLOCK, d->blocks * BLOCK * sizeof *d->start, d->blocks * BLOCK * sizeof *d->scale};
+    for (int i = 0; i < 3; ++i) d->memory[i] = calloc(sizes[i] + 64, 1);
+    if (!d->first || !d->taps || !d->memory[0] || !d->memory[1] || !d->memory[2]) return 0;
+    d->weights = aligned(d->memory[0]), d->start = aligned(d->memory[1]), d->scale = aligned(d->memory[2]);
     size_t slot = 0;
     for (size_t block = 0; block < d->blocks; ++block) pack_block(d, layer, interleaved, block, &slot);
     for (size_t code = 0; code < d->blocks * BLOCK; ++code) {
@@ -66,6 +66,7 @@ int depthwise_pack(Depthwise *d, const Layer *layer, int interleaved) {
 }
 
 void depthwise_free(Depthwise *d) {
-    free(d->first), free(d->taps), free(d->weights), free(d->start), free(d->scale);
+    free(d->first), free(d->taps);
+    for (int i = 0; i < 3; ++i) free(d->memory[i]);
     *d = (Depthwise){0};
 }

@@ -60,15 +60,15 @@ INLINE void add_group(__m512i sums[4], const __m512i x[GROUP], const int8_t *wei
     const __m512i all[4] = {_mm512_unpacklo_epi16(low_01, low_23), _mm512_unpackhi_epi16(low_01, low_23),
                             _mm512_unpacklo_epi16(high_01, high_23), _mm512_unpackhi_epi16(high_01, high_23)};
     for (int q = 0; q < 4; ++q)
-        sums[q] = _mm512_dpbusd_epi32(sums[q], all[q], _mm512_loadu_si512(weights + 64 * q));
+        sums[q] = _mm512_dpbusd_epi32(sums[q], all[q], _mm512_load_si512(weights + 64 * q));
 }
 
 INLINE void compute_64(const Depthwise *d, const uint8_t *const *x, uint8_t *out, size_t at, size_t block,
                        __mmask64 mask, int whole, int is_signed) {
-    const __m512i zero = _mm512_set1_epi32(d->y_zero);
+    const __m512i zero = _mm512_set1_epi16((short)d->y_zero);
     const __m512 high = _mm512_set1_ps(d->high);
     __m512i sums[4];
-    for (int q = 0; q < 4; ++q) sums[q] = _mm512_loadu_si512(d->start + block * BLOCK + 16 * q);
+    for (int q = 0; q < 4; ++q) sums[q] = _mm512_load_si512(d->start + block * BLOCK + 16 * q);
     const size_t end = d->first[block + 1];
     for (size_t group = d->first[block]; group < end; ++group) {
         const uint16_t *tap = d->taps + group * GROUP;
@@ -77,11 +77,11 @@ INLINE void compute_64(const Depthwise *d, const uint8_t *const *x, uint8_t *out
         add_group(sums, codes, d->weights + group * GROUP * BLOCK);
     }
     for (int q = 0; q < 4; ++q) { /* what is too low saturates below; what is too high would become the lowest integer */
-        const __m512 scale = _mm512_loadu_ps(d->scale + block * BLOCK + 16 * q);
-        const __m512 value = _mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[q]), scale), high);
-        sums[q] = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_max_ps(value, _mm512_set1_ps(d->low))), zero);
+        const __m512 scale = _mm512_load_ps(d->scale + block * BLOCK + 16 * q);
+        sums[q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[q]), scale), high));
     }
-    const __m512i low_half = _mm512_packs_epi32(sums[0], sums[1]), high_half = _mm512_packs_epi32(sums[2], sums[3]);
+    const __m512i low_half = _mm512_adds_epi16(_mm512_packs_epi32(sums[0], sums[1]), zero);
+    const __m512i high_half = _mm512_adds_epi16(_mm512_packs_epi32(sums[2], sums[3]), zero);
     const __m512i codes = is_signed ? _mm512_packs_epi16(low_half, high_half) : _mm512_packus_epi16(low_half, high_half);
     if (whole) _mm512_storeu_si512(out + at, codes);
     else _mm512_mask_storeu_epi8(out + at, mask, codes);

@@ -32,6 +32,13 @@ void product_portable(const Product *p, const float *factors, const uint8_t *a, 
     }
 }
 
+void shift_portable(const Sum *s, const float *inner, const uint8_t *a, uint8_t *out, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+        const float first = (float)(a[i] ^ s->flip) - s->flip;
+        out[i] = (uint8_t)rounded(exact_fma(first, s->a_ratio, inner[i]), s->low, s->high);
+    }
+}
+
 void sum_portable(const Sum *s, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count) {
     for (size_t i = 0; i < count; ++i) {
         const float first = (float)(a[i] ^ s->flip) - s->flip, second = (float)(b[i] ^ s->flip) - s->flip;

@@ -30,13 +30,18 @@ typedef struct Sum {
 typedef void (*ProductFunction)(const Product *product, const float *factors, const uint8_t *a, uint8_t *out,
                                 size_t count);
 typedef void (*SumFunction)(const Sum *sum, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count);
+/* As SumFunction, of an inner fma that is known. inner [count]. */
+typedef void (*ShiftFunction)(const Sum *sum, const float *inner, const uint8_t *a, uint8_t *out, size_t count);
 
+void shift_portable(const Sum *sum, const float *inner, const uint8_t *a, uint8_t *out, size_t count);
 void product_portable(const Product *product, const float *factors, const uint8_t *a, uint8_t *out, size_t count);
 void sum_portable(const Sum *sum, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count);
 #if defined(__x86_64__) && defined(__GNUC__)
 void product_avx2(const Product *product, const float *factors, const uint8_t *a, uint8_t *out, size_t count);
+void shift_avx2(const Sum *sum, const float *inner, const uint8_t *a, uint8_t *out, size_t count);
 void sum_avx2(const Sum *sum, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count);
 void product_avx512(const Product *product, const float *factors, const uint8_t *a, uint8_t *out, size_t count);
+void shift_avx512(const Sum *sum, const float *inner, const uint8_t *a, uint8_t *out, size_t count);
 void sum_avx512(const Sum *sum, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count);
 #endif
 

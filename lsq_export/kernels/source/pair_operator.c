@@ -75,40 +75,37 @@ static void make_factors(const Node *node, const uint8_t *codes, size_t count, f
     for (size_t i = 0; i < count; ++i) out[i] = (float)(codes[i] ^ node->product.flip) - node->b_zero;
 }
 
-/* Rows whose channels are multiplied by the same codes. */
-static void multiply_rows(const Work *w, const uint8_t *b, const uint8_t *a, uint8_t *out, size_t rows) {
-    const Product *product = &w->node->product;
-    const ProductFunction multiply = w->node->kernel->product;
+/* What the sums of codes [count] and others begin with. */
+static void make_inner(const Node *node, const uint8_t *codes, size_t count, float *out) {
+    const Sum *s = &node->sum;
+    for (size_t i = 0; i < count; ++i)
+        out[i] = exact_fma((float)(codes[i] ^ s->flip) - s->flip, s->b_ratio, s->constant);
+}
+
+static void apply(const Node *node, const float *numbers, const uint8_t *a, uint8_t *out, size_t count) {
+    if (node->op->kind == SUM) node->kernel->shift(&node->sum, numbers, a, out, count);
+    else node->kernel->product(&node->product, numbers, a, out, count);
+}
+
+/* Rows whose channels are multiplied by the same codes, or added to them. */
+static void run_rows(const Work *w, const uint8_t *b, const uint8_t *a, uint8_t *out, size_t rows) {
+    const Node *node = w->node;
+    void (*const make)(const Node *, const uint8_t *, size_t, float *) = node->op->kind == SUM ? make_inner : make_factors;
     const size_t channels = w->channels, count = rows * channels;
-    float factors[SEGMENT];
+    float numbers[SEGMENT];
     if (channels <= SEGMENT) { /* as many rows at once as there is room for */
         const size_t segment = SEGMENT / channels * channels;
-        make_factors(w->node, b, channels, factors);
+        make(node, b, channels, numbers);
         for (size_t i = channels; i < smaller(segment, count); i += channels)
-            memcpy(factors + i, factors, channels * sizeof *factors);
-        for (size_t i = 0; i < count; i += segment)
-            multiply(product, factors, a + i, out + i, smaller(segment, count - i));
+            memcpy(numbers + i, numbers, channels * sizeof *numbers);
+        for (size_t i = 0; i < count; i += segment) apply(node, numbers, a + i, out + i, smaller(segment, count - i));
         return;
     }
     for (size_t c = 0; c < channels; c += SEGMENT) {
         const size_t block = smaller(SEGMENT, channels - c);
-        make_factors(w->node, b + c, block, factors);
-        for (size_t i = c; i < count; i += channels) multiply(product, factors, a + i, out + i, block);
+        make(node, b + c, block, numbers);
+        for (size_t i = c; i < count; i += channels) apply(node, numbers, a + i, out + i, block);
     }
-}
-
-static void add_rows(const Work *w, const uint8_t *b, const uint8_t *a, uint8_t *out, size_t rows) {
-    const Node *node = w->node;
-    const size_t channels = w->channels, count = rows * channels;
-    uint8_t repeated[SEGMENT];
-    if (channels > SEGMENT / 2) {
-        for (size_t i = 0; i < count; i += channels) node->kernel->sum(&node->sum, a + i, b, out + i, channels);
-        return;
-    }
-    const size_t segment = SEGMENT / channels * channels;
-    for (size_t i = 0; i < smaller(segment, count); i += channels) memcpy(repeated + i, b, channels);
-    for (size_t i = 0; i < count; i += segment)
-        node->kernel->sum(&node->sum, a + i, repeated, out + i, smaller(segment, count - i));
 }
 
 static void multiply_codes(const Node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count) {
@@ -129,7 +126,7 @@ static void run_chunk(void *argument, size_t index) {
         const size_t rows = smaller(w->chunk_rows, w->rows - row);
         begin = (image * w->rows + row) * w->channels, count = rows * w->channels;
         const uint8_t *b = w->b + image * w->step;
-        (node->op->kind == SUM ? add_rows : multiply_rows)(w, b, w->a + begin, w->out + begin, rows);
+        run_rows(w, b, w->a + begin, w->out + begin, rows);
     } else if (node->op->kind == SUM) {
         node->kernel->sum(&node->sum, w->a + begin, w->b + begin, w->out + begin, count);
     } else {

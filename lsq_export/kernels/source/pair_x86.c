@@ -4,51 +4,94 @@
  */
 #include "pair.h"
 
+#include <string.h>
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
+#define INLINE AVX512 static inline __attribute__((always_inline))
 #define AVX2 __attribute__((target("avx2,fma")))
 
-/* 16 codes as floats: the flipped ones, less `zero`. */
-AVX512 static inline __m512 floats_16(__m128i codes, uint8_t flip, float zero) {
-    const __m512i wide = _mm512_cvtepu8_epi32(_mm_xor_si128(codes, _mm_set1_epi8((char)flip)));
-    return _mm512_sub_ps(_mm512_cvtepi32_ps(wide), _mm512_set1_ps(zero));
+/* 16 codes as floats. */
+INLINE __m512 floats_16(const uint8_t *codes, int is_signed) {
+    const __m128i bytes = _mm_loadu_si128((const void *)codes);
+    return _mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
 }
 
-AVX512 static inline __m128i codes_16(__m512 values, float low, float high) {
-    values = _mm512_min_ps(_mm512_max_ps(values, _mm512_set1_ps(low)), _mm512_set1_ps(high));
-    return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values));
+/* Packing saturates what is too low, and orders codes by lanes of 16 bytes; what is too high would become the lowest
+ * integer. */
+INLINE void store_64(uint8_t *out, const __m512 values[4], float high, int is_signed) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i codes[4];
+    for (int i = 0; i < 4; ++i) codes[i] = _mm512_cvtps_epi32(_mm512_min_ps(values[i], _mm512_set1_ps(high)));
+    const __m512i first = _mm512_packs_epi32(codes[0], codes[1]), second = _mm512_packs_epi32(codes[2], codes[3]);
+    const __m512i bytes = is_signed ? _mm512_packs_epi16(first, second) : _mm512_packus_epi16(first, second);
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi32(order, bytes));
 }
 
-AVX512 static inline __m128i product_16(const Product *p, __m512 factors, __m128i a) {
-    const __m512 product = _mm512_mul_ps(floats_16(a, p->flip, p->a_zero), factors);
-    const __m512 scaled = _mm512_mul_ps(product, _mm512_set1_ps(p->ratio));
-    return codes_16(_mm512_add_ps(scaled, _mm512_set1_ps(p->y_zero)), p->low, p->high);
+enum { BLOCK = 64 };
+
+/* a, b and c are BLOCK codes or floats each. */
+INLINE void product_64(const Product *p, const float *factors, const uint8_t *a, uint8_t *out, int is_signed) {
+    __m512 values[4];
+    for (int i = 0; i < 4; ++i) {
+        const __m512 first = _mm512_sub_ps(floats_16(a + 16 * i, is_signed), _mm512_set1_ps(p->a_zero - p->flip));
+        const __m512 product = _mm512_mul_ps(first, _mm512_loadu_ps(factors + 16 * i));
+        values[i] = _mm512_add_ps(_mm512_mul_ps(product, _mm512_set1_ps(p->ratio)), _mm512_set1_ps(p->y_zero));
+    }
+    store_64(out, values, p->high, is_signed);
 }
 
-AVX512 void product_avx512(const Product *p, const float *factors, const uint8_t *a, uint8_t *out, size_t count) {
-    size_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        _mm_storeu_si128((void *)(out + i), product_16(p, _mm512_loadu_ps(factors + i), _mm_loadu_si128((const void *)(a + i))));
-    const __mmask16 rest = (__mmask16)((1U << (count - i)) - 1);
-    const __m512 last = _mm512_maskz_loadu_ps(rest, factors + i);
-    _mm_mask_storeu_epi8(out + i, rest, product_16(p, last, _mm_maskz_loadu_epi8(rest, a + i)));
+INLINE void sum_64(const Sum *s, const uint8_t *b, const uint8_t *a, uint8_t *out, int is_signed) {
+    const __m512 a_ratio = _mm512_set1_ps(s->a_ratio), b_ratio = _mm512_set1_ps(s->b_ratio);
+    __m512 values[4];
+    for (int i = 0; i < 4; ++i) {
+        const __m512 inner = _mm512_fmadd_ps(floats_16(b + 16 * i, is_signed), b_ratio, _mm512_set1_ps(s->constant));
+        values[i] = _mm512_fmadd_ps(floats_16(a + 16 * i, is_signed), a_ratio, inner);
+    }
+    store_64(out, values, s->high, is_signed);
 }
 
-AVX512 static inline __m128i sum_16(const Sum *s, __m128i a, __m128i b) {
-    const __m512 first = floats_16(a, s->flip, s->flip), second = floats_16(b, s->flip, s->flip);
-    const __m512 inner = _mm512_fmadd_ps(second, _mm512_set1_ps(s->b_ratio), _mm512_set1_ps(s->constant));
-    return codes_16(_mm512_fmadd_ps(first, _mm512_set1_ps(s->a_ratio), inner), s->low, s->high);
+INLINE void shift_64(const Sum *s, const float *inner, const uint8_t *a, uint8_t *out, int is_signed) {
+    __m512 values[4];
+    for (int i = 0; i < 4; ++i)
+        values[i] = _mm512_fmadd_ps(floats_16(a + 16 * i, is_signed), _mm512_set1_ps(s->a_ratio), _mm512_loadu_ps(inner + 16 * i));
+    store_64(out, values, s->high, is_signed);
 }
 
-AVX512 void sum_avx512(const Sum *s, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count) {
-    size_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        _mm_storeu_si128((void *)(out + i), sum_16(s, _mm_loadu_si128((const void *)(a + i)), _mm_loadu_si128((const void *)(b + i))));
-    const __mmask16 rest = (__mmask16)((1U << (count - i)) - 1);
-    const __m128i last = _mm_maskz_loadu_epi8(rest, b + i);
-    _mm_mask_storeu_epi8(out + i, rest, sum_16(s, _mm_maskz_loadu_epi8(rest, a + i), last));
+/* `compute` for all blocks of codes, the last one of which is copied, since it has fewer codes than are read. What is
+ * computed with is a copy: the compiler need not think that `out` is a part of it. */
+#define ALL_BLOCKS(compute, what, second, type) \
+    do { \
+        size_t i = 0; \
+        uint8_t last[BLOCK] = {0}; \
+        type others[BLOCK] = {0}; \
+        if ((what)->flip) \
+            for (; i + BLOCK <= count; i += BLOCK) compute(what, (second) + i, a + i, out + i, 1); \
+        else \
+            for (; i + BLOCK <= count; i += BLOCK) compute(what, (second) + i, a + i, out + i, 0); \
+        if (i == count) break; \
+        memcpy(last, a + i, count - i); \
+        memcpy(others, (second) + i, (count - i) * sizeof *others); \
+        if ((what)->flip) compute(what, others, last, last, 1); \
+        else compute(what, others, last, last, 0); \
+        memcpy(out + i, last, count - i); \
+    } while (0)
+
+AVX512 void product_avx512(const Product *product, const float *factors, const uint8_t *a, uint8_t *out, size_t count) {
+    const Product p = *product;
+    ALL_BLOCKS(product_64, &p, factors, float);
+}
+
+AVX512 void sum_avx512(const Sum *sum, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t count) {
+    const Sum s = *sum;
+    ALL_BLOCKS(sum_64, &s, b, uint8_t);
+}
+
+AVX512 void shift_avx512(const Sum *sum, const float *inner, const uint8_t *a, uint8_t *out, size_t count) {
+    const Sum s = *sum;
+    ALL_BLOCKS(shift_64, &s, inner, float);
 }
 
 /* 8 codes as floats: the flipped ones, less `zero`. */
@@ -83,5 +126,15 @@ AVX2 void sum_avx2(const Sum *s, const uint8_t *a, const uint8_t *b, uint8_t *ou
         store_8(out + i, _mm256_fmadd_ps(first, _mm256_set1_ps(s->a_ratio), inner), s->low, s->high);
     }
     sum_portable(s, a + i, b + i, out + i, count - i);
+}
+
+AVX2 void shift_avx2(const Sum *s, const float *inner, const uint8_t *a, uint8_t *out, size_t count) {
+    const __m256 ratio = _mm256_set1_ps(s->a_ratio);
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        const __m256 first = floats_8(a + i, s->flip, s->flip);
+        store_8(out + i, _mm256_fmadd_ps(first, ratio, _mm256_loadu_ps(inner + i)), s->low, s->high);
+    }
+    shift_portable(s, inner + i, a + i, out + i, count - i);
 }
 #endif

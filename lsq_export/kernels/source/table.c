@@ -27,17 +27,17 @@ static int has_amx_and_vbmi(void) { return has_avx512vbmi() && has_amx(); }
 const Kernel kernels[] = {
 #ifdef HAS_X86
 #ifdef HAS_AMX
-    {"amx", lookup_avx512vbmi, has_amx_and_vbmi, 65536, product_avx512, sum_avx512, depthwise_avx512, 1, gather_avx512,
+    {"amx", lookup_avx512vbmi, has_amx_and_vbmi, 65536, product_avx512, sum_avx512, shift_avx512, depthwise_avx512, 1, gather_avx512,
      conv_amx, NULL, NULL, STEP},
 #endif
-    {"avx512vbmi", lookup_avx512vbmi, has_avx512vbmi, 65536, product_avx512, sum_avx512, depthwise_avx512, 1,
+    {"avx512vbmi", lookup_avx512vbmi, has_avx512vbmi, 65536, product_avx512, sum_avx512, shift_avx512, depthwise_avx512, 1,
      gather_avx512, conv_avx512, transform_avx512, winograd_avx512, 1},
-    {"avx2", lookup_avx2, has_avx2, 32768, product_avx2, sum_avx2, depthwise_avx2, 0, NULL, NULL, NULL, NULL, 0},
+    {"avx2", lookup_avx2, has_avx2, 32768, product_avx2, sum_avx2, shift_avx2, depthwise_avx2, 0, NULL, NULL, NULL, NULL, 0},
 #endif
 #ifdef HAS_NEON
-    {"neon", lookup_neon, always, 32768, product_portable, sum_portable, depthwise_neon, 0, NULL, NULL, NULL, NULL, 0},
+    {"neon", lookup_neon, always, 32768, product_portable, sum_portable, shift_portable, depthwise_neon, 0, NULL, NULL, NULL, NULL, 0},
 #endif
-    {"portable", lookup_portable, always, 16384, product_portable, sum_portable, NULL, 0, NULL, NULL, NULL, NULL, 0},
+    {"portable", lookup_portable, always, 16384, product_portable, sum_portable, shift_portable, NULL, 0, NULL, NULL, NULL, NULL, 0},
 };
 const size_t kernel_count = sizeof kernels / sizeof kernels[0];
 

@@ -24,6 +24,7 @@ typedef struct Kernel {
     size_t chunk;           /* codes that a thread takes at a time; up to two chunks are left to one thread */
     ProductFunction product;
     SumFunction sum;
+    ShiftFunction shift;
     DepthwiseFunction depthwise; /* NULL: none that would be faster than ONNX Runtime's own */
     int interleaved;             /* how that one takes weights */
     GatherFunction gather;

@@ -51,7 +51,7 @@ def convolution(node: ir.Node) -> Head | None:
         *(attribute(node, "dilations", None) or (1, 1)),
     ]
     codes = codes_of(x) if names == CONVS and (*weight.shape[2:], *geometry) in TILED else None
-    geometry += [] if codes is None else [0, *codes]
+    geometry += [] if codes is None else [0, codes.low, codes.step, codes.count]
     return _stem(node, geometry, constants) or Head(
         node, names, [x], [_numbers(node, geometry), *constants], (0, *range(2, 10))
     )

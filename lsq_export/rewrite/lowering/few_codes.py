@@ -6,7 +6,7 @@ that (convolutions.py); what stock operators compute stays what it is.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +18,8 @@ SELECTING = ("MaxPool", "NhwcMaxPool")  # give some of the codes that they read
 MOST = 43  # MOST_CODES in lsq_export/kernels/source/winograd.h
 
 
-class Codes(NamedTuple):
+@dataclass(frozen=True)
+class Codes:
     """low, low + step, …: `count` of them, or some of these."""
 
     low: int
