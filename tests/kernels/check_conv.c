@@ -54,7 +54,7 @@ static void check(const Kernel *kernel, const Layer *layer) {
     if (!conv_pack(&c, layer)) exit(3);
     const size_t count = 1 + noise(ROWS), begin = noise((unsigned)c.blocks), end = begin + 1 + noise((unsigned)(c.blocks - begin));
     const size_t stride = noise(2) ? c.depth : c.used;
-    uint8_t *memory = calloc(ROWS * c.depth + 64, 1), *rows = aligned(memory), *out = malloc(count * c.channels + 1);
+    uint8_t *memory = calloc(ROWS * c.depth + 64 + SLACK, 1), *rows = aligned(memory), *out = malloc(count * c.channels + 1);
     uint8_t *codes = malloc(count * c.used);
     for (size_t i = 0; i < count * c.used; ++i) codes[i] = (uint8_t)noise(256);
     for (size_t row = 0; row < count; ++row) {
@@ -79,8 +79,8 @@ static void check(const Kernel *kernel, const Layer *layer) {
 static void check_gather(const Kernel *kernel, size_t length) {
     const size_t count = 1 + noise(RUNS), step = length + noise(2) * noise(100);
     const uint8_t flip = noise(2) ? 128 : 0;
-    uint8_t *runs[RUNS], *out = malloc(count * step + 1);
-    memset(out, GUARD, count * step + 1);
+    uint8_t *runs[RUNS], *out = malloc(count * step + SLACK + 1);
+    memset(out, GUARD, count * step + SLACK + 1);
     for (size_t run = 0; run < count; ++run) {
         runs[run] = malloc(length);
         for (size_t i = 0; i < length; ++i) runs[run][i] = (uint8_t)noise(256);
@@ -88,9 +88,9 @@ static void check_gather(const Kernel *kernel, size_t length) {
     kernel->gather((const uint8_t *const *)runs, count, length, flip, out, step);
     for (size_t i = 0; i < count * step; ++i) {
         const size_t run = i / step, at = i % step;
-        differing += out[i] != (at < length ? runs[run][at] ^ flip : GUARD), compared += at < length;
+        differing += at < length && out[i] != (runs[run][at] ^ flip), compared += at < length;
     }
-    differing += out[count * step] != GUARD;
+    differing += out[(count - 1) * step + length + SLACK] != GUARD;
     for (size_t run = 0; run < count; ++run) free(runs[run]);
     free(out);
 }

@@ -12,7 +12,7 @@
 
 #include "layer.h"
 
-enum { ROWS = 32, COLUMNS = 32, STEP = 64 }; /* pixels and channels at a time; codes of a step along a row */
+enum { ROWS = 32, COLUMNS = 32, STEP = 64, SLACK = 63 }; /* pixels and channels at a time; codes of a step along a row */
 
 /* depth: codes of a row, used of them, the rest are filled up with weights of 0 to whole steps. blocks: of COLUMNS
  * channels. weights [blocks][depth / STEP][2][STEP / 4][16][4]: halves of the channels; four codes lie side by side.
@@ -46,7 +46,8 @@ static inline size_t parts_of(size_t count, size_t size) { return (count + size 
 typedef void (*ConvFunction)(const Conv *conv, const uint8_t *rows, size_t stride, size_t count, size_t begin, size_t end,
                              const uint8_t *table, uint8_t *out);
 
-/* Copy `count` runs of `length` codes, each with its bits of `flip` turned, to `out`, `out + step` and so on. */
+/* Copy `count` runs of `length` codes, each with its bits of `flip` turned, to `out`, `out + step` and so on. Up to SLACK
+ * bytes behind each run are written as well, before the next one is: part of a register is not faster to store. */
 typedef void (*GatherFunction)(const uint8_t *const *runs, size_t count, size_t length, uint8_t flip, uint8_t *out,
                                size_t step);
 

@@ -129,9 +129,9 @@ static void gather_tiles(Work *w, size_t first, size_t count, uint8_t *v) {
     }
 }
 
-/* Codes that a group of ROWS pixels or tiles reads, where they are gathered. */
+/* Bytes for the codes that a group of ROWS pixels or tiles reads, where they are gathered, and for the slack behind. */
 static size_t size_of_group(const Node *node) {
-    return ROWS * (node->is_tiled ? PLACES * node->winograd.products.depth : node->conv.depth);
+    return ROWS * (node->is_tiled ? PLACES * node->winograd.products.depth : node->conv.depth) + STEP;
 }
 
 static void gather_group(Work *w, size_t first, uint8_t *out) {

@@ -15,7 +15,7 @@ AVX512 void gather_avx512(const uint8_t *const *runs, size_t count, size_t lengt
         size_t i = 0;
         for (; i + 64 <= length; i += 64)
             _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_loadu_si512(in + i), flips));
-        if (rest) _mm512_mask_storeu_epi8(out + i, rest, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, in + i), flips));
+        if (rest) _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, in + i), flips));
     }
 }
 
@@ -27,7 +27,12 @@ AVX512 void conv_avx512(const Conv *conv, const uint8_t *rows, size_t stride, si
         const Block block = block_of(&c, number);
         for (size_t first = 0; first < count; first += TOGETHER) {
             __m512i sums[2 * TOGETHER];
-            sum_rows(rows + first * stride, stride, &block, sums);
+            if (count - first == 1) { /* apart, so that compilers keep the sums of eight in registers */
+                sum_one(rows + first * stride, &block, sums);
+                store_rows(&c, &block, &entries, sums, 1, out + first * c.channels);
+                continue;
+            }
+            sum_eight(rows + first * stride, stride, &block, sums);
             for (size_t row = first; row < first + TOGETHER && row < count; row += 2)
                 store_rows(&c, &block, &entries, sums + 2 * (row - first), (int)(count - row), out + row * c.channels);
         }

@@ -12,6 +12,7 @@
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")))
 #define INLINE AVX512 static inline __attribute__((always_inline))
+#define APART AVX512 static __attribute__((noinline, unused)) /* where compilers would run out of registers */
 
 enum { HALF = COLUMNS / 2, TOGETHER = 8, AHEAD = STEP * COLUMNS }; /* TOGETHER: rows whose sums are in registers at once */
 
@@ -94,20 +95,47 @@ INLINE void store_rows(const Conv *c, const Block *b, const Entries *entries, co
         b##row = _mm512_dpbusd_epi32(b##row, four, second); \
     } while (0)
 
+/* The weights of four codes: of each half of the channels. */
+#define LOAD_WEIGHTS(quad) \
+    const int8_t *weights = block->weights + (quad) / (STEP / 4) * STEP * COLUMNS + (quad) % (STEP / 4) * 64; \
+    _mm_prefetch((const char *)weights + AHEAD, _MM_HINT_T0); \
+    _mm_prefetch((const char *)weights + AHEAD + STEP * HALF, _MM_HINT_T0); \
+    const __m512i first = _mm512_load_si512(weights), second = _mm512_load_si512(weights + STEP * HALF)
+
 /* The sums of TOGETHER rows and one block of channels. They have names: compilers move arrays about. */
-INLINE void sum_rows(const uint8_t *rows, size_t stride, const Block *block, __m512i sums[2 * TOGETHER]) {
+INLINE void sum_eight(const uint8_t *rows, size_t stride, const Block *block, __m512i sums[2 * TOGETHER]) {
     __m512i a0 = block->start[0], a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
     __m512i b0 = block->start[1], b1 = b0, b2 = b0, b3 = b0, b4 = b0, b5 = b0, b6 = b0, b7 = b0;
     for (size_t quad = block->first; quad < block->end; ++quad) {
         const uint8_t *at = rows + 4 * quad;
-        const int8_t *weights = block->weights + quad / (STEP / 4) * STEP * COLUMNS + quad % (STEP / 4) * 64;
-        _mm_prefetch((const char *)weights + AHEAD, _MM_HINT_T0);
-        _mm_prefetch((const char *)weights + AHEAD + STEP * HALF, _MM_HINT_T0);
-        const __m512i first = _mm512_load_si512(weights), second = _mm512_load_si512(weights + STEP * HALF);
+        LOAD_WEIGHTS(quad);
         ADD_ROW(0); ADD_ROW(1); ADD_ROW(2); ADD_ROW(3); ADD_ROW(4); ADD_ROW(5); ADD_ROW(6); ADD_ROW(7);
     }
     const __m512i found[2 * TOGETHER] = {a0, b0, a1, b1, a2, b2, a3, b3, a4, b4, a5, b5, a6, b6, a7, b7};
     memcpy(sums, found, sizeof found);
+}
+
+/* Of one row: four sums are added to by turns, since each has to wait for its last product. */
+APART void sum_one(const uint8_t *rows, const Block *block, __m512i sums[2 * TOGETHER]) {
+    const __m512i none = _mm512_setzero_si512();
+    const size_t stride = 4, end = block->end;
+    __m512i a0 = block->start[0], a1 = none, a2 = none, a3 = none, b0 = block->start[1], b1 = none, b2 = none, b3 = none;
+    size_t quad = block->first;
+    for (; quad + 4 <= end; quad += 4) {
+        const uint8_t *at = rows + 4 * quad;
+        { LOAD_WEIGHTS(quad); ADD_ROW(0); }
+        { LOAD_WEIGHTS(quad + 1); ADD_ROW(1); }
+        { LOAD_WEIGHTS(quad + 2); ADD_ROW(2); }
+        { LOAD_WEIGHTS(quad + 3); ADD_ROW(3); }
+    }
+    for (; quad < end; ++quad) {
+        const uint8_t *at = rows + 4 * quad;
+        LOAD_WEIGHTS(quad);
+        ADD_ROW(0);
+    }
+    sums[0] = _mm512_add_epi32(_mm512_add_epi32(a0, a1), _mm512_add_epi32(a2, a3));
+    sums[1] = _mm512_add_epi32(_mm512_add_epi32(b0, b1), _mm512_add_epi32(b2, b3));
+    sums[2] = sums[3] = none; /* codes are stored by pairs of rows */
 }
 
 #endif

@@ -53,36 +53,37 @@ INLINE __m512i load_64(const uint8_t *x, __mmask64 mask, int whole, int is_signe
     return is_signed ? _mm512_xor_si512(codes, _mm512_set1_epi8((char)128)) : codes;
 }
 
-/* Add the products of GROUP taps to the sums of 64 codes. */
-INLINE void add_group(__m512i sums[4], const __m512i x[GROUP], const int8_t *weights) {
-    const __m512i low_01 = _mm512_unpacklo_epi8(x[0], x[1]), high_01 = _mm512_unpackhi_epi8(x[0], x[1]);
-    const __m512i low_23 = _mm512_unpacklo_epi8(x[2], x[3]), high_23 = _mm512_unpackhi_epi8(x[2], x[3]);
-    const __m512i all[4] = {_mm512_unpacklo_epi16(low_01, low_23), _mm512_unpackhi_epi16(low_01, low_23),
-                            _mm512_unpacklo_epi16(high_01, high_23), _mm512_unpackhi_epi16(high_01, high_23)};
-    for (int q = 0; q < 4; ++q)
-        sums[q] = _mm512_dpbusd_epi32(sums[q], all[q], _mm512_load_si512(weights + 64 * q));
+/* Less y_zero, and not clamped below: what is too low saturates on the way to bytes, what is too high would become the
+ * lowest integer. */
+INLINE __m512i codes_16(__m512i sums, const float *scale, __m512 high) {
+    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_load_ps(scale)), high));
 }
 
+/* The sums of 64 codes have names: compilers move arrays about. GROUP taps at a time, whose codes are put side by side. */
 INLINE void compute_64(const Depthwise *d, const uint8_t *const *x, uint8_t *out, size_t at, size_t block,
                        __mmask64 mask, int whole, int is_signed) {
+    const int32_t *start = d->start + block * BLOCK;
+    const float *scale = d->scale + block * BLOCK;
+    __m512i a = _mm512_load_si512(start), b = _mm512_load_si512(start + 16);
+    __m512i c = _mm512_load_si512(start + 32), e = _mm512_load_si512(start + 48);
+    const uint16_t *tap = d->taps + d->first[block] * GROUP, *end = d->taps + d->first[block + 1] * GROUP;
+    const int8_t *weights = d->weights + d->first[block] * GROUP * BLOCK;
+    for (; tap < end; tap += GROUP, weights += GROUP * BLOCK) {
+        const __m512i x0 = load_64(x[tap[0]] + at, mask, whole, is_signed), x1 = load_64(x[tap[1]] + at, mask, whole, is_signed);
+        const __m512i x2 = load_64(x[tap[2]] + at, mask, whole, is_signed), x3 = load_64(x[tap[3]] + at, mask, whole, is_signed);
+        const __m512i low_01 = _mm512_unpacklo_epi8(x0, x1), high_01 = _mm512_unpackhi_epi8(x0, x1);
+        const __m512i low_23 = _mm512_unpacklo_epi8(x2, x3), high_23 = _mm512_unpackhi_epi8(x2, x3);
+        a = _mm512_dpbusd_epi32(a, _mm512_unpacklo_epi16(low_01, low_23), _mm512_load_si512(weights));
+        b = _mm512_dpbusd_epi32(b, _mm512_unpackhi_epi16(low_01, low_23), _mm512_load_si512(weights + 64));
+        c = _mm512_dpbusd_epi32(c, _mm512_unpacklo_epi16(high_01, high_23), _mm512_load_si512(weights + 128));
+        e = _mm512_dpbusd_epi32(e, _mm512_unpackhi_epi16(high_01, high_23), _mm512_load_si512(weights + 192));
+    }
     const __m512i zero = _mm512_set1_epi16((short)d->y_zero);
     const __m512 high = _mm512_set1_ps(d->high);
-    __m512i sums[4];
-    for (int q = 0; q < 4; ++q) sums[q] = _mm512_load_si512(d->start + block * BLOCK + 16 * q);
-    const size_t end = d->first[block + 1];
-    for (size_t group = d->first[block]; group < end; ++group) {
-        const uint16_t *tap = d->taps + group * GROUP;
-        __m512i codes[GROUP];
-        for (int t = 0; t < GROUP; ++t) codes[t] = load_64(x[tap[t]] + at, mask, whole, is_signed);
-        add_group(sums, codes, d->weights + group * GROUP * BLOCK);
-    }
-    for (int q = 0; q < 4; ++q) { /* what is too low saturates below; what is too high would become the lowest integer */
-        const __m512 scale = _mm512_load_ps(d->scale + block * BLOCK + 16 * q);
-        sums[q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[q]), scale), high));
-    }
-    const __m512i low_half = _mm512_adds_epi16(_mm512_packs_epi32(sums[0], sums[1]), zero);
-    const __m512i high_half = _mm512_adds_epi16(_mm512_packs_epi32(sums[2], sums[3]), zero);
-    const __m512i codes = is_signed ? _mm512_packs_epi16(low_half, high_half) : _mm512_packus_epi16(low_half, high_half);
+    const __m512i low_half = _mm512_packs_epi32(codes_16(a, scale, high), codes_16(b, scale + 16, high));
+    const __m512i high_half = _mm512_packs_epi32(codes_16(c, scale + 32, high), codes_16(e, scale + 48, high));
+    const __m512i first = _mm512_adds_epi16(low_half, zero), second = _mm512_adds_epi16(high_half, zero);
+    const __m512i codes = is_signed ? _mm512_packs_epi16(first, second) : _mm512_packus_epi16(first, second);
     if (whole) _mm512_storeu_si512(out + at, codes);
     else _mm512_mask_storeu_epi8(out + at, mask, codes);
 }

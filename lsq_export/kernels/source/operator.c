@@ -89,7 +89,8 @@ Status *get_number(const Operator *op, const Api *api, const Info *info, size_t 
 }
 
 Status *run_chunks(const Api *api, Context *context, void (*run)(void *, size_t), size_t chunks, void *work) {
-    if (chunks > 2) return api->KernelContext_ParallelFor(context, run, chunks, 0, work);
+    /* each chunk for itself: in as many batches as threads, one would wait for the other where chunks differ */
+    if (chunks > 2) return api->KernelContext_ParallelFor(context, run, chunks, chunks, work);
     for (size_t i = 0; i < chunks; ++i) run(work, i);
     return NULL;
 }

@@ -69,7 +69,9 @@ AVX512 void winograd_avx512(const Winograd *winograd, const uint8_t *v, const Ti
             __m512i sums[PLACES][TOGETHER * 2];
             for (size_t place = 0; place < PLACES; ++place) {
                 const Block part = block_of(&products, number * PLACES + place);
-                sum_rows(v + (place * ROWS + first) * products.depth, products.depth, &part, sums[place]);
+                const uint8_t *rows = v + (place * ROWS + first) * products.depth;
+                if (count - first == 1) sum_one(rows, &part, sums[place]);
+                else sum_eight(rows, products.depth, &part, sums[place]);
             }
             for (size_t i = first; i < first + TOGETHER && i < count; ++i) {
                 const Tile *tile = tiles + i;

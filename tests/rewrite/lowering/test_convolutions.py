@@ -121,5 +121,5 @@ def test_the_few_codes_of_images_are_told() -> None:
     stem, other = _geometries(two_convolutions(4))
     assert stem[8:] == [1] and other[:9] == [1, 1, 1, 1, 1, 1, 1, 1, 0]
     low, step, count = other[9:]
-    assert count == 16 and step > 1 and 0 <= low and low + step * 15 <= 255
+    assert count == 16 and step > 1 and low >= 0 and low + step * 15 <= 255
     assert all(len(numbers) < 12 for numbers in _geometries(two_convolutions(8)))
