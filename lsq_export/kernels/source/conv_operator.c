@@ -197,7 +197,7 @@ static size_t blocks_of(const Work *w) {
     const Node *node = w->node;
     const size_t blocks = parts_of(ends_of(node)->blocks, parts_of(CHUNKS, w->groups));
     const size_t products = node->is_tiled ? PLACES * node->winograd.products.depth : node->conv.depth; /* of a channel */
-    const size_t least = PRODUCTS / (ROWS * COLUMNS * products) + 1;
+    const size_t least = PRODUCTS / (smaller(ROWS, w->pixels) * COLUMNS * products) + 1;
     return blocks < least ? least : blocks;
 }
 

@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK = 16384 }; /* codes that a thread takes at a time */
+enum { CHUNK = 4096 }; /* codes that a thread takes at a time */
 
 typedef struct Node {
     LayerNode layer;
