@@ -39,7 +39,7 @@ TARGET = Target(
         Rule(
             "residual-grid",
             measured("the 8-bit grid of the convolution's branch is dropped: 30 dB off", RUNTIME),
-            f"an identity MaxPool on the branch keeps it: {EXPORT}",
+            f"a Max with the lowest value of its grid, on the branch, keeps it: {EXPORT}",
         ),
         Rule(
             "weight-types",

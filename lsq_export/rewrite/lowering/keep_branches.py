@@ -1,17 +1,20 @@
-"""keep_branches: a pool of single pixels keeps the grid of a convolution that is only added to something.
+"""keep_branches: a maximum keeps the grid of a convolution that is only added to something.
 
-    Add(DequantizeLinear(QuantizeLinear(Conv(x))), y)  =>  Add(MaxPool1×1(DequantizeLinear(QuantizeLinear(Conv(x)))), y)
+    Add(DequantizeLinear(QuantizeLinear(Conv(x))), y)
+        =>  Add(Max(DequantizeLinear(QuantizeLinear(Conv(x))), the lowest value of its grid), y)
 
-The pool changes nothing. OpenVINO 2026.4.1 fuses the sum into the convolution and drops the grid between them, where y
-is computed, too, also by a convolution (which has a pool then, too); the pool stops it.
+The maximum changes nothing. OpenVINO 2026.4.1 fuses the sum into the convolution and drops the grid between them, where y
+is computed, too, also by a convolution (which has a maximum then, too); the maximum stops it, and is computed together
+with the sum. (A pool of single pixels stops it as well, and is a step of its own: 6 to 9 % of a ResNet-18's time.)
 """
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.edit import insert
-from lsq_export.graph.read import array_of, is_op, rank_of, single_consumer, sole_producer
+from lsq_export.graph.edit import constant, insert
+from lsq_export.graph.read import array_of, graph_of, is_op, rank_of, single_consumer, sole_producer
 
 
 def keep_branches(model: ir.Model) -> None:
@@ -21,15 +24,19 @@ def keep_branches(model: ir.Model) -> None:
             continue
         for index, value in enumerate(node.inputs):
             if value is not None and is_of_convolution(value):
-                kept = insert(
-                    node,
-                    "MaxPool",
-                    [value],
-                    f"{value.name}.kept",
-                    shape=value.shape,
-                    kernel_shape=[1] * (rank_of(value) - 2),
-                )
+                lowest = constant(graph_of(node), f"{value.name}.lowest", _lowest(value))
+                kept = insert(node, "Max", [value, lowest], f"{value.name}.kept", shape=value.shape)
                 node.replace_input_with(index, kept)
+
+
+def _lowest(value: ir.Value) -> np.ndarray:
+    """What a DequantizeLinear makes of the lowest code of its type, a scalar."""
+    node = sole_producer(value, "DequantizeLinear")
+    assert node is not None
+    scale, zero_point = (np.asarray(array_of(x)) for x in node.inputs[1:3])
+    code = np.iinfo(zero_point.dtype).min
+    values = (np.int64(code) - zero_point.astype(np.int64)).astype(np.float32) * scale.astype(np.float32)
+    return np.asarray(values.min(), np.float32)
 
 
 def is_of_convolution(value: ir.Value | None) -> bool:
