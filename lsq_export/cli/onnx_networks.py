@@ -24,14 +24,14 @@ def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset
     """
     from lsq_export.data.loading import load
 
-    from .data_options import load_data
+    from .data_options import alone, load_data
 
     sizes = shape.values() if isinstance(shape, Mapping) else [shape]
     if all(None not in of_input for of_input in sizes):
         return load_data(spec, shape, option="--data")
     images = not spec.startswith("npz:")
     channels = shape[0] if images and isinstance(shape, tuple) and len(shape) == 3 and shape[0] in (1, 3) else None
-    data = load(spec, image_size=image_size if images else None, channels=channels)
+    data = alone(load(spec, image_size=image_size if images else None, channels=channels), shape)
     shape = data.input_shape
     sizes = [f"{name} {_by(each)}" for name, each in shape.items()] if isinstance(shape, Mapping) else [_by(shape)]
     other = "--image-size for another one" if images else "for another one give such data"
