@@ -39,7 +39,16 @@ COLUMNS = (
 def few_bits_part(results: Sequence[dict[str, Any]], file: Path) -> str:
     """The part; its JSON goes to file."""
     file.write_text(json.dumps(results, indent=1) + "\n")
-    return FEW_TITLE + HEAD + table(COLUMNS, map(_row, results)) + measured_on()
+    return FEW_TITLE + HEAD + table(COLUMNS, map(_row, results)) + measured_on() + _commits(results)
+
+
+def _commits(results: Sequence[dict[str, Any]]) -> str:
+    """Which rows are of which commit, where they are not all of one."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        found.setdefault(result.get("commit") or "older ones", []).append(f"{result['name']} {result['bits']}")
+    told = "; ".join(f"{commit}: {', '.join(rows)}" for commit, rows in found.items())
+    return f"Rows by the commit at which they were measured: {told}.\n" if len(found) > 1 else ""
 
 
 def _row(result: dict[str, Any]) -> list[str]:
