@@ -64,16 +64,19 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
 
     if not isinstance(spec, str):
         raise no_data(option)
-    if isinstance(input_shape, Mapping) or (len(input_shape) != 3 and spec.startswith("npz:")):
-        return _of_inputs(alone(load(spec), input_shape), input_shape, f"{option} {spec}")
+    kind = spec.partition(":")[0]
+    how = like if like and like.get("data") == kind else {}
+    mean, std = how.get("mean"), how.get("std")
+    if isinstance(input_shape, Mapping) or (len(input_shape) != 3 and kind == "npz"):
+        data = alone(load(spec, mean=mean, std=std), input_shape)
+        return _of_inputs(data, input_shape, f"{option} {spec}")
     if len(input_shape) != 3:
         raise QuantizationError(
             f"{option} {spec}: the model takes inputs of the shape {list(input_shape)}, and this data are images: use "
             "lsq_export.verify or lsq_export.export in Python"
         )
     channels, height, width = input_shape
-    kind = spec.partition(":")[0]
-    images, how = kind != "npz", like if like and like.get("data") == kind else {}
+    images = kind != "npz"
     if images and height != width:
         raise QuantizationError(
             f"{option} {spec}: the model takes {height} × {width} pixels, this data only gives squares; use npz:FILE"
@@ -82,8 +85,8 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
         spec,
         image_size=height if images else None,
         channels=channels if images and channels in (1, 3) else None,
-        mean=how.get("mean"),
-        std=how.get("std"),
+        mean=mean,
+        std=std,
         resize=_resize(how, height) if kind == "imagefolder" else None,
     )
     data = alone(data, input_shape)
