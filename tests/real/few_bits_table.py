@@ -20,7 +20,7 @@ refuses 4 bits; its `compress_weights` has them, with activations in float, whic
 processor, for `calibrate` by `mse` and by `reconstruction`. GB: the most memory that `reconstruction` and the export
 took. Differing: as above. How many samples a step of `reconstruction` takes, and how many steps, was chosen by the
 scores of ppocr-v2-cls, silero-vad and one run of magika on these very samples, which makes their rows a little too
-good; all-minilm-l6-v2 had no part in it. [real-few-bits.json](real-few-bits.json) has all methods.
+good; the other networks had no part in it. [real-few-bits.json](real-few-bits.json) has all methods.
 
 """
 COLUMNS = (
