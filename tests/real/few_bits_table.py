@@ -39,7 +39,7 @@ COLUMNS = (
 def few_bits_part(results: Sequence[dict[str, Any]], file: Path) -> str:
     """The part; its JSON goes to file."""
     file.write_text(json.dumps(results, indent=1) + "\n")
-    return FEW_TITLE + HEAD + table(COLUMNS, map(_row, results)) + measured_on() + _commits(results)
+    return FEW_TITLE + HEAD + table(COLUMNS, map(_row, results)) + measured_on() + _commits(results) + _missing(results)
 
 
 def _commits(results: Sequence[dict[str, Any]]) -> str:
@@ -49,6 +49,14 @@ def _commits(results: Sequence[dict[str, Any]]) -> str:
         found.setdefault(result.get("commit") or "older ones", []).append(f"{result['name']} {result['bits']}")
     told = "; ".join(f"{commit}: {', '.join(rows)}" for commit, rows in found.items())
     return f"Rows by the commit at which they were measured: {told}.\n" if len(found) > 1 else ""
+
+
+def _missing(results: Sequence[dict[str, Any]]) -> str:
+    """Networks that were not run at bits at which others were."""
+    found = {(result["name"], result["bits"]) for result in results}
+    every = [(name, bits) for bits in dict.fromkeys(result["bits"] for result in results) for name in NETWORKS]
+    missing = [f"{name} {bits}" for name, bits in every if (name, bits) not in found]
+    return f"Not run so far: {', '.join(missing)}.\n" if missing else ""
 
 
 def _row(result: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from .__main__ import main
 from .files import EIGHT, Bits, file_of, folder_of
+from .networks import NETWORKS
 from .table import write_docs
 
 WAYS = ("minmax", "entropy", "percentile", "nncf")
@@ -61,7 +62,11 @@ def test_rows_of_several_commits_are_told_apart(tmp_path: Path) -> None:
     write_docs([_few("W4A8", commit="abc1234"), _few("W4A4", commit="abc1234")], tmp_path)
     assert "abc1234" not in (tmp_path / "real.md").read_text()
     write_docs([_few("W4A8"), _few("W4A4", commit="abc1234")], tmp_path)
-    assert (tmp_path / "real.md").read_text().endswith("older ones: magika W4A8; abc1234: magika W4A4.\n")
+    page = (tmp_path / "real.md").read_text()
+    assert "older ones: magika W4A8; abc1234: magika W4A4.\n" in page
+    others = [name for name in NETWORKS if name != "magika"]
+    missing = ", ".join(f"{name} {bits}" for bits in ("W4A8", "W4A4") for name in others)
+    assert page.endswith(f"Not run so far: {missing}.\n")
 
 
 def test_the_page_has_what_the_record_has_and_nothing_is_run(tmp_path: Path) -> None:
