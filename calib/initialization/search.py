@@ -6,7 +6,7 @@ The search takes the best of
     few values   for data that have few values: grids through two of them, or of fractions of their gaps
     settle       from the 200 best of these (the error has several valleys): codes for (s, β), then least squares for
                  the codes, until nothing improves (Lloyd's iteration)
-    autograd     Adam on s and β with straight-through rounding, as in the paper
+    descent      Adam on s and β with straight-through rounding, as in the paper (`calib.initialization.descent`)
     zoom         finer ranges around the best few, then settle again
     best scale   with β = s·z, z an integer: the exact optimum over s for the best few z
                  (`calib.initialization.scale`); with β = 0 nothing else is needed
@@ -19,15 +19,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from calib.grid import dequantize, quantize
 from calib.statistics.observers import Points
 
+from .descent import descend
 from .objective import Candidates, Objective, OffsetRule
 from .scale import best_scale
 
-STEPS, LEARNING_RATE = 60, 0.01  # of Adam; the rate is in shares of s
 # With so few codes, every z that keeps zero among the codes is tried; with so few codes and values, every pair of
 # values on every pair of codes.
 FEW = 16
@@ -50,7 +48,10 @@ def best_grid(
     objective = Objective(points, qmin, qmax, rule)
     grids = objective.allowed(_candidates(starts)) + _coarse(objective) + _few_values(objective)
     grids = objective.best(_settle(objective, objective.best(grids, 200)), 24)
-    learned = objective.allowed(_adam(objective, objective.best(grids, 1)))
+    first = objective.best(grids, 1)
+    start = float(first.scale[0]), float(first.offset[0])
+    path = _candidates(descend(points, start, qmin, qmax, rule))
+    learned = objective.allowed(objective.best(path, 1))
     grids = objective.best(_settle(objective, _zoom(objective, learned + grids)), 8)
     if rule == "integer":
         grids = objective.best(grids + _whole(objective, grids), 1)
@@ -129,26 +130,3 @@ def _settle(o: Objective, c: Candidates) -> Candidates:
         if not len(moving):
             break
     return Candidates(scale, offset)
-
-
-def _adam(o: Objective, start: Candidates) -> Candidates:
-    """The best (s, β) of a run of Adam from one start."""
-    x, weight = torch.from_numpy(o.points.values), torch.from_numpy(o.points.counts / o.points.counts.sum())  # [P]
-    s0, b0 = float(start.scale[0]), float(start.offset[0])
-    change = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # of log s, and of β in units of the first s
-    optimizer = torch.optim.Adam([change], lr=LEARNING_RATE)
-    path = []
-    with torch.enable_grad():
-        for _ in range(STEPS):
-            s = s0 * change[0].exp()
-            b = b0 + s0 * change[1]
-            if o.rule == "integer":
-                b = s * (b / s + ((b / s).round() - b / s).detach())
-            path.append((float(s.detach()), float(b.detach())))
-            v = ((x - b) / s).clamp(o.qmin, o.qmax)
-            q = v + (quantize(x, s, b, o.qmin, o.qmax) - v).detach()
-            loss = ((dequantize(q, s, b) - x).square() * weight).sum() / s0**2
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return o.best(_candidates(path), 1)

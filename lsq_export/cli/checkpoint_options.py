@@ -24,6 +24,17 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r}: use one number, or one for each channel, such as 0.485,0.456,0.406", param, ctx)
 
 
+MEAN_AND_STD = [
+    click.option(
+        f"--{what}",
+        type=Numbers(),
+        help=f"{verb} the pixels, 0 to 1, by this, or by one number for each channel (0.5,0.5,0.5).  "
+        "[default: ImageNet's for imagefolder, the data's for digits, none for npz]",
+    )
+    for what, verb in (("mean", "Lower"), ("std", "Then divide"))
+]
+
+
 def checkpoint_options(command: Command) -> Command:
     """Which weights the float model starts with, and where it goes."""
     return apply_options(
@@ -78,16 +89,13 @@ def normalization_options(command: Command) -> Command:
             callback=lambda ctx, param, value: value and int(value),
             help="Read images in gray (1) or in color (3).  [default: 3, or the file's for npz]",
         ),
-        *(
-            click.option(
-                f"--{what}",
-                type=Numbers(),
-                help=f"{verb} the pixels, 0 to 1, by this, or by one number for each channel (0.5,0.5,0.5).  "
-                "[default: ImageNet's for imagefolder, the data's for digits, none for npz]",
-            )
-            for what, verb in (("mean", "Lower"), ("std", "Then divide"))
-        ),
+        *MEAN_AND_STD,
     )
+
+
+def mean_std_options(command: Command) -> Command:
+    """What becomes of the values of an image before the network sees them."""
+    return apply_options(command, *MEAN_AND_STD)
 
 
 def take_start(options: dict[str, Any], resume: bool) -> Path | None:

@@ -13,6 +13,7 @@ from calib.errors import QuantizationError
 
 from .arguments import DATA, FLOAT_NETWORK, MODEL
 from .bundle_options import BundleOptions, bundle_options, end_with, take_bundle
+from .checkpoint_options import mean_std_options
 from .layer_options import layer_options, take_layers
 from .onnx_networks import print_left, shaped_data, write_bundle
 from .options import Count, FilePath, Seed
@@ -54,6 +55,7 @@ COMPARED = 64  # images on which layers are compared
     help="Calibrate on the train split of these data: digits, imagefolder:DIR or npz:FILE; no class is used.",
 )
 @click.option("--image-size", type=Count(1), help="Pixels a side, where the network takes any size.")
+@mean_std_options
 @click.option("--weight-bits", type=BITS, default=8, help="Quantize weights to this width.")
 @click.option("--activation-bits", type=BITS, default=8, help="Quantize activations to this width.")
 @click.option(
@@ -63,7 +65,8 @@ COMPARED = 64  # images on which layers are compared
     help="Grids of activations: minmax, from their range, or percentile, without 0.01 % of them on either side (one "
     "pass over the data each); lsq, LSQ's rule (the same); mse, scale and real offset of the least squared error (and "
     "up to a second for each layer). reconstruction starts there, on at most 256 of the images, and learns scales, "
-    "offsets and the rounding of weights block by block against float (as much again, and training on 512 images).",
+    "offsets and the rounding of weights block by block against float (as much again, and about 512 looks at an image "
+    "for each block).",
 )
 @click.option("--seed", type=Seed(), default=0, help="Draw what reconstruction draws from this.")
 @click.option(
@@ -104,6 +107,8 @@ class Options:
     weights: Path | None
     data_spec: str
     image_size: int | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
     weight_bits: int
     activation_bits: int
     method: Any
@@ -119,6 +124,11 @@ class Options:
         from lsq_export.calibrating import DEFAULT
 
         return replace(DEFAULT, weight_bits=self.weight_bits, activation_bits=self.activation_bits, layers=self.layers)
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """What becomes of images: keywords of `load` and of `Job`."""
+        return {"image_size": self.image_size, "mean": self.mean, "std": self.std}
 
     @property
     def how(self) -> dict[str, Any]:
@@ -145,7 +155,7 @@ def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstF
     from .data_options import calibration_batches
 
     assert options.file is not None
-    data = shaped_data(options.data_spec, input_shape(read_float(options.file)), options.image_size)
+    data = shaped_data(options.data_spec, input_shape(read_float(options.file)), **options.images)
     batches = calibration_batches(data, written.images)
     with stages(console(stderr=True), "calibration") as progress:
         network = calibrate(options.file, batches, options.config, **options.how, progress=progress)
@@ -164,7 +174,7 @@ def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, Against
 
     from .data_options import calibration_batches, example_of
 
-    job = Job(model_name=str(options.model_name), data_spec=options.data_spec, image_size=options.image_size)
+    job = Job(model_name=str(options.model_name), data_spec=options.data_spec, **options.images)
     data = job.load_data()
     path = options.weights
     if path is None:

@@ -59,20 +59,24 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
     trained with; data of the same kind are normalized by its mean and std. Errors (QuantizationError): no data, or data
     of another shape.
     """
+    from calib.samples import in_words
     from lsq_export.data.loading import load
 
     if not isinstance(spec, str):
         raise no_data(option)
-    if isinstance(input_shape, Mapping) or (len(input_shape) != 3 and spec.startswith("npz:")):
-        return _of_inputs(load(spec), input_shape, f"{option} {spec}")
+    kind = spec.partition(":")[0]
+    how = like if like and like.get("data") == kind else {}
+    mean, std = how.get("mean"), how.get("std")
+    if isinstance(input_shape, Mapping) or (len(input_shape) != 3 and kind == "npz"):
+        data = alone(load(spec, mean=mean, std=std), input_shape)
+        return _of_inputs(data, input_shape, f"{option} {spec}")
     if len(input_shape) != 3:
         raise QuantizationError(
             f"{option} {spec}: the model takes inputs of the shape {list(input_shape)}, and this data are images: use "
             "lsq_export.verify or lsq_export.export in Python"
         )
     channels, height, width = input_shape
-    kind = spec.partition(":")[0]
-    images, how = kind != "npz", like if like and like.get("data") == kind else {}
+    images = kind != "npz"
     if images and height != width:
         raise QuantizationError(
             f"{option} {spec}: the model takes {height} × {width} pixels, this data only gives squares; use npz:FILE"
@@ -81,15 +85,29 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
         spec,
         image_size=height if images else None,
         channels=channels if images and channels in (1, 3) else None,
-        mean=how.get("mean"),
-        std=how.get("std"),
+        mean=mean,
+        std=std,
         resize=_resize(how, height) if kind == "imagefolder" else None,
     )
+    data = alone(data, input_shape)
     if data.input_shape != tuple(input_shape):
-        raise QuantizationError(
-            f"{option} {spec} has images of shape {list(data.input_shape)}, the model takes {list(input_shape)}"
-        )
+        has = f"{'images of shape' if data.of_images else 'the inputs'} {in_words(data.input_shape)}"
+        raise QuantizationError(f"{option} {spec} has {has}, the model takes {list(input_shape)}")
     return data
+
+
+def alone(data: Dataset, wanted: Any) -> Dataset:
+    """Data of one input by name, without the name, where the network takes one input. wanted: the shape it takes."""
+    if isinstance(wanted, Mapping) or not isinstance(data.input_shape, Mapping) or len(data.input_shape) > 1:
+        return data
+    from lsq_export.data.dataset import TensorSplit
+
+    ((name, shape),) = data.input_shape.items()
+
+    def without(split: Any) -> TensorSplit:
+        return TensorSplit(split.x.by_name[name], split.y)
+
+    return replace(data, train=without(data.train), test=without(data.test), input_shape=shape)
 
 
 def _of_inputs(data: Dataset, wanted: Any, what: str) -> Dataset:

@@ -16,22 +16,30 @@ if TYPE_CHECKING:
 SHOWN = 8  # lines about what stays as it is
 
 
-def shaped_data(spec: str, shape: Any, image_size: int | None = None) -> Dataset:
+def shaped_data(
+    spec: str,
+    shape: Any,
+    image_size: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Dataset:
     """The data, in the shape that the network takes. image_size: where the network takes any.
 
-    shape: [C, H, W] with None for open sizes; {name: shape} of several inputs. Errors (QuantizationError): other
-    shapes.
+    mean, std: of images, as in `load`. shape: [C, H, W] with None for open sizes; {name: shape} of several inputs.
+    Errors (QuantizationError): other shapes.
     """
     from lsq_export.data.loading import load
 
-    from .data_options import load_data
+    from .data_options import alone, load_data
 
     sizes = shape.values() if isinstance(shape, Mapping) else [shape]
     if all(None not in of_input for of_input in sizes):
-        return load_data(spec, shape, option="--data")
+        like = {"data": spec.partition(":")[0], "mean": mean, "std": std}
+        return load_data(spec, shape, option="--data", like=like)
     images = not spec.startswith("npz:")
     channels = shape[0] if images and isinstance(shape, tuple) and len(shape) == 3 and shape[0] in (1, 3) else None
-    data = load(spec, image_size=image_size if images else None, channels=channels)
+    size = image_size if images else None
+    data = alone(load(spec, image_size=size, channels=channels, mean=mean, std=std), shape)
     shape = data.input_shape
     sizes = [f"{name} {_by(each)}" for name, each in shape.items()] if isinstance(shape, Mapping) else [_by(shape)]
     other = "--image-size for another one" if images else "for another one give such data"

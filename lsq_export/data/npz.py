@@ -166,7 +166,9 @@ def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
 def _split(path: Path, label: str, x: np.ndarray, y: np.ndarray | None) -> TensorSplit:
     x_name, y_name = f"{path}: x{label}", f"{path}: y{label}"
     if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise QuantizationError(f"{x_name} is {x.dtype}: use uint8 (0 … 255) or float32")
+        raise QuantizationError(
+            f"{x_name} is {x.dtype}: use uint8 (0 … 255) or float32 for images; tokens go by another name, tokens=…"
+        )
     if x.ndim == 3:
         x = x[:, None]  # [M, 1, H, W]
     if x.ndim != 4 or 0 in x.shape:

@@ -4,6 +4,7 @@
     numpy.savez("data.npz", image_train=…, …, y_train=…, image_test=…, …, y_test=…)
 
 Floats, integers (tokens) and bools (masks), [M, …] each, are given to the network as they are; y: the classes, [M].
+Calibration asks for none: the inputs alone are enough.
 """
 
 from __future__ import annotations
@@ -27,8 +28,14 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def inputs_of(arrays: Arrays) -> dict[str, list[str]] | None:
-    """{end of the names: inputs} of each split; None where the arrays are no inputs by name beside classes."""
+    """{end of the names: inputs} of each split; None where the arrays are no inputs by name.
+
+    Without classes none of them may be called x or y.
+    """
+    classes = {f"{name}{end}" for name in ("x", "y") for end in ("", *ENDS)} & arrays.keys()
     ends = ENDS if {f"y{end}" for end in ENDS} <= arrays.keys() else ("",) if "y" in arrays else ()
+    if not classes:
+        ends = ENDS if all(name.endswith(ENDS) for name in arrays.keys() - {*OTHERS}) else ("",)
     known = {*OTHERS, *(f"y{end}" for end in ends)}
     found = {
         end: [name.removesuffix(end) for name in arrays if name.endswith(end) and name not in known] for end in ends
@@ -47,7 +54,8 @@ def load_inputs(path: Path, arrays: Arrays, inputs: Mapping[str, list[str]]) -> 
             raise QuantizationError(f"{path}: the input {odd[0]} is in one split only: give both the same inputs")
     splits = [_split(path, arrays, end, first) for end in inputs]
     if len(splits) == 1:
-        train, test = stratified_split(splits[0].y.numpy(), str(path))
+        drawn = splits[0].y.numpy() if splits[0].y.dim() == 1 else np.zeros(len(splits[0]))
+        train, test = stratified_split(drawn, str(path))
         splits = [TensorSplit(*splits[0].fetch(torch.from_numpy(index))) for index in (train, test)]
     shape, other = (shape_of(split.x) for split in splits)
     if shape != other:
@@ -57,7 +65,7 @@ def load_inputs(path: Path, arrays: Arrays, inputs: Mapping[str, list[str]]) -> 
         name=f"npz:{path}",
         train=splits[0],
         test=splits[1],
-        num_classes=1 + max(int(split.y.max()) for split in splits),
+        num_classes=1 + max(int(split.y.max()) for split in splits) if splits[0].y.dim() == 1 else 0,
         input_shape=shape,
         preprocessing={"data": "npz", **AS_IT_IS},
         source=Source(split="" if len(inputs) > 1 else DRAWN),
@@ -65,22 +73,25 @@ def load_inputs(path: Path, arrays: Arrays, inputs: Mapping[str, list[str]]) -> 
 
 
 def _split(path: Path, arrays: Arrays, end: str, names: list[str]) -> TensorSplit:
-    y = arrays[f"y{end}"]
-    if y.ndim != 1 or y.dtype.kind not in "iu" or not y.size or int(y.min()) < 0 or int(y.max()) >= 2**31:
+    y = arrays.get(f"y{end}")
+    if y is None:  # as many samples as the first input has, and no class for any
+        y = np.empty((*arrays[f"{names[0]}{end}"].shape[:1], 0), np.int64)
+    elif y.ndim != 1 or y.dtype.kind not in "iu" or not y.size or int(y.min()) < 0 or int(y.max()) >= 2**31:
         raise QuantizationError(
             f"{path}: y{end} is {y.dtype} of shape {list(y.shape)}: use one class, 0 … classes - 1, for each sample"
         )
-    found = {name: _tensor(f"{path}: {name}{end}", arrays[f"{name}{end}"], len(y)) for name in names}
+    whose = "classes" if y.ndim == 1 else f"samples of {names[0]}{end}"
+    found = {name: _tensor(f"{path}: {name}{end}", arrays[f"{name}{end}"], len(y), whose) for name in names}
     return TensorSplit(Samples(found), torch.from_numpy(y.astype(np.int64)))
 
 
-def _tensor(what: str, array: np.ndarray, count: int) -> torch.Tensor:
-    """[M, …]: float32, int64 or bool."""
+def _tensor(what: str, array: np.ndarray, count: int, whose: str) -> torch.Tensor:
+    """[M, …]: float32, int64 or bool. whose: what there are `count` of."""
     kind = {"f": np.float32, "i": np.int64, "b": np.bool_}.get(array.dtype.kind)
     if kind is None:
         raise QuantizationError(f"{what} is {array.dtype}: use float32, int64 or bool, as the network takes it")
     if array.ndim < 1 or len(array) != count:
-        raise QuantizationError(f"{what} has the shape {list(array.shape)}, there are {count} classes: they must match")
+        raise QuantizationError(f"{what} has the shape {list(array.shape)}, there are {count} {whose}: they must match")
     with np.errstate(over="ignore"):
         values: np.ndarray = np.array(array, kind, order="C")
     if not np.isfinite(values).all():

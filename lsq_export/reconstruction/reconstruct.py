@@ -117,6 +117,7 @@ def learn(grids: BlockGrids, task: Task, generator: torch.Generator) -> None:
     new.close()
 
 
+@torch.enable_grad()
 def _fit(new: New, losses: Iterable[torch.Tensor], steps: int) -> None:
     """A step of Adam for each loss, shorter and shorter ones. Nothing, where nothing new has a part in them."""
     optimizer = new.optimizer(steps)

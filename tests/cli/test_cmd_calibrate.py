@@ -40,6 +40,18 @@ def test_a_float_file_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     assert json.loads(again.stdout)["images"] == 8
 
 
+def test_images_are_normalized_as_is_asked_for(tmp_path: Path, data: Path) -> None:
+    given = (FILE, "--data", f"npz:{data}", "--mean", "0.5", "--format", "qdq")
+    result = invoke("calibrate", *given, "--std", "0.25", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    preprocessing = json.loads((tmp_path / "out" / "manifest.json").read_text())["preprocessing"]
+    assert set(preprocessing["mean"]) == {0.5} and set(preprocessing["std"]) == {0.25}
+    np.savez(tmp_path / "named.npz", image=inputs().numpy())
+    given = (FILE, "--data", f"npz:{tmp_path / 'named.npz'}", "--mean", "0.5", "--std", "1")
+    named = invoke("calibrate", *given, "--out", tmp_path / "named")
+    assert named.exit_code == 2 and "go to the network as they are: leave" in named.stderr
+
+
 def test_open_sizes_become_those_of_the_data_and_that_is_said(tmp_path: Path, data: Path) -> None:
     file = onnx.load(FILE)
     said = "note: the file takes inputs of any size"

@@ -12,6 +12,7 @@ import torch
 
 from calib.errors import QuantizationError
 from lsq_export.cli.data_options import calibration_batches, check_known, described, first, load_data
+from lsq_export.cli.onnx_networks import shaped_data
 from lsq_export.data.dataset import Dataset
 from lsq_export.data.loading import load
 from lsq_export.training.checkpoint import Checkpoint
@@ -49,6 +50,22 @@ def test_images_are_normalized_as_in_the_training(tmp_path: object) -> None:
     other = load_data(spec, (1, 4, 4), option="--data", like={**how, "data": "imagefolder"})  # other units
     images = [next(iter(data.batches("test", 8)))[0] for data in (plain, like, other)]
     assert torch.equal(images[1], (images[0] - 0.5) / 0.25) and torch.equal(images[2], images[0])
+
+
+def test_one_input_needs_no_name_in_the_network(tmp_path: Path) -> None:
+    """Tokens alone, and images that are not called x."""
+    tokens, images = np.arange(60).reshape(20, 3), np.zeros((20, 1, 4, 4), np.float32)
+    np.savez(tmp_path / "t.npz", tokens=tokens)
+    np.savez(tmp_path / "i.npz", image=images)
+    np.savez(tmp_path / "two.npz", image=images, tokens=tokens)
+    data = load_data(f"npz:{tmp_path}/t.npz", (3,), option="--data")
+    (x, _), *_ = data.batches("train", 4)
+    assert data.input_shape == (3,) and isinstance(x, torch.Tensor) and (x.shape, x.dtype) == ((4, 3), torch.int64)
+    assert load_data(f"npz:{tmp_path}/i.npz", (1, 4, 4), option="--data").input_shape == (1, 4, 4)
+    assert shaped_data(f"npz:{tmp_path}/i.npz", (1, None, None)).input_shape == (1, 4, 4)
+    assert load_data(f"npz:{tmp_path}/t.npz", {"tokens": (3,)}, option="--data").input_shape == {"tokens": (3,)}
+    with pytest.raises(QuantizationError, match=r"has the inputs image \[1, 4, 4\] and tokens \[3\], the model"):
+        load_data(f"npz:{tmp_path}/two.npz", (1, 4, 4), option="--data")
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ BAD_NPZ: list[tuple[dict[str, Any], str]] = [
     ({"x_train": None}, "holds x_test, y_test, y_train: it must hold"),
     ({"y_train": np.arange(19) % 4}, "x_train holds 20 samples and y_train 19 labels"),
     ({"x_test": X, "y_test": np.zeros(20, int)}, "x_train is uint8 and x_test is float32"),
-    ({"x_train": X.astype(int)}, "x_train is int64: use uint8"),
+    ({"x_train": X.astype(int)}, r"x_train is int64: use uint8 .* for images; tokens go by another name"),
     ({"x_train": X[0, 0]}, r"x_train has the shape \[6, 5\]"),
     ({"x_train": X[:0].astype(np.uint8), "y_train": np.zeros(0, int)}, r"shape \[0, 3, 6, 5\]"),
     ({"x_train": np.zeros((20, 6, 5, 3), np.uint8)}, "channels last: transpose"),

@@ -49,6 +49,32 @@ def test_both_splits_may_be_given(tmp_path: Path) -> None:
         load(saved(tmp_path, arrays))
 
 
+def test_inputs_alone_are_enough_without_classes(tmp_path: Path) -> None:
+    halves = {"_train": slice(0, 12), "_test": slice(12, 20)}
+    split = {f"{name}{end}": array[part] for name, array in INPUTS.items() for end, part in halves.items()}
+    for arrays, sizes in ((INPUTS, (16, 4)), (split, (12, 8))):
+        data = load(saved(tmp_path, arrays))
+        assert data.input_shape == {"image": (3, 6, 5), "tokens": (7,), "mask": (7,)}
+        assert (len(data.train), len(data.test)) == sizes and data.num_classes == 0 and "no classes" in repr(data)
+        x, y = next(iter(data.batches("train", 4)))
+        assert len(x) == len(y) == 4 and y.shape == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "holds nothing: it must hold"),
+        ({**INPUTS, "y_train": Y}, "it must hold x_train"),
+        ({**INPUTS, "tokens": np.array(3)}, r"tokens has the shape \[\], there are 20 samples of image"),
+        ({"mask": np.array(True), "tokens": np.array(3)}, "mask has the shape"),
+        ({"mask": np.zeros((0, 3)), "tokens": np.zeros((0, 3))}, "no class has two samples"),
+    ],
+)
+def test_what_is_no_set_of_inputs_is_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(QuantizationError, match=message):
+        load(saved(tmp_path, arrays))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,8 +1,8 @@
 """Run the comparison: `PYTHONPATH=tests python -m real [names …] [--bits 4,8] [--record FILE] [--docs DIRECTORY]`.
 
 A line of JSON for each network and bits goes to the record as it is done; those that it has are not run again. With
---docs, the part of real.md about these bits and its JSON are written from it. Virtual environments and files are kept
-in the work folder.
+--docs, the part of real.md about these bits and its JSON are written from it; with --recorded as well, from the rows
+that it has, and nothing is run. Virtual environments and files are kept in the work folder.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bits", type=Bits.parse, action="append", help="of weights and activations; 8,8 by default")
     parser.add_argument("--record", type=Path, help="one line of JSON for each network; it goes on where it ended")
     parser.add_argument("--docs", type=Path, help="write real.md and its JSON there")
+    parser.add_argument("--recorded", action="store_true", help="run nothing: the record is all")
     parser.add_argument("--work", type=Path, default=Path(".cache/real"), help="virtual environments and files")
     given = parser.parse_args(arguments)
     unknown = [name for name in given.names if name not in NETWORKS]
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"no such network: {', '.join(unknown)}")
     every = [(name, bits) for bits in given.bits or [EIGHT] for name in given.names or NETWORKS]
     known = _recorded(given.record)
-    todo = [(name, bits) for name, bits in every if (name, str(bits)) not in known]
+    todo = [(name, bits) for name, bits in every if (name, str(bits)) not in known and not given.recorded]
     folder = given.work.absolute()
     pythons = (networks(folder / "networks"), peers(folder / "peers")) if todo else None
     for name, bits in todo:
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
             with given.record.open("a") as file:
                 file.write(line + "\n")
     if given.docs:
-        write_docs([known[name, str(bits)] for name, bits in every], given.docs)
+        write_docs([known[name, str(bits)] for name, bits in every if (name, str(bits)) in known], given.docs)
 
 
 def _recorded(path: Path | None) -> Records:

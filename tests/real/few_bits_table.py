@@ -20,7 +20,7 @@ refuses 4 bits; its `compress_weights` has them, with activations in float, whic
 processor, for `calibrate` by `mse` and by `reconstruction`. GB: the most memory that `reconstruction` and the export
 took. Differing: as above. How many samples a step of `reconstruction` takes, and how many steps, was chosen by the
 scores of ppocr-v2-cls, silero-vad and one run of magika on these very samples, which makes their rows a little too
-good; all-minilm-l6-v2 had no part in it. [real-few-bits.json](real-few-bits.json) has all methods.
+good; the other networks had no part in it. [real-few-bits.json](real-few-bits.json) has all methods.
 
 """
 COLUMNS = (
@@ -39,7 +39,24 @@ COLUMNS = (
 def few_bits_part(results: Sequence[dict[str, Any]], file: Path) -> str:
     """The part; its JSON goes to file."""
     file.write_text(json.dumps(results, indent=1) + "\n")
-    return FEW_TITLE + HEAD + table(COLUMNS, map(_row, results)) + measured_on()
+    return FEW_TITLE + HEAD + table(COLUMNS, map(_row, results)) + measured_on() + _commits(results) + _missing(results)
+
+
+def _commits(results: Sequence[dict[str, Any]]) -> str:
+    """Which rows are of which commit, where they are not all of one."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        found.setdefault(result.get("commit") or "older ones", []).append(f"{result['name']} {result['bits']}")
+    told = "; ".join(f"{commit}: {', '.join(rows)}" for commit, rows in found.items())
+    return f"Rows by the commit at which they were measured: {told}.\n" if len(found) > 1 else ""
+
+
+def _missing(results: Sequence[dict[str, Any]]) -> str:
+    """Networks that were not run at bits at which others were."""
+    found = {(result["name"], result["bits"]) for result in results}
+    every = [(name, bits) for bits in dict.fromkeys(result["bits"] for result in results) for name in NETWORKS]
+    missing = [f"{name} {bits}" for name, bits in every if (name, bits) not in found]
+    return f"Not run so far: {', '.join(missing)}.\n" if missing else ""
 
 
 def _row(result: dict[str, Any]) -> list[str]:

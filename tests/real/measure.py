@@ -50,13 +50,17 @@ class Result:
 
 @dataclass(frozen=True)
 class FewBits:
-    """Fewer than 8 bits; ours: what `ours.py` told of the bundle of each method. Speeds are not measured."""
+    """Fewer than 8 bits; ours: what `ours.py` told of the bundle of each method. Speeds are not measured.
+
+    commit: of this project, as it was measured; "" outside a checkout.
+    """
 
     name: str
     bits: str
     samples: int
     ways: dict[str, Way]
     ours: dict[str, dict[str, Any]]
+    commit: str
 
 
 def measured(name: str, folder: Path, networks: Path, peers: Path) -> Result:
@@ -71,7 +75,12 @@ def measured(name: str, folder: Path, networks: Path, peers: Path) -> Result:
 def few_bits(name: str, folder: Path, networks: Path, peers: Path, bits: Bits) -> FewBits:
     """The same with fewer bits, by both methods that are for it."""
     ways, told = _all_ways(folder / name, bits, ("mse", "reconstruction"), networks, peers)
-    return FewBits(name, str(bits), _count(folder / name), ways, told)
+    return FewBits(name, str(bits), _count(folder / name), ways, told, _commit())
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 
 
 def _all_ways(

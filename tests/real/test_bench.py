@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from .__main__ import main
 from .files import EIGHT, Bits, file_of, folder_of
+from .networks import NETWORKS
 from .table import write_docs
 
 WAYS = ("minmax", "entropy", "percentile", "nncf")
@@ -24,11 +26,11 @@ def _eight() -> dict[str, Any]:
     return {"name": "magika", "samples": 8, "ways": ways, "ours": told, "latency": None}
 
 
-def _few(bits: str) -> dict[str, Any]:
+def _few(bits: str, **more: str) -> dict[str, Any]:
     ways = {name: _way(None) for name in WAYS} | {"mse": _way(0.25), "reconstruction": _way(0.75)}
     told = {"differing": 0, "promises": True, "calibrate_cpu": 3.4, "peak_gb": 1.25}
     ours = {"mse": told, "reconstruction": told}
-    return {"name": "magika", "bits": bits, "samples": 8, "ways": ways, "ours": ours}
+    return {"name": "magika", "bits": bits, "samples": 8, "ways": ways, "ours": ours} | more
 
 
 def test_bits_have_folders_and_names(tmp_path: Path) -> None:
@@ -54,3 +56,22 @@ def test_a_part_of_the_page_is_written_without_the_other(tmp_path: Path) -> None
     )
     assert [found["bits"] for found in json.loads((tmp_path / "real-few-bits.json").read_text())] == ["W4A8", "W4A4"]
     assert [found["name"] for found in json.loads((tmp_path / "real.json").read_text())] == ["magika"]
+
+
+def test_rows_of_several_commits_are_told_apart(tmp_path: Path) -> None:
+    write_docs([_few("W4A8", commit="abc1234"), _few("W4A4", commit="abc1234")], tmp_path)
+    assert "abc1234" not in (tmp_path / "real.md").read_text()
+    write_docs([_few("W4A8"), _few("W4A4", commit="abc1234")], tmp_path)
+    page = (tmp_path / "real.md").read_text()
+    assert "older ones: magika W4A8; abc1234: magika W4A4.\n" in page
+    others = [name for name in NETWORKS if name != "magika"]
+    missing = ", ".join(f"{name} {bits}" for bits in ("W4A8", "W4A4") for name in others)
+    assert page.endswith(f"Not run so far: {missing}.\n")
+
+
+def test_the_page_has_what_the_record_has_and_nothing_is_run(tmp_path: Path) -> None:
+    (tmp_path / "record").write_text("".join(json.dumps(row) + "\n" for row in (_eight(), _few("W4A8"))))
+    given = ("--record", str(tmp_path / "record"), "--docs", str(tmp_path), "--work", str(tmp_path / "work"))
+    main(["--bits", "4,8", "--bits", "4,4", "--recorded", *given])
+    assert [row["bits"] for row in json.loads((tmp_path / "real-few-bits.json").read_text())] == ["W4A8"]
+    assert not (tmp_path / "real.json").exists() and not (tmp_path / "work").exists()

@@ -61,6 +61,16 @@ def test_it_is_nearer_to_float_on_samples_that_it_did_not_see(build: object) -> 
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items()), "the model is untouched"
 
 
+def test_it_learns_where_the_caller_wants_no_gradients() -> None:
+    x = _data(64, 1)
+    plain = calibrate(_net(networks.chain), [x], LOW, method="reconstruction")
+    with torch.no_grad():
+        without = calibrate(_net(networks.chain), [x], LOW, method="reconstruction")
+        first = calibrate(_net(networks.chain), [x], LOW)
+    outputs = [model(x).detach() for model in (plain, without, first)]
+    assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
+
+
 def test_what_is_used_twice_keeps_its_first_grids() -> None:
     """Another use sees other data: what one of them learns may be bad for the other."""
     x = _data(256, 1)

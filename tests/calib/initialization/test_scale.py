@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.initialization.scale import best_scale
+from calib.initialization.scale import best_scale, least_scale
 from calib.initialization.search import best_grid
 from calib.statistics.observers import Points
 from support.brute_force import squared_error
@@ -25,6 +25,22 @@ def test_best_scale_is_the_optimum_over_s(low: int, high: int) -> None:
     assert found[1] == pytest.approx(squared_error(every, found[0], 0.0, low, high) * every.size, rel=1e-6)
     tried = np.abs(x).max() * np.geomspace(1e-4, 3, 6000)
     assert found[1] <= min(squared_error(every, s, 0.0, low, high) for s in tried) * every.size * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-128, 127), (-127, 127), (0, 255)])
+@pytest.mark.parametrize("tails", [1.5, 4.0, 100.0])
+def test_no_scale_below_the_least_one_is_best(low: int, high: int, tails: float) -> None:
+    """And most of the ties lie below it, which is what it is for."""
+    x = np.sort(np.random.default_rng(3).standard_t(tails, size=1000))
+    x = np.abs(x) if low == 0 else x
+    x.sort()
+    points = Points(x, np.ones(x.size))
+    least, found = least_scale(points, low, high), best_scale(points, low, high)
+    assert found is not None and least < found[0] < 4 * least
+    tried = least * np.geomspace(1e-3, 1.0, 1000)
+    assert found[1] < min(squared_error(x, s, 0.0, low, high) for s in tried) * x.size
+    ties = np.abs(x)[:, None] / (np.arange(max(high, -low)) + 0.5)
+    assert (ties > least).mean() < 0.4
 
 
 @pytest.mark.parametrize(
