@@ -36,6 +36,7 @@ from .reading import Checkpoint, read_checkpoint_file
 from .sites import Site, module_at
 from .stubs import with_stubs
 from .ties import rounded_otherwise
+from .weight_codes import with_axis
 from .weight_ranges import grid_of_largest
 
 NO_GRID = "it stays float: no grid for its weight"
@@ -136,7 +137,11 @@ def _with_grids(
 ) -> AdoptedModel:
     calls = [node for node in traced.graph.nodes if isinstance(module_at(traced, node), QUANTIZED_LAYERS)]
     layers = list(dict.fromkeys(str(node.target) for node in calls))
-    grids = {layer: grid_of(raw, file, said) for layer, raw in weights.items()}
+    first_axis = file.library is not None and file.library.first_axis
+    grids = {
+        layer: with_axis(grid_of(raw, file, said), layer, traced.get_submodule(layer), first_axis)
+        for layer, raw in weights.items()
+    }
     if file.library is not None and file.library.largest:
         rest = [layer for layer in layers if layer not in grids and not matches(layer, said.float)]
         grids |= {layer: grid_of_largest(traced, layer, said, file.where) for layer in rest}

@@ -112,6 +112,7 @@ def _raws(found: list[FoundQuantizer], states: Mapping[str, Any], steps: Steps) 
             steps=steps,
             bits=state.get("bits"),
             signed=state.get("signed"),
+            shape=quantizer.shape,
         )
 
 
