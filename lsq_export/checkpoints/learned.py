@@ -41,6 +41,7 @@ class Raw:
     steps: Steps = "divided"
     bits: int | None = None
     signed: bool | None = None
+    narrow: bool | None = None
     shape: tuple[int, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,18 @@ from .layer_values import turned, weight_of
 from .learned import Learned
 
 
-def with_axis(grid: Learned, name: str, layer: nn.Module, first_axis: bool) -> Learned:
+def axis_of_lists(grids: Mapping[str, Learned], layers: Mapping[str, nn.Module]) -> int:
+    """The axis of layers' own weights that fits all lists of scales, where a library has one for all layers (Quark)."""
+    lists = [(grid.scale.size, layers[name]) for name, grid in grids.items() if len(grid.raw.shape) == 1]
+    found = [(size, weight_of(layer)) for size, layer in lists if size > 1 and isinstance(layer, QUANTIZED_LAYERS)]
+    return int(any(size != len(weight) for size, weight in found))
+
+
+def with_axis(grid: Learned, name: str, layer: nn.Module, axis_of_lists: int | None) -> Learned:
     """The grid of the weight of a layer, with the axis that its scales are along, if that is not the outputs'.
 
-    first_axis: scales that the file has as a plain list are along the first axis of the layer's own weight, which of a
-    transposed convolution are the inputs. Errors (QuantizationError): as many scales as no axis has.
+    axis_of_lists: of the layer's own weight, that scales are along of which the file has a plain list; None: that of
+    the outputs, if it fits. Errors (QuantizationError): as many scales as no axis has.
     """
     count = max(grid.scale.size, grid.first.size)
     if count == 1 or not isinstance(layer, QUANTIZED_LAYERS):
@@ -30,8 +38,8 @@ def with_axis(grid: Learned, name: str, layer: nn.Module, first_axis: bool) -> L
     wide = [axis for axis, size in enumerate(grid.raw.shape) if size > 1]
     if len(grid.raw.shape) == len(shape):
         fits = [axis for axis in fits if wide == [axis]]
-    elif first_axis:
-        fits = fits[:1]
+    elif axis_of_lists is not None:
+        fits = [axis for axis in fits if axis == axis_of_lists]
     elif outputs in fits:
         fits = [outputs]
     if not fits:
