@@ -33,6 +33,7 @@ from .markers import place_markers
 from .moved_codes import move_values
 from .qonnx import spell_out
 from .reading import read_network
+from .windows import spell_windows
 
 IR_VERSION = 10
 
@@ -132,6 +133,7 @@ def as_captured(model: ir.Model, path: str | os.PathLike[str]) -> Captured:
     graph = model.graph
     _open_batch(graph)
     infer(model)
+    spell_windows(graph)
     number_uses(graph)
     graph.opset_imports[MARKER_DOMAIN] = 1
     used = {node.domain for node in graph}

@@ -16,6 +16,7 @@ from lsq_export.adoption.grids import is_grid
 from lsq_export.adoption.left import Left
 from lsq_export.adoption.network import give_names, infer
 from lsq_export.adoption.reading import read_network
+from lsq_export.adoption.windows import spell_windows
 from lsq_export.qat.config import QATConfig
 
 from .graph_network import GraphNetwork
@@ -58,6 +59,7 @@ def input_shape(model: ir.Model) -> Any:
 def with_quantizers(model: ir.Model, config: QATConfig) -> FloatFile:
     """Errors (QuantizationError): those of `place_quantizers`."""
     infer(model)
+    spell_windows(model.graph)
     plain = ir.to_proto(model)
     placed = place_quantizers(model.graph, config)
     return FloatFile(GraphNetwork(model, placed.quantizers), placed.left, plain)
