@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,19 @@ def test_it_computes_what_the_library_simulates(name: str, tmp_path: Path) -> No
     form, (floats, x) = FORMS[name], _floats()
     adopted = _read(tmp_path, form.tensors, form.said)
     expected = F.linear(_rounded(x, form.scale, form.codes, form.zero), form.weight, floats["fc.bias"])
+    with torch.no_grad():
+        torch.testing.assert_close(adopted.module(x), expected, atol=1e-5, rtol=0)
+
+
+def test_encodings_beside_may_have_an_offset_for_each_channel(tmp_path: Path) -> None:
+    floats, x = _floats()
+    zero = torch.tensor([8, 7, 9, 6])
+    entries = [{"bitwidth": 4, "scale": float(s), "offset": -int(z)} for s, z in zip(ZERO_TO, zero, strict=True)]
+    encodings = {"activation_encodings": {}, "param_encodings": {"fc.weight": entries}}
+    (tmp_path / "net.json").write_text(json.dumps(encodings))
+    torch.save(floats, tmp_path / "net.pt")
+    adopted = read_checkpoint(tmp_path / "net.pt", Layer(), x, encodings=tmp_path / "net.json")
+    expected = F.linear(x, _rounded(WEIGHT, ZERO_TO, (0, 15), zero.reshape(-1, 1)), floats["fc.bias"])
     with torch.no_grad():
         torch.testing.assert_close(adopted.module(x), expected, atol=1e-5, rtol=0)
 
