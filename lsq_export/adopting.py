@@ -14,7 +14,7 @@ from torch import nn
 from calib.batches import InputKey, nothing_in, read_batches
 from calib.door import check_model
 from calib.errors import QuantizationError, QuantizationWarning
-from calib.signature import takes_of
+from calib.signature import Takes, takes_of
 from lsq_export.adoption.network import OnnxNetwork, read_quantized
 from lsq_export.bundle.directory import Bundle
 from lsq_export.checkpoints.network import read_checkpoint
@@ -96,20 +96,33 @@ def _network(
     """(what `export` takes, an example input, the batches, the source). said: what is known beside the file."""
     if isinstance(file, OnnxNetwork) or model is None:
         _check_no_checkpoint(file, said)
-        network = file if isinstance(file, OnnxNetwork) else read_quantized(file, said["encodings"])
-        return network, None, batches, source
+        if isinstance(file, OnnxNetwork):
+            return file, None, batches, source
+        every = batches
+
+        def example_of(_: Any, takes: Takes) -> Any:
+            nonlocal every
+            x, every = _first(batches, key, takes)
+            return x
+
+        return read_quantized(file, said["encodings"], example_of), None, every, source
     check_model(model)
-    rest = iter(batches)
-    first = next(rest, None)
-    if first is None:
-        raise QuantizationError(f"no calibration batches: {nothing_in(batches)}")
-    example = next(read_batches([first], key, takes=takes_of(model)))[0]
+    example, batches = _first(batches, key, takes_of(model))
     adopted = read_checkpoint(file, model, example, **said)
     if adopted.left:
         lines = "; ".join(f"{left.name}: {left.why}" for left in adopted.left)
         warnings.warn(f"not as {adopted.library} has it: {lines}", QuantizationWarning, stacklevel=3)
     known = {"file": Path(file).name, "library": adopted.library}
-    return adopted.module, example, chain([first], rest), {**known, **(source or {})}
+    return adopted.module, example, batches, {**known, **(source or {})}
+
+
+def _first(batches: Iterable[object], key: InputKey | None, takes: Takes) -> tuple[Any, Iterable[object]]:
+    """(inputs of the first batch, all batches)."""
+    rest = iter(batches)
+    first = next(rest, None)
+    if first is None:
+        raise QuantizationError(f"no calibration batches: {nothing_in(batches)}")
+    return next(read_batches([first], key, takes=takes))[0], chain([first], rest)
 
 
 def _check_no_checkpoint(file: str | os.PathLike[str] | OnnxNetwork, said: Mapping[str, Any]) -> None:

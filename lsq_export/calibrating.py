@@ -17,8 +17,9 @@ from calib.samples import parts_of
 from calib.signature import Takes, takes_of
 from calib.statistics.counting_observer import CountingObserver
 from lsq_export.adoption.network import OnnxNetwork, takes_of_graph
+from lsq_export.adoption.sizes import fix_sizes
 from lsq_export.graph.evaluate import takes_one
-from lsq_export.ptq.float_file import fix_sizes, read_float, with_quantizers
+from lsq_export.ptq.float_file import read_float, with_quantizers
 from lsq_export.ptq.leading_axes import lead
 from lsq_export.ptq.smoothing import smooth
 from lsq_export.qat.config import QATConfig

@@ -38,7 +38,6 @@ from lsq_export.graph.dead_scales import warn_of_collapsed_scales
 from lsq_export.graph.evaluate import portions_of
 from lsq_export.graph.exporting import varying_axes
 from lsq_export.graph.islands import islands, refuse
-from lsq_export.graph.notes import GRIDDED
 from lsq_export.linting.taken import taken
 from lsq_export.progress import announcing, counting
 from lsq_export.qat.places import places
@@ -46,6 +45,7 @@ from lsq_export.qat.prepare_model import config_of
 from lsq_export.report.recording import record_better, write_parity
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
+from lsq_export.rewrite.normalizing.for_target import note_target
 from lsq_export.targets import adjusted, asked_of, choose, get
 from lsq_export.targets.choice import Choice
 from lsq_export.verification.checking import Progress, Subject, check
@@ -170,8 +170,7 @@ def _prepared_fold(
     captured: Captured, data: Calibration, plan: Choice, bias_correction: bool
 ) -> tuple[Callable[..., Folded], Any]:
     """(function that folds in a way, by name, watched or not, first calibration images [N, …]). plan: of the export."""
-    if plan.target.quantized:
-        GRIDDED.write(captured.model.graph, True)
+    note_target(captured.model.graph, plan.target)
     place = prepare_fold(captured, data, merge=plan.fold == "strided")
     images = data.images
     correct_on = (images,) if bias_correction else ()

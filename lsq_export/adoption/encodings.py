@@ -21,22 +21,24 @@ from calib.errors import QuantizationError, one_line
 from lsq_export.graph.read import array_of
 
 from .grids import LIMITS
-from .layers import LAYERS, output_channels_first, weight_on_grid
+from .layers import LAYERS, TOO_WIDE, fits_8_bits, output_channels_first, weight_on_grid
 from .left import Left
 from .markers import WIDEST, marker_on, read_instead
 
 NO_TENSOR = "the file of encodings has a grid for it, the network has no such tensor"
+PARTS = "its encoding has scales for other parts than its output channels"
 WIDE = "its encoding has more than 8 bits"
 BIAS = "biases stay what they are: the fold puts them in its own units"
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Values q · scale with q in low … high. scale: float64, [] or [C]."""
+    """Values (c - zero_point) · scale with c in first … last. scale: float64, zero_point: int64, both [] or [C]."""
 
     scale: np.ndarray
-    low: int
-    high: int
+    zero_point: np.ndarray
+    first: int
+    last: int
 
 
 def read_encodings(path: str | os.PathLike[str]) -> dict[str, Encoding]:
@@ -85,19 +87,14 @@ def joined(parts: Any) -> dict[str, Any]:
 
 def of_offset(entry: Mapping[str, Any]) -> Encoding:
     """The grid of an entry of version 1.0. Errors (ValueError, KeyError): numbers that are no grid."""
-    offsets = {int(offset) for offset in entry["offset"]}
-    if len(offsets) != 1:
-        raise ValueError(f"{entry['name']}: offsets that differ from channel to channel")
-    low = offsets.pop()
-    return Encoding(_scales(entry["name"], entry["scale"]), low, low + 2 ** int(entry["bw"]) - 1)
+    offsets = [int(offset) for offset in entry["offset"]]
+    scale, zero_point = _scales(entry["name"], entry["scale"]), _zero_points(entry["name"], np.negative(offsets))
+    return Encoding(scale, zero_point, 0, 2 ** int(entry["bw"]) - 1)
 
 
 def _of_onnx(entry: Mapping[str, Any]) -> Encoding:
-    zero_points = {int(zero) for zero in np.reshape(entry.get("y_zero_point", 0) or 0, -1)}
-    if len(zero_points) != 1:
-        raise ValueError(f"{entry['name']}: zero points that differ from channel to channel")
-    zero_point, (low, high) = zero_points.pop(), LIMITS[str(entry["output_dtype"]).upper()]
-    return Encoding(_scales(entry["name"], entry["y_scale"]), low - zero_point, high - zero_point)
+    zero_point = _zero_points(entry["name"], entry.get("y_zero_point", 0) or 0)
+    return Encoding(_scales(entry["name"], entry["y_scale"]), zero_point, *LIMITS[str(entry["output_dtype"]).upper()])
 
 
 def _scales(name: Any, numbers: Any) -> np.ndarray:
@@ -105,6 +102,13 @@ def _scales(name: Any, numbers: Any) -> np.ndarray:
     if not (scale.size and np.isfinite(scale).all() and (scale > 0).all()):
         raise ValueError(f"{name}: scales that are no positive numbers")
     return scale.reshape(()) if scale.size == 1 else scale.reshape(-1)
+
+
+def _zero_points(name: Any, numbers: Any) -> np.ndarray:
+    zero = np.asarray(numbers, np.int64).reshape(-1)
+    if not zero.size:
+        raise ValueError(f"{name}: no zero points")
+    return zero[0] if (zero == zero[0]).all() else zero
 
 
 def place_encodings(graph: ir.Graph, encodings: Mapping[str, Encoding]) -> list[Left]:
@@ -116,12 +120,13 @@ def place_encodings(graph: ir.Graph, encodings: Mapping[str, Encoding]) -> list[
             left += _on_weights(graph, graph.initializers[name], encoding)
         elif name not in values:
             left.append(Left(name, NO_TENSOR))
-        elif encoding.high - encoding.low >= WIDEST or encoding.scale.size != 1:
+        elif encoding.last - encoding.first >= WIDEST or encoding.scale.size != 1 or encoding.zero_point.size != 1:
             left.append(Left(name, WIDE))
         else:
             value = values[name]
             readers = [(use.node, use.idx) for use in value.uses()]
-            marked = marker_on(graph, value, float(encoding.scale), 0.0, encoding.low, encoding.high)
+            low, high = (int(code - encoding.zero_point) for code in (encoding.first, encoding.last))
+            marked = marker_on(graph, value, float(encoding.scale), 0.0, low, high)
             read_instead(graph, value, marked, readers)
     return left
 
@@ -133,11 +138,20 @@ def _on_weights(graph: ir.Graph, value: ir.Value, encoding: Encoding) -> Iterato
             yield Left(str(value.name), BIAS)
             continue
         axes = output_channels_first(node, array.ndim)
-        if encoding.high - encoding.low >= WIDEST or isinstance(axes, str):
+        if encoding.last - encoding.first >= WIDEST or isinstance(axes, str):
             yield Left(str(value.name), WIDE if not isinstance(axes, str) else axes)
             continue
         weight = array.transpose(axes)
-        scale = np.broadcast_to(encoding.scale.astype(np.float32), (len(weight),)) if encoding.scale.ndim else None
-        number = np.float32(encoding.scale) if scale is None else scale.reshape([-1, *[1] * (weight.ndim - 1)])
-        codes = np.rint(weight / number).clip(encoding.low, encoding.high).astype(np.int64)
-        weight_on_grid(graph, node, codes, number)
+        if {encoding.scale.size, encoding.zero_point.size} - {1, len(weight)}:
+            yield Left(str(value.name), PARTS)
+            continue
+        by_channel = [-1, *[1] * (weight.ndim - 1)]
+        scale, zero = (
+            part.reshape(by_channel) if part.ndim else part
+            for part in (encoding.scale.astype(np.float32), encoding.zero_point)
+        )
+        codes = np.rint(weight / scale).clip(encoding.first - zero, encoding.last - zero).astype(np.int64)
+        if fits_8_bits(codes):
+            weight_on_grid(graph, node, codes, scale)
+        else:
+            yield Left(str(value.name), TOO_WIDE)

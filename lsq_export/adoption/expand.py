@@ -1,6 +1,8 @@
 """QOperator files: every operator on codes becomes the float operator between the grids that it names.
 
 QLinearConv(x, s, z, W, …, s', z', b)   =>  QuantizeLinear(Conv(DequantizeLinear(x), DequantizeLinear(W), b'); s', z')
+
+ONNX Runtime's optimizer writes operators with the channels last (channels_last = 1): their codes are turned.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from calib.errors import QuantizationError
 from lsq_export.graph.edit import constant, insert, replace
-from lsq_export.graph.read import array_of, maker_of
+from lsq_export.graph.read import array_of, attribute, maker_of, producer_of
 
 from .grids import DEQUANTIZE, QUANTIZE
 
@@ -25,6 +28,7 @@ UNARY = {
 }
 BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul", "QLinearMatMul": "MatMul"}
 Inputs = Sequence["ir.Value | None"]
+CHANNELS_LAST = "channels_last"
 
 
 def expand_operators(graph: ir.Graph) -> None:
@@ -33,6 +37,18 @@ def expand_operators(graph: ir.Graph) -> None:
         expand = EXPANDED.get(node.op_type)
         if expand is not None:
             expand(graph, node)
+    _drop_turns(graph)
+
+
+def _drop_turns(graph: ir.Graph) -> None:
+    """Transpose(Transpose(x)) => x, where the second one undoes the first."""
+    for node in [node for node in graph if node.op_type == "Transpose" and not node.outputs[0].is_graph_output()]:
+        maker = producer_of(node.inputs[0])
+        if maker is None or maker.op_type != "Transpose" or maker.inputs[0] is None:
+            continue
+        first, then = (list(attribute(turn, "perm", ())) for turn in (maker, node))
+        if first and [first[axis] for axis in then] == sorted(first):
+            node.outputs[0].replace_all_uses_with(maker.inputs[0])
 
 
 def _values(node: ir.Node, operand: Inputs, axis: int = 1) -> ir.Value:
@@ -46,17 +62,57 @@ def _values(node: ir.Node, operand: Inputs, axis: int = 1) -> ir.Value:
 
 def _put_back(node: ir.Node, op_type: str, inputs: Inputs, grid: Inputs) -> None:
     y = node.outputs[0]
-    attributes = {key: a for key, a in node.attributes.items() if key not in ("channels_last",)}
+    attributes = {key: a for key, a in node.attributes.items() if key != CHANNELS_LAST}
     made = insert(node, op_type, inputs, f"{y.name}_float", shape=y.shape)
     maker_of(made).attributes.update(attributes)
     maker_of(made).name = node.name
     codes = insert(node, QUANTIZE, [made, *(v for v in grid if v is not None)], f"{y.name}_codes", shape=y.shape)
     codes.type = y.type
+    if attribute(node, CHANNELS_LAST, 0):
+        rank = _rank(node, y)
+        codes = insert(node, "Transpose", [codes], f"{y.name}_turned", shape=y.shape, perm=[0, *range(2, rank), 1])
+        codes.type = y.type
     replace(y, codes)
 
 
+def _channels_first(node: ir.Node) -> ir.Value:
+    """The codes that an operator reads, [N, C, …]."""
+    x = node.inputs[0]
+    assert x is not None
+    if not attribute(node, CHANNELS_LAST, 0):
+        return x
+    rank = _rank(node, x)
+    turned = insert(
+        node, "Transpose", [x], f"{node.name}.{x.name}_turned", shape=None, perm=[0, rank - 1, *range(1, rank - 1)]
+    )
+    turned.type = x.type
+    return turned
+
+
+def _rank(node: ir.Node, value: ir.Value) -> int:
+    """Of the tensor that an operator reads or makes. Errors (QuantizationError): nothing in the file says it."""
+    kernel, weight = attribute(node, "kernel_shape"), node.inputs[3] if node.op_type == "QLinearConv" else None
+    if weight is not None and weight.shape is not None:
+        return len(weight.shape)
+    source: ir.Value | None = node.inputs[0]
+    while kernel is None and value.shape is None and source is not None:
+        maker = producer_of(source)
+        if source.shape is not None or maker is None or maker.op_type == "Transpose":
+            value = source
+            kernel = list(attribute(maker, "perm", ()))[2:] if maker is not None and value.shape is None else None
+            break
+        source = maker.inputs[0]
+    if kernel is None and value.shape is None:
+        raise QuantizationError(
+            f"{node.name}: its channels are the last of unknown axes: give the file as it was before ONNX Runtime "
+            "optimized it"
+        )
+    return len(kernel) + 2 if kernel is not None else len(value.shape)  # type: ignore[arg-type]
+
+
 def _unary(graph: ir.Graph, node: ir.Node) -> None:
-    _put_back(node, UNARY[node.op_type], [_values(node, node.inputs[:3])], node.inputs[3:5])
+    values = _values(node, [_channels_first(node), *node.inputs[1:3]])
+    _put_back(node, UNARY[node.op_type], [values], node.inputs[3:5])
 
 
 def _binary(graph: ir.Graph, node: ir.Node) -> None:
@@ -66,7 +122,7 @@ def _binary(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _conv(graph: ir.Graph, node: ir.Node) -> None:
-    x, weight = node.inputs[:3], node.inputs[3:6]
+    x, weight = [_channels_first(node), *node.inputs[1:3]], node.inputs[3:6]
     inputs = [_values(node, x), _values(node, weight, axis=0)]
     inputs += _bias(graph, node, node.inputs[8] if len(node.inputs) > 8 else None, x[1], weight[1])
     _put_back(node, "Conv", inputs, node.inputs[6:8])

@@ -23,10 +23,10 @@ from .left import Left
 from .stored import Stored, found_in_floats, stored_in
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-LARGEST = 127
+LEVELS = 256
 NO_GRID = "its weight lies on no grid of at most 8 bits"
 ALONG_INPUTS = "its weight has scales along its inputs"
-TOO_WIDE = "its weight codes less their zero point do not fit int8"
+TOO_WIDE = "its weight codes reach over more than 8 bits"
 GROUPS = "a transposed convolution in groups"
 
 
@@ -42,10 +42,17 @@ def weight_to_marker(graph: ir.Graph, node: ir.Node) -> Left | None:
         return _keep(graph, node, stored, turned)
     if turned.scale.size > 1 and turned.scale.shape[0] != turned.scale.size:
         return _keep(graph, node, stored, ALONG_INPUTS)
-    if np.abs(turned.codes).max(initial=0) > LARGEST + (turned.codes.min(initial=0) == -LARGEST - 1):
+    if not fits_8_bits(turned.codes):
         return _keep(graph, node, stored, TOO_WIDE)
     _place(graph, node, turned)
     return None
+
+
+def fits_8_bits(codes: np.ndarray) -> bool:
+    """Whether the codes of each channel, [C_out, …], and zero are 256 numbers at most, which UINT8 holds."""
+    rows = codes.reshape(len(codes), -1)
+    spread = rows.max(axis=1, initial=0) - rows.min(axis=1, initial=0)
+    return bool(spread.max(initial=0) < LEVELS)
 
 
 def _output_channels_first(node: ir.Node, stored: Stored | None, floats: np.ndarray | None) -> Stored | str:
@@ -78,13 +85,15 @@ def _keep(graph: ir.Graph, node: ir.Node, stored: Stored | None, why: str) -> Le
 
 def _place(graph: ir.Graph, node: ir.Node, weight: Stored) -> None:
     codes = weight.codes
-    bits = max(2, int(max(codes.max(initial=0), -codes.min(initial=0) - 1)).bit_length() + 1)
+    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
+    bits = min(8, max(2, max(high, -low - 1).bit_length() + 1))
+    limits = min(-(2 ** (bits - 1)), low), max(2 ** (bits - 1) - 1, high)
     scale = weight.scale.reshape(-1) if weight.scale.size > 1 else weight.scale.reshape(())
     grid = [
         constant(graph, f"{node.name}.weight.{what}", array)
         for what, array in (("scale", scale), ("offset", np.zeros_like(scale)))
     ]
-    put_weight(graph, node, weight.values, grid, bits, axis=0 if scale.ndim else -1)
+    put_weight(graph, node, weight.values, grid, bits, axis=0 if scale.ndim else -1, limits=limits)
 
 
 def weight_on_grid(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.ndarray | np.float32) -> None:
@@ -93,13 +102,22 @@ def weight_on_grid(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.
 
 
 def put_weight(
-    graph: ir.Graph, node: ir.Node, values: np.ndarray, grid: Sequence[ir.Value], bits: int, *, axis: int
+    graph: ir.Graph,
+    node: ir.Node,
+    values: np.ndarray,
+    grid: Sequence[ir.Value],
+    bits: int,
+    *,
+    axis: int,
+    limits: tuple[int, int] | None = None,
 ) -> ir.Node:
     """Put a weight, output channels first, behind a marker in front of its layer; returns the marker.
 
     grid: scale and offset; nothing for one that is not known yet. axis: 0 with a scale for each channel, else -1.
+    limits: the first and the last code, where they are not those of signed bits.
     """
     name = str(node.name)
+    limits = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if limits is None else limits
     marked = insert(
         node,
         MARKER,
@@ -111,8 +129,8 @@ def put_weight(
         bits=bits,
         kind="weight",
         axis=axis,
-        qmin=-(2 ** (bits - 1)),
-        qmax=2 ** (bits - 1) - 1,
+        qmin=limits[0],
+        qmax=limits[1],
     )
     marker = maker_of(marked)
     marker.name = f"{name}.weight.{MARKER}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,15 @@ from lsq_export.verification.runtime import Session, inputs_of
 from .encodings import place_encodings, read_encodings
 from .expand import expand_operators
 from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
+from .group_norms import spell_group_norms
 from .layers import weight_to_marker
 from .left import Left
 from .markers import place_markers
 from .moved_codes import move_values
 from .qonnx import spell_out
 from .reading import read_network
+from .sizes import fix_sizes, input_shape, is_open
+from .windows import spell_windows
 
 IR_VERSION = 10
 
@@ -91,15 +94,26 @@ def takes_of_graph(graph: ir.Graph) -> Takes:
     return Takes(tuple(str(value.name) for value in given), len(given), integers, types)
 
 
-def read_quantized(path: str | os.PathLike[str], encodings: str | os.PathLike[str] | None = None) -> OnnxNetwork:
+SizesFrom = Callable[[Any, Takes], "Input | None"]  # (sizes, None where they are open; what inputs are) -> a batch
+
+
+def read_quantized(
+    path: str | os.PathLike[str],
+    encodings: str | os.PathLike[str] | None = None,
+    sizes_from: SizesFrom | None = None,
+) -> OnnxNetwork:
     """The network of a quantized ONNX file of any maker.
 
-    encodings: a file that has the grids of a float one, as AIMET writes it (`encodings.py`).
+    encodings: a file that has the grids of a float one, as AIMET writes it (`encodings.py`). sizes_from: what is asked
+    for a batch where the file leaves sizes open, which then become those of the batch.
     Errors (QuantizationError): those of `read_network` and `read_encodings`; a file without grids, or with open sizes.
     """
     model = read_network(path)
     graph = model.graph
     give_names(graph)
+    sizes = input_shape(model)
+    if sizes_from is not None and is_open(sizes) and (x := sizes_from(sizes, takes_of_graph(graph))) is not None:
+        fix_sizes(graph, x, path)
     expand_operators(graph)
     if encodings is not None:
         return _with_encodings(model, path, encodings)
@@ -108,7 +122,7 @@ def read_quantized(path: str | os.PathLike[str], encodings: str | os.PathLike[st
             f"{path}: no tensor in it is on a grid: it is a float network, and lsq-export adopt takes quantized ones; "
             "lsq-export calibrate takes this one"
         )
-    infer(model)
+    infer_spelled(model)
     plain = _runnable(model)
     move_values(graph)
     left = place_markers(model)
@@ -117,7 +131,7 @@ def read_quantized(path: str | os.PathLike[str], encodings: str | os.PathLike[st
 
 def _with_encodings(model: ir.Model, path: str | os.PathLike[str], encodings: str | os.PathLike[str]) -> OnnxNetwork:
     """What was trained is the float graph on these grids, which only the tool itself computes."""
-    infer(model)
+    infer_spelled(model)
     plain = ir.to_proto(model)
     left = place_encodings(model.graph, read_encodings(encodings))
     left += [found for node in list(model.graph) if (found := weight_to_marker(model.graph, node)) is not None]
@@ -131,7 +145,7 @@ def as_captured(model: ir.Model, path: str | os.PathLike[str]) -> Captured:
     """
     graph = model.graph
     _open_batch(graph)
-    infer(model)
+    infer_spelled(model)
     number_uses(graph)
     graph.opset_imports[MARKER_DOMAIN] = 1
     used = {node.domain for node in graph}
@@ -178,6 +192,14 @@ def _open_batch(graph: ir.Graph) -> None:
                 value.shape = None
 
 
+def infer_spelled(model: ir.Model) -> None:
+    """Types and shapes, and with these what operators leave to be worked out."""
+    infer(model)
+    spell_windows(model.graph)
+    spell_group_norms(model.graph)
+    clean(model)
+
+
 def infer(model: ir.Model) -> None:
     """Types and shapes as onnx infers them, markers being identities."""
     plain = copy(model)
@@ -204,7 +226,8 @@ def _shape(graph: ir.Graph, path: Any) -> Any:
         sizes = list(value.shape)[1:] if value.shape is not None else [None]
         if not all(isinstance(size, int) for size in sizes):
             raise QuantizationError(
-                f"{path}: the input {value.name} has the shape {list(value.shape or ())}: fix all sizes but the batch"
+                f"{path}: the input {value.name} has the shape {[str(size) for size in value.shape or ()]}: fix all "
+                "sizes but the batch"
             )
         shapes[str(value.name)] = tuple(sizes)
     return next(iter(shapes.values())) if len(shapes) == 1 else shapes

@@ -53,6 +53,8 @@ def read_network(path: str | os.PathLike[str]) -> ir.Model:
     _check_domains(proto, path)
     model = ir.from_proto(_converted(proto, path))
     _check_made(model.graph, path)
+    _check_numbers(model.graph, path)
+    _sort(model.graph, path)
     _forget_constants_among_inputs(model.graph)
     _store_constants(model.graph)
     _widen_indices(model.graph)
@@ -80,6 +82,21 @@ def _check_made(graph: ir.Graph, path: Path) -> None:
             raise QuantizationError(
                 f"{path}: {reader} reads {value.name}, which nothing in the file makes: export the model again"
             )
+
+
+def _check_numbers(graph: ir.Graph, path: Path) -> None:
+    """Errors (QuantizationError): a constant with NaN; infinity is what masks are made of."""
+    for name, value in graph.initializers.items():
+        array = array_of(value)
+        if array is not None and array.dtype.kind == "f" and np.isnan(array).any():
+            raise QuantizationError(f"{path}: the constant {name} has NaN: export a network whose training went well")
+
+
+def _sort(graph: ir.Graph, path: Path) -> None:
+    try:
+        graph.sort()
+    except ValueError as error:
+        raise QuantizationError(f"{path}: its nodes read each other in a circle: export the model again") from error
 
 
 def _converted(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:

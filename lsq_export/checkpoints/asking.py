@@ -10,7 +10,7 @@ from calib.errors import QuantizationError
 from lsq_export.inspection.parametrizations import Asked, Stored
 
 from .learned import Learned, Raw, learned
-from .mapping import UserMapping
+from .mapping import UserMapping, listed
 from .reading import Checkpoint
 
 LARGEST = 2**32  # of a code: wider grids than of 8 bits stay float
@@ -22,9 +22,10 @@ def grid_of(raw: Raw, file: Checkpoint, said: UserMapping) -> Learned:
     weight = raw.role == "weight"
     asked = Asked(
         bits=raw.bits or said.bits_of(weight),
-        signed=raw.signed if raw.signed is not None else said.is_signed(raw.place),
+        signed=raw.signed if raw.signed is not None else _is_signed(raw, said),
         weight=weight,
-        narrow=weight and file.library is not None and file.library.narrow,
+        narrow=_is_narrow(raw, file, said),
+        ranges=said.ranges,  # type: ignore[arg-type]
     )
     stored = raw.grid(asked)
     if stored.bits is None and (stored.scale is None or stored.codes is None):
@@ -36,10 +37,42 @@ def grid_of(raw: Raw, file: Checkpoint, said: UserMapping) -> Learned:
             f'{file.where} does not say whether {raw.name} has signed codes: give activations = "unsigned" or '
             '"signed" in a mapping file, or the names of quantizers in its lists unsigned and signed'
         )
+    if weight and asked.signed is None:
+        _check_sign(raw, stored, file.where)
+    if stored.low is not None and stored.high is not None and (stored.high < stored.low).any() and said.ranges is None:
+        raise QuantizationError(
+            f"{file.where}: {raw.name} has the range {(stored.high - stored.low).min():.6g}, below zero, as logarithms "
+            'have it: say ranges = "log2" or "power-of-two" in a mapping file, or "linear" if its magnitude is meant'
+        )
     _check_grid(raw, stored, file.where)
     if not weight and file.library is not None and file.library.power_of_two:
         stored = _as_deployed(raw, stored, file.where, said)
     return learned(raw, stored)
+
+
+def _is_signed(raw: Raw, said: UserMapping) -> bool | None:
+    """Of a weight by its own name: its layer's is that of the activation in front of it as well."""
+    return said.is_signed(raw.name, weight=True) if raw.role == "weight" else said.is_signed(raw.place)
+
+
+def _is_narrow(raw: Raw, file: Checkpoint, said: UserMapping) -> bool:
+    if raw.narrow is not None:
+        return raw.narrow
+    by_library = raw.role == "weight" and file.library is not None and file.library.narrow
+    return by_library or listed(raw.name, said.narrow) or (raw.role != "weight" and listed(raw.place, said.narrow))
+
+
+def _check_sign(raw: Raw, stored: Stored, where: str) -> None:
+    """Errors (QuantizationError): zero points that signed codes do not have."""
+    assert stored.codes is not None
+    if stored.zero_point is None or raw.whole or stored.codes[0] >= 0:
+        return
+    beyond = stored.zero_point[stored.zero_point > stored.codes[1]]
+    if beyond.size:
+        raise QuantizationError(
+            f"{where}: {raw.name} has the zero point {beyond[0]:g}, and signed codes end at {stored.codes[1]}: if its "
+            f'codes are unsigned, say unsigned = ["{raw.name}"] (or a pattern) in a mapping file'
+        )
 
 
 def _check_grid(raw: Raw, stored: Stored, where: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 import torch
 from torch import fx
@@ -12,7 +11,7 @@ from calib.errors import QuantizationError
 
 from .frozen import layers_of_frozen
 from .learned import Raw
-from .mapping import UserMapping
+from .mapping import UserMapping, listed
 from .numbered import Slot, slots_of
 from .parameters import Names
 from .reading import Checkpoint
@@ -40,7 +39,7 @@ def assign(traced: fx.GraphModule, file: Checkpoint, said: UserMapping, names: N
 
     Errors (QuantizationError): quantizers that have no place in the network; two of one weight.
     """
-    raws = [raw for raw in file.raws if not (matches(raw.name, said.skip) or matches(raw.place, said.skip))]
+    raws = [raw for raw in file.raws if not (listed(raw.name, said.skip) or listed(raw.place, said.skip))]
     library = file.library
     found = Assigned()
     slots = _counted(traced, raws, file, said)
@@ -75,11 +74,6 @@ def _are_alike(one: Raw | None, other: Raw, file: Checkpoint) -> bool:
         return False
     pairs = [(file.tensors[mine], file.tensors[theirs]) for mine, theirs in zip(one.used, other.used, strict=True)]
     return all(isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and torch.equal(a, b) for a, b in pairs)
-
-
-def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether one of the shell patterns is of that name."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _slot(raw: Raw, sites: Sites, said: UserMapping, names: Names) -> Slot | None:

@@ -71,6 +71,7 @@ def _raw(entry: Entry, layer: str, tensors: Mapping[str, Any], where: str) -> Ra
         rounding=entry.rounding,
         bits=entry.bits,
         signed=entry.signed,
+        shape=tuple(tensors[used[0]].shape) if used else (),
     )
 
 

@@ -28,6 +28,7 @@ class Raw:
     whole    a zero point that is no integer is rounded before it is used
     rounding of values that lie between two codes
     steps    how a weight becomes steps of the grid, in float32: of a largest weight of 63.5 steps it decides
+    shape    of the tensor that has the scale; () where there is none
     """
 
     name: str
@@ -40,6 +41,8 @@ class Raw:
     steps: Steps = "divided"
     bits: int | None = None
     signed: bool | None = None
+    narrow: bool | None = None
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ class Learned:
     """A grid at its place: x̂ = s·q + β, q = clamp(round((x - β)/s), first, last) (E1).
 
     scale, offset: float64, [] or [C]. first, last: int64, likewise. β is zero wherever zero is a code: a zero point z
-    that is an integer is in the codes, which then are those of the library less z, to the last tie.
+    that is an integer is in the codes, which then are those of the library less z, to the last tie. inputs: the axis of
+    a layer's own weight that the scales are along, if it is not that of its outputs.
     """
 
     raw: Raw
@@ -55,6 +59,7 @@ class Learned:
     offset: np.ndarray
     first: np.ndarray
     last: np.ndarray
+    inputs: int | None = None
 
     @property
     def levels(self) -> int:

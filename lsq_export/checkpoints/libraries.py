@@ -13,6 +13,7 @@ frozen        the file is of a converted graph: numbers of weights say nothing, 
 power_of_two  thresholds of activations are rounded up to powers of two when the model is deployed
 renamed       (pattern, replacement) of names of parameters and places
 ordered       names that count the layers of a kind in the order of their calls
+one_axis      lists of scales of weights are along the same axis of all layers' own weights, mostly the first
 marks         what only a file of this library has, where several keep grids alike
 """
 
@@ -57,6 +58,7 @@ class Library:
     frozen: bool = False
     steps: Steps = "divided"
     largest: bool = False
+    one_axis: bool = False
     marks: re.Pattern[str] | None = None
 
 
@@ -72,6 +74,15 @@ LIBRARIES: tuple[Library, ...] = (
         steps="multiplied",
         norms="scaled",
         numbered=Numbered(pattern=re.compile(r"activation_post_process_(\d+)"), late=True),
+        nested=True,
+        follows=True,
+    ),
+    Library(
+        name="MQBench",
+        conventions=("torch.ao / torchao", "MQBench"),
+        marks=re.compile(r".*_post_act_fake_quantizer\..*"),
+        steps="multiplied",
+        norms="scaled",
         nested=True,
         follows=True,
     ),
@@ -99,6 +110,7 @@ LIBRARIES: tuple[Library, ...] = (
         conventions=("Quark",),
         numbered=Numbered(pattern=re.compile(r"fake_quantizer_(\d+)"), flat=False),
         steps="multiplied",
+        one_axis=True,
         ordered=re.compile(r"(conv[123]d|conv_transpose[123]d|linear)(?:_(\d+))?_quantized_module"),
     ),
     Library(

@@ -34,12 +34,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "weights": ("channel", "tensor"),
     "bias": ("float", "int32"),
     "thresholds": ("free", "power-of-two"),
+    "ranges": ("linear", "log2", "power-of-two"),
     "norms": ("apart", "scaled"),
     "role": ROLES,
     "rounding": ROUNDINGS,
 }
 BITS = ("bits", "weight_bits", "activation_bits")
-LISTS = ("unsigned", "signed", "skip", "float")
+LISTS = ("unsigned", "signed", "narrow", "skip", "float")
 
 
 Given = str | float | Sequence[float] | None  # the name of a tensor, or numbers
@@ -82,11 +83,13 @@ class UserMapping:
     activations: str | None = None
     unsigned: tuple[str, ...] = ()
     signed: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     float: tuple[str, ...] = ()
     weights: str | None = None
     bias: str = "float"
     thresholds: str | None = None
+    ranges: str | None = None
     norms: str | None = None
     places: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
@@ -98,12 +101,17 @@ class UserMapping:
         found = self.weight_bits if weight else self.activation_bits
         return self.bits if found is None else found
 
-    def is_signed(self, place: str) -> bool | None:
-        """Whether the activation there has signed codes, as far as the user says it."""
+    def is_signed(self, place: str, weight: bool = False) -> bool | None:
+        """Whether the activation or weight there has signed codes, as far as the user says it."""
         for patterns, signed in ((self.unsigned, False), (self.signed, True)):
-            if any(fnmatch.fnmatchcase(place, pattern) for pattern in patterns):
+            if listed(place, patterns):
                 return signed
-        return None if self.activations is None else self.activations == "signed"
+        return None if self.activations is None or weight else self.activations == "signed"
+
+
+def listed(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the shell patterns is of that name."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def read_mapping(given: str | os.PathLike[str] | Mapping[str, Any] | None, bits: int | None = None) -> UserMapping:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def states_of(content: Any) -> dict[str, dict[str, Any]]:
-    """{quantizer: bits, signed, disabled}; nothing for any other file."""
+    """{quantizer: bits, signed, narrow, floats, disabled}; nothing for any other file."""
     state = content.get("modelopt_state") if isinstance(content, Mapping) else None
     modes = state.get("modelopt_state_dict") if isinstance(state, Mapping) else None
     found: dict[str, dict[str, Any]] = {}
@@ -25,6 +25,8 @@ def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     bits, unsigned = entry.get("_num_bits"), entry.get("_unsigned")
     return {
         "bits": bits if isinstance(bits, int) and not isinstance(bits, bool) else None,
+        "floats": isinstance(bits, (list, tuple)),
         "signed": None if unsigned is None else not unsigned,
+        "narrow": bool(entry.get("_narrow_range", False)),
         "disabled": bool(entry.get("_disabled", False)),
     }

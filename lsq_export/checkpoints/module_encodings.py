@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lsq_export.adoption.encodings import Encoding, in_one_line, joined, of_offset, read_encodings
 from lsq_export.inspection.parametrizations import Asked, Stored
 
@@ -67,10 +69,11 @@ def _role(side: str) -> Role:
 
 
 def _raw(name: str, place: str, role: Role, encoding: Encoding) -> Raw:
-    codes = encoding.low, encoding.high
+    codes = encoding.first, encoding.last
     bits = (codes[1] - codes[0]).bit_length()
 
     def grid(asked: Asked) -> Stored:
-        return Stored(scale=encoding.scale.reshape(-1), bits=bits, codes=codes)
+        zero_point = encoding.zero_point.reshape(-1).astype(np.float64)
+        return Stored(scale=encoding.scale.reshape(-1), zero_point=zero_point, bits=bits, codes=codes)
 
     return Raw(name=name, place=place, role=role, used=(), grid=grid)

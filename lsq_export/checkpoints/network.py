@@ -6,7 +6,7 @@ read -> trace -> names -> batch norms -> parameters -> grids
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,20 +22,21 @@ from lsq_export.qat.plain import copied, in_float32, without_wrappers
 from lsq_export.qat.tracing import trace
 
 from .asking import grid_of
-from .assigning import assign, matches
+from .assigning import assign
 from .biases import round_to_products
 from .layer_values import weight_of
 from .learned import Learned, Raw
-from .mapping import UserMapping, read_mapping
+from .mapping import UserMapping, listed, read_mapping
 from .module_encodings import read_module_encodings
 from .norms import norms_behind, scale_into_layers, without_norms
 from .parameters import Names, load_strictly, without_grids
 from .placing import put_activation, put_weight, simulate, why_not
-from .ranges import odd_ranges
+from .ranges import odd_logarithms, odd_ranges
 from .reading import Checkpoint, read_checkpoint_file
 from .sites import Site, module_at
 from .stubs import with_stubs
 from .ties import rounded_otherwise
+from .weight_codes import axis_of_lists, with_axis
 from .weight_ranges import grid_of_largest
 
 NO_GRID = "it stays float: no grid for its weight"
@@ -84,7 +85,7 @@ def read_checkpoint(
     pairs = norms_behind(traced)
     names = Names(traced, file.library, said, pairs)
     found = assign(traced, file, said, names)
-    gone = _load(traced, file, names, pairs, own)
+    gone = _load(traced, file, names, pairs, own, said.skip)
     _take_codes(traced, file, found.codes)
     norms = said.norms or (file.library.norms if file.library is not None else "apart")
     if norms == "scaled" and not gone:
@@ -98,12 +99,12 @@ def read_checkpoint(
 
 
 def _load(
-    traced: fx.GraphModule, file: Checkpoint, names: Names, pairs: dict[str, str], own: list[str]
+    traced: fx.GraphModule, file: Checkpoint, names: Names, pairs: dict[str, str], own: list[str], skip: Sequence[str]
 ) -> dict[fx.Node, fx.Node]:
     """Load all that is no quantizer's. Returns what `without_norms` does, where the file has none.
 
     pairs: {layer: batch norm behind it}. own: names of the whole network's tensors; a part that its forward does not
-    use may be in the file.
+    use may be in the file. skip: patterns of names; what the network has not is then left out.
     """
     modules = {name for name, module in traced.named_modules() if module.state_dict()}
     used = {name for raw in file.raws for name in raw.used}
@@ -114,7 +115,8 @@ def _load(
     folded = bool(pairs) and not of_norms and all(f"{layer}.bias" in tensors for layer in pairs)
     gone = without_norms(traced, pairs) if folded else {}
     state = traced.state_dict()
-    load_strictly(traced, {n: t for n, t in tensors.items() if n in state or n not in own}, file.where)
+    beside = [name for name in tensors if name not in state and (name in own or listed(name, skip))]
+    load_strictly(traced, {name: tensor for name, tensor in tensors.items() if name not in beside}, file.where)
     return gone
 
 
@@ -136,9 +138,9 @@ def _with_grids(
 ) -> AdoptedModel:
     calls = [node for node in traced.graph.nodes if isinstance(module_at(traced, node), QUANTIZED_LAYERS)]
     layers = list(dict.fromkeys(str(node.target) for node in calls))
-    grids = {layer: grid_of(raw, file, said) for layer, raw in weights.items()}
+    grids = _grids_of_weights(traced, file, said, weights)
     if file.library is not None and file.library.largest:
-        rest = [layer for layer in layers if layer not in grids and not matches(layer, said.float)]
+        rest = [layer for layer in layers if layer not in grids and not listed(layer, said.float)]
         grids |= {layer: grid_of_largest(traced, layer, said, file.where) for layer in rest}
     left: list[Left] = []
     for layer, grid in list(grids.items()):
@@ -158,6 +160,7 @@ def _with_grids(
     traced.graph.lint()
     traced.recompile()
     left += rounded_otherwise(traced, made, example)
+    left += odd_logarithms(traced, _trained_ranges(file, said, made), example)
     numbered = file.library.numbered if file.library is not None else None
     if numbered is not None:
         left += odd_ranges(traced, [n for n, g in made.items() if numbered.pattern.fullmatch(g.raw.name)], example)
@@ -166,6 +169,24 @@ def _with_grids(
     }
     library = file.library.name if file.library is not None else "the mapping"
     return AdoptedModel(module=traced, library=library, left=tuple(left), places=places)
+
+
+def _trained_ranges(file: Checkpoint, said: UserMapping, made: Mapping[str, Learned]) -> dict[str, float]:
+    """{quantizer: its range, as the file has it}, where the file does not say what it is, and nobody does."""
+    if said.ranges is not None or file.library is None or file.library.name != "Brevitas":
+        return {}
+    values = {name: file.tensors.get(grid.raw.used[0]) for name, grid in made.items() if grid.raw.used}
+    return {name: float(value) for name, value in values.items() if value is not None and value.numel() == 1}
+
+
+def _grids_of_weights(
+    traced: fx.GraphModule, file: Checkpoint, said: UserMapping, weights: Mapping[str, Raw]
+) -> dict[str, Learned]:
+    found = {layer: grid_of(raw, file, said) for layer, raw in weights.items()}
+    modules = {layer: traced.get_submodule(layer) for layer in found}
+    one_axis = file.library is not None and file.library.one_axis
+    axis = axis_of_lists(found, modules) if one_axis else None
+    return {layer: with_axis(grid, layer, modules[layer], axis) for layer, grid in found.items()}
 
 
 def _put_activations(

@@ -92,8 +92,8 @@ def load_strictly(traced: nn.Module, tensors: Mapping[str, torch.Tensor], where:
     if missing or unexpected:
         parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has {_some(unexpected)} beside"] * bool(unexpected)
         raise QuantizationError(
-            f"{where} {' and '.join(parts)}: it is of another network, or its names have to be mapped ([names] in a "
-            "mapping file)"
+            f"{where} {' and '.join(parts)}: it is of another network, or a mapping file has to say more: [names] "
+            "that differ, tensors to leave out (skip)"
         )
     for name, value in state.items():
         if name not in tensors:

@@ -25,6 +25,7 @@ from lsq_export.qat.quantizer import Quantizer
 from .layer_values import turned, weight_of
 from .learned import WIDEST, Learned
 from .sites import Site
+from .weight_codes import along, codes_of
 
 CONTAINER = 128  # the codes of weights are held by int8
 
@@ -81,6 +82,8 @@ def why_not(grid: Learned, layer: nn.Module | None = None) -> str | None:
         )
     if not isinstance(layer, QUANTIZED_LAYERS):
         return f"it stays float: {type(layer).__name__} has no integer form"
+    if grid.inputs is not None:
+        return "it stays float: its weight has scales along its inputs"
     if grid.offset.any():
         return "it stays float: its weight has a real offset"
     codes = codes_of(layer, grid)
@@ -91,14 +94,9 @@ def why_not(grid: Learned, layer: nn.Module | None = None) -> str | None:
 
 @torch.no_grad()
 def put_weight(traced: fx.GraphModule, name: str, grid: Learned) -> None:
-    """Put the weight of a layer onto its grid. Errors (QuantizationError): scales of another number of channels."""
+    """Put the weight of a layer onto its grid. Errors (QuantizationError): weights that are not finite."""
     layer = traced.get_submodule(name)
     channels = output_channels(layer)
-    if grid.scale.ndim and grid.scale.size != channels:
-        raise QuantizationError(
-            f"{grid.raw.name}: {grid.scale.size} scales for the {channels} output channels of {name}: the checkpoint "
-            "is of another network, or has scales along another axis, which is not read"
-        )
     by_channel = grid.scale.ndim > 0 or grid.first.ndim > 0
     codes = codes_of(layer, grid)
     if not torch.isfinite(codes).all():
@@ -108,8 +106,7 @@ def put_weight(traced: fx.GraphModule, name: str, grid: Learned) -> None:
     largest = max(int(codes.max()), int(-codes.min()) - 1, 1)
     quantizer = Quantizer.weight(f"{name}.weight", largest.bit_length() + 1, channels=channels if by_channel else None)
     _with_grid(quantizer, grid)
-    on_grid = codes * _shaped(grid.scale.astype(np.float32), codes.dim())
-    weight_of(layer).copy_(turned(layer, on_grid))
+    weight_of(layer).copy_(turned(layer, codes * along(grid.scale, layer, grid)))
     parametrize.register_parametrization(layer, "weight", parametrization(layer, quantizer).eval(), unsafe=True)
 
 
@@ -117,38 +114,9 @@ def put_weight(traced: fx.GraphModule, name: str, grid: Learned) -> None:
 def simulate(traced: fx.GraphModule, name: str, grid: Learned) -> None:
     """Give a layer that stays float the weight that the library's simulation has."""
     layer = traced.get_submodule(name)
-    if isinstance(layer, QUANTIZED_LAYERS) and grid.scale.size in (1, output_channels(layer)):
-        scale, offset = (_shaped(v.astype(np.float32), weight_of(layer).dim()) for v in (grid.scale, grid.offset))
+    if isinstance(layer, QUANTIZED_LAYERS):
+        scale, offset = (along(values, layer, grid) for values in (grid.scale, grid.offset))
         weight_of(layer).copy_(turned(layer, codes_of(layer, grid) * scale + offset))
-
-
-def codes_of(layer: nn.Module, grid: Learned) -> torch.Tensor:
-    """float32, output channels first, whole numbers: as the library rounds them, in float32."""
-    weight = turned(layer, weight_of(layer))
-    scale = _shaped(grid.scale.astype(np.float32), weight.dim())
-    first, last = (_shaped(limit.astype(np.float32), weight.dim()) for limit in (grid.first, grid.last))
-    weight = weight - _shaped(grid.offset.astype(np.float32), weight.dim())
-    if grid.raw.steps == "ranged":
-        steps = _of_range(weight, grid)
-    else:
-        steps = weight * (1 / scale) if grid.raw.steps == "multiplied" else weight / scale
-    whole = steps.round() if grid.raw.rounding == "half-even" else steps.sign() * (steps.abs() + 0.5).floor()
-    return torch.maximum(torch.minimum(whole, last), first)
-
-
-def _of_range(weight: torch.Tensor, grid: Learned) -> torch.Tensor:
-    """NNCF's arithmetic, which meets the ends of a range exactly: half of it, as of first layers, is 63.5 steps."""
-    ends = (grid.scale * grid.last, grid.first / np.maximum(grid.last, 1), grid.last - grid.first)
-    high, ratio, count = (_shaped(end.astype(np.float32), weight.dim()) for end in ends)
-    low = high * ratio
-    factor = count / (high - low)
-    inside = torch.minimum(torch.maximum(weight, low), low + (high - low))
-    return (inside - low) * factor - (-low * factor).round()
-
-
-def _shaped(values: np.ndarray, rank: int) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor if tensor.dim() == 0 else tensor.reshape(-1, *[1] * (rank - 1))
 
 
 def _plain(place: str) -> str:

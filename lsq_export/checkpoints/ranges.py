@@ -6,7 +6,8 @@ which a line says.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +23,39 @@ BELOW = 0.25  # of a range below zero, where the grid has nothing there
 
 def odd_ranges(traced: fx.GraphModule, grids: Collection[str], example: Any) -> Iterator[Left]:
     """A line for each quantizer whose range is another one. grids: names of quantizers."""
+    for name, (low, high) in _seen(traced, grids, example).items():
+        quantizer = traced.get_submodule(name)
+        assert isinstance(quantizer, Quantizer)
+        step = float(quantizer.scale)
+        ratio = (high - low) / (step * (quantizer.qmax - quantizer.qmin))
+        lost = quantizer.qmin == 0 and -low > BELOW * (high - low)
+        if lost or ratio > FAR:
+            yield Left(
+                name,
+                f"it may be of another tensor: its grid reaches from {quantizer.qmin * step:.3g} to "
+                f"{quantizer.qmax * step:.3g}, the first batch there from {low:.3g} to {high:.3g}; [places] of a "
+                "mapping file says where it is",
+            )
+
+
+def odd_logarithms(traced: fx.GraphModule, trained: Mapping[str, float], example: Any) -> Iterator[Left]:
+    """A line, where trained ranges are rather logarithms of what the first batch has. trained: {quantizer: number}."""
+    far_off, as_logarithms = 0.0, 0.0
+    for name, (low, high) in _seen(traced, trained, example).items():
+        widest = max(-low, high)
+        if trained[name] > 0 and widest > 0:
+            far_off += (math.log2(widest) - math.log2(trained[name])) ** 2
+            as_logarithms += (math.log2(widest) - trained[name]) ** 2
+    if as_logarithms < far_off:
+        yield Left(
+            "activations",
+            "their ranges fit the first batch better as logarithms than as they are: if that is what they are, say "
+            'ranges = "log2" or "power-of-two" in a mapping file, else "linear"',
+        )
+
+
+def _seen(traced: fx.GraphModule, grids: Collection[str], example: Any) -> dict[str, tuple[float, float]]:
+    """{quantizer: (least, largest) of the values of the first batch there, and 0}."""
     seen: dict[str, tuple[float, float]] = {}
 
     def look(name: str, x: torch.Tensor) -> None:
@@ -39,16 +73,4 @@ def odd_ranges(traced: fx.GraphModule, grids: Collection[str], example: Any) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    for name, (low, high) in seen.items():
-        quantizer = traced.get_submodule(name)
-        assert isinstance(quantizer, Quantizer)
-        step = float(quantizer.scale)
-        ratio = (high - low) / (step * (quantizer.qmax - quantizer.qmin))
-        lost = quantizer.qmin == 0 and -low > BELOW * (high - low)
-        if lost or ratio > FAR:
-            yield Left(
-                name,
-                f"it may be of another tensor: its grid reaches from {quantizer.qmin * step:.3g} to "
-                f"{quantizer.qmax * step:.3g}, the first batch there from {low:.3g} to {high:.3g}; [places] of a "
-                "mapping file says where it is",
-            )
+    return seen

@@ -17,12 +17,13 @@ from lsq_export.inspection.checkpoint import FoundQuantizer, flat_tensors, quant
 from .entries import mapped
 from .learned import Raw, Steps
 from .libraries import LIBRARIES, Library, library_of, named
-from .mapping import UserMapping
+from .mapping import UserMapping, listed
 from .modelopt_state import states_of
 from .parameters import drop_prefix, without_grids
 
 SHOWN = 3
 SWITCHES = ("fake_quant_enabled", "enabled")  # of torch.ao and torchao, of NNCF
+SMOOTHED = "_pre_quant_scale"  # of ModelOpt
 _DEPTH = 4
 
 
@@ -61,6 +62,7 @@ def read_checkpoint_file(
     on = [quantizer for quantizer in found if _is_on(quantizer, tensors, states)]
     if not on:
         raise QuantizationError(f"{where}: all of its {len(found)} quantizers are switched off: it is a float network")
+    _check_modelopt(on, tensors, states, mapping, where)
     off = {quantizer.prefix for quantizer in found if quantizer not in on}
     raws = (*_raws(on, states, steps="divided" if library is None else library.steps), *own_entries)
     return Checkpoint(where=where, library=library, raws=raws, tensors=without_grids(tensors, (), off))
@@ -71,6 +73,23 @@ def _is_on(quantizer: FoundQuantizer, tensors: Mapping[str, Any], states: Mappin
         return False
     switches = [tensors.get(f"{quantizer.prefix}.{switch}") for switch in SWITCHES]
     return all(bool(torch.as_tensor(switch).any()) for switch in switches if switch is not None)
+
+
+def _check_modelopt(
+    on: list[FoundQuantizer], tensors: Mapping[str, Any], states: Mapping[str, Any], mapping: UserMapping, where: str
+) -> None:
+    """Errors (QuantizationError): what ModelOpt keeps at a quantizer, and no integer network has."""
+    for quantizer in (found for found in on if not listed(found.prefix, mapping.skip)):
+        if states.get(quantizer.prefix, {}).get("floats"):
+            raise QuantizationError(
+                f"{where}: {quantizer.prefix} rounds to floats of few bits, which are no integers: quantize with "
+                "num_bits of 2 … 8, or leave it out (skip in a mapping file)"
+            )
+        if f"{quantizer.prefix}.{SMOOTHED}" in tensors:
+            raise QuantizationError(
+                f"{where}: {quantizer.prefix} multiplies its input by a factor for each channel ({SMOOTHED}), which is "
+                "not read: quantize without SmoothQuant or AWQ"
+            )
 
 
 def _library(
@@ -112,6 +131,8 @@ def _raws(found: list[FoundQuantizer], states: Mapping[str, Any], steps: Steps) 
             steps=steps,
             bits=state.get("bits"),
             signed=state.get("signed"),
+            narrow=state.get("narrow"),
+            shape=quantizer.shape,
         )
 
 

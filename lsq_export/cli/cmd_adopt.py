@@ -21,6 +21,7 @@ from .thread_options import threads_option
 if TYPE_CHECKING:
     from lsq_export.adoption.left import Left
     from lsq_export.bundle.directory import Bundle
+    from lsq_export.data.dataset import Dataset
 
 
 @click.command("adopt")
@@ -118,7 +119,7 @@ def _check(options: Options) -> None:
     if options.model_name is not None and options.file.suffix == ONNX:
         raise QuantizationError(f"{options.file} is an ONNX file, which has its network: leave --model out")
     if options.model_name is None:
-        for name in ("mapping", "bits", "image_size"):
+        for name in ("mapping", "bits"):
             if getattr(options, name) is not None:
                 raise QuantizationError(f"--{name.replace('_', '-')} is for checkpoints: give --model NAME, too")
         if holds_tensors(options.file):
@@ -131,8 +132,17 @@ def _check(options: Options) -> None:
 def _of_file(options: Options, written: BundleOptions) -> Adopted:
     from lsq_export.adoption.network import read_quantized
 
-    network = read_quantized(options.file, options.encodings)
-    data = shaped_data(options.data_spec, network.captured.input_shape)
+    from .data_options import calibration_batches
+
+    data: Dataset | None = None
+
+    def example_of(sizes: Any, _: Any) -> Any:
+        nonlocal data
+        data = shaped_data(options.data_spec, sizes, options.image_size)
+        return next(iter(calibration_batches(data, written.images)))[0]
+
+    network = read_quantized(options.file, options.encodings, example_of)
+    data = shaped_data(options.data_spec, network.captured.input_shape) if data is None else data
     bundle = write_bundle(network, None, data, options.data_spec, written)
     return Adopted(bundle=bundle, name=network.name, held="the file", left=network.left)
 

@@ -147,10 +147,11 @@ def _calibrate(options: Options, written: BundleOptions) -> tuple[Bundle, Agains
 
 
 def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstFloat, Any]:
+    from lsq_export.adoption.sizes import input_shape
     from lsq_export.calibrating import calibrate
     from lsq_export.progress import stages
     from lsq_export.ptq.against_float import compare
-    from lsq_export.ptq.float_file import input_shape, read_float
+    from lsq_export.ptq.float_file import read_float
 
     from .data_options import calibration_batches
 

@@ -106,6 +106,11 @@ class FoundQuantizer:
         # PT2E numbers all quantizers alike; one grid per channel is that of weights
         return "weight" if role == "activation" and several else role
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the first tensor that its way asks for, which has the scale."""
+        return tuple(torch.as_tensor(self.values[self.convention.needs[0]]).shape)
+
     def stored(self, asked: Asked) -> Stored:
         """The grid, as far as it is known. Errors (QuantizationError): tensors that are no such grid."""
         try:

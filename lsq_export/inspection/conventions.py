@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .observed import FIXED, FLOOR, HIGHEST, LOWEST, SWITCH
 from .parametrizations import (
+    RUNNING,
     Reading,
     aimet,
     brevitas,
@@ -64,6 +65,15 @@ CONVENTIONS: tuple[Convention, ...] = (
         whole=True,
     ),
     Convention(
+        name="MQBench",
+        stored="scale, zero point",
+        place=re.compile(r"(?P<place>.+)_(?P<role>post_act_fake_quantizer)"),
+        needs=("scale", "zero_point"),
+        takes=(LOWEST, HIGHEST, FLOOR),
+        grid=steps("scale", "zero_point"),
+        whole=True,
+    ),
+    Convention(
         name="torchao, converted",
         stored="scale, zero point",
         place=re.compile(r"(?P<place>_frozen_param\d+)(?P<role>)"),
@@ -75,6 +85,14 @@ CONVENTIONS: tuple[Convention, ...] = (
         stored="range, minimum",
         place=re.compile(ANY + r"\.(?P<role>act_quant|weight_quant)(\.fused_activation_quant_proxy)?\.tensor_quant"),
         needs=("scaling_impl.value",),
+        takes=("zero_point_impl.value",),
+        grid=brevitas,
+    ),
+    Convention(
+        name="Brevitas",
+        stored="range, minimum",
+        place=re.compile(ANY + r"\.(?P<role>act_quant)(\.fused_activation_quant_proxy)?\.tensor_quant"),
+        needs=(RUNNING,),
         takes=("zero_point_impl.value",),
         grid=brevitas,
     ),

@@ -7,27 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from .observed import observed_codes
 
+Ranges = Literal["linear", "log2", "power-of-two"]
 Values = Mapping[str, Any]  # {last part of the name: array}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a file may lack. weight: the grid is of a weight, which is signed. None: not known."""
+    """What a file may lack. weight: the grid is of a weight, which is signed unless it is said. None: not known.
+
+    narrow: the lowest of signed codes is not used. ranges: what Brevitas' ranges are trained as.
+    """
 
     bits: int | None = None
     signed: bool | None = None
     weight: bool = False
     narrow: bool = False
+    ranges: Ranges | None = None
 
     def codes(self, bits: int | None = None) -> tuple[int, int] | None:
         """(first, last) code, of so many bits where the file says it."""
-        bits, signed = (self.bits if bits is None else bits), (True if self.weight else self.signed)
+        bits, signed = (self.bits if bits is None else bits), self.signed
+        signed = True if signed is None and self.weight else signed
         return None if bits is None or signed is None else code_limits(bits, signed, self.narrow)
 
 
@@ -51,6 +57,7 @@ class Stored:
     codes: tuple[int, int] | None = None
 
 
+RUNNING = "scaling_impl.runtime_stats.running_stats"  # Brevitas' ranges that are means, not trained
 Reading = Callable[[Values, Asked], Stored]
 
 
@@ -82,28 +89,44 @@ def step_and_offset(scale: str, offset: str) -> Reading:
     return grid
 
 
-def _range(low: np.ndarray, high: np.ndarray, bits: int | None) -> Stored:
-    """Unsigned codes from low to high: s = (high - low) / (2^b - 1), z = round(-low / s)."""
+def _range(low: np.ndarray, high: np.ndarray, bits: int | None, beyond: int = 0) -> Stored:
+    """Unsigned codes from low to high: s = (high - low) / (2^b - 1 + beyond), z = round(-low / s)."""
     if bits is None:
         return Stored(low=low, high=high)
-    scale = (high - low) / (2**bits - 1)
+    scale = (high - low) / (2**bits - 1 + beyond)
     zero = np.round(0.0 - low / scale)
     return Stored(scale=scale, zero_point=zero, low=low, high=high, bits=bits, codes=code_limits(bits, False))
 
 
 def brevitas(values: Values, asked: Asked) -> Stored:
-    """A range and its minimum; signed ones and weights have the largest magnitude in place of the range."""
-    most, minimum = _flat(values["scaling_impl.value"]), values.get("zero_point_impl.value")
+    """A range and its minimum; signed ones and weights have the largest magnitude in place of the range.
+
+    A power of two is one code beyond the last.
+    """
+    stored = values["scaling_impl.value"] if "scaling_impl.value" in values else values[RUNNING]
+    most, minimum = in_ranges(_flat(stored), asked.ranges), values.get("zero_point_impl.value")
+    beyond = int(asked.ranges == "power-of-two")
     if minimum is not None:
-        return _range(low := _flat(minimum), low + most, asked.bits)
-    if not (asked.weight or asked.signed):
-        found = _range(np.zeros(1), most, asked.bits)
+        return _range(low := _flat(minimum), low + most, asked.bits, beyond)
+    if not (asked.signed or (asked.weight and asked.signed is None)):
+        found = _range(np.zeros(1), most, asked.bits, beyond)
         return found if asked.signed is False else Stored(**{**vars(found), "codes": None})
     if asked.bits is None:
         return Stored(low=0.0 - most, high=most)
-    first, last = code_limits(asked.bits, True, narrow=asked.weight)
-    scale = most / (last if asked.weight else -first)
-    return Stored(scale=scale, low=0.0 - most, high=most, bits=asked.bits, codes=(first, last))
+    return Stored(low=0.0 - most, high=most, bits=asked.bits, **of_magnitude(most, asked.bits, asked))
+
+
+def in_ranges(stored: np.ndarray, ranges: Ranges | None) -> np.ndarray:
+    """What Brevitas makes of a number that it trains."""
+    if ranges is None or ranges == "linear":
+        return stored if ranges is None else np.asarray(np.abs(stored))
+    return np.asarray(np.exp2(stored if ranges == "log2" else np.ceil(stored)))
+
+
+def of_magnitude(most: np.ndarray, bits: int, asked: Asked) -> dict[str, Any]:
+    """scale and codes of Brevitas' signed grids."""
+    first, last = code_limits(bits, True, narrow=asked.narrow or asked.weight)
+    return {"scale": most / (2 ** (bits - 1) if asked.ranges == "power-of-two" else -first), "codes": (first, last)}
 
 
 def nncf_range(values: Values, asked: Asked) -> Stored:
@@ -149,7 +172,8 @@ def aimet(values: Values, asked: Asked) -> Stored:
             return Stored(low=low, high=high)
     first, last = int(state["qmin"]), int(state["qmax"])
     scale = (high - low) / (last - first)
-    zero = np.zeros_like(scale) if bool(state.get("symmetric", False)) else first - np.round(low / scale)
+    middle = np.full_like(scale, round((first + last) / 2))  # 8 of 0 … 15, 0 of -8 … 7
+    zero = middle if bool(state.get("symmetric", False)) else first - np.round(low / scale)
     bits = (last - first + 1).bit_length() - 1
     return Stored(scale=scale, zero_point=zero, low=low, high=high, bits=bits, codes=(first, last))
 

@@ -81,6 +81,39 @@ def test_grids_of_tensors_that_are_not_there_are_named() -> None:
     assert {"input", "relu", "val_15"} <= {left.name for left in network.left if "no such tensor" in left.why}
 
 
+@pytest.mark.parametrize("version", ["0.6.1", "1.0.0", "2.0.0"])
+def test_offsets_may_differ_from_channel_to_channel(floats: dict[int, Path], tmp_path: Path, version: str) -> None:
+    """Asymmetric weights: codes 0 … 15 less 8, 5, 8, …"""
+    content = json.loads((AIMET / f"w4a4_enc{version}.encodings").read_text())
+    weights = content["encodings"] if version == "2.0.0" else content["param_encodings"]
+    entry = weights["conv1.weight"] if version == "0.6.1" else next(e for e in weights if e["name"] == "conv1.weight")
+    offsets = [-8, -5] * 4
+    if version == "2.0.0":
+        entry |= {"y_zero_point": [8, 5] * 4, "output_dtype": "uint4"}
+    elif version == "1.0.0":
+        entry["offset"] = offsets
+    else:
+        for part, offset in zip(entry, offsets, strict=True):
+            part["offset"] = offset
+    (tmp_path / "net.encodings").write_text(json.dumps(content))
+    graph = read_quantized(floats[4], tmp_path / "net.encodings").captured.model.graph
+    marker = next(node for node in graph if is_marker(node) and attribute(node, "kind") == "weight")  # of conv1
+    weight = {v.name: v for v in onnx.load(floats[4]).graph.initializer}["conv1.weight"]
+    scale, low = np.asarray(array_of(marker.inputs[1])).reshape(-1, 1, 1, 1), np.reshape(offsets, (-1, 1, 1, 1))
+    expected = np.rint(onnx.numpy_helper.to_array(weight) / scale).clip(low, low + 15) * scale
+    np.testing.assert_allclose(array_of(marker.inputs[0]), expected, atol=1e-7)
+    assert (np.rint(expected / scale).min(axis=(1, 2, 3)) == low[:, 0, 0, 0]).sum() >= 4  # these are cut off
+
+
+def test_scales_of_parts_of_a_channel_leave_a_weight_float(floats: dict[int, Path], tmp_path: Path) -> None:
+    content = json.loads((AIMET / "w4a4_enc1.0.0.encodings").read_text())
+    entry = next(e for e in content["param_encodings"] if e["name"] == "conv1.weight")
+    entry |= {"scale": entry["scale"] * 3, "offset": entry["offset"] * 3}
+    (tmp_path / "net.encodings").write_text(json.dumps(content))
+    left = {entry.name: entry.why for entry in read_quantized(floats[4], tmp_path / "net.encodings").left}
+    assert left["conv1.weight"] == "its encoding has scales for other parts than its output channels"
+
+
 def _changed(tmp_path: Path, change: str) -> Path:
     content = json.loads((AIMET / "w4a4_enc1.0.0.encodings").read_text())
     path = tmp_path / "net.encodings"

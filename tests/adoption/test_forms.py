@@ -92,6 +92,18 @@ WEIGHTS = {
         CONV,
         {"wq": RNG.integers(1, 255, (6, 4, 3, 3)).astype(np.uint8), "ws": np.float32(0.01), "wz": np.uint8(128)},
     ),
+    "conv, uint8 weights with any zero point": (
+        CONV,
+        {"wq": RNG.integers(0, 256, (6, 4, 3, 3)).astype(np.uint8), "ws": np.float32(0.01), "wz": np.uint8(9)},
+    ),
+    "conv, uint8 weights, a zero point for each channel": (
+        "w = DequantizeLinear <axis = 0> (wq, ws, wz) y = Conv(d0, w)",
+        {
+            "wq": RNG.integers(0, 256, (6, 4, 3, 3)).astype(np.uint8),
+            "ws": RNG.uniform(0.01, 0.02, 6).astype(np.float32),
+            "wz": np.array([0, 60, 127, 128, 200, 255], np.uint8),
+        },
+    ),
     "conv, float weights and a pair": (
         "wq = QuantizeLinear <axis = 0> (w0, ws, wz) w = DequantizeLinear <axis = 0> (wq, ws, wz) y = Conv(d0, w)",
         {
@@ -153,9 +165,9 @@ def test_weights_of_products(tmp_path: Path, form: str) -> None:
 
 
 KEPT = {
-    "codes beyond int8": (
-        {"wq": np.array([[0, 255]] * 8, np.uint8), "ws": np.float32(0.01), "wz": np.uint8(100)},
-        "do not fit int8",
+    "codes beyond 8 bits": (
+        {"wq": np.array([[-1, 0], [255, 0]] * 4, np.int32), "ws": np.float32(0.01), "wz": np.int32(0)},
+        "over more than 8 bits",
     ),
     "scales along the inputs": (
         {"wq": _weight(8, 2), "ws": np.float32([0.1, 0.2] * 4), "wz": np.zeros(8, np.int8)},

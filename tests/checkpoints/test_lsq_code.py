@@ -154,7 +154,7 @@ def test_weights_are_rounded_as_the_code_does(tmp_path: Path) -> None:
         ({"quantizers": [WEIGHTS], "bits": 4}, "has conv1.quan_a_fn.s, conv1.quan_a_fn.beta, dw.quan_a_fn.s, …"),
         ({"quantizers": [WEIGHTS, INPUTS]}, "how many bits conv1.quan_w_fn.s has"),
         ({"quantizers": [WEIGHTS, INPUTS], "bits": 4}, "whether conv1.quan_a_fn.s has signed codes"),
-        ({"library": "MQBench"}, "library 'MQBench' is not known: use one of torch.ao"),
+        ({"library": "PPQ"}, "library 'PPQ' is not known: use one of torch.ao"),
         ({"places": ["x"]}, "places is no table of names"),
         ({"unsigned": "relu"}, "unsigned is no list of names"),
         ([], "the mapping is no table"),

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from lsq_export.data.differences import input_shape_of
 from support.adopted import SAMPLES, inputs
 from support.commands import invoke
 
@@ -40,6 +41,16 @@ def test_what_stays_float_is_named(tmp_path: Path, data: Path) -> None:
     assert "stays float: relu_QuantizeLinear_Output (a grid of more than 8 bits)" in result.stdout
 
 
+def test_open_sizes_become_those_of_the_data(tmp_path: Path, data: Path) -> None:
+    result = invoke(
+        "adopt", _broken(tmp_path, "open sizes"), "--out", tmp_path / "out", "--data", f"npz:{data}", "--no-sample"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "the bundle of the size of these data: 3 x 16 x 16" in result.stderr
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert tuple(input_shape_of(manifest)) == (3, 16, 16)
+
+
 def _broken(tmp_path: Path, what: str) -> Path:
     path, model = tmp_path / "net.onnx", onnx.load(FILE)
     if what == "external data that is not there":
@@ -60,6 +71,8 @@ def _broken(tmp_path: Path, what: str) -> Path:
         model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     elif what == "a value that nothing makes":
         next(node for node in model.graph.node if node.op_type == "Relu").input[0] = "nowhere"
+    elif what == "nodes in a circle":
+        next(node for node in model.graph.node if node.op_type == "Relu").input[0] = model.graph.output[0].name
     elif what == "weights that are no numbers":
         weights = next(t for t in model.graph.initializer if t.name == "bn1.weight")
         weights.CopyFrom(onnx.numpy_helper.from_array(np.full(8, np.nan, np.float32), weights.name))
@@ -73,8 +86,8 @@ def _broken(tmp_path: Path, what: str) -> Path:
         ("external data that is not there", "cannot be read as ONNX"),
         ("a scale of zero", "no positive number"),
         ("an operator set of the future", "operator set 99"),
-        ("open sizes", "fix all sizes but the batch"),
-        ("weights that are no numbers", "not finite"),
+        ("weights that are no numbers", "the constant bn1.weight has NaN"),
+        ("nodes in a circle", "read each other in a circle"),
         ("a value that nothing makes", "nowhere"),
     ],
 )

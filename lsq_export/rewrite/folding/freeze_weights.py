@@ -43,7 +43,8 @@ def _freeze(graph: ir.Graph, node: ir.Node) -> None:
     with np.errstate(over="ignore"):  # a scale near zero: the codes saturate
         by_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
         codes = quantize(weight, by_channel, np.float32(0), attribute(node, "qmin"), attribute(node, "qmax"))
-    inputs = [constant(graph, f"{name}.codes", codes.astype(np.int8)), constant(graph, f"{name}.scale", scale)]
+    kind = np.int8 if np.abs(codes + 0.5).max(initial=0) < 128 else np.int16  # UINT8 with a zero point, in the end
+    inputs = [constant(graph, f"{name}.codes", codes.astype(kind)), constant(graph, f"{name}.scale", scale)]
     value = insert(node, "DequantizeLinear", inputs, f"{name}.values", shape=node.outputs[0].shape, axis=0)
     BITS.write(value, int(attribute(node, "bits")))
     replace(node.outputs[0], value)

@@ -2,7 +2,7 @@
 
     DequantizeLinear(q; s)              =>  DequantizeLinear(g·q as INT8; s/g)          |g·q| <= 64, 127 if depthwise
     DequantizeLinear(q; s), |q| > 64    =>  DequantizeLinear(q as INT8; s)      where no two products can saturate (E7)
-                                        =>  DequantizeLinear(q + 128 as UINT8; s, 128)  elsewhere (127 with a code +128)
+                                        =>  DequantizeLinear(q + Z as UINT8; s, Z)  elsewhere, Z = 128 if that fits
     b                                   =>  DequantizeLinear(round(b / u) as INT32; u)  u = S·s/g
 
 A channel whose sums would not fit int32 gets a smaller gain or coarser weights (E6a, E6b, calib/rounding/sums.py). The
@@ -44,6 +44,7 @@ from lsq_export.rewrite.contract.passes import Keeps, Pass, State
 from .reach import reach
 
 WEIGHT_MAX = 127  # of INT8; -128 is in it
+HALF = 128  # zero point of UINT8
 
 
 def place_integers(model: ir.Model, *, gain: bool = True) -> list[LayerDecision]:
@@ -129,12 +130,22 @@ def _store_weight(graph: ir.Graph, node: ir.Node, codes: np.ndarray, scale: np.n
     if np.abs(codes).max(initial=0) <= weight_limit(node) or _never_saturates(node, codes):
         set_weight(node, graph, codes.astype(np.int8), scale, np.zeros(len(scale), np.int8))
         return "INT8"
-    # E8: γ < 0 turned -128 into +128; such a channel's codes are -127 … 128
-    flipped = codes.reshape(len(codes), -1).max(axis=1) > 127
-    zero_point = np.where(flipped, 127, 128).astype(np.uint8)
+    zero_point = _zero_points(codes.reshape(len(codes), -1))
     shifted = codes.astype(np.int16) + zero_point.astype(np.int16).reshape(-1, *[1] * (codes.ndim - 1))
     set_weight(node, graph, shifted.astype(np.uint8), scale, zero_point)
     return "UINT8"
+
+
+def _zero_points(rows: np.ndarray) -> np.ndarray:
+    """uint8 [C_out]: 128 wherever UINT8 then holds the codes, [C_out, …].
+
+    E8: γ < 0 turned -128 into +128; such a channel's codes are -127 … 128. Those of other tools' UINT8 weights reach
+    from -255 to 255 at most: one number for all channels, if it does.
+    """
+    low, high = -rows.min(axis=1, initial=0), 255 - rows.max(axis=1, initial=0)
+    if np.abs(rows).max(initial=0) > HALF and low.max() <= high.min():
+        low, high = np.full_like(low, low.max()), np.full_like(high, high.min())
+    return np.asarray(np.clip(HALF, low, high), np.uint8)
 
 
 def _never_saturates(node: ir.Node, codes: np.ndarray) -> bool:
@@ -143,7 +154,7 @@ def _never_saturates(node: ir.Node, codes: np.ndarray) -> bool:
     Its inputs are the codes that reach it, and the zero point, with which kernels pad.
     """
     source = producer_of(node.inputs[0])
-    if source is None or codes.max() > WEIGHT_MAX:
+    if source is None or codes.max() > WEIGHT_MAX or codes.min() < -WEIGHT_MAX - 1:
         return False
     largest = max(int(reach(source.inputs[0])[1]), input_zero_point_of(node))
     return saturating(codes.reshape(len(codes), -1), largest) is None

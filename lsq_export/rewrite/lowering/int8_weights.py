@@ -28,6 +28,6 @@ def int8_weights(model: ir.Model) -> None:
         if not zeros.any():
             continue
         centered = codes.astype(np.int64) - zeros.reshape(-1, *[1] * (codes.ndim - 1))
-        if centered.max() <= LARGEST:
+        if centered.min() >= -LARGEST - 1 and centered.max() <= LARGEST:
             set_weight(node, model.graph, centered.astype(np.int8), scale, np.zeros(len(scale), np.int8))
     clean(model)

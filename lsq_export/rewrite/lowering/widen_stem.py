@@ -23,6 +23,7 @@ from lsq_export.graph.edit import constant, insert
 from lsq_export.graph.read import attribute, constant_of, is_op
 
 COLORS = 3
+LARGEST = 128  # of weights less their zero point
 QUAD, PAIRS = (0, 1, 2, 2), (0, 0, 1, 1, 2, 2, 2, 2)  # the colors that the channels read
 
 
@@ -34,9 +35,11 @@ def widen_stem(graph: ir.Graph) -> None:
 
 
 def _fits(node: ir.Node) -> bool:
-    """Three channels, one group, a kernel of more than one tap."""
-    w = constant_of(node.inputs[3], str(node.name))
-    return bool(w.shape[1] == COLORS and attribute(node, "group", 1) == 1 and w[0, 0].size > 1)
+    """Three channels, one group, a kernel of more than one tap, weights whose halves no kernel saturates on."""
+    w, zeros = (constant_of(node.inputs[i], str(node.name)) for i in (3, 5))
+    centered = w.astype(np.int64) - zeros.reshape(-1, *[1] * (w.ndim - 1))
+    small = bool(np.abs(centered).max(initial=0) <= LARGEST)
+    return bool(w.shape[1] == COLORS and attribute(node, "group", 1) == 1 and w[0, 0].size > 1 and small)
 
 
 def _widen(graph: ir.Graph, node: ir.Node) -> None:
