@@ -52,11 +52,15 @@ def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("build", [networks.residual, networks.concat, networks.geometry, networks.chain])
 def test_it_is_nearer_to_float_on_samples_that_it_did_not_see(build: object) -> None:
-    net, seen, others = _net(build), _data(256, 1), _data(64, 2)
+    """Summed over three draws of samples: one alone is luck, other on each processor."""
+    net, others = _net(build), _data(64, 2)
     before = copy.deepcopy(net.state_dict())
-    found = {method: calibrate(net, [seen], LOW, method=method) for method in METHODS}
-    with torch.no_grad():
-        errors = {method: _error(model(others), net(others)) for method, model in found.items()}
+    errors = dict.fromkeys(METHODS, 0.0)
+    for seed in (1, 3, 4):
+        for method in METHODS:
+            model = calibrate(net, [_data(256, seed)], LOW, method=method)
+            with torch.no_grad():
+                errors[method] += _error(model(others), net(others))
     assert errors["reconstruction"] < 0.95 * errors["mse"], errors
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items()), "the model is untouched"
 

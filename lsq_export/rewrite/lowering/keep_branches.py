@@ -3,9 +3,9 @@
     Add(DequantizeLinear(QuantizeLinear(Conv(x))), y)
         =>  Add(Max(DequantizeLinear(QuantizeLinear(Conv(x))), the lowest value of its grid), y)
 
-The maximum changes nothing. OpenVINO 2026.4.1 fuses the sum into the convolution and drops the grid between them, where
-y is computed, too, also by a convolution (which has a maximum then, too); the maximum stops it, and is computed together
-with the sum. (A pool of single pixels stops it as well, and is a step of its own.)
+The maximum changes nothing. OpenVINO 2026.4.1 fuses the sum into the convolution and drops the grid between them where
+y is computed, too, also by a convolution (which has a maximum then, too); the maximum stops it, and is computed with
+the sum. (A pool of single pixels stops it as well, and is a step of its own.)
 """
 
 from __future__ import annotations
