@@ -3,17 +3,20 @@
     QLinearMul(gate [N, 1, 1, C], x [N, H, W, C])  =>  Product0(x, gate, …)
     QLinearAdd(x [N, H, W, C], c [1, 1, 1, C])     =>  Sum0(x, c, …)
 
-The kernels repeat the codes of a gate, or of a constant, for all pixels.
+The kernels repeat the codes of a gate, or of a constant, for all pixels. Without the library a gate of images is copied to
+all pixels first, as in `qoperator` files (tile_gates.py), by an input that our kernels ignore.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.read import array_of
+from lsq_export.graph.edit import constant
+from lsq_export.graph.read import array_of, graph_of
 from lsq_export.kernels import PRODUCTS, SUMS
 
-from .joined import CODES, Head
+from .joined import BEFORE, CODES, Head
 
 NAMES = {"QLinearMul": PRODUCTS, "QLinearAdd": SUMS}
 
@@ -32,8 +35,22 @@ def pair(node: ir.Node) -> Head | None:
     constants = [x for x in numbers if x is not None and (array := array_of(x)) is not None and array.size == 1]
     if len(constants) != len(numbers):
         return None
-    inputs = (0, 2, 3, 1, 4, 5, 6, 7)  # the pixels come first in both: products are the same either way
-    return Head(node, NAMES[node.op_type], [b, a] if swapped else [a, b], constants, inputs)
+    image, other = (b, a) if swapped else (a, b)  # the pixels come first: products are the same either way
+    repeats = _repeats(other, image) if node.op_type == "QLinearMul" and not _is_same_shape(a, b) else None
+    if repeats is None:
+        return Head(node, NAMES[node.op_type], [image, other], constants, (0, 2, 3, 1, 4, 5, 6, 7))
+    copies = constant(graph_of(node), f"{node.name}.repeats", repeats)
+    tile = ir.Node("", "Tile", [None, None])  # what it reads in the function is said by its places
+    inputs = (0, 2, 3, BEFORE, 4, 5, 6, 7)
+    return Head(node, PRODUCTS, [image, other], [*constants, copies], inputs, before=[(tile, (1, 8))])
+
+
+def _repeats(gate: ir.Value, image: ir.Value) -> np.ndarray | None:
+    """How often a gate [N, 1, 1, C] has to be repeated for images, where the graph fixes their sizes."""
+    sizes = _known(image)
+    if len(sizes) != 3 or _known(gate)[1:] != [1, 1] or sizes[1:] == [1, 1]:
+        return None
+    return np.array([1, sizes[2], sizes[1], 1], np.int64)
 
 
 def _is_codes(x: ir.Value) -> bool:

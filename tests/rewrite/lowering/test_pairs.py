@@ -89,3 +89,18 @@ def test_what_a_product_goes_through_is_its_table(monkeypatch: pytest.MonkeyPatc
     assert [sum(n.op_type.startswith("Lookup") for n in m.graph.node) for m in (with_tables, apart)] == [3, 7]
     tables = [tensor for tensor in apart.graph.initializer if tensor.name.startswith("same.")]
     assert [onnx.numpy_helper.to_array(table).tolist() for table in tables] == [np.arange(256).tolist()]
+
+
+def test_without_the_library_a_gate_is_copied_to_all_pixels() -> None:
+    """As in qoperator files, where ONNX Runtime's kernel is faster on that; ours ignores how often."""
+    file = emit(folded(gated(8)).model, "lookup", ORT_CPU)
+    product = next(node for node in file.graph.node if node.op_type.startswith("Product"))
+    body = next(function for function in file.functions if function.name == product.op_type)
+    assert [node.op_type for node in body.node][:2] == ["Tile", "QLinearMul"]
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor).tolist() for tensor in file.graph.initializer}
+    place = list(body.input).index(body.node[0].input[1])
+    _, height, width, _ = (
+        d.dim_value
+        for d in next(v for v in file.graph.value_info if v.name == product.output[0]).type.tensor_type.shape.dim
+    )
+    assert constants[product.input[place]] == [1, height, width, 1] and height > 1
