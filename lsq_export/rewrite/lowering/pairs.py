@@ -3,8 +3,8 @@
     QLinearMul(gate [N, 1, 1, C], x [N, H, W, C])  =>  Product0(x, gate, …)
     QLinearAdd(x [N, H, W, C], c [1, 1, 1, C])     =>  Sum0(x, c, …)
 
-The kernels repeat the codes of a gate, or of a constant, for all pixels. Without the library a gate of images is copied to
-all pixels first, as in `qoperator` files (tile_gates.py), by an input that our kernels ignore.
+The kernels repeat the codes of a gate, or of a constant, for all pixels. Without the library a gate of images is copied
+to all pixels first, as in `qoperator` files (tile_gates.py), by an input that our kernels ignore.
 """
 
 from __future__ import annotations
