@@ -98,7 +98,7 @@ BROKEN = {
         ("table.c", "out[i] = table[in[i] ^ flip]", "out[i] = table[in[i] ^ flip] + (i == 150)"),
         ("table.c", "i < count; ++i) out[i]", "i < count + (count == 77); ++i) out[i]"),
         ("table_x86.c", "set1_epi8(16)", "set1_epi8(15)"),
-        ("table_x86.c", "_mm512_permutex2var_epi8(table[2], index, table[3])", "low"),
+        ("entries_x86.h", "_mm512_permutex2var_epi8(quarters[2], index, quarters[3])", "low"),
     ],
     "check_pairs.c": [
         ("pair.c", "if (cut != 0 && !(bits & 1))", "if (cut != 0 && bits == 1)"),  # rounds to double first
@@ -132,7 +132,7 @@ BROKEN = {
         ("conv_x86.h", "_mm512_setr_epi32(0, 4, 8, 12, 1", "_mm512_setr_epi32(0, 4, 8, 12, 2"),
         ("conv_x86.h", "_mm512_set1_ps(c->high)", "_mm512_set1_ps(3e9F)"),
         ("conv_x86.h", "left < COLUMNS ? (1U << left) - 1", "left < COLUMNS ? (1U << left)"),
-        ("conv_x86.h", "_mm512_permutex2var_epi8(quarters[2], index, quarters[3])", "low"),
+        ("entries_x86.h", "_mm512_permutex2var_epi8(quarters[2], index, quarters[3])", "low"),
         ("conv_x86.h", "at + (row) * stride", "at + (row) * block->end * 4"),
         ("conv_pack.c", "if (place >= span[1])", "if (span[1] == 0)"),
         ("conv_x86.c", "_tile_loadd(5, lower + at, stride)", "_tile_loadd(5, rows + at, stride)"),

@@ -33,8 +33,10 @@ typedef struct Conv {
 
 /* Returns 0 where there is no memory. In both cases conv_free has to follow. */
 int conv_pack(Conv *conv, const Layer *layer);
+
+/* As conv_pack, of what follows the sums alone: weights are NULL, what sums begin with is 0. */
+int conv_pack_ends(Conv *conv, const Layer *layer);
 void conv_free(Conv *conv);
-void conv_drop_weights(Conv *conv);
 
 /* How many parts of a size hold so many. */
 static inline size_t parts_of(size_t count, size_t size) { return (count + size - 1) / size; }

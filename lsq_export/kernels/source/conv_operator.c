@@ -10,7 +10,6 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { CHUNKS = 8, PRODUCTS = 1 << 20 }; /* at least as many chunks, each of at least as many products */
 
@@ -75,11 +74,6 @@ Status *conv_create(const Operator *op, const Api *api, const Info *info, void *
     return status;
 }
 
-/* Codes whose weights are 0 become 0: the kernel reads them. */
-static void clear_end(const Conv *c, uint8_t *row) {
-    if (c->used < c->depth) memset(row + c->depth - STEP, 0, STEP);
-}
-
 /* What pixels read of one tap: `count` from `first` on, none of them outside of the image. */
 static void gather_tap(const Work *w, size_t first, size_t count, uint8_t *out) {
     const Node *node = w->node;
@@ -90,7 +84,6 @@ static void gather_tap(const Work *w, size_t first, size_t count, uint8_t *out) 
     for (size_t i = 0; i < count; ++i, column = column + 1 == width ? 0 : column + 1) {
         if (i == 0 || column == 0) point_to_rows(&w->images, (first + i) / width, &row);
         runs[i] = row + column * (size_t)g->stride[1] * channels;
-        clear_end(&node->conv, out + i * node->conv.depth);
     }
     node->layer.kernel->gather(runs, count, channels, node->conv.flip, out, node->conv.depth);
 }
@@ -107,7 +100,6 @@ static void gather(const Work *w, size_t first, size_t count, uint8_t *out) {
     for (size_t i = 0; i < count; ++i, column = column + 1 == width ? 0 : column + 1, out += node->conv.depth) {
         const int64_t left = left_of(g, (int64_t)column);
         if (i == 0 || column == 0) point_to_rows(&w->images, (first + i) / width, rows);
-        clear_end(&node->conv, out);
         if (g->dilation[1] == 1 && left >= 0 && left + reach_of(g) <= w->images.in[1]) {
             for (size_t k = 0; k < height; ++k) runs[k] = rows[k] + (size_t)left * channels;
             copy(runs, height, length, node->conv.flip, out, length);

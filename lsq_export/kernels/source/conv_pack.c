@@ -21,34 +21,35 @@ static void widen(size_t span[2], size_t place) {
     if (place >= span[1]) span[1] = place + 1;
 }
 
-int conv_pack(Conv *c, const Layer *layer) {
+int conv_pack_ends(Conv *c, const Layer *layer) {
     const int32_t highest = layer->is_signed ? 127 : 255;
     const size_t used = layer->inputs * layer->taps;
     *c = (Conv){.channels = layer->channels, .used = used, .depth = parts_of(used, STEP) * STEP,
                 .blocks = parts_of(layer->channels, COLUMNS), .y_zero = layer->y_zero,
                 .high = (float)(highest - layer->y_zero), .flip = layer->is_signed ? 128 : 0};
-    c->memory = calloc(c->blocks * COLUMNS * c->depth + 64, 1);
     c->start = calloc(c->blocks * COLUMNS, sizeof *c->start);
     c->scale = calloc(c->blocks * COLUMNS, sizeof *c->scale);
     c->spans = calloc(c->blocks * 2, sizeof *c->spans);
-    if (!c->memory || !c->start || !c->scale || !c->spans) return 0;
+    if (!c->start || !c->scale || !c->spans) return 0;
+    for (size_t channel = 0; channel < c->channels; ++channel) c->scale[channel] = scale_of(layer, channel);
+    return 1;
+}
+
+int conv_pack(Conv *c, const Layer *layer) {
+    if (!conv_pack_ends(c, layer)) return 0;
+    c->memory = calloc(c->blocks * COLUMNS * c->depth + 64, 1);
+    if (!c->memory) return 0;
     c->weights = aligned(c->memory);
     for (size_t channel = 0; channel < c->channels; ++channel) {
         c->start[channel] = start_of(layer, channel, c->flip);
-        c->scale[channel] = scale_of(layer, channel);
         for (size_t input = 0; input < layer->inputs; ++input)
             for (size_t tap = 0; tap < layer->taps; ++tap) {
-                const int8_t weight = layer->weights[channel * used + input * layer->taps + tap];
+                const int8_t weight = layer->weights[channel * c->used + input * layer->taps + tap];
                 c->weights[place_of(c, channel, tap * layer->inputs + input)] = weight;
                 if (weight) widen(c->spans + channel / COLUMNS * 2, (tap * layer->inputs + input) / QUAD);
             }
     }
     return 1;
-}
-
-void conv_drop_weights(Conv *c) {
-    free(c->memory);
-    c->memory = NULL, c->weights = NULL;
 }
 
 void conv_free(Conv *c) {

@@ -8,8 +8,6 @@
 
 enum { MOST_WEIGHTS = 49152 }; /* of a period of several pixels: what stays in a first cache */
 
-static size_t common_divisor(size_t a, size_t b) { return b ? common_divisor(b, a % b) : a; }
-
 /* Blocks of a period: of as many pixels as fill whole blocks, where pixels are neighbors and this is not too much. */
 static size_t blocks_of(const Layer *layer) {
     const size_t period = layer->channels / common_divisor(layer->channels, BLOCK);

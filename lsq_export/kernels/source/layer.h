@@ -21,6 +21,11 @@ typedef struct Layer {
     int is_signed, neighbors;
 } Layer;
 
+static inline size_t common_divisor(size_t a, size_t b) {
+    for (size_t rest; b; a = b, b = rest) rest = a % b;
+    return a;
+}
+
 /* The next address that begins a line of the caches: kernels read lines, and half as fast what lies in two. */
 static inline void *aligned(void *memory) { return (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); }
 

@@ -24,20 +24,26 @@ static int has_amx_and_vbmi(void) { return has_avx512vbmi() && has_amx(); }
 #endif
 #endif
 
-const Kernel kernels[] = {
+const Kernel kernels[] = { /* without what a kernel has none of */
 #ifdef HAS_X86
 #ifdef HAS_AMX
-    {"amx", lookup_avx512vbmi, has_amx_and_vbmi, 65536, product_avx512, sum_avx512, shift_avx512, depthwise_avx512, 1, gather_avx512,
-     conv_amx, NULL, NULL, STEP},
+    {.name = "amx", .run = lookup_avx512vbmi, .available = has_amx_and_vbmi, .chunk = 65536, .product = product_avx512,
+     .sum = sum_avx512, .shift = shift_avx512, .depthwise = depthwise_avx512, .interleaved = 1, .gather = gather_avx512,
+     .conv = conv_amx, .row_step = STEP},
 #endif
-    {"avx512vbmi", lookup_avx512vbmi, has_avx512vbmi, 65536, product_avx512, sum_avx512, shift_avx512, depthwise_avx512, 1,
-     gather_avx512, conv_avx512, transform_avx512, winograd_avx512, 1},
-    {"avx2", lookup_avx2, has_avx2, 32768, product_avx2, sum_avx2, shift_avx2, depthwise_avx2, 0, NULL, NULL, NULL, NULL, 0},
+    {.name = "avx512vbmi", .run = lookup_avx512vbmi, .available = has_avx512vbmi, .chunk = 65536,
+     .product = product_avx512, .sum = sum_avx512, .shift = shift_avx512, .depthwise = depthwise_avx512, .interleaved = 1,
+     .gather = gather_avx512, .conv = conv_avx512, .transform = transform_avx512, .winograd = winograd_avx512,
+     .row_step = 1},
+    {.name = "avx2", .run = lookup_avx2, .available = has_avx2, .chunk = 32768, .product = product_avx2, .sum = sum_avx2,
+     .shift = shift_avx2, .depthwise = depthwise_avx2},
 #endif
 #ifdef HAS_NEON
-    {"neon", lookup_neon, always, 32768, product_portable, sum_portable, shift_portable, depthwise_neon, 0, NULL, NULL, NULL, NULL, 0},
+    {.name = "neon", .run = lookup_neon, .available = always, .chunk = 32768, .product = product_portable,
+     .sum = sum_portable, .shift = shift_portable, .depthwise = depthwise_neon},
 #endif
-    {"portable", lookup_portable, always, 16384, product_portable, sum_portable, shift_portable, NULL, 0, NULL, NULL, NULL, NULL, 0},
+    {.name = "portable", .run = lookup_portable, .available = always, .chunk = 16384, .product = product_portable,
+     .sum = sum_portable, .shift = shift_portable},
 };
 const size_t kernel_count = sizeof kernels / sizeof kernels[0];
 

@@ -5,29 +5,14 @@
 #include "table.h"
 
 #ifdef HAS_X86
-#include <immintrin.h>
+#include "entries_x86.h"
 
-#define VBMI __attribute__((target("avx512f,avx512bw,avx512vbmi")))
-
-/* The entries of 64 codes: a permutation of two registers looks up the low seven bits in one half of the table. */
-VBMI static inline __m512i lookup_64(const __m512i table[4], __m512i index) {
-    const __m512i low = _mm512_permutex2var_epi8(table[0], index, table[1]);
-    const __m512i high = _mm512_permutex2var_epi8(table[2], index, table[3]);
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
-}
-
-VBMI void lookup_avx512vbmi(const uint8_t *table, uint8_t flip, const uint8_t *in, uint8_t *out, size_t count) {
-    const __m512i flips = _mm512_set1_epi8((char)flip);
-    __m512i t[4];
-    for (int i = 0; i < 4; ++i) t[i] = _mm512_loadu_si512(table + 64 * i);
+AVX512 void lookup_avx512vbmi(const uint8_t *table, uint8_t flip, const uint8_t *in, uint8_t *out, size_t count) {
+    const Entries entries = entries_of(table, flip);
     size_t i = 0;
-    for (; i + 64 <= count; i += 64) {
-        const __m512i index = _mm512_xor_si512(_mm512_loadu_si512(in + i), flips);
-        _mm512_storeu_si512(out + i, lookup_64(t, index));
-    }
+    for (; i + 64 <= count; i += 64) _mm512_storeu_si512(out + i, look_up(&entries, _mm512_loadu_si512(in + i)));
     const __mmask64 rest = ((__mmask64)1 << (count - i)) - 1; /* fewer than 64 are left: the others are not touched */
-    const __m512i index = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, in + i), flips);
-    _mm512_mask_storeu_epi8(out + i, rest, lookup_64(t, index));
+    _mm512_mask_storeu_epi8(out + i, rest, look_up(&entries, _mm512_maskz_loadu_epi8(rest, in + i)));
 }
 
 /* Entries at both ends of a table are often the same (what cannot occur, or is clipped): `first` and `last` bound the

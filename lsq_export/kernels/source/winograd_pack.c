@@ -8,14 +8,12 @@
 
 enum { TAPS = 9, WIDTH = 3 };
 
-static int common_divisor(int a, int b) { return b ? common_divisor(b, a % b) : a; }
-
 /* The greatest common divisor of all weights; 1 where all are 0. */
 static int factor_of(const Layer *layer) {
     const size_t count = layer->channels * layer->inputs * TAPS;
-    int found = 0;
-    for (size_t i = 0; i < count && found != 1; ++i) found = common_divisor(found, abs(layer->weights[i]));
-    return found ? found : 1;
+    size_t found = 0;
+    for (size_t i = 0; i < count && found != 1; ++i) found = common_divisor(found, (size_t)abs(layer->weights[i]));
+    return found ? (int)found : 1;
 }
 
 /* 2G·v, of WIDTH numbers `step` apart. */
@@ -76,17 +74,20 @@ static int pack_products(Winograd *w, const Layer *layer) {
     return packed;
 }
 
-/* The bias, and what the taps inside of the image add for codes of x that are `low`. */
-static int32_t start_at(const Layer *layer, size_t channel, int32_t low, int border) {
-    int32_t sum = 0;
-    for (size_t input = 0; input < layer->inputs; ++input)
+/* The bias, and what the taps inside of the image add for codes of x that are `low`: by borders, `step` apart. */
+static void put_starts(const Layer *layer, size_t channel, int32_t low, int32_t *out, size_t step) {
+    int32_t sums[TAPS] = {0};
+    for (size_t i = 0; i < layer->inputs * TAPS; ++i) sums[i % TAPS] += layer->weights[channel * layer->inputs * TAPS + i];
+    for (int border = 0; border < BORDERS; ++border, out += step) {
+        int32_t sum = 0;
         for (int tap = 0; tap < TAPS; ++tap) {
             const int row = tap / WIDTH, column = tap % WIDTH;
             const int outside = (row == 0 && border & 1) || (row == 2 && border & 2) || (column == 0 && border & 4) ||
                                 (column == 2 && border & 8);
-            if (!outside) sum += layer->weights[(channel * layer->inputs + input) * TAPS + (size_t)tap];
+            if (!outside) sum += sums[tap];
         }
-    return (int32_t)((uint32_t)layer->bias[channel] + (uint32_t)(low - layer->x_zero) * (uint32_t)sum);
+        *out = (int32_t)((uint32_t)layer->bias[channel] + (uint32_t)(low - layer->x_zero) * (uint32_t)sum);
+    }
 }
 
 int winograd_pack(Winograd *w, const Layer *layer, const Codes *codes) {
@@ -94,14 +95,12 @@ int winograd_pack(Winograd *w, const Layer *layer, const Codes *codes) {
                     .shift = (uint8_t)(SHIFTS * (codes->count - 1))};
     for (int byte = 0; byte < 256; ++byte) w->codes[byte] = NO_CODE;
     for (int32_t q = 0; q < codes->count; ++q) w->codes[(uint8_t)(codes->low + q * codes->step)] = (uint8_t)q;
-    if (!conv_pack(&w->ends, layer) || !pack_products(w, layer)) return 0;
-    conv_drop_weights(&w->ends);
+    if (!conv_pack_ends(&w->ends, layer) || !pack_products(w, layer)) return 0;
     const size_t channels = w->ends.blocks * COLUMNS;
     w->start = calloc(BORDERS * channels, sizeof *w->start);
     if (!w->start) return 0;
-    for (int border = 0; border < BORDERS; ++border)
-        for (size_t channel = 0; channel < layer->channels; ++channel)
-            w->start[(size_t)border * channels + channel] = start_at(layer, channel, codes->low, border);
+    for (size_t channel = 0; channel < layer->channels; ++channel)
+        put_starts(layer, channel, codes->low, w->start + channel, channels);
     return 1;
 }
 

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lsq_export.kernels import SOURCE
 from lsq_export.rewrite.emit import emit
+from lsq_export.rewrite.lowering import few_codes
 from lsq_export.rewrite.lowering.convolutions import convolution
 from lsq_export.targets import ORT_CPU
 from support.differing import differing
@@ -114,6 +116,10 @@ def two_convolutions(bits: int) -> Case:
     layers = {"a": nn.Conv2d(3, 8, 3, padding=1), "b": nn.Conv2d(8, 8, 3, padding=1), "last": nn.Linear(8, 4)}
     forward = lambda s, x: s.last(F.relu(s.b(F.max_pool2d(F.relu(s.a(x)), 2))).mean((2, 3)))  # noqa: E731
     return Case(lambda: Wired(forward, **layers), {**LOW, "weight_bits": bits, "activation_bits": bits})
+
+
+def test_the_exporter_and_the_kernel_mean_the_same_few_codes() -> None:
+    assert f"MOST_CODES = {few_codes.MOST}," in (SOURCE / "winograd.h").read_text(encoding="utf-8")
 
 
 def test_the_few_codes_of_images_are_told() -> None:
