@@ -2,6 +2,7 @@
 
 functions of the file        =>  what they are made of
 operator sets 7 to 19        =>  20 (onnx's own converter)
+float16, bfloat16            =>  float32 (halves.py)
 Constant, Identity(c), …     =>  initializers, unless they put values onto a grid
 """
 
@@ -24,6 +25,7 @@ from lsq_export.graph.stock import run_stock
 from lsq_export.inspection.onnx_read import load_model
 
 from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
+from .halves import widen_halves
 
 OPSET = 20  # of captured graphs
 OLDEST, NEWEST = 7, 27  # ONNX Runtime 1.32 runs operator sets up to 27
@@ -52,6 +54,7 @@ def read_network(path: str | os.PathLike[str]) -> ir.Model:
     proto = onnx.inliner.inline_local_functions(proto) if proto.functions else proto
     _check_domains(proto, path)
     model = ir.from_proto(_converted(proto, path))
+    widen_halves(model, path)
     _check_made(model.graph, path)
     _check_numbers(model.graph, path)
     _sort(model.graph, path)

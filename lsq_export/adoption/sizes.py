@@ -1,4 +1,4 @@
-"""Sizes of inputs that a file leaves open become those of the data."""
+"""Sizes of inputs that a file leaves open, or does not have at all, become those of the data."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from calib.samples import Input, tensors_of
 
 
 def input_shape(model: ir.Model) -> Any:
-    """Sizes without the batch, None where the file leaves them open; {name: sizes} of several inputs."""
-    shapes = {
-        str(value.name): tuple(
-            size if isinstance(size, int) and size > 0 else None for size in list(value.shape or ())[1:]
-        )
-        for value in model.graph.inputs
-    }
+    """Sizes without the batch, None where the file leaves them open; {name: sizes} of several inputs.
+
+    An input of which the file has no shape has None in place of its sizes.
+    """
+    shapes = {str(value.name): _sizes(value.shape) for value in model.graph.inputs}
     return next(iter(shapes.values())) if len(shapes) == 1 else shapes
+
+
+def _sizes(shape: ir.Shape | None) -> tuple[int | None, ...] | None:
+    if shape is None:
+        return None
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in list(shape)[1:])
 
 
 def is_open(shape: Any) -> bool:
     """Whether a file leaves sizes open; shape: what `input_shape` gives."""
     shapes = shape.values() if isinstance(shape, Mapping) else [shape]
-    return any(size is None for sizes in shapes for size in sizes)
+    return any(sizes is None or None in sizes for sizes in shapes)
 
 
 def fix_sizes(graph: ir.Graph, x: Input, path: str | os.PathLike[str]) -> None:

@@ -25,15 +25,16 @@ def shaped_data(
 ) -> Dataset:
     """The data, in the shape that the network takes. image_size: where the network takes any.
 
-    mean, std: of images, as in `load`. shape: [C, H, W] with None for open sizes; {name: shape} of several inputs.
+    mean, std: of images, as in `load`. shape: [C, H, W] with None for open sizes, or None; {name: shape} of several
+    inputs.
     Errors (QuantizationError): other shapes.
     """
+    from lsq_export.adoption.sizes import is_open
     from lsq_export.data.loading import load
 
     from .data_options import alone, load_data
 
-    sizes = shape.values() if isinstance(shape, Mapping) else [shape]
-    if all(None not in of_input for of_input in sizes):
+    if not is_open(shape):
         like = {"data": spec.partition(":")[0], "mean": mean, "std": std}
         return load_data(spec, shape, option="--data", like=like)
     images = not spec.startswith("npz:")

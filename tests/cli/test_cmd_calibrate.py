@@ -64,6 +64,13 @@ def test_open_sizes_become_those_of_the_data_and_that_is_said(tmp_path: Path, da
     result = invoke("calibrate", tmp_path / "open.onnx", "--out", tmp_path / "open", "--data", f"npz:{data}")
     assert result.exit_code == 0, result.stderr
     assert f"{said}, the bundle of the size of these data: {' x '.join(map(str, sizes))} (" in result.stderr
+    file.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(file, tmp_path / "none.onnx")
+    result = invoke("calibrate", tmp_path / "none.onnx", "--out", tmp_path / "none", "--data", f"npz:{data}")
+    assert result.exit_code == 0, result.stderr
+    assert f"{said}, the bundle of the size of these data: {' x '.join(map(str, sizes))} (" in result.stderr
+    graphs = [onnx.load(tmp_path / name / "qdq" / "model.onnx").graph for name in ("open", "none")]
+    assert graphs[0].initializer == graphs[1].initializer
 
 
 def test_bits_and_layers_are_taken(tmp_path: Path, data: Path) -> None:
