@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from calib.errors import QuantizationWarning as QuantizationWarning
     from lsq_export.bundle.directory import Bundle as Bundle
     from lsq_export.bundle.directory import open_bundle as open_bundle
+    from lsq_export.checkpoints.prepared_places import places_of as places_of
     from lsq_export.linting.lint_file import Lint as Lint
     from lsq_export.linting.lint_file import lint as lint
     from lsq_export.ptq.one_by_one import Sensitivity as Sensitivity
@@ -57,6 +58,7 @@ __all__ = [
     "lint",
     "open_bundle",
     "parameter_groups",
+    "places_of",
     "prepare",
     "quantizers",
     "replay",
@@ -90,6 +92,7 @@ __getattr__ = attributes_of(
         "lint": "lsq_export.linting.lint_file",
         "open_bundle": "lsq_export.bundle.directory",
         "parameter_groups": "lsq_export.qat.groups",
+        "places_of": "lsq_export.checkpoints.prepared_places",
         "prepare": "lsq_export.qat.prepare_model",
         "quantizers": "lsq_export.qat.prepare_model",
         "replay": "lsq_export.replaying.replaying",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import torch
 from torch import fx
@@ -18,7 +19,8 @@ from .reading import Checkpoint
 from .sites import Site, Sites
 from .stubs import INPUT
 
-WEIGHT = "weight"
+WEIGHT: Final = "weight"
+BETWEEN = ", "  # of several places of one quantizer
 FROZEN = "_frozen_param"
 SHOWN = 3
 
@@ -60,7 +62,7 @@ def assign(traced: fx.GraphModule, file: Checkpoint, said: UserMapping, names: N
                     f"{file.where}: {found.weights[slot.layer].name} and {raw.name} are both of the weight of "
                     f"{slot.layer}: leave one out (skip in a mapping file)"
                 )
-            found.weights[slot.layer] = raw
+            found.weights[slot.layer] = replace(raw, role=WEIGHT)
         else:
             found.activations.append((raw, list(slot.sites)))
     if lost:
@@ -79,12 +81,27 @@ def _are_alike(one: Raw | None, other: Raw, file: Checkpoint) -> bool:
 def _slot(raw: Raw, sites: Sites, said: UserMapping, names: Names) -> Slot | None:
     """None where it has no place."""
     given = said.places.get(raw.place, said.places.get(raw.name))
-    role, place = raw.role, names.of(raw.place) if given is None else given
-    if given is not None:
-        owner, _, end = given.rpartition(".")
-        role = "output" if role == "activation" else role
-        if owner and end in ("input", "weight"):
-            role, place = end, owner  # type: ignore[assignment]
+    if given is None:
+        return _at(names.of(raw.place), raw.role, sites)
+    slots = [_given(place, raw.role, sites) for place in given.split(BETWEEN)]
+    known = [slot for slot in slots if slot is not None]
+    if len(known) < len(slots):
+        return None
+    return known[0] if known[0].layer is not None else Slot(sites=tuple(site for slot in known for site in slot.sites))
+
+
+def _given(place: str, role: str, sites: Sites) -> Slot | None:
+    """A place that the user names; what stands behind the last point may say on which side of it."""
+    owner, _, end = place.rpartition(".")
+    if owner and end == "output":
+        exact = tuple(sites.at(owner))
+        return Slot(sites=exact) if exact else None
+    if owner and end in ("input", WEIGHT):
+        return _at(owner, end, sites)
+    return _at(place, "output" if role == "activation" else role, sites)
+
+
+def _at(place: str, role: str, sites: Sites) -> Slot | None:
     if role == WEIGHT:
         layer = sites.layer(place)
         return None if layer is None else Slot(layer=layer)
@@ -110,7 +127,7 @@ def _counted(traced: fx.GraphModule, raws: list[Raw], file: Checkpoint, said: Us
         raise QuantizationError(
             f"{file.where}: its {len(counted)} quantizers are counted ({counted[0].name}, …), and fit neither every "
             "tensor of the network nor the inputs of its layers in one order: say where each is, in [places] of a "
-            "mapping file"
+            "mapping file; lsq_export.places_of(prepared) writes them for torchao"
         )
     return {raw.name: found[raw.name] for raw in counted if not _is_said(raw, said)}
 

@@ -163,7 +163,8 @@ def _with_grids(
     left += odd_logarithms(traced, _trained_ranges(file, said, made), example)
     numbered = file.library.numbered if file.library is not None else None
     if numbered is not None:
-        left += odd_ranges(traced, [n for n, g in made.items() if numbered.pattern.fullmatch(g.raw.name)], example)
+        counted = {n for n, g in made.items() if numbered.pattern.fullmatch(g.raw.name)}
+        left += odd_ranges(traced, [n for n in counted if made[n].raw.name not in said.places], example)
     places = {grid.raw.name: name for name, grid in made.items()} | {
         grid.raw.name: f"{layer}.weight" for layer, grid in grids.items()
     }

@@ -60,6 +60,10 @@ class Sites:
         nodes = self._calls(name)
         return [Site(self._end(node)) for node in nodes]
 
+    def at(self, name: str) -> list[Site]:
+        """Behind a module or operator itself, also where a library fused more into it."""
+        return [Site(node) for node in self._calls(name)]
+
     def _end(self, node: fx.Node) -> fx.Node:
         if self._follows:
             for reader in fused(self._traced, node)[1:]:

@@ -141,3 +141,52 @@ def test_mistakes(tmp_path: Path, data: Path, given: tuple[object, ...], said: s
     result = invoke("calibrate", *given, "--out", tmp_path / "out", "--data", f"npz:{data}")
     assert result.exit_code == 2 and said in result.stderr, result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def _broken(path: Path, what: str) -> Path:
+    model = onnx.load(FILE)
+    if what == "external data that is not there":
+        onnx.save(model, path, save_as_external_data=True, location="gone.data", size_threshold=0)
+        (path.parent / "gone.data").unlink()
+        return path
+    if what == "cut off":
+        path.write_bytes(FILE.read_bytes()[:900])
+        return path
+    if what == "an operator set of the future":
+        model.opset_import[0].version = 99
+    elif what == "weights that are no numbers":
+        weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) > 1)
+        weight.CopyFrom(onnx.numpy_helper.from_array(np.full(list(weight.dims), np.nan, np.float32), weight.name))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("external data that is not there", "cannot be read as ONNX"),
+        ("cut off", "cannot be read as ONNX"),
+        ("an operator set of the future", "operator set 99"),
+        ("weights that are no numbers", "has NaN"),
+    ],
+)
+def test_files_that_cannot_be_calibrated(tmp_path: Path, data: Path, what: str, said: str) -> None:
+    file = _broken(tmp_path / "net.onnx", what)
+    result = invoke("calibrate", file, "--out", tmp_path / "out", "--data", f"npz:{data}")
+    assert result.exit_code == 2 and said in result.stderr, result.stderr
+    assert result.stderr.strip().count("\n") == 0 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"pixels": inputs().numpy(), "other": inputs().numpy()}, "has the inputs pixels"),
+        ({"x": inputs().numpy()[:, :, :8, :8]}, "the model takes [3, 16, 16]"),
+        ({"x": np.full((4, 3, 16, 16), np.nan, np.float32)}, "NaN"),
+    ],
+)
+def test_data_that_the_file_does_not_take(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
+    result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{tmp_path / 'data.npz'}")
+    assert result.exit_code == 2 and said in result.stderr, result.stderr
+    assert result.stderr.strip().count("\n") == 0 and not (tmp_path / "out").exists()

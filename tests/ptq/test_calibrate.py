@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,34 @@ def test_any_batch_size_and_order_gives_the_same_files(size: int, tmp_path: Path
     turned = inputs().flip(0)
     for name, batches in (("a", [inputs()]), ("b", list(turned.split(size)))):
         network = calibrate(FILE, batches, QATConfig(activation_bits=4))
+        export(network, None, tmp_path / name, calibration=batches, formats=["qdq", "qoperator"])
+    for file in ("qdq/model.onnx", "qoperator/model.onnx"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+class _Two(nn.Module):
+    """Two inputs, of which one is larger: images [N, 3, 16, 16] and [N, 8, 16, 16] -> [N, 4, 16, 16]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.b(torch.relu(self.a(x)) + y)
+        return made
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_any_batches_of_two_inputs_give_the_same_files(size: int, tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older exporter is the faster one
+        torch.manual_seed(2)
+        x, y = inputs(), 3 * torch.randn(8, 8, 16, 16)
+        names = {"input_names": ["x", "y"], "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
+        torch.onnx.export(_Two().eval(), (x, y), str(tmp_path / "two.onnx"), dynamo=False, opset_version=17, **names)
+    turned = [{"x": a, "y": b} for a, b in zip(x.flip(0).split(size), y.flip(0).split(size), strict=True)]
+    for name, batches in (("a", [{"x": x, "y": y}]), ("b", turned)):
+        network = calibrate(tmp_path / "two.onnx", batches)
         export(network, None, tmp_path / name, calibration=batches, formats=["qdq", "qoperator"])
     for file in ("qdq/model.onnx", "qoperator/model.onnx"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
