@@ -9,7 +9,7 @@ or Gemm (whose bias carries the offset, E3); after anything, if its offset is a 
 where moving the grid onto an integer zero point costs at most half a step of 1/255. A Gemm that is an output of the
 network, also after operators that move its elements, needs no grid: its int32 accumulator is the output, unless codes
 are wished there (GRIDDED). Nor does an output that a float operator makes, nor a Gemm that only layer norms and
-functions in float that are flat below zero (RECTIFIERS) read.
+functions in float that are flat below zero read, and grids these (`is_rectifier`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from calib.folding.containers import CONTAINER_MAX, integral_zero_point, widen_t
 from calib.statistics.observers import Observer
 from lsq_export.graph.edit import clean, copy, insert_after
 from lsq_export.graph.grids import grid_of, is_edge
-from lsq_export.graph.islands import inside_island, is_island
+from lsq_export.graph.islands import inside_island, is_island, is_rectifier
 from lsq_export.graph.layers import is_linear
 from lsq_export.graph.notes import GRIDDED
-from lsq_export.graph.operators import CLAMPS, MOVES, RECTIFIERS
+from lsq_export.graph.operators import CLAMPS, MOVES
 from lsq_export.graph.read import (
     MARKER,
     MARKER_DOMAIN,
@@ -139,12 +139,12 @@ def _gives_codes(producer: ir.Node | None) -> bool:
 
 
 def for_floats(value: ir.Value) -> bool:
-    """Whether layer norms and functions that stay float alone read the value, and float sums and moves before them."""
+    """Whether layer norms and rectifiers that stay float alone read the value, and float sums and moves before them."""
     readers = data_readers(value)
     return (
         bool(readers)
         and not value.is_graph_output()
-        and all(is_island(r) and r.op_type in (*NORM_SUMS, *RECTIFIERS) for r in readers)
+        and all((is_island(r) and r.op_type in NORM_SUMS) or is_rectifier(r) for r in readers)
     )
 
 

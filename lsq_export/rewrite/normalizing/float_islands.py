@@ -23,9 +23,10 @@ import torch
 from lsq_export.graph.edit import clean, constant, replace
 from lsq_export.graph.evaluate import evaluate_node
 from lsq_export.graph.float_grids import fake_quantize
+from lsq_export.graph.islands import is_rectifier
 from lsq_export.graph.kept_float import is_wished, of_shapes, stays_float
 from lsq_export.graph.notes import FLOAT
-from lsq_export.graph.operators import CLAMPS, ISLANDS, LAYERS, MOVES, RECTIFIERS, Kind, named
+from lsq_export.graph.operators import CLAMPS, ISLANDS, LAYERS, MOVES, Kind, named
 from lsq_export.graph.read import (
     array_of,
     attribute,
@@ -179,7 +180,7 @@ def _is_sum_before(node: ir.Node, readers: tuple[str, ...]) -> bool:
 def _is_before_function(node: ir.Node) -> bool:
     """It moves accumulators of a Linear layer, and functions in float alone read them."""
     moves = is_op(node, *MOVES) and not stays_float(node) and is_op(producer_of(node.inputs[0]), "Gemm")
-    return moves and bool(_readers(node)) and all(reader.op_type in RECTIFIERS for reader in _readers(node) or ())
+    return moves and bool(_readers(node)) and all(map(is_rectifier, _readers(node) or ()))
 
 
 def _is_fed(node: ir.Node) -> bool:
