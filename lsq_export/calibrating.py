@@ -21,7 +21,7 @@ from lsq_export.adoption.sizes import fix_sizes
 from lsq_export.graph.evaluate import takes_one
 from lsq_export.ptq.float_file import read_float, with_quantizers
 from lsq_export.ptq.leading_axes import lead
-from lsq_export.ptq.smoothing import smooth
+from lsq_export.ptq.smoothing import Smoothing
 from lsq_export.qat.config import QATConfig
 from lsq_export.qat.prepare_model import prepare
 from lsq_export.reconstruction.reconstruct import reconstruct
@@ -101,8 +101,11 @@ def calibrate(
         fix_sizes(graph_model.graph, x, model)
     file = with_quantizers(graph_model, config)
     every = [] if first is None else chain([first], rest)
-    ones = smooth(file.network.model, file.plain, _one_by_one(every, input_key, takes))
+    smoothing = Smoothing(file.network.model, file.plain)
+    ones = smoothing.smoothed(_one_by_one(every, input_key, takes))
     samples = _initialized(file.network, ones, method, progress, one=takes_one(file.network.model.graph))
+    if method in ("mse", "reconstruction"):
+        smoothing.choose_grids(file.network.quantizer)
     if samples is not None:
         reconstruct(of_network(file.network), samples, seed=seed, progress=progress)
     return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False, led=led)

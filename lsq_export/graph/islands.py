@@ -21,8 +21,8 @@ from calib.errors import QuantizationError
 
 from .kept_float import is_tail, is_wished, of_shapes, stays_float
 from .notes import FLOAT
-from .operators import ISLANDS
-from .read import data_readers, is_op
+from .operators import ISLANDS, MOVES, RECTIFIERS
+from .read import array_of, data_readers, is_marker, is_op
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,23 @@ def inside_island(value: ir.Value) -> bool:
     readers = data_readers(value)
     made_in_float = value.producer() is None or is_island(value.producer())
     return made_in_float and not value.is_graph_output() and bool(readers) and all(map(is_island, readers))
+
+
+def is_rectifier(node: ir.Node) -> bool:
+    """A function in float, flat below zero, whose values go onto grids, perhaps moved or times a constant."""
+    return node.op_type in RECTIFIERS and is_island(node) and _only_onto_grids(node.outputs[0])
+
+
+def _only_onto_grids(value: ir.Value) -> bool:
+    readers = data_readers(value)
+    return not value.is_graph_output() and bool(readers) and all(map(_leads_onto_grids, readers))
+
+
+def _leads_onto_grids(reader: ir.Node) -> bool:
+    if is_marker(reader):
+        return True
+    scaled = reader.op_type == "Mul" and array_of(reader.inputs[1]) is not None
+    return (scaled or reader.op_type in MOVES) and _only_onto_grids(reader.outputs[0])
 
 
 def has_rounding(value: ir.Value) -> bool:

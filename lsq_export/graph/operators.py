@@ -223,3 +223,5 @@ def named(*kinds: Kind) -> tuple[str, ...]:
 
 
 LAYERS, MOVES, CLAMPS, ISLANDS = (named(kind) for kind in (Kind.LAYER, Kind.MOVES, Kind.CLAMP, Kind.ISLAND))
+# Float functions that are as large as x above zero, and flat below: of a grid before them, half would be lost.
+RECTIFIERS = ("Celu", "Elu", "Gelu", "Mish", "Selu", "Softplus")

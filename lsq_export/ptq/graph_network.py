@@ -51,13 +51,16 @@ class GraphNetwork(nn.Module):
         quantizer = self._by_output.get(str(made.name))
         return None if quantizer is None else quantizer(result)
 
+    def quantizer(self, marker: ir.Node) -> Quantizer:
+        """The one of a marker of the graph."""
+        return self._by_output[str(marker.outputs[0].name)]
+
     def captured(self, path: str | os.PathLike[str]) -> Captured:
         """The graph, with the grids of the quantizers in its markers; a copy."""
         model = copy(self.model)
         for node in list(model.graph):
             if is_marker(node):
-                quantizer = self._by_output[str(node.outputs[0].name)]
-                _give_grid(model.graph, node, quantizer)
+                _give_grid(model.graph, node, self.quantizer(node))
         return as_captured(model, path)
 
 

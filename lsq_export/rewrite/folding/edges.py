@@ -8,7 +8,8 @@ An edge that one learned low-bit grid alone reads takes its grid from that: the 
 or Gemm (whose bias carries the offset, E3); after anything, if its offset is a multiple of its scale, or at 8 bits,
 where moving the grid onto an integer zero point costs at most half a step of 1/255. A Gemm that is an output of the
 network, also after operators that move its elements, needs no grid: its int32 accumulator is the output, unless codes
-are wished there (GRIDDED). Nor does an output that a float operator makes.
+are wished there (GRIDDED). Nor does an output that a float operator makes, nor a Gemm that only layer norms and
+functions in float that are flat below zero read, and grids these (`is_rectifier`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from calib.folding.containers import CONTAINER_MAX, integral_zero_point, widen_t
 from calib.statistics.observers import Observer
 from lsq_export.graph.edit import clean, copy, insert_after
 from lsq_export.graph.grids import grid_of, is_edge
-from lsq_export.graph.islands import inside_island, is_island
+from lsq_export.graph.islands import inside_island, is_island, is_rectifier
 from lsq_export.graph.layers import is_linear
 from lsq_export.graph.notes import GRIDDED
 from lsq_export.graph.operators import CLAMPS, MOVES
@@ -116,7 +117,7 @@ def _needs_edge(value: ir.Value) -> bool:
         return False
     if value.is_graph_output() and not data_uses(value):
         return not is_island(producer) and (not is_op(producer, "Gemm") or _gives_codes(producer))
-    if inside_island(value) or (is_op(producer, "Gemm") and for_norms(value)):
+    if inside_island(value) or (is_op(producer, "Gemm") and for_floats(value)):
         return False
     if not single_consumer(value):
         return not _from_norm(value)
@@ -137,11 +138,13 @@ def _gives_codes(producer: ir.Node | None) -> bool:
     return producer is not None and GRIDDED.get(graph_of(producer), False)
 
 
-def for_norms(value: ir.Value) -> bool:
-    """Whether layer norms alone read the value, and float sums and moves before them. Other islands can be tables."""
+def for_floats(value: ir.Value) -> bool:
+    """Whether layer norms and rectifiers that stay float alone read the value, and float sums and moves before them."""
     readers = data_readers(value)
     return (
-        bool(readers) and not value.is_graph_output() and all(is_island(r) and r.op_type in NORM_SUMS for r in readers)
+        bool(readers)
+        and not value.is_graph_output()
+        and all((is_island(r) and r.op_type in NORM_SUMS) or is_rectifier(r) for r in readers)
     )
 
 

@@ -22,6 +22,7 @@ from calib.folding.saturation import saturating
 from calib.rounding.requantization import exact_scale
 from calib.rounding.sums import SMALLEST, Layer, Sums, fit_sums
 from lsq_export.graph.edit import clean, constant, insert
+from lsq_export.graph.grids import grid_of_codes
 from lsq_export.graph.layers import (
     bias_of,
     gain_of,
@@ -35,8 +36,8 @@ from lsq_export.graph.layers import (
     weight_of,
 )
 from lsq_export.graph.notes import BITS
-from lsq_export.graph.operators import LAYERS
-from lsq_export.graph.read import is_op, producer_of
+from lsq_export.graph.operators import LAYERS, MOVES, RECTIFIERS
+from lsq_export.graph.read import array_of, is_op, producer_of
 from lsq_export.rewrite.contract.conditions import INTEGER_BIASES, NO_MARKERS
 from lsq_export.rewrite.contract.decisions import LayerDecision
 from lsq_export.rewrite.contract.passes import Keeps, Pass, State
@@ -66,7 +67,7 @@ def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
     bits = BITS.read(weight_of(node).outputs[0])
     container = _store_weight(graph, node, sums.codes, scale)
     _store_bias(graph, node, layer_of(node), bias_codes, unit)
-    moved = np.abs(bias_codes * unit.astype(np.float64) - sums.bias).max()
+    moved = np.abs(bias_codes * unit.astype(np.float64) - sums.bias)
     bound = int((sums.magnitudes() * CONTAINER_MAX + np.abs(bias_codes.astype(np.int64))).max())
     if bound >= 2**31:
         raise QuantizationError(
@@ -79,13 +80,30 @@ def _place(graph: ir.Graph, node: ir.Node, with_gain: bool) -> LayerDecision:
         scale=(float(scale.min()), float(scale.max())),
         gain=layer.gain,
         container=container,
-        bias_error_steps=float(moved / layer.output.scale) if layer.output else 0.0,
+        bias_error_steps=float(moved.max() / layer.output.scale) if layer.output else _steps(node.outputs[0], moved),
         accumulator=bound,
         dead_channels=int((sums.magnitudes() == 0).sum()),
         lowered_channels=int(((sums.gain < layer.gain) & (sums.magnitudes() > 0) & ~sums.coarse).sum()),
         coarse_channels=int(sums.coarse.sum()),
         coarse_steps=float(sums.effect.max()),
     )
+
+
+def _steps(value: ir.Value, moved: np.ndarray) -> float:
+    """How far channels of accumulators moved, [C_out], in steps of the grids after float functions that read them.
+
+    The slopes of these are about one. Where norms or sums read them, that is not known: zero.
+    """
+    found = 0.0
+    for reader in value.consumers():
+        if is_op(reader, "QuantizeLinear"):
+            found = max(found, float(moved.max(initial=0.0)) / grid_of_codes(reader)[0])
+        elif reader.op_type in (*MOVES, *RECTIFIERS):
+            found = max(found, _steps(reader.outputs[0], moved))
+        elif reader.op_type == "Mul" and (factor := array_of(reader.inputs[1])) is not None:
+            largest = moved * np.abs(factor) if factor.shape == moved.shape else moved.max(initial=0) * np.abs(factor)
+            found = max(found, _steps(reader.outputs[0], largest))
+    return found
 
 
 def _layer(node: ir.Node, gain: int) -> Layer:

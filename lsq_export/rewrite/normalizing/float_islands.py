@@ -4,6 +4,7 @@
     Add(island, c), Mul(island, y)   and what lies between two such operators: no grid cuts an island into pieces
     Add(x, y)                        that layer norms alone read, or a row of such sums: what a norm takes apart has
                                      channels far larger than others, and 8 bits for all of them lose the others
+    Gelu(Reshape(Gemm(x)))           what moves elements between a Linear layer and a function that stays float
     GridSample(x, MatMul(g, t))      coordinates of samples too, back to the layers or grids that they are made of: 8
                                      bits are steps of a pixel and more
     Conv(x, FakeQuantize(W))         one that stays float, as 1-d ones: the weight becomes its trained values
@@ -22,6 +23,7 @@ import torch
 from lsq_export.graph.edit import clean, constant, replace
 from lsq_export.graph.evaluate import evaluate_node
 from lsq_export.graph.float_grids import fake_quantize
+from lsq_export.graph.islands import is_rectifier
 from lsq_export.graph.kept_float import is_wished, of_shapes, stays_float
 from lsq_export.graph.notes import FLOAT
 from lsq_export.graph.operators import CLAMPS, ISLANDS, LAYERS, MOVES, Kind, named
@@ -116,6 +118,9 @@ def keep_islands_float(model: ir.Model) -> None:
         FLOAT.write(node, PLACES)
     for node in drawn_in(list(graph), _role, _makers, _readers, _is_tail, _is_light, _is_front, _is_fed):
         FLOAT.write(node, BETWEEN)
+    for node in graph:
+        if _is_before_function(node):
+            FLOAT.write(node, BETWEEN)
     for node in list(graph):
         if is_marker(node) and attribute(node, "kind") == "weight":
             _float_weight(graph, node)
@@ -170,6 +175,12 @@ def _is_front(node: ir.Node) -> bool:
 def _is_sum_before(node: ir.Node, readers: tuple[str, ...]) -> bool:
     alone = [array for x in node.inputs if (array := array_of(x)) is not None and array.size == 1]
     return is_op(node, "Add", "Sub") and not alone and any(is_op(r, *readers) for r in _readers(node) or ())
+
+
+def _is_before_function(node: ir.Node) -> bool:
+    """It moves accumulators of a Linear layer, and functions in float alone read them."""
+    moves = is_op(node, *MOVES) and not stays_float(node) and is_op(producer_of(node.inputs[0]), "Gemm")
+    return moves and bool(_readers(node)) and all(map(is_rectifier, _readers(node) or ()))
 
 
 def _is_fed(node: ir.Node) -> bool:
