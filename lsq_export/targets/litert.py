@@ -18,7 +18,7 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIME,
     advice=NOT_FOR_ORT,
-    dialect=("int8-weights", "float-clips"),
+    dialect=("int8-weights", "float-clips", "exact-sums"),
     batch=1,
     rules=(
         Rule(

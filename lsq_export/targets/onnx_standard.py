@@ -17,6 +17,8 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="default",
     versions=RUNTIME,
+    advice="layers sum whole numbers in floats there; for ONNX Runtime's integer kernels: export --target ort-cpu",
+    dialect=("exact-sums",),
     rules=(
         Rule("valid", f"{_OPERATORS} (onnx.checker)", "export it again with the newest version of its tool"),
         Rule("domains", _OPERATORS, USE_QDQ, {"allowed": ()}),

@@ -17,7 +17,7 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIME,
     advice=NOT_FOR_ORT,
-    dialect=("float-clips",),
+    dialect=("float-clips", "exact-sums", "round-first"),
     rules=(
         Rule(
             "sigmoid-zero-points",

@@ -20,7 +20,7 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIMES,
     advice=NOT_FOR_ORT,
-    dialect=("float-clips", "trim-pads"),
+    dialect=("float-clips", "trim-pads", "exact-sums"),
     batch=1,
     rules=(
         Rule(

@@ -16,6 +16,7 @@ TARGET = Target(
     folds=("strided", "integer"),
     optimization="default",
     versions=RUNTIME,
+    dialect=("exact-sums",),
     batch=1,
     rules=(
         Rule("fixed-inputs", measured("a symbolic batch fails: Impossible to unify", RUNTIME), FIX_BATCH),

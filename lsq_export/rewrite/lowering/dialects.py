@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx_ir as ir
 
 from .around_zero import around_zero
+from .exact_sums import exact_sums
 from .float_biases import float_biases
 from .float_clips import float_clips
 from .int8_codes import int8_codes
 from .int8_weights import int8_weights
 from .keep_branches import keep_branches
 from .keep_pairs_apart import keep_pairs_apart
+from .round_first import round_first
 from .split_strides import split_strides
 from .trim_pads import trim_pads
 
@@ -26,6 +28,8 @@ REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
     "trim-pads": trim_pads,
     "int8-codes": int8_codes,
     "float-biases": float_biases,
+    "exact-sums": exact_sums,
+    "round-first": round_first,
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lsq_export
-from lsq_export import targets
+from lsq_export import integer, targets
 from lsq_export.graph.edit import constant, copy
 from lsq_export.graph.layers import weight_of
 from lsq_export.graph.read import array_of, constant_of, producer_of
@@ -61,15 +61,24 @@ def values_of_codes(file: onnx.ModelProto) -> dict[str, str]:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", [*WRITTEN, "st-neural-art"])
 def test_all_values_are_those_of_the_plain_file(name: str, network: str, how: functools._lru_cache_wrapper) -> None:  # type: ignore[type-arg]
-    """Bit for bit, where every operator runs for itself: beyond the calibrated range, too."""
+    """Bit for bit, where every operator runs for itself: beyond the calibrated range, too.
+
+    Where layers sum codes, they are those of the requantization on integers, which float sums miss at ties.
+    """
     made, x = how(network), inputs(4, 5, spread=3.0).numpy()
     plain = emit(made.model, "qdq", targets.get("ort-cpu"))
     written = with_any_batch(emit(made.model, "qdq", targets.get(name)))
     ours, theirs = values_of_codes(plain), values_of_codes(written)
     assert set(ours) <= set(theirs)
-    expected, found = run(plain, x, list(ours.values())), run(written, x, [theirs[codes] for codes in ours])
-    for codes, value in ours.items():
-        np.testing.assert_array_equal(found[theirs[codes]], expected[value], err_msg=codes)
+    if "exact-sums" in targets.get(name).dialect:
+        expected = integer.run(emit(made.model, "qoperator", targets.get("ort-cpu")), {"input": x})
+        found = run(written, x, sorted(set(ours) & set(expected)))
+        for codes in set(ours) & set(expected):
+            np.testing.assert_array_equal(found[codes], expected[codes], err_msg=codes)
+    else:
+        found, expected = run(written, x, [theirs[codes] for codes in ours]), run(plain, x, list(ours.values()))
+        for codes, value in ours.items():
+            np.testing.assert_array_equal(found[theirs[codes]], expected[value], err_msg=codes)
     for output in plain.graph.output:
         np.testing.assert_array_equal(found[output.name], expected[output.name])
 
@@ -109,10 +118,9 @@ def test_clips_of_codes_become_clips_of_values() -> None:
     plain = emit(narrow("chain").model, "qdq", targets.get("ort-cpu"))
     assert "no-clip-on-codes" in {f.rule for f in lsq_export.lint(plain, "portable").findings}
     written = emit(narrow("chain").model, "qdq", targets.get("portable"))
-    assert sum(node.op_type == "Clip" for node in written.graph.node) == sum(
-        n.op_type == "Clip" for n in plain.graph.node
-    )
-    made = {node.output[0]: node.op_type for node in written.graph.node}
+    clips = [node.output[0] for node in written.graph.node if node.op_type == "Clip"]
+    assert sum(not name.endswith(".sum") for name in clips) == sum(n.op_type == "Clip" for n in plain.graph.node)
+    made = {n.output[0]: n.op_type for n in written.graph.node if not n.output[0].endswith(".sum")}
     readers = [n.op_type for n in written.graph.node if any(made.get(name) == "Clip" for name in n.input)]
     assert set(readers) == {"QuantizeLinear"}
 
