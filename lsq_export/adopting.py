@@ -13,7 +13,7 @@ from torch import nn
 
 from calib.batches import InputKey, nothing_in, read_batches
 from calib.door import check_model
-from calib.errors import QuantizationError, QuantizationWarning
+from calib.errors import QuantizationError, QuantizationWarning, warn
 from calib.signature import Takes, takes_of
 from lsq_export.adoption.network import OnnxNetwork, read_quantized
 from lsq_export.bundle.directory import Bundle
@@ -97,7 +97,7 @@ def _network(
     if isinstance(file, OnnxNetwork) or model is None:
         _check_no_checkpoint(file, said)
         if isinstance(file, OnnxNetwork):
-            return file, None, batches, source
+            return _said(file), None, batches, source
         every = batches
 
         def example_of(_: Any, takes: Takes) -> Any:
@@ -105,7 +105,7 @@ def _network(
             x, every = _first(batches, key, takes)
             return x
 
-        return read_quantized(file, said["encodings"], example_of), None, every, source
+        return _said(read_quantized(file, said["encodings"], example_of)), None, every, source
     check_model(model)
     example, batches = _first(batches, key, takes_of(model))
     adopted = read_checkpoint(file, model, example, **said)
@@ -114,6 +114,19 @@ def _network(
         warnings.warn(f"not as {adopted.library} has it: {lines}", QuantizationWarning, stacklevel=3)
     known = {"file": Path(file).name, "library": adopted.library}
     return adopted.module, example, batches, {**known, **(source or {})}
+
+
+def _said(network: OnnxNetwork) -> OnnxNetwork:
+    """With a warning (QuantizationWarning) where a file seems to lack limits that training had."""
+    if network.unlimited:
+        first, more = network.unlimited[0], len(network.unlimited) - 1
+        layers = f"{first} and {more} more layers have" if more else f"{first} has"
+        warn(
+            f"{network.name}: {layers} weights of 4 bits in no type of 4, and inputs that only a type of 8 limits: if "
+            "training limited these to fewer bits, the exporter has lost that, and the network is the file's, not the "
+            "trained one; adopt the checkpoint then"
+        )
+    return network
 
 
 def _first(batches: Iterable[object], key: InputKey | None, takes: Takes) -> tuple[Any, Iterable[object]]:

@@ -30,6 +30,7 @@ from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
 from .group_norms import spell_group_norms
 from .layers import weight_to_marker
 from .left import Left
+from .lost_limits import without_limits
 from .markers import place_markers
 from .moved_codes import move_values
 from .qonnx import spell_out
@@ -46,6 +47,7 @@ class OnnxNetwork:
 
     left: what stays float, and why. plain: what the file computes, as an ONNX model of float operators and grids.
     trained: that is what was trained, so that the captured network has to compute the same. led: as `Takes` has it.
+    unlimited: layers whose inputs may have had limits in training that the file lacks (`lost_limits.py`).
     """
 
     name: str
@@ -54,6 +56,7 @@ class OnnxNetwork:
     plain: onnx.ModelProto
     trained: bool = True
     led: Mapping[str, int] = field(default_factory=dict)
+    unlimited: tuple[str, ...] = ()
 
     @property
     def takes(self) -> Takes:
@@ -123,10 +126,10 @@ def read_quantized(
             "lsq-export calibrate takes this one"
         )
     infer_spelled(model)
-    plain = _runnable(model)
+    plain, unlimited = _runnable(model), without_limits(graph)
     move_values(graph)
     left = place_markers(model)
-    return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain)
+    return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain, unlimited=unlimited)
 
 
 def _with_encodings(model: ir.Model, path: str | os.PathLike[str], encodings: str | os.PathLike[str]) -> OnnxNetwork:

@@ -17,6 +17,11 @@ ADOPTED = tuple(
     for path in sorted(SAMPLES.glob("*/*.onnx"))
     if (name := str(path.relative_to(SAMPLES).with_suffix(""))) not in REFUSED
 )
+# Their exporters lose limits of 4 bits, as their recipes say.
+UNLIMITED = (
+    *(f"amd-quark-torch/minmax4_{how}" for how in ("eager", "eager_int4", "fx", "fx_int4")),
+    "torchao-pt2e-qat/xnn4_converted",
+)
 # {file: outputs of the tool's own simulation}, where the tool says that the file computes that.
 SIMULATED = {
     "aimet-onnx/w4a4_qdq_floatbias": "aimet-onnx/w4a4.outputs",
