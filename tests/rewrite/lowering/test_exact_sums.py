@@ -7,15 +7,17 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 
-from lsq_export import integer, targets
+from lsq_export import integer, lint, targets
 from lsq_export.graph.edit import constant, copy
 from lsq_export.graph.read import is_op, producer_of
 from lsq_export.rewrite.emit import emit
 from lsq_export.rewrite.lowering.dialects import in_dialect
 from lsq_export.rewrite.lowering.exact_sums import EXACT, exact_sums
-from support.networks import folded, inputs
+from support.networks import EIGHT, Case, folded, inputs
 
+GATED = Case(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 4, 1)), EIGHT)
 LAYERS = ("Conv", "Gemm", "MatMul")
 
 
@@ -70,3 +72,11 @@ def test_opencv_rounds_before_it_adds_the_zero_point() -> None:
     made = {node.output[0]: node for node in file.graph.node}
     grids = [n for n in file.graph.node if n.op_type == "QuantizeLinear" and ".one" in n.input[1]]
     assert grids and all(made[n.input[0]].op_type == "Round" for n in grids)
+
+
+def test_opencv_fuses_no_sigmoid_with_a_layer() -> None:
+    """Which it computes with the wrong zero point: a plain file breaks the rule, one for OpenCV does not."""
+    made = folded(GATED).model
+    plain, written = (emit(made, "qdq", targets.get(name)) for name in ("ort-cpu", "opencv"))
+    assert "sigmoid-zero-points" in {found.rule for found in lint(plain, "opencv").findings}
+    assert lint(written, "opencv").ok
