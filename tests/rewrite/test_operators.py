@@ -158,9 +158,10 @@ def test_a_transformer_block():
     made = fold(networks.quick_capture(model), [inputs(16, 1)])
     parity, file = verified(model, made)
     assert parity.ok, parity.failures
-    assert sorted(i.operator for i in islands(made.model.graph)) == ["Gelu", "LayerNormalization", "Softmax"]
+    left = sorted(i.operator for i in islands(made.model.graph))
+    assert left == ["Gelu", "LayerNormalization", "Reshape", "Softmax"]  # what GELU reads is moved, on no grid
     ops = [node.op_type for node in file.graph.node]
-    assert ops.count("QGemm") == 5 and ops.count("QLinearMatMul") == 2 and ops.count("MatMulInteger") == 1
+    assert ops.count("QGemm") == 4 and ops.count("QLinearMatMul") == 2 and ops.count("MatMulInteger") == 2
     assert parity.capture_error is not None and parity.capture_error < 1e-5 and parity.folded_sqnr_db > 20
 
 
