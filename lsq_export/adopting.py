@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 
 from calib.batches import InputKey, nothing_in, read_batches
 from calib.door import check_model
-from calib.errors import QuantizationError, QuantizationWarning, warn
+from calib.errors import QuantizationError, warn
 from calib.signature import Takes, takes_of
 from lsq_export.adoption.network import OnnxNetwork, read_quantized
 from lsq_export.bundle.directory import Bundle
@@ -111,7 +110,7 @@ def _network(
     adopted = read_checkpoint(file, model, example, **said)
     if adopted.left:
         lines = "; ".join(f"{left.name}: {left.why}" for left in adopted.left)
-        warnings.warn(f"not as {adopted.library} has it: {lines}", QuantizationWarning, stacklevel=3)
+        warn(f"not as {adopted.library} has it: {lines}")
     known = {"file": Path(file).name, "library": adopted.library}
     return adopted.module, example, batches, {**known, **(source or {})}
 
