@@ -11,6 +11,7 @@ import pytest
 
 from lsq_export.data.differences import input_shape_of
 from support.adopted import SAMPLES, inputs
+from support.broken_files import broken
 from support.commands import invoke
 
 FILE = SAMPLES / "brevitas" / "qcdq_torchscript.onnx"
@@ -53,10 +54,6 @@ def test_open_sizes_become_those_of_the_data(tmp_path: Path, data: Path) -> None
 
 def _broken(tmp_path: Path, what: str) -> Path:
     path, model = tmp_path / "net.onnx", onnx.load(FILE)
-    if what == "external data that is not there":
-        onnx.save(model, path, save_as_external_data=True, location="gone.data", size_threshold=0)
-        (tmp_path / "gone.data").unlink()
-        return path
     if what == "a scale of zero":
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
         quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
@@ -65,17 +62,14 @@ def _broken(tmp_path: Path, what: str) -> Path:
             constants[quantize.input[1]].CopyFrom(onnx.numpy_helper.from_array(np.float32(0), quantize.input[1]))
         else:
             made[quantize.input[1]].attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(np.float32(0)))
-    elif what == "an operator set of the future":
-        model.opset_import[0].version = 99
     elif what == "open sizes":
         model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     elif what == "a value that nothing makes":
         next(node for node in model.graph.node if node.op_type == "Relu").input[0] = "nowhere"
     elif what == "nodes in a circle":
         next(node for node in model.graph.node if node.op_type == "Relu").input[0] = model.graph.output[0].name
-    elif what == "weights that are no numbers":
-        weights = next(t for t in model.graph.initializer if t.name == "bn1.weight")
-        weights.CopyFrom(onnx.numpy_helper.from_array(np.full(8, np.nan, np.float32), weights.name))
+    else:
+        return broken(FILE, path, what, "bn1.weight")
     onnx.save(model, path)
     return path
 

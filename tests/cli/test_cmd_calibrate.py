@@ -14,6 +14,7 @@ from torch import nn
 
 from lsq_export import models
 from support.adopted import SAMPLES, inputs
+from support.broken_files import broken
 from support.commands import invoke
 
 FILE = SAMPLES / "aimet-torch" / "encodings.onnx"
@@ -143,24 +144,6 @@ def test_mistakes(tmp_path: Path, data: Path, given: tuple[object, ...], said: s
     assert not (tmp_path / "out").exists()
 
 
-def _broken(path: Path, what: str) -> Path:
-    model = onnx.load(FILE)
-    if what == "external data that is not there":
-        onnx.save(model, path, save_as_external_data=True, location="gone.data", size_threshold=0)
-        (path.parent / "gone.data").unlink()
-        return path
-    if what == "cut off":
-        path.write_bytes(FILE.read_bytes()[:900])
-        return path
-    if what == "an operator set of the future":
-        model.opset_import[0].version = 99
-    elif what == "weights that are no numbers":
-        weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) > 1)
-        weight.CopyFrom(onnx.numpy_helper.from_array(np.full(list(weight.dims), np.nan, np.float32), weight.name))
-    onnx.save(model, path)
-    return path
-
-
 @pytest.mark.parametrize(
     ("what", "said"),
     [
@@ -171,7 +154,8 @@ def _broken(path: Path, what: str) -> Path:
     ],
 )
 def test_files_that_cannot_be_calibrated(tmp_path: Path, data: Path, what: str, said: str) -> None:
-    file = _broken(tmp_path / "net.onnx", what)
+    weight = next(tensor.name for tensor in onnx.load(FILE).graph.initializer if len(tensor.dims) > 1)
+    file = broken(FILE, tmp_path / "net.onnx", what, weight)
     result = invoke("calibrate", file, "--out", tmp_path / "out", "--data", f"npz:{data}")
     assert result.exit_code == 2 and said in result.stderr, result.stderr
     assert result.stderr.strip().count("\n") == 0 and not (tmp_path / "out").exists()
