@@ -131,7 +131,8 @@ def _one(job: Any, data: Any, float_model: Any, run: Run) -> Run:
         seconds = time.perf_counter() - start
         parity = verify(low_bit.model, bundle, data.batches("test", 64))
     exact = parity.formats["qoperator"]
-    assert parity.trained_accuracy is not None and exact.accuracy is not None  # the batches have targets
+    assert parity.trained_accuracy is not None  # the batches have targets, and the networks classes
+    assert exact.accuracy is not None and exact.top1_agreement is not None
     return replace(
         run,
         trained=parity.trained_accuracy,

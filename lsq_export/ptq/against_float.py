@@ -13,16 +13,17 @@ from calib.samples import arrays_of, named
 from lsq_export.bundle.directory import Bundle
 from lsq_export.verification.agreement import Agreement
 from lsq_export.verification.batches import checked_batches
+from lsq_export.verification.class_axis import class_axis
 from lsq_export.verification.numbers import decibel, percent
 from lsq_export.verification.runtime import Session, inputs_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgainstFloat:
-    """images: compared. same_class: share of images. sqnr_db: of the worst output. Accuracies: None without classes."""
+    """images: compared. same_class: share of all that have a class. sqnr_db: of the worst output. None: no classes."""
 
     images: int
-    same_class: float
+    same_class: float | None
     sqnr_db: float
     float_accuracy: float | None
     integer_accuracy: float | None
@@ -33,10 +34,8 @@ class AgainstFloat:
             if self.float_accuracy is not None
             else ""
         )
-        return (
-            f"against float  same class {percent(self.same_class)} of {self.images} test images, error "
-            f"{decibel(self.sqnr_db)} below the outputs{right}"
-        )
+        same = f"same class {percent(self.same_class)} of " if self.same_class is not None else ""
+        return f"against float  {same}{self.images} test images, error {decibel(self.sqnr_db)} below the outputs{right}"
 
 
 def compare(
@@ -47,8 +46,10 @@ def compare(
 
     name, path = next(iter(bundle.models.items()))
     file = onnx.load(path)
-    session, found = Session(file, what=name, library=name == "lookup"), Agreement()
-    for x, classes in checked_batches(batches, subject_of(bundle).folded.graph):
+    subject = subject_of(bundle)
+    session = Session(file, what=name, library=name == "lookup")
+    found = Agreement(class_axis(subject.trained.graph))
+    for x, classes in checked_batches(batches, subject.folded.graph):
         integers = list(session.run(named(arrays_of(x), inputs_of(file))).values())
         found.add(integers, list(float_outputs(x)), classes, len(x))
     return AgainstFloat(

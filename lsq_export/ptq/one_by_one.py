@@ -27,6 +27,7 @@ from lsq_export.graph.capture import forward
 from lsq_export.graph.evaluate import evaluate, portions_of
 from lsq_export.graph.read import attribute, data_readers, is_marker, producer_of
 from lsq_export.verification.agreement import Agreement
+from lsq_export.verification.class_axis import CHANNELS, class_axis
 from lsq_export.verification.numbers import decibel, percent
 
 EDGES = "(edges)"  # trained grids that belong to no layer
@@ -39,14 +40,15 @@ Outputs = Callable[[Input, Collection[str]], list[np.ndarray]]  # (x, names of t
 class LayerCost:
     """What quantizing one layer alone costs. weight_bits, input_bits: None where it has no such grid.
 
-    sqnr_db: of the worst output against float. same_class: share of the classes that are those of float.
+    sqnr_db: of the worst output against float. same_class: share of the classes that are those of float; None:
+    its outputs have none.
     """
 
     layer: str
     weight_bits: int | None
     input_bits: int | None
     sqnr_db: float
-    same_class: float
+    same_class: float | None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -98,7 +100,7 @@ def sensitivity(
     expected = [switches.outputs(x, ()) for x in xs]
 
     def measured(layer: str, names: Collection[str]) -> LayerCost:
-        found = Agreement()
+        found = Agreement(switches.axis)
         for x, plain in zip(xs, expected, strict=True):
             found.add(switches.outputs(x, names), plain, None, len(x))
         input_bits, weight_bits = (
@@ -115,18 +117,22 @@ def sensitivity(
 
     rows = [measured(layer, names) for layer, names in switches.layers.items()]
     together = measured("(together)", tuple(switches.bits))
-    rows.sort(key=lambda row: (row.sqnr_db, row.same_class))
+    rows.sort(key=lambda row: (row.sqnr_db, row.same_class or 0.0))
     return Sensitivity(rows=tuple(rows), together=together, images=sum(map(len, xs)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Switches:
-    """A network whose quantizers can be switched. layers: {layer: its quantizers}. bits, kinds: {quantizer: …}."""
+    """A network whose quantizers can be switched. layers: {layer: its quantizers}. bits, kinds: {quantizer: …}.
+
+    axis: along which the classes of the first output lie.
+    """
 
     layers: Mapping[str, Collection[str]]
     bits: Mapping[str, int]
     kinds: Mapping[str, str]
     takes: Takes
+    axis: int
     parts: Callable[[Any], Iterable[Any]]
     outputs: Outputs
 
@@ -156,6 +162,7 @@ def _of_module(model: nn.Module) -> _Switches:
         bits={name: q.bits for name, q in grids.items()},
         kinds={name: "weight" if q.kind == "weight" else "input" for name, q in grids.items()},
         takes=takes_of(model),
+        axis=CHANNELS,
         parts=lambda x: parts_of(x, PORTION),
         outputs=outputs,
     )
@@ -195,6 +202,7 @@ def _of_graph(network: OnnxNetwork) -> _Switches:
         bits={name: int(attribute(marker, "bits")) for name, marker in markers.items()},
         kinds={name: "weight" if attribute(m, "kind") == "weight" else "input" for name, m in markers.items()},
         takes=network.takes,
+        axis=class_axis(graph),
         parts=lambda x: portions_of(x, graph),
         outputs=outputs,
     )

@@ -11,15 +11,16 @@ from calib.errors import QuantizationError
 
 
 class Agreement:
-    """Outputs [N, classes, …] against the trained model's, batch by batch.
+    """Outputs against the trained model's, batch by batch.
 
-    Classes are those of the first output, the SQNR is that of the worst. Integers (classes, places, masks) are no
+    axis: along which the classes of the first output lie (`class_axis.py`). The SQNR is that of the worst output. Integers (classes, places, masks) are no
     signals: they are the same or not, and have an SQNR only where all outputs are such. An output [N] has one number an
     image, and no classes; one that does not have the batch in front (the same for all images, say) is taken for that of
     one image.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, axis: int = 1) -> None:
+        self._axis = axis
         self._powers: dict[int, tuple[float, float]] = {}  # {output: (signal, noise)}
         self._equal: dict[int, tuple[int, int]] = {}  # {output of integers: (same, all)}
         self.images = self._same = self._places = self._labelled = self._right = self._expected_right = 0
@@ -40,15 +41,15 @@ class Agreement:
                 f"the outputs have the shape {list(outputs[0].shape)}, the trained model's {list(expected[0].shape)}"
             )
         images = len(outputs[0]) if images is None else images
-        ours, theirs = classes_of(outputs[0], images), classes_of(expected[0], images)
-        numbered = by_image(outputs[0], images).shape[1] > 1 or outputs[0].dtype.kind in "iu"
         self.images += images
-        self._places += ours.size
-        self._same += int((ours == theirs).sum())
-        if classes is not None and numbered and classes.shape == ours.shape:
-            self._labelled += classes.size
-            self._right += int((ours == classes).sum())
-            self._expected_right += int((theirs == classes).sum())
+        ours, theirs = (classes_of(values[0], images, self._axis) for values in (outputs, expected))
+        if ours is not None and theirs is not None:
+            self._places += ours.size
+            self._same += int((ours == theirs).sum())
+            if classes is not None and classes.shape == ours.shape:
+                self._labelled += classes.size
+                self._right += int((ours == classes).sum())
+                self._expected_right += int((theirs == classes).sum())
         for index, (output, trained) in enumerate(zip(outputs, expected, strict=True)):
             if is_numbers(trained):
                 same, every = self._equal.get(index, (0, 0))
@@ -60,9 +61,9 @@ class Agreement:
             )
 
     @property
-    def top1(self) -> float:
-        """Share of the classes that are the trained model's."""
-        return self._same / max(1, self._places)
+    def top1(self) -> float | None:
+        """Share of the classes that are the trained model's; None where the output has none."""
+        return self._same / self._places if self._places else None
 
     @property
     def accuracy(self) -> float | None:
@@ -91,11 +92,13 @@ def is_numbers(output: np.ndarray) -> bool:
     return output.dtype.kind in "iub"
 
 
-def classes_of(output: np.ndarray, images: int) -> np.ndarray:
-    """[N, …] of the first output. Integers [N] are classes; one float says nothing of a class, which is 0 then."""
+def classes_of(output: np.ndarray, images: int, axis: int) -> np.ndarray | None:
+    """[N, …] of the first output. Integers [N] are classes; one number for each place says nothing of a class: None."""
     if is_numbers(output) and output.ndim == 1:
         return output
-    return np.asarray(by_image(output, images).argmax(axis=1))
+    rows = by_image(output, images)
+    axis = min(axis, rows.ndim - 1)
+    return np.asarray(rows.argmax(axis=axis)) if rows.shape[axis] > 1 else None
 
 
 def by_image(output: np.ndarray, images: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 from .numbers import percent
 
 ALL_HOLD = "all promises hold"
-SAME = 0.95  # share of the images with the same class, below which the answers are others
+SAME = 0.95  # share of the same classes, below which the answers are others
 
 
 def main_of(formats: Iterable[str]) -> str:
@@ -25,14 +25,15 @@ def main_format(parity: Mapping[str, Any]) -> str:
     return main_of(parity["formats"])
 
 
-def same_class(parity: Mapping[str, Any]) -> float:
-    """Share, 0-1, of the classes that the integer network names as the trained one does."""
-    return float(parity["formats"][main_format(parity)]["top1_agreement"])
+def same_class(parity: Mapping[str, Any]) -> float | None:
+    """Share, 0-1, of the classes that the integer network names as the trained one does; None: it names none."""
+    same = parity["formats"][main_format(parity)]["top1_agreement"]
+    return None if same is None else float(same)
 
 
 def answers_otherwise(parity: Mapping[str, Any]) -> bool:
     """Whether that is much less than all."""
-    return same_class(parity) < SAME
+    return bool(otherwise(same_class(parity)))
 
 
 def others(same: Mapping[str, float]) -> str:
@@ -41,6 +42,8 @@ def others(same: Mapping[str, float]) -> str:
     return f"integers of outputs that are others than the trained ones: {', '.join(found)}" if found else ""
 
 
-def otherwise(same: float) -> str:
-    """What is said of it after the promises, which hold. same: as `same_class` gives it."""
-    return f"but the integer network answers {percent(1 - same)} of the images otherwise than the trained one"
+def otherwise(same: float | None) -> str:
+    """What is said of it after the promises, which hold; "" where there is nothing. same: as `same_class` gives it."""
+    if same is None or same >= SAME:
+        return ""
+    return f"but {percent(1 - same)} of the integer network's classes are others than the trained one's"

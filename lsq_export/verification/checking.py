@@ -36,6 +36,7 @@ from lsq_export.targets import Target, adjusted, get
 
 from .agreement import Agreement
 from .batches import checked_batches
+from .class_axis import class_axis
 from .captured import CaptureCheck, Original
 from .format_parity import EXACT
 from .format_run import FormatFile, format_run
@@ -122,7 +123,7 @@ class _Findings:
         trained, folded = subject.trained.graph, subject.folded.graph
         self._capture = CaptureCheck(trained, model) if model is not None else None
         self._price = TrainedLayers(trained, folded, *subject.decisions) if subject.decisions else None
-        self._folded, self._yardstick = Agreement(), Yardstick(subject.trained)
+        self._folded, self._yardstick = Agreement(class_axis(trained)), Yardstick(subject.trained)
         self._parts = OutputParts(subject.trained.graph)
 
     def _format_file(self, name: str, level: str) -> FormatFile:
@@ -133,6 +134,7 @@ class _Findings:
             prescribed=partial(_prescribed, self._subject, name),  # no method of self: that would be a cycle
             folded=self._subject.folded.graph,
             level=level,
+            axis=class_axis(self._subject.trained.graph),
         )
 
     @property

@@ -50,7 +50,7 @@ class FoldCost:
     fold: str
     codes_differing: float
     sqnr_db: float
-    top1_agreement: float
+    top1_agreement: float | None
     accuracy: float | None
     trained_accuracy: float | None
     bias_correction: bool = False

@@ -19,8 +19,8 @@ ALTERED_LINES = 3  # of all that is altered in a file
 class FormatParity(Tabular):
     """One exported file in ONNX Runtime.
 
-    top1_agreement: share of the images with the trained model's class. sqnr_db: of the outputs against the trained
-    model's (infinite if equal). reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of
+    top1_agreement: share of the images (of places, where each has classes) with the trained model's class; None where
+    outputs have no classes. sqnr_db: of the outputs against the trained model's (infinite if equal). reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of
     every tensor, with graph optimization on and off, for qoperator and lookup (with and without our library, where that
     is built); of the outputs for qdq, where other runtimes may round otherwise. reference_elements: how many were
     compared. first_mismatch: the first tensor with a mismatch. reference_largest, reference_range: of the outputs, the
@@ -33,7 +33,7 @@ class FormatParity(Tabular):
     """
 
     name: str
-    top1_agreement: float
+    top1_agreement: float | None
     sqnr_db: float
     accuracy: float | None
     reference_mismatch: int

@@ -38,7 +38,7 @@ class FormatFile:
 
     name: of the format. reference: the qoperator file that the integer reference runs. prescribed(): the file as the
     folded model prescribes it, as large as that. level: ONNX Runtime's graph optimization that the file is deployed
-    with.
+    with. axis: along which its classes lie (`class_axis.py`).
     """
 
     name: str
@@ -47,6 +47,7 @@ class FormatFile:
     prescribed: Callable[[], onnx.ModelProto]
     folded: ir.Graph
     level: str
+    axis: int
 
 
 def format_run(given: FormatFile) -> FormatRun:
@@ -60,7 +61,7 @@ class FormatRun(ABC):
     def __init__(self, given: FormatFile, layers: FoldedLayers) -> None:
         self._given, self._layers = given, layers
         self._altered = altered_parts(given.file, given.prescribed())
-        self._agreement = Agreement()
+        self._agreement = Agreement(given.axis)
         self._float_outputs = float_outputs(given.folded)
         self._mismatches: Counter[str] = Counter()
         self._compared = 0

@@ -13,7 +13,7 @@ from typing import Any
 from calib.errors import ParityWarning, warn
 from calib.tables import Table, Tabular, decibel, percent
 
-from .answers import ALL_HOLD, SAME, main_of, others, otherwise
+from .answers import ALL_HOLD, main_of, others, otherwise
 from .far import NUDGE as NUDGE
 from .far import Far, far_of
 from .format_parity import FormatParity
@@ -50,10 +50,10 @@ class Parity(Tabular):
     images: int
     trained_accuracy: float | None
     folded_accuracy: float | None
-    folded_top1_agreement: float
+    folded_top1_agreement: float | None
     folded_sqnr_db: float
     capture_error: float | None
-    nudged_top1_agreement: float
+    nudged_top1_agreement: float | None
     nudged_sqnr_db: float
     parts: tuple[PartParity, ...] = ()
     steady: bool = True
@@ -104,7 +104,7 @@ class Parity(Tabular):
     def verdict(self) -> str:
         """That all promises hold, and whether the answers are others all the same; or a line for each broken one."""
         same = self.formats[main_of(self.formats)].top1_agreement
-        held = ALL_HOLD if same >= SAME else f"{ALL_HOLD}, {otherwise(same)}"
+        held = ", ".join(filter(None, (ALL_HOLD, otherwise(same))))
         lost = lost_channels(self.parts)
         held = "; ".join(filter(None, (held, others(self.same_integers), lost, str(self.far or ""))))
         return "\n".join(f"FAILED: {line}" for line in self.failures) or held

@@ -139,7 +139,10 @@ def _worst(manifest: Values, parity: Values) -> str:
 
 
 def _agreement(parity: Values) -> str:
-    return f"same class as trained: {'ONLY ' if answers_otherwise(parity) else ''}{percent(same_class(parity))}"
+    same = same_class(parity)
+    if same is None:
+        return "no classes: one number for each place"
+    return f"same class as trained: {'ONLY ' if answers_otherwise(parity) else ''}{percent(same)}"
 
 
 def _guessing(manifest: Values, parity: Values) -> str:

@@ -21,6 +21,7 @@ from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.read import array_of, input_of, is_float, is_marker, is_op, producer_of
 
 from .agreement import Agreement
+from .class_axis import class_axis
 from .far import LIMIT
 from .parity import NUDGE
 
@@ -32,7 +33,8 @@ class Yardstick:
         self._graph = trained.graph
         self._step = input_step(trained.graph)
         self._tables = set() if any(map(is_float, trained.graph.inputs)) else rows_of_tables(trained.graph)
-        self._plain, self._noisy = Agreement(), Agreement()
+        axis = class_axis(trained.graph)
+        self._plain, self._noisy = Agreement(axis), Agreement(axis)
 
     def on_larger(self, x: Input) -> list[np.ndarray]:
         """Outputs for larger inputs."""

@@ -87,7 +87,7 @@ def test_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     for same, nudged, says in ((0.6, 60.0, ": see nearer"), (0.6, 40.0, ": see fold"), (0.95, 60.0, None)):
         parity = parity_of(format_parity(top1_agreement=same), nudged_sqnr_db=nudged)
         print_verdict(parity)
-        other = "but the integer network answers 40.00% of the images otherwise than the trained one"
+        other = "but 40.00% of the integer network's classes are others than the trained one's"
         held = f"all promises hold, {other}" if says else "all promises hold"
         held = f"{held}; {parity.far}" if nudged == 60.0 else held  # 20 dB behind
         assert capsys.readouterr() == (f"{held}{says or ''}\n", "") and parity.verdict == held

@@ -50,6 +50,23 @@ def test_every_place_has_a_class() -> None:
     assert agreement.images == 1 and agreement.top1 == 0.25
 
 
+def test_classes_may_lie_along_the_last_axis() -> None:
+    """[N, steps, classes]: text. The labels then have the shape [N, steps]."""
+    ours, labels = SCORES.reshape(1, 4, 3), np.array([[1, 0, 2, 1]])
+    agreement = Agreement(2)
+    agreement.add([other_classes().reshape(1, 4, 3)], [ours], labels)
+    assert (agreement.top1, agreement.expected_accuracy, agreement.accuracy) == (0.5, 0.75, 0.25)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 8, 8)])
+def test_one_number_for_each_place_is_no_class(shape: tuple[int, ...]) -> None:
+    """A map of text, an angle: the largest of one number says nothing."""
+    agreement, values = Agreement(), np.arange(np.prod(shape)).reshape(shape).astype(np.float32)
+    agreement.add([-values], [values], np.zeros((4,)))
+    assert agreement.images == 4 and agreement.top1 is None and agreement.accuracy is None
+    assert agreement.sqnr_db == pytest.approx(-6.02, abs=0.01)
+
+
 def test_sqnr_is_that_of_all_batches_together() -> None:
     agreement = Agreement()
     batches = [SCORES, 3 * SCORES]

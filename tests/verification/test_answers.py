@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lsq_export.verification.answers import answers_otherwise, main_format, otherwise, same_class
+from lsq_export.verification.answers import ALL_HOLD, answers_otherwise, main_format, otherwise, same_class
 from support.parities import format_parity, parity_of
 
 
@@ -16,4 +16,10 @@ def test_few_of_the_same_class_are_other_answers(same: float, others: bool) -> N
 
 
 def test_the_words() -> None:
-    assert otherwise(0.6).startswith("but the integer network answers 40.00% of the images otherwise")
+    assert otherwise(0.6) == "but 40.00% of the integer network's classes are others than the trained one's"
+
+
+def test_an_output_without_classes_answers_nothing_otherwise() -> None:
+    parity = parity_of(format_parity(top1_agreement=None))
+    assert same_class(parity.to_dict()) is None and not answers_otherwise(parity.to_dict())
+    assert parity.verdict == ALL_HOLD
