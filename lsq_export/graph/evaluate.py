@@ -54,11 +54,13 @@ def evaluate(
     outputs = set(graph.outputs)
     with torch.no_grad():
         for index, node in enumerate(graph):
-            raw = _meaning(node) is None
+            meaning = _meaning(node)
             inputs = [
-                None if v is None else values[v] if v in values else constant_tensor(v, dtype, raw) for v in node.inputs
+                None if v is None else values[v] if v in values else constant_tensor(v, dtype, meaning is None)
+                for v in node.inputs
             ]
-            results = [made.to(dtype) if made.is_floating_point() else made for made in outputs_of(node, inputs)]
+            made = _made(node, meaning, inputs)
+            results = [result.to(dtype) if result.is_floating_point() else result for result in made]
             for value, result in zip(node.outputs, results, strict=False):  # masks of a Dropout have no meaning
                 name = str(value.name)
                 replaced = on_value(name, result) if on_value else on_node(value, inputs, result) if on_node else None
@@ -168,7 +170,10 @@ def _meaning(node: ir.Node) -> Meaning | None:
 
 def outputs_of(node: ir.Node, inputs: list[Any]) -> tuple[Tensor, ...]:
     """All outputs of a node."""
-    meaning = _meaning(node)
+    return _made(node, _meaning(node), inputs)
+
+
+def _made(node: ir.Node, meaning: Meaning | None, inputs: list[Any]) -> tuple[Tensor, ...]:
     if meaning is None:
         if node.domain not in ("", CONTRIB):
             raise QuantizationError(f"{node.name}: no float evaluation for the operator {node.domain}::{node.op_type}")

@@ -135,9 +135,13 @@ def patches(
 ) -> Array:
     """x - Z_x under every tap of every window, 0 in the pads: (groups, C / groups * taps, N * outputs)."""
     batch, channels = values.shape[:2]
+    taps = int(np.prod(geometry.kernel))
+    if taps == 1 and geometry.padded == geometry.size:  # every element once, as it is
+        (meets,) = geometry.taps()
+        met: Array = np.subtract(values.swapaxes(0, 1)[meets], zero, dtype=number)
+        return met.reshape(groups, channels // groups, -1)
     padded = np.zeros((channels, batch, *geometry.padded), number)
     np.subtract(values.swapaxes(0, 1), zero, out=padded[geometry.inside], dtype=number)
-    taps = int(np.prod(geometry.kernel))
     columns = np.empty((channels, taps, batch, *geometry.output), number)
     for i, meets in enumerate(geometry.taps()):
         columns[:, i] = padded[meets]

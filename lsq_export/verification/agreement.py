@@ -13,10 +13,10 @@ from calib.errors import QuantizationError
 class Agreement:
     """Outputs against the trained model's, batch by batch.
 
-    axis: along which the classes of the first output lie (`class_axis.py`). The SQNR is that of the worst output. Integers (classes, places, masks) are no
-    signals: they are the same or not, and have an SQNR only where all outputs are such. An output [N] has one number an
-    image, and no classes; one that does not have the batch in front (the same for all images, say) is taken for that of
-    one image.
+    axis: along which the classes of the first output lie (`class_axis.py`). The SQNR is that of the worst output.
+    Integers (classes, places, masks) are no signals: they are the same or not, and have an SQNR only where all outputs
+    are such. An output [N] has one number an image, and no classes; one that does not have the batch in front (the same
+    for all images, say) is taken for that of one image.
     """
 
     def __init__(self, axis: int = 1) -> None:

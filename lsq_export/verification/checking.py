@@ -36,8 +36,8 @@ from lsq_export.targets import Target, adjusted, get
 
 from .agreement import Agreement
 from .batches import checked_batches
-from .class_axis import class_axis
 from .captured import CaptureCheck, Original
+from .class_axis import class_axis
 from .format_parity import EXACT
 from .format_run import FormatFile, format_run
 from .layer_parity import float_rounding
@@ -161,11 +161,10 @@ class _Findings:
             [
                 *(partial(run.add, arrays_of(x), reference, expected, classes) for run in self._formats.values()),
                 *([partial(self._price.add, x, reference)] if self._price else []),
-                partial(self._yardstick.on_larger, x),
+                partial(self._yardstick.add, x, captured),
                 partial(_evaluated, self._subject.folded, x, torch.float64),
             ]
         )
-        self._yardstick.add(x, nudged, captured)
         self._folded.add(folded, expected, classes, len(x))
         self._parts.add(x, folded, expected, nudged, captured)
 

@@ -46,13 +46,14 @@ class Yardstick:
 
         return [v.numpy() for v in evaluate(self._graph, x, dtype=torch.float32, on_value=moved)]
 
-    def add(self, x: Input, on_larger: list[np.ndarray], expected: list[np.ndarray]) -> None:
-        """One batch. expected: what the same graph makes of the inputs as they are."""
-        first = self._plain.images
+    def add(self, x: Input, expected: list[np.ndarray]) -> list[np.ndarray]:
+        """One batch: outputs for larger inputs. expected: what the same graph makes of the inputs as they are."""
+        first, on_larger = self._plain.images, self.on_larger(x)
         self._plain.add(on_larger, expected, None, len(x))
         if self._plain.sqnr_db > LIMIT and self._step:  # next to nothing was flipped up to here
             noisy = each_float(x, lambda tensor: tensor + self._step * _noises(tensor, first))
             self._noisy.add(self._outputs(larger(noisy)), self._outputs(noisy), None, len(x))
+        return on_larger
 
     def result(self) -> Agreement:
         """On the inputs as they are, or with noise where these tell nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from calib.errors import QuantizationError
 from calib.folding.containers import CONTAINER_MAX, integral_zero_point
 from calib.folding.edge_grid import TANH, EdgeGrid, aligned_grid, edge_grid
 from calib.statistics.observers import Observer, finite_range
+from calib.workers import Run, workers
 from lsq_export.graph.edit import constant
 from lsq_export.graph.evaluate import evaluate
 from lsq_export.graph.grids import grid_of, quantizer_of
@@ -23,6 +25,8 @@ from .clamps import clamp_bounds
 from .integer_offsets import asks_for_data
 from .softmax import is_softmax, softmax_grid
 from .tanh import is_tanh
+
+WAITING = 1 << 26  # numbers that wait for their observers at most, 256 MB
 
 
 def calibrate(
@@ -58,22 +62,51 @@ def _observe(
     readers: dict[str, set[str]] = {}  # tensor -> learned quantizers that read it
     for node in learned:
         readers.setdefault(str(input_of(node).name), set()).add(quantizer_of(node))
-
-    def observe(name: str, value: torch.Tensor) -> None:
-        if name in of_edges:
-            of_edges[name].update(value)
-        for quantizer in readers.get(name, ()):
-            if quantizer in statistics:
-                statistics[quantizer].update(value)
-            elif value.numel():
-                finite_range(quantizer, value)
-
     images = 0
-    for batch in batches:
-        images += len(batch)
-        evaluate(graph, batch, dtype=torch.float32, on_value=observe)
+    with workers() as run:
+        waiting = _Waiting(run)
+
+        def observe(name: str, value: torch.Tensor) -> None:
+            if name in of_edges:
+                waiting.add(of_edges[name], value)
+            for quantizer in readers.get(name, ()):
+                if quantizer in statistics:
+                    waiting.add(statistics[quantizer], value)
+                elif value.numel():
+                    finite_range(quantizer, value)
+
+        for batch in batches:
+            images += len(batch)
+            evaluate(graph, batch, dtype=torch.float32, on_value=observe)
+            waiting.update()
     if not images:
         raise QuantizationError("calibration data is empty: pass at least one batch of inputs (calibration=…)")
+
+
+class _Waiting:
+    """Tensors that wait for their observers, which then count side by side, each in the order of its tensors."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._tensors: dict[Observer, list[torch.Tensor]] = {}
+        self._numbers = 0
+
+    def add(self, observer: Observer, value: torch.Tensor) -> None:
+        """The observer will see the value, now if enough wait."""
+        self._tensors.setdefault(observer, []).append(value)
+        self._numbers += value.numel()
+        if self._numbers >= WAITING:
+            self.update()
+
+    def update(self) -> None:
+        """Observers see what waits for them."""
+        tensors, self._tensors, self._numbers = self._tensors, {}, 0
+        self._run([partial(_update, observer, values) for observer, values in tensors.items()])
+
+
+def _update(observer: Observer, values: list[torch.Tensor]) -> None:
+    for value in values:
+        observer.update(value)
 
 
 def _aligned(edge: ir.Node) -> EdgeGrid | None:
