@@ -22,9 +22,10 @@ class FormatParity(Tabular):
     top1_agreement: share of the images (of places, where each has classes) with the trained model's class; None where
     outputs have no classes. sqnr_db: of the outputs against the trained model's (infinite if equal).
     reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of every tensor, with graph
-    optimization on and off, for qoperator and lookup (with and without our library, where that is built); of the outputs
-    for qdq, where other runtimes may round otherwise. reference_elements: how many were compared. first_mismatch: the first tensor with a mismatch. reference_largest, reference_range: of the outputs, the
-    largest difference from the reference, and the reference's largest value.
+    optimization on and off, for qoperator and lookup (with and without our library, where that is built); of the
+    outputs for qdq, where other runtimes may round otherwise. reference_elements: how many were compared.
+    first_mismatch: the first tensor with a mismatch. reference_largest, reference_range: of the outputs, the largest
+    difference from the reference, and the reference's largest value.
     altered: constants and nodes in which the file is not what the fold prescribes. accumulator_mismatch: accumulators
     of Conv and Gemm that differ from the folded model's, exactly computed, on the same inputs. output_mismatch: outputs
     (floats) that differ from the folded model's on the same inputs by more than float32 rounding. islands: of a
