@@ -15,6 +15,7 @@ from .native_low_bit import TARGET as NATIVE_LOW_BIT
 from .onnx_standard import TARGET as ONNX_STANDARD
 from .opencv import TARGET as OPENCV
 from .openvino import TARGET as OPENVINO
+from .openvino_float import TARGET as OPENVINO_FLOAT
 from .ort_cpu import TARGET as ORT_CPU
 from .portable import TARGET as PORTABLE
 from .qnn_htp import TARGET as QNN_HTP
@@ -51,6 +52,7 @@ _TARGETS = {
         ONNX_STANDARD,
         PORTABLE,
         OPENVINO,
+        OPENVINO_FLOAT,
         TRACT,
         OPENCV,
         WEB,

@@ -16,6 +16,7 @@ DIGITS = (
 )  # which are run on all test images
 NETWORKS = tuple(dict.fromkeys([*GOLDEN, *DIGITS]))
 FOR_ALL = ("ort-cpu", "portable")  # targets whose files every runtime is given, besides those of its own
+FLOATS = ("openvino-float", ("openvino",))  # a second target of a runtime, for any processor
 BATCHES = {"qonnx": 60}  # its executor opens a session for each node of each batch
 
 # Epochs of the float network, which the first of its rows trains, and of the low-bit one; tiny has its recipe's.
@@ -49,6 +50,7 @@ def plan(networks: Sequence[str]) -> Iterator[Job]:
             for target in dict.fromkeys(one.target for one in known):
                 names = tuple(one.name for one in known if one.target == target)
                 yield Job(network, target, names, IMAGES, BATCHES.get(target))
+            yield Job(network, *FLOATS, IMAGES)
     for network in networks:
         if network in GOLDEN:
             for target in dict.fromkeys([*FOR_ALL, *(one.target for one in known)]):

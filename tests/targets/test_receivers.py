@@ -58,6 +58,16 @@ def test_openvino(network: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", [*NETWORKS, "residual3", "negative8", "perceptron8", "channel"])
+def test_openvino_in_floats(network: str) -> None:
+    """Layers of 8 bits can saturate there, on old processors; with sums of codes in floats they cannot."""
+    x = inputs(32, 6, spread=2.0).numpy()
+    file = emit(folded(network).model, "qdq", get("openvino-float"))
+    assert lint(file, "openvino-float").ok
+    np.testing.assert_array_equal(openvino_of(file, x), operator_by_operator(file, x))
+
+
+@pytest.mark.slow
 def test_openvino_drops_the_grid_that_the_dialect_keeps() -> None:
     """The file of the default target differs there: the test above can fail."""
     x = inputs(32, 6, spread=2.0).numpy()
