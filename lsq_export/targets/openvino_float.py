@@ -42,7 +42,9 @@ TARGET = Target(
         ),
         Rule(
             "no-saturation",
-            measured("layers between Q and DQ become integer kernels, wrong by up to 68 codes without VNNI", RUNTIME, DAY),
+            measured(
+                "layers between Q and DQ become integer kernels, wrong by up to 68 codes without VNNI", RUNTIME, DAY
+            ),
             f"{EXPORT}, where layers sum codes in floats",
             {"types": ("UINT8", "INT8")},
         ),

@@ -13,7 +13,18 @@ from lsq_export.verification.runtime import LEVELS
 
 def test_targets_have_names() -> None:
     assert targets.names() == [
-        *("ort-cpu", "onnx-standard", "portable", "openvino", "openvino-float", "tract", "opencv", "web", "tensorrt", "qnn-htp"),
+        *(
+            "ort-cpu",
+            "onnx-standard",
+            "portable",
+            "openvino",
+            "openvino-float",
+            "tract",
+            "opencv",
+            "web",
+            "tensorrt",
+            "qnn-htp",
+        ),
         *("st-neural-art", "vitis-xint8", "tidl", "litert", "qonnx", "native-low-bit", "native-int4", "native-int2"),
     ]
     assert [targets.get(name) for name in targets.names()] == targets.everything()

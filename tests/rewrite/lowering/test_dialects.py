@@ -29,7 +29,18 @@ from lsq_export.verification.checking import Subject, check
 from support.networks import captured, folded, inputs, operators
 
 NETWORKS = ("residual", "chain", "pools", "geometry")
-WRITTEN = ("onnx-standard", "portable", "openvino", "openvino-float", "tract", "opencv", "web", "qnn-htp", "litert", "qonnx")
+WRITTEN = (
+    "onnx-standard",
+    "portable",
+    "openvino",
+    "openvino-float",
+    "tract",
+    "opencv",
+    "web",
+    "qnn-htp",
+    "litert",
+    "qonnx",
+)
 
 
 @functools.cache
