@@ -11,7 +11,7 @@ from support.commands import invoke
 def test_every_target_has_a_line() -> None:
     shown = invoke("targets").stdout
     for target in targets.everything():
-        (line,) = (line for line in shown.splitlines() if line.startswith(target.name))
+        (line,) = (line for line in shown.splitlines() if line.split()[:1] == [target.name])
         assert ", ".join(target.formats) in line and ", ".join(target.containers) in line
         assert str(target.opset) in line.split() and line.rstrip().endswith(target.description)
 
