@@ -78,7 +78,7 @@ def inside(entry: Entry) -> str:
 def on_digits(entries: Sequence[Entry]) -> str:
     """A row for each runtime and file, a column for each network."""
     networks = list(dict.fromkeys(entry["network"] for entry in entries))
-    known = {(entry["network"], entry["runtime"], entry["file"]): entry for entry in entries}
+    known = {(entry["network"], entry["runtime"], entry["target"], entry["file"]): entry for entry in entries}
     compared = [entry["inside"] for entry in entries if entry["inside"] and entry["inside"]["tensors"]]
     counts = [one["tensors"] for one in compared] or [0]
     head = ON_DIGITS.format(
@@ -88,11 +88,12 @@ def on_digits(entries: Sequence[Entry]) -> str:
     )
     rows = [f"| runtime, file | {' | '.join(networks)} |", f"|---|{'---|' * len(networks)}"]
     for one in runtime.everything():
-        for file in dict.fromkeys(entry["file"] for entry in entries if entry["runtime"] == one.name):
-            of_row = [known.get((network, one.name, file)) for network in networks]
+        of_runtime = [entry for entry in entries if entry["runtime"] == one.name]
+        for target, file in dict.fromkeys((entry["target"], entry["file"]) for entry in of_runtime):
+            of_row = [known.get((network, one.name, target, file)) for network in networks]
             version = next((entry["version"] for entry in of_row if entry and entry["version"]), "")
             cells = [f"{outputs(entry)}{inside(entry)}" if entry and ran(entry) else cell(entry) for entry in of_row]
-            rows.append(f"| {f'{one.name} {version}'.strip()}, {one.target} {file} | {' | '.join(cells)} |")
+            rows.append(f"| {f'{one.name} {version}'.strip()}, {target} {file} | {' | '.join(cells)} |")
     return head + "\n".join(rows) + "\n"
 
 

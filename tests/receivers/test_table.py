@@ -53,6 +53,8 @@ def test_test_images_have_a_table_of_their_own(tmp_path: Path) -> None:
         run("tvm", "differs", data=359, difference=some, inside=inside(9, 40, 1.0, ["conv1.codes"])),
         run("emx", "same", data=359, difference=none, inside=None),
         run("iree", "refused", data=359, why="no", inside=None),
+        run("openvino", "differs", data=359, difference=some, inside=None, target="openvino"),
+        run("openvino", "same", data=359, difference=none, inside=None, target="openvino-float"),
         run("onnxruntime", "same"),
         {**refused(Job("tiny-w4a4", "opencv", ("opencv",), 359), "opencv", "no Sigmoid")},
     ]
@@ -62,8 +64,10 @@ def test_test_images_have_a_table_of_their_own(tmp_path: Path) -> None:
     assert "| opencv, opencv qdq | no Sigmoid | tiny-w4a4 |" in lines
     assert "| runtime, file | tiny-w4a4 | mixnet_s-w8a8 |" in lines
     assert "| onnxruntime 1.0, ort-cpu qdq | = | = |" in lines
-    assert "| tract 1.0, tract qdq | 120 of 3,610; inside 4 of 1,000,000, by 1 |  |" in lines
-    assert "| emx 1.0, portable qdq | = (outputs) |  |" in lines and "| iree 1.0, portable qdq | refused |  |" in lines
+    assert "| tract 1.0, ort-cpu qdq | 120 of 3,610; inside 4 of 1,000,000, by 1 |  |" in lines
+    assert "| emx 1.0, ort-cpu qdq | = (outputs) |  |" in lines and "| iree 1.0, ort-cpu qdq | refused |  |" in lines
+    assert "| openvino 1.0, openvino qdq | 120 of 3,610 (outputs) |  |" in lines
+    assert "| openvino 1.0, openvino-float qdq | = (outputs) |  |" in lines
     assert "| tract, ort-cpu qdq | codes next to ties | tiny-w4a4: conv1.codes |" in lines
     assert "| tvm, ort-cpu qdq | integers differ by 1 | tiny-w4a4: conv1.codes |" in lines
     assert "| onnxruntime 1.0 | = |  |  |  |" in lines  # the golden vectors
