@@ -52,6 +52,11 @@ def common_grid(scale: float, offsets: FloatArray, qmax: int) -> ChannelGrid | N
     )
 
 
+def has_room(scale: float, offsets: FloatArray, qmax: int) -> bool:
+    """Whether one container grid holds all channels with real zero, which a padded consumer needs."""
+    return common_grid(scale, offsets, qmax) is not None or _nearest(scale, offsets, qmax) is not None
+
+
 def channel_grid(scale: float, offsets: FloatArray, qmax: int, *, padded: bool) -> ChannelGrid:
     """Spread the codes 0 … qmax of channels with the offsets β_c, [C], on one scale.
 
@@ -60,8 +65,8 @@ def channel_grid(scale: float, offsets: FloatArray, qmax: int, *, padded: bool) 
 
     Errors (QuantizationError): no k has room for all offsets.
     """
-    finest = CONTAINER_MAX // qmax
     if not padded:
+        finest = CONTAINER_MAX // qmax
         origins = np.full(len(offsets), CONTAINER_MAX - finest * qmax)
         return ChannelGrid(
             stride=finest,
@@ -70,19 +75,25 @@ def channel_grid(scale: float, offsets: FloatArray, qmax: int, *, padded: bool) 
             zero_point=int(origins[0]),
             remainders=offsets.astype(np.float64),
         )
-    best: ChannelGrid | None = None
-    for stride in range(finest, 0, -1):
-        candidate = _spread(scale, offsets, qmax, stride)
-        if candidate is not None and (
-            best is None or np.abs(candidate.remainders).max() < 0.999 * np.abs(best.remainders).max()
-        ):
-            best = candidate
+    best = _nearest(scale, offsets, qmax)
     if best is None:
         low, high = (offsets / scale).min(), (offsets / scale).max()
         raise QuantizationError(
             f"the offsets of convolutions side by side are {low:.3g} … {high:.3g} steps from zero: no grid holds them "
             "all with real zero, which a padded consumer needs; train with offsets nearer to zero"
         )
+    return best
+
+
+def _nearest(scale: float, offsets: FloatArray, qmax: int) -> ChannelGrid | None:
+    """The grid whose offsets are nearest to the β_c, of the coarser ones only where they are nearer; None: no room."""
+    best: ChannelGrid | None = None
+    for stride in range(CONTAINER_MAX // qmax, 0, -1):
+        candidate = _spread(scale, offsets, qmax, stride)
+        if candidate is not None and (
+            best is None or np.abs(candidate.remainders).max() < 0.999 * np.abs(best.remainders).max()
+        ):
+            best = candidate
     return best
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from calib.folding.channel_grid import has_room
 from lsq_export.graph.edit import clean, constant, insert, replace
 from lsq_export.graph.grids import grid_of, quantizer_of
 from lsq_export.graph.layers import bias_of, set_bias, set_weight, weight_codes, weight_of
@@ -84,7 +85,10 @@ def _branches(concat: ir.Node) -> list[Branch]:
 
 
 def _mergeable(branches: list[Branch]) -> bool:
-    """Equal strides and code ranges, no dilation, kernels as wide beyond their pads; all depthwise or all dense."""
+    """Equal strides and code ranges, no dilation, kernels as wide beyond their pads; all depthwise or all dense.
+
+    One grid has to have room for their offsets where one of them pads; of 8 bits it only has where all are alike.
+    """
     alike = {
         (
             tuple(attribute(b.conv, "strides", [1, 1])),
@@ -95,7 +99,13 @@ def _mergeable(branches: list[Branch]) -> bool:
     }
     plain = all(tuple(attribute(b.conv, "dilations", [1, 1])) == (1, 1) for b in branches)
     dense = all(attribute(b.conv, "group", 1) == 1 for b in branches)
-    return len(alike) == 1 and plain and (_depthwise(branches) or dense)
+    return len(alike) == 1 and plain and (_depthwise(branches) or dense) and _has_room(branches)
+
+
+def _has_room(branches: list[Branch]) -> bool:
+    grids = [grid_of(b.marker).unsigned() for b in branches]
+    offsets = np.array([grid.offset / grid.scale for grid in grids])
+    return not any(any(b.pads) for b in branches) or has_room(1.0, offsets, grids[0].qmax)
 
 
 def _depthwise(branches: list[Branch]) -> bool:

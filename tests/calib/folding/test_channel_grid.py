@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calib import QuantizationError
-from calib.folding.channel_grid import channel_grid
+from calib.folding.channel_grid import channel_grid, has_room
 
 FLOAT32 = 2.0**-22  # the scale is held as float32: some hundred codes move by that, relatively
 
@@ -49,3 +49,9 @@ def test_without_padding_the_biases_carry_all() -> None:
 def test_offsets_too_far_apart_are_refused() -> None:
     with pytest.raises(QuantizationError, match="side by side"):
         channel_grid(1.0, np.array([-200.0, 100.0]), 15, padded=True)
+    assert not has_room(1.0, np.array([-200.0, 100.0]), 15) and has_room(1.0, np.array([-20.0, -10.0]), 15)
+
+
+def test_of_8_bits_there_is_room_for_offsets_that_are_alike() -> None:
+    assert has_room(1.0, np.array([-7.0, -7.0]), 255) and has_room(1.0, np.array([-7.2, -6.9]), 255)
+    assert not has_room(1.0, np.array([-7.0, -9.0]), 255)

@@ -195,6 +195,16 @@ def test_parts_that_differ_in_more_than_their_grids_stay_apart() -> None:
     holds(case)
 
 
+@pytest.mark.parametrize(("bits", "apart"), [(8, True), (4, False)])
+def test_offsets_that_no_grid_holds_stay_apart(bits: int, apart: bool) -> None:
+    """-7 and -9 steps below zero: 256 codes have no room for both beside real zero, 16 do."""
+    case = case_of(bits=bits, offsets={**STEPS, "d3.input": -7.0, "d5.input": -9.0})
+    model = unmerged(case)
+    merge_parallel(model)
+    assert ("d3" in [str(node.name) for node in find(model, "Conv")]) == apart
+    holds(case)
+
+
 def test_kernels_whose_outputs_only_happen_to_have_one_size_stay_apart() -> None:
     """Stride 2 on 8 pixels: kernels of 3 and of 4 with pads of 1 both give 4."""
 
