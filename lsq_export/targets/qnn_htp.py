@@ -18,7 +18,7 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIME,
     advice=NOT_FOR_ORT,
-    dialect=("float-clips",),
+    dialect=("saturating-pairs", "float-clips"),
     batch=1,
     rules=(
         Rule("no-clip-on-codes", measured("the session fails at a Conv behind a UINT8 Clip", RUNTIME), FLOAT_CLIP),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+import lsq_export
 from lsq_export import lint
 from lsq_export.rewrite.emit import emit
 from lsq_export.targets import get
-from support.networks import folded, inputs
+from support.networks import case_of, folded, inputs, train
 
 LOW_BIT = ("geometry", "residual3", "preactivation", "two_readers")
 NETWORKS = ("residual", "chain", "pools", "geometry")
@@ -74,6 +76,27 @@ def test_openvino_drops_the_grid_that_the_dialect_keeps() -> None:
     plain = emit(folded("residual3").model, "qdq", get("ort-cpu"))
     assert "residual-grid" in {finding.rule for finding in lint(plain, "openvino").findings}
     assert images_that_differ(openvino_of(plain, x), operator_by_operator(plain, x)) > 4 * TIES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["chain", "residual", "residual3", "integer", "pools"])
+def test_qnn_compiles_all_to_one_context(network: str, tmp_path: Path) -> None:
+    """For Qualcomm's HTP, with nothing left on the CPU; on any x86 processor, where it cannot run."""
+    qnn: Any = pytest.importorskip("onnxruntime_qnn")
+    if not any(device.ep_name == qnn.EP_NAME for device in onnxruntime.get_ep_devices()):
+        onnxruntime.register_execution_provider_library(qnn.EP_NAME, qnn.get_library_path())
+    context, low_bit = tmp_path / "context.onnx", train(case_of(network))
+    asked: dict[str, Any] = {"target": "qnn-htp", "quantized_output": True, "calibration": [inputs(8, 1)]}
+    bundle = lsq_export.export(low_bit, inputs(1, 1), tmp_path / "bundle", **asked)
+    options = onnxruntime.SessionOptions()
+    settings = {"ep.context_enable": "1", "ep.context_file_path": str(context)}
+    for key, value in {**settings, "session.disable_cpu_ep_fallback": "1"}.items():
+        options.add_session_config_entry(key, value)
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == qnn.EP_NAME]
+    where = {"backend_path": qnn.get_qnn_htp_path(), "htp_arch": "73", "offload_graph_io_quantization": "0"}
+    options.add_provider_for_devices(devices, where)
+    onnxruntime.InferenceSession(bundle.models["qdq"], options)
+    assert [node.op_type for node in onnx.load(context).graph.node] == ["EPContext"]
 
 
 def openvino_of(file: onnx.ModelProto, x: np.ndarray) -> np.ndarray:

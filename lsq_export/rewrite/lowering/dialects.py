@@ -15,12 +15,14 @@ from .int8_weights import int8_weights
 from .keep_branches import keep_branches
 from .keep_pairs_apart import keep_pairs_apart
 from .round_first import round_first
+from .saturating_pairs import saturating_pairs
 from .split_strides import split_strides
 from .trim_pads import trim_pads
 
-FLOAT_CLIPS = "float-clips"
+FLOAT_CLIPS, PAIRS = "float-clips", "saturating-pairs"
 REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
     FLOAT_CLIPS: float_clips,
+    PAIRS: saturating_pairs,
     "int8-weights": int8_weights,
     "around-zero": around_zero,
     "keep-branches": keep_branches,
@@ -36,7 +38,7 @@ REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
 def in_dialect(model: ir.Model, names: Iterable[str]) -> ir.Model:
     """A QDQ graph of its own, rewritten as the names say; without any, one that ONNX Runtime does not merge."""
     names = tuple(names)
-    if FLOAT_CLIPS not in names:
+    if not {FLOAT_CLIPS, PAIRS} & {*names}:
         model = keep_pairs_apart(model)
     for name in names:
         REWRITES[name](model)

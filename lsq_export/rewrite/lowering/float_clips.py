@@ -20,7 +20,7 @@ from lsq_export.graph.read import constant_of, is_op, sole_producer
 def float_clips(model: ir.Model) -> None:
     """In a QDQ graph. Errors (QuantizationError): a Clip on codes that no QuantizeLinear before it makes."""
     graph = model.graph
-    for clip in [node for node in graph if is_op(node, "Clip") and _is_on_codes(node)]:
+    for clip in [node for node in graph if is_op(node, "Clip") and is_on_codes(node)]:
         quantize = sole_producer(clip.inputs[0], "QuantizeLinear")
         if quantize is None:
             raise QuantizationError(
@@ -30,7 +30,8 @@ def float_clips(model: ir.Model) -> None:
     clean(model)
 
 
-def _is_on_codes(clip: ir.Node) -> bool:
+def is_on_codes(clip: ir.Node) -> bool:
+    """Whether it limits codes, and no values."""
     return clip.inputs[0] is not None and clip.inputs[0].dtype in (ir.DataType.UINT8, ir.DataType.INT8)
 
 
