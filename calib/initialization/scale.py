@@ -33,22 +33,52 @@ def best_scale(points: Points, low: int, high: int) -> tuple[float, float] | Non
     x, w = points.values, points.counts  # [P]
     first = min(max(0, low), high)  # the code of everything as s -> infinity
     least = least_scale(points, low, high) if high - low >= MANY else 0.0
-    ties, products, squares = [np.array([np.inf])], [np.array([(w @ x) * first])], [np.array([w.sum() * first**2])]
-    for side, start, stop in ((x > 0, first, high), (x < 0, -first, -low)):
-        k = np.arange(max(start, 0), stop, dtype=np.float64)[:, None]  # [K, 1]; away from zero: k -> k + 1
-        size, weight = np.abs(x[side]), w[side]  # [P']
-        tie = size / (k + 0.5)  # [K, P']
-        used = tie > least
-        ties.append(tie[used])
-        products.append(np.broadcast_to(size * weight, tie.shape)[used])
-        squares.append((weight * (2 * k + 1))[used])
-    order = np.argsort(-np.concatenate(ties), kind="stable")  # a code's ties are in order already: runs, to be merged
-    a, b = np.cumsum(np.concatenate(products)[order]), np.cumsum(np.concatenate(squares)[order])
-    gain = np.divide(a * np.abs(a), b, out=np.zeros_like(a), where=b > 0)  # < 0 where A is: s = A/B must be positive
-    best = int(gain.argmax())
-    if not gain[best] > 0:
+    below, above = int(np.searchsorted(x, 0.0)), int(np.searchsorted(x, 0.0, side="right"))
+    start = np.array([np.inf]), np.array([(w @ x) * first]), np.array([w.sum() * first**2])
+    more = _ties(x[above:], w[above:], range(max(first, 0), high), least)
+    less = _ties(x[:below], w[:below], range(max(-first, 0), -low), least)
+    ties, products, squares = (np.concatenate(parts) for parts in zip(start, more, less, strict=True))
+    order = _descending(ties) if high - low >= MANY else np.argsort(-ties, kind="stable")
+    a, b = np.cumsum(products[order]), np.cumsum(squares[order])
+    zeros = int(np.searchsorted(b, 0.0, side="right"))  # where everything has the code 0
+    a, b = a[zeros:], b[zeros:]
+    gain = a * np.abs(a) / b  # < 0 where A is: s = A/B must be positive
+    best = int(gain.argmax()) if len(gain) else -1
+    if best < 0 or not gain[best] > 0:
         return None
     return float(a[best] / b[best]), float(w @ x**2 - gain[best])
+
+
+def _ties(x: np.ndarray, w: np.ndarray, codes: range, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ties above `least`, what they add to A, what they add to B) where points of one sign leave these |codes|, k ->
+    k + 1; by codes, and of each code as the points are.
+    """
+    k, size = np.asarray(codes, np.float64), np.abs(x)
+    if len(size) and size[0] > size[-1]:
+        first = np.zeros(len(k), np.intp)
+        number = len(size) - np.searchsorted(size[::-1], least * (k + 0.5), side="right")
+    else:
+        first = np.searchsorted(size, least * (k + 0.5), side="right")
+        number = len(size) - first
+    place = np.arange(number.sum()) + np.repeat(first + number - np.cumsum(number), number)  # among the points
+    k = np.repeat(k, number)
+    return size[place] / (k + 0.5), (size * w)[place], w[place] * (2 * k + 1)
+
+
+def _descending(ties: np.ndarray) -> np.ndarray:
+    """np.argsort(-ties, kind="stable") of positive numbers.
+
+    Of many codes sorting integers is faster: the first bits of a tie, inverted, and its place after them. Where two
+    ties differ in the other bits alone, it is done again.
+    """
+    places = max(1, (len(ties) - 1).bit_length())
+    keys = ~ties.view(np.uint64) >> np.uint64(places) << np.uint64(places) | np.arange(len(ties), dtype=np.uint64)
+    keys.sort()
+    order: np.ndarray = (keys & np.uint64((1 << places) - 1)).astype(np.intp)
+    found = ties[order]
+    if (found[1:] > found[:-1]).any():
+        return np.argsort(-ties, kind="stable")
+    return order
 
 
 def least_scale(points: Points, low: int, high: int) -> float:
@@ -59,10 +89,20 @@ def least_scale(points: Points, low: int, high: int) -> float:
     """
     x, w = points.values, points.counts  # [P]
     ends = [x[-1] / high if high > 0 else 0.0, x[0] / low if low < 0 else 0.0]
-    s = max(ends) * np.geomspace(1.0, 1 / 64, TRIED)[:, None]  # [S, 1]
+    s = max(ends) * np.geomspace(1.0, 1 / 64, TRIED)  # [S]
     if not s[-1] > 0:
         return 0.0
-    errors = np.square(x - s * np.clip(np.rint(x / s), low, high)) @ w  # [S]
-    beyond = np.maximum(x - s * high, 0.0) * (high > 0) + np.maximum(s * low - x, 0.0) * (low < 0)
-    worse = np.square(beyond) @ w > errors.min() * (1 + 1e-9)
-    return float(s[worse.argmax(), 0]) if worse.any() else 0.0
+    beyond = _cut_off(x, w, s * high) if high > 0 else np.zeros(len(s))
+    if low < 0:
+        beyond = beyond + _cut_off(-x[::-1], w[::-1], s * -low)
+    tried = s[:: TRIED // 8, None]  # [S, 1]
+    errors = np.square(x - tried * np.clip(np.rint(x / tried), low, high)) @ w
+    worse = beyond > errors.min() * (1 + 1e-9)
+    return float(s[worse.argmax()]) if worse.any() else 0.0
+
+
+def _cut_off(x: np.ndarray, w: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Σ w·(x - end)² of the ascending x beyond each end."""
+    place = np.searchsorted(x, ends)
+    number, first, second = (np.append(np.cumsum((w * x**p)[::-1])[::-1], 0.0)[place] for p in (0, 1, 2))
+    return np.asarray(second - 2 * ends * first + ends**2 * number)

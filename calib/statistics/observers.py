@@ -114,9 +114,14 @@ class Observer:
 
 def points_of(row: np.ndarray, limit: int) -> Points:
     """The points of an `Observer` that saw these ascending values, of a float type, at once, and nothing else."""
-    grouped, _ = _grouped(torch.from_numpy(row).double(), 2 * limit)
-    first = np.flatnonzero(np.diff(grouped.values, prepend=-math.inf))  # of each different value
-    return merged(Points(grouped.values[first], np.add.reduceat(grouped.counts, first)), limit)[0]
+    x = torch.from_numpy(row).double()
+    few = x.numel() <= 2 * limit
+    grouped = _singles(x) if few else _used(*_means(x, _groups(x, 2 * limit)))
+    values, counts = grouped.values, grouped.counts
+    if not (values[1:] > values[:-1]).all():
+        first = np.flatnonzero(np.diff(values, prepend=-math.inf))  # of each different value
+        values, counts = values[first], np.add.reduceat(counts, first)
+    return merged(Points(values, counts), limit)[0]
 
 
 def finite_range(name: str, x: torch.Tensor) -> tuple[float, float]:
@@ -156,34 +161,67 @@ def _grouped(x: torch.Tensor, groups: int) -> tuple[Points, float]:
     The groups have equal shares of Σ gap^(2/3).
     """
     if x.numel() <= groups:
-        return Points(x.cpu().numpy(), np.ones(x.numel())), 0.0
+        return _singles(x), 0.0
+    index = _groups(x, groups)
+    means, counts = _means(x, index)
+    return _used(means, counts), float((x - means[index]).square().sum())
+
+
+def _groups(x: torch.Tensor, groups: int) -> torch.Tensor:
+    """The group of each of the ascending samples, [n]."""
     length = torch.diff(x, prepend=x[:1]).pow_(2 / 3)  # [n]
     for _ in range(3):
         # However wide a gap is, one border in it is enough, and with the factor 2 there certainly is one.
         length.clamp_(max=2 * float(length.sum()) / groups)
     length.cumsum_(0)
-    index = (length * ((groups - 1) / max(float(length[-1]), 1e-300))).long()
+    return length.mul_((groups - 1) / max(float(length[-1]), 1e-300)).long()
+
+
+def _means(x: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(means, counts) of the groups."""
     counts = torch.bincount(index)
-    means = torch.bincount(index, weights=x) / counts.clamp(min=1)
-    loss = float((x - means[index]).square().sum())
-    used = counts > 0
-    return Points(means[used].cpu().numpy(), counts[used].double().cpu().numpy()), loss
+    return torch.bincount(index, weights=x) / counts.clamp(min=1), counts
+
+
+def _used(means: torch.Tensor, counts: torch.Tensor) -> Points:
+    """Without the groups that nothing is in."""
+    number = counts.cpu().numpy()
+    used = np.flatnonzero(number)
+    return Points(means.cpu().numpy()[used], number[used].astype(np.float64))
+
+
+def _singles(x: torch.Tensor) -> Points:
+    return Points(x.cpu().numpy(), np.ones(x.numel()))
 
 
 def merged(points: Points, limit: int) -> tuple[Points, float]:
     """At most `limit` points, and what merging them adds to the loss."""
     values, counts, loss = points.values, points.counts, 0.0
     while len(values) > limit:
-        cost = counts[:-1] * counts[1:] / (counts[:-1] + counts[1:]) * np.diff(values) ** 2
+        cost = _costs(values, counts)
         excess = len(values) - limit
         cheap = cost <= np.partition(cost, excess - 1)[excess - 1]
         place = np.arange(len(cost))
-        run = place - np.maximum.accumulate(np.where(cheap, -1, place))  # 1, 2, 3, … in a run of cheap pairs
-        left = np.flatnonzero(cheap & (run % 2 == 1))  # a point merges once a round
+        run = place - np.maximum.accumulate(np.where(cheap, -1, place))  # 1, 2, 3, … in a run of cheap pairs, else 0
+        left = np.flatnonzero(run & 1)  # a point merges once a round
         loss += float(cost[left].sum())
         both = counts[left] + counts[left + 1]
-        values, counts = values.copy(), counts.copy()
-        values[left] += (values[left + 1] - values[left]) * (counts[left + 1] / both)
-        counts[left] = both
-        values, counts = np.delete(values, left + 1), np.delete(counts, left + 1)
+        means = values[left] + (values[left + 1] - values[left]) * (counts[left + 1] / both)
+        stays = np.ones(len(values), bool)
+        stays[left + 1] = False
+        rest = np.flatnonzero(stays)
+        place = left - np.arange(len(left))  # of the pairs among the rest: as many points went before each
+        values, counts = values[rest], counts[rest]
+        values[place], counts[place] = means, both
     return Points(values, counts), loss
+
+
+def _costs(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of merging each point with the next one."""
+    left, right = counts[:-1], counts[1:]
+    cost: np.ndarray = left * right
+    gap = values[1:] - values[:-1]
+    cost /= left + right
+    gap *= gap
+    cost *= gap
+    return cost

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from calib.errors import QuantizationError
-from calib.statistics.counting_observer import MANTISSA, CountingObserver
+from calib.statistics.buckets import MANTISSA
+from calib.statistics.counting_observer import CountingObserver
 from calib.statistics.observers import Observer
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from calib import QuantizationError
-from calib.statistics.observers import POINTS, Observer, points_of
+from calib.statistics.observers import POINTS, Observer, Points, merged, points_of
 
 
 def observe(chunks: Iterable[Any]) -> Observer:
@@ -195,3 +195,31 @@ def test_points_of_a_row_are_those_of_an_observer(count: int) -> None:
     seen.update(torch.from_numpy(x))
     points = points_of(np.sort(x), 100)
     assert np.array_equal(points.values, seen.points().values) and np.array_equal(points.counts, seen.points().counts)
+
+
+def _merged(values: list[float], counts: list[float], limit: int) -> tuple[list[float], list[float]]:
+    """`merged`, one point after the other."""
+    while len(values) > limit:
+        pairs = list(zip(values, values[1:], counts, counts[1:], strict=False))
+        costs = [m * n / (m + n) * ((b - a) * (b - a)) for a, b, m, n in pairs]
+        most = sorted(costs)[len(values) - limit - 1]
+        kept_values, kept_counts, i = [], [], 0
+        while i < len(values):
+            two = i < len(costs) and costs[i] <= most
+            both = sum(counts[i : i + 2]) if two else counts[i]
+            kept_values.append(values[i] + (values[i + 1] - values[i]) * (counts[i + 1] / both) if two else values[i])
+            kept_counts.append(both)
+            i += 2 if two else 1
+        values, counts = kept_values, kept_counts
+    return values, counts
+
+
+@pytest.mark.parametrize(("count", "limit"), [(5, 2), (300, 299), (300, 100), (1000, 64)])
+def test_points_merge_where_that_costs_least(count: int, limit: int) -> None:
+    """To the bit; the points that are given stay as they are."""
+    rng = np.random.default_rng(count)
+    values, counts = np.sort(rng.standard_t(2, size=count)), rng.integers(1, 5, size=count).astype(np.float64)
+    given = Points(values.copy(), counts.copy())
+    found, _ = merged(given, limit)
+    assert (found.values.tolist(), found.counts.tolist()) == _merged(values.tolist(), counts.tolist(), limit)
+    assert np.array_equal(given.values, values) and np.array_equal(given.counts, counts)
