@@ -46,6 +46,7 @@ def contents(manifest: Values, parity: Values, bench: Values | None, replay: Val
         "times": _times(parity, bench),
         "chart": depth_chart(parity["trained_layers"]) if parity["trained_layers"] else None,
         "code": example(manifest, main_format(parity)),
+        "has_classes": bool(manifest.get("classes")),
         "preprocessing": _preprocessing(manifest),
         "full_bar": max([HALF_A_STEP, *(abs(t["error_steps"]) for t in manifest["tensors"])]),
     }
@@ -58,14 +59,16 @@ def example(manifest: Values, name: str) -> str:
     feeds = [
         f"{entry['name']!r}: {'x' if len(given) == 1 else array}" for entry, array in zip(given, arrays, strict=True)
     ]
-    x = f"x = {arrays[0]}  # an image after the preprocessing" if len(given) == 1 else "# each input by its name"
+    what = "an image after the preprocessing" if manifest.get("classes") else "an input as the network takes it"
+    x = f"x = {arrays[0]}  # {what}" if len(given) == 1 else "# each input by its name"
+    shown = "outputs[0].argmax(axis=1)" if manifest.get("classes") else "[output.shape for output in outputs]"
     return "\n".join(
         (
             "import numpy as np, onnxruntime as ort",
             f"session = ort.InferenceSession({name + '/model.onnx'!r}, providers=['CPUExecutionProvider'])",
             x,
             f"outputs = session.run({manifest['outputs']!r}, {{{', '.join(feeds)}}})",
-            "print(outputs[0].argmax(axis=1))  # the class of each image",
+            f"print({shown})",
         )
     )
 

@@ -19,6 +19,10 @@ from .reasons import Reason
 NEAR = 1.0  # dB: a gap that other images would change as well
 MATTERS = 0.02  # share of what differs from which on a reason is worth a remedy
 TRAINED_EDGES, CONTAINER, INTEGER = "--edges trained", "--offset container", "--offset integer"
+UNTRAINED_EDGES = (
+    "the 8-bit grids between layers come from the calibration images: give such as will be used, and judge by the float "
+    "network (calibrate says: against float)"
+)
 
 
 def behind(parity: Mapping[str, Any]) -> float:
@@ -108,7 +112,9 @@ def _by_export(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     if not shares and any(t["kind"] == "edge" for t in manifest["tensors"]):
         return "end the network in a Linear layer (all codes are the trained ones; the output's 8-bit grid is not)"
     remedies = {
-        Reason.EDGE.value: "calibrate on more images (--images), so that no 8-bit grid between layers clips",
+        Reason.EDGE.value: UNTRAINED_EDGES
+        if _has_no_training(manifest)
+        else "calibrate on more images (--images), so that no 8-bit grid between layers clips",
         Reason.GRID.value: "feed inputs whose zero lies on their 8-bit grid (preprocessing), so that the grid need not "
         "move",
     }

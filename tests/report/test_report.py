@@ -183,8 +183,11 @@ def test_its_code_runs_the_file(exported: Exported, manifest: dict[str, Any], mo
     monkeypatch.chdir(exported.bundle.directory)
     assert manifest["input"]["shape"] == ["batch", 1, 16, 16]
     printed: list[Any] = []
-    exec(compile(example(manifest, "qoperator"), "report.html", "exec"), {"print": printed.append})
-    assert printed[0].shape == (1,) and len(example(manifest, "qoperator").splitlines()) == 5
+    for classes in (["a", "b", "c"], None):
+        code = example({**manifest, "classes": classes}, "qoperator")
+        exec(compile(code, "report.html", "exec"), {"print": printed.append})
+        assert len(code.splitlines()) == 5
+    assert printed[0].shape == (1,) and len(printed[1][0]) == 2 and printed[1][0][0] == 1
 
 
 def test_no_zero_has_a_sign_and_no_bar_saturates(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
@@ -207,7 +210,9 @@ def test_it_is_made_for_telephones_dark_rooms_and_paper(manifest: dict[str, Any]
 def test_run_py_is_named_where_the_bundle_has_it(manifest: dict[str, Any], parity: dict[str, Any]) -> None:
     manifest.pop("classes", None)
     assert "run.py" not in render(manifest, parity)
-    assert "python run.py IMAGE" in render({**manifest, "classes": None}, parity)
+    assert "python run.py IMAGE" in render({**manifest, "classes": ["a", "b"]}, parity)
+    without = render({**manifest, "classes": None}, parity)
+    assert "<code>python run.py</code>" in without and "the class of" not in without
 
 
 def test_each_learned_grid_is_drawn_below_what_is_read(manifest: dict[str, Any], parity: dict[str, Any]) -> None:

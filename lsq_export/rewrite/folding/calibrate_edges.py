@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ from .integer_offsets import asks_for_data
 from .softmax import is_softmax, softmax_grid
 from .tanh import is_tanh
 
+GATHERING = ("Erf", "Sin", "Cos")  # functions of which many values lie next to 1 and -1
 WAITING = 1 << 26  # numbers that wait for their observers at most, 256 MB
 
 
@@ -148,12 +151,23 @@ def _observed_grid(edge: ir.Node, observer: Observer) -> EdgeGrid:
 
 def _set_grid(graph: ir.Graph, edge: ir.Node, grid: EdgeGrid) -> None:
     x, name = input_of(edge), quantizer_of(edge)
-    grid = TANH if is_tanh(x) else softmax_grid(grid, x) if is_softmax(x) else grid
+    if is_tanh(x):
+        grid = TANH
+    elif is_softmax(x):
+        grid = softmax_grid(grid, x)
+    elif (node := producer_of(x)) is not None and node.op_type in GATHERING:
+        grid = _ones_on_codes(grid)
     scale = constant(graph, f"{name}.edge_scale", np.float32(grid.scale))
     offset = constant(graph, f"{name}.edge_offset", np.float64(grid.offset))
     edge.resize_inputs(3)
     edge.replace_input_with(1, scale)
     edge.replace_input_with(2, offset)
+
+
+def _ones_on_codes(grid: EdgeGrid) -> EdgeGrid:
+    """A scale 1/n, of one step in 16 more at most: 1 and -1 are codes, and what lies next to them is on no tie."""
+    steps = math.floor(1 / grid.scale)
+    return replace(grid, scale=float(np.float32(1 / steps))) if steps >= 16 else grid
 
 
 def _clamp_before(edge: ir.Node) -> tuple[float, float]:
