@@ -20,8 +20,8 @@ NEAR = 1.0  # dB: a gap that other images would change as well
 MATTERS = 0.02  # share of what differs from which on a reason is worth a remedy
 TRAINED_EDGES, CONTAINER, INTEGER = "--edges trained", "--offset container", "--offset integer"
 UNTRAINED_EDGES = (
-    "the 8-bit grids between layers come from the calibration images: give such as will be used, and judge by the float "
-    "network (calibrate says: against float)"
+    "the 8-bit grids between layers come from the calibration images: give such as will be used, and judge by the "
+    "float network (calibrate says: against float)"
 )
 
 
