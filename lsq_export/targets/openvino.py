@@ -7,6 +7,15 @@ from .target import Target
 
 RUNTIME = "OpenVINO 2026.4.1"
 EXPORT = "export --target openvino"
+STANDARD_OPERATORS = (
+    Rule(
+        "operators",
+        measured("QLinearConv with scales per channel is refused, or silently wrong; others have no rule", RUNTIME),
+        USE_QDQ,
+        {"forbidden": INTEGER_OPERATORS},
+    ),
+    Rule("domains", measured("operators of com.microsoft on codes have no rule", RUNTIME), USE_QDQ, {"allowed": ()}),
+)
 
 TARGET = Target(
     name="openvino",
@@ -21,15 +30,7 @@ TARGET = Target(
     "without VNNI, weights of 8 bits may saturate (lsq-export lint says where)",
     dialect=("int8-weights", "keep-branches", "split-strides"),
     rules=(
-        Rule(
-            "operators",
-            measured("QLinearConv with scales per channel is refused, or silently wrong; others have no rule", RUNTIME),
-            USE_QDQ,
-            {"forbidden": INTEGER_OPERATORS},
-        ),
-        Rule(
-            "domains", measured("operators of com.microsoft on codes have no rule", RUNTIME), USE_QDQ, {"allowed": ()}
-        ),
+        *STANDARD_OPERATORS,
         Rule(
             "code-types",
             measured("types of 2 bits are refused (Unsupported type); of 4 bits run in float", RUNTIME),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .openvino import RUNTIME
-from .rule import INTEGER_OPERATORS, USE_QDQ, Rule, measured
+from .openvino import RUNTIME, STANDARD_OPERATORS
+from .rule import Rule, measured
 from .target import Target
 
 EXPORT = "export --target openvino-float"
@@ -22,18 +22,7 @@ TARGET = Target(
     "export --target openvino give the same integers faster",
     dialect=("float-clips", "exact-sums", "round-first"),
     rules=(
-        Rule(
-            "domains",
-            measured("operators of com.microsoft on codes have no rule", RUNTIME, DAY),
-            USE_QDQ,
-            {"allowed": ()},
-        ),
-        Rule(
-            "operators",
-            measured("QLinearConv with scales per channel is refused, or silently wrong", RUNTIME, DAY),
-            USE_QDQ,
-            {"forbidden": INTEGER_OPERATORS},
-        ),
+        *STANDARD_OPERATORS,
         Rule(
             "code-types",
             measured("types of 2 bits are refused (Unsupported type)", RUNTIME, DAY),

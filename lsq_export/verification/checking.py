@@ -118,12 +118,13 @@ class _Findings:
     def __init__(self, subject: Subject, model: nn.Module | Original | None) -> None:
         self._subject = subject
         target, files = _target_of(subject), subject.files
+        self._axis = class_axis(subject.trained.graph)
         self._reference = files[EXACT] if EXACT in files else _prescribed(subject, EXACT)
         self._formats = {name: format_run(self._format_file(name, target.optimization)) for name in files}
         trained, folded = subject.trained.graph, subject.folded.graph
         self._capture = CaptureCheck(trained, model) if model is not None else None
         self._price = TrainedLayers(trained, folded, *subject.decisions) if subject.decisions else None
-        self._folded, self._yardstick = Agreement(class_axis(trained)), Yardstick(subject.trained)
+        self._folded, self._yardstick = Agreement(self._axis), Yardstick(subject.trained)
         self._parts = OutputParts(subject.trained.graph)
 
     def _format_file(self, name: str, level: str) -> FormatFile:
@@ -134,7 +135,7 @@ class _Findings:
             prescribed=partial(_prescribed, self._subject, name),  # no method of self: that would be a cycle
             folded=self._subject.folded.graph,
             level=level,
-            axis=class_axis(self._subject.trained.graph),
+            axis=self._axis,
         )
 
     @property
