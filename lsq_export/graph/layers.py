@@ -45,7 +45,7 @@ def set_weight(
     inputs = [constant(graph, f"{name}.codes", codes), constant(graph, f"{name}.scale", scale.astype(np.float32))]
     if zero_point is not None:
         inputs.append(constant(graph, f"{name}.zero_point", zero_point))
-    value = insert(node, "DequantizeLinear", inputs, f"{name}.values", shape=old.outputs[0].shape, axis=0)
+    value = insert(node, "DequantizeLinear", inputs, f"{name}.values", shape=ir.Shape(codes.shape), axis=0)
     value.metadata_props.update(old.outputs[0].metadata_props)
     node.replace_input_with(1, value)
 

@@ -184,7 +184,21 @@ def strided_pointwise(file: OnnxFile) -> Iterator[Place]:
             yield label(node), f"has strides of {' × '.join(map(str, strides))} and a kernel of 1"
 
 
+@predicate
+def grouped_pixels(file: OnnxFile) -> Iterator[Place]:
+    """No convolution of single pixels has groups of several channels."""
+    for scope, node in _layers(file):
+        groups, shape = attribute(node, "group", 1), _weight_shape(scope, node)
+        if node.op_type == "Conv" and groups > 1 and shape[2:] and set(shape[2:]) == {1} and shape[1] > 1:
+            yield label(node), f"has {groups} groups of {shape[1]} channels and a kernel of 1"
+
+
 def _kernel(scope: Scope, node: onnx.NodeProto) -> list[int]:
+    return _weight_shape(scope, node)[2:]
+
+
+def _weight_shape(scope: Scope, node: onnx.NodeProto) -> list[int]:
+    """[C_out, C_in/g, …]; [] of a weight that is no constant."""
     weight = weight_of(scope, node)
     tensor = scope.constant(input_name(weight, 0) if weight is not None else input_name(node, 1))
-    return list(tensor.dims[2:]) if tensor is not None else []
+    return list(tensor.dims) if tensor is not None else []

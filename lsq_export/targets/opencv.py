@@ -17,12 +17,17 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIME,
     advice=NOT_FOR_ORT,
-    dialect=("float-clips", "exact-sums", "round-first"),
+    dialect=("float-clips", "dense-groups", "exact-sums", "round-first"),
     rules=(
         Rule(
             "sigmoid-zero-points",
             measured("Sigmoid is fused into the convolution and computed with the wrong zero point", RUNTIME),
             "export --target opencv, where layers sum codes and nothing is fused",
+        ),
+        Rule(
+            "grouped-pixels",
+            measured("the newer engine computes some convolutions of single pixels in groups wrong", RUNTIME),
+            "export --target opencv, where they have one group, or use cv2.dnn.ENGINE_CLASSIC",
         ),
         Rule("no-clip-on-codes", measured("the classic engine refuses Clip on UINT8 codes", RUNTIME), FLOAT_CLIP),
         Rule(

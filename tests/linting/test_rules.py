@@ -344,6 +344,13 @@ CASES = [
         "Conv conv",
         "strides of 2 × 2",
     ),
+    Case(
+        "grouped-pixels",
+        lambda: model(conv(group=2), w=np.ones((4, 2, 1, 1), I8)),
+        lambda: model(conv(group=4), w=np.ones((4, 1, 1, 1), I8)),
+        "Conv conv",
+        "2 groups of 2 channels",
+    ),
     Case("residual-grid", residual, lambda: residual(keep=True), "Add sum", "reads y, codes of a convolution"),
     Case("skip-grid", lambda: residual(both=False), residual, "Add sum", "reads x, which has no grid"),
     Case("merged-pairs", pairs, lambda: pairs(between="Clip"), "DequantizeLinear y.dq", "two pairs in a row"),

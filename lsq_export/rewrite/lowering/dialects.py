@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx_ir as ir
 
 from .around_zero import around_zero
+from .dense_groups import dense_groups
 from .exact_sums import exact_sums
 from .float_biases import float_biases
 from .float_clips import float_clips
@@ -29,6 +30,7 @@ REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
     "split-strides": split_strides,
     "trim-pads": trim_pads,
     "int8-codes": int8_codes,
+    "dense-groups": dense_groups,
     "float-biases": float_biases,
     "exact-sums": exact_sums,
     "round-first": round_first,
