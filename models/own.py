@@ -32,12 +32,15 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
-def parts(name: str) -> tuple[str, str]:
-    """package.module:factory -> ("package.module", "factory"). Errors (QuantizationError): another form."""
+def parts(name: str, what: str = "model") -> tuple[str, str]:
+    """package.module:factory -> ("package.module", "factory"). Errors (QuantizationError): another form.
+
+    what: messages call it.
+    """
     module_name, _, attribute = name.partition(":")
     readable = all(part.isidentifier() for part in (*module_name.split("."), attribute))
     if not readable or module_name.endswith(".py"):
-        raise QuantizationError(f"model {name!r} cannot be read: write package.module:factory{_written(name)}")
+        raise QuantizationError(f"{what} {name!r} cannot be read: write package.module:factory{_written(name)}")
     return module_name, attribute
 
 
@@ -50,12 +53,17 @@ def with_colon(name: str) -> str:
     return f" (did you mean {module_name}:{attribute}?)" if there else ""
 
 
-def check_found(name: str) -> None:
+def check_found(name: str, what: str = "model") -> None:
     """Whether the package is there, without importing it. Errors (QuantizationError): as `parts`, and no package."""
-    module_name = parts(name)[0]
+    module_name = parts(name, what)[0]
+    if not is_there(module_name):
+        raise _no_module(name, module_name, what)
+
+
+def is_there(module_name: str) -> bool:
+    """Whether the package of a module is in the current directory or installed."""
     top = module_name.partition(".")[0]
-    if PathFinder.find_spec(top, [os.getcwd()]) is None and importlib.util.find_spec(top) is None:
-        raise _no_module(name, module_name)
+    return PathFinder.find_spec(top, [os.getcwd()]) is not None or importlib.util.find_spec(top) is not None
 
 
 def build_own(
@@ -68,7 +76,7 @@ def build_own(
     of its own. Errors (QuantizationError): it cannot be found, is neither a module class nor a function, fails, or
     returns no nn.Module.
     """
-    factory = _imported(name) if isinstance(name, str) else name
+    factory = imported(name) if isinstance(name, str) else name
     shown = name if isinstance(name, str) else getattr(name, "__qualname__", None) or repr(name)
     _check_factory(shown, factory)
     try:
@@ -99,8 +107,9 @@ def called(name: str, factory: Callable[..., Any], kw: dict[str, Any]) -> nn.Mod
     return model
 
 
-def _imported(name: str) -> Any:
-    module_name, attribute = parts(name)
+def imported(name: str, what: str = "model") -> Any:
+    """What package.module:attribute names, which can be called. Errors (QuantizationError): it cannot be found."""
+    module_name, attribute = parts(name, what)
     if sys.path[:1] != [os.getcwd()]:
         sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
@@ -112,13 +121,15 @@ def _imported(name: str) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if module_name == missing or module_name.startswith(missing + "."):
-            raise _no_module(name, missing) from error
-        raise QuantizationError(f"model {name!r}: {module_name} imports {missing!r}, which is not installed") from error
+            raise _no_module(name, missing, what) from error
+        raise QuantizationError(
+            f"{what} {name!r}: {module_name} imports {missing!r}, which is not installed"
+        ) from error
     except BaseException as error:
-        raise QuantizationError(f"model {name!r}: importing {module_name} failed: {_described(error)}") from error
+        raise QuantizationError(f"{what} {name!r}: importing {module_name} failed: {_described(error)}") from error
     if not callable(factory):
         where = getattr(module, "__file__", None) or module_name
-        raise QuantizationError(f"model {name!r}: {where} has no function or class {attribute!r}")
+        raise QuantizationError(f"{what} {name!r}: {where} has no function or class {attribute!r}")
     return factory
 
 
@@ -147,9 +158,9 @@ def _written(name: str) -> str:
     return f" ({module_name}:{attribute or 'factory'}?)" if file != module_name and readable else ""
 
 
-def _no_module(name: str, missing: str) -> QuantizationError:
+def _no_module(name: str, missing: str, what: str) -> QuantizationError:
     return QuantizationError(
-        f"model {name!r}: there is no module {missing!r} in {os.getcwd()} or among the installed packages"
+        f"{what} {name!r}: there is no module {missing!r} in {os.getcwd()} or among the installed packages"
     )
 
 

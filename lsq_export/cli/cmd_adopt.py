@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     type=DATA,
     required=True,
     metavar="SPEC",
-    help="Calibrate and verify on these data: digits, imagefolder:DIR or npz:FILE, in the shape of the network.",
+    help="Calibrate and verify on these data, in the shape of the network: digits, imagefolder:DIR, npz:FILE, npy:DIR, "
+    "testset:DIR or package.module:function, as for calibrate.",
 )
 @click.option(
     "--model",

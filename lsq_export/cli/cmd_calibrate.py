@@ -52,7 +52,8 @@ COMPARED = 64  # images on which layers are compared
     type=DATA,
     required=True,
     metavar="SPEC",
-    help="Calibrate on the train split of these data: digits, imagefolder:DIR or npz:FILE; no class is used.",
+    help="Calibrate on the train split of these data: digits, imagefolder:DIR, npz:FILE, npy:DIR (a sample in each "
+    "file), testset:DIR (test_data_set_* of ONNX) or package.module:function (it gives batches); no class is used.",
 )
 @click.option("--image-size", type=Count(1), help="Pixels a side, where the network takes any size.")
 @mean_std_options
@@ -147,16 +148,15 @@ def _calibrate(options: Options, written: BundleOptions) -> tuple[Bundle, Agains
 
 
 def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstFloat, Any]:
-    from lsq_export.adoption.sizes import input_shape
     from lsq_export.calibrating import calibrate
     from lsq_export.progress import stages
     from lsq_export.ptq.against_float import compare
-    from lsq_export.ptq.float_file import read_float
+    from lsq_export.ptq.float_file import sample_shape
 
     from .data_options import calibration_batches
 
     assert options.file is not None
-    data = shaped_data(options.data_spec, input_shape(read_float(options.file)), **options.images)
+    data = shaped_data(options.data_spec, sample_shape(options.file), **options.images)
     batches = calibration_batches(data, written.images)
     with stages(console(stderr=True), "calibration") as progress:
         network = calibrate(options.file, batches, options.config, **options.how, progress=progress)

@@ -48,7 +48,7 @@ def check_known(spec: object, *, option: str) -> None:
 def no_data(option: str) -> QuantizationError:
     """The error where nothing names the data."""
     return QuantizationError(
-        f"no data is known for this model: give {option} digits, {option} imagefolder:DIR or {option} npz:FILE"
+        f"no data is known for this model: give {option} digits, {option} imagefolder:DIR, {option} npz:FILE or another"
     )
 
 
@@ -61,14 +61,16 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
     """
     from calib.samples import in_words
     from lsq_export.data.loading import load
+    from lsq_export.data.specs import IMAGES
 
     if not isinstance(spec, str):
         raise no_data(option)
     kind = spec.partition(":")[0]
     how = like if like and like.get("data") == kind else {}
     mean, std = how.get("mean"), how.get("std")
-    if isinstance(input_shape, Mapping) or (len(input_shape) != 3 and kind == "npz"):
-        data = alone(load(spec, mean=mean, std=std), input_shape)
+    images = kind in IMAGES
+    if isinstance(input_shape, Mapping) or (len(input_shape) != 3 and not images):
+        data = alone(load(spec, mean=mean, std=std, shape=input_shape), input_shape)
         return _of_inputs(data, input_shape, f"{option} {spec}")
     if len(input_shape) != 3:
         raise QuantizationError(
@@ -76,7 +78,6 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
             "lsq_export.verify or lsq_export.export in Python"
         )
     channels, height, width = input_shape
-    images = kind != "npz"
     if images and height != width:
         raise QuantizationError(
             f"{option} {spec}: the model takes {height} × {width} pixels, this data only gives squares; use npz:FILE"
@@ -88,6 +89,7 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
         mean=mean,
         std=std,
         resize=_resize(how, height) if kind == "imagefolder" else None,
+        shape=input_shape,
     )
     data = alone(data, input_shape)
     if data.input_shape != tuple(input_shape):

@@ -31,16 +31,17 @@ def shaped_data(
     """
     from lsq_export.adoption.sizes import is_open
     from lsq_export.data.loading import load
+    from lsq_export.data.specs import IMAGES
 
     from .data_options import alone, load_data
 
     if not is_open(shape):
         like = {"data": spec.partition(":")[0], "mean": mean, "std": std}
         return load_data(spec, shape, option="--data", like=like)
-    images = not spec.startswith("npz:")
+    images = spec.partition(":")[0] in IMAGES
     channels = shape[0] if images and isinstance(shape, tuple) and len(shape) == 3 and shape[0] in (1, 3) else None
     size = image_size if images else None
-    data = alone(load(spec, image_size=size, channels=channels, mean=mean, std=std), shape)
+    data = alone(load(spec, image_size=size, channels=channels, mean=mean, std=std, shape=shape), shape)
     shape = data.input_shape
     sizes = [f"{name} {_by(each)}" for name, each in shape.items()] if isinstance(shape, Mapping) else [_by(shape)]
     other = "--image-size for another one" if images else "for another one give such data"

@@ -18,12 +18,12 @@ import torch
 from calib.errors import QuantizationError
 from calib.samples import Samples, shape_of
 
-from .dataset import Dataset, Source, TensorSplit
-from .splitting import DRAWN, stratified_split
+from .array_rows import checked_kind, dataset_of
+from .dataset import Dataset, TensorSplit
+from .splitting import stratified_split
 
 OTHERS = ("classes",)  # arrays that are no inputs
 ENDS = ("_train", "_test")
-AS_IT_IS = {"resize": None, "interpolation": None, "crop": None, "divide_by": None, "mean": None, "std": None}
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -61,15 +61,8 @@ def load_inputs(path: Path, arrays: Arrays, inputs: Mapping[str, list[str]]) -> 
     if shape != other:
         odd = next(name for name in shape if shape[name] != other[name])
         raise QuantizationError(f"{path}: {odd} has the shape {shape[odd]} in one split, {other[odd]} in the other")
-    return Dataset(
-        name=f"npz:{path}",
-        train=splits[0],
-        test=splits[1],
-        num_classes=1 + max(int(split.y.max()) for split in splits) if splits[0].y.dim() == 1 else 0,
-        input_shape=shape,
-        preprocessing={"data": "npz", **AS_IT_IS},
-        source=Source(split="" if len(inputs) > 1 else DRAWN),
-    )
+    classes = 1 + max(int(split.y.max()) for split in splits) if splits[0].y.dim() == 1 else 0
+    return dataset_of(f"npz:{path}", "npz", (splits[0], splits[1]), shape, classes, drawn=len(inputs) == 1)
 
 
 def _split(path: Path, arrays: Arrays, end: str, names: list[str]) -> TensorSplit:
@@ -87,9 +80,7 @@ def _split(path: Path, arrays: Arrays, end: str, names: list[str]) -> TensorSpli
 
 def _tensor(what: str, array: np.ndarray, count: int, whose: str) -> torch.Tensor:
     """[M, …]: float32, int64 or bool. whose: what there are `count` of."""
-    kind = {"f": np.float32, "i": np.int64, "b": np.bool_}.get(array.dtype.kind)
-    if kind is None:
-        raise QuantizationError(f"{what} is {array.dtype}: use float32, int64 or bool, as the network takes it")
+    kind = checked_kind(what, array.dtype)
     if array.ndim < 1 or len(array) != count:
         raise QuantizationError(f"{what} has the shape {list(array.shape)}, there are {count} {whose}: they must match")
     with np.errstate(over="ignore"):

@@ -1,4 +1,6 @@
-"""Names of data, checked without reading images and without torch: `digits`, `imagefolder:DIR`, `npz:FILE`."""
+"""Names of data, checked without reading them and without torch: `digits`, `imagefolder:DIR`, `npz:FILE`, `npy:DIR`,
+`testset:DIR`, `package.module:function`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from calib.errors import QuantizationError, near
+from lsq_export.models.own import check_found, is_there
 
 LARGEST_SIDE = 16_384  # pixels of an image, high and wide
-KINDS = ("digits", "imagefolder", "npz")
+IMAGES = ("digits", "imagefolder")  # of which the network gets to see what options say
+FOLDERS = ("imagefolder", "npy", "testset")
+KINDS = ("digits", "imagefolder", "npz", "npy", "testset")
+FUNCTION = "function"
+USE = "use digits, imagefolder:DIR, npz:FILE, npy:DIR, testset:DIR or package.module:function"
 NEEDS = {"digits": ("sklearn", "scikit-learn"), "imagefolder": ("PIL", "pillow")}  # kind: (module, package)
 
 
@@ -19,19 +26,33 @@ def unknown(spec: str) -> QuantizationError:
     path = Path(spec)
     hint = near(kind, KINDS)
     if path.is_dir():
-        hint = f" (imagefolder:{spec}, if it has one folder of images for each class)"
+        hint = f" ({_kind_of(path)})"
     elif path.suffix == ".npz" and path.exists():
         hint = f" (npz:{spec})"
     elif kind == "digits" and argument:
         hint = " (digits takes no argument)"
     elif kind in KINDS and not argument:
-        hint = f" (a {'directory' if kind == 'imagefolder' else 'file'} is missing after {kind}:)"
-    return QuantizationError(f"data {spec!r} is unknown: use digits, imagefolder:DIR or npz:FILE{hint}")
+        hint = f" (a {'directory' if kind in FOLDERS else 'file'} is missing after {kind}:)"
+    return QuantizationError(f"data {spec!r} is unknown: {USE}{hint}")
 
 
-def check_spec(spec: str) -> None:
-    """Errors (QuantizationError): an unknown name, files that are not there or cannot be it, a missing package."""
+def _kind_of(directory: Path) -> str:
+    names = {path.suffix if path.is_file() else path.name for path in directory.iterdir()}
+    if ".npy" in names:
+        return f"npy:{directory}, if each file has one sample"
+    if any(name.startswith("test_data_set_") for name in names):
+        return f"testset:{directory}"
+    return f"imagefolder:{directory}, if it has one folder of images for each class"
+
+
+def check_spec(spec: str) -> str:
+    """The kind of the data. Errors (QuantizationError): an unknown name, files that are not there or cannot be it, a
+    missing package.
+    """
     kind, _, argument = spec.partition(":")
+    if kind not in KINDS and _is_function(kind, argument):
+        check_found(spec, "data")
+        return FUNCTION
     if kind not in KINDS or bool(argument) == (kind == "digits"):
         raise unknown(spec)
     module, package = NEEDS.get(kind, ("", ""))
@@ -41,14 +62,24 @@ def check_spec(spec: str) -> None:
         _check_folder(Path(argument))
     elif kind == "npz":
         _check_archive(Path(argument))
+    elif kind in FOLDERS and not Path(argument).is_dir():
+        raise no_directory(Path(argument), kind)
+    return kind
 
 
-def no_directory(directory: Path) -> QuantizationError:
-    """The error for a directory of images that is none."""
+def _is_function(module_name: str, attribute: str) -> bool:
+    """Whether it reads as one, and is no misspelled kind of data."""
+    readable = all(part.isidentifier() for part in (*module_name.split("."), attribute))
+    return readable and (is_there(module_name) or not near(module_name, KINDS))
+
+
+def no_directory(directory: Path, kind: str = "imagefolder") -> QuantizationError:
+    """The error for a directory of data that is none."""
     problem = (
         "is a file: give its directory" if directory.exists() else f"does not exist{_here(directory)}: check the path"
     )
-    return QuantizationError(f"image directory {directory} {problem} (imagefolder:DIR)")
+    what = "image directory" if kind == "imagefolder" else "data directory"
+    return QuantizationError(f"{what} {directory} {problem} ({kind}:DIR)")
 
 
 def _here(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -14,9 +15,11 @@ from lsq_export.adoption.grids import is_grid
 from lsq_export.adoption.left import Left
 from lsq_export.adoption.network import give_names, infer_spelled
 from lsq_export.adoption.reading import read_network
+from lsq_export.adoption.sizes import input_shape
 from lsq_export.qat.config import QATConfig
 
 from .graph_network import GraphNetwork
+from .leading_axes import lead
 from .placing import place_quantizers
 
 
@@ -40,6 +43,16 @@ def read_float(path: str | os.PathLike[str]) -> ir.Model:
             )
     give_names(model.graph)
     return model
+
+
+def sample_shape(path: str | os.PathLike[str]) -> Any:
+    """The shape of one sample of the inputs, as `input_shape` gives it; that of a state [2, 1, 128] is all of it.
+
+    Errors (QuantizationError): those of `read_float`.
+    """
+    model = read_float(path)
+    lead(model.graph)
+    return input_shape(model)
 
 
 def with_quantizers(model: ir.Model, config: QATConfig) -> FloatFile:

@@ -67,7 +67,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["export", "trained.safetensors"], "Missing option '--out'"),
     (["verify", "out", "--images", "0"], "--images"),
     # data
-    ([*TRAIN, "--data", "mnist"], "data 'mnist' is unknown: use digits, imagefolder:DIR or npz:FILE"),
+    ([*TRAIN, "--data", "mnist"], "data 'mnist' is unknown: use digits, imagefolder:DIR, npz:FILE, npy:DIR"),
     ([*TRAIN, "--data", "digit"], "(did you mean digits?)"),
     ([*TRAIN, "--data", "pictures"], "(imagefolder:pictures, if it has one folder of images for each class)"),
     ([*TRAIN, "--data", "imagefolder:"], "a directory is missing after imagefolder:"),

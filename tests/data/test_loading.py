@@ -13,7 +13,11 @@ from support.unusable import assert_unusable
 @pytest.mark.parametrize(
     "spec,options,message",
     [
-        ("mnist", {}, "data 'mnist' is unknown: use digits, imagefolder:DIR or npz:FILE"),
+        (
+            "mnist",
+            {},
+            "data 'mnist' is unknown: use digits, imagefolder:DIR, npz:FILE, npy:DIR",
+        ),
         ("npz:", {}, "is unknown"),
         ("digits:x", {}, "is unknown"),
         ("digits", {"channels": 2}, "channels is 2"),

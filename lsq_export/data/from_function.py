@@ -1,0 +1,122 @@
+"""`package.module:batches`: a Python function of the user's that gives batches, as `lsq_export.calibrate` takes them.
+
+    def batches():
+        for file in files:
+            yield prepared(file)                # [N, …], (x, classes), {"image": …, "mask": …}, or one sample
+
+Its batches are read once and stay in memory, up to LARGEST bytes or MOST samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from calib.batches import CLASSES
+from calib.errors import QuantizationError, one_line, warn
+from calib.samples import Input, Samples, shape_of
+from lsq_export.models.own import imported
+
+from .array_rows import Wanted, checked_kind, dataset_of
+from .dataset import Dataset, TensorSplit
+from .splitting import stratified_split
+
+LARGEST, MOST = 2**30, 10_000
+Named = dict[str, np.ndarray]  # "" for the only input
+
+
+def load_function(spec: str, wanted: Wanted) -> Dataset:
+    """The data set of what the function yields: 80 % of the samples are for calibration.
+
+    Errors (QuantizationError): it cannot be found, fails, or yields something else; batches of several shapes or types.
+    """
+    read = _read(spec, imported(spec, "data"), wanted)
+    if not read:
+        raise QuantizationError(f"data {spec!r}: the function gives no batch: give at least two samples")
+    first = read[0][0]
+    for index, (found, _) in enumerate(read):
+        if _form(found) != _form(first):
+            raise QuantizationError(f"data {spec!r}: batch {index} has {_told(found)}, the first one {_told(first)}")
+    tensors = {name: torch.from_numpy(np.concatenate([x[name] for x, _ in read])) for name in first}
+    x: Input = Samples(tensors) if len(tensors) > 1 else next(iter(tensors.values()))
+    ys = [y for _, y in read if y is not None]
+    classes = np.concatenate(ys) if len(ys) == len(read) else np.empty((len(x), 0), np.int64)
+    everything = TensorSplit(x, torch.from_numpy(classes))
+    drawn = stratified_split(classes if classes.ndim == 1 else np.zeros(len(x)), f"data {spec!r}")
+    train, test = (TensorSplit(*everything.fetch(torch.from_numpy(index))) for index in drawn)
+    count = 1 + int(classes.max()) if classes.ndim == 1 else 0
+    return dataset_of(spec, "function", (train, test), shape_of(x), count, drawn=True)
+
+
+def _form(x: Named) -> dict[str, Any]:
+    return {name: (array.shape[1:], array.dtype) for name, array in x.items()}
+
+
+def _told(x: Named) -> str:
+    return " and ".join(f"{name or 'inputs'} {a.dtype} of shape {list(a.shape[1:])}" for name, a in x.items())
+
+
+def _read(spec: str, function: Callable[[], Any], wanted: Wanted) -> list[tuple[Named, np.ndarray | None]]:
+    """(inputs, classes or None) of each batch, up to the limits."""
+    found: list[tuple[Named, np.ndarray | None]] = []
+    samples = size = 0
+    try:
+        for index, batch in enumerate(function()):
+            x, y = _parts(f"data {spec!r}: batch {index}", batch, wanted)
+            found.append((x, y))
+            samples += len(next(iter(x.values())))
+            size += sum(array.nbytes for array in x.values())
+            if samples >= MOST or size >= LARGEST:
+                warn(
+                    f"data {spec!r}: the first {samples:,} samples ({size / 1e9:.1f} GB) are taken, no others are read"
+                )
+                break
+    except (KeyboardInterrupt, QuantizationError):
+        raise
+    except BaseException as error:  # a user's function can raise anything
+        advice = "it takes no arguments and gives batches"
+        raise QuantizationError(
+            f"data {spec!r} failed ({type(error).__name__}: {one_line(error)}): {advice}"
+        ) from error
+    return found
+
+
+def _parts(where: str, batch: Any, wanted: Wanted) -> tuple[Named, np.ndarray | None]:
+    target = None
+    if isinstance(batch, Mapping):
+        target = next((batch[key] for key in CLASSES if key in batch and key not in wanted.names), None)
+        given = {name: batch[name] for name in wanted.names or batch if name in batch}
+        given = {name: value for name, value in given.items() if value is not target}
+    else:
+        parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+        count = max(1, len(wanted.names))
+        given = dict(zip(wanted.names or ("",), parts, strict=False))
+        target = parts[count] if len(parts) > count else None
+    missing = next((name for name in wanted.names if name not in given), None)
+    if missing is not None or not given:
+        has = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else f"{len(given)} arrays"
+        raise QuantizationError(f"{where} has no {missing or 'input'}, only {has}: give the inputs by their names")
+    x = {str(name): _rows(f"{where}: {name}".removesuffix(": "), str(name), v, wanted) for name, v in given.items()}
+    counts = {len(array) for array in x.values()}
+    if len(counts) > 1:
+        raise QuantizationError(f"{where}: its inputs have {sorted(counts)} samples: give as many of each")
+    return x, _classes(target, counts.pop())
+
+
+def _rows(where: str, name: str, value: Any, wanted: Wanted) -> np.ndarray:
+    """[N, …] in the type in which the network takes it."""
+    array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+    with np.errstate(over="ignore"):
+        values = array.astype(checked_kind(where, array.dtype))
+    if not np.isfinite(values).all():
+        raise QuantizationError(f"{where} holds NaN or infinity: remove such samples")
+    return values if wanted.is_batch(where, name, array.shape, unknown=array.ndim > 0) else values[None]
+
+
+def _classes(target: Any, count: int) -> np.ndarray | None:
+    """[N], where the target is a class for each sample."""
+    y = np.asarray(target) if target is not None else np.empty(0)
+    return y.astype(np.int64) if y.shape == (count,) and y.dtype.kind in "iu" and y.min(initial=0) >= 0 else None
