@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     required=True,
     type=DATA,
     metavar="SPEC",
-    help="Train on digits, imagefolder:DIR or npz:FILE.",
+    help="Train on digits, imagefolder:DIR, npz:FILE or package.module:function (batches with classes).",
 )
 @click.option(
     "--out",

@@ -84,7 +84,8 @@ def measuring_options(command: Command) -> Command:
             required=True,
             type=DATA,
             metavar="SPEC",
-            help="Measure these data, as they are now: digits, imagefolder:DIR or npz:FILE.",
+            help="Measure these data, as they are now: digits, imagefolder:DIR, npz:FILE, npy:DIR or "
+            "package.module:function.",
         ),
         click.option(
             "--split", type=click.Choice(["test", "train", "all"]), default="test", help="Take these images of --data."

@@ -28,13 +28,12 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def inputs_of(arrays: Arrays) -> dict[str, list[str]] | None:
-    """{end of the names: inputs} of each split; None where the arrays are no inputs by name.
+    """{end of the names: inputs} of each split; None where the arrays are no inputs by name: x alone, or odd ones.
 
-    Without classes none of them may be called x or y.
+    Without classes none of them may be called y.
     """
-    classes = {f"{name}{end}" for name in ("x", "y") for end in ("", *ENDS)} & arrays.keys()
     ends = ENDS if {f"y{end}" for end in ENDS} <= arrays.keys() else ("",) if "y" in arrays else ()
-    if not classes:
+    if not {"y", *(f"y{end}" for end in ENDS)} & arrays.keys():
         ends = ENDS if all(name.endswith(ENDS) for name in arrays.keys() - {*OTHERS}) else ("",)
     known = {*OTHERS, *(f"y{end}" for end in ends)}
     found = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from lsq_export import models
@@ -39,6 +41,28 @@ def test_a_float_file_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     again = invoke("verify", out, "--json")
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["images"] == 8
+
+
+def test_the_same_samples_in_any_form_give_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive, .npy files, test sets of ONNX and a function."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    x = inputs().numpy()
+    np.savez("x.npz", x=x)
+    for name in ("npy", "sets/test_data_set_0"):
+        Path(name).mkdir(parents=True)
+    for index, sample in enumerate(x):
+        np.save(f"npy/{index}.npy", sample)
+    onnx.save_tensor(numpy_helper.from_array(x), "sets/test_data_set_0/input_0.pb")
+    Path("calibration_data.py").write_text("import numpy\ndef batches():\n    yield from numpy.load('x.npz')['x']\n")
+    written = {}
+    for spec in ("npz:x.npz", "npy:npy", "testset:sets", "calibration_data:batches"):
+        result = invoke("calibrate", FILE, "--data", spec, "--out", f"out/{spec[:3]}", "--format", "qdq")
+        assert result.exit_code == 0, (spec, result.stderr)
+        graph = onnx.load(Path("out", spec[:3], "qdq/model.onnx")).graph  # its metadata name the data
+        written[spec] = graph.SerializeToString(deterministic=True)
+    sys.modules.pop("calibration_data")
+    assert len({*written.values()}) == 1
 
 
 def test_images_are_normalized_as_is_asked_for(tmp_path: Path, data: Path) -> None:

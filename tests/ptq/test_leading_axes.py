@@ -16,6 +16,7 @@ from calib.errors import QuantizationError
 from lsq_export import calibrate, export
 from lsq_export.ptq.float_file import read_float
 from lsq_export.ptq.leading_axes import lead
+from support.commands import invoke
 
 TEXT = """
 <ir_version: 10, opset_import: ["" : 17]>
@@ -64,6 +65,17 @@ def test_a_state_is_fed_back_as_it_comes_out(n: str, tmp_path: Path) -> None:
         assert led.shape == (1, 2, 1, 8) and found.shape == expected.shape
         error, size = error + np.square(found - expected).sum(), size + np.square(expected).sum()
     assert error < size * 1e-3  # 30 dB: 8 bits, and steps that add up
+
+
+@pytest.mark.parametrize("n", ["1", "N"])
+def test_the_command_takes_states_as_arrays(n: str, tmp_path: Path) -> None:
+    """[samples, 2, 1, 8]: a state is no two samples."""
+    path, given = cell(tmp_path / "cell.onnx", n), samples(20, 0)
+    arrays = {"x": [one["x"][0] for one in given], "state": [one["state"] for one in given]}
+    np.savez(tmp_path / "data.npz", **{name: np.stack(parts) for name, parts in arrays.items()})
+    result = invoke("calibrate", path, "--data", f"npz:{tmp_path / 'data.npz'}", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "all promises hold" in result.stdout
 
 
 def test_inputs_that_begin_with_the_batch_stay_as_they_are(tmp_path: Path) -> None:
