@@ -36,7 +36,7 @@ _SHOWN = 5  # names in a line
     "data_spec",
     type=DATA,
     metavar="SPEC",
-    help="Run on the test split of these data.  [default: what the checkpoint was trained on]",
+    help="Run on the test split of these data.  [default: those that the bundle was made with]",
 )
 @click.option("--images", type=Count(1), help="Take at most this many images.  [default: the whole test split]")
 @click.option("--batch-size", type=Count(1), default=64, help="Run this many images at a time.")

@@ -41,7 +41,7 @@ def check_known(spec: object, *, option: str) -> None:
         check_spec(spec)
     except QuantizationError as error:
         raise QuantizationError(
-            f"{error}: the network was trained on {spec}, {option} SPEC names these data elsewhere, or others"
+            f"{error}: the network was made with {spec}, {option} SPEC names these data elsewhere, or others"
         ) from error
 
 

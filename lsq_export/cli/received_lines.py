@@ -66,7 +66,7 @@ def lines(found: Received) -> list[str]:
             f"({found.inside.differing:,} of {found.inside.elements:,} integers inside differ)"
         )
     said.append(
-        "not checked    the folded and the trained model, which PyTorch evaluates: parity.json has what was found"
+        "not checked    what PyTorch evaluates, the folded model and the one before it: parity.json has what was found"
     )
     said.append("all that can be checked without PyTorch holds" if found.ok else "this bundle is NOT what was exported")
     return said

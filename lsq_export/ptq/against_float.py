@@ -28,6 +28,14 @@ class AgainstFloat:
     float_accuracy: float | None
     integer_accuracy: float | None
 
+    @property
+    def accuracies(self) -> str:
+        """float 98.33% -> integer 98.05% (359 test images); "" where the data have no classes."""
+        if self.float_accuracy is None:
+            return ""
+        both = f"float {percent(self.float_accuracy)} -> integer {percent(self.integer_accuracy)}"
+        return f"{both} ({self.images} test images)"
+
     def __str__(self) -> str:
         right = (
             f"; right: float {percent(self.float_accuracy)}, integers {percent(self.integer_accuracy)}"

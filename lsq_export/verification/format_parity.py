@@ -56,7 +56,7 @@ class FormatParity(Tabular):
         """What is shown: the tensors that differ from the folded model, below what was found about the file."""
         accuracy = "" if self.accuracy is None else f", accuracy {percent(self.accuracy)}"
         title = (
-            f"{self.name} against the trained model: top-1 agreement {percent(self.top1_agreement)}, SQNR "
+            f"{self.name} against the fake-quant model: top-1 agreement {percent(self.top1_agreement)}, SQNR "
             f"{decibel(self.sqnr_db)}{accuracy}"
         )
         layers = Layers(self.layers).table

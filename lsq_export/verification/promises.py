@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from calib.tables import decibel
+from lsq_export.qat.origins import TRAINED
 
 
 class Name(str, Enum):
@@ -30,7 +31,7 @@ class Name(str, Enum):
 STATEMENTS: Mapping[Name, str] = {
     Name.EXACT_RUN: "ONNX Runtime = integer reference",
     Name.EXACT_REWRITE: "integer files = folded model",
-    Name.MEASURED_FOLD: "folded model against trained model",
+    Name.MEASURED_FOLD: "folded model against {origin} model",
     Name.INTACT_FILES: "the files are those that were exported",
 }
 
@@ -79,12 +80,18 @@ class Counts:
 
 
 def promises_of(
-    counts: Sequence[Counts], broken: Sequence[Broken], *, images: int, sqnr_db: float, lost: str = ""
+    counts: Sequence[Counts],
+    broken: Sequence[Broken],
+    *,
+    images: int,
+    sqnr_db: float,
+    lost: str = "",
+    origin: str = TRAINED,
 ) -> tuple[Promise, ...]:
     """All promises, in order; that of intact files only where it is broken.
 
     images: that were run. sqnr_db: of the folded model against the trained one, infinite if they are equal.
-    lost: channels of outputs that the fold lost, in words.
+    lost: channels of outputs that the fold lost, in words. origin: of the network's grids (`qat/origins.py`).
     """
     lines: dict[Name, list[str]] = {name: [b.line for b in broken if b.promise == name] for name in Name}
     said = f"; {lost}" if lost else ""
@@ -104,7 +111,7 @@ def promises_of(
             continue
         promised = name != Name.EXACT_RUN or any(c.exact for c in counts)
         holds = not lines[name] if promised else None
-        found.append(Promise(name=name, statement=STATEMENTS[name], holds=holds, detail=detail))
+        found.append(Promise(name=name, statement=STATEMENTS[name].format(origin=origin), holds=holds, detail=detail))
     return tuple(found)
 
 

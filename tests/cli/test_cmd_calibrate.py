@@ -41,6 +41,27 @@ def test_a_float_file_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     assert json.loads(again.stdout)["images"] == 8
 
 
+def test_nothing_is_said_of_a_training_that_nobody_did(tmp_path: Path, data: Path) -> None:
+    """Neither by calibrate nor by what reads the bundle; and the accuracy stands where it is looked for."""
+    out = tmp_path / "out"
+    result = invoke("calibrate", FILE, "--out", out, "--data", f"npz:{data}", "-v")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(
+        r"\naccuracy +float \S+% -> integer \S+% \(8 test images\); same class as calibrated: ", result.stdout
+    )
+    said = result.stdout + result.stderr + invoke("verify", out, "-v").stdout
+    said += (out / "README.md").read_text().replace("reference/trained.onnx", "")
+    assert not re.search(r"(?<!un)train", said), said
+    assert "folded model against calibrated model: holds" in said and "not measured; these" not in said
+
+
+def test_without_classes_there_is_no_accuracy(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=inputs().numpy())
+    result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{tmp_path / 'data.npz'}")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"\naccuracy +same class as calibrated: ", result.stdout)
+
+
 def test_images_are_normalized_as_is_asked_for(tmp_path: Path, data: Path) -> None:
     given = (FILE, "--data", f"npz:{data}", "--mean", "0.5", "--format", "qdq")
     result = invoke("calibrate", *given, "--std", "0.25", "--out", tmp_path / "out")
@@ -119,6 +140,7 @@ def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
     result = invoke("calibrate", *given, "--out", out)
     assert result.exit_code == 0, result.stderr
     assert "against float  same class" in result.stdout and "all promises hold" in result.stdout
+    assert "train" not in result.stdout and "same class as calibrated" in result.stdout
     assert isinstance(net, nn.Module)
 
 
