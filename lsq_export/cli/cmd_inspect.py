@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calib.words import counted
+
 from .arguments import ANY_FILE
 from .output import print_entries, print_json
 
@@ -73,7 +75,7 @@ def command(path: Path, bits: int | None, as_json: bool) -> None:
         print_json([{"file": str(file), "tensors": [_plain(asdict(row)) for row in rows]} for file, rows in files])
         return
     for file, rows in files:
-        print_entries(f"{file}: {len(rows)} quantized tensors", COLUMNS, rows)
+        print_entries(f"{file}: {counted(len(rows), 'quantized tensor')}", COLUMNS, rows)
 
 
 def _print_grids(path: Path, bits: int | None, as_json: bool) -> None:
@@ -83,7 +85,7 @@ def _print_grids(path: Path, bits: int | None, as_json: bool) -> None:
     if as_json:
         print_json([{"file": str(path), "grids": [_plain(asdict(row)) for row in grids]}])
         return
-    print_entries(f"{path}: {len(grids)} learned grids", GRID_COLUMNS, grids)
+    print_entries(f"{path}: {counted(len(grids), 'learned grid')}", GRID_COLUMNS, grids)
 
 
 def _plain(value: Any) -> Any:

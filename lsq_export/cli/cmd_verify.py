@@ -12,6 +12,7 @@ import click
 
 from calib.errors import QuantizationError
 from calib.lazy import is_installed
+from calib.words import counted
 
 from .arguments import BUNDLE, DATA
 from .group import FAILED
@@ -170,7 +171,7 @@ def _verify(bundle: Bundle, data: Dataset, images: int | None, batch_size: int) 
     size = min(batch_size, total)
     batches = data.batches("test", size, limit=-(-total // size))
     with bar(console(stderr=True), "verify", len(batches)) as advance:
-        parity = verify(None, bundle, first(total, batches), progress=lambda n: advance(f"{n} images"))
+        parity = verify(None, bundle, first(total, batches), progress=lambda n: advance(counted(n, "image")))
     return replace(parity, differences=tuple(differences(bundle.manifest, data)))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 from .group import FAILED
 from .output import print_json, say
@@ -54,11 +55,13 @@ def lines(found: Received) -> list[str]:
     wrong = sum(found.golden.values())
     if found.golden:
         said.append(
-            f"golden         {f'{wrong} outputs are not' if wrong else 'all outputs are'} the integer reference's"
+            f"golden         {counted(wrong, 'output is not', 'outputs are not') if wrong else 'all outputs are'} "
+            "the integer reference's"
         )
     for name, one in found.outputs.items():
         said.append(
-            f"{name:14} ONNX Runtime: {one.differing} of {one.elements:,} outputs differ ({found.images} inputs)"
+            f"{name:14} ONNX Runtime: {one.differing} of {one.elements:,} outputs differ "
+            f"({counted(found.images, 'input')})"
         )
     if found.inside:
         said.append(

@@ -42,6 +42,8 @@ def contents(manifest: Values, parity: Values, bench: Values | None, replay: Val
         "lines": summary(manifest, parity, speed=_speed(parity, bench)),
         "model_columns": MODEL_COLUMNS,
         "models": list(_models(manifest, parity, bench)),
+        "output_columns": ("output", nudged_row(origin), "folded (float64)", *parity["formats"]),
+        "outputs": list(_outputs(parity)),
         "worst": [_worst(layer, origin) for layer in worst_layers(parity)],
         "explained": {str(reason): text for reason, text in explained(origin).items()},
         "grids": list(_grids(manifest, parity)),
@@ -104,6 +106,14 @@ def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[
             megabytes(manifest["formats"][name]["bytes"]),
             _latency(bench, name),
         )
+
+
+def _outputs(parity: Values) -> Iterator[tuple[str, ...]]:
+    """The SQNR of each output, where there are several of floats; parities of older versions have none."""
+    found = [parity.get("nudged_outputs_sqnr_db") or {}, parity.get("folded_outputs_sqnr_db") or {}]
+    found += [f.get("outputs_sqnr_db") or {} for f in parity["formats"].values()]
+    for output in found[1]:
+        yield (output, *(_decibel(values.get(output)) for values in found))
 
 
 def _decibel(value: float | None) -> str:

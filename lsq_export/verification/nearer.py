@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from calib.words import counted
 from lsq_export.qat.origins import CALIBRATED, is_trained, origin_of
 
 from .answers import answers_otherwise
@@ -107,7 +108,7 @@ def _by_fold(manifest: Mapping[str, Any]) -> str | None:
     if _sqnr(best) - _sqnr(chosen) <= FAR:
         return None
     measured = f"{decibel(best['sqnr_db'])} instead of {decibel(chosen['sqnr_db'])}"
-    return f"export with --fold {best['fold']} ({measured} on {best['images']} calibration images)"
+    return f"export with --fold {best['fold']} ({measured} on {counted(best['images'], 'calibration image')})"
 
 
 def _by_export(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str:

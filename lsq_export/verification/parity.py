@@ -12,6 +12,7 @@ from typing import Any
 
 from calib.errors import ParityWarning, warn
 from calib.tables import Table, Tabular, decibel, percent
+from calib.words import counted
 from lsq_export.qat.origins import TRAINED, origin_of
 
 from .answers import ALL_HOLD, main_of, others, otherwise
@@ -36,7 +37,8 @@ def nudged_row(origin: str) -> str:
 class Parity(Tabular):
     """All that was found out about a bundle.
 
-    folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3. capture_error:
+    folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3; of the worst output,
+    *_outputs_sqnr_db: {output: the same}, where there are several of floats. capture_error:
     median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given.
     captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by
     layer on the same inputs (`captured.py`). steady: asked twice, the PyTorch model gives the same answers.
@@ -74,6 +76,8 @@ class Parity(Tabular):
     differences: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     grids: str = TRAINED
+    folded_outputs_sqnr_db: Mapping[str, float] = field(default_factory=dict)
+    nudged_outputs_sqnr_db: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("trained_layers", "captured_layers"):
@@ -99,7 +103,7 @@ class Parity(Tabular):
         ]
         columns = ("model", ">accuracy", ">top-1 agreement", ">SQNR", ">≠ integer reference")
         padded = [(*row, *[None] * (len(columns) - len(row))) for row in rows]
-        title = f"Parity with the {self.grids} model, {self.images} images"
+        title = f"Parity with the {self.grids} model, {counted(self.images, 'image')}"
         return Table(title, columns, padded, self.verdict.splitlines())
 
     def _float_row(self) -> Iterator[tuple[object, ...]]:

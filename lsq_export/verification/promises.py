@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from calib.tables import decibel
+from calib.words import counted
 from lsq_export.qat.origins import TRAINED
 
 
@@ -104,9 +105,10 @@ def promises_of(
     for name in Name:
         detail = details.get(name, "")
         if lines[name]:
-            counted = f"{detail}; " if name == Name.EXACT_RUN else ""
-            more = f" and {len(lines[name]) - 1} more" if len(lines[name]) > 1 else ""
-            detail = f"{counted}{lines[name][0]}{more}"
+            run = f"{detail}; " if name == Name.EXACT_RUN else ""
+            others = len(lines[name]) - 1
+            more = f"; and {counted(others, 'other failure')}" if others else ""
+            detail = f"{run}{lines[name][0]}{more}"
         elif name == Name.INTACT_FILES:
             continue
         promised = name != Name.EXACT_RUN or any(c.exact for c in counts)
@@ -123,9 +125,9 @@ def _run(counts: Sequence[Counts], images: int) -> str:
         by = f", by {furthest.largest:.3g} at most{_of_range(furthest)}" if differing else ""
         return f"for qdq files; {differing:,} of {sum(c.elements for c in counts):,} outputs differ{by}"
     islands = sum(c.islands for c in exact)
-    outside = f" outside {islands} float operators" if islands else ""
-    counted = f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,}"
-    return f"{counted} integers of {images} images differ{outside}"
+    outside = f" outside {counted(islands, 'float operator')}" if islands else ""
+    integers = f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,}"
+    return f"{integers} integers of {counted(images, 'image')} differ{outside}"
 
 
 def _of_range(counts: Counts) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from calib.words import counted
 from lsq_export.data.guessing import guessing_limit
 from lsq_export.qat.bit_widths import widths_of
 from lsq_export.qat.origins import CALIBRATED, TRAINED, grids_called, origin_of
@@ -17,7 +18,7 @@ from .bits import bits
 from .far import FAR, LIMIT, is_small
 from .in_training import KEY, InTraining
 from .nearer import NEAR, as_good_as_exact, behind, nearer
-from .numbers import decibel, megabytes, percent, share
+from .numbers import by_output, decibel, megabytes, percent, share
 from .parity import NUDGE
 from .reasons import Reason, in_short
 
@@ -35,7 +36,7 @@ def summary(manifest: Values, parity: Values, *, speed: str | None = None, measu
     known = accuracy(parity) if measured is None else measured
     found = [
         ("integers", _integers(manifest)),
-        ("accuracy", "; ".join(filter(None, (known, _agreement(parity)))) + _guessing(manifest, parity)),
+        ("accuracy", "; ".join(filter(None, (known, _agreement(manifest, parity)))) + _guessing(manifest, parity)),
         ("fold", fold(parity)),
         ("bits", bits(manifest)),
         ("size, speed" if speed else "size", "; ".join(part for part in (_size(manifest), speed) if part)),
@@ -56,7 +57,7 @@ def title(manifest: Values, parity: Values) -> str:
     """tiny W4A4 on 359 test images of digits."""
     split = {"calibration": "calibration ", "test": "test "}.get(parity.get("split") or "", "")
     of = f" of {parity['data']}" if parity.get("data") else ""
-    return f"{network(manifest)} on {parity['images']} {split}images{of}"
+    return f"{network(manifest)} on {counted(parity['images'], f'{split}image')}{of}"
 
 
 def network(manifest: Values) -> str:
@@ -106,7 +107,7 @@ def fold(parity: Values) -> str:
     if ours is None:
         model = f"the {origin_of(parity)} model's"
         return f"costs nothing: the outputs are {model}" if parity["ok"] else "SQNR is no finite number"
-    cost = f"error {decibel(ours)} below the outputs"
+    cost = f"error {decibel(ours)} below the outputs{by_output(parity.get('folded_outputs_sqnr_db') or {})}"
     if "nudged_sqnr_db" not in parity:
         return cost
     change = f"changing inputs by {100 * NUDGE:g} %"
@@ -149,11 +150,12 @@ def _worst(manifest: Values, parity: Values) -> str:
     return f"none: all codes of {grids_called(origin)} grids are the {origin} ones"
 
 
-def _agreement(parity: Values) -> str:
-    same = same_class(parity)
+def _agreement(manifest: Values, parity: Values) -> str:
+    same, outputs = same_class(parity), list(manifest.get("outputs") or ())
+    of = f" (output {outputs[0]})" if len(outputs) > 1 else ""
     if same is None:
-        return "no classes: one number for each place"
-    return f"same class as {origin_of(parity)}: {'ONLY ' if answers_otherwise(parity) else ''}{percent(same)}"
+        return f"no classes: one number for each place{of}"
+    return f"same class as {origin_of(parity)}{of}: {'ONLY ' if answers_otherwise(parity) else ''}{percent(same)}"
 
 
 def _guessing(manifest: Values, parity: Values) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lsq_export import models
+from lsq_export.bundle.schema import check
 from support.adopted import SAMPLES, inputs
 from support.broken_files import broken
 from support.commands import invoke
@@ -53,6 +54,27 @@ def test_nothing_is_said_of_a_training_that_nobody_did(tmp_path: Path, data: Pat
     said += (out / "README.md").read_text().replace("reference/trained.onnx", "")
     assert not re.search(r"(?<!un)train", said), said
     assert "folded model against calibrated model: holds" in said and "not measured; these" not in said
+
+
+def test_each_of_several_outputs_has_its_error(tmp_path: Path, data: Path) -> None:
+    file = onnx.load(FILE)
+    inner = next(node.output[0] for node in file.graph.node if node.op_type == "Relu")
+    file.graph.output.append(onnx.helper.make_tensor_value_info(inner, onnx.TensorProto.FLOAT, None))
+    onnx.save(file, tmp_path / "two.onnx")
+    first, out = file.graph.output[0].name, tmp_path / "out"
+    result = invoke("calibrate", tmp_path / "two.onnx", "--out", out, "--data", f"npz:{data}", "-v")
+    assert result.exit_code == 0, result.stderr
+    each = rf"\((?:{inner}|{first}) \S+ dB, (?:{inner}|{first}) \S+ dB\)"
+    assert re.search(rf"against float  same class \(output {first}\) .* below the outputs {each}", result.stdout)
+    assert re.search(rf"\nfold +error \S+ dB below the outputs {each}", result.stdout)
+    assert f"same class as calibrated (output {first}): " in result.stdout
+    assert f"\n{inner} " in result.stdout.partition("SQNR of each output")[2]
+    parity = json.loads((out / "parity.json").read_text())
+    check("parity", parity)
+    for found in (parity["folded_outputs_sqnr_db"], parity["formats"]["qdq"]["outputs_sqnr_db"]):
+        assert found.keys() == {first, inner}
+    assert parity["folded_sqnr_db"] == min(parity["folded_outputs_sqnr_db"].values())
+    assert f"<td>{inner}</td>" in (out / "report.html").read_text()
 
 
 def test_without_classes_there_is_no_accuracy(tmp_path: Path) -> None:

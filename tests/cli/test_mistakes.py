@@ -72,7 +72,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*TRAIN, "--data", "pictures"], "(imagefolder:pictures, if it has one folder of images for each class)"),
     ([*TRAIN, "--data", "imagefolder:"], "a directory is missing after imagefolder:"),
     ([*TRAIN, "--data", "imagefolder:nowhere"], "image directory nowhere does not exist"),
-    ([*TRAIN, "--data", "imagefolder:pictures"], "pictures has 1 class folders: two or more are needed"),
+    ([*TRAIN, "--data", "imagefolder:pictures"], "pictures has 1 class folder: two or more are needed"),
     ([*TRAIN, "--data", "npz:nowhere.npz"], "data file nowhere.npz does not exist"),
     ([*TRAIN, "--data", "npz:single.npy"], "single.npy is a single array (.npy)"),
     (["export", "other-data.safetensors", "--out", "new"], "data file gone.npz does not exist"),

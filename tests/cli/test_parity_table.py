@@ -64,7 +64,7 @@ def test_layers_that_differ_are_listed_with_what_their_reasons_mean(capsys: pyte
     out = capsys.readouterr().out
     assert "Folded against trained" in out and "conv1.input" in out and "8.0e-06" in out and "tie 5, border 3" in out
     assert "1 of 2 tensors differ (all of them: parity.json)" in out
-    assert "qoperator against folded: codes, on the same inputs" in out and "no of 1 tensors differ" in out
+    assert "qoperator against folded: codes, on the same inputs" in out and "none of 1 tensors differ" in out
     for reason, meaning in explained().items():
         assert (f"{reason}: {meaning}" in out) is (reason in EXPLAINED_LAYER.reasons)
 
@@ -75,7 +75,7 @@ def test_islands_are_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
     )
     print_islands(parity_of(format_parity(islands=islands)))
     out = capsys.readouterr().out
-    assert "Float islands: 1 operators have no integer form" in out and out.count("sin (Sin)") == 2
+    assert "Float islands: 1 operator has no integer form" in out and out.count("sin (Sin)") == 2
     for parity in (parity_of(format_parity()), parity_of(format_parity("qdq"))):
         print_islands(parity)
         assert capsys.readouterr().out == ""

@@ -122,6 +122,13 @@ def test_accuracies_that_are_known_otherwise_take_the_place_of_those_that_are_no
     assert lines(parity_with(trained_accuracy=None), measured="")["accuracy"] == "same class as trained: ONLY 50.00%"
 
 
+def test_of_several_outputs_it_says_which_one_it_means() -> None:
+    parity = parity_with(folded_sqnr_db=31.0, folded_outputs_sqnr_db={"boxes": 40.0, "scores": 31.0})
+    found = dict(summary({**MANIFEST, "outputs": ["boxes", "scores"]}, parity.to_dict()))
+    assert found["fold"].startswith("error 31.0 dB below the outputs (scores 31.0 dB, boxes 40.0 dB); ")
+    assert found["accuracy"].endswith("; same class as trained (output boxes): ONLY 50.00%")
+
+
 def test_size_agreement_and_speed() -> None:
     found = lines(parity_with(), speed="1.00 ms")
     sizes = "qdq 0.028 MB, qoperator 0.022 MB"
