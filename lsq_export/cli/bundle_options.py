@@ -124,6 +124,7 @@ def end_with(
     bundle: Bundle, options: BundleOptions, *, as_json: bool, verbose: bool, measured: str | None = None
 ) -> None:
     """Print what was written, and end with exit code 1 if a promise does not hold. measured: as in `summary`."""
+    from lsq_export import targets
     from lsq_export.bundle.directory import PARITY
 
     parity = bundle.parity
@@ -132,6 +133,8 @@ def end_with(
         click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
     else:
         _print(bundle, parity, verbose=verbose, measured=measured)
+        if advice := targets.get(options.target).advice:
+            say(f"note: on {options.target}: {advice}", err=True)
         if not options.no_sample:
             say(FROM_DATA, err=True)
         if parity.ok:

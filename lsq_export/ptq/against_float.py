@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 
 from calib.samples import arrays_of, named
 from calib.words import counted
 from lsq_export.bundle.directory import Bundle
+from lsq_export.targets import get
 from lsq_export.verification.agreement import Agreement
 from lsq_export.verification.batches import checked_batches
 from lsq_export.verification.class_axis import class_axis
@@ -57,13 +57,14 @@ class AgainstFloat:
 def compare(
     float_outputs: Callable[[Any], Sequence[np.ndarray]], bundle: Bundle, batches: Iterable[object]
 ) -> AgainstFloat:
-    """The first format of the bundle in ONNX Runtime beside float_outputs(x), on batches [N, …]."""
+    """The first format of the bundle in ONNX Runtime, as its target is verified, beside float_outputs(x), on batches
+    [N, …].
+    """
     from lsq_export.bundle.subject import subject_of
 
-    name, path = next(iter(bundle.models.items()))
-    file = onnx.load(path)
-    subject = subject_of(bundle)
-    session = Session(file, what=name, library=name == "lookup")
+    subject, name = subject_of(bundle), next(iter(bundle.models))
+    file = subject.files[name]  # its outputs are values
+    session = Session(file, get(subject.target).optimization, what=name, library=name == "lookup")
     found = Agreement(class_axis(subject.trained.graph))
     for x, classes in checked_batches(batches, subject.folded.graph):
         integers = list(session.run(named(arrays_of(x), inputs_of(file))).values())

@@ -56,6 +56,28 @@ def test_nothing_is_said_of_a_training_that_nobody_did(tmp_path: Path, data: Pat
     assert "folded model against calibrated model: holds" in said and "not measured; these" not in said
 
 
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        ((), ""),
+        (("--quantized-output",), ""),
+        (("--target", "openvino"), "note: on openvino: compile it with INFERENCE_PRECISION_HINT f32: "),
+        (("--target", "openvino-float"), "note: on openvino-float: compile it with INFERENCE_PRECISION_HINT f32: "),
+        (("--target", "opencv"), "note: on opencv: ONNX Runtime's CPU provider computes it right with graph opt"),
+    ],
+)
+def test_it_is_compared_as_the_target_runs_it_and_advice_is_given_once(
+    tmp_path: Path, data: Path, more: tuple[str, ...], advice: str
+) -> None:
+    """The grids of openvino's branches, and those behind float Clips, are merged by default; codes are no values."""
+    given = ("--weight-bits", 4, "--activation-bits", 4, *more)
+    result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{data}", *given)
+    assert result.exit_code == 0, result.stderr
+    error = re.search(r"8 test images, error (\S+) dB below", result.stdout)
+    assert error is not None and float(error[1]) > 12, result.stdout
+    assert result.stderr.count("note: on ") == (1 if advice else 0) and advice in result.stderr
+
+
 def test_each_of_several_outputs_has_its_error(tmp_path: Path, data: Path) -> None:
     file = onnx.load(FILE)
     inner = next(node.output[0] for node in file.graph.node if node.op_type == "Relu")
