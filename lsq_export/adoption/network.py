@@ -25,6 +25,7 @@ from lsq_export.graph.read import MARKER_DOMAIN, attribute, bytes_of_constants, 
 from lsq_export.qat.origins import ADOPTED
 from lsq_export.verification.runtime import Session, inputs_of
 
+from .code_sums import give_scales_back
 from .encodings import place_encodings, read_encodings
 from .expand import expand_operators
 from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
@@ -129,7 +130,9 @@ def read_quantized(
             "lsq-export calibrate takes this one"
         )
     infer_spelled(model)
-    plain, unlimited = _runnable(model), without_limits(graph)
+    plain = _runnable(model)
+    give_scales_back(model)
+    unlimited = without_limits(graph)
     move_values(graph)
     left = place_markers(model)
     return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain, unlimited=unlimited)

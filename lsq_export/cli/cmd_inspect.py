@@ -13,7 +13,7 @@ import click
 from calib.words import counted
 
 from .arguments import ANY_FILE
-from .output import print_entries, print_json
+from .output import print_entries, print_json, say
 
 if TYPE_CHECKING:
     from lsq_export.inspection.checkpoint import LearnedGrid
@@ -75,6 +75,12 @@ def command(path: Path, bits: int | None, as_json: bool) -> None:
         print_json([{"file": str(file), "tensors": [_plain(asdict(row)) for row in rows]} for file, rows in files])
         return
     for file, rows in files:
+        if not rows:
+            say(
+                f"{file}: no tensor in it is quantized: it is a float network; lsq-export calibrate makes integers of "
+                "it"
+            )
+            continue
         print_entries(f"{file}: {counted(len(rows), 'quantized tensor')}", COLUMNS, rows)
 
 
