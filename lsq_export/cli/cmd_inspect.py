@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +88,34 @@ def _print_grids(path: Path, bits: int | None, as_json: bool) -> None:
     from lsq_export.inspection.checkpoint import learned_grids
 
     grids = learned_grids(path, bits)
+    if any(grid.bits is None for grid in grids):
+        widths = _own_widths(path)
+        grids = tuple(replace(grid, bits=grid.bits or widths.get(_quantizer(grid))) for grid in grids)
     if as_json:
         print_json([{"file": str(path), "grids": [_plain(asdict(row)) for row in grids]}])
         return
     print_entries(f"{path}: {counted(len(grids), 'learned grid')}", GRID_COLUMNS, grids)
+    if any(grid.bits is None for grid in grids):
+        say("?: the file does not say it; --bits N says how many bits such grids have")
+
+
+def _own_widths(path: Path) -> dict[str, int]:
+    """{quantizer: its bits} of a checkpoint of ours, whose configuration says them; {} where that needs your code."""
+    from calib.errors import QuantizationError
+    from lsq_export.qat.prepare_model import quantizers
+    from lsq_export.training.checkpoint import restore
+    from lsq_export.training.checkpoint_header import check_trained
+
+    try:
+        check_trained(path)
+        return {name: quantizer.bits for name, quantizer in quantizers(restore(path)[0]).items()}
+    except QuantizationError:  # another tool's, or a network that nobody named
+        return {}
+
+
+def _quantizer(grid: LearnedGrid) -> str:
+    """As our models call it."""
+    return grid.place if grid.role == "activation" else f"{grid.place}.{grid.role}"
 
 
 def _plain(value: Any) -> Any:

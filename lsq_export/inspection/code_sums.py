@@ -1,4 +1,4 @@
-"""Whether layers of a file sum codes, as rewrite/lowering/exact_sums.py writes them for receivers that compute in floats:
+"""Whether layers of a file sum codes, as rewrite/lowering/exact_sums.py writes them for receivers that use floats:
 
 DequantizeLinear(x; 1, z) -> Conv -> Clip(-2^31, 2^31) -> Mul
 """

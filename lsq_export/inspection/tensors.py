@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from calib.errors import QuantizationError, one_line
-from lsq_export.bundle.directory import is_bundle, open_bundle
+from lsq_export.bundle.directory import WRITTEN, is_bundle, open_bundle
 from lsq_export.bundle.layout import MODEL
 from lsq_export.bundle.reading import Files
 
@@ -68,10 +68,7 @@ def model_files(path: str | os.PathLike[str]) -> list[Path]:
         return [path]
     files = sorted(path.glob("*/model.onnx")) or sorted(path.glob("model.onnx"))
     if not files:
-        raise QuantizationError(
-            f"{path} is no bundle: it has no <format>/model.onnx; give an ONNX file or a directory that lsq-export "
-            "export wrote"
-        )
+        raise QuantizationError(f"{path} is no bundle: it has no <format>/model.onnx; give an ONNX file or {WRITTEN}")
     return files
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -199,8 +200,8 @@ def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
         ((FILE, "--layer", "nothing=float"), "matches no layer"),
         ((FILE, "--method", "best"), "'reconstruction'"),
         ((FILE, "--sensitivity", "nowhere/s.json"), "there is no directory"),
-        ((FILE, "--keep", "cnv1=8"), "layers['cnv1'] matches no layer (did you mean 'conv1'"),
-        ((FILE, "--keep", "conv1=9"), "layers['conv1']=9: use 2 to 8"),
+        ((FILE, "--keep", "cnv1=8"), "--keep cnv1 matches no layer (did you mean conv1?): the layers are conv1, "),
+        ((FILE, "--keep", "conv1=9"), "--keep conv1=9: use 2 to 8"),
         ((FILE, "--weight-bits", "9"), "--weight-bits"),
     ],
 )
@@ -240,3 +241,26 @@ def test_data_that_the_file_does_not_take(tmp_path: Path, arrays: dict[str, np.n
     result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{tmp_path / 'data.npz'}")
     assert result.exit_code == 2 and said in result.stderr, result.stderr
     assert result.stderr.strip().count("\n") == 0 and not (tmp_path / "out").exists()
+
+
+def test_arrays_that_are_no_images_may_be_called_x(tmp_path: Path) -> None:
+    """[N, C, T] is taken for gray images, where nobody can be asked; a network that takes [C, T] says what they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(112, 3)).eval()
+    names = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}, "dynamo": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.zeros(1, 4, 16),), str(tmp_path / "net.onnx"), **names)
+    x = np.random.default_rng(0).standard_normal((40, 4, 16)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    np.savez(tmp_path / "other.npz", x=x[:, :3])
+    out = tmp_path / "out"
+    result = invoke("calibrate", tmp_path / "net.onnx", "--data", f"npz:{tmp_path / 'x.npz'}", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((out / "manifest.json").read_text())["input"]["shape"][1:] == [4, 16]
+    assert invoke("verify", out).exit_code == 0
+    other = invoke(
+        "calibrate", tmp_path / "net.onnx", "--data", f"npz:{tmp_path / 'other.npz'}", "--out", out, "--force"
+    )
+    assert other.exit_code == 2 and "has inputs of shape [1, 3, 16], the model takes [4, 16]: give such" in other.stderr

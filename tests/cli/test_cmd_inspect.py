@@ -13,9 +13,11 @@ import pytest
 import torch
 
 import lsq_export
+from lsq_export import models
 from lsq_export.bundle.reading import Files
 from lsq_export.inspection import tensors
 from lsq_export.inspection.tensors import inspect_path
+from lsq_export.training import checkpoint
 from support.commands import invoke
 from support.exported import Exported
 from support.onnx_files import F32, build, node, qlinear_conv, weight
@@ -84,6 +86,22 @@ def test_json_of_numbers_and_names_that_json_does_not_have(exported: Exported, t
     tensors = json.loads(result.stdout)[0]["tensors"]
     assert [None] in [tensor["scale"] for tensor in tensors]
     assert any(tensor["name"].startswith("\\xff") for tensor in tensors)
+
+
+def test_our_own_checkpoints_say_their_bits(tmp_path: Path) -> None:
+    """Those of networks that take code of yours do not, as this code does not run here; nor does a bare state_dict."""
+    config = lsq_export.QATConfig(weight_bits=4, activation_bits=3)
+    model, path = lsq_export.prepare(models.build("tiny", num_classes=4), config), tmp_path / "ours.safetensors"
+    saved = {"model_spec": {"name": "tiny", "num_classes": 4}, "config": config.to_dict(), "input_shape": (3, 16, 16)}
+    checkpoint.save(path, model, **saved, preprocessing={})
+    result = run(str(path), "--json")
+    assert result.exit_code == 0, result.stderr
+    found = {f"{grid['place']}.{grid['role']}": grid["bits"] for grid in json.loads(result.stdout)[0]["grids"]}
+    assert found["conv2.weight"] == 4 and found["conv2.input"] == 3 and found["conv1.weight"] == found["fc.input"] == 8
+    assert {bits for name, bits in found.items() if name.startswith("edges.")} == {8}
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    shown = run(str(tmp_path / "bare.pth")).stdout
+    assert shown.endswith("?: the file does not say it; --bits N says how many bits such grids have\n")
 
 
 def test_learned_grids_of_a_checkpoint(tmp_path: Path) -> None:
