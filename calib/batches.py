@@ -16,13 +16,14 @@ from torch import nn
 
 from .errors import QuantizationError, one_line
 from .samples import Input, Samples, each, in_words, shape_of, tensors_of
-from .signature import SINGLE, Takes, samples_of
+from .signature import SINGLE, Takes, samples_of, takes_of
 
 InputKey: TypeAlias = str | Callable[[Any], Any]
 CALIBRATION = "calibration batch"
 CLASSES = ("labels", "label")  # keys of the classes in a batch that is a mapping, as Hugging Face names them
 _ASKED = "give (x, mask), ((x, mask), target) or mappings, by the names of the model's forward"
 _FORMS = "give an iterable of tensors or (input, target) pairs"
+_NAMELESS = "nothing says how its input is called: write forward(self, x) in place of forward(self, **kwargs)"
 
 
 def read_batches(
@@ -214,12 +215,12 @@ def hint_of_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
 
 
 def refusal(model: nn.Module, x: Input, error: BaseException, what: str = "") -> QuantizationError:
-    """The error for a model whose forward raised `error` on x: one line, with what its first layer takes.
-
-    what: names x, such as "calibration batch 0: ".
+    """The error for a model whose forward raised `error` on x: one line, with what its first layer takes. what: names
+    x, such as "calibration batch 0: ".
     """
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    advice = "" if isinstance(x, Samples) else hint(model, x)
+    nameless = takes_of(model).any_names and "positional argument" in reason
+    advice = "" if isinstance(x, Samples) else _NAMELESS if nameless else hint(model, x)
     inputs = "inputs of the shapes" if isinstance(x, Samples) else "an input of shape"
     return QuantizationError(
         f"{what}the model does not take {inputs} {in_words(shape_of(x))} (without the batch): {reason}"

@@ -11,6 +11,7 @@ from torch import nn
 
 from .errors import QuantizationError
 from .samples import Input, Samples, numbered, parameters_of
+from .words import counted
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Takes:
     @property
     def several(self) -> str:
         """2 inputs (x, mask)."""
-        return f"{self.needed} input{'s' if self.needed > 1 else ''} ({', '.join(self.names[: self.needed])})"
+        return f"{counted(self.needed, 'input')} ({', '.join(self.names[: self.needed])})"
 
 
 SINGLE = Takes()

@@ -14,6 +14,7 @@ from calib.batches import InputKey, nothing_in, read_batches
 from calib.door import check_model
 from calib.errors import QuantizationError, warn
 from calib.signature import Takes, takes_of
+from calib.words import counted
 from lsq_export.adoption.network import OnnxNetwork, read_quantized
 from lsq_export.bundle.directory import Bundle
 from lsq_export.checkpoints.network import read_checkpoint
@@ -119,7 +120,7 @@ def _said(network: OnnxNetwork) -> OnnxNetwork:
     """With a warning (QuantizationWarning) where a file seems to lack limits that training had."""
     if network.unlimited:
         first, more = network.unlimited[0], len(network.unlimited) - 1
-        layers = f"{first} and {more} more layers have" if more else f"{first} has"
+        layers = f"{first} and {counted(more, 'more layer')} have" if more else f"{first} has"
         warn(
             f"{network.name}: {layers} weights of 4 bits in no type of 4, and inputs that only a type of 8 limits: if "
             "training limited these to fewer bits, the exporter has lost that, and the network is the file's, not the "

@@ -23,7 +23,9 @@ from lsq_export.ptq.float_file import read_float, with_quantizers
 from lsq_export.ptq.leading_axes import lead
 from lsq_export.ptq.smoothing import Smoothing
 from lsq_export.qat.config import QATConfig
+from lsq_export.qat.origins import CALIBRATED
 from lsq_export.qat.prepare_model import prepare
+from lsq_export.qat.untrained import note_origin
 from lsq_export.reconstruction.reconstruct import reconstruct
 from lsq_export.reconstruction.sample_batches import kept_batches
 from lsq_export.reconstruction.subjects import of_module, of_network
@@ -91,6 +93,7 @@ def calibrate(
         samples = _initialized(prepared, ones, method, progress)
         if samples is not None:
             _learned(prepared, samples, seed, progress)
+        note_origin(prepared, CALIBRATED)
         return prepared
     graph_model = read_float(model)
     led = lead(graph_model.graph)
@@ -108,7 +111,8 @@ def calibrate(
         smoothing.choose_grids(file.network.quantizer)
     if samples is not None:
         reconstruct(of_network(file.network), samples, seed=seed, progress=progress)
-    return OnnxNetwork(Path(model).name, file.network.captured(model), file.left, file.plain, trained=False, led=led)
+    captured, name = file.network.captured(model), Path(model).name
+    return OnnxNetwork(name, captured, file.left, file.plain, trained=False, led=led, origin=CALIBRATED)
 
 
 def _initialized(

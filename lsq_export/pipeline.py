@@ -42,6 +42,7 @@ from lsq_export.linting.taken import taken
 from lsq_export.progress import announcing, counting
 from lsq_export.qat.places import places
 from lsq_export.qat.prepare_model import config_of
+from lsq_export.qat.untrained import noted_source
 from lsq_export.report.recording import record_better, write_parity
 from lsq_export.rewrite.emit import emit_all
 from lsq_export.rewrite.fold import Folded, prepare_fold
@@ -159,10 +160,10 @@ def _placed(place: Callable[..., Folded], how: str, strict_integer: bool) -> Fol
 def _with_config(origin: Origin, model: nn.Module | OnnxNetwork) -> Origin:
     """The configuration comes from the model where `source` has none."""
     if isinstance(model, OnnxNetwork):
-        return replace(origin, source={"file": model.name, **(origin.source or {})})
+        return replace(origin, source={"file": model.name, "grids": model.origin, **(origin.source or {})})
     found = unwrapped(model)
     config = config_of(found)
-    known = {"config": config.to_dict()} if config is not None else {}
+    known = {**({"config": config.to_dict()} if config is not None else {}), **noted_source(found)}
     return replace(origin, source={**known, **(origin.source or {})} or None, places=places(found))
 
 

@@ -13,6 +13,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from calib.errors import shown
+from calib.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -187,10 +188,10 @@ def counting(
         return
     if isinstance(batches, Sized):
         with bar(_stderr(), title, len(batches)) as advance:
-            yield lambda images: advance(f"{images} images")
+            yield lambda images: advance(counted(images, "image"))
         return
     with stages(_stderr(), title, last=True) as show:
-        yield lambda images: show(f"{images} images")
+        yield lambda images: show(counted(images, "image"))
 
 
 def _stderr() -> Console:

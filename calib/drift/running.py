@@ -14,6 +14,7 @@ from calib.initialization.first_grids import evaluating
 from calib.quantized import Quantized, quantized_modules
 from calib.samples import called, in_words, shape_of
 from calib.signature import takes_of
+from calib.words import counted
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, Quantized]:
@@ -41,4 +42,4 @@ def run(model: nn.Module, batches: Iterable[Any], progress: Callable[[str], None
                 raise QuantizationError(f"the model fails on an input of shape {shape}: {one_line(error)}") from error
             samples += len(x)
             if progress is not None:
-                progress(f"{samples} images")
+                progress(counted(samples, "image"))

@@ -22,8 +22,10 @@ from lsq_export.graph.capture import Captured, number_uses
 from lsq_export.graph.edit import clean, copy
 from lsq_export.graph.evaluate import takes_one
 from lsq_export.graph.read import MARKER_DOMAIN, attribute, bytes_of_constants, is_marker
+from lsq_export.qat.origins import ADOPTED
 from lsq_export.verification.runtime import Session, inputs_of
 
+from .code_sums import give_scales_back
 from .encodings import place_encodings, read_encodings
 from .expand import expand_operators
 from .grids import CONTRIB, DEQUANTIZE, QUANT, QUANTIZE, is_grid
@@ -47,7 +49,8 @@ class OnnxNetwork:
 
     left: what stays float, and why. plain: what the file computes, as an ONNX model of float operators and grids.
     trained: that is what was trained, so that the captured network has to compute the same. led: as `Takes` has it.
-    unlimited: layers whose inputs may have had limits in training that the file lacks (`lost_limits.py`).
+    unlimited: layers whose inputs may have had limits in training that the file lacks (`lost_limits.py`). origin: how
+    its grids came to be (`qat/origins.py`).
     """
 
     name: str
@@ -57,6 +60,7 @@ class OnnxNetwork:
     trained: bool = True
     led: Mapping[str, int] = field(default_factory=dict)
     unlimited: tuple[str, ...] = ()
+    origin: str = ADOPTED
 
     @property
     def takes(self) -> Takes:
@@ -126,7 +130,9 @@ def read_quantized(
             "lsq-export calibrate takes this one"
         )
     infer_spelled(model)
-    plain, unlimited = _runnable(model), without_limits(graph)
+    plain = _runnable(model)
+    give_scales_back(model)
+    unlimited = without_limits(graph)
     move_values(graph)
     left = place_markers(model)
     return OnnxNetwork(Path(path).name, as_captured(model, path), tuple(left), plain, unlimited=unlimited)

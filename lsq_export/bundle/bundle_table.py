@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.tables import Table, decibel, megabytes, percent
+from calib.words import counted
 from lsq_export.verification.parity import Parity
 
 from .faces import all_inputs
@@ -42,7 +43,8 @@ def bundle_table(directory: Path, manifest: Mapping[str, Any], parity: Parity | 
     fold = f", fold {manifest['fold']}" if "fold" in manifest else ""
     notes = [
         f"takes {' and '.join(_brief(entry, manifest) for entry in all_inputs(manifest))}; "
-        f"{len(manifest['layers'])} layers with weights, {len(manifest['tensors'])} tensors{_share(manifest)}",
+        f"{counted(len(manifest['layers']), 'layer')} with weights, "
+        f"{counted(len(manifest['tensors']), 'tensor')}{_share(manifest)}",
         *(
             parity.verdict.splitlines()
             if parity

@@ -212,7 +212,7 @@ def _layers(layers: Sequence[Mapping[str, Any]], folded: ir.Graph) -> Iterator[F
     named = [entry["name"] for entry in layers]
     if sorted(named) != sorted(nodes):
         odd = sorted({*named} ^ {*nodes}) or sorted(named)
-        yield "layers", (f"has other layers, {_brief(odd[0])} for one", f"have {len(nodes)} layers")
+        yield "layers", (f"has other layers, {_brief(odd[0])} for one", f"have {len(nodes)} in all")
         return
     for index, entry in enumerate(layers):
         node = nodes[entry["name"]]

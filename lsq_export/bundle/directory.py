@@ -34,6 +34,8 @@ from .layout import RUN as RUN
 from .layout import TRAINED as TRAINED
 from .reading import Files
 
+WRITTEN = "a directory that lsq-export export, calibrate or adopt wrote"
+
 
 @dataclass(frozen=True, repr=False)
 class Bundle(Tabular):
@@ -62,11 +64,10 @@ def open_bundle(directory: str | os.PathLike[str]) -> Bundle:
     """
     path = Path(directory)
     if not path.is_dir():
-        raise QuantizationError(f"bundle {path} is not a directory: give one that lsq-export export wrote")
+        what = "is no directory" if path.exists() else "does not exist"
+        raise QuantizationError(f"bundle {path} {what}: give {WRITTEN}")
     if not is_bundle(path):
-        raise QuantizationError(
-            f"bundle {path} has no readable {MANIFEST}: give a directory that lsq-export export wrote"
-        )
+        raise QuantizationError(f"bundle {path} has no readable {MANIFEST}: give {WRITTEN}")
     files = Files(path)
     manifest = files.json(MANIFEST)
     try:

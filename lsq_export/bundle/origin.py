@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from calib.errors import QuantizationError, one_line
+from calib.words import counted
 from lsq_export.data.sample import Sample
 
 from . import schema
@@ -62,7 +63,8 @@ class Origin:
         if len(shape) != 2 or (found is not None and found != len(self.classes)):
             what = f"{found} numbers" if found else f"the shape {list(shape)}"
             raise QuantizationError(
-                f"classes has {len(self.classes)} names, but the first output of the model has {what} for an input: "
+                f"classes has {counted(len(self.classes), 'name')}, but the first output of the model has {what} for "
+                "an input: "
                 "give one name for each"
             )
 

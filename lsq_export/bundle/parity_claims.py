@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from calib.words import counted
 from lsq_export.verification.format_parity import EXACT_FORMATS
 
 
@@ -12,7 +13,7 @@ def contradictions(parity: Mapping[str, Any]) -> Iterator[str]:
     """One line for each verdict that the rest contradicts. parity: as its schema has it."""
     ok, failures = parity["ok"], parity["failures"]
     if ok == bool(failures):
-        yield f"ok is {ok}, and failures has {len(failures)} entries"
+        yield f"ok is {ok}, and failures has {counted(len(failures), 'entry', 'entries')}"
     promises = parity.get("promises", [])  # older versions wrote none
     broken = [promise["name"] for promise in promises if promise["holds"] is False]
     if promises and ok == bool(broken):

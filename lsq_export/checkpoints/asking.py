@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from calib.errors import QuantizationError
+from calib.words import counted
 from lsq_export.inspection.parametrizations import Asked, Stored
 
 from .learned import Learned, Raw, learned
@@ -83,7 +84,9 @@ def _check_grid(raw: Raw, stored: Stored, where: str) -> None:
         raise QuantizationError(f"{where}: {raw.name} has the codes {first} … {last}, which are no grid's")
     scale, zero = stored.scale, np.zeros(1) if stored.zero_point is None else stored.zero_point
     if not scale.size or not zero.size or (1 not in (zero.size, scale.size) and zero.size != scale.size):
-        raise QuantizationError(f"{where}: {raw.name} has {scale.size} scales and {zero.size} zero points")
+        raise QuantizationError(
+            f"{where}: {raw.name} has {counted(scale.size, 'scale')} and {counted(zero.size, 'zero point')}"
+        )
     with np.errstate(all="ignore"):  # float32 is what the simulation has, too
         held, offset = scale.astype(np.float32), (zero * scale).astype(np.float32)
     for what, values, bad in (

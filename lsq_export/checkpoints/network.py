@@ -18,8 +18,10 @@ from calib.signature import example_of
 from lsq_export.adoption.left import Left
 from lsq_export.qat.known_types import note_types
 from lsq_export.qat.layer_types import QUANTIZED_LAYERS
+from lsq_export.qat.origins import ADOPTED
 from lsq_export.qat.plain import copied, in_float32, without_wrappers
 from lsq_export.qat.tracing import trace
+from lsq_export.qat.untrained import note_origin
 
 from .asking import grid_of
 from .assigning import assign
@@ -169,6 +171,7 @@ def _with_grids(
         grid.raw.name: f"{layer}.weight" for layer, grid in grids.items()
     }
     library = file.library.name if file.library is not None else "the mapping"
+    note_origin(traced, ADOPTED)
     return AdoptedModel(module=traced, library=library, left=tuple(left), places=places)
 
 

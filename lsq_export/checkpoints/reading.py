@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from calib.errors import QuantizationError
+from calib.words import counted
 from lsq_export.files import weights_file
 from lsq_export.inspection.checkpoint import FoundQuantizer, flat_tensors, quantizers_in
 
@@ -111,7 +112,7 @@ def _library(
     if library is None or library.name.startswith("LSQ"):
         kinds = {f"{q.convention.name} ({', '.join(q.convention.needs)})" for q in found}
         raise QuantizationError(
-            f"{where} has {len(found)} scales as {' and '.join(sorted(kinds))} keeps them, such as "
+            f"{where} has {counted(len(found), 'scale')} as {' and '.join(sorted(kinds))} keeps them, such as "
             f"{_some([q.names[0] for q in found])}: which tensors are whose, and their bits, a mapping file says "
             "([[quantizers]], docs/adopting.md)"
         )

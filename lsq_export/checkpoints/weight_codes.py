@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
+from calib.words import counted
 from lsq_export.qat.layer_types import QUANTIZED_LAYERS, TRANSPOSED, output_channels
 
 from .layer_values import turned, weight_of
@@ -44,7 +45,8 @@ def with_axis(grid: Learned, name: str, layer: nn.Module, axis_of_lists: int | N
         fits = [outputs]
     if not fits:
         raise QuantizationError(
-            f"{grid.raw.name}: {count} scales for the {channels} output channels of {name}: the checkpoint is of "
+            f"{grid.raw.name}: {counted(count, 'scale')} for the {counted(channels, 'output channel')} of {name}: "
+            "the checkpoint is of "
             "another network, or has a scale for each of several parts of a channel, which is not read"
         )
     return grid if fits[0] == outputs else replace(grid, inputs=fits[0])

@@ -58,11 +58,11 @@ def check_checkpoint(path: Path) -> None:
 
 def check_bundle(path: Path) -> None:
     """Errors (QuantizationError): no bundle."""
-    from lsq_export.bundle.directory import open_bundle
+    from lsq_export.bundle.directory import WRITTEN, open_bundle
 
     if path.is_file():
         kinds = {ONNX: "an ONNX file: give its bundle", ".safetensors": "a checkpoint: lsq-export export it first"}
-        advice = kinds.get(path.suffix, "a file: give a directory that lsq-export export wrote")
+        advice = kinds.get(path.suffix, f"a file: give {WRITTEN}")
         raise QuantizationError(f"bundle {path} is not a directory but {advice}")
     if path.is_dir() and not (path / "manifest.json").exists() and (path.parent / "manifest.json").exists():
         raise QuantizationError(f"bundle {path} is a part of one: give {path.parent}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from calib.words import counted
+
 from .output import print_table, say
 
 if TYPE_CHECKING:
@@ -137,7 +139,7 @@ def conditions(batch: int, count: int) -> str:
 
 def threads(count: int) -> str:
     """Such as: 1 thread, 2 threads."""
-    return f"{count} thread{'s' if count > 1 else ''}"
+    return counted(count, "thread")
 
 
 def megabytes(count: int | None) -> str | None:

@@ -120,8 +120,11 @@ def take_bundle(options: dict[str, Any]) -> BundleOptions:
     return BundleOptions(**{field.name: options.pop(field.name) for field in fields(BundleOptions)})
 
 
-def end_with(bundle: Bundle, options: BundleOptions, *, as_json: bool, verbose: bool) -> None:
-    """Print what was written, and end with exit code 1 if a promise does not hold."""
+def end_with(
+    bundle: Bundle, options: BundleOptions, *, as_json: bool, verbose: bool, measured: str | None = None
+) -> None:
+    """Print what was written, and end with exit code 1 if a promise does not hold. measured: as in `summary`."""
+    from lsq_export import targets
     from lsq_export.bundle.directory import PARITY
 
     parity = bundle.parity
@@ -129,7 +132,9 @@ def end_with(bundle: Bundle, options: BundleOptions, *, as_json: bool, verbose: 
     if as_json:
         click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
     else:
-        _print(bundle, parity, verbose=verbose)
+        _print(bundle, parity, verbose=verbose, measured=measured)
+        if advice := targets.get(options.target).advice:
+            say(f"note: on {options.target}: {advice}", err=True)
         if not options.no_sample:
             say(FROM_DATA, err=True)
         if parity.ok:
@@ -138,10 +143,10 @@ def end_with(bundle: Bundle, options: BundleOptions, *, as_json: bool, verbose: 
         raise click.exceptions.Exit(FAILED)
 
 
-def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
+def _print(bundle: Bundle, parity: Parity, *, verbose: bool, measured: str | None) -> None:
     from lsq_export.bundle.directory import REPORT
 
-    print_summary(bundle.manifest, parity)
+    print_summary(bundle.manifest, parity, measured=measured)
     sizes = ", ".join(f"{name} {megabytes(entry['bytes'])}" for name, entry in bundle.manifest["formats"].items())
     more = "" if verbose else f"; tables: {REPORT} there, or -v"
     say(f"wrote {bundle.directory} ({sizes}){more}")

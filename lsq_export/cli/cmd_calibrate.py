@@ -96,7 +96,7 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
     if not as_json:
         say(str(cost))
         print_left(left)
-    end_with(bundle, written, as_json=as_json, verbose=verbose)
+    end_with(bundle, written, as_json=as_json, verbose=verbose, measured=cost.accuracies)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 from .arguments import CHECKPOINT
 from .code_options import code_options
@@ -139,7 +140,7 @@ def _report(options: DriftOptions, data: Images, now: Sequence[Drift], renewed: 
     if options.as_json:
         print_json(_values(options, data, now, renewed))
     else:
-        title = f"Range of activations in {options.checkpoint}: {options.data_spec}, {data.count} images"
+        title = f"Range of activations in {options.checkpoint}: {options.data_spec}, {counted(data.count, 'image')}"
         print_use(now, f"{title}, against calibration")
         if renewed is not None:
             print_change(now, renewed)

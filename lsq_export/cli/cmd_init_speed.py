@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calib.words import counted
 from lsq_export.qat.config import GRANULARITIES, QATConfig
 
 from .arguments import MODEL
@@ -66,9 +67,9 @@ def print_speed(result: InitSpeed) -> None:
     """The table of a result."""
     widths = f"W{result.weight_bits}A{result.activation_bits}"
     what = f"{result.model} {widths} per {result.granularity}, batch {result.batch}, {result.size}×{result.size}"
-    epoch = f"a QAT step {result.step_ms:.0f} ms, {result.images} images {result.epoch_seconds:.0f} s"
+    epoch = f"a QAT step {result.step_ms:.0f} ms, {counted(result.images, 'image')} {result.epoch_seconds:.0f} s"
     rows = [
         (row.batches, row.weights, f"{row.seconds:.2f}", f"{row.median_seconds:.2f}", f"{row.share:.2%}")
         for row in result.rows
     ]
-    print_table(f"{what}, {result.threads} threads, torch {result.torch}: {epoch}", COLUMNS, rows)
+    print_table(f"{what}, {counted(result.threads, 'thread')}, torch {result.torch}: {epoch}", COLUMNS, rows)

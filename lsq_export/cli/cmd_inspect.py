@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from calib.words import counted
+
 from .arguments import ANY_FILE
-from .output import print_entries, print_json
+from .output import print_entries, print_json, say
 
 if TYPE_CHECKING:
     from lsq_export.inspection.checkpoint import LearnedGrid
@@ -73,17 +75,47 @@ def command(path: Path, bits: int | None, as_json: bool) -> None:
         print_json([{"file": str(file), "tensors": [_plain(asdict(row)) for row in rows]} for file, rows in files])
         return
     for file, rows in files:
-        print_entries(f"{file}: {len(rows)} quantized tensors", COLUMNS, rows)
+        if not rows:
+            say(
+                f"{file}: no tensor in it is quantized: it is a float network; lsq-export calibrate makes integers of "
+                "it"
+            )
+            continue
+        print_entries(f"{file}: {counted(len(rows), 'quantized tensor')}", COLUMNS, rows)
 
 
 def _print_grids(path: Path, bits: int | None, as_json: bool) -> None:
     from lsq_export.inspection.checkpoint import learned_grids
 
     grids = learned_grids(path, bits)
+    if any(grid.bits is None for grid in grids):
+        widths = _own_widths(path)
+        grids = tuple(replace(grid, bits=grid.bits or widths.get(_quantizer(grid))) for grid in grids)
     if as_json:
         print_json([{"file": str(path), "grids": [_plain(asdict(row)) for row in grids]}])
         return
-    print_entries(f"{path}: {len(grids)} learned grids", GRID_COLUMNS, grids)
+    print_entries(f"{path}: {counted(len(grids), 'learned grid')}", GRID_COLUMNS, grids)
+    if any(grid.bits is None for grid in grids):
+        say("?: the file does not say it; --bits N says how many bits such grids have")
+
+
+def _own_widths(path: Path) -> dict[str, int]:
+    """{quantizer: its bits} of a checkpoint of ours, whose configuration says them; {} where that needs your code."""
+    from calib.errors import QuantizationError
+    from lsq_export.qat.prepare_model import quantizers
+    from lsq_export.training.checkpoint import restore
+    from lsq_export.training.checkpoint_header import check_trained
+
+    try:
+        check_trained(path)
+        return {name: quantizer.bits for name, quantizer in quantizers(restore(path)[0]).items()}
+    except QuantizationError:  # another tool's, or a network that nobody named
+        return {}
+
+
+def _quantizer(grid: LearnedGrid) -> str:
+    """As our models call it."""
+    return grid.place if grid.role == "activation" else f"{grid.place}.{grid.role}"
 
 
 def _plain(value: Any) -> Any:

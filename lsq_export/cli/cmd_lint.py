@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calib.words import counted
 from lsq_export import targets
 
 from .arguments import ONNX_PATH, Name
@@ -62,8 +63,8 @@ def command(path: Path, target: str, places: int, as_json: bool) -> None:
 def _print(found: Lint, places: int) -> None:
     errors = sum(not finding.is_note for finding in found.findings)
     notes = len(found.findings) - errors
-    verdict = "passes" if found.ok else f"{errors} rule{'s' if errors != 1 else ''} broken"
-    more = f", {notes} note{'s' if notes != 1 else ''}" if notes else ""
+    verdict = "passes" if found.ok else f"{counted(errors, 'rule')} broken"
+    more = f", {counted(notes, 'note')}" if notes else ""
     say(f"{found.target}: {verdict}{more}")
     for finding in found.findings:
         _print_finding(finding, places)

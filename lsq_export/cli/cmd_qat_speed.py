@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calib.words import counted
 from lsq_export.data.specs import LARGEST_SIDE
 
 from .arguments import MODEL
@@ -86,5 +87,5 @@ def print_speed(result: QatSpeed) -> None:
         for row in result.rows
     ]
     images = f"batch {result.batch}, {result.size}×{result.size}, {result.dtype}"
-    where = f"{result.device}, {result.threads} threads" if result.device == "cpu" else result.device
+    where = f"{result.device}, {counted(result.threads, 'thread')}" if result.device == "cpu" else result.device
     print_table(f"{result.model} W4A4, {images}, {where}, torch {result.torch}", COLUMNS, rows)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calib.errors import QuantizationError
+from calib.words import counted
 from lsq_export.replaying import runtime as runtimes
 
 from .arguments import BUNDLE, FORMAT, Name
@@ -133,6 +134,6 @@ def _print(found: Replay, all_of_them: bool) -> None:
 
     missing = list(dict.fromkeys(run.runtime for run in found.runs if run.verdict == MISSING and all_of_them))
     shown = [run for run in found.runs if run.runtime not in missing]
-    print_table(f"Replay of {found.bundle}: {found.runs[0].images} inputs", COLUMNS, rows(shown))
+    print_table(f"Replay of {found.bundle}: {counted(found.runs[0].images, 'input')}", COLUMNS, rows(shown))
     if missing:
         say(f"not installed: {', '.join(missing)}; --runtime {missing[0]} says how to install it")

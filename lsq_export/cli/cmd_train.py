@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calib.words import counted
+
 from .arguments import DATA, MODEL
 from .checkpoint_options import checkpoint_options, normalization_options, take_start
 from .layer_options import layer_options
@@ -135,7 +137,7 @@ def _print(job: Job, out: Path, float_phase: FloatPhase, low_bit: LowBitPhase, a
         print_table(title, ("model", ">accuracy"), [(name, f"{value:.2%}") for name, value in accuracy.items()])
         if low_bit.epochs and low_bit.accuracy > float_phase.accuracy:
             more = len(low_bit.epochs)
-            say(f"trained is above float: it had {more} more epoch{'s' if more > 1 else ''} on these images")
+            say(f"trained is above float: it had {counted(more, 'more epoch')} on these images")
         say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
         say(f"next: {_export_command(job, out)}")
 

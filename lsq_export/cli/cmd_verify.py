@@ -12,6 +12,7 @@ import click
 
 from calib.errors import QuantizationError
 from calib.lazy import is_installed
+from calib.words import counted
 
 from .arguments import BUNDLE, DATA
 from .group import FAILED
@@ -36,7 +37,7 @@ _SHOWN = 5  # names in a line
     "data_spec",
     type=DATA,
     metavar="SPEC",
-    help="Run on the test split of these data.  [default: what the checkpoint was trained on]",
+    help="Run on the test split of these data.  [default: those that the bundle was made with]",
 )
 @click.option("--images", type=Count(1), help="Take at most this many images.  [default: the whole test split]")
 @click.option("--batch-size", type=Count(1), default=64, help="Run this many images at a time.")
@@ -170,7 +171,7 @@ def _verify(bundle: Bundle, data: Dataset, images: int | None, batch_size: int) 
     size = min(batch_size, total)
     batches = data.batches("test", size, limit=-(-total // size))
     with bar(console(stderr=True), "verify", len(batches)) as advance:
-        parity = verify(None, bundle, first(total, batches), progress=lambda n: advance(f"{n} images"))
+        parity = verify(None, bundle, first(total, batches), progress=lambda n: advance(counted(n, "image")))
     return replace(parity, differences=tuple(differences(bundle.manifest, data)))
 
 

@@ -41,7 +41,7 @@ def check_known(spec: object, *, option: str) -> None:
         check_spec(spec)
     except QuantizationError as error:
         raise QuantizationError(
-            f"{error}: the network was trained on {spec}, {option} SPEC names these data elsewhere, or others"
+            f"{error}: the network was made with {spec}, {option} SPEC names these data elsewhere, or others"
         ) from error
 
 
@@ -74,8 +74,9 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
         return _of_inputs(data, input_shape, f"{option} {spec}")
     if len(input_shape) != 3:
         raise QuantizationError(
-            f"{option} {spec}: the model takes inputs of the shape {list(input_shape)}, and this data are images: use "
-            "lsq_export.verify or lsq_export.export in Python"
+            f"{option} {spec}: the model takes inputs of the shape {list(input_shape)}, and these data are images: "
+            "give "
+            "npz:FILE with such inputs"
         )
     channels, height, width = input_shape
     if images and height != width:
@@ -93,17 +94,23 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
     )
     data = alone(data, input_shape)
     if data.input_shape != tuple(input_shape):
-        has = f"{'images of shape' if data.of_images else 'the inputs'} {in_words(data.input_shape)}"
-        raise QuantizationError(f"{option} {spec} has {has}, the model takes {list(input_shape)}")
+        has = f"{'inputs of shape' if data.of_images else 'the inputs'} {in_words(data.input_shape)}"
+        raise QuantizationError(f"{option} {spec} has {has}, the model takes {list(input_shape)}: give such data")
     return data
 
 
 def alone(data: Dataset, wanted: Any) -> Dataset:
-    """Data of one input by name, without the name, where the network takes one input. wanted: the shape it takes."""
-    if isinstance(wanted, Mapping) or not isinstance(data.input_shape, Mapping) or len(data.input_shape) > 1:
-        return data
+    """Data of one input by name, without the name, where the network takes one input. wanted: the shape it takes.
+
+    Arrays x [N, C, T] are taken for gray images; where the network takes [C, T], they are what they were.
+    """
     from lsq_export.data.dataset import TensorSplit
 
+    if not isinstance(data.input_shape, Mapping) and data.input_shape == (1, *(wanted or ())):
+        flat = [TensorSplit(split.x[:, 0], split.y) for split in (data.train, data.test)]  # type: ignore[attr-defined]
+        return replace(data, train=flat[0], test=flat[1], input_shape=tuple(wanted))
+    if isinstance(wanted, Mapping) or not isinstance(data.input_shape, Mapping) or len(data.input_shape) > 1:
+        return data
     ((name, shape),) = data.input_shape.items()
 
     def without(split: Any) -> TensorSplit:
@@ -118,7 +125,8 @@ def _of_inputs(data: Dataset, wanted: Any, what: str) -> Dataset:
 
     if not same_shape(data.input_shape, wanted):
         raise QuantizationError(
-            f"{what} has inputs of shape {in_words(data.input_shape)}, the model takes {in_words(wanted)}"
+            f"{what} has inputs of shape {in_words(data.input_shape)}, the model takes {in_words(wanted)}: give such "
+            "data (of arrays that are no images by another name than x: numpy.savez(FILE, signal=…))"
         )
     return data
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 from .demo_table import Result
 from .output import console
@@ -174,7 +175,7 @@ def _verify(model: nn.Module, bundle: Bundle, data: Dataset, title: str) -> Pari
 
     batches = data.batches("test", 64)
     with bar(console(stderr=True), title, len(batches)) as advance:
-        parity = verify(model, bundle, batches, progress=lambda images: advance(f"{images} images"))
+        parity = verify(model, bundle, batches, progress=lambda images: advance(counted(images, "image")))
     return replace(parity, data="digits", split="test")
 
 

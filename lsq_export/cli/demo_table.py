@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lsq_export.verification.answers import main_format
 from lsq_export.verification.numbers import decibel, megabytes, percent
-from lsq_export.verification.parity import NUDGED
+from lsq_export.verification.parity import nudged_row
 
 from .bench_table import ratio_cell, too_busy
 from .output import print_table
@@ -69,7 +69,11 @@ def _rows(result: Result) -> Iterator[Row]:
         speedup="1.00",
     )
     yield Row(model="trained (fake-quant)", accuracy=percent(parity.trained_accuracy))
-    yield Row(model=NUDGED, agreement=percent(parity.nudged_top1_agreement), sqnr=decibel(parity.nudged_sqnr_db))
+    yield Row(
+        model=nudged_row(parity.grids),
+        agreement=percent(parity.nudged_top1_agreement),
+        sqnr=decibel(parity.nudged_sqnr_db),
+    )
     yield Row(
         model="folded (float64)",
         accuracy=percent(parity.folded_accuracy),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from calib.words import counted
+from lsq_export.qat.origins import origin_of
 from lsq_export.rewrite.contract.decisions import decisions_of, sums_summary
 from lsq_export.verification.numbers import decibel, percent
 
@@ -51,8 +53,9 @@ def print_fold(manifest: Mapping[str, Any]) -> None:
 def print_grids(manifest: Mapping[str, Any]) -> None:
     """What became of each activation and edge."""
     print_entries("Grids after the fold", GRIDS, manifest["tensors"])
+    origin = origin_of(manifest.get("source"))
     say(
-        "trained: values s·q + β for q = 0 … levels - 1; in the file: codes k·q + o, scale s/k, zero point Z, which "
+        f"{origin}: values s·q + β for q = 0 … levels - 1; in the file: codes k·q + o, scale s/k, zero point Z, which "
         "stands for β′"
     )
     say("border error: the most that padding is off by, in units of the next output; remainder: where β − β′ went")
@@ -70,7 +73,8 @@ def print_layers(manifest: Mapping[str, Any]) -> None:
 def print_costs(manifest: Mapping[str, Any]) -> None:
     """What each fold of the target costs."""
     images = max((cost.get("images", 0) for cost in manifest["folds"]), default=0)
-    title = f"What each fold costs against the trained model, end to end on {images} calibration images"
+    model = f"the {origin_of(manifest.get('source'))} model"
+    title = f"What each fold costs against {model}, end to end on {counted(images, 'calibration image')}"
     rows = [_cost_row(cost, chosen=cost["fold"] == manifest["fold"]) for cost in manifest["folds"]]
     print_table(title, ("fold", ">codes that differ", ">SQNR", ">top-1 agreement"), rows)
 

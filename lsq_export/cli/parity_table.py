@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from calib.words import counted
+from lsq_export.qat.origins import grids_called
 from lsq_export.verification.answers import answers_otherwise
 from lsq_export.verification.nearer import could_be_nearer
 from lsq_export.verification.numbers import decibel, percent
-from lsq_export.verification.parity import NUDGED
-from lsq_export.verification.reasons import EXPLAINED
+from lsq_export.verification.parity import nudged_row
+from lsq_export.verification.reasons import explained
 from lsq_export.verification.summary import float_accuracy
 
 from .output import print_entries, print_table, say
@@ -39,13 +41,29 @@ def codes(parity: FormatParity) -> str:
 
 def print_parity(parity: Parity, *, layers: bool) -> None:
     """Formats against the trained model, and, layer by layer, against the folded one."""
-    title = f"Against the trained model, {parity.images} images"
+    title = f"Against the {parity.grids} model, {counted(parity.images, 'image')}"
     print_table(title, FORMAT_COLUMNS, [astuple(row) for row in _rows(parity)])
+    _print_outputs(parity)
     if layers:
-        _print_layers("Folded against trained: codes of learned quantizers, on the same inputs", parity.trained_layers)
-        _print_reasons(parity.trained_layers)
+        codes_of = f"codes of {grids_called(parity.grids)} quantizers"
+        _print_layers(f"Folded against {parity.grids}: {codes_of}, on the same inputs", parity.trained_layers)
+        _print_reasons(parity)
         for name, f in parity.formats.items():
             _print_layers(f"{name} against folded: codes, on the same inputs", f.layers)
+
+
+def _print_outputs(parity: Parity) -> None:
+    """The SQNR of each output, where there are several; the table above has the worst one, and classes of the first."""
+    if not parity.folded_outputs_sqnr_db:
+        return
+    columns = [(nudged_row(parity.grids), parity.nudged_outputs_sqnr_db), ("folded", parity.folded_outputs_sqnr_db)]
+    columns += [(name, f.outputs_sqnr_db) for name, f in parity.formats.items()]
+    rows = [
+        (output, *(decibel(found[output]) if output in found else "" for _, found in columns))
+        for output in parity.folded_outputs_sqnr_db
+    ]
+    say()
+    print_table("SQNR of each output", ("output", *(f">{name}" for name, _ in columns)), rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +81,12 @@ class _Row:
 def _rows(parity: Parity) -> Iterator[_Row]:
     float_text, where = float_cell(parity)
     yield _Row(model=f"float{where}", accuracy=float_text)
-    yield _Row(model="trained", accuracy=percent(parity.trained_accuracy))
-    yield _Row(model=NUDGED, agreement=percent(parity.nudged_top1_agreement), sqnr=decibel(parity.nudged_sqnr_db))
+    yield _Row(model=parity.grids, accuracy=percent(parity.trained_accuracy))
+    yield _Row(
+        model=nudged_row(parity.grids),
+        agreement=percent(parity.nudged_top1_agreement),
+        sqnr=decibel(parity.nudged_sqnr_db),
+    )
     yield _Row(
         model="folded (float64)",
         agreement=percent(parity.folded_top1_agreement),
@@ -90,7 +112,7 @@ def print_islands(parity: Parity) -> None:
     say()
     names = {name for island in exact.islands for name in island.operators}
     print_entries(
-        f"Float islands: {len(names)} operators have no integer form, or shall stay float",
+        f"Float islands: {counted(len(names), 'operator has', 'operators have')} no integer form, or shall stay float",
         ISLAND_COLUMNS,
         exact.islands,
     )
@@ -114,13 +136,13 @@ def _print_layers(title: str, layers: tuple[LayerParity, ...]) -> None:
         print_entries(title, LAYER_COLUMNS, differing)
     else:
         say(title)
-    say(f"{len(differing) or 'no'} of {len(layers)} tensors differ (all of them: parity.json)")
+    say(f"{len(differing) or 'none'} of {len(layers)} tensors differ (all of them: parity.json)")
 
 
-def _print_reasons(layers: tuple[LayerParity, ...]) -> None:
-    """What the reasons in the table of these layers mean."""
-    present = {reason for layer in layers for reason in layer.reasons}
-    for reason, meaning in EXPLAINED.items():
+def _print_reasons(parity: Parity) -> None:
+    """What the reasons in the table of learned quantizers mean."""
+    present = {reason for layer in parity.trained_layers for reason in layer.reasons}
+    for reason, meaning in explained(parity.grids).items():
         if reason in present:
             say(f"{reason}: {meaning}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 from .group import FAILED
 from .output import print_json, say
@@ -54,11 +55,13 @@ def lines(found: Received) -> list[str]:
     wrong = sum(found.golden.values())
     if found.golden:
         said.append(
-            f"golden         {f'{wrong} outputs are not' if wrong else 'all outputs are'} the integer reference's"
+            f"golden         {counted(wrong, 'output is not', 'outputs are not') if wrong else 'all outputs are'} "
+            "the integer reference's"
         )
     for name, one in found.outputs.items():
         said.append(
-            f"{name:14} ONNX Runtime: {one.differing} of {one.elements:,} outputs differ ({found.images} inputs)"
+            f"{name:14} ONNX Runtime: {one.differing} of {one.elements:,} outputs differ "
+            f"({counted(found.images, 'input')})"
         )
     if found.inside:
         said.append(
@@ -66,7 +69,7 @@ def lines(found: Received) -> list[str]:
             f"({found.inside.differing:,} of {found.inside.elements:,} integers inside differ)"
         )
     said.append(
-        "not checked    the folded and the trained model, which PyTorch evaluates: parity.json has what was found"
+        "not checked    what PyTorch evaluates, the folded model and the one before it: parity.json has what was found"
     )
     said.append("all that can be checked without PyTorch holds" if found.ok else "this bundle is NOT what was exported")
     return said

@@ -23,11 +23,13 @@ def verbose_option(command: Command) -> Command:
     return click.option("-v", "--verbose", is_flag=True, help="Print the tables, too, after the summary.")(command)
 
 
-def print_summary(manifest: Mapping[str, Any], parity: Parity, *, speed: str | None = None) -> None:
-    """At most ten lines on stdout. speed: of the integer file against float, in words."""
+def print_summary(
+    manifest: Mapping[str, Any], parity: Parity, *, speed: str | None = None, measured: str | None = None
+) -> None:
+    """At most ten lines on stdout. speed, measured: as in `summary`."""
     plain = parity.to_dict()
     say(title(manifest, plain))
-    for label, text in summary(manifest, plain, speed=speed):
+    for label, text in summary(manifest, plain, speed=speed, measured=measured):
         print_line(label, text)
 
 

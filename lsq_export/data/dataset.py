@@ -12,6 +12,7 @@ import torch
 
 from calib.errors import QuantizationError
 from calib.samples import in_words, shape_of
+from calib.words import counted
 
 from .augment import draw_moves, shift
 from .sample import Sample
@@ -147,7 +148,7 @@ class Dataset:
         return sample(0) if sample else None
 
     def __repr__(self) -> str:
-        sizes = f"{len(self.train)} samples to train, {len(self.test)} to test"
+        sizes = f"{counted(len(self.train), 'sample')} to train, {len(self.test)} to test"
         return f"Dataset {self.name}: {sizes}, {self.num_classes or 'no'} classes, inputs {in_words(self.input_shape)}"
 
     def batches(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 from .dataset import Dataset, Source
 from .image_files import opened
@@ -52,7 +53,8 @@ class ImageSplit:
         return len(self.files)
 
     def __repr__(self) -> str:
-        return f"ImageSplit({len(self)} files, {len(self.mean)} channels, resize {self.resize}, crop {self.crop})"
+        sizes = f"{counted(len(self), 'file')}, {counted(len(self.mean), 'channel')}"
+        return f"ImageSplit({sizes}, resize {self.resize}, crop {self.crop})"
 
     def fetch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = [self.files[i] for i in index.tolist()]
@@ -170,7 +172,7 @@ def _classes(directory: Path) -> list[str]:
     classes = _folders(directory)
     if len(classes) < 2:
         raise QuantizationError(
-            f"{directory} has {len(classes)} class folders: two or more are needed, each with its images"
+            f"{directory} has {counted(len(classes), 'class folder')}: two or more are needed, each with its images"
         )
     return classes
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 LARGEST = 1e9  # of a mean or std, and of what dividing by an std multiplies with: far from the bounds of float32
 
@@ -25,7 +26,8 @@ def per_channel(
     numbers = tuple(float(value) for value in values)
     if len(numbers) not in (1, channels):
         raise QuantizationError(
-            f"{what} (--{what}) has {len(numbers)} values and the images have {channels} channels: give one value, or "
+            f"{what} (--{what}) has {counted(len(numbers), 'value')} and the images have "
+            f"{counted(channels, 'channel')}: give one value, or "
             "one for each channel"
         )
     wrong = [n for n in numbers if not math.isfinite(n) or (what == "std" and n <= 0)]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from calib.errors import QuantizationError, one_line, warn
+from calib.words import counted
 
 from .dataset import Dataset, Source, TensorSplit
 from .normalization import per_channel
@@ -198,7 +199,9 @@ def _check_classes(x_name: str, y_name: str, count: int, y: np.ndarray) -> None:
         )
     if count != len(y):
         of = y_name.rpartition(" ")[2]
-        raise QuantizationError(f"{x_name} holds {count} samples and {of} {len(y)} labels: they must match")
+        raise QuantizationError(
+            f"{x_name} holds {counted(count, 'sample')} and {of} {counted(len(y), 'label')}: they must match"
+        )
     if int(y.max()) >= 2**31:
         raise QuantizationError(f"{y_name} holds the label {int(y.max())}: number the classes 0 … classes - 1")
     if int(y.min()) < 0:

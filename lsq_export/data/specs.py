@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from calib.errors import QuantizationError, near
+from calib.words import counted
 from lsq_export.models.own import check_found, is_there
 
 LARGEST_SIDE = 16_384  # pixels of an image, high and wide
@@ -94,7 +95,7 @@ def _check_folder(directory: Path) -> None:
     classes = [entry for entry in (train if train.is_dir() else directory).iterdir() if entry.is_dir()]
     if len([entry for entry in classes if not entry.name.startswith(".")]) < 2:
         raise QuantizationError(
-            f"{directory} has {len(classes)} class folders: two or more are needed, each with its images"
+            f"{directory} has {counted(len(classes), 'class folder')}: two or more are needed, each with its images"
         )
 
 

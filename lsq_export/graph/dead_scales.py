@@ -21,6 +21,7 @@ from torch import nn
 
 from calib.errors import QuantizationError, warn
 from calib.grid import quantize
+from calib.words import counted
 from lsq_export.qat.prepare_model import quantizers
 
 from .grids import quantizer_of
@@ -63,7 +64,8 @@ def warn_of_collapsed_scales(model: nn.Module) -> None:
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         warn(
-            f"training drove {len(found)} scales to the least that they may reach, 0.001 of their first values "
+            f"training drove {counted(len(found), 'scale')} to the least that they may reach, 0.001 of their first "
+            "values "
             f"({', '.join(found[:3])}{more}): the learning rate is too high for them; lsq_export.parameter_groups("
             "model, lr, grid_lr=0.01) gives grids one of their own",
         )

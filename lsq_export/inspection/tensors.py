@@ -4,7 +4,8 @@ its scale and zero point.
     for path, rows in inspect_path("out"):            # a file or a bundle
         for row in rows: print(row.name, row.bits, row.scale)
 
-A tensor that operators read with two different grids has two rows. `codes.py` and `reachable.py` find how many
+A tensor that operators read with two different grids has two rows; the scale 1 of layers that sum codes
+(`code_sums.py`) is no other grid. `codes.py` and `reachable.py` find how many
 codes a tensor really uses.
 """
 
@@ -19,10 +20,11 @@ import numpy as np
 import onnx
 
 from calib.errors import QuantizationError, one_line
-from lsq_export.bundle.directory import is_bundle, open_bundle
+from lsq_export.bundle.directory import WRITTEN, is_bundle, open_bundle
 from lsq_export.bundle.layout import MODEL
 from lsq_export.bundle.reading import Files
 
+from .code_sums import sums_codes
 from .codes import container_bits, used_codes
 from .onnx_read import Constants, Operand, attribute, load_model, operands, shapes_of
 from .reachable import ReachableCodes
@@ -66,10 +68,7 @@ def model_files(path: str | os.PathLike[str]) -> list[Path]:
         return [path]
     files = sorted(path.glob("*/model.onnx")) or sorted(path.glob("model.onnx"))
     if not files:
-        raise QuantizationError(
-            f"{path} is no bundle: it has no <format>/model.onnx; give an ONNX file or a directory that lsq-export "
-            "export wrote"
-        )
+        raise QuantizationError(f"{path} is no bundle: it has no <format>/model.onnx; give an ONNX file or {WRITTEN}")
     return files
 
 
@@ -112,7 +111,13 @@ def inspect_model(model: onnx.ModelProto) -> list[QuantizedTensor]:
         file.reachable.visit(node)
         for row in _rows(node, file):
             rows.setdefault((row.name, row.scale, row.zero_point), row)
-    return list(rows.values())
+    return without_units(list(rows.values())) if sums_codes(model.graph, constants) else list(rows.values())
+
+
+def without_units(rows: list[QuantizedTensor]) -> list[QuantizedTensor]:
+    """Where layers sum codes: without the rows of scale 1 beside those of the same codes with their scale."""
+    scaled = {(row.name, row.zero_point) for row in rows if row.scale != (1.0,)}
+    return [row for row in rows if row.scale != (1.0,) or (row.name, row.zero_point) not in scaled]
 
 
 @dataclass(frozen=True)

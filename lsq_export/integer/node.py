@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 Array: TypeAlias = np.ndarray
 Inputs: TypeAlias = Sequence["Array | None"]  # None: an optional input that the node leaves out
@@ -101,7 +102,7 @@ def zero_point_of(node: Node, x: Inputs, index: int) -> int:
     if value is None:
         return 0
     if value.size != 1:
-        raise node.error(f"zero point {node.inputs[index]} has {value.size} elements: one is needed")
+        raise node.error(f"zero point {node.inputs[index]} has {counted(value.size, 'element')}: one is needed")
     return int(value.reshape(())[()])
 
 
@@ -112,7 +113,7 @@ def per_channel(node: Node, x: Inputs, index: int, channels: int) -> Array | Non
         return None
     if value.size not in (1, channels):
         raise node.error(
-            f"{node.inputs[index]} has {value.size} elements: 1 or {channels} (output channels) are needed"
+            f"{node.inputs[index]} has {counted(value.size, 'element')}: 1 or {channels} (output channels) are needed"
         )
     return np.broadcast_to(value.reshape(-1), (channels,))
 

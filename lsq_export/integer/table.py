@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from calib.grid import dequantize_linear, quantize_linear
+from calib.words import counted
 
 from .node import MICROSOFT, Array, Inputs, Node, codes, operator, required, scale_of, zero_point_of
 from .numeric import fma32
@@ -92,7 +93,7 @@ def concat(node: Node, x: Inputs) -> list[Array]:
     Inputs: y_scale, y_zero, then (x, scale, zero) of each part.
     """
     if len(x) < 5 or (len(x) - 2) % 3:
-        raise node.error(f"it has {len(x)} inputs: y_scale, y_zero and three for each part are needed")
+        raise node.error(f"it has {counted(len(x), 'input')}: y_scale, y_zero and three for each part are needed")
     out = (scale_of(node, x, 0), zero_point_of(node, x, 1))
     dtype = required(node, x, 1).dtype
     parts = []

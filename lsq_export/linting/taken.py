@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from calib.errors import QuantizationError
+from calib.words import counted
 from lsq_export.targets import Target
 
 from .lint_file import Lint, against
@@ -37,5 +38,5 @@ def _broken(found: Lint) -> str | None:
         return None
     first = errors[0]
     place, count = first.places[0], sum(len(finding.places) for finding in errors)
-    more = f" (and {count - 1} more places)" if count > 1 else ""
+    more = f" (and {counted(count - 1, 'more place')})" if count > 1 else ""
     return f"{place.node} {place.what}{more}; {first.instead}; the rule is of: {first.source}"

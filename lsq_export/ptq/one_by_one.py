@@ -22,6 +22,7 @@ from calib.quantized import quantized_modules
 from calib.samples import Input, parts_of
 from calib.signature import Takes, takes_of
 from calib.tables import Table, Tabular
+from calib.words import counted
 from lsq_export.adoption.network import OnnxNetwork
 from lsq_export.graph.capture import forward
 from lsq_export.graph.evaluate import evaluate, portions_of
@@ -67,7 +68,9 @@ class Sensitivity(Tabular):
             (r.layer, r.weight_bits, r.input_bits, decibel(r.sqnr_db), percent(r.same_class))
             for r in (*self.rows, self.together)
         ]
-        return Table(f"Each layer quantized alone, {self.images} images, those that cost most first", columns, rows)
+        return Table(
+            f"Each layer quantized alone, {counted(self.images, 'image')}, those that cost most first", columns, rows
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: an infinite SQNR (no error at all) is None."""

@@ -121,7 +121,7 @@ def check_patterns(names: Iterable[str], layers: Mapping[str, LayerWish]) -> Non
         if any(fnmatchcase(name, pattern) for name in names):
             continue
         near = difflib.get_close_matches(pattern.strip("*?."), names, n=3, cutoff=0.5)
-        meant = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+        meant = f" (did you mean {' or '.join(near)}?)" if near else ""
         listed = ", ".join(name or "''" for name in names[:NAMED])
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise QuantizationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from calib.quantized import Quantized
 from calib.tables import Table, Tabular, span
+from calib.words import counted
 
 
 class Quantizers(Tabular, dict[str, Quantized]):
@@ -14,7 +15,7 @@ class Quantizers(Tabular, dict[str, Quantized]):
         """One row for each quantizer; scale and offset in units of its tensor."""
         without = sum(not bool(q.initialized) for q in self.values())
         notes = [f"{without} have no grid yet: call calib.initialize(model, batches)"] if without else []
-        title = f"{len(self)} quantizers"
+        title = counted(len(self), "quantizer")
         columns = ("quantizer", ">bits", "codes", ">scale", ">offset")
         return Table(title, columns, [_row(name, q) for name, q in self.items()], notes)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calib.errors import QuantizationError
+from calib.words import counted
 from lsq_export import integer
 
 from .difference import Difference, difference, joined
@@ -41,7 +42,7 @@ class Inside:
             return f"inside: {self.why}"
         one, alone, names = self.difference, self.alone, self.differing
         text = (
-            f"inside: {one.differing:,} of {one.elements:,} integers of {self.tensors} tensors differ, "
+            f"inside: {one.differing:,} of {one.elements:,} integers of {counted(self.tensors, 'tensor')} differ, "
             f"on {self.images} {'input' if self.images == 1 else 'inputs'}"
         )
         if not one.differing:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lsq_export.bundle.faces import all_inputs
+from lsq_export.qat.origins import grids_called, origin_of
 from lsq_export.verification.answers import main_format
 from lsq_export.verification.numbers import ABSENT, decibel, megabytes, percent, share
-from lsq_export.verification.parity import NUDGED
-from lsq_export.verification.reasons import EXPLAINED
+from lsq_export.verification.parity import nudged_row
+from lsq_export.verification.reasons import explained
 from lsq_export.verification.summary import (
     float_accuracy,
     network,
@@ -32,14 +33,19 @@ STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")
 
 def contents(manifest: Values, parity: Values, bench: Values | None, replay: Values | None = None) -> dict[str, Any]:
     """The variables of the template. Errors (KeyError, TypeError, AttributeError): something is missing."""
+    origin = origin_of(parity)
     return {
+        "origin": origin,
+        "quantizers": f"{grids_called(origin)} quantizers",
         "network": network(manifest),
         "title": title(manifest, parity),
         "lines": summary(manifest, parity, speed=_speed(parity, bench)),
         "model_columns": MODEL_COLUMNS,
         "models": list(_models(manifest, parity, bench)),
-        "worst": [_worst(layer) for layer in worst_layers(parity)],
-        "explained": {str(reason): text for reason, text in EXPLAINED.items()},
+        "output_columns": ("output", nudged_row(origin), "folded (float64)", *parity["formats"]),
+        "outputs": list(_outputs(parity)),
+        "worst": [_worst(layer, origin) for layer in worst_layers(parity)],
+        "explained": {str(reason): text for reason, text in explained(origin).items()},
         "grids": list(_grids(manifest, parity)),
         "layers": [{"layer": layer, "histogram": _weights(layer)} for layer in manifest["layers"]],
         "matrix": matrix(replay["runs"]) if replay else None,
@@ -80,10 +86,11 @@ def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[
     size = megabytes(base) if base else ""
     accuracy = percent(value) if value is not None else "not measured"
     yield (f"float{where}", accuracy, "", "", "", "", size, _latency(bench, "float"))
-    yield ("trained", percent(parity["trained_accuracy"]), *[""] * 6)
+    origin = origin_of(parity)
+    yield (origin, percent(parity["trained_accuracy"]), *[""] * 6)
     if "nudged_sqnr_db" in parity:
         noise = (percent(parity["nudged_top1_agreement"]), _decibel(parity["nudged_sqnr_db"]))
-        yield (NUDGED, "", *noise, *[""] * 4)
+        yield (nudged_row(origin), "", *noise, *[""] * 4)
     folded = (parity["folded_top1_agreement"], parity["folded_sqnr_db"])
     yield ("folded (float64)", percent(parity["folded_accuracy"]), percent(folded[0]), _decibel(folded[1]), *[""] * 4)
     for name, f in parity["formats"].items():
@@ -101,17 +108,25 @@ def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[
         )
 
 
+def _outputs(parity: Values) -> Iterator[tuple[str, ...]]:
+    """The SQNR of each output, where there are several of floats; parities of older versions have none."""
+    found = [parity.get("nudged_outputs_sqnr_db") or {}, parity.get("folded_outputs_sqnr_db") or {}]
+    found += [f.get("outputs_sqnr_db") or {} for f in parity["formats"].values()]
+    for output in found[1]:
+        yield (output, *(_decibel(values.get(output)) for values in found))
+
+
 def _decibel(value: float | None) -> str:
     """A dash for null, which JSON has for no noise at all and for nothing but noise."""
     return ABSENT if value is None else decibel(value)
 
 
-def _worst(layer: Values) -> dict[str, Any]:
+def _worst(layer: Values, origin: str) -> dict[str, Any]:
     return {
         "name": layer["name"],
         "share": share(layer["differing"]),
         "count": f"{round(layer['differing'] * layer['elements']):,} of {layer['elements']:,}",
-        "why": reason_of(layer),
+        "why": reason_of(layer, origin),
     }
 
 

@@ -17,6 +17,7 @@ from calib.garbage import few_collections
 from calib.initialization.first_grids import look_on
 from calib.quantized import Quantized, quantized_modules
 from calib.tables import Table, Tabular
+from calib.words import counted
 from lsq_export.graph.capture import capture
 from lsq_export.graph.grids import quantizer_of
 from lsq_export.graph.islands import is_island
@@ -82,9 +83,12 @@ class Outlook(Tabular):
     def table(self) -> Table:
         """A row for each entry."""
         counts = {kind: len(self.of_kind(kind)) for kind in ("integer", "float", "no data")}
-        title = f"{counts['integer']} layers become integer, {counts['float']} operators stay float"
+        title = (
+            f"{counted(counts['integer'], 'layer becomes', 'layers become')} integer, "
+            f"{counted(counts['float'], 'operator stays', 'operators stay')} float"
+        )
         if counts["no data"]:
-            title += f", {counts['no data']} layers see no data"
+            title += f", {counted(counts['no data'], 'layer sees', 'layers see')} no data"
         rows = [(e.name, e.operator, e.kind, e.why, e.source) for e in self.entries]
         return Table(title, ("layer", "operator", "becomes", "why", "line"), rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import INTEGER_OPERATORS, USE_QDQ, Rule, measured
+from .rule import INTEGER_OPERATORS, NOT_FOR_ORT, USE_QDQ, Rule, measured
 from .target import Target
 
 RUNTIME = "OpenVINO 2026.4.1"
@@ -27,7 +27,8 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIME,
     advice="compile it with INFERENCE_PRECISION_HINT f32: by default some processors compute floats in bfloat16; "
-    "without VNNI, weights of 8 bits may saturate (lsq-export lint says where)",
+    "without VNNI, weights of 8 bits may saturate (lsq-export lint says where): export --target openvino-float there. "
+    f"{NOT_FOR_ORT}",
     dialect=("int8-weights", "keep-branches", "split-strides"),
     rules=(
         *STANDARD_OPERATORS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .openvino import RUNTIME, STANDARD_OPERATORS
-from .rule import Rule, measured
+from .rule import NOT_FOR_ORT, Rule, measured
 from .target import Target
 
 EXPORT = "export --target openvino-float"
@@ -19,7 +19,7 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIME,
     advice="compile it with INFERENCE_PRECISION_HINT f32: layers sum whole numbers in floats; with VNNI, files of "
-    "export --target openvino give the same integers faster",
+    f"export --target openvino give the same integers faster. {NOT_FOR_ORT}",
     dialect=("float-clips", "exact-sums", "round-first"),
     rules=(
         *STANDARD_OPERATORS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import INTEGER_OPERATORS, USE_QDQ, Rule
+from .rule import INTEGER_OPERATORS, NOT_FOR_ORT, USE_QDQ, Rule
 from .target import Target
 
 _TYPES = (
@@ -24,6 +24,7 @@ TARGET = Target(
     folds=("symmetric",),
     optimization="disabled",
     versions="TensorRT 10.16 and 11.0",
+    advice=NOT_FOR_ORT,
     dialect=("int8-weights", "around-zero", "float-clips", "int8-codes", "float-biases"),
     rules=(
         Rule(

@@ -26,6 +26,7 @@ from torch import nn
 
 from calib.errors import QuantizationError, one_line
 from calib.samples import in_words, plain_shape
+from calib.words import counted
 from lsq_export import models
 from lsq_export.files import sealed, tensor_file
 from lsq_export.models.own import build_own, is_own
@@ -79,7 +80,7 @@ class Checkpoint:
         numbers = sum(tensor.numel() for tensor in self.state.values())
         return (
             f"Checkpoint {self.path}: {self.model_spec.get('name')} {bits}, inputs {in_words(self.input_shape)}, "
-            f"{len(self.state)} tensors with {numbers} numbers{data}"
+            f"{counted(len(self.state), 'tensor')} with {numbers} numbers{data}"
         )
 
 

@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from calib.errors import QuantizationError
 from calib.quantized import quantized_modules
+from calib.words import counted
 from lsq_export.files.weights_file import read
 
 from .weights_choice import Choice, choose, first
@@ -55,7 +56,7 @@ class LoadedWeights:
         what = [f"of {self.part!r}"] if self.part else []
         what += [f"without {self.prefix + '.'!r}"] if self.prefix else []
         what += [f"by {self.naming}'s names"] if self.naming else []
-        facts = [" ".join([f"{len(self.loaded)} tensors", ", ".join(what)]).rstrip()]
+        facts = [" ".join([counted(len(self.loaded), "tensor"), ", ".join(what)]).rstrip()]
         if self.averaged:
             facts.append("an average (EMA)")
         elif self.also_averaged:

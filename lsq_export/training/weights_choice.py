@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from calib.errors import QuantizationError
+from calib.words import counted
 from lsq_export.models.public_names import torchvision_names
 
 # Parts of names that torch.compile, DataParallel and DistributedDataParallel put in.
@@ -66,7 +67,8 @@ def choose(content: Any, names: Iterable[str], where: str, averaged: bool = Fals
     if not most:
         there = [name for tensors in parts.values() for name in tensors]
         raise QuantizationError(
-            f"{where} holds {len(there)} tensors and none of the network's: it has {first(there)}, the network needs "
+            f"{where} holds {counted(len(there), 'tensor')} and none of the network's: it has {first(there)}, the "
+            "network needs "
             f"{first(own)}"
         )
     fitting = [choice for choice in found if 2 * len(choice.tensors) > most]  # the rest fits by chance

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 from .weights_choice import Choice, first
 
@@ -70,7 +71,7 @@ def refuse_shapes(source: str, net: nn.Module, state: Tensors, found: Tensors) -
     elif conv and theirs[:2] == ours[:2]:
         advice = "the kernels have another size: give --model a network with those of the file"
     elif len(_layers(wrong)) == 1 and isinstance(module, (nn.Linear, nn.Conv2d)) and theirs[1:] == ours[1:]:
-        advice = f"the file has {theirs[0]} classes and this network {ours[0]}: {NEW_HEAD}"
+        advice = f"the file has {counted(theirs[0], 'class', 'classes')} and this network {ours[0]}: {NEW_HEAD}"
     raise QuantizationError(f"{source}: {name!r} has the shape {theirs}, the network's {ours}{more}: {advice}")
 
 

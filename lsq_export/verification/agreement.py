@@ -78,8 +78,18 @@ class Agreement:
     @property
     def sqnr_db(self) -> float:
         """Signal to noise of the worst output, in decibel; infinite if all are equal."""
-        judged = [self._powers[index] for index in self._powers.keys() - self._equal.keys()] or self._powers.values()
+        judged = [self._powers[index] for index in self._signals] or self._powers.values()
         return min((decibels(signal, noise) for signal, noise in judged), default=math.inf)
+
+    @property
+    def _signals(self) -> list[int]:
+        """The outputs that are no integers."""
+        return [index for index in self._powers if index not in self._equal]
+
+    def by_output(self, names: Sequence[str]) -> dict[str, float]:
+        """{output: its SQNR in decibel}, where several have one; else nothing. names: of all outputs."""
+        found = {names[index]: decibels(*self._powers[index]) for index in self._signals}
+        return found if len(found) > 1 else {}
 
     @property
     def same_integers(self) -> dict[int, float]:

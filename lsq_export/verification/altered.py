@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from calib.words import counted
+
 
 def altered_parts(file: onnx.ModelProto, prescribed: onnx.ModelProto) -> tuple[str, ...]:
     """One line for each node or constant in which a file is not what the folded graph prescribes."""
@@ -21,7 +23,7 @@ def _altered_nodes(file: onnx.ModelProto, prescribed: onnx.ModelProto) -> Iterat
         [node.SerializeToString(deterministic=True) for node in proto.graph.node] for proto in (file, prescribed)
     )
     if len(nodes) != len(expected):
-        yield f"the graph has {len(nodes)} nodes, the fold prescribes {len(expected)}"
+        yield f"the graph has {counted(len(nodes), 'node')}, the fold prescribes {len(expected)}"
     frame = _frame(prescribed)
     for what, content in _frame(file).items():
         if content != frame[what]:

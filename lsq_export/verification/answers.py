@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lsq_export.qat.origins import TRAINED
+
 from .numbers import percent
 
 ALL_HOLD = "all promises hold"
@@ -36,14 +38,14 @@ def answers_otherwise(parity: Mapping[str, Any]) -> bool:
     return bool(otherwise(same_class(parity)))
 
 
-def others(same: Mapping[str, float]) -> str:
+def others(same: Mapping[str, float], origin: str = TRAINED) -> str:
     """Outputs of integers with many others than the trained ones. same: as `Parity.same_integers`."""
     found = [f"{percent(1 - share)} of {name}" for name, share in same.items() if share < SAME]
-    return f"integers of outputs that are others than the trained ones: {', '.join(found)}" if found else ""
+    return f"integers of outputs that are others than the {origin} ones: {', '.join(found)}" if found else ""
 
 
-def otherwise(same: float | None) -> str:
+def otherwise(same: float | None, origin: str = TRAINED) -> str:
     """What is said of it after the promises, which hold; "" where there is nothing. same: as `same_class` gives it."""
     if same is None or same >= SAME:
         return ""
-    return f"but {percent(1 - same)} of the integer network's classes are others than the trained one's"
+    return f"but {percent(1 - same)} of the integer network's classes are others than the {origin} one's"

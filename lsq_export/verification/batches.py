@@ -13,6 +13,7 @@ from calib.batches import InputKey, hint_of_shape, read_batches
 from calib.errors import QuantizationError
 from calib.samples import Samples, each_float, fits, in_words, parts_of, shape_of
 from calib.signature import Takes
+from calib.words import counted
 from lsq_export.graph.evaluate import takes_one
 
 
@@ -106,6 +107,7 @@ def _classes(index: int, target: object, count: int) -> np.ndarray | None:
         return None
     if len(found) != count:
         raise QuantizationError(
-            f"batch {index} has {len(found)} targets for {count} inputs: give one for each, or the inputs alone"
+            f"batch {index} has {counted(len(found), 'target')} for {counted(count, 'input')}: give one for each, or "
+            "the inputs alone"
         )
     return found

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from calib.words import counted
+
 Values = Mapping[str, Any]
 
 NAMED = 3  # layers that the line names at most; it counts the others
@@ -55,7 +57,7 @@ def _most_codes(layers: Sequence[Values], tensors: Sequence[Values], weights: in
 def listed(names: Sequence[str], named: int = NAMED) -> str:
     """a, b, c and 4 more; 7 layers, where none is to be named."""
     if not named:
-        return f"{len(names)} layer{'s' if len(names) > 1 else ''}"
+        return counted(len(names), "layer")
     more = f" and {len(names) - named} more" if len(names) > named else ""
     return ", ".join(names[:named]) + more
 

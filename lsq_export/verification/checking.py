@@ -192,6 +192,8 @@ class _Findings:
             nudged_top1_agreement=yardstick.top1,
             nudged_sqnr_db=yardstick.sqnr_db,
             parts=self._parts.result(),
+            folded_outputs_sqnr_db=self._folded.by_output(names),
+            nudged_outputs_sqnr_db=yardstick.by_output(names),
             same_integers={names[index]: share for index, share in self._folded.same_integers.items()},
             damaged=self._subject.damaged,
             golden=tuple(

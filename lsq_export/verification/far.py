@@ -1,7 +1,9 @@
 """A fold that is far below the yardstick: by how much, and the tensor where most of it begins, with the reason.
 
 The yardstick (`yardstick.py`) is the trained model against itself on inputs × 1.0001. All promises hold for a network
-that is far from it, since what a fold costs is a number; so the verdict says it, and parity.json.
+that is far from it, since what a fold costs is a number; so the verdict says it, and parity.json. A network of 8 bits
+hardly moves with its inputs, and every grid that export adds lies behind its yardstick: an error below what 8 bits cost
+by themselves is small, and no matter for the verdict.
 """
 
 from __future__ import annotations
@@ -12,15 +14,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from calib.tables import decibel
+from lsq_export.qat.origins import TRAINED, grids_called
 
 from .layer_parity import LayerParity
 from .numbers import share
-from .reasons import IN_SHORT, Reason
+from .reasons import Reason, in_short
 
 NUDGE = 1e-4  # relative
 FAR = 3.0  # dB
+SMALL = 30.0  # dB below the outputs: quantizing to 8 bits costs real networks more (docs/benchmarks/real.md)
 LIMIT = -20 * math.log10(NUDGE)  # dB: so much the noise on the inputs themselves is; no yardstick asks for more
-AT_THE_END = "no code of a learned grid: what comes after the last one, an 8-bit grid of the output or float operators"
+AT_THE_END = "no code of a {} grid: what comes after the last one, an 8-bit grid of the output or float operators"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +45,18 @@ class Far:
         """Plain values for parity.json."""
         return {**asdict(self), "reason": None if self.reason is None else str(self.reason)}
 
-    def __str__(self) -> str:
-        where = AT_THE_END
+    def said(self, origin: str = TRAINED) -> str:
+        """In words. origin: of the network's grids (`qat/origins.py`)."""
+        where = AT_THE_END.format(grids_called(origin))
         if self.tensor is not None and self.reason is not None:
             named = f"{self.tensor}, {self.place}" if self.place else self.tensor
-            where = f"{named} ({share(self.differing)} of its codes differ; {IN_SHORT[self.reason]})"
+            where = f"{named} ({share(self.differing)} of its codes differ; {in_short(origin)[self.reason]})"
         return f"FAR FROM EXACT, {decibel(self.behind_db)} behind the yardstick; most at {where}"
+
+
+def is_small(folded: float) -> bool:
+    """Whether an error (SQNR, in dB) is below what 8 bits cost by themselves."""
+    return folded >= SMALL
 
 
 def behind_db(folded: float, nudged: float) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from calib.tables import Table, Tabular, decibel, percent
+from calib.words import counted
 
 from .layer_parity import ISLAND_TIES, QDQ_TIES, TIES, IslandParity, LayerParity, Layers, first_differing
 from .promises import Broken, Counts, Name
@@ -13,6 +14,7 @@ from .promises import Broken, Counts, Name
 EXACT = "qoperator"  # the format that the integer reference runs
 EXACT_FORMATS = (EXACT, "lookup")  # the formats that are held to it, bit for bit
 ALTERED_LINES = 3  # of all that is altered in a file
+DIFFERS = ("element differs", "elements differ")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -20,7 +22,8 @@ class FormatParity(Tabular):
     """One exported file in ONNX Runtime.
 
     top1_agreement: share of the images (of places, where each has classes) with the trained model's class; None where
-    outputs have no classes. sqnr_db: of the outputs against the trained model's (infinite if equal).
+    outputs have no classes. sqnr_db: of the worst output against the trained model's (infinite if equal).
+    outputs_sqnr_db: {output: the same}, where there are several of floats.
     reference_mismatch: elements in which ONNX Runtime and the integer reference differ; of every tensor, with graph
     optimization on and off, for qoperator and lookup (with and without our library, where that is built); of the
     outputs for qdq, where other runtimes may round otherwise. reference_elements: how many were compared.
@@ -47,6 +50,7 @@ class FormatParity(Tabular):
     reference_elements: int = 0
     reference_largest: float = 0.0
     reference_range: float = 0.0
+    outputs_sqnr_db: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", Layers(self.layers))
@@ -56,11 +60,11 @@ class FormatParity(Tabular):
         """What is shown: the tensors that differ from the folded model, below what was found about the file."""
         accuracy = "" if self.accuracy is None else f", accuracy {percent(self.accuracy)}"
         title = (
-            f"{self.name} against the trained model: top-1 agreement {percent(self.top1_agreement)}, SQNR "
+            f"{self.name} against the fake-quant model: top-1 agreement {percent(self.top1_agreement)}, SQNR "
             f"{decibel(self.sqnr_db)}{accuracy}"
         )
         layers = Layers(self.layers).table
-        exact = f"{self.reference_mismatch} elements differ from the integer reference"
+        exact = f"{counted(self.reference_mismatch, *DIFFERS)} from the integer reference"
         notes = [f"{layers.title} from the folded model; {exact}", *self.failures]
         return Table(title, layers.columns, layers.rows, notes)
 
@@ -108,15 +112,16 @@ class FormatParity(Tabular):
 
     def _wrong_run(self) -> Iterator[str]:
         if self.name in EXACT_FORMATS and self.reference_mismatch:
-            yield (
-                f"{self.reference_mismatch} elements differ from the integer reference, first in {self.first_mismatch}"
-            )
+            mismatches = counted(self.reference_mismatch, *DIFFERS)
+            yield f"{mismatches} from the integer reference, first in {self.first_mismatch}"
 
     def _wrong_numbers(self) -> Iterator[str]:
         if self.accumulator_mismatch:
-            yield f"{self.accumulator_mismatch} accumulators differ from the folded model's"
+            accumulators = counted(self.accumulator_mismatch, "accumulator differs", "accumulators differ")
+            yield f"{accumulators} from the folded model's"
         if self.output_mismatch:
-            yield f"{self.output_mismatch} outputs differ from the folded model's by more than float32 rounding"
+            outputs = counted(self.output_mismatch, "output differs", "outputs differ")
+            yield f"{outputs} from the folded model's by more than float32 rounding"
 
     def _wrong_islands(self) -> Iterator[str]:
         for island in self.islands:
@@ -129,8 +134,9 @@ class FormatParity(Tabular):
     def _wrong_codes(self) -> Iterator[str]:
         wrong = [layer for layer in self.layers if not layer.within(self._ties(layer.name))]
         if wrong:
+            tensors = counted(len(wrong), "tensor differs", "tensors differ")
             yield (
-                f"{len(wrong)} tensors differ from the folded model by more than ties, first {wrong[0].name}: "
+                f"{tensors} from the folded model by more than ties, first {wrong[0].name}: "
                 f"{wrong[0].differing:.3%} of {wrong[0].elements} codes, by up to {wrong[0].largest}"
             )
 

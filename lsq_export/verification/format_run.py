@@ -130,6 +130,7 @@ class FormatRun(ABC):
             reference_elements=self._compared,
             reference_largest=self._largest,
             reference_range=self._range,
+            outputs_sqnr_db=self._agreement.by_output([str(output.name) for output in self._given.folded.outputs]),
         )
 
 

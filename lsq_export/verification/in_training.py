@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from calib.words import counted
+
 KEY = "accuracy"  # in the extra of a checkpoint, and in the source of a manifest
 
 
@@ -25,7 +27,7 @@ class InTraining:
     @property
     def place(self) -> str:
         """On what it was measured: 359 test images of digits."""
-        images = f"{self.images} test images" if self.images else ""
+        images = counted(self.images, "test image") if self.images else ""
         return " of ".join(part for part in (images, self.data) if part)
 
     def to_dict(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Layers(Tabular, tuple[LayerParity, ...]):
             for layer in differing
         ]
         columns = ("tensor", ">elements", ">differing", ">largest, in codes", "reasons")
-        return Table(f"{len(differing) or 'no'} of {len(self)} tensors differ", columns, rows)
+        return Table(f"{len(differing) or 'none'} of {len(self)} tensors differ", columns, rows)
 
 
 @dataclass(frozen=True, kw_only=True)

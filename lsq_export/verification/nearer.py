@@ -11,18 +11,19 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from calib.words import counted
+from lsq_export.qat.origins import CALIBRATED, is_trained, origin_of
+
 from .answers import answers_otherwise
-from .far import FAR, LIMIT, behind_db
+from .far import FAR, LIMIT, behind_db, is_small
 from .numbers import decibel
 from .reasons import Reason
 
 NEAR = 1.0  # dB: a gap that other images would change as well
 MATTERS = 0.02  # share of what differs from which on a reason is worth a remedy
 TRAINED_EDGES, CONTAINER, INTEGER = "--edges trained", "--offset container", "--offset integer"
-UNTRAINED_EDGES = (
-    "the 8-bit grids between layers come from the calibration images: give such as will be used, and judge by the "
-    "float network (calibrate says: against float)"
-)
+UNTRAINED_EDGES = "the 8-bit grids between layers come from the calibration images: give such as will be used"
+AGAINST_FLOAT = ", and judge by the float network (calibrate says: against float)"
 
 
 def behind(parity: Mapping[str, Any]) -> float:
@@ -42,10 +43,13 @@ def as_good_as_exact(parity: Mapping[str, Any]) -> bool:
 
 
 def could_be_nearer(parity: Mapping[str, Any]) -> bool:
-    """Whether the fold is far from the yardstick, or answers are others and the yardstick does not account for it."""
+    """Whether the fold is far from the yardstick and its error not small, or answers are others and the yardstick does
+    not account for it.
+    """
     if not parity["ok"]:
         return False
-    return behind(parity) > FAR or (answers_otherwise(parity) and not as_good_as_exact(parity))
+    far = behind(parity) > FAR and not is_small(float(parity["folded_sqnr_db"]))
+    return far or (answers_otherwise(parity) and not as_good_as_exact(parity))
 
 
 def nearer(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str | None:
@@ -53,7 +57,7 @@ def nearer(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str | None
     if not could_be_nearer(parity):
         return None
     shares = _worst_first(reason_shares(parity), parity)
-    by_training = None if _has_no_training(manifest) else _by_training(manifest, shares)
+    by_training = _by_training(manifest, shares) if is_trained(manifest.get("source")) else None
     return _by_fold(manifest) or by_training or _by_export(manifest, shares)
 
 
@@ -104,17 +108,20 @@ def _by_fold(manifest: Mapping[str, Any]) -> str | None:
     if _sqnr(best) - _sqnr(chosen) <= FAR:
         return None
     measured = f"{decibel(best['sqnr_db'])} instead of {decibel(chosen['sqnr_db'])}"
-    return f"export with --fold {best['fold']} ({measured} on {best['images']} calibration images)"
+    return f"export with --fold {best['fold']} ({measured} on {counted(best['images'], 'calibration image')})"
 
 
 def _by_export(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     """Where neither another training nor another fold is known to help."""
+    source = manifest.get("source")
+    origin, trained = origin_of(source), is_trained(source)
     if not shares and any(t["kind"] == "edge" for t in manifest["tensors"]):
-        return "end the network in a Linear layer (all codes are the trained ones; the output's 8-bit grid is not)"
+        return f"end the network in a Linear layer (all codes are the {origin} ones; the output's 8-bit grid is not)"
+    untrained = UNTRAINED_EDGES + (AGAINST_FLOAT if origin == CALIBRATED else "")
     remedies = {
-        Reason.EDGE.value: UNTRAINED_EDGES
-        if _has_no_training(manifest)
-        else "calibrate on more images (--images), so that no 8-bit grid between layers clips",
+        Reason.EDGE.value: "calibrate on more images (--images), so that no 8-bit grid between layers clips"
+        if trained
+        else untrained,
         Reason.GRID.value: "feed inputs whose zero lies on their 8-bit grid (preprocessing), so that the grid need not "
         "move",
     }
@@ -122,14 +129,8 @@ def _by_export(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> str:
         if reason in remedies and part >= MATTERS:
             return remedies[reason]
     correction = "" if manifest.get("bias_correction") else "try --bias-correction, or "
-    more = "more bits" if _has_no_training(manifest) else "train longer or with more bits"
+    more = "train longer or with more bits" if trained else "more bits"
     return f"{correction}{more}: single codes at rounding ties grow through this network"
-
-
-def _has_no_training(manifest: Mapping[str, Any]) -> bool:
-    """Of a network of an ONNX file, which calibrate or adopt took: nobody can train it with other options."""
-    source = manifest.get("source")
-    return isinstance(source, Mapping) and "file" in source and not _config(manifest)
 
 
 def _sqnr(cost: Mapping[str, Any]) -> float:

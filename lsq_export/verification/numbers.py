@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 ABSENT = "–"
+OUTPUTS = 3  # that a line names
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -20,6 +22,14 @@ def share(value: float) -> str:
 def decibel(value: float | None) -> str:
     """None: what JSON says for infinity."""
     return f"{unsigned_zero(f'{math.inf if value is None else value:.1f}')} dB"
+
+
+def by_output(values: Mapping[str, float | None]) -> str:
+    """(boxes 31.0 dB, scores 40.2 dB): of several outputs, the worst first; "" of one. values: {output: decibel}."""
+    worst = sorted(values.items(), key=lambda entry: math.inf if entry[1] is None else entry[1])
+    shown = ", ".join(f"{name} {decibel(value)}" for name, value in worst[:OUTPUTS])
+    more = f" and {len(worst) - OUTPUTS} more" if len(worst) > OUTPUTS else ""
+    return f" ({shown}{more})" if len(worst) > 1 else ""
 
 
 def number(value: float | None, digits: int = 4) -> str:

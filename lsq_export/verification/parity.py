@@ -12,26 +12,33 @@ from typing import Any
 
 from calib.errors import ParityWarning, warn
 from calib.tables import Table, Tabular, decibel, percent
+from calib.words import counted
+from lsq_export.qat.origins import TRAINED, origin_of
 
 from .answers import ALL_HOLD, main_of, others, otherwise
 from .far import NUDGE as NUDGE
-from .far import Far, far_of
+from .far import Far, far_of, is_small
 from .format_parity import FormatParity
 from .in_training import InTraining
 from .layer_parity import QDQ_TIES, LayerParity, Layers
 from .part_parity import PartParity, lost_channels, lost_parts
 from .promises import Broken, Name, Promise, promises_of
 
-NUDGED = f"trained, inputs × {1 + NUDGE:g}"  # name of that row in tables
 # A flipped tie inside a low-bit network moves an output; the median over images is blind to single flips.
 CAPTURE_TOLERANCE = 1e-3
+
+
+def nudged_row(origin: str) -> str:
+    """The name of the yardstick's row in tables."""
+    return f"{origin}, inputs × {1 + NUDGE:g}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Parity(Tabular):
     """All that was found out about a bundle.
 
-    folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3. capture_error:
+    folded_*: the folded model (float64) against the trained one: the price of the fold, promise 3; of the worst output,
+    *_outputs_sqnr_db: {output: the same}, where there are several of floats. capture_error:
     median over the images of |captured - trained| / max |trained|; None where no PyTorch model was given.
     captured_layers: where that is above CAPTURE_TOLERANCE, the captured graph against the PyTorch model layer by
     layer on the same inputs (`captured.py`). steady: asked twice, the PyTorch model gives the same answers.
@@ -43,7 +50,8 @@ class Parity(Tabular):
     same_integers: {output of integers or masks: share of them that are the trained model's}. in_training: what the
     training measured, if the bundle knows it. data, split: what the images are of ("calibration" in an export),
     where a command knows it. differences: in what those data are not what the bundle was made for, one line each.
-    places: {tensor: what makes it in the user's model}, where its name does not say it.
+    places: {tensor: what makes it in the user's model}, where its name does not say it. grids: how they came to be, as
+    in `qat/origins.py`; sentences call the network so.
     """
 
     formats: dict[str, FormatParity]
@@ -67,6 +75,9 @@ class Parity(Tabular):
     split: str | None = None
     differences: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    grids: str = TRAINED
+    folded_outputs_sqnr_db: Mapping[str, float] = field(default_factory=dict)
+    nudged_outputs_sqnr_db: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("trained_layers", "captured_layers"):
@@ -77,8 +88,8 @@ class Parity(Tabular):
         """What is shown: the formats beside the trained and the folded model, and the verdict."""
         rows: list[tuple[object, ...]] = [
             *self._float_row(),
-            ("trained", percent(self.trained_accuracy)),
-            (NUDGED, "", percent(self.nudged_top1_agreement), decibel(self.nudged_sqnr_db)),
+            (self.grids, percent(self.trained_accuracy)),
+            (nudged_row(self.grids), "", percent(self.nudged_top1_agreement), decibel(self.nudged_sqnr_db)),
             (
                 "folded (float64)",
                 percent(self.folded_accuracy),
@@ -92,7 +103,8 @@ class Parity(Tabular):
         ]
         columns = ("model", ">accuracy", ">top-1 agreement", ">SQNR", ">≠ integer reference")
         padded = [(*row, *[None] * (len(columns) - len(row))) for row in rows]
-        return Table(f"Parity with the trained model, {self.images} images", columns, padded, self.verdict.splitlines())
+        title = f"Parity with the {self.grids} model, {counted(self.images, 'image')}"
+        return Table(title, columns, padded, self.verdict.splitlines())
 
     def _float_row(self) -> Iterator[tuple[object, ...]]:
         """The float network, where the training measured it, and on what."""
@@ -104,10 +116,10 @@ class Parity(Tabular):
     def verdict(self) -> str:
         """That all promises hold, and whether the answers are others all the same; or a line for each broken one."""
         same = self.formats[main_of(self.formats)].top1_agreement
-        held = ", ".join(filter(None, (ALL_HOLD, otherwise(same))))
-        lost = lost_channels(self.parts)
-        held = "; ".join(filter(None, (held, others(self.same_integers), lost, str(self.far or ""))))
-        return "\n".join(f"FAILED: {line}" for line in self.failures) or held
+        held = ", ".join(filter(None, (ALL_HOLD, otherwise(same, self.grids))))
+        losses = others(self.same_integers, self.grids), lost_channels(self.parts)
+        far = self.far.said(self.grids) if self.far and not is_small(self.folded_sqnr_db) else ""
+        return "\n".join(f"FAILED: {line}" for line in self.failures) or "; ".join(filter(None, (held, *losses, far)))
 
     def told(self) -> Parity:
         """The same, after a ParityWarning of what whoever does not print the verdict should know."""
@@ -140,6 +152,7 @@ class Parity(Tabular):
             images=self.images,
             sqnr_db=self.folded_sqnr_db,
             lost=lost_channels(self.parts),
+            origin=self.grids,
         )
 
     def _broken(self) -> Iterator[Broken]:
@@ -169,17 +182,17 @@ class Parity(Tabular):
         if wrong is not None:
             where = f"; {wrong.name} differs first, in {wrong.differing:.2%} of its elements on the same inputs"
         yield (
-            "the captured graph is not the trained model: its outputs differ by "
+            f"the captured graph is not the {self.grids} model: its outputs differ by "
             f"{self.capture_error:.2e} of their range on the median image{where}"
         )
 
     def _wrong_fold(self) -> Iterator[str]:
         if not self.folded_sqnr_db > 0:
             yield (
-                "the folded model is not the trained one: its outputs' error is as large as they are (SQNR "
+                f"the folded model is not the {self.grids} one: its outputs' error is as large as they are (SQNR "
                 f"{self.folded_sqnr_db:.1f} dB)"
             )
-        yield from lost_parts(self.parts)
+        yield from lost_parts(self.parts, self.grids)
         for layer in self.trained_layers:
             if layer.outside:
                 yield f"{layer.name}: {layer.outside} of {layer.elements} codes are none of its grid's"
@@ -191,7 +204,8 @@ class Parity(Tabular):
         """
         data = (source or {}).get("data") if split else None
         known = data if isinstance(data, str) else None
-        return replace(self, in_training=InTraining.from_source(source), data=known, split=split)
+        trained = InTraining.from_source(source)
+        return replace(self, in_training=trained, data=known, split=split, grids=origin_of(source))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for parity.json; an infinite SQNR (no noise at all) is null there."""

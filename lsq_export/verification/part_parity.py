@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lsq_export.qat.origins import TRAINED
+
 LOST = 1.0  # dB: a part that became a constant, its mean, has 0
 STEADY = 10.0  # dB: a part that the yardstick moves by more than that is lost in the trained model already
 NAMED = 3  # lost channels in a line
@@ -32,14 +34,14 @@ class PartParity:
         return self.sqnr_db < LOST and self.nudged_sqnr_db > STEADY
 
 
-def lost_parts(parts: Sequence[PartParity]) -> Iterator[str]:
+def lost_parts(parts: Sequence[PartParity], origin: str = TRAINED) -> Iterator[str]:
     """One line for each part that is lost, with what is to be done."""
     for part in parts:
         if part.lost and part.channel is None:
             yield (
                 f"{part.output}: its part {part.part} is lost: its error is as large as what varies in it (SQNR "
-                f"{part.sqnr_db:.1f} dB, where the trained model has {part.nudged_sqnr_db:.1f} dB); scale the parts of "
-                "this output alike, or return them one by one"
+                f"{part.sqnr_db:.1f} dB, where the {origin} model has {part.nudged_sqnr_db:.1f} dB); scale the parts "
+                "of this output alike, or return them one by one"
             )
 
 

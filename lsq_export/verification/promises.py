@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from calib.tables import decibel
+from calib.words import counted
+from lsq_export.qat.origins import TRAINED
 
 
 class Name(str, Enum):
@@ -30,7 +32,7 @@ class Name(str, Enum):
 STATEMENTS: Mapping[Name, str] = {
     Name.EXACT_RUN: "ONNX Runtime = integer reference",
     Name.EXACT_REWRITE: "integer files = folded model",
-    Name.MEASURED_FOLD: "folded model against trained model",
+    Name.MEASURED_FOLD: "folded model against {origin} model",
     Name.INTACT_FILES: "the files are those that were exported",
 }
 
@@ -79,12 +81,18 @@ class Counts:
 
 
 def promises_of(
-    counts: Sequence[Counts], broken: Sequence[Broken], *, images: int, sqnr_db: float, lost: str = ""
+    counts: Sequence[Counts],
+    broken: Sequence[Broken],
+    *,
+    images: int,
+    sqnr_db: float,
+    lost: str = "",
+    origin: str = TRAINED,
 ) -> tuple[Promise, ...]:
     """All promises, in order; that of intact files only where it is broken.
 
     images: that were run. sqnr_db: of the folded model against the trained one, infinite if they are equal.
-    lost: channels of outputs that the fold lost, in words.
+    lost: channels of outputs that the fold lost, in words. origin: of the network's grids (`qat/origins.py`).
     """
     lines: dict[Name, list[str]] = {name: [b.line for b in broken if b.promise == name] for name in Name}
     said = f"; {lost}" if lost else ""
@@ -97,14 +105,15 @@ def promises_of(
     for name in Name:
         detail = details.get(name, "")
         if lines[name]:
-            counted = f"{detail}; " if name == Name.EXACT_RUN else ""
-            more = f" and {len(lines[name]) - 1} more" if len(lines[name]) > 1 else ""
-            detail = f"{counted}{lines[name][0]}{more}"
+            run = f"{detail}; " if name == Name.EXACT_RUN else ""
+            others = len(lines[name]) - 1
+            more = f"; and {counted(others, 'other failure')}" if others else ""
+            detail = f"{run}{lines[name][0]}{more}"
         elif name == Name.INTACT_FILES:
             continue
         promised = name != Name.EXACT_RUN or any(c.exact for c in counts)
         holds = not lines[name] if promised else None
-        found.append(Promise(name=name, statement=STATEMENTS[name], holds=holds, detail=detail))
+        found.append(Promise(name=name, statement=STATEMENTS[name].format(origin=origin), holds=holds, detail=detail))
     return tuple(found)
 
 
@@ -116,9 +125,9 @@ def _run(counts: Sequence[Counts], images: int) -> str:
         by = f", by {furthest.largest:.3g} at most{_of_range(furthest)}" if differing else ""
         return f"for qdq files; {differing:,} of {sum(c.elements for c in counts):,} outputs differ{by}"
     islands = sum(c.islands for c in exact)
-    outside = f" outside {islands} float operators" if islands else ""
-    counted = f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,}"
-    return f"{counted} integers of {images} images differ{outside}"
+    outside = f" outside {counted(islands, 'float operator')}" if islands else ""
+    integers = f"{sum(c.mismatches for c in exact):,} of {sum(c.elements for c in exact):,}"
+    return f"{integers} integers of {counted(images, 'image')} differ{outside}"
 
 
 def _of_range(counts: Counts) -> str:

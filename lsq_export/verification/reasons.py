@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
+
+from lsq_export.qat.origins import TRAINED, before_the_fold
 
 
 class Reason(str, Enum):
@@ -26,19 +29,33 @@ class Reason(str, Enum):
         return self.value
 
 
-EXPLAINED = {
+_EXPLAINED = {
     Reason.TIE: "the value lies next to a rounding tie, and a rounded bias or a scale moved clear of ties carries it "
     "over",
     Reason.BORDER: "padding is zero as β′, not β, has it",
-    Reason.EDGE: "before it lies an 8-bit grid that training did not have",
-    Reason.GRID: "the file's grid is not the trained one: it moved onto an integer zero point",
+    Reason.EDGE: "before it lies an 8-bit grid that {before} did not have",
+    Reason.GRID: "the file's grid is not the {origin} one: it moved onto an integer zero point",
     Reason.UNKNOWN: "none of these could be shown",
 }
 
-IN_SHORT = {
+_IN_SHORT = {
     Reason.TIE: "values next to rounding ties",
-    Reason.BORDER: "padding next to them has another zero than in training",
-    Reason.EDGE: "an 8-bit grid before it that training did not have",
+    Reason.BORDER: "padding next to them has another zero than in {before}",
+    Reason.EDGE: "an 8-bit grid before it that {before} did not have",
     Reason.GRID: "its grid moved onto an integer zero point",
     Reason.UNKNOWN: "none of the known reasons",
 }
+
+
+def explained(origin: str = TRAINED) -> dict[Reason, str]:
+    """A sentence for each reason. origin: of the network's grids (`qat/origins.py`)."""
+    return _said(_EXPLAINED, origin)
+
+
+def in_short(origin: str = TRAINED) -> dict[Reason, str]:
+    """The same in a few words."""
+    return _said(_IN_SHORT, origin)
+
+
+def _said(words: Mapping[Reason, str], origin: str) -> dict[Reason, str]:
+    return {reason: text.format(before=before_the_fold(origin), origin=origin) for reason, text in words.items()}

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from calib.words import counted
 from lsq_export.data.guessing import guessing_limit
 from lsq_export.qat.bit_widths import widths_of
+from lsq_export.qat.origins import CALIBRATED, TRAINED, grids_called, origin_of
 
 from .answers import answers_otherwise, main_format, same_class
 from .bits import bits
-from .far import FAR, LIMIT
+from .far import FAR, LIMIT, is_small
 from .in_training import KEY, InTraining
 from .nearer import NEAR, as_good_as_exact, behind, nearer
-from .numbers import decibel, megabytes, percent, share
+from .numbers import by_output, decibel, megabytes, percent, share
 from .parity import NUDGE
-from .reasons import IN_SHORT, Reason
+from .reasons import Reason, in_short
 
 Values = Mapping[str, Any]
 Lines = list[tuple[str, str]]
@@ -26,11 +28,15 @@ Lines = list[tuple[str, str]]
 WORST = 5
 
 
-def summary(manifest: Values, parity: Values, *, speed: str | None = None) -> Lines:
-    """(label, text) of each line. manifest, parity: as their files have them. speed: of the integer file, in words."""
+def summary(manifest: Values, parity: Values, *, speed: str | None = None, measured: str | None = None) -> Lines:
+    """(label, text) of each line. manifest, parity: as their files have them. speed: of the integer file, in words.
+
+    measured: accuracies that are known otherwise, in words; "" where there are no classes.
+    """
+    known = accuracy(parity) if measured is None else measured
     found = [
         ("integers", _integers(manifest)),
-        ("accuracy", f"{accuracy(parity)}; {_agreement(parity)}{_guessing(manifest, parity)}"),
+        ("accuracy", "; ".join(filter(None, (known, _agreement(manifest, parity)))) + _guessing(manifest, parity)),
         ("fold", fold(parity)),
         ("bits", bits(manifest)),
         ("size, speed" if speed else "size", "; ".join(part for part in (_size(manifest), speed) if part)),
@@ -51,7 +57,7 @@ def title(manifest: Values, parity: Values) -> str:
     """tiny W4A4 on 359 test images of digits."""
     split = {"calibration": "calibration ", "test": "test "}.get(parity.get("split") or "", "")
     of = f" of {parity['data']}" if parity.get("data") else ""
-    return f"{network(manifest)} on {parity['images']} {split}images{of}"
+    return f"{network(manifest)} on {counted(parity['images'], f'{split}image')}{of}"
 
 
 def network(manifest: Values) -> str:
@@ -79,14 +85,16 @@ def float_accuracy(parity: Values) -> tuple[float | None, str]:
 
 
 def accuracy(parity: Values) -> str:
-    """float -> trained -> integer."""
+    """float -> trained -> integer; in an export, whose images are calibration images, what is known of these."""
     value, elsewhere = float_accuracy(parity)
     first = f"float {percent(value)}" if value is not None else "float not measured"
     trained, integer = parity["trained_accuracy"], parity["formats"][main_format(parity)]["accuracy"]
     if trained is not None:
-        return f"{first}{elsewhere} -> trained {percent(trained)} -> integer {percent(integer)}"
+        return f"{first}{elsewhere} -> {origin_of(parity)} {percent(trained)} -> integer {percent(integer)}"
     known = parity.get("in_training") or {}
     if known.get("trained_accuracy") is None:
+        if parity.get("split") == "calibration":
+            return f"{first}{elsewhere}; verify measures the others, on test images with classes"
         return f"{first}{elsewhere}; these images have no classes to measure it"
     return (
         f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)}; verify measures the integer network's"
@@ -97,8 +105,9 @@ def fold(parity: Values) -> str:
     """What the fold cost against the yardstick, in words."""
     ours, noise = parity["folded_sqnr_db"], parity.get("nudged_sqnr_db")
     if ours is None:
-        return "costs nothing: the outputs are the trained model's" if parity["ok"] else "SQNR is no finite number"
-    cost = f"error {decibel(ours)} below the outputs"
+        model = f"the {origin_of(parity)} model's"
+        return f"costs nothing: the outputs are {model}" if parity["ok"] else "SQNR is no finite number"
+    cost = f"error {decibel(ours)} below the outputs{by_output(parity.get('folded_outputs_sqnr_db') or {})}"
     if "nudged_sqnr_db" not in parity:
         return cost
     change = f"changing inputs by {100 * NUDGE:g} %"
@@ -108,8 +117,8 @@ def fold(parity: Values) -> str:
     if as_good_as_exact(parity):
         much = "more" if ours - noise > NEAR else "as much"
         return f"{cost}; {change} costs {much} ({decibel(noise)}): as good as exact"
-    verdict = f"far from exact, {gap:.1f} dB worse" if gap > FAR else f"nearly exact, {gap:.1f} dB worse"
-    return f"{cost}; {change} leaves {decibel(noise)}: {verdict}"
+    near = "nearly exact" if gap <= FAR else "a small error" if is_small(float(ours)) else "far from exact"
+    return f"{cost}; {change} leaves {decibel(noise)}: {near}, {gap:.1f} dB worse"
 
 
 def worst_layers(parity: Values, count: int = WORST) -> list[Values]:
@@ -118,9 +127,9 @@ def worst_layers(parity: Values, count: int = WORST) -> list[Values]:
     return sorted(differing, key=lambda layer: -layer["differing"])[:count]
 
 
-def reason_of(layer: Values, words: Mapping[Reason, str] = IN_SHORT) -> str:
+def reason_of(layer: Values, origin: str = TRAINED) -> str:
     """The reason of most of its codes, in words."""
-    reasons = layer["reasons"]
+    reasons, words = layer["reasons"], in_short(origin)
     return words[Reason(max(reasons, key=reasons.get))] if reasons else words[Reason.UNKNOWN]
 
 
@@ -134,15 +143,19 @@ def _worst(manifest: Values, parity: Values) -> str:
     worst = worst_layers(parity, 1)
     if worst:
         where = place(manifest, worst[0]["name"])
-        return f"{where}: {share(worst[0]['differing'])} of its codes differ; {reason_of(worst[0])}"
-    return "none: all codes of learned grids are the trained ones" if parity["trained_layers"] else ""
+        return f"{where}: {share(worst[0]['differing'])} of its codes differ; {reason_of(worst[0], origin_of(parity))}"
+    if not parity["trained_layers"]:
+        return ""
+    origin = origin_of(parity)
+    return f"none: all codes of {grids_called(origin)} grids are the {origin} ones"
 
 
-def _agreement(parity: Values) -> str:
-    same = same_class(parity)
+def _agreement(manifest: Values, parity: Values) -> str:
+    same, outputs = same_class(parity), list(manifest.get("outputs") or ())
+    of = f" (output {outputs[0]})" if len(outputs) > 1 else ""
     if same is None:
-        return "no classes: one number for each place"
-    return f"same class as trained: {'ONLY ' if answers_otherwise(parity) else ''}{percent(same)}"
+        return f"no classes: one number for each place{of}"
+    return f"same class as {origin_of(parity)}{of}: {'ONLY ' if answers_otherwise(parity) else ''}{percent(same)}"
 
 
 def _guessing(manifest: Values, parity: Values) -> str:
@@ -156,7 +169,9 @@ def _guessing(manifest: Values, parity: Values) -> str:
         or found > guessing_limit(classes, parity["images"])
     ):
         return ""
-    return f". The trained network is HARDLY BETTER THAN GUESSING (1 in {classes}): check data and training"
+    origin = origin_of(parity)
+    check = "training" if origin == TRAINED else "float network" if origin == CALIBRATED else "network"
+    return f". The {origin} network is HARDLY BETTER THAN GUESSING (1 in {classes}): check data and {check}"
 
 
 def _size(manifest: Values) -> str:

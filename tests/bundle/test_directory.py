@@ -88,7 +88,7 @@ def test_an_unreadable_manifest_is_named(content: bytes, tmp_path: Path) -> None
     ("change", "says"),
     [
         (lambda p: p | {"ok": False}, "ok is False, and failures has 0 entries"),
-        (lambda p: p | {"failures": ["x"]}, "ok is True, and failures has 1 entries"),
+        (lambda p: p | {"failures": ["x"]}, "ok is True, and failures has 1 entry"),
         (
             lambda p: p | {"promises": [{**p["promises"][0], "holds": False}, *p["promises"][1:]]},
             "ok is True, and of the promises exact run is broken",
@@ -130,7 +130,7 @@ def test_no_bundle_and_a_missing_manifest_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(QuantizationError, match="nowhere is not a directory"):
+    with pytest.raises(QuantizationError, match="nowhere does not exist: give a directory that"):
         lsq_export.open_bundle(tmp_path / "nowhere")
 
 

@@ -137,6 +137,16 @@ def other_output(directory: Path) -> None:
     np.save(directory / "sample/output.npy", np.nextafter(wanted, np.float32(np.inf)))
 
 
+def far_output(directory: Path) -> None:
+    wanted = np.load(directory / "sample/output.npy")
+    np.save(directory / "sample/output.npy", wanted + 0.2 * np.abs(wanted).max() * (-1) ** np.arange(wanted.size))
+
+
+def integer_output(directory: Path) -> None:
+    wanted = np.load(directory / "sample/output.npy")
+    np.save(directory / "sample/output.npy", wanted.astype(np.int64))
+
+
 def other_class(directory: Path) -> None:
     manifest = json.loads((directory / "manifest.json").read_text())
     manifest["sample"]["class"] = (manifest["sample"]["class"] + 1) % 5
@@ -148,26 +158,50 @@ def other_sample(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "name", "code"),
+    ("damage", "name", "code", "says"),
     [
-        (other_output, "qoperator", 1),
-        (other_output, "qdq", 0),  # its bits are not promised
-        (other_class, "qoperator", 1),
-        (other_class, "qdq", 1),
-        (other_sample, "qoperator", 1),
+        (other_output, "qoperator", 1, "at most: they have to be THE SAME"),
+        (other_output, "qdq", 0, "at most: no more than float rounding, as expected"),  # its bits are not promised
+        (far_output, "qdq", 1, "dB, 20.0 or more is expected"),
+        (integer_output, "qdq", 1, "at most: they have to be THE SAME"),
+        (other_class, "qoperator", 1, "expected 1, found"),
+        (other_class, "qdq", 1, ""),
+        (other_sample, "qoperator", 1, "THE SAME"),
     ],
 )
 def test_a_sample_that_comes_out_wrong(
     damage: Callable[[Path], None],
     name: str,
     code: int,
+    says: str,
     exported: Exported,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     directory = exported.copy(tmp_path).directory
     damage(directory)
-    assert Ran(directory, capsys, "--format", name).code == code
+    ran = Ran(directory, capsys, "--format", name)
+    assert ran.code == code and says in ran.out, ran.out
+
+
+def test_float_operators_round_and_that_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A softmax at the end: other machines make other last bits of it; a code that flipped before it is in the SQNR."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 5), nn.Softmax(1)).eval()
+    images = torch.randn(8, *SHAPE)
+    prepared = lsq_export.calibrate(net, [images])
+    directory = lsq_export.export(prepared, images[:1], tmp_path / "out", calibration=[images]).directory
+    for change, code, says in (
+        (1 + 2e-7, 0, "no more than float rounding, as expected"),
+        (1.01, 0, "an SQNR of 40"),
+        (2, 1, "an SQNR of"),
+    ):
+        wanted = np.load(directory / "sample/output.npy")
+        np.save(directory / "sample/output.npy", (wanted * np.float32(change)).astype(np.float32))
+        ran = Ran(directory, capsys, "--format", "qoperator")
+        np.save(directory / "sample/output.npy", wanted)
+        assert ran.code == code and says in ran.out, ran.out
 
 
 @pytest.mark.parametrize(

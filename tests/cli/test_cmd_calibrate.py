@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from lsq_export import models
+from lsq_export.bundle.schema import check
 from support.adopted import SAMPLES, inputs
 from support.broken_files import broken
 from support.commands import invoke
@@ -63,6 +65,70 @@ def test_the_same_samples_in_any_form_give_the_same_network(tmp_path: Path, monk
         written[spec] = graph.SerializeToString(deterministic=True)
     sys.modules.pop("calibration_data")
     assert len({*written.values()}) == 1
+
+
+def test_nothing_is_said_of_a_training_that_nobody_did(tmp_path: Path, data: Path) -> None:
+    """Neither by calibrate nor by what reads the bundle; and the accuracy stands where it is looked for."""
+    out = tmp_path / "out"
+    result = invoke("calibrate", FILE, "--out", out, "--data", f"npz:{data}", "-v")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(
+        r"\naccuracy +float \S+% -> integer \S+% \(8 test images\); same class as calibrated: ", result.stdout
+    )
+    said = result.stdout + result.stderr + invoke("verify", out, "-v").stdout
+    said += (out / "README.md").read_text().replace("reference/trained.onnx", "")
+    assert not re.search(r"(?<!un)train", said), said
+    assert "folded model against calibrated model: holds" in said and "not measured; these" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        ((), ""),
+        (("--quantized-output",), ""),
+        (("--target", "openvino"), "note: on openvino: compile it with INFERENCE_PRECISION_HINT f32: "),
+        (("--target", "openvino-float"), "note: on openvino-float: compile it with INFERENCE_PRECISION_HINT f32: "),
+        (("--target", "opencv"), "note: on opencv: ONNX Runtime's CPU provider computes it right with graph opt"),
+    ],
+)
+def test_it_is_compared_as_the_target_runs_it_and_advice_is_given_once(
+    tmp_path: Path, data: Path, more: tuple[str, ...], advice: str
+) -> None:
+    """The grids of openvino's branches, and those behind float Clips, are merged by default; codes are no values."""
+    given = ("--weight-bits", 4, "--activation-bits", 4, *more)
+    result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{data}", *given)
+    assert result.exit_code == 0, result.stderr
+    error = re.search(r"8 test images, error (\S+) dB below", result.stdout)
+    assert error is not None and float(error[1]) > 12, result.stdout
+    assert result.stderr.count("note: on ") == (1 if advice else 0) and advice in result.stderr
+
+
+def test_each_of_several_outputs_has_its_error(tmp_path: Path, data: Path) -> None:
+    file = onnx.load(FILE)
+    inner = next(node.output[0] for node in file.graph.node if node.op_type == "Relu")
+    file.graph.output.append(onnx.helper.make_tensor_value_info(inner, onnx.TensorProto.FLOAT, None))
+    onnx.save(file, tmp_path / "two.onnx")
+    first, out = file.graph.output[0].name, tmp_path / "out"
+    result = invoke("calibrate", tmp_path / "two.onnx", "--out", out, "--data", f"npz:{data}", "-v")
+    assert result.exit_code == 0, result.stderr
+    each = rf"\((?:{inner}|{first}) \S+ dB, (?:{inner}|{first}) \S+ dB\)"
+    assert re.search(rf"against float  same class \(output {first}\) .* below the outputs {each}", result.stdout)
+    assert re.search(rf"\nfold +error \S+ dB below the outputs {each}", result.stdout)
+    assert f"same class as calibrated (output {first}): " in result.stdout
+    assert f"\n{inner} " in result.stdout.partition("SQNR of each output")[2]
+    parity = json.loads((out / "parity.json").read_text())
+    check("parity", parity)
+    for found in (parity["folded_outputs_sqnr_db"], parity["formats"]["qdq"]["outputs_sqnr_db"]):
+        assert found.keys() == {first, inner}
+    assert parity["folded_sqnr_db"] == min(parity["folded_outputs_sqnr_db"].values())
+    assert f"<td>{inner}</td>" in (out / "report.html").read_text()
+
+
+def test_without_classes_there_is_no_accuracy(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=inputs().numpy())
+    result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{tmp_path / 'data.npz'}")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"\naccuracy +same class as calibrated: ", result.stdout)
 
 
 def test_images_are_normalized_as_is_asked_for(tmp_path: Path, data: Path) -> None:
@@ -143,6 +209,7 @@ def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
     result = invoke("calibrate", *given, "--out", out)
     assert result.exit_code == 0, result.stderr
     assert "against float  same class" in result.stdout and "all promises hold" in result.stdout
+    assert "train" not in result.stdout and "same class as calibrated" in result.stdout
     assert isinstance(net, nn.Module)
 
 
@@ -157,8 +224,8 @@ def test_a_pytorch_network_with_its_weights(tmp_path: Path) -> None:
         ((FILE, "--layer", "nothing=float"), "matches no layer"),
         ((FILE, "--method", "best"), "'reconstruction'"),
         ((FILE, "--sensitivity", "nowhere/s.json"), "there is no directory"),
-        ((FILE, "--keep", "cnv1=8"), "layers['cnv1'] matches no layer (did you mean 'conv1'"),
-        ((FILE, "--keep", "conv1=9"), "layers['conv1']=9: use 2 to 8"),
+        ((FILE, "--keep", "cnv1=8"), "--keep cnv1 matches no layer (did you mean conv1?): the layers are conv1, "),
+        ((FILE, "--keep", "conv1=9"), "--keep conv1=9: use 2 to 8"),
         ((FILE, "--weight-bits", "9"), "--weight-bits"),
     ],
 )
@@ -198,3 +265,26 @@ def test_data_that_the_file_does_not_take(tmp_path: Path, arrays: dict[str, np.n
     result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{tmp_path / 'data.npz'}")
     assert result.exit_code == 2 and said in result.stderr, result.stderr
     assert result.stderr.strip().count("\n") == 0 and not (tmp_path / "out").exists()
+
+
+def test_arrays_that_are_no_images_may_be_called_x(tmp_path: Path) -> None:
+    """[N, C, T] is taken for gray images, where nobody can be asked; a network that takes [C, T] says what they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(112, 3)).eval()
+    names = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}, "dynamo": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.zeros(1, 4, 16),), str(tmp_path / "net.onnx"), **names)
+    x = np.random.default_rng(0).standard_normal((40, 4, 16)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    np.savez(tmp_path / "other.npz", x=x[:, :3])
+    out = tmp_path / "out"
+    result = invoke("calibrate", tmp_path / "net.onnx", "--data", f"npz:{tmp_path / 'x.npz'}", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((out / "manifest.json").read_text())["input"]["shape"][1:] == [4, 16]
+    assert invoke("verify", out).exit_code == 0
+    other = invoke(
+        "calibrate", tmp_path / "net.onnx", "--data", f"npz:{tmp_path / 'other.npz'}", "--out", out, "--force"
+    )
+    assert other.exit_code == 2 and "has inputs of shape [1, 3, 16], the model takes [4, 16]: give such" in other.stderr

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 import lsq_export
+from lsq_export import models
 from lsq_export.bundle.reading import Files
 from lsq_export.inspection import tensors
 from lsq_export.inspection.tensors import inspect_path
+from lsq_export.training import checkpoint
 from support.commands import invoke
 from support.exported import Exported
 from support.onnx_files import F32, build, node, qlinear_conv, weight
@@ -56,7 +58,11 @@ def test_what_most_programs_read_comes_first(exported: Exported, monkeypatch: py
 def test_a_float_model_has_no_rows(tmp_path: Path) -> None:
     onnx.save(build([node("Relu", "x", "y")]), tmp_path / "f.onnx")
     assert inspect_path(tmp_path / "f.onnx")[0][1] == []
-    assert "0 quantized tensors" in run(str(tmp_path / "f.onnx")).stdout
+    shown = run(str(tmp_path / "f.onnx"))
+    assert shown.exit_code == 0 and shown.stdout.endswith(
+        "f.onnx: no tensor in it is quantized: it is a float network; lsq-export calibrate makes integers of it\n"
+    )
+    assert json.loads(run(str(tmp_path / "f.onnx"), "--json").stdout)[0]["tensors"] == []
 
 
 @pytest.mark.parametrize("content", [b"", b"junk junk junk", b"\x08\x07"])
@@ -82,12 +88,28 @@ def test_json_of_numbers_and_names_that_json_does_not_have(exported: Exported, t
     assert any(tensor["name"].startswith("\\xff") for tensor in tensors)
 
 
+def test_our_own_checkpoints_say_their_bits(tmp_path: Path) -> None:
+    """Those of networks that take code of yours do not, as this code does not run here; nor does a bare state_dict."""
+    config = lsq_export.QATConfig(weight_bits=4, activation_bits=3)
+    model, path = lsq_export.prepare(models.build("tiny", num_classes=4), config), tmp_path / "ours.safetensors"
+    saved = {"model_spec": {"name": "tiny", "num_classes": 4}, "config": config.to_dict(), "input_shape": (3, 16, 16)}
+    checkpoint.save(path, model, **saved, preprocessing={})
+    result = run(str(path), "--json")
+    assert result.exit_code == 0, result.stderr
+    found = {f"{grid['place']}.{grid['role']}": grid["bits"] for grid in json.loads(result.stdout)[0]["grids"]}
+    assert found["conv2.weight"] == 4 and found["conv2.input"] == 3 and found["conv1.weight"] == found["fc.input"] == 8
+    assert {bits for name, bits in found.items() if name.startswith("edges.")} == {8}
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    shown = run(str(tmp_path / "bare.pth")).stdout
+    assert shown.endswith("?: the file does not say it; --bits N says how many bits such grids have\n")
+
+
 def test_learned_grids_of_a_checkpoint(tmp_path: Path) -> None:
     front = "relu.act_quant.fused_activation_quant_proxy.tensor_quant"
     torch.save({f"{front}.scaling_impl.value": torch.tensor(7.5)}, tmp_path / "brevitas.pth")
     result = run(str(tmp_path / "brevitas.pth"))
     assert result.exit_code == 0, result.output
-    assert "1 learned grids" in result.stdout and "Brevitas" in result.stdout and "?" in result.stdout
+    assert "1 learned grid\n" in result.stdout and "Brevitas" in result.stdout and "?" in result.stdout
     (shown,) = json.loads(run(str(tmp_path / "brevitas.pth"), "--bits", "4", "--json").stdout)
     assert shown["grids"][0]["scale"] == [0.5] and shown["grids"][0]["high"] == [7.5]
 

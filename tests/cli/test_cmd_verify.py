@@ -270,10 +270,12 @@ def test_data_of_another_shape_is_one_line_and_2(exported: Exported, tmp_path: P
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     result = verify(exported.bundle.directory, "--data", f"npz:{tmp_path / 'd.npz'}")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
-    assert "has images of shape [1, 9, 9], the model takes [1, 16, 16]" in result.stderr
+    assert "has inputs of shape [1, 9, 9], the model takes [1, 16, 16]: give such data" in result.stderr
 
 
-@pytest.mark.parametrize(("where", "says"), [("nowhere", "is not a directory"), ("", "no readable manifest.json")])
+@pytest.mark.parametrize(
+    ("where", "says"), [("nowhere", "does not exist: give a directory"), ("", "no readable manifest.json")]
+)
 def test_no_bundle_is_one_line_and_2(where: str, says: str, tmp_path: Path) -> None:
     result = verify(tmp_path / where)
     assert (

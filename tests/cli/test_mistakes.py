@@ -72,7 +72,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*TRAIN, "--data", "pictures"], "(imagefolder:pictures, if it has one folder of images for each class)"),
     ([*TRAIN, "--data", "imagefolder:"], "a directory is missing after imagefolder:"),
     ([*TRAIN, "--data", "imagefolder:nowhere"], "image directory nowhere does not exist"),
-    ([*TRAIN, "--data", "imagefolder:pictures"], "pictures has 1 class folders: two or more are needed"),
+    ([*TRAIN, "--data", "imagefolder:pictures"], "pictures has 1 class folder: two or more are needed"),
     ([*TRAIN, "--data", "npz:nowhere.npz"], "data file nowhere.npz does not exist"),
     ([*TRAIN, "--data", "npz:single.npy"], "single.npy is a single array (.npy)"),
     (["export", "other-data.safetensors", "--out", "new"], "data file gone.npz does not exist"),
@@ -89,7 +89,10 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["export", "float.safetensors", "--out", "new"], "float.safetensors is of a float model, which has no grids"),
     (["drift", "float.safetensors", "--data", "digits"], "float.safetensors is of a float model, which has no grids"),
     (["folds", "out"], "checkpoint out is not a file but a bundle"),
-    (["verify", "nowhere"], "bundle nowhere is not a directory: give one that lsq-export export wrote"),
+    (
+        ["verify", "nowhere"],
+        "bundle nowhere does not exist: give a directory that lsq-export export, calibrate or adopt wrote",
+    ),
     (["verify", "trained.safetensors"], "is not a directory but a checkpoint: lsq-export export it first"),
     (["verify", "out/qdq/model.onnx"], "is not a directory but an ONNX file: give its bundle"),
     (["verify", "out/qdq"], "bundle out/qdq is a part of one: give out"),
@@ -301,7 +304,10 @@ PYTHON: dict[str, tuple[Call, str]] = {
     ),
     "data": (lambda it, out: data.load("digit"), "(did you mean digits?)"),
     "a network": (lambda it, out: models.build("resnet-18"), "(did you mean resnet18?)"),
-    "open a checkpoint": (lambda it, out: lsq_export.open_bundle(it.checkpoint), "is not a directory: give one that"),
+    "open a checkpoint": (
+        lambda it, out: lsq_export.open_bundle(it.checkpoint),
+        "is no directory: give a directory that",
+    ),
 }
 
 

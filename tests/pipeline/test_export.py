@@ -651,7 +651,7 @@ def test_data_of_another_shape_is_named(exported: Exported, tmp_path: Path) -> N
     x, y = np.zeros((8, 1, 9, 9), np.float32), np.arange(8) % 2
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     stderr = command(tmp_path, str(exported.checkpoint), "--data", f"npz:{tmp_path / 'd.npz'}").stderr
-    assert "has images of shape [1, 9, 9], the model takes [1, 16, 16]" in stderr
+    assert "has inputs of shape [1, 9, 9], the model takes [1, 16, 16]: give such data" in stderr
     (tmp_path / "cli").rmdir()
     assert "--images" in command(tmp_path, str(exported.checkpoint), "--images", "0").stderr
 

@@ -142,7 +142,7 @@ def test_a_parity_of_before_the_nudged_inputs(manifest: dict[str, Any], parity: 
 def test_a_report_of_a_parity_without_targets(exported: Exported, manifest: dict[str, Any]) -> None:
     parity = lsq_export.verify(None, exported.bundle, [exported.batches[0][0][:1]])
     page = Page(render(manifest, parity.to_dict()))
-    assert "Verified on 1 images" in page.text and "–" in page.text
+    assert "Verified on 1 image." in page.text and "–" in page.text
 
 
 @pytest.mark.parametrize("damage", [{}, [], None, {"ok": True}])

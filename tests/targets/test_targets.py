@@ -44,3 +44,9 @@ def test_a_target_speaks_the_words_of_the_other_rooms(target: targets.Target) ->
 
 def test_narrow_types_make_a_target_narrow() -> None:
     assert not targets.ORT_CPU.narrow and targets.NATIVE_LOW_BIT.narrow
+
+
+@pytest.mark.parametrize("target", targets.everything(), ids=lambda target: target.name)
+def test_who_runs_a_file_in_onnx_runtime_is_told_where_its_optimization_spoils_it(target: targets.Target) -> None:
+    spoiled = {"float-clips", "keep-branches"} & {*target.dialect}
+    assert ("ORT_DISABLE_ALL" in target.advice) == bool(spoiled and target.optimization == "disabled")

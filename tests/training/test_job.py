@@ -125,7 +125,7 @@ def test_layers_are_looked_for_before_the_data_are_read(
 
     monkeypatch.setattr(Job, "load_data", not_yet)
     result = train(data, tmp_path / "t.safetensors", "--layer", "fcc=float")
-    assert result.exit_code == 2 and "layers['fcc'] matches no layer (did you mean 'fc'?)" in result.stderr
+    assert result.exit_code == 2 and "--keep fcc matches no layer (did you mean fc?)" in result.stderr
     assert train(data, tmp_path / "t.safetensors", "--layer", "fc=float").exit_code == 70  # that layer is there
 
 

@@ -88,7 +88,7 @@ def test_usual_names_win() -> None:
         ([torch.zeros(3)], "holds a list"),
         (
             {"w": torch.zeros(1)},
-            "holds 1 tensors and none of the network's: it has 'w', the network needs 'conv.weight'",
+            "holds 1 tensor and none of the network's: it has 'w', the network needs 'conv.weight'",
         ),
     ],
 )

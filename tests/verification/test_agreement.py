@@ -103,3 +103,14 @@ def test_noise_without_a_signal() -> None:
 def test_outputs_of_another_shape_are_an_error() -> None:
     with pytest.raises(QuantizationError, match=r"the outputs have the shape \[4, 2\], the trained model's \[4, 3\]"):
         Agreement().add([SCORES[:, :2]], [SCORES], None)
+
+
+def test_each_of_several_outputs_has_its_sqnr_and_integers_have_none() -> None:
+    found, names = Agreement(), ["boxes", "kept", "scores"]
+    expected = [np.full((2, 4), 10.0, np.float32), np.ones((2, 3), np.int64), np.full((2, 5), 2.0, np.float32)]
+    found.add([expected[0] + 1, expected[1], expected[2] + 0.02], expected, None)
+    assert found.by_output(names) == pytest.approx({"boxes": 20.0, "scores": 40.0}, abs=1e-4)
+    assert found.sqnr_db == pytest.approx(20.0, abs=1e-4)
+    single = Agreement()
+    single.add(expected[:2], expected[:2], None)
+    assert single.by_output(names) == {}

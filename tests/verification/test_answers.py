@@ -16,7 +16,8 @@ def test_few_of_the_same_class_are_other_answers(same: float, others: bool) -> N
 
 
 def test_the_words() -> None:
-    assert otherwise(0.6) == "but 40.00% of the integer network's classes are others than the trained one's"
+    said = "but 40.00% of the integer network's classes are others than the"
+    assert otherwise(0.6) == f"{said} trained one's" and otherwise(0.6, "adopted") == f"{said} adopted one's"
 
 
 def test_an_output_without_classes_answers_nothing_otherwise() -> None:

@@ -92,10 +92,25 @@ def test_without_a_configuration_reasons_decide() -> None:
     assert text == "train with --offset container (borders 100%)"
 
 
-@pytest.mark.parametrize("found", [differing(border=7), differing(edge=7), differing(grid=7), differing(tie=7)])
-def test_nobody_is_told_to_train_an_onnx_file(found: LayerParity) -> None:
-    text = nearer({**manifest_with(), "source": {"file": "net.onnx"}}, parity_with(found))
-    assert text is not None and "train" not in text.replace("trained", "") and "on more images" not in text
+CONFIG = {"offset": "real", "edges": "calibrated"}
+UNTRAINED = [
+    {"file": "net.onnx"},  # of an older version
+    {"file": "net.onnx", "grids": "calibrated"},
+    {"config": CONFIG, "grids": "calibrated"},  # calibrate --model
+    {"file": "net.pth", "config": CONFIG, "library": "Brevitas", "grids": "adopted"},
+]
+
+
+@pytest.mark.parametrize("source", UNTRAINED)
+@pytest.mark.parametrize(
+    "found", [differing(border=7), differing(edge=7), differing(grid=7), differing(tie=7), layer(0, 0)]
+)
+def test_nobody_is_told_to_train_what_was_not_trained_here(found: LayerParity, source: dict[str, Any]) -> None:
+    text = nearer({**manifest_with(tensors=[{"kind": "edge"}]), "source": source}, parity_with(found))
+    assert text is not None and "on more images" not in text
+    assert "train" not in text or "grids" not in source
+    calibrated = found.reasons.get(Reason.EDGE) and source.get("grids") == "calibrated"
+    assert ("calibrate says: against float" in text) == bool(calibrated)
 
 
 def test_a_fold_that_was_measured_comes_first() -> None:

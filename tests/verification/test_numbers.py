@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lsq_export.verification.numbers import decibel, megabytes, number, percent, share, unsigned_zero
+from lsq_export.verification.numbers import by_output, decibel, megabytes, number, percent, share, unsigned_zero
 
 
 def test_absent_and_infinite() -> None:
@@ -23,3 +23,11 @@ def test_sizes_keep_their_digits() -> None:
 def test_no_zero_has_a_sign() -> None:
     assert [unsigned_zero(text) for text in ("-0", "-0.00", "-0.01", "0.0")] == ["0", "0.00", "-0.01", "0.0"]
     assert (number(-0.0), percent(-0.0), decibel(-0.01)) == ("0", "0.00%", "0.0 dB")
+
+
+def test_several_outputs_are_named_the_worst_first() -> None:
+    assert by_output({}) == by_output({"only": 3.0}) == ""
+    assert by_output({"a": None, "b": 20.04}) == " (b 20.0 dB, a inf dB)"
+    assert by_output({name: float(index) for index, name in enumerate("abcde")}) == (
+        " (a 0.0 dB, b 1.0 dB, c 2.0 dB and 2 more)"
+    )

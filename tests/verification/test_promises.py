@@ -48,7 +48,7 @@ def test_qdq_alone_has_no_exact_run() -> None:
 def test_islands_are_named_where_they_limit_the_promise() -> None:
     island = IslandParity(codes="c", operators=("sin (Sin)",), elements=100, differing=1, largest=1)
     parity = parity_of(format_parity(islands=(island,), reference_elements=7))
-    assert found(parity)[Name.EXACT_RUN].detail.endswith(" differ outside 1 float operators")
+    assert found(parity)[Name.EXACT_RUN].detail.endswith(" differ outside 1 float operator")
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_what_breaks_a_promise_is_its_detail(name: Name, of_format: dict[str, An
 
 def test_several_failures_of_a_promise_are_counted() -> None:
     parity = parity_of(format_parity(accumulator_mismatch=1, output_mismatch=2))
-    assert found(parity)[Name.EXACT_REWRITE].detail.endswith("the folded model's and 1 more")
+    assert found(parity)[Name.EXACT_REWRITE].detail.endswith("the folded model's; and 1 other failure")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 
 from lsq_export.verification.in_training import InTraining
 from lsq_export.verification.parity import Parity
-from lsq_export.verification.reasons import EXPLAINED, Reason
-from lsq_export.verification.summary import IN_SHORT, summary, title, worst_layers
+from lsq_export.verification.reasons import Reason, in_short
+from lsq_export.verification.summary import summary, title, worst_layers
 from support.parities import format_parity, layer, parity_of
 
 KNOWN = InTraining(float_accuracy=0.9833, trained_accuracy=0.9805, data="digits", images=4)
@@ -63,6 +64,11 @@ def test_the_title() -> None:
             "float 98.33% -> trained 98.05% (4 test images of digits); verify measures the integer network's",
         ),
         ({"trained_accuracy": None}, "float not measured; these images have no classes to measure it"),
+        (
+            {"trained_accuracy": None, "split": "calibration"},
+            "float not measured; verify measures the others, on test images with classes",
+        ),
+        ({**TEST, "grids": "calibrated"}, "float 98.33% -> calibrated 100.00% -> integer 75.00%"),
     ],
 )
 def test_accuracy(changes: dict[str, Any], expected: str) -> None:
@@ -85,6 +91,8 @@ def test_an_accuracy_near_chance_is_said(trained: float | None, said: bool) -> N
     [
         (20.0, 35.0, "leaves 35.0 dB: far from exact, 15.0 dB worse"),
         (33.0, 35.0, "leaves 35.0 dB: nearly exact, 2.0 dB worse"),
+        (29.9, 53.0, "leaves 53.0 dB: far from exact, 23.1 dB worse"),
+        (30.0, 53.0, "leaves 53.0 dB: a small error, 23.0 dB worse"),
         (36.0, 35.5, "changing inputs by 0.01 % costs as much (35.5 dB): as good as exact"),
         (36.0, 31.0, "changing inputs by 0.01 % costs more (31.0 dB): as good as exact"),
         (20.0, float("inf"), "no yardstick: changing inputs by 0.01 % flips no code of these images"),
@@ -94,6 +102,31 @@ def test_an_accuracy_near_chance_is_said(trained: float | None, said: bool) -> N
 )
 def test_the_fold_against_the_yardstick_in_words(folded: float, nudged: float, says: str) -> None:
     assert says in lines(parity_with(folded_sqnr_db=folded, nudged_sqnr_db=nudged))["fold"]
+
+
+@pytest.mark.parametrize("origin", ["calibrated", "adopted"])
+def test_nothing_is_called_trained_that_nobody_trained_here(origin: str) -> None:
+    edge = replace(layer(9, 1), reasons={Reason.EDGE: 9})
+    for changes in ({"folded_sqnr_db": 15.0, "trained_layers": (edge,)}, {"folded_sqnr_db": float("inf")}, {}):
+        parity = parity_with(**{"grids": origin, "split": "test", **changes})
+        manifest = {**MANIFEST, "classes": ["a", "b"], "source": {"file": "net.onnx", "grids": origin}}
+        said = [text for _, text in summary(manifest, replace(parity, trained_accuracy=0.5).to_dict())]
+        said += [parity.verdict, str(parity.table), *parity.failures]
+        assert not [text for text in said if re.search("train", text)]
+        assert any(origin in text for text in said)
+
+
+def test_accuracies_that_are_known_otherwise_take_the_place_of_those_that_are_not() -> None:
+    known = lines(parity_with(trained_accuracy=None), measured="float 98.00% -> integer 97.00% (9 test images)")
+    assert known["accuracy"].startswith("float 98.00% -> integer 97.00% (9 test images); same class as trained: ")
+    assert lines(parity_with(trained_accuracy=None), measured="")["accuracy"] == "same class as trained: ONLY 50.00%"
+
+
+def test_of_several_outputs_it_says_which_one_it_means() -> None:
+    parity = parity_with(folded_sqnr_db=31.0, folded_outputs_sqnr_db={"boxes": 40.0, "scores": 31.0})
+    found = dict(summary({**MANIFEST, "outputs": ["boxes", "scores"]}, parity.to_dict()))
+    assert found["fold"].startswith("error 31.0 dB below the outputs (scores 31.0 dB, boxes 40.0 dB); ")
+    assert found["accuracy"].endswith("; same class as trained (output boxes): ONLY 50.00%")
 
 
 def test_size_agreement_and_speed() -> None:
@@ -109,9 +142,9 @@ def test_the_worst_layer_with_its_reason_in_words() -> None:
         for count, reason in ((5, Reason.BORDER), (70_000, Reason.GRID), (6, Reason.EDGE), (0, Reason.UNKNOWN))
     )
     parity = parity_with(trained_layers=layers)
-    assert lines(parity)["worst tensor"] == f"l70000: 7% of its codes differ; {IN_SHORT[Reason.GRID]}"
+    assert lines(parity)["worst tensor"] == f"l70000: 7% of its codes differ; {in_short()[Reason.GRID]}"
     assert [worst["name"] for worst in worst_layers(parity.to_dict())] == ["l70000", "l6", "l5"]
-    assert len(worst_layers(parity.to_dict(), 2)) == 2 and IN_SHORT.keys() == EXPLAINED.keys()
+    assert len(worst_layers(parity.to_dict(), 2)) == 2
     exact = lines(parity_with(trained_layers=layers[-1:]))
     assert exact["worst tensor"] == "none: all codes of learned grids are the trained ones"
     assert "worst tensor" not in lines(parity_with())

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 
 class Remainder(str, Enum):
@@ -119,7 +120,7 @@ def summary(corrections: Sequence[BiasCorrection]) -> str:
     )
     images = max((c.images for c in corrections), default=0)
     return (
-        f"bias correction on {images} images: moved {moved} of {channels} channels, "
+        f"bias correction on {counted(images, 'image')}: moved {moved} of {channels} channels, "
         f"mean squared error of layer outputs, of their square, from {before:.3g} to {after:.3g}"
     )
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from calib.errors import QuantizationError
 from calib.grid import quantize
+from calib.words import counted
 from lsq_export.graph.edit import clean, constant, insert, replace
 from lsq_export.graph.notes import BITS
 from lsq_export.graph.operators import LAYERS
@@ -38,7 +39,8 @@ def _freeze(graph: ir.Graph, node: ir.Node) -> None:
     scale = np.broadcast_to(scale, weight.shape[:1]).copy()
     if not np.isfinite(weight).all():
         raise QuantizationError(
-            f"{name}: the weight has {int((~np.isfinite(weight)).sum())} non-finite values; train the layer again"
+            f"{name}: the weight has {counted(int((~np.isfinite(weight)).sum()), 'non-finite value')}; train the "
+            "layer again"
         )
     with np.errstate(over="ignore"):  # a scale near zero: the codes saturate
         by_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
@@ -56,7 +58,8 @@ def _name_layer(node: ir.Node) -> None:
     bias = array_of(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None and not np.isfinite(bias).all():
         raise QuantizationError(
-            f"{node.name}: the bias has {int((~np.isfinite(bias)).sum())} non-finite values; train the layer again"
+            f"{node.name}: the bias has {counted(int((~np.isfinite(bias)).sum()), 'non-finite value')}; train the "
+            "layer again"
         )
     if weight is None or not is_op(weight, "DequantizeLinear"):
         return

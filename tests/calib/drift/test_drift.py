@@ -489,7 +489,7 @@ def test_records_that_cannot_be_used(damaged: Any, drifted: str) -> None:
 def test_bad_options(trained_file: Path, drifted: str, tmp_path: Path) -> None:
     refused(run(tmp_path / "no.safetensors", "--data", drifted), "does not exist")
     refused(run(trained_file, "--data", "nothing"), "data 'nothing' is unknown")
-    refused(run(trained_file, "--data", drifted, "--image-size", 8), "has images of shape")
+    refused(run(trained_file, "--data", drifted, "--image-size", 8), "has inputs of shape")
     refused(run(trained_file, "--data", drifted, "--max-error", 0.5), "--max-error")
     model, found = models.build("tiny", num_classes=10, in_channels=1), checkpoint.load(trained_file)
     path = tmp_path / "float.safetensors"
