@@ -32,13 +32,14 @@ from calib.quantized import Quantized
 from calib.statistics.observers import Observer, Points, points_of
 
 from .objective import OffsetRule
-from .scale import best_scale
+from .row_scales import best_scales
+from .scale import MANY, best_scale
 from .search import best_grid
 
 Method = Literal["minmax", "percentile", "lsq", "mse"]
 WeightMethod = Literal["lsq+", "mse"]
 RESOLUTION = 2.0**-20  # a range below this share of max|x| counts as a constant: float32 could not tell its codes apart
-CHANNEL_POINTS = 1024  # of the weights of one channel, of which there are thousands
+CHANNEL_POINTS = 1024  # that stand for the weights of one channel, where there are many codes
 OUTSIDE = 1e-4  # share of the values that a percentile leaves out, on either side
 TINY = 1e-30  # a scale below this is no scale
 
@@ -72,6 +73,8 @@ def _mse_scales(quantizer: Quantized, rows: torch.Tensor) -> list[float]:
         seen.update(rows)
         return [_best(quantizer, seen.points())]
     ascending = np.sort(rows.cpu().to(torch.promote_types(rows.dtype, torch.float32)).numpy(), axis=1)
+    if quantizer.qmax - quantizer.qmin < MANY:
+        return list(map(float, best_scales(ascending, quantizer.qmin, quantizer.qmax)))
     return [_best(quantizer, points_of(row, CHANNEL_POINTS)) for row in ascending]
 
 

@@ -38,7 +38,7 @@ def best_scale(points: Points, low: int, high: int) -> tuple[float, float] | Non
     more = _ties(x[above:], w[above:], range(max(first, 0), high), least)
     less = _ties(x[:below], w[:below], range(max(-first, 0), -low), least)
     ties, products, squares = (np.concatenate(parts) for parts in zip(start, more, less, strict=True))
-    order = _descending(ties) if high - low >= MANY else np.argsort(-ties, kind="stable")
+    order = descending(ties) if high - low >= MANY else np.argsort(-ties, kind="stable")
     a, b = np.cumsum(products[order]), np.cumsum(squares[order])
     zeros = int(np.searchsorted(b, 0.0, side="right"))  # where everything has the code 0
     a, b = a[zeros:], b[zeros:]
@@ -65,18 +65,19 @@ def _ties(x: np.ndarray, w: np.ndarray, codes: range, least: float) -> tuple[np.
     return size[place] / (k + 0.5), (size * w)[place], w[place] * (2 * k + 1)
 
 
-def _descending(ties: np.ndarray) -> np.ndarray:
-    """np.argsort(-ties, kind="stable") of positive numbers.
+def descending(ties: np.ndarray) -> np.ndarray:
+    """np.argsort(-ties, kind="stable") of numbers >= 0, along the last axis.
 
-    Of many codes sorting integers is faster: the first bits of a tie, inverted, and its place after them. Where two
-    ties differ in the other bits alone, it is done again.
+    Of many sorting integers is faster: the first bits of a tie, inverted, and its place after them. Where two ties
+    differ in the other bits alone, it is done again.
     """
-    places = max(1, (len(ties) - 1).bit_length())
-    keys = ~ties.view(np.uint64) >> np.uint64(places) << np.uint64(places) | np.arange(len(ties), dtype=np.uint64)
+    count = ties.shape[-1]
+    places = max(1, (count - 1).bit_length())
+    keys = ~ties.view(np.uint64) >> np.uint64(places) << np.uint64(places) | np.arange(count, dtype=np.uint64)
     keys.sort()
     order: np.ndarray = (keys & np.uint64((1 << places) - 1)).astype(np.intp)
-    found = ties[order]
-    if (found[1:] > found[:-1]).any():
+    found = np.take_along_axis(ties, order, -1)
+    if (found[..., 1:] > found[..., :-1]).any():
         return np.argsort(-ties, kind="stable")
     return order
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,12 @@ def _meaning(node: ir.Node) -> Meaning | None:
 
 def outputs_of(node: ir.Node, inputs: list[Any]) -> tuple[Tensor, ...]:
     """All outputs of a node."""
-    return _made(node, _meaning(node), inputs)
+    return computed_by(node)(inputs)
+
+
+def computed_by(node: ir.Node) -> Callable[[list[Any]], tuple[Tensor, ...]]:
+    """What makes all outputs of a node of its inputs; for a node that is evaluated many times."""
+    return partial(_made, node, _meaning(node))
 
 
 def _made(node: ir.Node, meaning: Meaning | None, inputs: list[Any]) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.initialization.scale import _descending, best_scale, least_scale
+from calib.initialization.scale import best_scale, descending, least_scale
 from calib.initialization.search import best_grid
 from calib.statistics.observers import Points
 from support.brute_force import squared_error
@@ -63,13 +63,13 @@ def test_what_is_left_out_changes_no_bit(data: str, low: int, high: int) -> None
     assert best_scale(points, low, high) == _over_all_ties(points, low, high)
 
 
-def test_ties_in_descending_order_are_those_of_a_stable_sort() -> None:
+def test_ties_indescending_order_are_those_of_a_stable_sort() -> None:
     """Also where they differ in their last bits alone."""
     rng = np.random.default_rng(5)
     base = np.repeat(rng.exponential(size=300), 3)
     for ties in (base, np.concatenate([base, np.nextafter(base, 9), np.nextafter(base, 0), [np.inf]]), base[:1]):
         mixed = rng.permutation(ties)
-        assert np.array_equal(_descending(mixed), np.argsort(-mixed, kind="stable"))
+        assert np.array_equal(descending(mixed), np.argsort(-mixed, kind="stable"))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-128, 127), (-127, 127), (0, 255)])
