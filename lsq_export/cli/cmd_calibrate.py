@@ -66,7 +66,7 @@ COMPARED = 64  # images on which layers are compared
     help="Grids of activations: minmax, from their range, or percentile, without 0.01 % of them on either side (one "
     "pass over the data each); lsq, LSQ's rule (the same); mse, scale and real offset of the least squared error (and "
     "up to a second for each layer). reconstruction starts there, on at most 256 of the images, and learns scales, "
-    "offsets and the rounding of weights block by block against float (as much again, and about 512 looks at an image "
+    "offsets and the rounding of weights block by block against float (as much again, and 256 or 512 looks at an image "
     "for each block).",
 )
 @click.option("--seed", type=Seed(), default=0, help="Draw what reconstruction draws from this.")

@@ -2,8 +2,8 @@
 
 As in AdaRound (arXiv:2004.10568) and BRECQ (arXiv:2102.05426), here with real offsets (LSQ+): block after block, on
 what the quantized blocks before it give, against what the float network has there; no labels. Each block is learned
-with Adam for VISITS looks at a sample, and keeps what it learned only where that is better on samples apart; so does
-the network.
+with Adam for some hundred looks at a sample, and keeps what it learned only where that is better on samples apart; so
+does the network.
 
 The samples are the same for any order and batches of the data, and all that is drawn comes from the seed.
 """
@@ -21,11 +21,10 @@ from calib.samples import Input, named
 from .block_grids import BlockGrids, New
 from .block_values import BlockValues, Values
 from .blocks import Block, blocks_of
+from .sample_batches import steps_of
 from .subjects import Subject
 
 LEAST = 4  # batches
-VISITS = 512  # looks at a sample for each block
-STEPS = 256  # at most, where batches are small
 APART, BATCHES_APART = 64, 16  # samples, and batches at most, that are not learned from, but compared on
 VALUES = 2**27  # numbers between two blocks that are held, of all samples, twice: 1 GB
 Progress = Callable[[str], None]
@@ -108,7 +107,7 @@ def learn(grids: BlockGrids, task: Task, generator: torch.Generator) -> None:
         before = sum(float(loss(index, grids)) for index in apart)
     start = new.state()
     if start:
-        steps = min(STEPS, VISITS // task.size)
+        steps = steps_of(task.size)
         _fit(new, (loss(index, grids) for index in _drawn(learned_from, steps, generator)), steps)
         with torch.no_grad():
             after = sum(float(loss(index, grids)) for index in apart)

@@ -17,9 +17,13 @@ from lsq_export.ptq.graph_network import GraphNetwork
 from .kept_samples import KeptSamples
 
 SAMPLES = 256  # that are learned from, at most
-# Samples of a step, fewer of large inputs: many short steps reach more than a few long ones, but each of them moves all
-# weights, and where those are more than MANY for each input number, that is most of the work.
-FEW, BATCH, MANY = 4, 16, 1000
+# Samples of a step, and looks at a sample for each block. Many short steps reach more than a few long ones, but each of
+# them moves all weights. Where those are more than MANY for each input number (images are small, and QAT takes little
+# time as well), a few steps must do.
+FEW, LOOKS = 4, 512
+BATCH, BATCH_LOOKS, MANY = 32, 256, 400
+BATCHES = 8  # at least, if samples are few
+STEPS = 256  # at most, where batches are smaller than FEW
 ROW = 512  # numbers that an integer among the inputs stands for, which reads a row of a table
 NUMBERS = 2**20  # input numbers of a step, at most
 NEAR = 1e-3  # of the largest output: far more than kernels round otherwise in a batch
@@ -36,9 +40,14 @@ def kept_batches(samples: Iterable[Input], model: nn.Module, *, one: bool = Fals
     ones = kept.batches(1)
     if one or not ones:
         return ones
-    size = BATCH if _weights_of(model) > MANY * _numbers(ones[0]) else FEW
+    size = min(BATCH, max(FEW, len(ones) // BATCHES)) if _weights_of(model) > MANY * _numbers(ones[0]) else FEW
     batches = kept.batches(max(1, min(size, NUMBERS // max(1, numbers_of(ones[0])))))
     return batches if _takes(model, batches[0], ones[0]) else ones
+
+
+def steps_of(size: int) -> int:
+    """How many steps a block is learned for, in batches of so many samples."""
+    return min(STEPS, (LOOKS if size <= FEW else BATCH_LOOKS) // size)
 
 
 def _weights_of(model: nn.Module) -> int:

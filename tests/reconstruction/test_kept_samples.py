@@ -7,7 +7,7 @@ from torch import nn
 
 from calib.samples import Samples
 from lsq_export.reconstruction.kept_samples import KeptSamples
-from lsq_export.reconstruction.sample_batches import kept_batches
+from lsq_export.reconstruction.sample_batches import kept_batches, steps_of
 
 
 def _kept(x: torch.Tensor, limit: int) -> KeptSamples:
@@ -62,9 +62,15 @@ def test_a_network_that_flattens_the_batch_gets_one_sample_at_a_time() -> None:
 
     x = torch.randn(40, 12, generator=torch.Generator().manual_seed(0)).split(1)
     assert [len(batch) for batch in kept_batches(x, nn.Sequential(nn.Linear(12, 2)))] == [4] * 10
-    heavy = nn.Sequential(nn.Linear(12, 1200))  # each weight is used once: moving it is most of the work
-    assert [len(batch) for batch in kept_batches(x, heavy)] == [16, 16]
+    heavy = nn.Sequential(nn.Linear(12, 1200))  # many weights for an input of 12 numbers
+    assert [len(batch) for batch in kept_batches(x, heavy)] == [5] * 8
+    many = torch.randn(300, 12, generator=torch.Generator().manual_seed(1)).split(1)
+    assert [len(batch) for batch in kept_batches(many, heavy)] == [32] * 8
     assert [len(batch) for batch in kept_batches(x, nn.Linear(12, 2), one=True)] == [1] * 40
     for network in (Adds(), Refuses()):
         assert [len(batch) for batch in kept_batches(x, network)] == [1] * 40
     assert kept_batches([], nn.Linear(12, 2)) == []
+
+
+def test_small_batches_get_more_steps() -> None:
+    assert [steps_of(size) for size in (1, 2, 4, 5, 16, 32)] == [256, 256, 128, 51, 16, 8]
