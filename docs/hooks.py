@@ -1,7 +1,8 @@
 """The generated parts of the documentation (mkdocs hooks).
 
 A line `<!-- generate: NAME -->` in a page becomes the Markdown that the function NAME of this module returns
-(GENERATORS lists them).
+(GENERATORS lists them). Where a line `<!-- generated: NAME -->` follows, what stands between is that Markdown already,
+for those who read the files: `python docs/hooks.py` writes it anew.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parent.parent
-DIRECTIVE = re.compile(r"^<!-- generate: (\w+) -->$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^<!-- generate: (\w+) -->$(?P<there>\n(?:.*\n)*?<!-- generated: \1 -->$)?", re.MULTILINE)
 RESULTS = ROOT / "models" / "RESULTS.md"
 PASSES = ROOT / "lsq_export" / "rewrite"
 EXAMPLES = ROOT / "examples"
@@ -154,6 +156,21 @@ def rule_table() -> str:
     )
 
 
+def commands() -> str:
+    """One row for each command."""
+    known = importlib.import_module("lsq_export.cli.group").COMMANDS
+    return table(("command", "what it does"), [(f"`{name}`", text) for name, text in known.items()])
+
+
+def commands_with_options() -> str:
+    """On the website: the same, and all options (mkdocs-click)."""
+    settings = {"module": "lsq_export.cli.group", "command": "cli", "prog_name": "lsq-export", "depth": 2}
+    settings |= {"style": "plain", "list_subcommands": "true"}
+    return "\n".join(
+        [commands(), "", "::: mkdocs-click", *(f"    :{name}: {value}" for name, value in settings.items())]
+    )
+
+
 def lsq_export_api() -> str:
     """The public names of lsq_export."""
     return _api("lsq_export", skip=["QuantizationError", "QuantizationWarning"])
@@ -179,20 +196,42 @@ GENERATORS: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         *(pass_table, lowering_table, pass_heads, operator_table, rule_table, target_rules),
-        *(lsq_export_api, training_api, calib_api, results),
+        *(lsq_export_api, training_api, calib_api, results, commands),
     )
 }
+ON_THE_WEBSITE = {**GENERATORS, "commands": commands_with_options}
+
+
+def filled(markdown: str) -> str:
+    """A page whose blocks between two lines of a name have what is generated now."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match[1]
+        if match["there"] is None:
+            return match[0]
+        return f"<!-- generate: {name} -->\n\n{GENERATORS[name]().rstrip()}\n\n<!-- generated: {name} -->"
+
+    return DIRECTIVE.sub(block, markdown)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """mkdocs: put the generated parts into a page. An unknown name is an error. Examples lie beside the pages there."""
-    return DIRECTIVE.sub(lambda match: GENERATORS[match[1]](), markdown).replace("](../examples/", "](examples/")
+    generated = DIRECTIVE.sub(lambda match: ON_THE_WEBSITE[match[1]](), markdown)
+    return generated.replace("](../examples/", "](examples/")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
     """mkdocs: examples, and the plots that models/RESULTS.md expects in results/, lie outside of docs/."""
+    from mkdocs.structure.files import File
+
     for example in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
         files.append(File.generated(config, f"examples/{example.name}", abs_src_path=str(example)))
     for plot in sorted((ROOT / "models" / "results").glob("*.svg")):
         files.append(File.generated(config, f"results/{plot.name}", abs_src_path=str(plot)))
     return files
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    for page in sorted(Path(__file__).parent.rglob("*.md")):
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -22,10 +22,8 @@ from typing import Any
 import numpy as np
 
 TOP = 5  # classes that are shown
-ROUNDING = 1e-5  # of the largest output: what float operators may round otherwise
-LEAST = 20.0  # dB, of outputs whose bits are not promised
+ROUNDING, LEAST = 1e-5, 20.0  # what float operators round otherwise, of the largest output; dB, where codes flip
 STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")  # in this order; one that is null is left out
-# Of files in folders.
 SUFFIXES = (".npy", ".npz", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 NAMES = ("data", "classes")  # in the preprocessing of manifest.json, and no steps
 
@@ -179,15 +177,15 @@ def judge(bundle: Path, name: str, manifest: Mapping[str, Any], output: np.ndarr
         good = found == sample["class"]
     wanted = np.load(bundle / sample["output"], allow_pickle=False)
     off = np.abs(wanted.astype(np.float64) - output.astype(np.float64))
-    differing, said = int(np.count_nonzero(wanted != output)), f", by {off.max():.3g} at most"
-    if not differing:
-        said = ""
-    elif (name != "qdq" and not manifest["islands"]) or wanted.dtype.kind != "f":
+    differing = int(np.count_nonzero(wanted != output))
+    said = f", by {off.max():.3g} at most" if differing else ""
+    if differing and ((name != "qdq" and not manifest["islands"]) or wanted.dtype.kind != "f"):
         good, said = False, f"{said}: they have to be THE SAME"
-    elif off.max() <= ROUNDING * np.abs(wanted).max():
+    elif differing and off.max() <= ROUNDING * np.abs(wanted).max():
         said += ": no more than float rounding, as expected"
-    else:
-        yardstick = json.loads((bundle / "parity.json").read_text(encoding="utf-8")).get("nudged_sqnr_db")
+    elif differing:
+        parity = bundle / "parity.json"
+        yardstick = json.loads(parity.read_text(encoding="utf-8") if parity.exists() else "{}").get("nudged_sqnr_db")
         least = min(LEAST, yardstick or LEAST)
         sqnr = 10 * np.log10((wanted.astype(np.float64) ** 2).sum() / (off**2).sum())
         good, said = bool(good and sqnr >= least), f"{said}: an SQNR of {sqnr:.1f} dB, {least:.1f} or more is expected"

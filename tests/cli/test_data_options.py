@@ -107,5 +107,5 @@ def test_data_that_are_not_here_are_said_with_the_directory(tmp_path: Path, monk
         check_known("imagefolder:my_images", option="--data")
     assert str(caught.value) == (
         f"image directory my_images does not exist in {tmp_path}: check the path (imagefolder:DIR): the network was "
-        "trained on imagefolder:my_images, --data SPEC names these data elsewhere, or others"
+        "made with imagefolder:my_images, --data SPEC names these data elsewhere, or others"
     )

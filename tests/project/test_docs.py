@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -129,3 +130,21 @@ def test_tutorial_runs(tmp_path: Path) -> None:
         few = FEW_EPOCHS if arguments[0] == "train" and "--epochs" not in arguments else ()
         shown = run(sys.executable, "-m", "lsq_export", *arguments, *few, cwd=tmp_path)
         assert arguments[0] not in ("export", "verify") or "all promises hold" in shown
+
+
+def test_what_is_generated_in_place_is_current() -> None:
+    """Tables of targets, operators and commands, for who reads the files: python docs/hooks.py writes them anew."""
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None and spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    in_place = set()
+    for page in PAGES[1:]:
+        text = page.read_text(encoding="utf-8")
+        assert hooks.filled(text) == text, page
+        in_place |= {match[1] for match in hooks.DIRECTIVE.finditer(text) if match["there"]}
+        assert ":::" not in text, page
+    assert {"rule_table", "target_rules", "operator_table", "commands"} <= in_place
+    shown = hooks.on_page_markdown((ROOT / "docs" / "cli.md").read_text(encoding="utf-8"))
+    assert "| `calibrate` |" in shown and "::: mkdocs-click\n    :module: lsq_export.cli.group" in shown
+    assert "<!-- generate" not in shown
