@@ -26,7 +26,9 @@ TARGET = Target(
         ),
         Rule(
             "grouped-pixels",
-            measured("the newer engine computes some convolutions of single pixels in groups wrong", RUNTIME),
+            measured(
+                "the newer engine computes some convolutions of single pixels in groups wrong", RUNTIME, "2026-11-29"
+            ),
             "export --target opencv, where they have one group, or use cv2.dnn.ENGINE_CLASSIC",
         ),
         Rule("no-clip-on-codes", measured("the classic engine refuses Clip on UINT8 codes", RUNTIME), FLOAT_CLIP),
