@@ -411,7 +411,7 @@ def test_a_bad_scale_is_named(quantizer: str, value: float, exported: Exported, 
     if math.isfinite(value):  # as an optimizer leaves it in a checkpoint: the least positive one, with a warning
         result = invoke("export", str(bad), "--trust", "--out", str(tmp_path / "bundle"))
         assert (
-            f"training drove 1 scales to the least that they may reach, 0.001 of their first values ({quantizer})"
+            f"training drove 1 scale to the least that they may reach, 0.001 of their first values ({quantizer})"
             in (result.stderr)
         )
     else:

@@ -359,7 +359,7 @@ def test_the_command_line_names_islands_and_says_what_they_cost(capsys: pytest.C
     print_islands(verified(*folded(torch.sin))[0])
     printed = capsys.readouterr().out
     assert (
-        "Float islands: 1 operators" in printed
+        "Float islands: 1 operator has" in printed
         and "Sin (Sin)" in printed
         and "may round a tie the other way, by one code" in printed
     )

@@ -41,7 +41,7 @@ def test_each_line_names_a_module_and_a_line(prepared: bool) -> None:
     assert (island.operator, island.source, island.why) == ("CumSum", LINE, "no integer form")
     assert all(entry.source.startswith("test_outlook.py:") for entry in found.of_kind("integer"))
     assert [(output.name, output.shape, output.kind) for output in found.outputs] == [("output", (2, 6, 6), "float")]
-    assert found.table.title == "2 layers become integer, 1 operators stay float, 1 layers see no data"
+    assert found.table.title == "2 layers become integer, 1 operator stays float, 1 layer sees no data"
 
 
 class Forms(nn.Module):
@@ -104,7 +104,7 @@ def test_class_tokens_and_positions_become_integer(batch: int) -> None:
 def test_the_text_shows_what_does_not_become_integer() -> None:
     text = repr(lsq_export.check(Net(), torch.zeros(1, 3, 8, 8)))
     lines = text.splitlines()
-    assert lines[0] == "2 layers become integer, 1 operators stay float, 1 layers see no data"
+    assert lines[0] == "2 layers become integer, 1 operator stays float, 1 layer sees no data"
     assert [line.split()[0] for line in lines[2:4]] == ["CumSum", "unused"]
     assert lines[4:] == ["integer: a, b", "output output: 2 x 6 x 6 a sample (float)"]
 
