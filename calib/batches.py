@@ -119,9 +119,9 @@ def _parts(name: str, batch: Any, input_key: InputKey | None, takes: Takes) -> t
     elif input_key is not None:
         return _from_mapping(name, batch, input_key)
     if isinstance(batch, Samples):
-        return batch, None
+        return takes.ordered(batch), None
     if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Samples):
-        return batch[0], batch[1] if len(batch) > 1 else None
+        return takes.ordered(batch[0]), batch[1] if len(batch) > 1 else None
     if isinstance(batch, Mapping) and takes.any_names:
         takes = replace(takes, names=tuple(key for key, value in batch.items() if _is_input(key, value)))
     if isinstance(batch, Mapping) and all(torch.is_tensor(batch.get(key)) for key in takes.names[: takes.needed]):

@@ -50,7 +50,10 @@ def warn(message: str, category: type[QuantizationWarning] = QuantizationWarning
 
 def one_line(message: object) -> str:
     """The text of an error of somebody else, which may have several lines, as part of a message of one line."""
-    return " ".join(str(message).split())
+    try:
+        return " ".join(str(message).split())
+    except Exception:  # an error whose text cannot be made
+        return type(message).__name__
 
 
 def shown(text: object) -> str:

@@ -39,6 +39,11 @@ class Takes:
 
         return {name: value[None] if lacks(name, value) else value for name, value in found.items()}
 
+    def ordered(self, x: Samples) -> Samples:
+        """The inputs in the order in which the network takes them, if their names are its."""
+        same = x.by_name.keys() == {*self.names}
+        return Samples({name: x.by_name[name] for name in self.names}) if same else x
+
     def typed(self, x: Input) -> Input:
         """The same inputs, integers in the width that the network takes."""
 

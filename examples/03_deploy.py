@@ -44,8 +44,11 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
+TYPES = {1: "<f4", 7: "<i8", 9: "?"}  # of TensorProto: FLOAT, INT64, BOOL
+
+
 def read_tensor(path: Path) -> np.ndarray:
-    """A float32 tensor of a .pb file: dims (field 1), data_type (2) and raw_data (9) of an ONNX TensorProto."""
+    """A tensor of a .pb file: dims (field 1), data_type (2) and raw_data (9) of an ONNX TensorProto."""
     data, at, dims, kind, raw = path.read_bytes(), 0, [], 0, b""
     while at < len(data):
         key, at = varint(data, at)
@@ -63,9 +66,9 @@ def read_tensor(path: Path) -> np.ndarray:
             kind = value
         elif field == 9:
             raw = content
-    if kind != 1:
-        raise ValueError(f"{path} holds no float32 tensor")
-    return np.frombuffer(raw, "<f4").reshape(dims)
+    if kind not in TYPES:
+        raise ValueError(f"{path} holds a tensor of the type {kind}")
+    return np.frombuffer(raw, TYPES[kind]).reshape(dims)
 
 
 def sqnr_db(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
@@ -104,20 +107,24 @@ def close_enough(bundle: Path) -> float:
 
 def main(bundle: Path, name: str) -> int:
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    feed_name, outputs = manifest["input"]["name"], manifest["outputs"]
+    inputs, outputs = manifest.get("inputs") or [manifest["input"]], manifest["outputs"]
     print(f"made by lsq-export {manifest['lsq_export']} for {manifest['target']}")
-    print(f"input {feed_name} {manifest['input']['shape']}, preprocessing {manifest['preprocessing']}")
+    shapes = ", ".join(f"{one['name']} {one['shape']}" for one in inputs)
+    print(f"input {shapes}, preprocessing {manifest['preprocessing']}")
 
     changed = changed_files(bundle)
     print(
         "checksums: " + ("as exported" if not changed else "these files are missing or changed: " + ", ".join(changed))
     )
 
-    session = onnxruntime.InferenceSession(bundle / name / "model.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    if manifest["formats"][name]["optimization"] == "disabled":  # ONNX Runtime's optimizations would change the codes
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(bundle / name / "model.onnx", options, providers=["CPUExecutionProvider"])
     vectors = bundle / name / "test_data_set_0"
-    x = read_tensor(vectors / "input_0.pb")
+    x = {one["name"]: read_tensor(vectors / f"input_{i}.pb") for i, one in enumerate(inputs)}
     expected = [read_tensor(vectors / f"output_{i}.pb") for i in range(len(outputs))]
-    results = session.run(outputs, {feed_name: x})
+    results = session.run(outputs, x)
     # Promised are the bits of qoperator files without float islands. Elsewhere a runtime, or another machine, may round
     # a tie the other way.
     islands = [island["name"] for island in manifest["islands"]]
@@ -128,10 +135,10 @@ def main(bundle: Path, name: str) -> int:
     print(f"golden vectors: {'good' if good else 'WRONG'}, {why}")
     print(f"top-1 of the golden inputs: {results[0].argmax(1).tolist()}")
 
-    times = []
+    times, first = [], {key: array[:1] for key, array in x.items()}
     for _ in range(RUNS):
         start = time.perf_counter()
-        session.run(outputs, {feed_name: x[:1]})
+        session.run(outputs, first)
         times.append(time.perf_counter() - start)
     print(f"latency: {1000 * np.median(times):.2f} ms, the median of {RUNS} runs of one input")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,18 +111,28 @@ def alone(data: Dataset, wanted: Any) -> Dataset:
         return replace(data, train=flat[0], test=flat[1], input_shape=tuple(wanted))
     if isinstance(wanted, Mapping) or not isinstance(data.input_shape, Mapping) or len(data.input_shape) > 1:
         return data
-    ((name, shape),) = data.input_shape.items()
+    (shape,) = data.input_shape.values()
+    train, test = (split.without_name() for split in (data.train, data.test))  # type: ignore[attr-defined]
+    return replace(data, train=train, test=test, input_shape=shape)
 
-    def without(split: Any) -> TensorSplit:
-        return TensorSplit(split.x.by_name[name], split.y)
 
-    return replace(data, train=without(data.train), test=without(data.test), input_shape=shape)
+def in_order(data: Dataset, names: Sequence[str]) -> Dataset:
+    """Several inputs in the order of these names, if they are all of them."""
+    from lsq_export.data.dataset import OrderedSplit
+
+    if not isinstance(data.input_shape, Mapping) or data.input_shape.keys() != {*names}:
+        return data
+    train, test = (OrderedSplit(split, tuple(names)) for split in (data.train, data.test))
+    return replace(data, train=train, test=test, input_shape={name: data.input_shape[name] for name in names})
 
 
 def _of_inputs(data: Dataset, wanted: Any, what: str) -> Dataset:
     """Errors (QuantizationError): data of other inputs than the network takes."""
     from calib.samples import in_words, same_shape
 
+    missing = sorted({*wanted} - {*data.input_shape}) if isinstance(wanted, Mapping) and not data.of_images else []
+    if missing and len(wanted) > 1:
+        raise QuantizationError(f"{what} has no {missing[0]!r}, only {in_words(data.input_shape)}: add that input")
     if not same_shape(data.input_shape, wanted):
         raise QuantizationError(
             f"{what} has inputs of shape {in_words(data.input_shape)}, the model takes {in_words(wanted)}: give such "

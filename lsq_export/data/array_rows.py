@@ -63,6 +63,16 @@ def plain(shape: Any) -> list[Any]:
     return ["?" if size is None else size for size in sizes]
 
 
+def as_taken(where: str, array: np.ndarray) -> np.ndarray:
+    """The values in the type in which they go to the network. Errors (QuantizationError): no numbers; NaN, infinity."""
+    kind = checked_kind(where, array.dtype)
+    with np.errstate(over="ignore"):
+        values: np.ndarray = np.array(array, kind, order="C")
+    if not np.isfinite(values).all():
+        raise QuantizationError(f"{where} holds NaN or infinity: remove such samples")
+    return values
+
+
 def checked_kind(what: str, kind: np.dtype[Any]) -> type[np.generic]:
     """The type in which an array goes to the network. Errors (QuantizationError): none."""
     found: type[np.generic] | None = {"f": np.float32, "i": np.int64, "b": np.bool_}.get(kind.kind)

@@ -20,7 +20,7 @@ from calib.errors import QuantizationError, one_line, warn
 from calib.samples import Input, Samples, shape_of
 from lsq_export.models.own import imported
 
-from .array_rows import Wanted, checked_kind, dataset_of
+from .array_rows import Wanted, as_taken, dataset_of
 from .dataset import Dataset, TensorSplit
 from .splitting import stratified_split
 
@@ -77,10 +77,8 @@ def _read(spec: str, function: Callable[[], Any], wanted: Wanted) -> list[tuple[
     except (KeyboardInterrupt, QuantizationError):
         raise
     except BaseException as error:  # a user's function can raise anything
-        advice = "it takes no arguments and gives batches"
-        raise QuantizationError(
-            f"data {spec!r} failed ({type(error).__name__}: {one_line(error)}): {advice}"
-        ) from error
+        advice = "; it takes no arguments and gives batches" if isinstance(error, TypeError) else ""
+        raise QuantizationError(f"data {spec!r} failed: {type(error).__name__}: {one_line(error)}{advice}") from error
     return found
 
 
@@ -91,8 +89,7 @@ def _parts(where: str, batch: Any, wanted: Wanted) -> tuple[Named, np.ndarray | 
         given = {name: batch[name] for name in wanted.names or batch if name in batch}
         given = {name: value for name, value in given.items() if value is not target}
     else:
-        parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
-        count = max(1, len(wanted.names))
+        parts, count = _split(where, batch, wanted), max(1, len(wanted.names))
         given = dict(zip(wanted.names or ("",), parts, strict=False))
         target = parts[count] if len(parts) > count else None
     missing = next((name for name in wanted.names if name not in given), None)
@@ -101,22 +98,40 @@ def _parts(where: str, batch: Any, wanted: Wanted) -> tuple[Named, np.ndarray | 
         raise QuantizationError(f"{where} has no {missing or 'input'}, only {has}: give the inputs by their names")
     x = {str(name): _rows(f"{where}: {name}".removesuffix(": "), str(name), v, wanted) for name, v in given.items()}
     counts = {len(array) for array in x.values()}
-    if len(counts) > 1:
-        raise QuantizationError(f"{where}: its inputs have {sorted(counts)} samples: give as many of each")
+    if len(counts) > 1 or counts == {0}:
+        raise QuantizationError(f"{where}: its inputs have {sorted(counts)} samples: give as many of each, and some")
     return x, _classes(target, counts.pop())
+
+
+def _split(where: str, batch: Any, wanted: Wanted) -> list[Any]:
+    """The inputs, and the target if there is one. A list of samples of one input is a batch of them.
+
+    Errors (QuantizationError): more parts than that.
+    """
+    if not isinstance(batch, (tuple, list)):
+        return [batch]
+    parts, most = list(batch), max(1, len(wanted.names)) + 1
+    shapes = {np.shape(part) for part in parts}
+    if most == 2 and isinstance(batch, list) and len(shapes) == 1:
+        (shape,) = shapes
+        if len(parts) > most or len(shape) == wanted.axes(""):
+            return [np.stack([np.asarray(part) for part in parts])]
+    if len(parts) > most:
+        raise QuantizationError(
+            f"{where} has {len(parts)} parts, the network takes {most - 1} (and a target): give arrays [N, …]"
+        )
+    return parts
 
 
 def _rows(where: str, name: str, value: Any, wanted: Wanted) -> np.ndarray:
     """[N, …] in the type in which the network takes it."""
     array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
-    with np.errstate(over="ignore"):
-        values = array.astype(checked_kind(where, array.dtype))
-    if not np.isfinite(values).all():
-        raise QuantizationError(f"{where} holds NaN or infinity: remove such samples")
+    values = as_taken(where, array)
     return values if wanted.is_batch(where, name, array.shape, unknown=array.ndim > 0) else values[None]
 
 
 def _classes(target: Any, count: int) -> np.ndarray | None:
     """[N], where the target is a class for each sample."""
     y = np.asarray(target) if target is not None else np.empty(0)
-    return y.astype(np.int64) if y.shape == (count,) and y.dtype.kind in "iu" and y.min(initial=0) >= 0 else None
+    usable = y.shape == (count,) and y.dtype.kind in "iu" and y.min(initial=0) >= 0 and y.max(initial=0) < 2**31
+    return y.astype(np.int64) if usable else None

@@ -20,7 +20,7 @@ import torch
 from calib.errors import QuantizationError, one_line
 from calib.samples import Samples
 
-from .array_rows import Wanted, checked_kind, dataset_of
+from .array_rows import Wanted, as_taken, checked_kind, dataset_of
 from .dataset import Dataset
 from .splitting import stratified_split
 
@@ -44,6 +44,10 @@ class NpySplit:
         chosen = {name: [_read(*rows[i]) for i in index.tolist()] for name, rows in self.rows.items()}
         x = {name: torch.from_numpy(np.stack(arrays)) for name, arrays in chosen.items()}
         return next(iter(x.values())) if self.single else Samples(x), torch.empty((len(index), 0), dtype=torch.int64)
+
+    def without_name(self) -> NpySplit:
+        """Of one input: the tensor alone."""
+        return NpySplit(self.rows, single=True)
 
     def part(self, index: np.ndarray) -> NpySplit:
         """These samples alone."""
@@ -70,10 +74,15 @@ def load_npy(directory: Path, wanted: Wanted) -> Dataset:
 
 def inputs_in(directory: Path) -> dict[str, list[Path]]:
     """{input: its files}, "" for the only one. Errors (QuantizationError): no files, or a directory without any."""
-    files, folders = _arrays_in(directory), sorted(p for p in directory.iterdir() if p.is_dir())
+    files, folders = _arrays_in(directory), sorted(p for p in directory.glob("[!.]*") if p.is_dir())
+    found = {folder.name: _arrays_in(folder) for folder in folders}
+    if files and any(found.values()):
+        raise QuantizationError(
+            f"{directory} has .npy files and directories of them: give files for one input, or a directory for each of "
+            "several (npy:DIR)"
+        )
     if files:
         return {"": files}
-    found = {folder.name: _arrays_in(folder) for folder in folders if not folder.name.startswith(".")}
     empty = next((name for name, inside in found.items() if not inside), None)
     if not found or empty is not None:
         raise QuantizationError(
@@ -85,7 +94,7 @@ def inputs_in(directory: Path) -> dict[str, list[Path]]:
 
 def _arrays_in(directory: Path) -> list[Path]:
     """In the order of the numbers in their names: 2 before 10."""
-    files = [path for path in directory.iterdir() if path.suffix == ".npy" and path.is_file()]
+    files = [path for path in directory.glob("[!.]*.npy") if path.is_file()]
     return sorted(files, key=lambda path: [(len(part), part) for part in re.split(r"(\d+)", path.stem)])
 
 
@@ -116,7 +125,7 @@ def _input(name: str, files: list[Path], wanted: Wanted) -> tuple[tuple[Row, ...
 def _opened(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header raises whatever its parser does
         raise QuantizationError(f"{path} is no array that can be read ({one_line(error)}): write it anew") from error
     if not isinstance(array, np.ndarray):
         raise QuantizationError(f"{path} is an archive of arrays: name it data.npz and give npz:FILE")
@@ -125,7 +134,4 @@ def _opened(path: Path) -> np.ndarray:
 
 def _read(path: Path, row: int | None) -> np.ndarray:
     array = _opened(path)
-    values = np.array(array if row is None else array[row], checked_kind(str(path), array.dtype), order="C")
-    if not np.isfinite(values).all():
-        raise QuantizationError(f"{path} holds NaN or infinity: remove such samples")
-    return values
+    return as_taken(str(path), array if row is None else array[row])

@@ -18,7 +18,7 @@ import torch
 from calib.errors import QuantizationError
 from calib.samples import Samples, shape_of
 
-from .array_rows import checked_kind, dataset_of
+from .array_rows import as_taken, checked_kind, dataset_of
 from .dataset import Dataset, TensorSplit
 from .splitting import stratified_split
 
@@ -79,11 +79,7 @@ def _split(path: Path, arrays: Arrays, end: str, names: list[str]) -> TensorSpli
 
 def _tensor(what: str, array: np.ndarray, count: int, whose: str) -> torch.Tensor:
     """[M, …]: float32, int64 or bool. whose: what there are `count` of."""
-    kind = checked_kind(what, array.dtype)
+    checked_kind(what, array.dtype)
     if array.ndim < 1 or len(array) != count:
         raise QuantizationError(f"{what} has the shape {list(array.shape)}, there are {count} {whose}: they must match")
-    with np.errstate(over="ignore"):
-        values: np.ndarray = np.array(array, kind, order="C")
-    if not np.isfinite(values).all():
-        raise QuantizationError(f"{what} holds NaN or infinity: remove such samples")
-    return torch.from_numpy(values)
+    return torch.from_numpy(as_taken(what, array))

@@ -25,7 +25,6 @@ def stratified_split(y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]
         if len(members) > 1:
             test.extend(members[: max(1, round(TEST_FRACTION * len(members)))])
     if not test:
-        raise QuantizationError(
-            f"{where}: no class has two samples, so there is nothing to test on; add samples or give a test split"
-        )
+        few = "no class has two samples" if len(y) > 1 else "there is one sample"
+        raise QuantizationError(f"{where}: {few}, so there is nothing to test on; add samples or give a test split")
     return np.setdiff1d(np.arange(len(y)), test), np.sort(np.array(test, dtype=np.int64))

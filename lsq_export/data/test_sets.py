@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from calib.errors import QuantizationError
 from calib.samples import Samples, shape_of
 
-from .array_rows import Wanted, checked_kind, dataset_of
+from .array_rows import Wanted, as_taken, dataset_of
 from .dataset import Dataset, TensorSplit
 from .splitting import stratified_split
 
@@ -30,9 +30,13 @@ def load_test_sets(directory: Path, wanted: Wanted) -> Dataset:
     batches = [_batch(folder, wanted) for folder in sets_in(directory)]
     first, where = batches[0], f"testset:{directory}"
     for folder, batch in zip(sets_in(directory), batches, strict=True):
-        shapes, expected = ({name: array.shape[1:] for name, array in found.items()} for found in (batch, first))
-        if shapes != expected:
-            raise QuantizationError(f"{folder} has inputs of other names or sizes than the first set: give equal ones")
+        forms, expected = (
+            {name: (array.shape[1:], array.dtype) for name, array in found.items()} for found in (batch, first)
+        )
+        if forms != expected:
+            raise QuantizationError(
+                f"{folder} has inputs of other names, types or sizes than the first set: give equal ones"
+            )
     x = {name: torch.from_numpy(np.concatenate([batch[name] for batch in batches])) for name in wanted.names or first}
     if len({len(tensor) for tensor in x.values()}) > 1:
         sizes = ", ".join(f"{name} {len(tensor)}" for name, tensor in x.items())
@@ -54,13 +58,18 @@ def sets_in(directory: Path) -> list[Path]:
 
 def _numbered(directory: Path, pattern: str) -> list[Path]:
     named = [(re.fullmatch(pattern, path.name), path) for path in directory.iterdir()]
-    return [path for _, path in sorted((int(match[1]), path) for match, path in named if match)]
+    found = sorted((int(match[1]), path) for match, path in named if match)
+    return [path for _, path in found if path.is_dir() == (not path.suffix)]
 
 
 def _batch(folder: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     """{input: array [N, …]} of one set."""
     tensors = [(path, _tensor(path)) for path in _numbered(folder, r"input_(\d+)\.pb")]
     count, names = len(tensors), [tensor.name for _, tensor in tensors]
+    if not count:
+        raise QuantizationError(f"{folder} has no input_0.pb: give sets with inputs")
+    if len({*names}) < count:
+        names = [""] * count
     expected = list(wanted.names) or names
     if count != (len(wanted.names) or 1 if wanted.shape is not None else count):
         raise QuantizationError(f"{folder} has {count} inputs, the network takes {len(wanted.names) or 1}: give those")
@@ -78,11 +87,11 @@ def _tensor(path: Path) -> onnx.TensorProto:
 
 
 def _rows(path: Path, name: str, tensor: onnx.TensorProto, wanted: Wanted) -> np.ndarray:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise QuantizationError(f"{path} has its numbers in another file: write them into it, with onnx.save_tensor")
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
-    except (ValueError, TypeError) as error:
-        raise QuantizationError(f"{path} has data that do not fit its shape {list(tensor.dims)}: write it") from error
-    values = array.astype(checked_kind(str(path), array.dtype))
-    if not np.isfinite(values).all():
-        raise QuantizationError(f"{path} holds NaN or infinity: remove that set")
+    except Exception as error:  # data of another size, or of a type that onnx does not know
+        raise QuantizationError(f"{path} has data that do not fit its type and shape: write it anew") from error
+    values = as_taken(str(path), array)
     return values if wanted.is_batch(str(path), name, array.shape, unknown=array.ndim > 0) else values[None]

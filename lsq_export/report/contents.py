@@ -58,8 +58,14 @@ def contents(manifest: Values, parity: Values, bench: Values | None, replay: Val
     }
 
 
+UNOPTIMIZED = (  # what a file is computed wrong without
+    "options = ort.SessionOptions()",
+    "options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL",
+)
+
+
 def example(manifest: Values, name: str) -> str:
-    """Five lines that run a format in ONNX Runtime."""
+    """Some lines that run a format in ONNX Runtime."""
     given = all_inputs(manifest)
     arrays = [f"np.zeros({(1, *entry['shape'][1:])!r}, np.{entry.get('type', 'float32')})" for entry in given]
     feeds = [
@@ -67,11 +73,14 @@ def example(manifest: Values, name: str) -> str:
     ]
     what = "an image after the preprocessing" if manifest.get("classes") else "an input as the network takes it"
     x = f"x = {arrays[0]}  # {what}" if len(given) == 1 else "# each input by its name"
+    given_options = "options, " if manifest["formats"][name].get("optimization") == "disabled" else ""
     shown = "outputs[0].argmax(axis=1)" if manifest.get("classes") else "[output.shape for output in outputs]"
     return "\n".join(
         (
             "import numpy as np, onnxruntime as ort",
-            f"session = ort.InferenceSession({name + '/model.onnx'!r}, providers=['CPUExecutionProvider'])",
+            *(UNOPTIMIZED if given_options else ()),
+            f"session = ort.InferenceSession({name + '/model.onnx'!r}, {given_options}"
+            "providers=['CPUExecutionProvider'])",
             x,
             f"outputs = session.run({manifest['outputs']!r}, {{{', '.join(feeds)}}})",
             f"print({shown})",

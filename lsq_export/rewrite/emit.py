@@ -126,7 +126,7 @@ def emit_all(folded: Folded, formats: tuple[str, ...], target: Target) -> dict[s
 def code_types(proto: onnx.ModelProto) -> dict[str, str]:
     """{tensor of codes, or layer: container type} of a qdq file: what activations and weights really are stored in."""
     constants = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in proto.graph.initializer}
-    made_by = {name: node for node in proto.graph.node for name in node.output}
+    made_by = {n.output[0]: n for n in proto.graph.node if n.op_type == "DequantizeLinear"}
     found = {}
     for node in proto.graph.node:
         if node.op_type == "QuantizeLinear":

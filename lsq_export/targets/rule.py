@@ -43,7 +43,7 @@ INTEGER_OPERATORS = (
 )
 NARROW = ("UINT4", "INT4", "UINT2", "INT2")
 USE_QDQ = "export with --format qdq, or quantize with Q/DQ nodes (quantize_static: QuantFormat.QDQ)"
-FLOAT_CLIP = "export --target portable puts the Clip in float in front of QuantizeLinear"
+FLOAT_CLIP = "put the Clip in float in front of QuantizeLinear, as export for this target does"
 NOT_FOR_ORT = "ONNX Runtime's CPU provider computes it right with graph optimization disabled alone (ORT_DISABLE_ALL)"
 FIX_BATCH = "export --batch 1, or onnxruntime.tools.make_dynamic_shape_fixed"
 

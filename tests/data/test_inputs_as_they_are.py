@@ -13,8 +13,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from calib.batches import read_batches
 from calib.errors import QuantizationError, QuantizationWarning
 from calib.samples import Samples
+from calib.signature import Takes
+from lsq_export.cli.data_options import alone, in_order
 from lsq_export.data import Dataset, from_function
 from lsq_export.data.loading import load
 from lsq_export.data.specs import check_spec
@@ -161,10 +164,10 @@ def test_an_endless_function_is_read_up_to_a_limit(
 
 WRONG = {
     "no batch": ("return []", "gives no batch"),
-    "raises": ("raise ValueError('no such disk')", "failed .ValueError: no such disk"),
-    "ends": ("raise SystemExit(0)", "failed .SystemExit"),
-    "one sample": ("return [X[:1]]", "no class has two samples"),
-    "none": ("return 3", "failed .TypeError"),
+    "raises": ("raise ValueError('no such disk')", "failed: ValueError: no such disk"),
+    "ends": ("raise SystemExit(0)", "failed: SystemExit"),
+    "one sample": ("return [X[:1]]", "there is one sample"),
+    "none": ("return 3", "failed: TypeError.* it takes no arguments"),
     "shapes": ("return [X, X[:, :2]]", r"batch 1 has inputs float32 of shape \[2, 4, 5\], the first one"),
     "text": ("return [['a', 'b']]", "is <U1: use float32, int64 or bool"),
     "NaN": ("return [X * np.nan]", "batch 0 holds NaN"),
@@ -213,7 +216,7 @@ def test_damaged_directories_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match=f"data '{tmp_path}' is unknown: .*npy:{tmp_path}"):
         check_spec(str(tmp_path))
     sets_in(tmp_path / "sets", [[X[:3]], [X[:3, :2]]])
-    with pytest.raises(QuantizationError, match="test_data_set_1 has inputs of other names or sizes"):
+    with pytest.raises(QuantizationError, match="test_data_set_1 has inputs of other names, types or sizes"):
         load(f"testset:{tmp_path / 'sets'}")
     (tmp_path / "sets/test_data_set_1/input_0.pb").write_bytes(b"\xff\xff")
     with pytest.raises(QuantizationError, match=r"input_0.pb is no tensor of ONNX"):
@@ -229,3 +232,65 @@ def test_values_are_checked_when_they_are_read(tmp_path: Path) -> None:
     data = load(f"npy:{tmp_path}")
     with pytest.raises(QuantizationError, match=r"4.npy holds NaN or infinity"):
         all_of(data)
+
+
+@pytest.mark.parametrize(
+    "text", ["return [list(X)]", "return [X[:6].tolist(), X[6:].tolist()]", "return [[*X[:2]], [*X[2:]]]"]
+)
+def test_a_list_of_samples_is_a_batch(module: Callable[[str], str], text: str) -> None:
+    data = load(module(f"def batches():\n    {text}"), shape=(3, 4, 5))
+    np.testing.assert_array_equal(all_of(data), EXPECTED)
+
+
+def test_what_a_function_cannot_mean_is_refused(module: Callable[[str], str]) -> None:
+    spec = module("def batches():\n    return [(X, T, T)]")
+    with pytest.raises(QuantizationError, match=r"batch 0 has 3 parts, the network takes 1 \(and a target\)"):
+        load(spec, shape=(3, 4, 5))
+    sys.modules.pop("my_batches")
+    with pytest.raises(QuantizationError, match=r"batch 0: its inputs have \[0\] samples"):  # it would never end
+        load(module("def batches():\n    while True:\n        yield X[:0]"), shape=(3, 4, 5))
+
+
+def test_directories_that_mean_two_things_are_refused(tmp_path: Path) -> None:
+    arrays_in(tmp_path / "image", X)
+    arrays_in(tmp_path, X)
+    with pytest.raises(QuantizationError, match=r"has .npy files and directories of them"):
+        load(f"npy:{tmp_path}")
+
+
+def test_one_directory_for_one_input_is_that_input(tmp_path: Path) -> None:
+    arrays_in(tmp_path / "image", X)
+    data = alone(load(f"npy:{tmp_path}", shape=(3, 4, 5)), (3, 4, 5))
+    assert data.input_shape == (3, 4, 5)
+    np.testing.assert_array_equal(all_of(data), EXPECTED)
+
+
+def test_inputs_come_in_the_order_of_the_network(tmp_path: Path) -> None:
+    """Whatever order a directory or an archive has."""
+    arrays_in(tmp_path / "tokens", TOKENS)
+    arrays_in(tmp_path / "image", X)
+    data, names = load(f"npy:{tmp_path}", shape=BOTH), ("tokens", "image")
+    ordered = in_order(data, names)
+    x, _ = next(iter(ordered.batches("train", 4)))
+    assert list(x.by_name) == list(ordered.input_shape) == list(names)
+    assert in_order(data, ("tokens",)) is data
+    ((read, _),) = read_batches([next(iter(data.batches("train", 4)))], takes=Takes(names, 2, integers=True))
+    assert list(read.by_name) == list(names)
+    np.testing.assert_array_equal(all_of(ordered), EXPECTED)
+
+
+def test_sets_with_numbers_elsewhere_or_nothing_are_refused(tmp_path: Path) -> None:
+    sets_in(tmp_path, [[X], [X]])
+    path = tmp_path / "test_data_set_1/input_0.pb"
+    tensor = onnx.load_tensor(path)
+    tensor.data_type = 99
+    onnx.save_tensor(tensor, path)
+    with pytest.raises(QuantizationError, match="has data that do not fit its type and shape"):
+        load(f"testset:{tmp_path}")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    onnx.save_tensor(tensor, path)
+    with pytest.raises(QuantizationError, match="has its numbers in another file"):
+        load(f"testset:{tmp_path}")
+    path.unlink()
+    with pytest.raises(QuantizationError, match=r"test_data_set_1 has no input_0.pb"):
+        load(f"testset:{tmp_path}")

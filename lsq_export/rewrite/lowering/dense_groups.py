@@ -18,8 +18,10 @@ from lsq_export.graph.read import attribute, constant_of, is_op, producer_of
 
 def dense_groups(model: ir.Model) -> None:
     """In a QDQ graph; layers that stay float, too."""
-    for node in [node for node in model.graph if is_op(node, "Conv")]:
+    for node in [node for node in model.graph if node.op_type == "Conv"]:
         groups, weight = attribute(node, "group", 1), producer_of(node.inputs[1])
+        if weight is not None and not is_op(weight, "DequantizeLinear"):
+            continue  # it is computed
         stored = constant_of(weight.inputs[0] if weight is not None else node.inputs[1], layer_of(node))
         if groups == 1 or stored.shape[1] == 1 or set(stored.shape[2:]) != {1}:  # of one channel each: depthwise
             continue
