@@ -132,5 +132,7 @@ def code_types(proto: onnx.ModelProto) -> dict[str, str]:
         if node.op_type == "QuantizeLinear":
             found[node.output[0]] = constants[node.input[2]]
         elif node.op_type in ("Conv", "Gemm") and node.input[1] in made_by:  # others are kept float
-            found[node.name] = constants[made_by[node.input[1]].input[0]]
+            codes = made_by[node.input[1]].input[0]
+            if codes in constants:  # and no weight that the network computes
+                found[node.name] = constants[codes]
     return found

@@ -187,6 +187,10 @@ def test_its_code_runs_the_file(exported: Exported, manifest: dict[str, Any], mo
         code = example({**manifest, "classes": classes}, "qoperator")
         exec(compile(code, "report.html", "exec"), {"print": printed.append})
         assert len(code.splitlines()) == 5
+    formats = {"qoperator": {**manifest["formats"]["qoperator"], "optimization": "disabled"}}  # as openvino's
+    code = example({**manifest, "formats": formats}, "qoperator")
+    assert "ORT_DISABLE_ALL" in code and "model.onnx', options, providers=" in code
+    exec(compile(code, "report.html", "exec"), {"print": printed.append})
     assert printed[0].shape == (1,) and len(printed[1][0]) == 2 and printed[1][0][0] == 1
 
 

@@ -13,17 +13,17 @@ import onnx_ir as ir
 
 from lsq_export.graph.edit import clean, constant
 from lsq_export.graph.layers import layer_of, set_weight, weight_codes
-from lsq_export.graph.read import attribute, constant_of, is_op, producer_of
+from lsq_export.graph.read import array_of, attribute, constant_of, is_op, producer_of
 
 
 def dense_groups(model: ir.Model) -> None:
     """In a QDQ graph; layers that stay float, too."""
     for node in [node for node in model.graph if node.op_type == "Conv"]:
-        groups, weight = attribute(node, "group", 1), producer_of(node.inputs[1])
-        if weight is not None and not is_op(weight, "DequantizeLinear"):
-            continue  # it is computed
-        stored = constant_of(weight.inputs[0] if weight is not None else node.inputs[1], layer_of(node))
-        if groups == 1 or stored.shape[1] == 1 or set(stored.shape[2:]) != {1}:  # of one channel each: depthwise
+        groups, weight = attribute(node, "group", 1), _dequantize(node.inputs[1])
+        stored = array_of(weight.inputs[0] if weight is not None else node.inputs[1])
+        if groups == 1 or stored is None:  # it is computed
+            continue
+        if stored.shape[1] == 1 or set(stored.shape[2:]) != {1}:  # of one channel each: depthwise
             continue
         if weight is None:
             dense = constant(model.graph, f"{layer_of(node)}.dense", _dense(stored, np.zeros(1), groups))
@@ -33,6 +33,12 @@ def dense_groups(model: ir.Model) -> None:
             set_weight(node, model.graph, _dense(stored, zeros, groups), weight_codes(node)[1], zeros)
         node.attributes["group"] = ir.AttrInt64("group", 1)
     clean(model)
+
+
+def _dequantize(weight: ir.Value | None) -> ir.Node | None:
+    """What makes a quantized weight of its codes."""
+    maker = producer_of(weight)
+    return maker if is_op(maker, "DequantizeLinear") else None
 
 
 def _dense(codes: np.ndarray, zeros: np.ndarray, groups: int) -> np.ndarray:
