@@ -19,6 +19,7 @@ import torch
 
 from calib.errors import QuantizationError, one_line
 from calib.samples import Samples
+from calib.words import counted
 
 from .array_rows import Wanted, as_taken, checked_kind, dataset_of
 from .dataset import Dataset
@@ -38,7 +39,7 @@ class NpySplit:
         return len(next(iter(self.rows.values())))
 
     def __repr__(self) -> str:
-        return f"NpySplit({len(self)} samples of {', '.join(self.rows)})"
+        return f"NpySplit({counted(len(self), 'sample')} of {', '.join(self.rows)})"
 
     def fetch(self, index: torch.Tensor) -> tuple[Any, torch.Tensor]:
         chosen = {name: [_read(*rows[i]) for i in index.tolist()] for name, rows in self.rows.items()}
@@ -99,7 +100,7 @@ def _arrays_in(directory: Path) -> list[Path]:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return " and ".join(f"{count} samples of {name}" for name, count in counts.items())
+    return " and ".join(f"{counted(count, 'sample')} of {name}" for name, count in counts.items())
 
 
 def _input(name: str, files: list[Path], wanted: Wanted) -> tuple[tuple[Row, ...], tuple[int, ...]]:

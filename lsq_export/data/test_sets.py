@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from calib.errors import QuantizationError
 from calib.samples import Samples, shape_of
+from calib.words import counted
 
 from .array_rows import Wanted, as_taken, dataset_of
 from .dataset import Dataset, TensorSplit
@@ -72,7 +73,9 @@ def _batch(folder: Path, wanted: Wanted) -> dict[str, np.ndarray]:
         names = [""] * count
     expected = list(wanted.names) or names
     if count != (len(wanted.names) or 1 if wanted.shape is not None else count):
-        raise QuantizationError(f"{folder} has {count} inputs, the network takes {len(wanted.names) or 1}: give those")
+        raise QuantizationError(
+            f"{folder} has {counted(count, 'input')}, the network takes {len(wanted.names) or 1}: give those"
+        )
     if sorted(names) != sorted(expected):
         names = expected
     names = [name or f"input_{index}" for index, name in enumerate(names)]

@@ -221,7 +221,7 @@ def test_damaged_directories_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "sets/test_data_set_1/input_0.pb").write_bytes(b"\xff\xff")
     with pytest.raises(QuantizationError, match=r"input_0.pb is no tensor of ONNX"):
         load(f"testset:{tmp_path / 'sets'}")
-    with pytest.raises(QuantizationError, match="test_data_set_0 has 1 inputs, the network takes 2"):
+    with pytest.raises(QuantizationError, match="test_data_set_0 has 1 input, the network takes 2"):
         load(f"testset:{tmp_path / 'sets'}", shape=BOTH)
     with pytest.raises(QuantizationError, match="leave --image-size"):
         load(f"testset:{tmp_path / 'sets'}", mean=[0.5])
