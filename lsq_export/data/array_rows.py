@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from calib.errors import QuantizationError
 
-from .dataset import Dataset, Source, Split
-from .splitting import DRAWN
+from .dataset import Dataset, Source, Split, TensorSplit
+from .splitting import DRAWN, stratified_split
 
 AS_IT_IS = {"resize": None, "interpolation": None, "crop": None, "divide_by": None, "mean": None, "std": None}
 
@@ -81,10 +82,18 @@ def checked_kind(what: str, kind: np.dtype[Any]) -> type[np.generic]:
     return found
 
 
-def dataset_of(name: str, kind: str, splits: tuple[Split, Split], shape: Any, classes: int, drawn: bool) -> Dataset:
+def drawn(everything: TensorSplit, where: str) -> tuple[TensorSplit, TensorSplit]:
+    """(train, test): one in five samples, of each class where there are classes, is test. where: for messages."""
+    y = everything.y.numpy() if everything.y.dim() == 1 else np.zeros(len(everything))
+    train, test = (TensorSplit(*everything.fetch(torch.from_numpy(part))) for part in stratified_split(y, where))
+    return train, test
+
+
+def dataset_of(name: str, kind: str, splits: tuple[Split, Split], shape: Any, classes: int, *, own: bool) -> Dataset:
     """The data set of two splits whose samples go to the network as they are.
 
-    kind: of the data, for the manifest. shape: of a sample. classes: 0 for none. drawn: the splits were.
+    kind: of the data, for the manifest. shape: of a sample. classes: 0 for none. own: the source
+    has splits of its own.
     """
     return Dataset(
         name=name,
@@ -93,5 +102,5 @@ def dataset_of(name: str, kind: str, splits: tuple[Split, Split], shape: Any, cl
         num_classes=classes,
         input_shape=shape,
         preprocessing={"data": kind, **AS_IT_IS},
-        source=Source(split=DRAWN if drawn else ""),
+        source=Source(split="" if own else DRAWN),
     )

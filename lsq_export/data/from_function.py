@@ -20,9 +20,8 @@ from calib.errors import QuantizationError, one_line, warn
 from calib.samples import Input, Samples, shape_of
 from lsq_export.models.own import imported
 
-from .array_rows import Wanted, as_taken, dataset_of
+from .array_rows import Wanted, as_taken, dataset_of, drawn
 from .dataset import Dataset, TensorSplit
-from .splitting import stratified_split
 
 LARGEST, MOST = 2**30, 10_000
 Named = dict[str, np.ndarray]  # "" for the only input
@@ -45,10 +44,8 @@ def load_function(spec: str, wanted: Wanted) -> Dataset:
     ys = [y for _, y in read if y is not None]
     classes = np.concatenate(ys) if len(ys) == len(read) else np.empty((len(x), 0), np.int64)
     everything = TensorSplit(x, torch.from_numpy(classes))
-    drawn = stratified_split(classes if classes.ndim == 1 else np.zeros(len(x)), f"data {spec!r}")
-    train, test = (TensorSplit(*everything.fetch(torch.from_numpy(index))) for index in drawn)
     count = 1 + int(classes.max()) if classes.ndim == 1 else 0
-    return dataset_of(spec, "function", (train, test), shape_of(x), count, drawn=True)
+    return dataset_of(spec, "function", drawn(everything, f"data {spec!r}"), shape_of(x), count, own=False)
 
 
 def _form(x: Named) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def load_npy(directory: Path, wanted: Wanted) -> Dataset:
     train, test = stratified_split(np.zeros(len(everything)), f"npy:{directory}")
     shapes = {name: shape for name, (_, shape) in found.items()}
     splits = everything.part(train), everything.part(test)
-    return dataset_of(f"npy:{directory}", "npy", splits, shapes[""] if single else shapes, 0, drawn=True)
+    return dataset_of(f"npy:{directory}", "npy", splits, shapes[""] if single else shapes, 0, own=False)
 
 
 def inputs_in(directory: Path) -> dict[str, list[Path]]:

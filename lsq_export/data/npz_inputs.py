@@ -18,9 +18,8 @@ import torch
 from calib.errors import QuantizationError
 from calib.samples import Samples, shape_of
 
-from .array_rows import as_taken, checked_kind, dataset_of
+from .array_rows import as_taken, checked_kind, dataset_of, drawn
 from .dataset import Dataset, TensorSplit
-from .splitting import stratified_split
 
 OTHERS = ("classes",)  # arrays that are no inputs
 ENDS = ("_train", "_test")
@@ -53,15 +52,13 @@ def load_inputs(path: Path, arrays: Arrays, inputs: Mapping[str, list[str]]) -> 
             raise QuantizationError(f"{path}: the input {odd[0]} is in one split only: give both the same inputs")
     splits = [_split(path, arrays, end, first) for end in inputs]
     if len(splits) == 1:
-        drawn = splits[0].y.numpy() if splits[0].y.dim() == 1 else np.zeros(len(splits[0]))
-        train, test = stratified_split(drawn, str(path))
-        splits = [TensorSplit(*splits[0].fetch(torch.from_numpy(index))) for index in (train, test)]
+        splits = [*drawn(splits[0], str(path))]
     shape, other = (shape_of(split.x) for split in splits)
     if shape != other:
         odd = next(name for name in shape if shape[name] != other[name])
         raise QuantizationError(f"{path}: {odd} has the shape {shape[odd]} in one split, {other[odd]} in the other")
     classes = 1 + max(int(split.y.max()) for split in splits) if splits[0].y.dim() == 1 else 0
-    return dataset_of(f"npz:{path}", "npz", (splits[0], splits[1]), shape, classes, drawn=len(inputs) == 1)
+    return dataset_of(f"npz:{path}", "npz", (splits[0], splits[1]), shape, classes, own=len(inputs) > 1)
 
 
 def _split(path: Path, arrays: Arrays, end: str, names: list[str]) -> TensorSplit:

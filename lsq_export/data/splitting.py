@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calib.errors import QuantizationError
+from calib.words import counted
 
 TEST_FRACTION = 0.2
 SPLIT_SEED = 0
@@ -25,6 +26,6 @@ def stratified_split(y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]
         if len(members) > 1:
             test.extend(members[: max(1, round(TEST_FRACTION * len(members)))])
     if not test:
-        few = "no class has two samples" if len(y) > 1 else "there is one sample"
+        few = "no class has two samples" if len(y) > 1 else f"it has {counted(len(y), 'sample')}"
         raise QuantizationError(f"{where}: {few}, so there is nothing to test on; add samples or give a test split")
     return np.setdiff1d(np.arange(len(y)), test), np.sort(np.array(test, dtype=np.int64))

@@ -18,9 +18,8 @@ from calib.errors import QuantizationError
 from calib.samples import Samples, shape_of
 from calib.words import counted
 
-from .array_rows import Wanted, as_taken, dataset_of
+from .array_rows import Wanted, as_taken, dataset_of, drawn
 from .dataset import Dataset, TensorSplit
-from .splitting import stratified_split
 
 
 def load_test_sets(directory: Path, wanted: Wanted) -> Dataset:
@@ -44,9 +43,7 @@ def load_test_sets(directory: Path, wanted: Wanted) -> Dataset:
         raise QuantizationError(f"{where}: the inputs have other numbers of samples ({sizes}): they must match")
     given = Samples(x) if len(x) > 1 else next(iter(x.values()))
     everything = TensorSplit(given, torch.empty((len(given), 0), dtype=torch.int64))
-    indices = stratified_split(np.zeros(len(given)), where)
-    train, test = (TensorSplit(*everything.fetch(torch.from_numpy(index))) for index in indices)
-    return dataset_of(where, "testset", (train, test), shape_of(given), 0, drawn=True)
+    return dataset_of(where, "testset", drawn(everything, where), shape_of(given), 0, own=False)
 
 
 def sets_in(directory: Path) -> list[Path]:

@@ -80,6 +80,8 @@ def test_many_classes_are_cut(exported: Exported) -> None:
         (None, [3, 8, 8], []),
         ({}, [4], []),
         ({"divide_by": 1.0}, [4], []),
+        ({"data": "npy", "mean": None}, [3, 8, 8], []),  # whether it was RGB, nobody said
+        ({"data": "npz", "divide_by": 1.0}, [3, 8, 8], []),
         ({"mean": [1, 2]}, [2, 5], ["Subtract [1, 2], one number for each channel."]),
         ({"gamma": 2.2}, [4], ["gamma: 2.2 (as whoever exported it wrote; `run.py` does not know it)."]),
     ],

@@ -166,7 +166,7 @@ WRONG = {
     "no batch": ("return []", "gives no batch"),
     "raises": ("raise ValueError('no such disk')", "failed: ValueError: no such disk"),
     "ends": ("raise SystemExit(0)", "failed: SystemExit"),
-    "one sample": ("return [X[:1]]", "there is one sample"),
+    "one sample": ("return [X[:1]]", "it has 1 sample"),
     "none": ("return 3", "failed: TypeError.* it takes no arguments"),
     "shapes": ("return [X, X[:, :2]]", r"batch 1 has inputs float32 of shape \[2, 4, 5\], the first one"),
     "text": ("return [['a', 'b']]", "is <U1: use float32, int64 or bool"),

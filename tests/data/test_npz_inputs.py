@@ -67,7 +67,7 @@ def test_inputs_alone_are_enough_without_classes(tmp_path: Path) -> None:
         ({**INPUTS, "y_train": Y}, "it must hold x_train"),
         ({**INPUTS, "tokens": np.array(3)}, r"tokens has the shape \[\], there are 20 samples of image"),
         ({"mask": np.array(True), "tokens": np.array(3)}, "mask has the shape"),
-        ({"mask": np.zeros((0, 3)), "tokens": np.zeros((0, 3))}, "no class has two samples"),
+        ({"mask": np.zeros((0, 3)), "tokens": np.zeros((0, 3))}, "it has 0 samples, so there is nothing to test on"),
     ],
 )
 def test_what_is_no_set_of_inputs_is_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
