@@ -39,10 +39,12 @@ class Takes:
 
         return {name: value[None] if lacks(name, value) else value for name, value in found.items()}
 
-    def ordered(self, x: Samples) -> Samples:
-        """The inputs in the order in which the network takes them, if their names are its."""
-        same = x.by_name.keys() == {*self.names}
-        return Samples({name: x.by_name[name] for name in self.names}) if same else x
+    def ordered(self, x: Input) -> Input:
+        """Several inputs in the order in which the network takes them."""
+        if not isinstance(x, Samples):
+            return x
+        found = x.by_name
+        return Samples({name: found[name] for name in (*self.names, *found) if name in found})
 
     def typed(self, x: Input) -> Input:
         """The same inputs, integers in the width that the network takes."""
@@ -95,8 +97,6 @@ def example_of(model: nn.Module, example: Any, what: str = "example_input") -> I
     elif isinstance(example, Mapping):
         found = {str(name): value for name, value in example.items()}
         _check_names(model, found, what)
-        names = takes_of(model).names
-        found = {name: found[name] for name in (*names, *found) if name in found}  # in the order of forward
     elif isinstance(example, (tuple, list)) and example:
         takes = takes_of(model)
         if len(example) == 1 and takes.needed == 1:
@@ -106,7 +106,7 @@ def example_of(model: nn.Module, example: Any, what: str = "example_input") -> I
         if isinstance(example, torch.Tensor) and takes_of(model).needed > 1:
             raise QuantizationError(f"the model takes {takes_of(model).several}, {what} is one tensor: give a tuple")
         return example  # type: ignore[no-any-return]
-    return samples_of(found, what)
+    return takes_of(model).ordered(samples_of(found, what))
 
 
 def samples_of(found: Mapping[str, Any], what: str) -> Samples:

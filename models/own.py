@@ -38,16 +38,20 @@ def parts(name: str, what: str = "model") -> tuple[str, str]:
     what: messages call it.
     """
     module_name, _, attribute = name.partition(":")
-    readable = all(part.isidentifier() for part in (*module_name.split("."), attribute))
-    if not readable or module_name.endswith(".py"):
+    if not reads_as_name(module_name, attribute) or module_name.endswith(".py"):
         raise QuantizationError(f"{what} {name!r} cannot be read: write package.module:factory{_written(name)}")
     return module_name, attribute
+
+
+def reads_as_name(module_name: str, attribute: str) -> bool:
+    """Whether Python could import them."""
+    return all(part.isidentifier() for part in (*module_name.split("."), attribute))
 
 
 def with_colon(name: str) -> str:
     """The hint for nets.own.Net, where it is nets.own:Net; else nothing."""
     module_name, _, attribute = name.rpartition(".")
-    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+    if not reads_as_name(module_name, attribute):
         return ""
     there = PathFinder.find_spec(module_name.partition(".")[0], [os.getcwd()]) is not None
     return f" (did you mean {module_name}:{attribute}?)" if there else ""

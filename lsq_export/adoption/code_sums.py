@@ -15,19 +15,18 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from lsq_export.graph.edit import clean, constant, insert, replace
-from lsq_export.graph.read import array_of, graph_of, producer_of, single_consumer
+from lsq_export.graph.edit import clean, constant, replace
+from lsq_export.graph.layers import read_with
+from lsq_export.graph.read import array_of, graph_of, input_of, producer_of, single_consumer
+from lsq_export.rewrite.lowering.exact_sums import LIMIT, SUMMED
 
 from .grids import DEQUANTIZE, QUANTIZE, grid_of, is_grid
 from .moved_codes import MOVERS
 
-LAYERS = ("Conv", "Gemm", "MatMul")
-LIMIT = 2.0**31  # of the Clip that marks such a sum
-
 
 def give_scales_back(model: ir.Model) -> None:
     """In place; other layers stay as they are."""
-    for node in [node for node in model.graph if node.op_type in LAYERS]:
+    for node in [node for node in model.graph if node.op_type in SUMMED]:
         multiply = _product_of(node)
         if multiply is not None:
             _give_back(node, multiply)
@@ -64,14 +63,15 @@ def _give_back(node: ir.Node, multiply: ir.Node) -> None:
     scale = _scale_of(before.inputs[0])
     after = 1.0 if quantize is None else _scale_of(quantize.outputs[0])
     weights = unit * after / scale
-    _read_with(node, 0, np.float32(scale))
-    _read_with(node, 1, (weights if weights.size > 1 else weights.reshape(())).astype(np.float32))
+    scales = np.float64(scale), weights if weights.size > 1 else weights.reshape(())
+    for index, given in enumerate(scales):
+        read_with(node, index, given.astype(np.float32), f"{name}.scale_{index}", f"{name}.values_{index}")
     if len(node.inputs) > 2 and (bias := array_of(node.inputs[2])) is not None:
         values = (bias * scale * weights).astype(np.float32)
         node.replace_input_with(2, constant(graph, f"{name}.bias.values", values))
     for step in behind:
         if step.op_type == "Round":
-            replace(step.outputs[0], step.inputs[0])  # type: ignore[arg-type]
+            replace(step.outputs[0], input_of(step))
             continue
         for index, bound in enumerate(step.inputs[1:], start=1):
             if (steps := array_of(bound)) is not None:
@@ -93,18 +93,6 @@ def _behind(multiply: ir.Node) -> tuple[list[ir.Node], ir.Node | None]:
     return (found, reader) if grid is not None and (grid.scale == 1).all() else ([], None)
 
 
-def _read_with(node: ir.Node, index: int, scale: np.ndarray | np.float32) -> None:
-    """Let a layer read the same codes with a scale."""
-    dequantize = producer_of(node.inputs[index])
-    assert dequantize is not None
-    grid = constant(graph_of(node), f"{node.name}.scale_{index}", np.asarray(scale))
-    inputs = [dequantize.inputs[0], grid, *dequantize.inputs[2:]]
-    attributes = {name: attribute.value for name, attribute in dequantize.attributes.items()}
-    made, shape = f"{node.name}.values_{index}", dequantize.outputs[0].shape
-    value = insert(node, DEQUANTIZE, inputs, made, domain=dequantize.domain, shape=shape, **attributes)
-    node.replace_input_with(index, value)
-
-
 def _scale_of(codes: ir.Value) -> float:
     """The scale with which codes are made, or read; 1 where only such layers do."""
     root = codes
@@ -112,17 +100,15 @@ def _scale_of(codes: ir.Value) -> float:
         (maker := producer_of(root)) is not None and maker.op_type in ("Clip", *MOVERS) and maker.inputs[0] is not None
     ):
         root = maker.inputs[0]
-    known = [1.0, *_scales(root)]
-    return next((scale for scale in known if scale != 1), 1.0)
+    return next((scale for scale in _scales(root) if scale != 1), 1.0)
 
 
 def _scales(codes: ir.Value) -> Iterator[float]:
     """Of the grids that make codes, and that read them, moved or not."""
     maker = producer_of(codes)
-    for node in ([] if maker is None else [maker], *[[reader] for reader in codes.consumers()]):
-        for each in node:
-            grid = grid_of(each) if is_grid(each, QUANTIZE, DEQUANTIZE) else None
-            if grid is not None and grid.scale.size == 1:
-                yield float(grid.scale[0])
-            elif each is not maker and each.op_type in ("Clip", *MOVERS):
-                yield from _scales(each.outputs[0])
+    for node in (*([] if maker is None else [maker]), *codes.consumers()):
+        grid = grid_of(node) if is_grid(node, QUANTIZE, DEQUANTIZE) else None
+        if grid is not None and grid.scale.size == 1:
+            yield float(grid.scale[0])
+        elif node is not maker and node.op_type in ("Clip", *MOVERS):
+            yield from _scales(node.outputs[0])

@@ -64,8 +64,7 @@ class Origin:
             what = f"{found} numbers" if found else f"the shape {list(shape)}"
             raise QuantizationError(
                 f"classes has {counted(len(self.classes), 'name')}, but the first output of the model has {what} for "
-                "an input: "
-                "give one name for each"
+                "an input: give one name for each"
             )
 
 

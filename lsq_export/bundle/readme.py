@@ -56,7 +56,7 @@ def steps_of(how: Mapping[str, Any] | None, shape: Sequence[int]) -> Iterator[st
     if how is None:
         return
     step = {key: value for key, value in how.items() if value is not None}
-    if set(step) <= {"data", "classes"} or (set(step) <= {"data", "classes", "divide_by"} and step["divide_by"] == 1):
+    if set(step) <= {"data", "classes", "divide_by"} and step.get("divide_by", 1) == 1:
         return
     if len(shape) == 3 and shape[0] in (1, 3):
         yield "Take gray pixels." if shape[0] == 1 else "Take RGB pixels. Gray ones count as three equal channels."

@@ -46,8 +46,8 @@ def with_axis(grid: Learned, name: str, layer: nn.Module, axis_of_lists: int | N
     if not fits:
         raise QuantizationError(
             f"{grid.raw.name}: {counted(count, 'scale')} for the {counted(channels, 'output channel')} of {name}: "
-            "the checkpoint is of "
-            "another network, or has a scale for each of several parts of a channel, which is not read"
+            "the checkpoint is of another network, or has a scale for each of several parts of a channel, which is not "
+            "read"
         )
     return grid if fits[0] == outputs else replace(grid, inputs=fits[0])
 

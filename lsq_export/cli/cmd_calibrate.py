@@ -166,7 +166,6 @@ def _of_file(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstF
 
 
 def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, AgainstFloat, Any]:
-    from calib.signature import takes_of
     from lsq_export.calibrating import calibrate
     from lsq_export.graph.capture import forward
     from lsq_export.progress import stages
@@ -174,7 +173,7 @@ def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, Against
     from lsq_export.training.job import Job
     from lsq_export.training.start import adapted, started
 
-    from .data_options import calibration_batches, example_of, in_order
+    from .data_options import calibration_batches, example_of
 
     job = Job(model_name=str(options.model_name), data_spec=options.data_spec, **options.images)
     data = job.load_data()
@@ -182,7 +181,6 @@ def _of_model(options: Options, written: BundleOptions) -> tuple[Bundle, Against
     if path is None:
         raise QuantizationError("--model needs the weights of the trained network: give --float-checkpoint FILE")
     net = started(adapted(job, data, path), data, path).model.eval()
-    data = in_order(data, takes_of(net).names)
     batches = calibration_batches(data, written.images)
     with stages(console(stderr=True), "calibration") as progress:
         model = calibrate(net, batches, options.config, **options.how, progress=progress)

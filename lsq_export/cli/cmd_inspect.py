@@ -77,8 +77,8 @@ def command(path: Path, bits: int | None, as_json: bool) -> None:
     for file, rows in files:
         if not rows:
             say(
-                f"{file}: no tensor in it is quantized: it is a float network; lsq-export calibrate makes integers of "
-                "it"
+                f"{file}: no tensor in it is quantized: it is a float network; "
+                "lsq-export calibrate makes integers of it"
             )
             continue
         print_entries(f"{file}: {counted(len(rows), 'quantized tensor')}", COLUMNS, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +75,7 @@ def load_data(spec: str | None, input_shape: Any, *, option: str, like: Mapping[
     if len(input_shape) != 3:
         raise QuantizationError(
             f"{option} {spec}: the model takes inputs of the shape {list(input_shape)}, and these data are images: "
-            "give "
-            "npz:FILE with such inputs"
+            "give npz:FILE with such inputs"
         )
     channels, height, width = input_shape
     if images and height != width:
@@ -106,7 +105,7 @@ def alone(data: Dataset, wanted: Any) -> Dataset:
     """
     from lsq_export.data.dataset import TensorSplit
 
-    if not isinstance(data.input_shape, Mapping) and data.input_shape == (1, *(wanted or ())):
+    if wanted is not None and data.of_images and data.input_shape == (1, *wanted):
         flat = [TensorSplit(split.x[:, 0], split.y) for split in (data.train, data.test)]  # type: ignore[attr-defined]
         return replace(data, train=flat[0], test=flat[1], input_shape=tuple(wanted))
     if isinstance(wanted, Mapping) or not isinstance(data.input_shape, Mapping) or len(data.input_shape) > 1:
@@ -114,16 +113,6 @@ def alone(data: Dataset, wanted: Any) -> Dataset:
     (shape,) = data.input_shape.values()
     train, test = (split.without_name() for split in (data.train, data.test))  # type: ignore[attr-defined]
     return replace(data, train=train, test=test, input_shape=shape)
-
-
-def in_order(data: Dataset, names: Sequence[str]) -> Dataset:
-    """Several inputs in the order of these names, if they are all of them."""
-    from lsq_export.data.dataset import OrderedSplit
-
-    if not isinstance(data.input_shape, Mapping) or data.input_shape.keys() != {*names}:
-        return data
-    train, test = (OrderedSplit(split, tuple(names)) for split in (data.train, data.test))
-    return replace(data, train=train, test=test, input_shape={name: data.input_shape[name] for name in names})
 
 
 def _of_inputs(data: Dataset, wanted: Any, what: str) -> Dataset:

@@ -5,18 +5,20 @@ What a network takes tells a sample from a batch: with as many axes as one sampl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from calib.errors import QuantizationError
+from calib.samples import Input, Samples
 
 from .dataset import Dataset, Source, Split, TensorSplit
 from .splitting import DRAWN, stratified_split
 
+Named: TypeAlias = "Mapping[str, np.ndarray]"  # inputs [N, …] of a batch; "" for the only one
 AS_IT_IS = {"resize": None, "interpolation": None, "crop": None, "divide_by": None, "mean": None, "std": None}
 
 
@@ -80,6 +82,17 @@ def checked_kind(what: str, kind: np.dtype[Any]) -> type[np.generic]:
     if found is None:
         raise QuantizationError(f"{what} is {kind}: use float32, int64 or bool, as the network takes it")
     return found
+
+
+def forms_of(x: Named) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """{input: (shape of a sample, type)} of a batch."""
+    return {name: (array.shape[1:], array.dtype) for name, array in x.items()}
+
+
+def joined(batches: Sequence[Named], names: Iterable[str]) -> Input:
+    """All samples of batches of the same forms: a tensor [N, …], or several inputs in the order of the names."""
+    tensors = {name: torch.from_numpy(np.concatenate([batch[name] for batch in batches])) for name in names}
+    return Samples(tensors) if len(tensors) > 1 else next(iter(tensors.values()))
 
 
 def drawn(everything: TensorSplit, where: str) -> tuple[TensorSplit, TensorSplit]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from calib.errors import QuantizationError
-from calib.samples import Samples, in_words, shape_of
+from calib.samples import in_words, shape_of
 from calib.words import counted
 
 from .augment import draw_moves, shift
@@ -56,24 +56,6 @@ class TensorSplit:
         if self.sources is None or index >= len(self.sources):
             return None
         return Sample(self.sources[index], self.x[index], int(self.y[index]) if self.y.dim() == 1 else None)
-
-
-@dataclass(frozen=True, repr=False)
-class OrderedSplit:
-    """Samples of several inputs in the order of these names, all of them."""
-
-    split: Split
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __repr__(self) -> str:
-        return f"OrderedSplit({self.split!r}: {', '.join(self.names)})"
-
-    def fetch(self, index: torch.Tensor) -> tuple[Samples, torch.Tensor]:
-        x, y = self.split.fetch(index)
-        return Samples({name: x.by_name[name] for name in self.names}), y
 
 
 @dataclass(frozen=True)

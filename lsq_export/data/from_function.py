@@ -17,14 +17,13 @@ import torch
 
 from calib.batches import CLASSES
 from calib.errors import QuantizationError, one_line, warn
-from calib.samples import Input, Samples, shape_of
+from calib.samples import shape_of
 from lsq_export.models.own import imported
 
-from .array_rows import Wanted, as_taken, dataset_of, drawn
+from .array_rows import Named, Wanted, as_taken, dataset_of, drawn, forms_of, joined
 from .dataset import Dataset, TensorSplit
 
 LARGEST, MOST = 2**30, 10_000
-Named = dict[str, np.ndarray]  # "" for the only input
 
 
 def load_function(spec: str, wanted: Wanted) -> Dataset:
@@ -37,19 +36,14 @@ def load_function(spec: str, wanted: Wanted) -> Dataset:
         raise QuantizationError(f"data {spec!r}: the function gives no batch: give at least two samples")
     first = read[0][0]
     for index, (found, _) in enumerate(read):
-        if _form(found) != _form(first):
+        if forms_of(found) != forms_of(first):
             raise QuantizationError(f"data {spec!r}: batch {index} has {_told(found)}, the first one {_told(first)}")
-    tensors = {name: torch.from_numpy(np.concatenate([x[name] for x, _ in read])) for name in first}
-    x: Input = Samples(tensors) if len(tensors) > 1 else next(iter(tensors.values()))
+    x = joined([x for x, _ in read], first)
     ys = [y for _, y in read if y is not None]
     classes = np.concatenate(ys) if len(ys) == len(read) else np.empty((len(x), 0), np.int64)
     everything = TensorSplit(x, torch.from_numpy(classes))
     count = 1 + int(classes.max()) if classes.ndim == 1 else 0
     return dataset_of(spec, "function", drawn(everything, f"data {spec!r}"), shape_of(x), count, own=False)
-
-
-def _form(x: Named) -> dict[str, Any]:
-    return {name: (array.shape[1:], array.dtype) for name, array in x.items()}
 
 
 def _told(x: Named) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from calib.errors import QuantizationError, near
 from calib.words import counted
-from lsq_export.models.own import check_found, is_there
+from lsq_export.models.own import check_found, is_there, reads_as_name
 
 LARGEST_SIDE = 16_384  # pixels of an image, high and wide
 IMAGES = ("digits", "imagefolder")  # of which the network gets to see what options say
@@ -70,8 +70,7 @@ def check_spec(spec: str) -> str:
 
 def _is_function(module_name: str, attribute: str) -> bool:
     """Whether it reads as one, and is no misspelled kind of data."""
-    readable = all(part.isidentifier() for part in (*module_name.split("."), attribute))
-    return readable and (is_there(module_name) or not near(module_name, KINDS))
+    return reads_as_name(module_name, attribute) and (is_there(module_name) or not near(module_name, KINDS))
 
 
 def no_directory(directory: Path, kind: str = "imagefolder") -> QuantizationError:

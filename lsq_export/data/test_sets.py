@@ -15,10 +15,10 @@ import torch
 from onnx import numpy_helper
 
 from calib.errors import QuantizationError
-from calib.samples import Samples, shape_of
+from calib.samples import shape_of
 from calib.words import counted
 
-from .array_rows import Wanted, as_taken, dataset_of, drawn
+from .array_rows import Wanted, as_taken, dataset_of, drawn, forms_of, joined
 from .dataset import Dataset, TensorSplit
 
 
@@ -27,21 +27,19 @@ def load_test_sets(directory: Path, wanted: Wanted) -> Dataset:
 
     Errors (QuantizationError): no sets, damaged tensors, other inputs than the network takes, sets of several shapes.
     """
-    batches = [_batch(folder, wanted) for folder in sets_in(directory)]
-    first, where = batches[0], f"testset:{directory}"
-    for folder, batch in zip(sets_in(directory), batches, strict=True):
-        forms, expected = (
-            {name: (array.shape[1:], array.dtype) for name, array in found.items()} for found in (batch, first)
-        )
-        if forms != expected:
+    folders, where = sets_in(directory), f"testset:{directory}"
+    batches = [_batch(folder, wanted) for folder in folders]
+    first = batches[0]
+    for folder, batch in zip(folders, batches, strict=True):
+        if forms_of(batch) != forms_of(first):
             raise QuantizationError(
                 f"{folder} has inputs of other names, types or sizes than the first set: give equal ones"
             )
-    x = {name: torch.from_numpy(np.concatenate([batch[name] for batch in batches])) for name in wanted.names or first}
-    if len({len(tensor) for tensor in x.values()}) > 1:
-        sizes = ", ".join(f"{name} {len(tensor)}" for name, tensor in x.items())
-        raise QuantizationError(f"{where}: the inputs have other numbers of samples ({sizes}): they must match")
-    given = Samples(x) if len(x) > 1 else next(iter(x.values()))
+    sizes = {name: sum(len(batch[name]) for batch in batches) for name in wanted.names or first}
+    if len({*sizes.values()}) > 1:
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise QuantizationError(f"{where}: the inputs have other numbers of samples ({listed}): they must match")
+    given = joined(batches, sizes)
     everything = TensorSplit(given, torch.empty((len(given), 0), dtype=torch.int64))
     return dataset_of(where, "testset", drawn(everything, where), shape_of(given), 0, own=False)
 
@@ -68,11 +66,9 @@ def _batch(folder: Path, wanted: Wanted) -> dict[str, np.ndarray]:
         raise QuantizationError(f"{folder} has no input_0.pb: give sets with inputs")
     if len({*names}) < count:
         names = [""] * count
-    expected = list(wanted.names) or names
-    if count != (len(wanted.names) or 1 if wanted.shape is not None else count):
-        raise QuantizationError(
-            f"{folder} has {counted(count, 'input')}, the network takes {len(wanted.names) or 1}: give those"
-        )
+    expected, taken = list(wanted.names) or names, len(wanted.names) or 1
+    if wanted.shape is not None and count != taken:
+        raise QuantizationError(f"{folder} has {counted(count, 'input')}, the network takes {taken}: give those")
     if sorted(names) != sorted(expected):
         names = expected
     names = [name or f"input_{index}" for index, name in enumerate(names)]

@@ -12,7 +12,7 @@ from calib.rounding.requantization import OutputGrid
 from .edit import constant, insert
 from .kept_float import is_plain_float_layer
 from .operators import LAYERS, MOVES
-from .read import attribute, constant_of, input_of, is_op, producer_of
+from .read import attribute, constant_of, graph_of, input_of, is_op, producer_of
 
 NOMINAL = 64  # rows and columns of images whose size varies, for shares of their border
 
@@ -48,6 +48,17 @@ def set_weight(
     value = insert(node, "DequantizeLinear", inputs, f"{name}.values", shape=ir.Shape(codes.shape), axis=0)
     value.metadata_props.update(old.outputs[0].metadata_props)
     node.replace_input_with(1, value)
+
+
+def read_with(node: ir.Node, index: int, scale: np.ndarray, grid: str, made: str) -> None:
+    """Let a layer read the codes of an input with another scale. grid, made: names of the scale, and of the values."""
+    dequantize = producer_of(node.inputs[index])
+    assert dequantize is not None
+    attributes = {name: attribute.value for name, attribute in dequantize.attributes.items()}
+    inputs = [dequantize.inputs[0], constant(graph_of(node), grid, scale), *dequantize.inputs[2:]]
+    shape, domain = dequantize.outputs[0].shape, dequantize.domain
+    value = insert(node, dequantize.op_type, inputs, made, domain=domain, shape=shape, **attributes)
+    node.replace_input_with(index, value)
 
 
 def is_linear(node: ir.Node | None) -> bool:

@@ -17,6 +17,7 @@ from torch import nn
 
 from lsq_export import models
 from lsq_export.bundle.schema import check
+from lsq_export.models.own import imported
 from support.adopted import SAMPLES, inputs
 from support.broken_files import broken
 from support.commands import invoke
@@ -65,6 +66,37 @@ def test_the_same_samples_in_any_form_give_the_same_network(tmp_path: Path, monk
         written[spec] = graph.SerializeToString(deterministic=True)
     sys.modules.pop("calibration_data")
     assert len({*written.values()}) == 1
+
+
+def test_inputs_of_a_model_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data have them in another order than its forward, and in other ranges."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("asking.py").write_text(
+        "from torch import nn\n"
+        "class Asks(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.p, self.q = nn.Linear(6, 8), nn.Linear(6, 8)\n"
+        "    def forward(self, query, key):\n"
+        "        return self.p(query).relu() + self.q(key / 100).relu()\n"
+    )
+    torch.manual_seed(0)
+    torch.save(imported("asking:Asks")().state_dict(), "asks.pth")
+    random = np.random.default_rng(0)
+    arrays = {"key": random.normal(size=(80, 6)) * 100, "query": random.normal(size=(80, 6))}
+    for name, array in arrays.items():
+        Path("npy", name).mkdir(parents=True)
+        for index, row in enumerate(array):
+            np.save(f"npy/{name}/{index}.npy", row)
+    np.savez("data.npz", **arrays)
+    for spec in ("npz:data.npz", "npy:npy"):
+        given = ("--model", "asking:Asks", "--float-checkpoint", "asks.pth", "--data", spec, "--out", f"out/{spec[:3]}")
+        result = invoke("calibrate", *given)
+        assert result.exit_code == 0, (spec, result.stdout + result.stderr)
+        error = re.search(r"test images, error (\S+) dB below", result.stdout)
+        assert error is not None and float(error[1]) > 25, result.stdout
+    sys.modules.pop("asking")
 
 
 def test_nothing_is_said_of_a_training_that_nobody_did(tmp_path: Path, data: Path) -> None:

@@ -17,7 +17,7 @@ from calib.batches import read_batches
 from calib.errors import QuantizationError, QuantizationWarning
 from calib.samples import Samples
 from calib.signature import Takes
-from lsq_export.cli.data_options import alone, in_order
+from lsq_export.cli.data_options import alone
 from lsq_export.data import Dataset, from_function
 from lsq_export.data.loading import load
 from lsq_export.data.specs import check_spec
@@ -269,14 +269,21 @@ def test_inputs_come_in_the_order_of_the_network(tmp_path: Path) -> None:
     """Whatever order a directory or an archive has."""
     arrays_in(tmp_path / "tokens", TOKENS)
     arrays_in(tmp_path / "image", X)
-    data, names = load(f"npy:{tmp_path}", shape=BOTH), ("tokens", "image")
-    ordered = in_order(data, names)
-    x, _ = next(iter(ordered.batches("train", 4)))
-    assert list(x.by_name) == list(ordered.input_shape) == list(names)
-    assert in_order(data, ("tokens",)) is data
-    ((read, _),) = read_batches([next(iter(data.batches("train", 4)))], takes=Takes(names, 2, integers=True))
-    assert list(read.by_name) == list(names)
-    np.testing.assert_array_equal(all_of(ordered), EXPECTED)
+    data, takes = load(f"npy:{tmp_path}", shape=BOTH), Takes(("tokens", "image"), 2, integers=True)
+    batch = next(iter(data.batches("train", 12)))
+    ordered, ((read, _),) = takes.ordered(batch[0]), read_batches([batch], takes=takes)
+    for x in (ordered, read):
+        assert list(x.by_name) == list(takes.names)
+        assert all(torch.equal(x.by_name[name], batch[0].by_name[name]) for name in takes.names)
+    part = Takes(("tokens",)).ordered(batch[0])
+    assert list(part.by_name) == ["tokens", "image"] and takes.ordered(X) is X
+
+
+def test_a_sample_of_one_number_is_no_image(tmp_path: Path) -> None:
+    """Where nothing is known of the network."""
+    arrays_in(tmp_path, np.arange(6, dtype=np.float32)[:, None])
+    data = load(f"npy:{tmp_path}")
+    assert alone(data, None) is data and data.input_shape == (1,)
 
 
 def test_sets_with_numbers_elsewhere_or_nothing_are_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lsq_export.graph.edit import clean, constant, insert, insert_after, replace
+from lsq_export.graph.layers import read_with
 from lsq_export.graph.read import (
     array_of,
     constant_of,
@@ -73,12 +74,8 @@ def _with_unit_scale(node: ir.Node, index: int) -> np.ndarray:
     dequantize = producer_of(node.inputs[index])
     assert dequantize is not None
     scale = constant_of(dequantize.inputs[1], str(node.name)).astype(np.float32)
-    old = dequantize.outputs[0]
-    axis = {name: a.value for name, a in dequantize.attributes.items()}
-    grid = [constant(graph_of(node), f"{old.name}.one", np.ones_like(scale)), *dequantize.inputs[2:]]
-    inputs, made = [dequantize.inputs[0], *grid], f"{old.name}.summed"
-    value = insert(node, "DequantizeLinear", inputs, made, shape=old.shape, **axis)
-    node.replace_input_with(index, value)
+    name = str(dequantize.outputs[0].name)
+    read_with(node, index, np.ones_like(scale), f"{name}.one", f"{name}.summed")
     return scale
 
 
