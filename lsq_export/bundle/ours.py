@@ -15,14 +15,13 @@ from lsq_export.files import regular, strict_json
 from lsq_export.kernels import SOURCE
 
 from .layout import (
-    BENCH,
+    ADDED,
     EXAMPLES,
     FOLDED,
     LARGEST_JSON,
     MANIFEST,
     README,
     RECORDS,
-    REPLAY,
     REPORT,
     RUN,
     SCHEMA,
@@ -90,14 +89,14 @@ def foreign(directory: Path) -> list[str]:
 def unlisted(directory: Path) -> list[str]:
     """Files of an export that are there and that no sum lists, in order.
 
-    Not bench.json and replay.json, which get their lines when they are there, and no signature, which covers the sums.
+    Not bench.json and its like, which get their lines when they are there, and no signature, which covers the sums.
     """
     known = _sums(directory)
     kernels = {path.name for path in SOURCE.iterdir()}
     return [
         name
         for name in sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
-        if name not in (*known, SUMS, SIGNATURE, BENCH, REPLAY) and is_written(name)
+        if name not in (*known, SUMS, SIGNATURE, *ADDED) and is_written(name)
         if not _SOURCE.fullmatch(name) or PurePosixPath(name).name in kernels
     ]
 

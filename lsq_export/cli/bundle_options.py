@@ -16,12 +16,13 @@ from .arguments import FORMAT, TARGET
 from .fold_tables import print_fold
 from .group import FAILED
 from .options import Command, Count, FilePath, apply_options
-from .output import say
+from .output import print_json, say
 from .parity_table import print_islands, print_parity, print_verdict
 from .summary_lines import print_summary
 
 if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle
+    from lsq_export.verification.against_float import AgainstFloat
     from lsq_export.verification.parity import Parity
 
 FROM_DATA = "note: sample/ and the golden vectors of the bundle hold inputs of your data (--no-sample: noise instead)"
@@ -121,18 +122,19 @@ def take_bundle(options: dict[str, Any]) -> BundleOptions:
 
 
 def end_with(
-    bundle: Bundle, options: BundleOptions, *, as_json: bool, verbose: bool, measured: str | None = None
+    bundle: Bundle, options: BundleOptions, *, as_json: bool, verbose: bool, measured: AgainstFloat | None = None
 ) -> None:
-    """Print what was written, and end with exit code 1 if a promise does not hold. measured: as in `summary`."""
+    """Print what was written, and end with exit code 1 if a promise does not hold. measured: beside float."""
     from lsq_export import targets
-    from lsq_export.bundle.directory import PARITY
+    from lsq_export.bundle.directory import read_parity
 
     parity = bundle.parity
     assert parity is not None  # of a bundle that was just written
     if as_json:
-        click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
+        cost = {"against_float": measured.to_dict()} if measured is not None else {}
+        print_json({**read_parity(bundle), **cost})
     else:
-        _print(bundle, parity, verbose=verbose, measured=measured)
+        _print(bundle, parity, verbose=verbose, measured=measured.accuracies if measured is not None else None)
         if advice := targets.get(options.target).advice:
             say(f"note: on {options.target}: {advice}", err=True)
         if not options.no_sample:

@@ -17,15 +17,15 @@ from .checkpoint_options import mean_std_options
 from .layer_options import layer_options, take_layers
 from .onnx_networks import print_left, shaped_data, write_bundle
 from .options import Count, FilePath, Seed
-from .output import OutputFile, console, print_table, say, write_file
-from .summary_lines import verbose_option
+from .output import OutputFile, console, print_table, write_file
+from .summary_lines import print_line, verbose_option
 from .thread_options import threads_option
 
 if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle
     from lsq_export.data.dataset import Dataset
-    from lsq_export.ptq.against_float import AgainstFloat
     from lsq_export.qat.config import QATConfig
+    from lsq_export.verification.against_float import AgainstFloat
 
 BITS = click.IntRange(2, 8)
 COMPARED = 64  # images on which layers are compared
@@ -93,10 +93,14 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
     written = take_bundle(options)
     layers = take_layers(options)
     bundle, cost, left = _calibrate(Options(**options, layers=layers, quiet=as_json), written)
+    from lsq_export.report.recording import record_against_float
+    from lsq_export.verification.against_float import LABEL
+
+    record_against_float(bundle, cost)
     if not as_json:
-        say(str(cost))
+        print_line(LABEL, cost.sentence)
         print_left(left)
-    end_with(bundle, written, as_json=as_json, verbose=verbose, measured=cost.accuracies)
+    end_with(bundle, written, as_json=as_json, verbose=verbose, measured=cost)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,15 @@ from .output import HTML, check_replaceable, say
 )
 @click.option("--force", is_flag=True, help="Overwrite --out.")
 def command(bundle: Path, out: Path | None, force: bool) -> None:
-    """Write the HTML report of a bundle from its manifest, its latest parity, its bench.json and its replay.json.
+    """Write the HTML report of a bundle from its manifest and what was recorded in it.
 
-    `bench BUNDLE --json BUNDLE/bench.json` writes the one, `replay BUNDLE --all --record` the other.
+    That is its latest parity, and where they are there bench.json (`bench BUNDLE --json BUNDLE/bench.json`),
+    replay.json (`replay BUNDLE --all --record`) and against_float.json (`calibrate`).
     """
     from lsq_export.bundle.directory import REPORT, open_bundle, read_parity
     from lsq_export.bundle.records import sweep_records, write_output
     from lsq_export.report import render
-    from lsq_export.report.recording import bench_of, replay_of, write_report
+    from lsq_export.report.recording import added_records, write_report
 
     opened = open_bundle(bundle)
     parity = read_parity(opened)
@@ -41,5 +42,5 @@ def command(bundle: Path, out: Path | None, force: bool) -> None:
         sweep_records(opened.directory)
         write_report(opened, parity)
     else:
-        write_output(out, render(opened.manifest, parity, bench_of(opened), replay_of(opened)))
+        write_output(out, render(opened.manifest, parity, **added_records(opened)))
     say(f"wrote {out or opened.directory / REPORT}")

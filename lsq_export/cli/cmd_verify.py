@@ -177,8 +177,12 @@ def _verify(bundle: Bundle, data: Dataset, images: int | None, batch_size: int) 
 
 def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
     from lsq_export.bundle.directory import REPORT
+    from lsq_export.report.recording import against_float_of
+    from lsq_export.verification.against_float import LABEL
 
     print_summary(bundle.manifest, parity)
+    if (cost := against_float_of(bundle)) is not None:
+        print_line(LABEL, f"{cost.sentence} (calibrate measured it)")
     if not verbose:
         print_line("tables", f"{bundle.directory / REPORT}, or -v")
     print_verdict(parity)

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from calib.samples import arrays_of, named
-from calib.words import counted
 from lsq_export.bundle.directory import Bundle
 from lsq_export.targets import get
+from lsq_export.verification.against_float import AgainstFloat
 from lsq_export.verification.agreement import Agreement
 from lsq_export.verification.batches import checked_batches
 from lsq_export.verification.class_axis import class_axis
-from lsq_export.verification.numbers import by_output, decibel, percent
 from lsq_export.verification.runtime import Session, inputs_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgainstFloat:
-    """images: compared. same_class: share of all that have a class. sqnr_db: of the worst output. None: no classes.
-
-    outputs: {output: its SQNR in dB}, where there are several of floats. of: the output that has the classes, then.
-    """
-
-    images: int
-    same_class: float | None
-    sqnr_db: float
-    float_accuracy: float | None
-    integer_accuracy: float | None
-    outputs: Mapping[str, float] = field(default_factory=dict)
-    of: str = ""
-
-    @property
-    def accuracies(self) -> str:
-        """float 98.33% -> integer 98.05% (359 test images); "" where the data have no classes."""
-        if self.float_accuracy is None:
-            return ""
-        both = f"float {percent(self.float_accuracy)} -> integer {percent(self.integer_accuracy)}"
-        return f"{both} ({counted(self.images, 'test image')})"
-
-    def __str__(self) -> str:
-        right = (
-            f"; right: float {percent(self.float_accuracy)}, integers {percent(self.integer_accuracy)}"
-            if self.float_accuracy is not None
-            else ""
-        )
-        where = f" (output {self.of})" if self.of else ""
-        same = f"same class{where} {percent(self.same_class)} of " if self.same_class is not None else ""
-        error = f"error {decibel(self.sqnr_db)} below the outputs{by_output(self.outputs)}"
-        return f"against float  {same}{counted(self.images, 'test image')}, {error}{right}"
 
 
 def compare(
@@ -78,4 +41,5 @@ def compare(
         sqnr_db=found.sqnr_db,
         float_accuracy=found.expected_accuracy,
         integer_accuracy=found.accuracy,
+        data=(bundle.manifest.get("source") or {}).get("data"),
     )

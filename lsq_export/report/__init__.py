@@ -22,10 +22,12 @@ def render(
     parity: dict[str, Any],
     bench: Mapping[str, Any] | None = None,
     replay: Mapping[str, Any] | None = None,
+    against_float: Mapping[str, Any] | None = None,
 ) -> str:
     """HTML, from what manifest.json and parity.json hold.
 
     bench: latencies, as `bench --json` writes them. replay: {"runs": …}, as `replay --record` writes them.
+    against_float: as `calibrate` writes it.
 
     Errors (QuantizationError): one of them lacks something that the report shows.
     """
@@ -39,7 +41,7 @@ def render(
             bench=bench,
             style=style,
             script=script,
-            **contents(manifest, parity, bench, replay),
+            **contents(manifest, parity, bench, replay, against_float),
         )
     except (jinja2.UndefinedError, AttributeError, KeyError, TypeError) as error:
         raise QuantizationError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from lsq_export.bundle.faces import all_inputs
 from lsq_export.qat.origins import grids_called, origin_of
+from lsq_export.verification.against_float import LABEL, AgainstFloat
 from lsq_export.verification.answers import main_format
 from lsq_export.verification.numbers import ABSENT, decibel, megabytes, percent, share
 from lsq_export.verification.parity import nudged_row
@@ -31,7 +32,9 @@ HALF_A_STEP = 0.5  # the most that rounding an offset to a zero point moves it b
 STEPS = ("resize", "interpolation", "crop", "divide_by", "mean", "std")
 
 
-def contents(manifest: Values, parity: Values, bench: Values | None, replay: Values | None = None) -> dict[str, Any]:
+def contents(
+    manifest: Values, parity: Values, bench: Values | None, replay: Values | None, against_float: Values | None
+) -> dict[str, Any]:
     """The variables of the template. Errors (KeyError, TypeError, AttributeError): something is missing."""
     origin = origin_of(parity)
     return {
@@ -39,7 +42,7 @@ def contents(manifest: Values, parity: Values, bench: Values | None, replay: Val
         "quantizers": f"{grids_called(origin)} quantizers",
         "network": network(manifest),
         "title": title(manifest, parity),
-        "lines": summary(manifest, parity, speed=_speed(parity, bench)),
+        "lines": [*summary(manifest, parity, speed=_speed(parity, bench)), *_against_float(against_float)],
         "model_columns": MODEL_COLUMNS,
         "models": list(_models(manifest, parity, bench)),
         "output_columns": ("output", nudged_row(origin), "folded (float64)", *parity["formats"]),
@@ -115,6 +118,12 @@ def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[
             megabytes(manifest["formats"][name]["bytes"]),
             _latency(bench, name),
         )
+
+
+def _against_float(found: Values | None) -> Iterator[tuple[str, str]]:
+    """The line of what quantization cost, where it was measured."""
+    if found is not None:
+        yield LABEL, AgainstFloat.from_dict(found).sentence
 
 
 def _outputs(parity: Values) -> Iterator[tuple[str, ...]]:

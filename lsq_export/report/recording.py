@@ -8,11 +8,12 @@ from typing import Any
 
 from calib.errors import DamagedError
 from lsq_export.bundle.directory import BENCH, PARITY, REPORT, Bundle, read_parity
-from lsq_export.bundle.layout import REPLAY
+from lsq_export.bundle.layout import AGAINST_FLOAT, REPLAY
 from lsq_export.bundle.reading import Files
 from lsq_export.bundle.records import sweep_records, unsettled, write_records
 from lsq_export.bundle.sums import changed_files
 from lsq_export.files.text import json_text, write_text
+from lsq_export.verification.against_float import AgainstFloat, is_against_float
 from lsq_export.verification.parity import Parity
 
 from . import render
@@ -25,19 +26,14 @@ def write_parity(
     directory: Path, manifest: Mapping[str, Any], parity: Parity, bench: Mapping[str, Any] | None = None
 ) -> None:
     """Write parity.json and report.html into a new bundle, without their sums. bench: as `bench --json` writes it."""
-    for name, text in _texts(manifest, parity, bench).items():
+    for name, text in _texts(manifest, parity, {"bench": bench}).items():
         write_text(directory / name, text)
 
 
-def _texts(
-    manifest: Mapping[str, Any],
-    parity: Parity,
-    bench: Mapping[str, Any] | None,
-    replay: Mapping[str, Any] | None = None,
-) -> dict[str, str]:
-    """{file: its text}."""
+def _texts(manifest: Mapping[str, Any], parity: Parity, added: Mapping[str, Any]) -> dict[str, str]:
+    """{file: its text}. added: keywords of `render`."""
     plain = parity.to_dict()
-    return {PARITY: json_text(plain), REPORT: render(dict(manifest), plain, bench, replay)}
+    return {PARITY: json_text(plain), REPORT: render(dict(manifest), plain, **added)}
 
 
 def record(bundle: Bundle, parity: Parity, bench: Mapping[str, Any] | None = None) -> None:
@@ -46,13 +42,14 @@ def record(bundle: Bundle, parity: Parity, bench: Mapping[str, Any] | None = Non
     bench: latencies to keep in the bundle as bench.json; None keeps those that are there.
     Errors (QuantizationError): as `write_records`; the cause is an OSError where the bundle cannot be written.
     """
-    files = _texts(bundle.manifest, parity, bench or bench_of(bundle), replay_of(bundle))
+    added = added_records(bundle)
+    files = _texts(bundle.manifest, parity, {**added, "bench": bench or added["bench"]})
     write_records(bundle.directory, files if bench is None else {BENCH: json_text(bench), **files})
 
 
 def write_report(bundle: Bundle, parity: Mapping[str, Any]) -> None:
     """Write report.html and its sum. parity: what parity.json holds. Errors: as `record`."""
-    html = render(bundle.manifest, dict(parity), bench_of(bundle), replay_of(bundle))
+    html = render(bundle.manifest, dict(parity), **added_records(bundle))
     write_records(bundle.directory, {REPORT: html})
 
 
@@ -64,8 +61,18 @@ def record_replay(bundle: Bundle, runs: Sequence[Mapping[str, Any]]) -> None:
     before = (replay_of(bundle) or {"runs": []})["runs"]
     kept = {(run["runtime"], run["file"]): dict(run) for run in (*before, *runs)}
     replay = {"runs": list(kept.values())}
-    html = render(bundle.manifest, read_parity(bundle), bench_of(bundle), replay)
-    write_records(bundle.directory, {REPLAY: json_text(replay), REPORT: html})
+    _add(bundle, REPLAY, "replay", replay)
+
+
+def record_against_float(bundle: Bundle, found: AgainstFloat) -> None:
+    """Write against_float.json, and report.html with it. Errors: as `record`."""
+    _add(bundle, AGAINST_FLOAT, "against_float", found.to_dict())
+
+
+def _add(bundle: Bundle, name: str, key: str, content: Mapping[str, Any]) -> None:
+    """Write one of the records that an export does not write, and report.html with it. key: what `render` calls it."""
+    html = render(bundle.manifest, read_parity(bundle), **{**added_records(bundle), key: content})
+    write_records(bundle.directory, {name: json_text(content), REPORT: html})
 
 
 def settle_records(bundle: Bundle) -> None:
@@ -79,12 +86,22 @@ def settle_records(bundle: Bundle) -> None:
         write_report(bundle, read_parity(bundle))
 
 
+def added_records(bundle: Bundle) -> dict[str, Any]:
+    """What lies in a bundle beside its parity, as keywords of `render`. Errors: as `bench_of`."""
+    against = against_float_of(bundle)
+    return {
+        "bench": bench_of(bundle),
+        "replay": replay_of(bundle),
+        "against_float": against.to_dict() if against is not None else None,
+    }
+
+
 def bench_of(bundle: Bundle) -> dict[str, Any] | None:
     """The latencies that lie in a bundle; None where there are none.
 
     Errors (DamagedError): a file that is not what SHA256SUMS says.
     """
-    return _record_of(bundle, BENCH, "rows", _are_rows)
+    return _record_of(bundle, BENCH, lambda found: _are_rows(found.get("rows")))
 
 
 def replay_of(bundle: Bundle) -> dict[str, Any] | None:
@@ -92,14 +109,20 @@ def replay_of(bundle: Bundle) -> dict[str, Any] | None:
 
     Errors (DamagedError): a file that is not what SHA256SUMS says.
     """
-    return _record_of(bundle, REPLAY, "runs", are_runs)
+    return _record_of(bundle, REPLAY, lambda found: are_runs(found.get("runs")))
 
 
-def _record_of(bundle: Bundle, name: str, key: str, is_valid: Callable[[object], bool]) -> dict[str, Any] | None:
-    """key: of what the report shows; None as well where that is not valid."""
+def against_float_of(bundle: Bundle) -> AgainstFloat | None:
+    """What quantization cost, as `calibrate` found it; None of other bundles. Errors: as `bench_of`."""
+    found = _record_of(bundle, AGAINST_FLOAT, is_against_float)
+    return AgainstFloat.from_dict(found) if found is not None else None
+
+
+def _record_of(bundle: Bundle, name: str, is_valid: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """None as well where it is not valid: what the report shows of it is missing, or something else."""
     files = Files(bundle.directory)
     found = files.json(name) if name in files.sums else None
-    return found if isinstance(found, dict) and is_valid(found.get(key)) else None
+    return found if isinstance(found, dict) and is_valid(found) else None
 
 
 def _are_rows(rows: object) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 import lsq_export
 from calib.errors import DamagedError, QuantizationError
-from lsq_export.bundle.layout import REPLAY
+from lsq_export.bundle.layout import ADDED
 from lsq_export.bundle.records import RECORDS, check_output, unsettled, write_output, write_records
 from lsq_export.bundle.sums import changed_files, read_sums, update_sums
 from lsq_export.files.text import write_text
@@ -36,7 +36,7 @@ def left(directory: Path) -> list[Path]:
     return [path for pattern in LEFT for path in directory.glob(pattern)]
 
 
-def page(manifest: object, parity: dict[str, Any], bench: object = None, replay: object = None) -> str:
+def page(manifest: object, parity: dict[str, Any], bench: object = None, **added: object) -> str:
     """A report that is quick to make."""
     return f"<p>{parity['images']} {bench}</p>"
 
@@ -146,7 +146,7 @@ def test_a_foreign_bundle_cannot_make_us_write_elsewhere(bundle: lsq_export.Bund
         (bundle.directory / name).unlink(missing_ok=True)
         (bundle.directory / name).symlink_to(tmp_path / name)
     record(bundle, NEW, BENCH)
-    write_records(bundle.directory, {REPLAY: "{}"})
+    write_records(bundle.directory, dict.fromkeys(ADDED, "{}"))
     assert all((tmp_path / name).read_text() == "of somebody else" for name in RECORDS)
     assert not any((bundle.directory / name).is_symlink() for name in RECORDS)
     sums = (bundle.directory / "SHA256SUMS").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -16,8 +17,11 @@ from onnx import numpy_helper
 from torch import nn
 
 from lsq_export import models
+from lsq_export.bundle.directory import open_bundle
 from lsq_export.bundle.schema import check
+from lsq_export.bundle.sums import changed_files
 from lsq_export.models.own import imported
+from lsq_export.verification.against_float import AgainstFloat
 from support.adopted import SAMPLES, inputs
 from support.broken_files import broken
 from support.commands import invoke
@@ -37,13 +41,28 @@ def test_a_float_file_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "out"
     result = invoke("calibrate", FILE, "--out", out, "--data", f"npz:{data}")
     assert result.exit_code == 0, result.stderr
-    assert re.search(r"against float  same class \S+% of 8 test images, error \d\d\.\d dB", result.stdout), (
+    assert re.search(r"against float  same class \S+% of 8 test images of npz:\S+, error \d\d\.\d dB", result.stdout), (
         result.stdout
     )
     assert "all promises hold" in result.stdout
     again = invoke("verify", out, "--json")
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["images"] == 8
+
+
+def test_what_it_cost_stays_in_the_bundle(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "out"
+    result = invoke("calibrate", FILE, "--out", out, "--data", f"npz:{data}", "--json")
+    assert result.exit_code == 0, result.stderr
+    cost = json.loads(result.stdout)["against_float"]
+    assert cost["images"] == 8 and cost["data"] == f"npz:{data}" and cost["sqnr_db"] > 20
+    assert json.loads((out / "against_float.json").read_text()) == cost and not changed_files(open_bundle(out))
+    sentence = AgainstFloat.from_dict(cost).sentence
+    assert sentence in html.unescape((out / "report.html").read_text())
+    again = invoke("verify", out)
+    assert f"against float  {sentence} (calibrate measured it)" in again.stdout
+    assert sentence in html.unescape((out / "report.html").read_text())  # which verify wrote anew
+    assert "against_float" not in json.loads((out / "parity.json").read_text())
 
 
 def test_the_same_samples_in_any_form_give_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +113,7 @@ def test_inputs_of_a_model_go_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
         given = ("--model", "asking:Asks", "--float-checkpoint", "asks.pth", "--data", spec, "--out", f"out/{spec[:3]}")
         result = invoke("calibrate", *given)
         assert result.exit_code == 0, (spec, result.stdout + result.stderr)
-        error = re.search(r"test images, error (\S+) dB below", result.stdout)
+        error = re.search(r"test images of \S+, error (\S+) dB below", result.stdout)
         assert error is not None and float(error[1]) > 25, result.stdout
     sys.modules.pop("asking")
 
@@ -130,7 +149,7 @@ def test_it_is_compared_as_the_target_runs_it_and_advice_is_given_once(
     given = ("--weight-bits", 4, "--activation-bits", 4, *more)
     result = invoke("calibrate", FILE, "--out", tmp_path / "out", "--data", f"npz:{data}", *given)
     assert result.exit_code == 0, result.stderr
-    error = re.search(r"8 test images, error (\S+) dB below", result.stdout)
+    error = re.search(r"8 test images of npz:\S+, error (\S+) dB below", result.stdout)
     assert error is not None and float(error[1]) > 12, result.stdout
     assert result.stderr.count("note: on ") == (1 if advice else 0) and advice in result.stderr
 
