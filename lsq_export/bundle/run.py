@@ -103,9 +103,9 @@ def read(path: Path, manifest: Mapping[str, Any], prepared: bool) -> Any:
         return preprocess(np.load(path, allow_pickle=False), how, shape)
     from PIL import Image
 
-    if not prepared and manifest["sample"]["file"].endswith(".npy") and not manifest["sample"]["prepared"]:
-        print("note: this network knows arrays like the sample; are pixels from 0 to 255 the same?", file=sys.stderr)
     with Image.open(path) as image:
+        if not prepared and manifest["sample"]["file"].endswith(".npy") and not manifest["sample"]["prepared"]:
+            print("note: this network knows arrays like the sample; are pixels the same?", file=sys.stderr)
         return preprocess(np.asarray(image.convert("L" if shape[0] == 1 else "RGB")), how, shape)
 
 

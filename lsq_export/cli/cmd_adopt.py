@@ -68,10 +68,8 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
     """
     written = take_bundle(options)
     done = _adopt(Options(**options), written)
-    error = done.bundle.parity.capture_error if done.bundle.parity is not None else None
     if not as_json:
-        within = f", outputs within {error:.1g} of their range of what {done.held} makes" if error is not None else ""
-        say(f"{done.name}: adopted{within}")
+        say(f"{done.name}: adopted{done.nearness}")
         print_left(done.left, done.called)
     end_with(done.bundle, written, as_json=as_json, verbose=verbose)
 
@@ -99,6 +97,14 @@ class Adopted:
     held: str
     left: tuple[Left, ...]
     called: str = "stays float"
+
+    @property
+    def nearness(self) -> str:
+        """How near its outputs are to the original's, where that was measured."""
+        error = self.bundle.parity.capture_error if self.bundle.parity is not None else None
+        if error is None:
+            return ""
+        return f", outputs {f'within {error:.1g} of their range of' if error else 'exactly'} what {self.held} makes"
 
 
 def _adopt(options: Options, written: BundleOptions) -> Adopted:

@@ -71,8 +71,10 @@ def as_taken(where: str, array: np.ndarray) -> np.ndarray:
     kind = checked_kind(where, array.dtype)
     with np.errstate(over="ignore"):
         values: np.ndarray = np.array(array, kind, order="C")
-    if not np.isfinite(values).all():
-        raise QuantizationError(f"{where} holds NaN or infinity: remove such samples")
+    finite = np.isfinite(values)
+    if not finite.all():
+        first = np.argwhere(~finite)[0].tolist()
+        raise QuantizationError(f"{where} holds NaN or infinity (first at {first}): remove such samples")
     return values
 
 
@@ -80,7 +82,8 @@ def checked_kind(what: str, kind: np.dtype[Any]) -> type[np.generic]:
     """The type in which an array goes to the network. Errors (QuantizationError): none."""
     found: type[np.generic] | None = {"f": np.float32, "i": np.int64, "b": np.bool_}.get(kind.kind)
     if found is None:
-        raise QuantizationError(f"{what} is {kind}: use float32, int64 or bool, as the network takes it")
+        pixels = " (npz:FILE takes images of uint8, too, and divides by 255)" if kind == np.uint8 else ""
+        raise QuantizationError(f"{what} is {kind}: use float32, int64 or bool, as the network takes it{pixels}")
     return found
 
 

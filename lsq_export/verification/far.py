@@ -17,7 +17,7 @@ from calib.tables import decibel
 from lsq_export.qat.origins import TRAINED, grids_called
 
 from .layer_parity import LayerParity
-from .numbers import share
+from .numbers import codes_differ
 from .reasons import Reason, in_short
 
 NUDGE = 1e-4  # relative
@@ -32,13 +32,15 @@ class Far:
     """behind_db: by how much the error is larger than the yardstick's.
 
     tensor: of which most codes differ from the trained ones on the same inputs, place: what makes it in the user's
-    model, differing: the share of its codes, reason: of most of these; None where all codes are the trained ones.
+    model, differing: the share of its codes, largest: by so much at most, reason: of most of these; None where all
+    codes are the trained ones.
     """
 
     behind_db: float
     tensor: str | None = None
     place: str | None = None
     differing: float = 0.0
+    largest: int = 0
     reason: Reason | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Far:
         where = AT_THE_END.format(grids_called(origin))
         if self.tensor is not None and self.reason is not None:
             named = f"{self.tensor}, {self.place}" if self.place else self.tensor
-            where = f"{named} ({share(self.differing)} of its codes differ; {in_short(origin)[self.reason]})"
+            where = f"{named} ({codes_differ(self.differing, self.largest)}; {in_short(origin)[self.reason]})"
         return f"FAR FROM EXACT, {decibel(self.behind_db)} behind the yardstick; most at {where}"
 
 
@@ -76,5 +78,11 @@ def far_of(folded: float, nudged: float, layers: Sequence[LayerParity], places: 
     if worst is None or not worst.differing:
         return Far(behind_db=gap)
     reason = max(worst.reasons, key=lambda reason: worst.reasons[reason], default=Reason.UNKNOWN)
-    place = places.get(worst.name)
-    return Far(behind_db=gap, tensor=worst.name, place=place, differing=worst.differing, reason=reason)
+    return Far(
+        behind_db=gap,
+        tensor=worst.name,
+        place=places.get(worst.name),
+        differing=worst.differing,
+        largest=worst.largest,
+        reason=reason,
+    )

@@ -19,6 +19,11 @@ def share(value: float) -> str:
     return f"{100 * value:.{3 if value >= 0.1 else 2}g}%"
 
 
+def codes_differ(part: float, largest: int) -> str:
+    """16.4% of its codes differ, by 1 at most. part: their share."""
+    return f"{share(part)} of its codes differ, by {largest} at most"
+
+
 def decibel(value: float | None) -> str:
     """None: what JSON says for infinity."""
     return f"{unsigned_zero(f'{math.inf if value is None else value:.1f}')} dB"

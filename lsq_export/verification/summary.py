@@ -18,7 +18,7 @@ from .bits import bits
 from .far import FAR, LIMIT, is_small
 from .in_training import KEY, InTraining
 from .nearer import NEAR, as_good_as_exact, behind, nearer
-from .numbers import by_output, decibel, megabytes, percent, share
+from .numbers import by_output, codes_differ, decibel, megabytes, percent
 from .parity import NUDGE
 from .reasons import Reason, in_short
 
@@ -61,13 +61,13 @@ def title(manifest: Values, parity: Values) -> str:
 
 
 def network(manifest: Values) -> str:
-    """tiny W4A4, as far as the manifest knows."""
+    """tiny W4A4, as far as the manifest knows; else the name of the file that it was made from."""
     source = _table(manifest.get("source"))
     model, config = _table(source.get("model")), _table(source.get("config"))
     bits = ""
     if {"weight_bits", "activation_bits"} <= config.keys():
         bits = widths_of(config)
-    return f"{model.get('name') or 'network'} {bits}".strip()
+    return f"{model.get('name') or source.get('file') or 'network'} {bits}".strip()
 
 
 def verdict(promise: Values) -> str:
@@ -143,7 +143,8 @@ def _worst(manifest: Values, parity: Values) -> str:
     worst = worst_layers(parity, 1)
     if worst:
         where = place(manifest, worst[0]["name"])
-        return f"{where}: {share(worst[0]['differing'])} of its codes differ; {reason_of(worst[0], origin_of(parity))}"
+        codes = codes_differ(worst[0]["differing"], worst[0]["largest"])
+        return f"{where}: {codes}; {reason_of(worst[0], origin_of(parity))}"
     if not parity["trained_layers"]:
         return ""
     origin = origin_of(parity)

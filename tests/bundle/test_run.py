@@ -311,6 +311,8 @@ def test_an_image_for_a_network_of_arrays_gets_a_note(
     ran = Ran(bundle.directory, capsys, tmp_path / "x.png")
     assert ran.code == 0 and ran.err.startswith("note: ") and ran.err.count("\n") == 1
     assert Ran(bundle.directory, capsys).err == ""
+    missing = Ran(bundle.directory, capsys, tmp_path / "y.png")
+    assert missing.err.startswith("error: ") and missing.err.count("\n") == 1  # no advice on an image that is not there
 
 
 @pytest.mark.parametrize("sizes", [(8, 32), (8, 24), (10, 7), (5, 5), (1, 4)])

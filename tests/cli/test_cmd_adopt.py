@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from lsq_export.cli.cmd_adopt import Adopted
 from lsq_export.data.differences import input_shape_of
 from support.adopted import SAMPLES, inputs
 from support.broken_files import broken
 from support.commands import invoke
+from support.exported import Exported
+from support.parities import parity_of
 
 FILE = SAMPLES / "brevitas" / "qcdq_torchscript.onnx"
 
@@ -33,6 +37,21 @@ def test_a_file_becomes_a_bundle_that_verifies(tmp_path: Path, data: Path) -> No
     again = invoke("verify", out, "--json")
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["images"] == 8
+    assert invoke("verify", out).stdout.startswith("qcdq_torchscript.onnx on 8 test images of npz:")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, ""),
+        (0.0, ", outputs exactly what the file makes"),
+        (2e-7, ", outputs within 2e-07 of their range of what"),
+    ],
+)
+def test_how_near_it_is_is_said_in_words(exported: Exported, error: float | None, said: str) -> None:
+    bundle = replace(exported.bundle, parity=parity_of(capture_error=error))
+    found = Adopted(bundle=bundle, name="a.onnx", held="the file", left=()).nearness
+    assert found.startswith(said) and bool(found) == bool(said)
 
 
 def test_what_stays_float_is_named(tmp_path: Path, data: Path) -> None:
