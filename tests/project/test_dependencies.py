@@ -7,6 +7,7 @@ import configparser
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -31,17 +32,16 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
 def modules() -> dict[str, str]:
     """Top-level module -> distribution, by the lists of installed files: Python 3.10 itself does not read these."""
     found = {}
     for installed in distributions():
+        name = installed.metadata["Name"]
         for file in installed.files or ():
             if file.suffix in (".py", ".so"):
-                found.setdefault(file.parts[0].split(".")[0], installed.metadata["Name"])
+                found.setdefault(file.parts[0].split(".")[0], name)
     return found
-
-
-DISTRIBUTIONS = modules()
 
 
 def requirements(text: str) -> set[str]:
@@ -68,8 +68,10 @@ def statements(node: ast.AST, deferred: bool = False) -> Iterator[tuple[ast.AST,
         yield from statements(child, later)
 
 
-def third_party(source: str) -> Iterator[tuple[str, bool]]:
+@cache
+def third_party(source: str) -> list[tuple[str, bool]]:
     """Top-level modules that a source imports from other distributions, and whether it does so only later."""
+    found = []
     for node, deferred in statements(ast.parse(source)):
         names = []
         if isinstance(node, ast.Import):
@@ -79,12 +81,13 @@ def third_party(source: str) -> Iterator[tuple[str, bool]]:
         for name in names:
             module = name.split(".")[0]
             if module not in sys.stdlib_module_names and module not in OWN:
-                yield module, deferred
+                found.append((module, deferred))
+    return found
 
 
 def distribution(module: str) -> str:
     """The distribution that provides a module: PIL is of pillow. An unknown module counts as one of the same name."""
-    return normalized(DISTRIBUTIONS.get(module, RUNTIMES.get(module, module)))
+    return normalized(modules().get(module, RUNTIMES.get(module, module)))
 
 
 def undeclared(source: str, always: set[str], extras: set[str]) -> list[str]:
