@@ -79,7 +79,8 @@ def check_trained(path: Path) -> dict[str, Any]:
 def _missing(path: Path) -> str:
     if path.is_dir():
         if (path / "manifest.json").exists():
-            return "is not a file but a bundle: verify, inspect, bench and report take that"
+            takes = "verify, inspect, bench and report take that"
+            return f"is not a file but a bundle: {takes}; for another target make it again, with --target"
         return "is not a file: name the checkpoint in it"
     advice = "check the path, or train one with lsq-export train"
     return f"is not a file: {advice}" if path.exists() else f"does not exist: {advice}"

@@ -81,7 +81,10 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["drift", "trained.safetensors", "--data", "mnist"], "data 'mnist' is unknown"),
     # files that are read
     (["export", "nowhere.safetensors", "--out", "new"], "checkpoint nowhere.safetensors does not exist"),
-    (["export", "out", "--out", "new"], "checkpoint out is not a file but a bundle: verify, inspect, bench and report"),
+    (
+        ["export", "out", "--out", "new"],
+        "a bundle: verify, inspect, bench and report take that; for another target make it again, with --target",
+    ),
     (["export", "pictures", "--out", "new"], "checkpoint pictures is not a file: name the checkpoint in it"),
     (["export", "out/qdq/model.onnx", "--out", "new"], "is an ONNX file, which is what export writes"),
     (["export", "net.pth", "--out", "new"], "checkpoint net.pth is a pickle (.pt, .pth), which can run code"),
