@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .errors import QuantizationError, one_line
-from .samples import Input, Samples, each, in_words, shape_of, tensors_of
+from .samples import Input, Samples, each, in_words, shape_of, tensors_of, with_tensors
 from .signature import SINGLE, Takes, samples_of, takes_of
 
 InputKey: TypeAlias = str | Callable[[Any], Any]
@@ -31,10 +31,10 @@ def read_batches(
 ) -> Iterator[tuple[Any, Any]]:
     """(input [N, …] of a float type, target or None) of each batch, one by one; a batch may be empty (N = 0).
 
-    A batch is a tensor, an (input, target) pair, or what `input_key` makes one of: the key of the input in batches that
-    are mappings (the target is then what they have under "labels" or "label"), or a function that takes a batch and
-    returns its input, or such a pair. Of a network with several inputs (takes): (x, mask), (x, mask, target),
-    ((x, mask), target), or mappings with their names; they become `Samples`. what: how messages call a batch.
+    A batch is a tensor or array, an (input, target) pair, or what `input_key` makes one of: the key of the input in
+    mappings (the target is then what they have under "labels" or "label"), or a function that takes a batch and returns
+    its input, or such a pair. Of a network with several inputs (takes): (x, mask), (x, mask, target), ((x, mask),
+    target), or mappings with their names; they become `Samples`. what: how messages call a batch.
 
     Errors (QuantizationError): no iterable, a batch without a tensor of floats in it, NaN or infinity.
     """
@@ -87,13 +87,10 @@ def varying(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _iterable(batches: object) -> Iterable[Any]:
-    if isinstance(batches, (torch.Tensor, np.ndarray)):
-        kind = "tensor" if isinstance(batches, torch.Tensor) else "numpy array"
-        raise QuantizationError(f"batches is a {kind}: give an iterable of batches, [tensor] for a single one")
-    if isinstance(batches, Mapping):
-        raise QuantizationError(
-            f"batches is a {type(batches).__name__}: give an iterable of batches, [batch] for a single one"
-        )
+    if isinstance(batches, (torch.Tensor, np.ndarray, Mapping)):
+        kind = {torch.Tensor: "tensor", np.ndarray: "numpy array"}.get(type(batches), type(batches).__name__)
+        one = "batch" if isinstance(batches, Mapping) else "tensor"
+        raise QuantizationError(f"batches is a {kind}: give an iterable of batches, [{one}] for a single one")
     if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
         advice = _FORMS
         if callable(getattr(batches, "batches", None)):
@@ -116,7 +113,8 @@ def _parts(name: str, batch: Any, input_key: InputKey | None, takes: Takes) -> t
                 f"{name}: input_key failed on it ({type(error).__name__}: {one_line(error)}); it gets a "
                 f"{type(batch).__name__}, and returns the input or (input, target)"
             ) from error
-    elif input_key is not None:
+    batch = with_tensors(batch)
+    if isinstance(input_key, str):
         return _from_mapping(name, batch, input_key)
     if isinstance(batch, Samples):
         return takes.ordered(batch), None
@@ -184,8 +182,8 @@ def _from_mapping(name: str, batch: Any, key: str) -> tuple[Any, Any]:
 
 def _check_input(name: str, x: Any, takes: Takes) -> None:
     if not isinstance(x, torch.Tensor):
-        advice = "torch.from_numpy(array)" if isinstance(x, np.ndarray) else "or (input, target) pairs"
-        raise QuantizationError(f"{name} is {type(x).__name__}: give tensors, {advice}")
+        kind = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise QuantizationError(f"{name} is {kind}: give tensors, or (input, target) pairs")
     if x.dim() == 0:
         raise QuantizationError(f"{name} is a single number: inputs are floats [N, …]")
     if not x.is_floating_point() and not (takes.integers and x.dtype in (torch.int64, torch.int32)):

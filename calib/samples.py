@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -51,6 +52,17 @@ def each(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 def each_float(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """The same, of floats alone: integers and bools stay what they are."""
     return each(x, lambda tensor: function(tensor) if tensor.is_floating_point() else tensor)
+
+
+def with_tensors(batch: Any) -> Any:
+    """The same with tensors in place of NumPy arrays: a batch, a pair, a mapping, or those in one another."""
+    if isinstance(batch, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(batch)) if batch.dtype.kind in "fiub" else batch
+    if type(batch) in (tuple, list) and any(isinstance(part, (np.ndarray, tuple, list, Mapping)) for part in batch):
+        return type(batch)(map(with_tensors, batch))
+    if isinstance(batch, Mapping) and any(isinstance(part, np.ndarray) for part in batch.values()):
+        return {key: with_tensors(part) for key, part in batch.items()}
+    return batch
 
 
 def tensors_of(x: Input) -> list[torch.Tensor]:

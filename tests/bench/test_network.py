@@ -202,6 +202,7 @@ def test_a_low_bit_checkpoint_has_its_own_widths(exported: Exported) -> None:
     assert "has widths and offsets of its own (W4A4, real offsets): leave out --weight-bits, --offset" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_bundle_with_peer(exported: Exported, tmp_path: Path) -> None:
     rebuilt = subject_of_bundle(exported.bundle.directory, peer=True)
     assert list(rebuilt.models) == [*MODELS[:3], *PEERS] and rebuilt.float_origin == REBUILT
@@ -238,6 +239,7 @@ def test_bad_input_is_one_line(
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
 
 
+@pytest.mark.slow
 def test_command(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

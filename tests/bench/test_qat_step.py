@@ -18,6 +18,7 @@ from support.commands import invoke
 pytestmark = pytest.mark.filterwarnings("ignore:.*profil.*")
 
 
+@pytest.mark.slow
 def test_rows_and_ratios() -> None:
     settings = StepSettings(batch=4, size=32, blocks=2, steps=1, threads=1, fused=False)
     result = measure_qat_step("tiny", settings)
@@ -36,6 +37,7 @@ def test_peak_memory_counts_parameters_gradients_and_momentum() -> None:
     assert 3 * parameters < peak < 4 * parameters  # activations of two small images: well below one more copy
 
 
+@pytest.mark.slow
 def test_peak_memory_of_a_step_is_within_its_limits() -> None:
     """Batch 16 of 64×64: activations and weights both count. 1.5 and 1.2: what this project promises."""
     base, plain, saving = (peak_bytes("resnet18", variant, "cpu", batch=16, size=64) for variant in CPU)
@@ -43,6 +45,7 @@ def test_peak_memory_of_a_step_is_within_its_limits() -> None:
     assert plain <= 1.5 * base and saving <= 1.2 * base
 
 
+@pytest.mark.slow
 def test_peaks_do_not_depend_on_what_was_measured_before() -> None:
     """Trainers are garbage in cycles: one that is collected during the next measurement would lower its peak."""
     first = [peak_bytes("tiny", FLOAT, "cpu", batch=8, size=32) for _ in range(4)]

@@ -59,6 +59,7 @@ def test_a_bundle_as_exported_is_believed(exported: Exported) -> None:
     assert subject_of(exported.bundle).damaged == ()
 
 
+@pytest.mark.slow
 def test_every_number_is_held_against_the_files(exported: Exported) -> None:
     bundle = exported.bundle
     graphs = graphs_of(Files(bundle.directory), {name: f"{name}/model.onnx" for name in bundle.models})

@@ -27,6 +27,7 @@ def test_verify_runs_it(bundle: lsq_export.Bundle, model: nn.Module) -> None:
     assert parity.formats["lookup"].reference_elements > 0
 
 
+@pytest.mark.slow
 def test_its_readers_can_build_the_operators(bundle: lsq_export.Bundle, tmp_path: Path) -> None:
     page = (bundle.directory / "README.md").read_text(encoding="utf-8")
     line = next(part for part in page.split("`") if part.startswith("cc "))

@@ -32,6 +32,15 @@ def test_inputs_alone(batch: Any) -> None:
     assert one(batch) == (X, None)
 
 
+@pytest.mark.parametrize("batch", [X.numpy(), (X.numpy(), Y.numpy()), {"x": X.numpy()[:, ::-1], "labels": Y.numpy()}])
+def test_arrays_are_tensors(batch: Any) -> None:
+    """Also those whose elements lie backwards, which torch does not take."""
+    x, y = one(batch, lambda given: (given["x"][:, ::-1], given["labels"]) if isinstance(given, dict) else given)
+    assert torch.equal(x, X) and (y is None or torch.equal(y, Y))
+    if isinstance(batch, dict):
+        assert torch.equal(one(batch, "x")[0], X.flip(1))
+
+
 def test_a_data_loader() -> None:
     ((x, y),) = read_batches(DataLoader(TensorDataset(X, Y), batch_size=2))
     assert torch.equal(x, X) and torch.equal(y, Y)
@@ -86,7 +95,7 @@ NO_MAPPING = "is Tensor, so it has no 'x': leave input_key='x' out"
         ("digits", "batches is str: give an iterable"),
         (Samples(), "batches is Samples: give DataLoader(dataset, batch_size=64)"),
         (OfOurs(), 'batches is OfOurs: give data.batches("train")'),
-        ([X.numpy()], "calibration batch 0 is ndarray: give tensors, torch.from_numpy(array)"),
+        ([X.numpy().astype(object)], "calibration batch 0 is an array of object: give tensors, or (input"),
         ([X, 3], "calibration batch 1 is int: give tensors"),
         ([torch.tensor(1.0)], "calibration batch 0 is a single number"),
         ([DICT], "calibration batch 0 is dict with the keys pixel_values, labels: say which one is the input, "),

@@ -249,7 +249,7 @@ PYTHON: dict[str, tuple[Call, str]] = {
     "three channels": (lambda it, out: initialize([X.repeat(1, 3, 1, 1)]), "conv1 takes 1 channels, this has 3"),
     "a dict": (lambda it, out: initialize([{"pixel_values": X}]), "input_key='pixel_values'"),
     "another key": (lambda it, out: initialize([{"image": X}], input_key="x"), "has no 'x', its keys are image"),
-    "arrays": (lambda it, out: initialize([X.numpy()]), "batch 0 is ndarray: give tensors, torch.from_numpy(array)"),
+    "arrays": (lambda it, out: initialize([X.numpy().astype(str)]), "batch 0 is an array of <U32: give tensors, or"),
     "all zero": (lambda it, out: initialize([torch.zeros(4, *SHAPE)]), "every value of its 4 samples is 0"),
     "NaN": (lambda it, out: initialize([X, X * torch.nan]), "batch 1 holds NaN or infinity in 4 of its 4 samples"),
     "nothing": (lambda it, out: initialize([]), "no calibration batches: the iterable is empty"),

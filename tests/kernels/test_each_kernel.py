@@ -89,6 +89,7 @@ def test_no_element_differs(name: str, check: Path) -> None:
     assert some_ran(name, check)
 
 
+@pytest.mark.slow
 def test_sanitizers_find_nothing(name: str, tmp_path: Path) -> None:
     assert some_ran(name, program(native(), tmp_path, name, *SANITIZED))
 
@@ -151,7 +152,14 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("name", "fault"), [(name, fault) for name, faults in BROKEN.items() for fault in faults])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        pytest.param(name, fault, marks=[pytest.mark.slow] if number else [])
+        for name, faults in BROKEN.items()
+        for number, fault in enumerate(faults)
+    ],
+)
 def test_the_check_finds_a_broken_kernel(name: str, fault: tuple[str, str, str], tmp_path: Path) -> None:
     file, was, broken = fault
     source = shutil.copytree(SOURCE, tmp_path / "source")

@@ -145,7 +145,7 @@ def test_no_top_level_models_is_installed(site: Path, tmp_path: Path) -> None:
     assert nothing == "None" and Path(ours) == site / "lsq_export" / "models" / "__init__.py"
 
 
-@pytest.mark.parametrize("installed", ["wheel", "development"])
+@pytest.mark.parametrize("installed", [pytest.param("wheel", marks=pytest.mark.slow), "development"])
 def test_a_users_models_package_is_theirs(installed: str, site: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Linear(3, 2)\n")

@@ -110,7 +110,7 @@ def test_in_float_nothing_changes(norm: type[nn.LayerNorm], tmp_path: Path) -> N
         np.testing.assert_allclose(in_float(model, x), net(x).numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", [nn.LayerNorm, WrittenNorm])
+@pytest.mark.parametrize("norm", [nn.LayerNorm, pytest.param(WrittenNorm, marks=pytest.mark.slow)])
 def test_outliers_cost_less(norm: type[nn.LayerNorm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, path = file_of(tmp_path, norm)
     x, samples = data(2, 64), [data(1, 64)]
@@ -124,7 +124,7 @@ def test_outliers_cost_less(norm: type[nn.LayerNorm], tmp_path: Path, monkeypatc
     assert decibel(network, net, x) > decibel(calibrate(path, samples), net, x) + 3
 
 
-@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("written", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_outliers_after_a_gelu_cost_less(written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

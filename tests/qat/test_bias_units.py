@@ -93,6 +93,7 @@ def test_a_bias_is_a_whole_number_of_units() -> None:
     assert ((given / unit - (given / unit).round()).abs() > 0.05).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "few", "many"), [(EIGHT, 2, 60), (FOUR, 20, 400)], ids=["W8A8", "W4A4"])
 def test_hardly_a_code_differs_for_a_bias(config: lsq_export.QATConfig, few: int, many: int, tmp_path: Path) -> None:
     model = prepared(config)

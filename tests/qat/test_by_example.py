@@ -171,7 +171,10 @@ def flat(value: Any) -> list[torch.Tensor]:
     return [tensor for part in (value.values() if isinstance(value, dict) else value) for tensor in flat(part)]
 
 
-@pytest.mark.parametrize("name", CASES)
+FAST = ("loops", "in place")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in CASES])
 def test_trained_edges_without_a_trace(name: str, tmp_path: Path) -> None:
     """In float the copy is the network; exported, its promises hold, and sums have trained grids."""
     net, example = made(name)

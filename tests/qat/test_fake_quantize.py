@@ -165,10 +165,11 @@ def test_nothing_is_saved_but_the_tensors_themselves() -> None:
     assert {t.data_ptr() for t in saved} == {t.data_ptr() for t in (x, s, b)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler about torch
-@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("channels", [None, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [None, 6])
 def test_fused_kernels_give_what_blocks_give(channels: int | None, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks are held against the oracle above."""
     x = samples((6, 5, 7, 4), 0.25, -0.375, -8, 7).to(dtype).contiguous(memory_format=torch.channels_last)

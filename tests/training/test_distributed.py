@@ -104,7 +104,7 @@ def alone() -> tuple[Arrays, Arrays, list[float]]:
     return _train(SINGLE)
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_learn_what_one_process_learns(world: int, alone: tuple[Arrays, Arrays, list[float]]) -> None:
     first, after, metrics = alone
     found = ranks.run(train_rank, world=world)
@@ -118,7 +118,14 @@ def test_ranks_learn_what_one_process_learns(world: int, alone: tuple[Arrays, Ar
 
 
 @pytest.mark.parametrize(
-    "sabotage", ["batch norms of a rank's own", "the mean of the ranks' means", "every rank the same samples"]
+    "sabotage",
+    [
+        "batch norms of a rank's own",
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in ("the mean of the ranks' means", "every rank the same samples")
+        ),
+    ],
 )
 def test_the_comparison_can_fail(sabotage: str, alone: tuple[Arrays, Arrays, list[float]]) -> None:
     found = ranks.run(train_rank, sabotage)

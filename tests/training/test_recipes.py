@@ -233,6 +233,7 @@ def _trained(path: Path, *options: str) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+@pytest.mark.slow
 def test_fused_kernels_train_and_are_off_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the kernels' own functions, not compiled: the same bits, and not a call without --fused."""
     calls: list[str] = []

@@ -251,7 +251,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return out, events
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
 def test_killed_at_random_moments(seed: int, whole: tuple[Path, int], tmp_path: Path) -> None:
     """Killed, resumed, killed again, …, to the end: the same tensors, the same log, and nothing left behind."""
     expected, events = whole

@@ -96,6 +96,7 @@ def test_a_changed_constant_is_noticed_in_qdq(
     assert not parity.ok and {promise or "altered", "altered"} <= broken(parity.formats["qdq"])
 
 
+@pytest.mark.slow
 @refused_before_1_27("wants one zero point for all channels of a weight")
 def test_every_constant_of_qoperator_counts(exported: Exported) -> None:
     """Numbers, and not `altered` alone, notice each constant that is changed.

@@ -17,7 +17,7 @@ from .registry import NETWORKS
 from .run import Result, decibels, run, yardsticks
 from .table import page
 
-FAST = (("repvgg", 4), ("span", 8), ("lstm_tagger", 8), ("pointnet", 4))  # of each run: another kind each
+FAST = (("repvgg", 4), ("lstm_tagger", 8))  # of each run: another kind each
 RECORD = Path(__file__).parents[2] / "docs" / "zoo.json"
 
 

@@ -249,7 +249,7 @@ class Unused(Net):
         ([], "mse", "no calibration batches"),
         (iter(()), "minmax", "no calibration batches"),
         (batches(), "max", "method='max': use one of minmax, percentile, lsq, mse"),
-        ([np.zeros((1, 2, 6, 6))], "mse", "calibration batch 0 is ndarray"),
+        ([np.full((1, 2, 6, 6), "0")], "mse", "calibration batch 0 is an array of <U1"),
         ([{"x": 1}], "mse", "calibration batch 0 is dict"),
         (torch.zeros(3, 2, 6, 6), "mse", "batches is a tensor"),
         (
