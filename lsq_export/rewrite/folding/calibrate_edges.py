@@ -25,7 +25,6 @@ from lsq_export.graph.read import attribute, constant_of, input_of, is_marker, i
 
 from .clamps import clamp_bounds
 from .integer_offsets import asks_for_data
-from .read_as import read_as
 from .softmax import is_softmax, softmax_grid
 from .tanh import is_tanh
 
@@ -147,8 +146,7 @@ def _mirrored(edge: ir.Node) -> EdgeGrid | None:
 
 def _observed_grid(edge: ir.Node, observer: Observer) -> EdgeGrid:
     low, high = _clamp_before(edge)
-    of_network = edge.outputs[0].is_graph_output()
-    return edge_grid(observer.points(), low=low, high=high, keep_range=of_network, read_as=read_as(edge))
+    return edge_grid(observer.points(), low=low, high=high, keep_range=edge.outputs[0].is_graph_output())
 
 
 def _set_grid(graph: ir.Graph, edge: ir.Node, grid: EdgeGrid) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -126,51 +125,3 @@ def test_counts_weigh() -> None:
     values = np.append(np.linspace(-1, 1, 801), 50.0)
     rare, often = np.append(np.full(801, 1e6), 1.0), np.ones(802)
     assert edge_grid(Points(values, rare)).scale < 0.02 < edge_grid(Points(values, often)).scale
-
-
-def hard_swish(x: np.ndarray) -> np.ndarray:
-    return x * np.clip(x + 3, 0, 6) / 6
-
-
-def cut(x: np.ndarray) -> np.ndarray:
-    return x.clip(-0.5, 1.5)
-
-
-@pytest.mark.parametrize("function", [hard_swish, cut])
-@pytest.mark.parametrize("kind", ["normal", "lopsided", "outliers"])
-def test_what_is_read_of_the_data_counts(kind: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
-    """No range is much better for it; where half of the data becomes zero, the grid that is best for them is worse."""
-    values = 4 * data(kind)
-
-    def lost(scale: float, zero_point: float) -> float:
-        kept = dequantize_linear(quantize_linear(values, scale, zero_point, 0, 255), scale, zero_point)
-        return float(np.mean((function(kept) - function(values)) ** 2))
-
-    found, plain = edge_grid(points(values), read_as=lambda x: [function(x)]), edge_grid(points(values))
-    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
-    best = np.inf
-    for down, up in itertools.product(np.geomspace(0.01, 1, 28), repeat=2):
-        scale = (high * up - low * down) / 255
-        best = min(best, lost(scale, np.rint(-low * down / scale)))
-    share = 1.0 if kind == "lopsided" and function is hard_swish else 0.8
-    assert lost(found.scale, found.zero_point) <= min(1.3 * best, share * lost(plain.scale, plain.zero_point))
-    assert found.error * np.mean(function(values) ** 2) == pytest.approx(lost(found.scale, found.zero_point), rel=0.1)
-
-
-def test_the_same_read_as_it_is_has_the_same_grid() -> None:
-    values = data("lopsided")
-    found, plain = edge_grid(points(values), read_as=lambda x: [x, 2 * x]), edge_grid(points(values))
-    assert (found.scale, found.zero_point) == (plain.scale, plain.zero_point)
-    assert edge_grid(points(values), read_as=lambda x: [x.clip(0)], keep_range=True) == edge_grid(
-        points(values), keep_range=True
-    )
-
-
-def test_functions_that_are_not_finite_or_zero_do_no_harm() -> None:
-    values = data("normal")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        assert edge_grid(points(values), read_as=lambda x: [np.log(x)]) == edge_grid(points(values))
-        above = edge_grid(points(values + 9), read_as=lambda x: [1 / x])  # at the code of zero it is infinite
-    assert above.scale * (255 - above.zero_point) > 9
-    nothing = edge_grid(points(values), read_as=lambda x: [0 * x])
-    assert nothing.scale * (255 - nothing.zero_point) >= values.max() - nothing.scale
