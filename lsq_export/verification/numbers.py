@@ -20,8 +20,8 @@ def share(value: float) -> str:
 
 
 def codes_differ(part: float, largest: int) -> str:
-    """16.4% of its codes differ, by 1 at most. part: their share."""
-    return f"{share(part)} of its codes differ, by {largest} at most"
+    """16.4% of codes differ by 1; or differ, by 3 at most. part: their share."""
+    return f"{share(part)} of codes differ{f', by {largest} at most' if largest > 1 else f' by {largest}'}"
 
 
 def decibel(value: float | None) -> str:

@@ -44,7 +44,7 @@ def test_the_verdict_names_the_worst_tensor_its_place_and_the_reason() -> None:
     assert parity.ok
     assert parity.verdict == (
         "all promises hold; FAR FROM EXACT, 49.0 dB behind the yardstick; most at edges.pool, output of pool (LPPool2d)"
-        " (40% of its codes differ, by 3 at most; an 8-bit grid before it that training did not have)"
+        " (40% of codes differ, by 3 at most; an 8-bit grid before it that training did not have)"
     )
     assert parity.to_dict()["far"] == {
         "behind_db": 49.0,
@@ -67,8 +67,8 @@ def test_an_error_below_what_8_bits_cost_is_no_matter_for_the_verdict() -> None:
     assert parity.to_dict()["far"]["behind_db"] == 23.0
     more = replace(parity, folded_sqnr_db=29.9)
     assert more.verdict == (
-        "all promises hold; FAR FROM EXACT, 23.1 dB behind the yardstick; most at edges.pool (40% of its codes differ, "
-        "by 3 at most; an 8-bit grid before it that the calibrated network did not have)"
+        "all promises hold; FAR FROM EXACT, 23.1 dB behind the yardstick; most at edges.pool (40% of codes differ, by "
+        "3 at most; an 8-bit grid before it that the calibrated network did not have)"
     )
     with pytest.warns(ParityWarning, match="FAR FROM EXACT, 23.1"):
         more.told()

@@ -142,7 +142,7 @@ def test_the_worst_layer_with_its_reason_in_words() -> None:
         for count, reason in ((5, Reason.BORDER), (70_000, Reason.GRID), (6, Reason.EDGE), (0, Reason.UNKNOWN))
     )
     parity = parity_with(trained_layers=layers)
-    assert lines(parity)["worst tensor"] == f"l70000: 7% of its codes differ, by 1 at most; {in_short()[Reason.GRID]}"
+    assert lines(parity)["worst tensor"] == f"l70000: 7% of codes differ by 1; {in_short()[Reason.GRID]}"
     assert [worst["name"] for worst in worst_layers(parity.to_dict())] == ["l70000", "l6", "l5"]
     assert len(worst_layers(parity.to_dict(), 2)) == 2
     exact = lines(parity_with(trained_layers=layers[-1:]))
