@@ -22,6 +22,7 @@ TARGET = Target(
     containers=("UINT8", "INT8"),
     folds=("strided", "integer"),
     optimization="default",
+    dialect=("bias-zero-points",),
     on_request=("lookup",),
     versions=RUNTIME,
     rules=(
