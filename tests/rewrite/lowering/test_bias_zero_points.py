@@ -48,7 +48,7 @@ def test_zero_points_that_are_there_stay() -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_runtime_optimizations_can_be_saved(network: str, tmp_path: Path) -> None:
-    """As convert_onnx_models_to_ort --optimization_style Runtime does; outputs are those of a qdq file (golden vectors)."""
+    """As convert_onnx_models_to_ort --optimization_style Runtime does; outputs are as near as those of a qdq file."""
     file = emit(folded(network).model, "qdq", targets.get("ort-cpu")).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "model.ort")
@@ -57,8 +57,6 @@ def test_runtime_optimizations_can_be_saved(network: str, tmp_path: Path) -> Non
     options.log_severity_level = 3
     onnxruntime.InferenceSession(file, options)
     x = inputs(4, 5, spread=3.0).numpy()
-    outputs = [
-        onnxruntime.InferenceSession(one).run(None, {"input": x}) for one in (file, str(tmp_path / "model.ort"))
-    ]
+    outputs = [onnxruntime.InferenceSession(one).run(None, {"input": x}) for one in (file, str(tmp_path / "model.ort"))]
     for expected, found in zip(*outputs, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=float_rounding(expected))
