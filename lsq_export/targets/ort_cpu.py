@@ -19,9 +19,7 @@ UNCONVERTED = "take the file from before the conversion to float16, which has no
 HALF_SCALES = (
     Rule(
         "scale-types",
-        measured(
-            "below operator set 19, and in QLinear operators, scales of float16 do not load", RUNTIME, "2026-11-30"
-        ),
+        measured("below operator set 19, and in QLinear operators, scales of float16 do not load", RUNTIME, CONVERTED),
         UNCONVERTED,
         {"half_from": 19},
     ),
@@ -30,7 +28,7 @@ HALF_SCALES = (
         measured(
             "where a converter rounded the scales, codes differ; files made for float16 are right",
             RUNTIME,
-            "2026-11-30",
+            CONVERTED,
         ),
         UNCONVERTED,
         is_note=True,
