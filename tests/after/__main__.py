@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,9 @@ def run(python: Path, home: Path, tool: str, network: str, file: str) -> Entry:
 
 
 def _child(python: Path, *command: object) -> subprocess.CompletedProcess[str]:
-    line = [str(python), "-W", "ignore", *map(str, command)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=SECONDS, env=ALONE, check=False)
+    line = [str(python.absolute()), "-W", "ignore", *map(str, command)]
+    with TemporaryDirectory() as folder:  # some tools leave files where they are run
+        return subprocess.run(line, capture_output=True, text=True, timeout=SECONDS, env=ALONE, cwd=folder, check=False)
 
 
 def _tools(python: Path) -> dict[str, tuple[str, str]]:

@@ -16,7 +16,7 @@ ADVICE = {
     "quantize-dynamic": "leave it out: there is nothing to quantize",
     "quantize-static": "leave it out: it quantizes codes again",
     "extensions": f"{QDQ}, or `onnx.compose`: it loses `com.microsoft`",
-    "opset-13": "`export --opset 13`: onnx has no way back",
+    "opset-13": "leave it out: onnx has no way from 14 down to 13; `export --opset` writes 17 to 26",
     "external-data-all": "its default threshold (1024 bytes): ONNX Runtime reads no shapes from another file",
     "float16-common": NEVER,
     "float16-common-blocked": NEVER,

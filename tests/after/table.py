@@ -28,11 +28,15 @@ def write_docs(entries: Sequence[Entry], tools: Mapping[str, tuple[str, str]], d
 def table(entries: Sequence[Entry], tools: Mapping[str, tuple[str, str]]) -> str:
     """Markdown, with the day of the measurement."""
     files = [f"{target} {name}" for target, name in FILES]
-    lines = [f"Measured {date.today()}.", "", f"| tool | {' | '.join(files)} | what to do |", "|---" * 5 + "|"]
+    lines = [
+        f"Measured {date.today()}.",
+        "",
+        f"| tool | version | {' | '.join(files)} | what to do |",
+        "|---" * 6 + "|",
+    ]
     for tool, (what, package) in tools.items():
         rows = [[e for e in entries if (e["tool"], e["file"]) == (tool, file)] for file in files]
-        name = what if package.split()[0] in what else f"{what} ({package.split()[0]})"
-        cells = [f"{name}, {package.split()[1]}", *map(cell, rows), ADVICE.get(tool, "")]
+        cells = [what, package, *map(cell, rows), ADVICE.get(tool, "")]
         lines.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -36,4 +36,4 @@ def test_the_page_keeps_what_stands_around_its_table(tmp_path: Path) -> None:
         write_docs([entry()], {"t": ("a | tool", "package 1.0")}, tmp_path)
     text = (tmp_path / "after.md").read_text(encoding="utf-8")
     assert text.startswith("before\n") and text.endswith("\nbehind\n") and "old" not in text
-    assert "| a \\| tool (package), 1.0 | = |  |  |  |" in text
+    assert "| a \\| tool | package 1.0 | = |  |  |  |" in text

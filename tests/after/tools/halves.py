@@ -20,7 +20,7 @@ def default_blocked() -> list[str]:
 
 @tool("onnxconverter-common")
 def float16_common(source: Path, target: Path) -> None:
-    """onnxconverter_common.float16.convert_float_to_float16"""
+    """onnxconverter_common.float16"""
     from onnxconverter_common import float16
 
     onnx.save(float16.convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
@@ -28,7 +28,7 @@ def float16_common(source: Path, target: Path) -> None:
 
 @tool("onnxconverter-common")
 def float16_common_blocked(source: Path, target: Path) -> None:
-    """the same, op_block_list with the quantization operators"""
+    """onnxconverter_common.float16, with the quantization operators in op_block_list"""
     from onnxconverter_common import float16
 
     model = onnx.load(source)
@@ -38,7 +38,7 @@ def float16_common_blocked(source: Path, target: Path) -> None:
 
 @tool("onnxruntime")
 def float16_ort(source: Path, target: Path) -> None:
-    """onnxruntime.transformers.float16.convert_float_to_float16"""
+    """onnxruntime.transformers.float16"""
     from onnxruntime.transformers import float16
 
     onnx.save(float16.convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
@@ -46,7 +46,7 @@ def float16_ort(source: Path, target: Path) -> None:
 
 @tool("onnxruntime")
 def float16_ort_blocked(source: Path, target: Path) -> None:
-    """the same, op_block_list with the quantization operators"""
+    """onnxruntime.transformers.float16, with the quantization operators in op_block_list"""
     from onnxruntime.transformers import float16
 
     model = onnx.load(source)
