@@ -79,5 +79,7 @@ def _how_much(entries: Sequence[Entry]) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    low, high = (re.sub(r"\.?0+$", "", f"{value:.1f}") or "0" for value in (min(values), max(values)))
+    if max(values) < 0.05:
+        return "less than 0.1 %"
+    low, high = (re.sub(r"\.0$", "", f"{value:.1f}") for value in (min(values), max(values)))
     return f"{high} %" if low == high else f"{low} to {high} %"
