@@ -1,5 +1,5 @@
 # make demo | test | test-quick | test-slow | test-web | test-isa | test-kills | test-hostile | test-environments | lint | format | docs | dist | clean | bench |
-# bench-record | bench-qat | bench-init | bench-kernels | bench-real | bench-ptq | bench-large | folds | paper-tables | zoo | matrix. Each makes its virtual environment first, once.
+# bench-record | bench-qat | bench-init | bench-kernels | bench-real | bench-ptq | bench-large | folds | paper-tables | zoo | matrix | after. Each makes its virtual environment first, once.
 #   make demo BITS=2 OUT=demo-w2a2       make test PYTHON=python3.12       make test PYTEST_ARGS="-k grid -x"
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 TRAIN_FOLDS = $(BIN)/lsq-export train --model resnet18 --data digits
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile test-environments dist bench folds bench-record bench-qat bench-init bench-kernels bench-real bench-ptq bench-large paper-tables zoo matrix docs format clean FORCE
+.PHONY: help venv demo test test-quick lint test-slow test-web test-isa test-kills test-hostile test-environments dist bench folds bench-record bench-qat bench-init bench-kernels bench-real bench-ptq bench-large paper-tables zoo matrix after docs format clean FORCE
 
 help:
 	@head -3 Makefile
@@ -132,6 +132,19 @@ $(RECEIVERS)/installed: $(STAMP) lsq_export/replaying/runtime.py
 	-$(RECEIVERS)/litert/bin/pip install --quiet --disable-pip-version-check --ignore-requires-python \
 	  $$($(BIN)/python -c "from lsq_export.replaying.runtime import get; print(*get('litert').packages)")
 	-cd $(RECEIVERS) && npm install --no-audit --no-fund --silent onnxruntime-web@1.30.0
+	@touch $@
+
+# What other tools do to exported files: the table of docs/after.md. Their packages are in an environment of their own. What .cache/after has is
+# not run again; half an hour. make after ARGS=onnxslim
+AFTER := .cache/after
+after: $(AFTER)/installed
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m after --home $(AFTER) --python $(AFTER)/venv/bin/python $(if $(ARGS),$(ARGS),--docs docs)
+
+$(AFTER)/installed: $(STAMP) tests/after/requirements.txt
+	@mkdir -p $(AFTER)
+	$(PYTHON) -m venv $(AFTER)/venv
+	$(AFTER)/venv/bin/pip install --quiet --disable-pip-version-check -r tests/after/requirements.txt
+	$(AFTER)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps openvino==2026.4.1
 	@touch $@
 
 # Networks of public packages calibrated here and by peers: docs/benchmarks/real.md and .json. Needs espeak-ng,

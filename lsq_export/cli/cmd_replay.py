@@ -11,7 +11,7 @@ from calib.errors import QuantizationError
 from calib.words import counted
 from lsq_export.replaying import runtime as runtimes
 
-from .arguments import BUNDLE, FORMAT, Name
+from .arguments import BUNDLE, FORMAT, ONNX, Name
 from .group import FAILED
 from .options import Count, FilePath, Number
 from .output import print_json, print_table, say
@@ -47,6 +47,14 @@ class NpzSpec(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--all", "all_of_them", is_flag=True, help="Run it in all runtimes that are installed.")
 @click.option("--format", "formats", type=FORMAT, multiple=True, help="Run this file.  [default: all of the bundle]")
+@click.option(
+    "--file",
+    "files",
+    type=FilePath(exists=True, dir_okay=False),
+    metavar="FILE.onnx",
+    multiple=True,
+    help="Run this file instead, which another tool made of one of the bundle's.",
+)
 @click.option("--data", type=NpzSpec(), metavar="npz:FILE", help="Run these inputs (x_test or x) besides.")
 @click.option("--images", type=Count(1), default=64, help="Take at most this many of them.")
 @click.option(
@@ -66,6 +74,7 @@ def command(
     names: tuple[str, ...],
     all_of_them: bool,
     formats: tuple[str, ...],
+    files: tuple[str, ...],
     data: Path | None,
     images: int,
     tensors: int | None,
@@ -85,6 +94,10 @@ def command(
     """
     if all_of_them == bool(names):
         raise click.UsageError("give either --runtime NAME or --all")
+    if foreign := next((file for file in files if not file.endswith(ONNX)), None):
+        raise click.UsageError(f"{foreign} is no ONNX file: replay takes FILE{ONNX}")
+    if record and files:
+        raise click.UsageError("give either --record or --file: a bundle keeps what became of its own files")
     if tensors and no_inside:
         raise click.UsageError("give either --tensors or --no-inside")
     from lsq_export.replaying.replaying import replay
@@ -92,7 +105,7 @@ def command(
     found = replay(
         bundle,
         names or None,
-        formats=formats or None,
+        formats=(*formats, *files) or None,
         inputs=_inputs(bundle, data, images),
         inside=tensors or not no_inside,
         timeout=timeout,

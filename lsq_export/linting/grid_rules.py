@@ -12,6 +12,7 @@ from .onnx_file import OnnxFile
 from .predicates import Place, predicate
 from .scope import input_name, label
 
+HALF = "FLOAT16"
 INTEGERS = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2", "INT16", "UINT16"})
 
 
@@ -45,6 +46,25 @@ def zero_points(
                 label(use.node),
                 f"has the zero point {found[found != right][0]}, not {right} ({use.role} {use.tensor})",
             )
+
+
+@predicate
+def scale_types(file: OnnxFile, half_from: int) -> Iterator[Place]:
+    """Scales are float32; of QuantizeLinear and DequantizeLinear they may be float16 from that operator set on."""
+    for use in _uses(file, ROLES):
+        pair = use.node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        if use.scope.type(use.scale) == HALF and not (pair and file.opset >= half_from):
+            yield label(use.node), f"has a scale of the type {HALF} ({use.role} {use.tensor})"
+
+
+@predicate
+def float16_scales(file: OnnxFile) -> Iterator[Place]:
+    """No scale was rounded to float16, also where a Cast makes float32 of it."""
+    for use in _uses(file, ROLES):
+        maker = use.scope.producer(use.scale)
+        name = input_name(maker, 0) if maker is not None and maker.op_type == "Cast" else use.scale
+        if use.scope.type(name) == HALF:
+            yield label(use.node), f"has a scale that was rounded to {HALF} ({use.role} {use.tensor})"
 
 
 @predicate

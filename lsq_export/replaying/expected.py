@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from lsq_export.bundle.golden import read_golden
 from lsq_export.bundle.layout import FOLDED, MODEL
 from lsq_export.bundle.quantized_outputs import OutputGrid, grids_of, with_last
 from lsq_export.bundle.reading import Files
+from lsq_export.inspection.onnx_read import load_model
 from lsq_export.rewrite.fixed_batch import batch_of
 from lsq_export.targets import adjusted, get
 from lsq_export.verification.readable import inputs_of
@@ -32,7 +33,10 @@ NO_REFERENCE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A file of a bundle, what to feed it, and what has to come out. feeds, golden: {name: [N, …]}."""
+    """A file, what to feed it, and what has to come out. name: its format, or its path where it is none of the bundle.
+
+    feeds, golden: {name: [N, …]}.
+    """
 
     name: str
     file: onnx.ModelProto
@@ -88,6 +92,20 @@ class Reference:
         golden = {key: np.concatenate([value, found[key]]) for key, value in outputs.items()}
         return Task(name=name, file=file, feeds=feeds, golden=golden)
 
+    def task_of(self, path: str, inputs: Arrays | None) -> Task:
+        """The same of a file that another tool made of one of the bundle. What its outputs are, the bundle says.
+
+        Errors (QuantizationError): as `task`; no ONNX file, or one that takes other inputs.
+        """
+        task = self.task(next(iter(self._bundle.models)), inputs)
+        file = load_model(path)
+        if (names := inputs_of(file)) != [*task.feeds]:
+            raise QuantizationError(
+                f"{path} takes {', '.join(names) or 'nothing'}, the bundle's files take {', '.join(task.feeds)}: "
+                "give a file that was made of one of them, with its inputs"
+            )
+        return replace(task, name=path, file=file)
+
     def proto(self) -> onnx.ModelProto:
         """The qoperator file of the bundle, with values as outputs, or what the folded model prescribes.
 
@@ -109,8 +127,9 @@ class Reference:
 
     def scale(self, task: Task, output: str) -> Scale | None:
         """Of the integers of an output, by the exact file where there is one; None: it is float."""
-        proto = self.file(EXACT) if EXACT in self._bundle.models else task.file
-        return scale_of_output(proto, output)
+        models = self._bundle.models
+        name = EXACT if EXACT in models else task.name if task.name in models else next(iter(models))
+        return scale_of_output(self.file(name), output)
 
     def _prescribed(self) -> onnx.ModelProto:
         try:

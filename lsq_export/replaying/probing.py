@@ -132,7 +132,7 @@ def _types(file: onnx.ModelProto) -> dict[str, int]:
 def _inferred(file: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(file)
-    except (ValueError, RuntimeError):  # beyond protobuf's size, or operators that nobody knows
+    except (ValueError, RuntimeError, onnx.shape_inference.InferenceError):  # too large, unknown operators, wrong types
         return file
 
 

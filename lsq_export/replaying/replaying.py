@@ -21,6 +21,8 @@ from .processes import Place, Ran
 from .result import DIFFERS, MISSING, SAME, Replay, Replayed
 from .runtime import Runtime, everything, get
 
+ONNX = ".onnx"  # how a file of another tool ends
+
 
 def replay(
     bundle: Bundle | str | os.PathLike[str],
@@ -36,6 +38,7 @@ def replay(
     """Run the golden vectors of a bundle in real runtimes, and compare integers with the integer reference.
 
     runtimes: names (`lsq-export replay --help`); None: all. formats: of the files; None: all that the bundle has.
+    A path of an ONNX file (`….onnx`) among them is a file that another tool made of one of the bundle's.
     inputs: [N, …], or {name: [N, …]}, prepared as the network takes them, which are run besides. inside: where outputs
     differ, the first tensor of codes that does is looked for; a number: the integers of all tensors inside are compared
     on so many samples, and the first is looked for only where all of these are equal. timeout: seconds that one run may
@@ -57,7 +60,7 @@ def replay(
     if not isinstance(inside, bool) and inside < 1:
         raise QuantizationError(f"inside is {inside}: give a number of samples of at least 1, True or False")
     reference = Reference(bundle)
-    tasks = [reference.task(name, inputs) for name in names]
+    tasks = [(reference.task if name in bundle.models else reference.task_of)(name, inputs) for name in names]
     runs = []
     for runtime in chosen:
         for task in tasks:
@@ -73,7 +76,7 @@ def _several(names: str | Iterable[str]) -> list[str]:
 def _formats(bundle: Bundle, formats: str | Iterable[str] | None) -> list[str]:
     chosen = list(bundle.models) if formats is None else _several(formats)
     for name in chosen:
-        if name not in bundle.models:
+        if name not in bundle.models and not name.endswith(ONNX):
             raise QuantizationError(
                 f"bundle {bundle.directory} has no format {name!r}: use {', '.join(bundle.models)}"
                 f"{near(name, bundle.models)}"
@@ -128,6 +131,8 @@ def _first(place: Place, runtime: Runtime, task: Task, reference: Reference, ran
 
 def _instead(runtime: Runtime, task: Task, target: str) -> str:
     """What the rules of the runtime's target say of the file, or which target is for it."""
+    if task.name.endswith(ONNX):
+        return "the file of the bundle that it was made of"
     wanted = get_target(runtime.target)
     file = f"the file {' or '.join(wanted.readable)}"
     if wanted.name != target:

@@ -70,7 +70,18 @@ def _serialized(model: ir.Model, opset: int, name: str, *, notes: bool = False) 
         model.graph.opset_imports.pop("lsq_export", None)
     model.ir_version = max(IR_VERSION[opset], NOTES_FROM if notes else 0)
     model.producer_name, model.producer_version, model.graph.name = "lsq-export", VERSION, name
-    return ir.to_proto(model)
+    proto = ir.to_proto(model)
+    if not notes:  # which lie there, too
+        _drop_types_of_constants(proto.graph)
+    return proto
+
+
+def _drop_types_of_constants(graph: onnx.GraphProto) -> None:
+    """A constant says them itself; converters to float16 take what has a value_info for a value that is computed."""
+    constants = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in constants]
+    graph.ClearField("value_info")
+    graph.value_info.extend(kept)
 
 
 def check(proto: onnx.ModelProto, what: str) -> None:

@@ -7,12 +7,32 @@ from .target import Target
 
 RUNTIME = "ONNX Runtime 1.32.0"
 TODAY = "2026-11-28"
+CONVERTED = "2026-11-30"
 _QUANTIZATION = "onnxruntime.ai, Quantize ONNX models: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
 
 MERGED = Rule(
     "merged-pairs",
     measured("DoubleQDQPairsRemover makes one pair of two, on a grid of 256 codes", RUNTIME, TODAY),
     "put a Clip on the codes between them: export --target ort-cpu does",
+)
+UNCONVERTED = "take the file from before the conversion to float16, which has nothing to gain of a quantized file"
+HALF_SCALES = (
+    Rule(
+        "scale-types",
+        measured("below operator set 19, and in QLinear operators, scales of float16 do not load", RUNTIME, CONVERTED),
+        UNCONVERTED,
+        {"half_from": 19},
+    ),
+    Rule(
+        "float16-scales",
+        measured(
+            "where a converter rounded the scales, codes differ; files made for float16 are right",
+            RUNTIME,
+            CONVERTED,
+        ),
+        UNCONVERTED,
+        is_note=True,
+    ),
 )
 TARGET = Target(
     name="ort-cpu",
@@ -22,6 +42,7 @@ TARGET = Target(
     containers=("UINT8", "INT8"),
     folds=("strided", "integer"),
     optimization="default",
+    dialect=("bias-zero-points",),
     on_request=("lookup",),
     versions=RUNTIME,
     rules=(
@@ -52,6 +73,7 @@ TARGET = Target(
             "use 8-bit containers (export --target ort-cpu), or load it with ORT_ENABLE_BASIC",
         ),
         MERGED,
+        *HALF_SCALES,
         Rule(
             "padded-ceil-average",
             measured("QLinearAveragePool divides by the whole kernel at the edge, up to 139 codes off", RUNTIME),

@@ -17,6 +17,7 @@ TARGET = Target(
     containers=("UINT8", "INT8"),
     folds=("strided", "integer"),
     optimization="default",
+    dialect=("bias-zero-points",),
     versions=RUNTIME,
     rules=(
         Rule(

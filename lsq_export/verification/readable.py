@@ -49,14 +49,25 @@ class Readable:
 
 
 def readable_codes(proto: onnx.ModelProto) -> dict[str, Readable]:
-    """{tensor of codes: how to read it} of a qdq file: the activations, as far as a DequantizeLinear reads them."""
+    """{tensor of codes: how to read it} of a qdq file: the activations, as far as a DequantizeLinear reads them.
+
+    Other tools store constants in nodes, or compute them: a grid that is computed is none that can be read.
+    """
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    constants |= {node.output[0]: a.t for node in proto.graph.node for a in _values(node)}
     readable: dict[str, Readable] = {}
     for node in proto.graph.node:
         has_zero = node.op_type == "DequantizeLinear" and len(node.input) > 2  # accumulators have none
         codes = node.input[0] if has_zero else None
+        if not {*node.input[1:3]} <= {*constants}:
+            continue
         if codes is not None and codes not in constants and codes not in readable:
             scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
             unsigned = int(zero_point) + (HALF if zero_point.dtype == np.int8 else 0)
             readable[codes] = Readable(values=node.output[0], scale=float(scale), zero_point=unsigned)
     return readable
+
+
+def _values(node: onnx.NodeProto) -> list[onnx.AttributeProto]:
+    """The tensor of a Constant."""
+    return [a for a in node.attribute if node.op_type == "Constant" and a.name == "value"]

@@ -52,7 +52,7 @@ def test_an_exception_leaves_nothing_behind(
 def test_an_exception_in_the_last_step_leaves_nothing_behind(
     error: BaseException, model: nn.Module, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def render(*args: Any) -> str:
+    def render(*args: Any, **added: Any) -> str:
         raise error
 
     monkeypatch.setattr("lsq_export.report.recording.render", render)

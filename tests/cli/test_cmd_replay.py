@@ -64,6 +64,15 @@ def test_one_that_refuses_fails(exported: Exported) -> None:
     assert "lsq-export export --target onnx-standard" in " ".join(result.stdout.split())
 
 
+def test_a_file_of_another_tool(exported: Exported, tmp_path: Path) -> None:
+    """It is run in place of the bundle's files, wherever it lies."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(exported.bundle.models["qdq"].read_bytes())
+    result = invoke("replay", exported.bundle.directory, "--runtime", "onnxruntime", "--file", path, "--json")
+    (run,) = json.loads(result.stdout)["runs"]
+    assert result.exit_code == 0 and run["file"] == str(path) and run["difference"]["differing"] == 0
+
+
 def test_a_damaged_bundle_fails(exported: Exported, tmp_path: Path) -> None:
     bundle = exported.copy(tmp_path)
     bundle.models["qdq"].write_bytes(b"")
@@ -76,6 +85,7 @@ def test_a_damaged_bundle_fails(exported: Exported, tmp_path: Path) -> None:
     [
         ((), "give either --runtime NAME or --all"),
         (("--runtime", "onnxruntime", "--all"), "give either --runtime NAME or --all"),
+        (("--all", "--file", __file__), "test_cmd_replay.py is no ONNX file: replay takes FILE.onnx"),
         (("--runtime", "onxruntime"), "did you mean onnxruntime?"),
         (("--runtime", "onnxruntime", "--format", "lookup"), "has no format 'lookup'"),
         (("--runtime", "onnxruntime", "--timeout", "0"), "0"),

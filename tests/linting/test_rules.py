@@ -17,6 +17,8 @@ from lsq_export.linting.onnx_file import OnnxFile
 from lsq_export.linting.predicates import PREDICATES, places
 from support.onnx_files import F32, I8, I32, U8, build, node
 
+F16 = np.float16
+
 FILES = (file_rules, grid_rules, layer_rules, pattern_rules)
 ALL_ROLES = ("activation", "weight", "bias")
 
@@ -254,6 +256,29 @@ CASES = [
         "QuantizeLinear y.q",
         "zero point 0, not 128",
         {"of_types": {"UINT8": 128}},
+    ),
+    Case(
+        "scale-types",
+        lambda: model(qdq("y", "x"), s=F16(0.25)),
+        lambda: model(qdq("y", "x")),
+        "QuantizeLinear y.q",
+        "scale of the type FLOAT16",
+        {"half_from": 19},
+    ),
+    Case(
+        "scale-types",
+        lambda: model([node("QLinearSigmoid", "c s z s z", "y", name="gate")], c=np.zeros(3, U8), s=F16(0.25)),
+        lambda: model(qdq("y", "x"), s=F16(0.25)),
+        "com.microsoft.QLinearSigmoid gate",
+        "scale of the type FLOAT16",
+        {"half_from": 13},
+    ),
+    Case(
+        "float16-scales",
+        lambda: model([node("Cast", "h", "rounded", to=1), *qdq("y", "x", "rounded")], h=F16(0.1)),
+        lambda: model([node("Cast", "s2", "same", to=1), *qdq("y", "x", "same")]),
+        "QuantizeLinear y.q",
+        "scale that was rounded to FLOAT16",
     ),
     Case(
         "power-of-two-scales",

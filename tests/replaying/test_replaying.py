@@ -7,7 +7,10 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import lsq_export
 from calib.errors import DamagedError, QuantizationError
@@ -86,3 +89,49 @@ def test_a_damaged_bundle_is_not_run(exported: Exported, tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(DamagedError, match=r"qdq/test_data_set_0/output_0.pb is not what was exported"):
         lsq_export.replay(bundle, "onnxruntime")
+
+
+def as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The scales in float16, with a Cast behind each: what converters leave of an operator that is to stay float32."""
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}.half")
+            casts.append(onnx.helper.make_node("Cast", [half.name], [tensor.name], to=onnx.TensorProto.FLOAT))
+            tensor.CopyFrom(half)
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+    return model
+
+
+def with_constant_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constants in nodes."""
+    for tensor in model.graph.initializer:
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+    model.graph.ClearField("initializer")
+    return model
+
+
+@pytest.mark.parametrize("name", ["qdq", "qoperator"])
+def test_a_file_that_a_tool_made_of_one_of_the_bundle(exported: Exported, tmp_path: Path, name: str) -> None:
+    """The same integers where it wrote the file in another way, another verdict where it changed the scales."""
+    paths = [str(tmp_path / f"{what}.onnx") for what in ("apart", "nodes", "half")]
+    onnx.save(exported.file(name), paths[0], save_as_external_data=True, size_threshold=0, location="weights.bin")
+    onnx.save(with_constant_nodes(exported.file(name)), paths[1])
+    onnx.save(as_float16(exported.file(name)), paths[2])
+    found = lsq_export.replay(exported.bundle, "onnxruntime", formats=paths, inputs=exported.inputs, inside=4)
+    apart, nodes, half = found.runs
+    assert [run.file for run in found.runs] == paths and not found.ok
+    for run in (apart, nodes):
+        assert run.verdict == "same" and run.inside is not None and run.inside.difference is not None, run.line
+        assert run.inside.difference.differing == 0 < run.inside.tensors and not run.instead
+    assert half.verdict in ("differs", "refused") and half.instead == "the file of the bundle that it was made of"
+
+
+def test_a_file_with_other_inputs_is_none_of_the_bundle(exported: Exported, tmp_path: Path) -> None:
+    model = onnx.compose.add_prefix(exported.file("qdq"), "a_")
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(QuantizationError, match=r"other.onnx takes a_input, the bundle's files take input: "):
+        lsq_export.replay(exported.bundle, "onnxruntime", formats=str(tmp_path / "other.onnx"))
+    with pytest.raises(QuantizationError, match=r"nothing.onnx does not exist: give an ONNX file$"):
+        lsq_export.replay(exported.bundle, "onnxruntime", formats=str(tmp_path / "nothing.onnx"))

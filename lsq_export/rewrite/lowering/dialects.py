@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx_ir as ir
 
 from .around_zero import around_zero
+from .bias_zero_points import bias_zero_points
 from .dense_groups import dense_groups
 from .exact_sums import exact_sums
 from .float_biases import float_biases
@@ -32,6 +33,7 @@ REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
     "int8-codes": int8_codes,
     "dense-groups": dense_groups,
     "float-biases": float_biases,
+    "bias-zero-points": bias_zero_points,
     "exact-sums": exact_sums,
     "round-first": round_first,
 }

@@ -1,0 +1,1 @@
+"""Tools that people run over an ONNX file: do the integers of exported files survive them?"""
