@@ -126,13 +126,14 @@ def end_with(
 ) -> None:
     """Print what was written, and end with exit code 1 if a promise does not hold. measured: beside float."""
     from lsq_export import targets
-    from lsq_export.bundle.directory import read_parity
+    from lsq_export.bundle.directory import PARITY, read_parity
 
     parity = bundle.parity
     assert parity is not None  # of a bundle that was just written
-    if as_json:
-        cost = {"against_float": measured.to_dict()} if measured is not None else {}
-        print_json({**read_parity(bundle), **cost})
+    if as_json and measured is not None:
+        print_json({**read_parity(bundle), "against_float": measured.to_dict()})
+    elif as_json:
+        click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
     else:
         _print(bundle, parity, verbose=verbose, measured=measured.accuracies if measured is not None else None)
         if advice := targets.get(options.target).advice:
