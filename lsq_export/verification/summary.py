@@ -179,7 +179,7 @@ def _size(manifest: Values) -> str:
     sizes = {name: entry["bytes"] for name, entry in manifest["formats"].items()}
     texts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items())
     base = manifest.get("float_parameter_bytes")
-    return f"{texts}; float parameters {megabytes(base)}" if base else texts
+    return f"{texts}; float weights {megabytes(base)}" if base else texts
 
 
 def _where(known: Values) -> str:

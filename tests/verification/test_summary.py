@@ -132,7 +132,7 @@ def test_of_several_outputs_it_says_which_one_it_means() -> None:
 def test_size_agreement_and_speed() -> None:
     found = lines(parity_with(), speed="1.00 ms")
     sizes = "qdq 0.028 MB, qoperator 0.022 MB"
-    assert found["size, speed"] == f"{sizes}; float parameters 0.039 MB; 1.00 ms"
+    assert found["size, speed"] == f"{sizes}; float weights 0.039 MB; 1.00 ms"
     assert found["accuracy"].endswith("; same class as trained: ONLY 50.00%")  # that of qoperator
 
 
