@@ -88,7 +88,8 @@ def varying(batches: Iterable[Any]) -> Iterator[Any]:
 
 def _iterable(batches: object) -> Iterable[Any]:
     if isinstance(batches, (torch.Tensor, np.ndarray, Mapping)):
-        kind = {torch.Tensor: "tensor", np.ndarray: "numpy array"}.get(type(batches), type(batches).__name__)
+        known = ((torch.Tensor, "tensor"), (np.ndarray, "numpy array"))
+        kind = next((name for form, name in known if isinstance(batches, form)), type(batches).__name__)
         one = "batch" if isinstance(batches, Mapping) else "tensor"
         raise QuantizationError(f"batches is a {kind}: give an iterable of batches, [{one}] for a single one")
     if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):

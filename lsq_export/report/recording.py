@@ -88,12 +88,8 @@ def settle_records(bundle: Bundle) -> None:
 
 def added_records(bundle: Bundle) -> dict[str, Any]:
     """What lies in a bundle beside its parity, as keywords of `render`. Errors: as `bench_of`."""
-    against = against_float_of(bundle)
-    return {
-        "bench": bench_of(bundle),
-        "replay": replay_of(bundle),
-        "against_float": against.to_dict() if against is not None else None,
-    }
+    against = _record_of(bundle, AGAINST_FLOAT, is_against_float)
+    return {"bench": bench_of(bundle), "replay": replay_of(bundle), "against_float": against}
 
 
 def bench_of(bundle: Bundle) -> dict[str, Any] | None:

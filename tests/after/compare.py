@@ -75,7 +75,7 @@ def compared(before: Path, after: Path, level: str, x: np.ndarray, codes: list[s
     pairs = list(zip(expected.values(), found.values(), strict=True))
     result: dict[str, Any] = {"outputs": sum(differing(*pair) for pair in pairs)}
     result["elements"] = sum(value.size for value in expected.values())
-    result["largest"] = max(float(np.abs(a - b).max() / np.abs(a).max()) if a.shape == b.shape else 0 for a, b in pairs)
+    result["largest"] = max(float(np.abs(a - b).max() / np.abs(a).max()) if a.shape == b.shape else 1 for a, b in pairs)
     if after.suffix != ".onnx":
         return result
     model, names = with_codes(before, codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -12,10 +13,9 @@ from .registry import tool
 POINTS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "MatMulInteger", "ConvInteger")
 
 
-def default_blocked() -> list[str]:
-    from onnxconverter_common.float16 import DEFAULT_OP_BLOCK_LIST
-
-    return list(DEFAULT_OP_BLOCK_LIST)
+def blocked(model: onnx.ModelProto, known: Iterable[str]) -> list[str]:
+    """Operators that stay float32: what the converter knows of, and those of quantization."""
+    return [*known, *POINTS, *{node.op_type for node in model.graph.node if node.op_type.startswith("QLinear")}]
 
 
 @tool("onnxconverter-common")
@@ -32,8 +32,8 @@ def float16_common_blocked(source: Path, target: Path) -> None:
     from onnxconverter_common import float16
 
     model = onnx.load(source)
-    blocked = [*default_blocked(), *POINTS, *{n.op_type for n in model.graph.node if n.op_type.startswith("QLinear")}]
-    onnx.save(float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked), target)
+    kept = blocked(model, float16.DEFAULT_OP_BLOCK_LIST)
+    onnx.save(float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=kept), target)
 
 
 @tool("onnxruntime")
@@ -50,9 +50,8 @@ def float16_ort_blocked(source: Path, target: Path) -> None:
     from onnxruntime.transformers import float16
 
     model = onnx.load(source)
-    known = [*float16.DEFAULT_OP_BLOCK_LIST, *POINTS]
-    blocked = [*known, *{n.op_type for n in model.graph.node if n.op_type.startswith("QLinear")}]
-    onnx.save(float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked), target)
+    kept = blocked(model, float16.DEFAULT_OP_BLOCK_LIST)
+    onnx.save(float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=kept), target)
 
 
 @tool("onnxconverter-common")
