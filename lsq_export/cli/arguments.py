@@ -15,10 +15,9 @@ import click
 from calib.errors import QuantizationError
 from lsq_export import models, targets
 from lsq_export.data.specs import check_spec
+from lsq_export.files.kinds import ONNX as ONNX
 
 from .options import FilePath
-
-ONNX = ".onnx"
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 HEAD = 64  # bytes that tell what a file is
+ONNX = ".onnx"  # how its name ends
 
 
 def is_checkpoint(path: Path) -> bool:

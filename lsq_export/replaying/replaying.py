@@ -10,6 +10,7 @@ from pathlib import Path
 from calib.arrays import Arrays
 from calib.errors import QuantizationError, near
 from lsq_export.bundle.directory import Bundle, open_bundle
+from lsq_export.files.kinds import ONNX
 from lsq_export.linting.lint_file import lint
 from lsq_export.targets import get as get_target
 
@@ -20,8 +21,6 @@ from .probing import First, Probe
 from .processes import Place, Ran
 from .result import DIFFERS, MISSING, SAME, Replay, Replayed
 from .runtime import Runtime, everything, get
-
-ONNX = ".onnx"  # how a file of another tool ends
 
 
 def replay(
