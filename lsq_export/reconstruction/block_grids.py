@@ -54,10 +54,14 @@ class New:
         for tensor, before in zip(self.tensors(), state, strict=True):
             tensor.copy_(before)
 
-    def close(self) -> None:
-        """Nothing of this is learned any more; no gradients are left behind."""
+    def forget_gradients(self) -> None:
+        """As an optimizer's zero_grad, in less time."""
         for tensor in self.tensors():
             tensor.grad = None
+
+    def close(self) -> None:
+        """Nothing of this is learned any more; no gradients are left behind."""
+        self.forget_gradients()
         for weight in self.weights:
             weight.settle()
 

@@ -124,7 +124,7 @@ def _fit(new: New, losses: Iterable[torch.Tensor], steps: int) -> None:
     for loss in losses:
         if not loss.requires_grad:
             return
-        optimizer.zero_grad()
+        new.forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()

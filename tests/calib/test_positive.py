@@ -58,6 +58,17 @@ def test_without_the_projection_they_would_be_negative(monkeypatch: pytest.Monke
     assert all(bool((scale < 0).all()) for scale in scales(model).values())
 
 
+def test_a_scale_that_an_optimizer_gets_later_is_watched_as_well() -> None:
+    model, later = ready(), ready()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.add_param_group({"params": list(later.parameters())})
+    for q in lsq_export.quantizers(later).values():
+        q.scale.grad = torch.full_like(q.scale, 1e3)
+    optimizer.step()
+    assert all(torch.equal(q.scale, q.floor) for q in lsq_export.quantizers(later).values())
+
+
 def test_what_is_in_range_and_what_is_no_parameter_of_the_optimizer_stays() -> None:
     model, other = ready(), ready()
     before = scales(model)
