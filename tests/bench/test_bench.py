@@ -137,6 +137,7 @@ def test_a_damaged_reference_is_named(exported: Exported, tmp_path: Path) -> Non
     assert "trained.onnx is not what was exported (SHA256SUMS)" in result.stderr
 
 
+@pytest.mark.slow
 def test_command(bundle: Path, tmp_path: Path) -> None:
     options = ["--runs", "3", "--pause", "0", "--threads", "1"]
     result = invoke("bench", str(bundle), *options, "--json", str(tmp_path / "b.json"))

@@ -15,6 +15,7 @@ from lsq_export.bench.initialization import InitSettings, measure_initialization
 from support.commands import invoke
 
 
+@pytest.mark.slow
 def test_rows_and_shares() -> None:
     settings = InitSettings(batches=(1, 2), batch=4, size=32, images=1001, rounds=2, steps=2, threads=1)
     result = measure_initialization("tiny", settings)
@@ -24,6 +25,7 @@ def test_rows_and_shares() -> None:
         assert row.share == row.seconds / result.epoch_seconds and row.seconds >= row.median_seconds > 0
 
 
+@pytest.mark.slow
 def test_a_slow_initialization_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both clocks are those of the thing they name: time inside initialize is in seconds, not in the step."""
     now = [0.0]
@@ -49,6 +51,7 @@ def test_a_slow_initialization_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.epoch_seconds == 200 and [row.share for row in result.rows] == [0.15, 0.15]
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path) -> None:
     options = ["--model=tiny", "--batch=4", "--rounds=1", "--steps=1", "--threads=1", "--granularity=channel"]
     result = invoke("init-speed", *options, "--json", str(tmp_path / "init.json"))

@@ -93,6 +93,7 @@ def test_batch_norms_have_the_statistics_of_the_images() -> None:
     assert ((norm.weight >= 0.5) & (norm.weight <= 1.5)).all() and (norm.bias != 0).all()
 
 
+@pytest.mark.slow
 def test_the_subject_has_all_models(subject: Subject) -> None:
     assert operations(subject.models["float"]) == operations(subject.models["float"], 2) // 2 > 1e5
     assert list(subject.models) == MODELS and subject.float_origin == EXPORTED

@@ -60,6 +60,7 @@ def test_the_peak_sees_a_tensor_that_is_gone_before_the_end(monkeypatch: pytest.
     assert 40_000_000 <= peak_bytes("tiny", FLOAT, "cpu", 2, 32) < 41_000_000
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path) -> None:
     options = ["--model=tiny", "--batch=4", "--size=32", "--blocks=1", "--steps=1", "--threads=1", "--no-fused"]
     result = invoke("qat-speed", *options, "--json", str(tmp_path / "speed.json"))

@@ -121,6 +121,7 @@ def test_an_output_that_stays_float_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_on_the_command_line(exported: Exported, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = invoke(

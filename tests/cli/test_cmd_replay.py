@@ -97,6 +97,7 @@ def test_bad_input(exported: Exported, arguments: tuple[str, ...], said: str) ->
     assert result.exit_code == 2 and said in result.stderr
 
 
+@pytest.mark.slow
 def test_all_that_are_installed_may_refuse_a_file_but_none_may_differ(exported: Exported, tmp_path: Path) -> None:
     """Each runtime lacks operators of one of the files, which nobody asked it for by name."""
     result = invoke("replay", exported.bundle.directory, "--all", "--no-inside")

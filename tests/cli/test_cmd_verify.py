@@ -315,6 +315,7 @@ def test_a_better_record_is_kept_unless_it_is_asked_for(exported: Exported, tmp_
     assert json.loads(recorded.read_text())["images"] == 5
 
 
+@pytest.mark.slow
 def test_other_data_are_told(exported: Exported, tmp_path: Path) -> None:
     described = {"preprocessing": {"data": "npz", "divide_by": 16.0}, "classes": [*"abcde"]}
     bundle = export(exported.model, tmp_path / "out", source={"data": exported.data}, **described)

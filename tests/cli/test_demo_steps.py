@@ -72,6 +72,7 @@ FLOAT, LOW_BIT = "1 of 5: float training, 1 thread", "2 of 5: low-bit training"
 REST = ["3 of 5: export", "4 of 5: verify", "5 of 5: time the models"]
 
 
+@pytest.mark.slow
 def test_interrupted_in_every_phase_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     out, straight = tmp_path / "demo", tmp_path / "straight"
     with interrupted_at(pipeline, "export"):

@@ -192,6 +192,7 @@ def test_none_of_them_waits_for_torch(said: list[Any]) -> None:
     assert slow[:1] == [] and len(MISTAKES) >= 40
 
 
+@pytest.mark.slow
 def test_an_import_of_torch_is_seen(workplace: Path) -> None:
     arguments = json.dumps([[*TRAIN, "--device", "abacus"]])
     run = [sys.executable, "-c", RUN]

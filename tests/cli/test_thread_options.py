@@ -50,6 +50,7 @@ def train(directory: Path, *more: object) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_training_uses_and_keeps_the_number(tmp_path: Path) -> None:
     from lsq_export.training import checkpoint
 

@@ -12,6 +12,7 @@ import pytest
 from lsq_export import kernels
 
 
+@pytest.mark.slow
 def test_by_hand(tmp_path: Path) -> None:
     if kernels.find_compiler() is None or shutil.which("cc") is None:
         pytest.skip("there is no C compiler of the name cc")

@@ -56,6 +56,7 @@ def test_a_file_that_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_library_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path) -> None:
     source = shutil.copytree(kernels.SOURCE, tmp_path / "source")
     header = source / "operator.h"

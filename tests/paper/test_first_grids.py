@@ -255,6 +255,7 @@ def test_first_grids_of_other_settings_are_refused(tmp_path: Path) -> None:
 call = partial(invoke, command=command)
 
 
+@pytest.mark.slow
 def test_the_command_takes_settings_and_float_model_from_the_record(tmp_path: Path) -> None:
     recorded(tmp_path / "runs.jsonl", [result(ONE, 0.5)])
     record = "--record", str(tmp_path / "runs.jsonl")

@@ -426,6 +426,7 @@ def test_what_diverged_is_said(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     record = recorded(tmp_path / "runs.jsonl", synthetic(gaining(0.05, 0.02)))
     files = write(record, tmp_path / "out")
@@ -465,6 +466,7 @@ def data() -> Dataset:
     return hard_digits(HardDigits(train_per_class=12, test_copies=1))
 
 
+@pytest.mark.slow
 def test_a_run_is_repeatable_and_depends_on_its_seed(float_models: Path) -> None:
     first, again, other = (measure(run, SMALL, float_models) for run in (ONE, ONE, replace(ONE, seed=1)))
     assert replace(again, seconds=0.0, cpu_seconds=0.0) == replace(first, seconds=0.0, cpu_seconds=0.0)
@@ -635,6 +637,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert found["1"] == found["2"] and len(found["1"]) == 3
 
 
+@pytest.mark.slow
 def test_render_writes_the_files(tmp_path: Path) -> None:
     recorded(tmp_path / "runs.jsonl", synthetic(gaining(0.05, 0.02)))
     done = call("--render", "--record", str(tmp_path / "runs.jsonl"), "--results", str(tmp_path / "out"))

@@ -152,6 +152,7 @@ def test_inspect(bundle: tuple[Path, Result]) -> None:
     assert "quantized tensors" in run("inspect", out / "qdq" / "model.onnx").stdout
 
 
+@pytest.mark.slow
 def test_bench(bundle: tuple[Path, Result]) -> None:
     out, _ = bundle
     rows = json.loads(run("bench", out, "--runs", 2, "--threads", 1, "--pause", 0, "--json", "-").stdout)["rows"]
@@ -164,6 +165,7 @@ def test_report(bundle: tuple[Path, Result], tmp_path: Path) -> None:
     assert "conv2.input" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
     """Everything in one command.
 
@@ -225,6 +227,7 @@ for arguments in {commands!r}:
     )
 
 
+@pytest.mark.slow
 def test_a_users_own_models_package(tmp_path: Path) -> None:
     """--model models.net:build finds theirs, in training and in export.
 

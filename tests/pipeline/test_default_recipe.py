@@ -95,7 +95,19 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+OF_EACH_KIND = {
+    "silu",
+    "hardsigmoid",
+    "a constant behind a constant",
+    "a pool of a tanh",
+    "vectors with gelu",
+    "gates with elu",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in OF_EACH_KIND else pytest.mark.slow) for name in NETWORKS]
+)
 def test_it_is_exported_and_verified(name: str, tmp_path: Path) -> None:
     model, bundle = exported(NETWORKS[name](), tmp_path / "bundle")
     assert bundle.parity is not None and bundle.parity.ok

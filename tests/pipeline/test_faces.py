@@ -420,6 +420,7 @@ class Varying(nn.Module):
         return self.d(torch.relu(self.c(torch.cat([pooled, up], 1)))), self.e(b.mean((2, 3)))
 
 
+@pytest.mark.slow
 def test_height_and_width_can_vary(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = ((16, 24), (32, 8), (24, 40))

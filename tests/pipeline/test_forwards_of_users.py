@@ -262,6 +262,7 @@ class Warped(nn.Module):
         return self.last(F.grid_sample(x, F.affine_grid(turn, list(x.shape), align_corners=False)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Default grid_sample")
 def test_coordinates_are_no_8_bit_integers(tmp_path: Path) -> None:
     """On 64 pixels a step of 8 bits between -1.2 and 1.2 is a third of a pixel, which training does not have."""

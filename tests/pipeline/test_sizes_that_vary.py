@@ -48,7 +48,9 @@ class Sizes(nn.Module):
         return tokens.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("how", ["resized", "padded", "cropped", "viewed"])
+@pytest.mark.parametrize(
+    "how", ["resized", *(pytest.param(how, marks=pytest.mark.slow) for how in ("padded", "cropped", "viewed"))]
+)
 def test_one_file_takes_every_size(how: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     batches = [torch.randn(4, 3, 32, 32) for _ in range(2)]

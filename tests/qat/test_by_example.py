@@ -171,7 +171,7 @@ def flat(value: Any) -> list[torch.Tensor]:
     return [tensor for part in (value.values() if isinstance(value, dict) else value) for tensor in flat(part)]
 
 
-FAST = ("loops", "in place")
+FAST = ("in place",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in CASES])

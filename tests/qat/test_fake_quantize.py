@@ -215,8 +215,13 @@ def net() -> nn.Module:
 
 # torch 2.13's tracer instantiates autograd functions.
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    ("autocast", "channels_last"),
+    [
+        (True, True),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(False, False), (False, True), (True, False)]),
+    ],
+)
 def test_torch_compile_has_no_graph_break_and_the_same_gradients(autocast: bool, channels_last: bool) -> None:
     """aot_eager: traced, functionalized and partitioned, with torch's own kernels."""
     results = []

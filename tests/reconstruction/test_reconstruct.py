@@ -52,7 +52,12 @@ def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("build", "share"),
-    [(networks.residual, 0.9), (networks.concat, 0.9), (networks.chain, 0.9), (networks.geometry, 1.0)],
+    [
+        (networks.chain, 0.9),
+        pytest.param(networks.residual, 0.9, marks=pytest.mark.slow),
+        pytest.param(networks.concat, 0.9, marks=pytest.mark.slow),
+        pytest.param(networks.geometry, 1.0, marks=pytest.mark.slow),
+    ],
 )
 def test_it_is_nearer_to_float_on_samples_that_it_did_not_see(build: object, share: float) -> None:
     """Summed over three draws of samples: one alone is luck, other on each processor. `geometry` has little to learn:
@@ -147,6 +152,7 @@ def test_a_module_is_exported_and_its_codes_are_the_learned_ones(tmp_path: Path)
     assert bundle.parity is not None and bundle.parity.ok, bundle.parity
 
 
+@pytest.mark.slow
 def test_what_is_not_better_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that are far too long leave first grids and nearest codes."""
     monkeypatch.setattr(block_grids, "GRID_STEP", 1e6)
@@ -179,7 +185,7 @@ class _Recurrent(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:layers that stay float")
-@pytest.mark.parametrize("build", [_Attending, _Recurrent])
+@pytest.mark.parametrize("build", [pytest.param(_Attending, marks=pytest.mark.slow), _Recurrent])
 def test_float_operators_between_layers_are_no_hindrance(build: object) -> None:
     net = _net(build)
     seen, others = _data(256, 1, (5, 6)), _data(64, 2, (5, 6))

@@ -92,7 +92,9 @@ CASES: dict[str, tuple[Function, dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.filterwarnings("ignore:layers that stay float")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "recurrent" else []) for name in CASES]
+)
 def test_any_operator_is_an_island(name: str) -> None:
     function, parts, expected = CASES[name]
     model, folded = made(function, **parts)

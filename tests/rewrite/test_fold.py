@@ -75,7 +75,7 @@ def layer_of(model: Any, index: int) -> simulation.Layer:
     )
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", [2, pytest.param(3, marks=pytest.mark.slow), 4, 8])
 def test_every_code_of_every_layer_is_that_of_a_float64_simulation(bits: int):
     """The design's bar: 0 differing codes, with arbitrary real β, end to end, half a million a layer; ONNX Runtime's
     are the integer reference's.

@@ -16,7 +16,7 @@ from lsq_export.targets import get
 from lsq_export.verification.checking import Subject, check
 from support.random_networks import BLOCKS, ISLANDS, OPERATORS, Spec, build, specs
 
-EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("LSQ_EXPORT_EXAMPLES", "6"))
 UNSHRUNK = settings(
     deadline=None,
     derandomize=True,
@@ -43,7 +43,7 @@ def test_promises_hold_with_operators(spec: Spec) -> None:
 
 
 @pytest.mark.slow
-@settings(UNSHRUNK, max_examples=4 * EXAMPLES)
+@settings(UNSHRUNK, max_examples=8 * EXAMPLES)
 @given(specs((*BLOCKS, "se", *OPERATORS, *ISLANDS)))
 def test_many_networks_with_operators(spec: Spec) -> None:
     holds_or_refuses(spec, "strided")
@@ -51,7 +51,7 @@ def test_many_networks_with_operators(spec: Spec) -> None:
 
 
 @pytest.mark.slow
-@settings(UNSHRUNK, max_examples=2 * EXAMPLES)
+@settings(UNSHRUNK, max_examples=4 * EXAMPLES)
 @given(specs())
 def test_many_networks(spec: Spec) -> None:
     holds_or_refuses(spec, "strided")

@@ -35,7 +35,7 @@ def exported(bits: int, out: Path) -> lsq_export.Parity:
     return lsq_export.export(model.eval(), x[:1], out, calibration=[x]).parity
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_all_codes_are_the_trained_ones(bits: int, tmp_path: Path) -> None:
     """But for ties; an edge before a learned grid changed a quarter of the codes after the softmax."""
     parity = exported(bits, tmp_path / "out")
@@ -46,6 +46,7 @@ def test_all_codes_are_the_trained_ones(bits: int, tmp_path: Path) -> None:
     assert parity.folded_sqnr_db > 60  # 28.6 at 4 bits and 35.1 at 8 before
 
 
+@pytest.mark.slow
 def test_a_runtime_that_fuses_it_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """QLinearSoftmax multiplies by a whole number, which the learned scale is not the reciprocal of."""
     monkeypatch.setattr(keep_float, "is_reciprocal", lambda scale: True)

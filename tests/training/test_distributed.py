@@ -117,6 +117,7 @@ def test_ranks_learn_what_one_process_learns(world: int, alone: tuple[Arrays, Ar
     assert _distance(first, after) > 1e-2  # there was something to learn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sabotage",
     [
@@ -152,7 +153,10 @@ def drift(what: str) -> Any:
         fit(model, _data(), replace(RECIPE, distill=0.0), device="cpu", processes=processes)
 
 
-@pytest.mark.parametrize("what", ["scale", "offset", "running_var"])
+@pytest.mark.parametrize(
+    "what",
+    ["scale", pytest.param("offset", marks=pytest.mark.slow), pytest.param("running_var", marks=pytest.mark.slow)],
+)
 def test_ranks_that_drift_apart_are_found(what: str) -> None:
     found = ranks.run(drift, what)
     assert sorted(kind for kind, _, _ in found) == ["QuantizationError", "SystemExit"]
@@ -220,7 +224,7 @@ def leave(how: str) -> None:
         ("error", "QuantizationError", "image 7.png cannot be read: repair or remove it"),
         ("bug", "QuantizationError", "rank 1 of 2: out of memory"),
         ("Ctrl-C", "KeyboardInterrupt", ""),
-        ("hang", "QuantizationError", "rank 0 of 2: "),
+        pytest.param("hang", "QuantizationError", "rank 0 of 2: ", marks=pytest.mark.slow),
     ],
 )
 def test_one_rank_that_fails_ends_all_with_one_line(how: str, kind: str, says: str) -> None:

@@ -104,6 +104,7 @@ def test_table_and_no_overwriting(data: str, tmp_path: Path) -> None:
     assert out.read_bytes() != written
 
 
+@pytest.mark.slow
 def test_float_checkpoint_is_where_training_starts(data: str, tmp_path: Path) -> None:
     first, second, float_file = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "f.safetensors"
     one = train(data, first, "--float-out", str(float_file), "--json", "--device", "cpu")
@@ -135,6 +136,7 @@ def test_one_phase_has_no_number_and_what_was_not_trained_no_row(data: str, tmp_
     assert "initialized" in result.stdout and "\ntrained" not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_network_above_float_had_more_epochs(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for reached, more, says in ((0.0, "2 more epochs", True), (0.0, "1 more epoch", True), (1.0, "", False)):
         monkeypatch.setattr(float_phase, "accuracy", lambda *a, reached=reached: reached)

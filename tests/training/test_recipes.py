@@ -135,6 +135,7 @@ def test_one_cycle_goes_up_and_down() -> None:
     )
 
 
+@pytest.mark.slow
 def test_adam_learns_at_its_default_rate(digits: Dataset) -> None:
     model = _tiny()
     assert (
@@ -274,6 +275,7 @@ def test_a_missing_compiler_shows_before_training(tmp_path: Path, monkeypatch: p
     )
 
 
+@pytest.mark.slow
 def test_training_in_little_memory_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     monkeypatch.setattr(memory, "values", lambda *recipe: made.append(1) or kernels.values(*recipe))

@@ -251,6 +251,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return out, events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
 def test_killed_at_random_moments(seed: int, whole: tuple[Path, int], tmp_path: Path) -> None:
     """Killed, resumed, killed again, …, to the end: the same tensors, the same log, and nothing left behind."""
@@ -274,6 +275,7 @@ def test_killed_at_random_moments(seed: int, whole: tuple[Path, int], tmp_path: 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_place", [False, True], ids=["as it is", "sabotage: written in place"])
 def test_killed_with_half_a_state_written(in_place: bool, whole: tuple[Path, int], tmp_path: Path) -> None:
     out = tmp_path / "t.safetensors"

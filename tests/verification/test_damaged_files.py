@@ -212,6 +212,7 @@ def test_files_of_another_model_are_noticed(exported: Exported, other: Folded) -
     assert {"altered", "layers"} <= broken(parity.formats["qdq"])
 
 
+@pytest.mark.slow
 def test_packed_codes_are_noticed_as_well(exported: Exported, tmp_path: Path) -> None:
     """UINT4 and INT4, whose codes cannot leave a session: they are read from the values after them."""
     batches = [exported.batches[0]]

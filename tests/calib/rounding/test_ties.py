@@ -191,7 +191,7 @@ def kernel_codes(a: np.ndarray, za: int, sa: F, b: np.ndarray, zb: int, sb: F, s
     return np.rint(a.astype(F)[:, None] * ra + (b.astype(F)[None, :] * rb + constant)).clip(0, 255)
 
 
-@pytest.mark.parametrize("ratio", [700, 1500, 6000])
+@pytest.mark.parametrize("ratio", [700, 1500, pytest.param(6000, marks=pytest.mark.slow)])
 def test_an_addend_much_coarser_than_the_output_is_kept_further_from_ties(ratio: int) -> None:
     """Hardswish of wide values: x / 6 + 1/2 with outputs 0 … 1, and 1/2 is a tie of 1/255."""
     codes, half, scale = np.arange(256), np.array([1]), float(F(1 / 255))

@@ -255,6 +255,7 @@ def test_the_promises_hold_after_it_and_a_moved_bias_is_found(name: str, how: st
 # export, folds
 
 
+@pytest.mark.slow
 def test_export_says_what_moved_and_keeps_its_promises(tmp_path: Path) -> None:
     model, (x, y) = prepared(seed=0), images(seed=0)
     plain, corrected = (
@@ -283,6 +284,7 @@ def test_export_says_what_moved_and_keeps_its_promises(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_commands(exported: Exported, tmp_path: Path) -> None:
     arguments = [str(exported.checkpoint), "--data", exported.data]
     result = invoke("export", *arguments, "--out", str(tmp_path / "out"), "--bias-correction", "-v")
