@@ -39,6 +39,8 @@ def fake_quantize(
     for float64 x. b None: no offset. That s > 0 is the caller's duty.
     g: factor on the gradients of s and b.
     """
+    if not torch.is_grad_enabled():
+        return values(x, s, b, qmin, qmax, kernels)
     apply: Callable[..., torch.Tensor] = _FakeQuantize.apply
     return apply(x, s, b, qmin, qmax, g, kernels)
 

@@ -40,10 +40,13 @@ class Task:
     values: BlockValues
     size: int
 
-    def losses(self) -> Callable[[int, BlockGrids], torch.Tensor]:
-        """(index of a batch, grids) -> error of what the block makes."""
-        error = errors([{value: batch[value] for value in self.block.made} for batch in self.wanted])
-        return lambda index, grids: error(index, self.values.run(self.block, self.given[index], grids))
+    def made(self, index: int, grids: BlockGrids) -> Values:
+        """What the block makes of a batch."""
+        return self.values.run(self.block, self.given[index], grids)
+
+    def errors(self) -> Callable[[int, Values], torch.Tensor]:
+        """(index of a batch, what is made of it) -> error, of what goes on from the block."""
+        return errors([{value: batch[value] for value in self.block.made} for batch in self.wanted])
 
 
 def errors(wanted: Sequence[Values]) -> Callable[[int, Values], torch.Tensor]:
@@ -85,9 +88,9 @@ def reconstruct(
         with torch.no_grad():
             plain = [values.run(block, x, None) for x in plain]
             first = [values.run(block, x, subject.on_first_grids) for x in first]
-        learn(grids, Task(block, rounded, plain, values, size), generator)
+        known = learn(grids, Task(block, rounded, plain, values, size), generator)
         with torch.no_grad():
-            rounded = [values.run(block, x, grids) for x in rounded]
+            rounded = [known[i] if i in known else values.run(block, x, grids) for i, x in enumerate(rounded)]
     error_of = errors(plain)
     apart = _apart(len(plain), size)
     if not sum(map(error_of, apart, rounded)) < sum(map(error_of, apart, first)):
@@ -98,22 +101,34 @@ def reconstruct(
             subject.write(name, weight.value())
 
 
-def learn(grids: BlockGrids, task: Task, generator: torch.Generator) -> None:
-    """Fit what is new in this block, and keep it where it is better on the samples apart."""
-    count, loss = len(task.given), task.losses()
+def learn(grids: BlockGrids, task: Task, generator: torch.Generator) -> dict[int, Values]:
+    """Fit what is new in this block, and keep it where it is better on the samples apart.
+
+    Returns what the block then makes of those, {index of a batch: values}.
+    """
+    count, error = len(task.given), task.errors()
     apart = _apart(count, task.size)
     learned_from = range(len(apart) if len(apart) < count else 0, count)
-    with grids.opening() as new, torch.no_grad():
-        before = sum(float(loss(index, grids)) for index in apart)
+
+    @torch.no_grad()
+    def made_apart() -> tuple[dict[int, Values], float]:
+        made = {index: task.made(index, grids) for index in apart}
+        return made, sum(float(error(index, values)) for index, values in made.items())
+
+    with grids.opening() as new:
+        made, before = made_apart()
     start = new.state()
     if start:
         steps = steps_of(task.size)
-        _fit(new, (loss(index, grids) for index in _drawn(learned_from, steps, generator)), steps)
-        with torch.no_grad():
-            after = sum(float(loss(index, grids)) for index in apart)
-        if not after < before:  # or NaN
+        drawn = _drawn(learned_from, steps, generator)
+        _fit(new, (error(index, task.made(index, grids)) for index in drawn), steps)
+        learned, after = made_apart()
+        if after < before:  # and no NaN
+            made = learned
+        else:
             new.restore(start)
     new.close()
+    return made
 
 
 @torch.enable_grad()
