@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import onnx2tf
 from ai_edge_litert.interpreter import Interpreter
 
 Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, Sequence[int]]
 SAMPLES = "calibration_image_sample_data_20x128x128x3_float32.npy"  # images that onnx2tf runs what it makes on
 
 
@@ -41,18 +43,36 @@ def opened(path: str, feeds: Arrays, names: list[str]) -> Callable[[Arrays], Arr
     interpreter.allocate_tensors()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
+    sizes = {name: entry["shape"].tolist() for name, entry in zip(names, outputs, strict=True)}
+    moved = with_channels_last(sizes, shapes_of)
+
     def run(batch: Arrays) -> Arrays:
         for entry, value in zip(inputs, batch.values(), strict=True):
-            last = value.ndim > 2 and tuple(entry["shape"]) != value.shape
-            interpreter.set_tensor(entry["index"], np.moveaxis(value, 1, -1) if last else value)
+            as_is = is_last(entry["shape"].tolist(), value.shape) is False
+            interpreter.set_tensor(entry["index"], value if as_is else np.moveaxis(value, 1, -1))
         interpreter.invoke()
         found = zip(names, (interpreter.get_tensor(entry["index"]) for entry in outputs), strict=True)
-        return {name: _first(value, shapes_of.get(name, [])) for name, value in found}
+        return {name: np.moveaxis(value, -1, 1) if name in moved else value for name, value in found}
 
     return run
 
 
-def _first(value: np.ndarray, shape: list[int]) -> np.ndarray:
-    """With the channels in front, as the ONNX file has them: [N, C, …]."""
-    is_moved = value.ndim > 2 and len(shape) == value.ndim and shape[1:] == [value.shape[-1], *value.shape[1:-1]]
-    return np.moveaxis(value, -1, 1) if is_moved and list(value.shape[1:]) != shape[1:] else value
+def is_last(found: Sequence[int], shape: Sequence[int]) -> bool | None:
+    """Whether `found` is `shape`, [N, C, …], with the channels last; None: it can be both. Batches do not count."""
+    if len(shape) < 3 or len(found) != len(shape):
+        return False
+    last = list(found[1:]) == [*shape[2:], shape[1]]
+    return None if last and list(found[1:]) == list(shape[1:]) else last
+
+
+def with_channels_last(found: Shapes, shapes: Shapes) -> set[str]:
+    """Names of the tensors with the channels last. shapes: those of the ONNX file; a name that it lacks is as there.
+
+    One like [1, 16, 16, 16], of which sizes do not tell, lies as most others with as many axes do.
+    """
+    verdicts = {name: is_last(shape, shapes.get(name, shape[:1])) for name, shape in found.items()}
+    votes: Counter[int] = Counter()
+    for name, last in verdicts.items():
+        if last is not None:
+            votes[len(found[name])] += 1 if last else -1
+    return {name for name, last in verdicts.items() if (votes[len(found[name])] >= 0 if last is None else last)}
