@@ -22,7 +22,7 @@ InputKey: TypeAlias = str | Callable[[Any], Any]
 CALIBRATION = "calibration batch"
 CLASSES = ("labels", "label")  # keys of the classes in a batch that is a mapping, as Hugging Face names them
 _ASKED = "give (x, mask), ((x, mask), target) or mappings, by the names of the model's forward"
-_FORMS = "give an iterable of tensors or (input, target) pairs"
+_FORMS = "give an iterable of tensors, arrays or (input, target) pairs"
 _NAMELESS = "nothing says how its input is called: write forward(self, x) in place of forward(self, **kwargs)"
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from .arrays import Arrays as Arrays
 from .arrays import count_of as count_of
 from .door import unwrapped
+from .errors import QuantizationError
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,24 @@ def each_float(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 def with_tensors(batch: Any) -> Any:
     """The same with tensors in place of NumPy arrays: a batch, a pair, a mapping, or those in one another."""
     if isinstance(batch, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(batch)) if batch.dtype.kind in "fiub" else batch
+        return _tensor(batch) if batch.dtype.kind in "fiub" else batch
     if type(batch) in (tuple, list) and any(isinstance(part, (np.ndarray, tuple, list, Mapping)) for part in batch):
         return type(batch)(map(with_tensors, batch))
     if isinstance(batch, Mapping) and any(isinstance(part, np.ndarray) for part in batch.values()):
         return {key: with_tensors(part) for key, part in batch.items()}
     return batch
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """Its values, in the byte order of this machine; a type that torch lacks becomes float64."""
+    if isinstance(array, np.ma.MaskedArray):
+        if (masked := int(np.sum(np.ma.getmaskarray(array)))) > 0:
+            raise QuantizationError(
+                f"a batch is a masked array without {masked:,} of {array.size:,} values: fill them, as x.filled(0) does"
+            )
+        array = array.data
+    kind = np.float64 if array.dtype.type is np.longdouble else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(array, kind, ["C", "W"]))
 
 
 def tensors_of(x: Input) -> list[torch.Tensor]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from calib.door import check_model, unwrapped
 from calib.errors import QuantizationError
+from lsq_export.adoption.network import OnnxNetwork
 from lsq_export.bundle.directory import Bundle
 from lsq_export.graph.dead_scales import check_quantizers
 
@@ -31,5 +32,9 @@ def check_verify(model: object, bundle: object) -> None:
         raise QuantizationError(f"bundle is a {type(bundle).__name__}: give what export returned, or its path, {call}")
     if model is None:
         return
+    if isinstance(model, OnnxNetwork):
+        raise QuantizationError(
+            "model is a network of an ONNX file, which the bundle has: verify(None, bundle, batches)"
+        )
     check_model(model)
     check_quantizers(unwrapped(model))

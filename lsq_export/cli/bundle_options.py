@@ -135,7 +135,7 @@ def end_with(
     elif as_json:
         click.echo((bundle.directory / PARITY).read_text(encoding="utf-8"), nl=False)
     else:
-        _print(bundle, parity, verbose=verbose, measured=measured.accuracies if measured is not None else None)
+        _print(bundle, parity, verbose=verbose, measured=measured)
         if advice := targets.get(options.target).advice:
             say(f"note: on {options.target}: {advice}", err=True)
         if not options.no_sample:
@@ -146,14 +146,14 @@ def end_with(
         raise click.exceptions.Exit(FAILED)
 
 
-def _print(bundle: Bundle, parity: Parity, *, verbose: bool, measured: str | None) -> None:
+def _print(bundle: Bundle, parity: Parity, *, verbose: bool, measured: AgainstFloat | None) -> None:
     from lsq_export.bundle.directory import REPORT
 
-    print_summary(bundle.manifest, parity, measured=measured)
+    print_summary(bundle.manifest, parity, measured=measured.accuracies if measured is not None else None)
     sizes = ", ".join(f"{name} {megabytes(entry['bytes'])}" for name, entry in bundle.manifest["formats"].items())
     more = "" if verbose else f"; tables: {REPORT} there, or -v"
     say(f"wrote {bundle.directory} ({sizes}){more}")
-    print_verdict(parity)
+    print_verdict(parity, measured)
     if verbose:
         say()
         print_fold(bundle.manifest)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lsq_export.replaying.result import Replay, Replayed
 
 NPZ = "npz:"
+INSIDE = 8  # inputs on which a file of another tool is compared inside, unless --tensors says otherwise
 
 
 class NpzSpec(click.ParamType):  # type: ignore[type-arg]
@@ -30,9 +31,12 @@ class NpzSpec(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         text = str(value)
-        if not text.startswith(NPZ) or not Path(text.removeprefix(NPZ)).is_file():
+        path = Path(text.removeprefix(NPZ))
+        if not text.startswith(NPZ):
             raise QuantizationError(f"data {text!r} is no file of arrays: replay takes npz:FILE")
-        return Path(text.removeprefix(NPZ))
+        if not path.is_file():
+            raise QuantizationError(f"data {text!r}: there is no file {path}: replay takes npz:FILE")
+        return path
 
 
 @click.command("replay")
@@ -53,7 +57,8 @@ class NpzSpec(click.ParamType):  # type: ignore[type-arg]
     type=FilePath(exists=True, dir_okay=False),
     metavar="FILE.onnx",
     multiple=True,
-    help="Run this file instead, which another tool made of one of the bundle's.",
+    help="Run this file, which another tool made of one of the bundle's: alone, unless --format is given as well. "
+    f"Integers inside are compared as by --tensors {INSIDE}.",
 )
 @click.option("--data", type=NpzSpec(), metavar="npz:FILE", help="Run these inputs (x_test or x) besides.")
 @click.option("--images", type=Count(1), default=64, help="Take at most this many of them.")
@@ -89,13 +94,14 @@ def command(
     Each runs in a process of its own: one that refuses the file, crashes or hangs is a line of the table, which says
     what to export instead. Where outputs differ, the first tensor inside that does is named, and what computes it.
     Exit code 1 if something differs, crashes or hangs, or if a runtime that was named refuses the file; 2 if no runtime
-    is installed. Needs no PyTorch, but for --data and for what is
-    inside of a bundle without a qoperator file.
+    is installed. Needs no PyTorch, but for --data and --tensors of a bundle without a qoperator file.
     """
     if all_of_them == bool(names):
         raise click.UsageError("give either --runtime NAME or --all")
     if foreign := next((file for file in files if not file.endswith(ONNX)), None):
-        raise click.UsageError(f"{foreign} is no ONNX file: replay takes FILE{ONNX}")
+        raise click.UsageError(
+            f"{foreign} is no ONNX file: replay takes FILE{ONNX}; of others compare outputs with the golden vectors"
+        )
     if record and files:
         raise click.UsageError("give either --record or --file: a bundle keeps what became of its own files")
     if tensors and no_inside:
@@ -107,7 +113,7 @@ def command(
         names or None,
         formats=(*formats, *files) or None,
         inputs=_inputs(bundle, data, images),
-        inside=tensors or not no_inside,
+        inside=tensors or (INSIDE if files and not no_inside else not no_inside),
         timeout=timeout,
         python=python,
         on_run=lambda run: None if as_json else say(_progress(run), err=True),
@@ -124,8 +130,16 @@ def command(
     missing = [run for run in found.runs if run.verdict == "missing"]
     if missing and (not all_of_them or len(missing) == len(found.runs)):
         raise QuantizationError(f"{missing[0].runtime} cannot run: {missing[0].why}")
-    if not (found.same_where_taken if all_of_them else found.ok):
+    if (tensors and _are_unseen(found, files)) or not (found.same_where_taken if all_of_them else found.ok):
         raise click.exceptions.Exit(FAILED)
+
+
+def _are_unseen(found: Replay, files: tuple[str, ...]) -> bool:
+    """Whether nothing inside of one of these files was compared, which was asked for; says so."""
+    unseen = [run for run in found.runs if run.file in files and run.inside and not run.inside.difference]
+    for run in unseen:
+        say(f"FAILED: {run.file}: --tensors was asked for; {run.line}", err=True)
+    return bool(unseen)
 
 
 def _inputs(bundle: Path, data: Path | None, images: int) -> Arrays | None:

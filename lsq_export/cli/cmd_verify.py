@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from .thread_options import threads_option
 if TYPE_CHECKING:
     from lsq_export.bundle.directory import Bundle
     from lsq_export.data.dataset import Dataset
+    from lsq_export.verification.against_float import AgainstFloat
     from lsq_export.verification.parity import Parity
 
 _SHOWN = 5  # names in a line
@@ -85,12 +86,13 @@ def command(
             check_known((opened.manifest.get("source") or {}).get("data"), option="--data")
     from lsq_export.bundle.sums import strange_files
     from lsq_export.data.differences import input_shape_of
-    from lsq_export.report.recording import record_better, settle_records
+    from lsq_export.report.recording import against_float_of, record_better, settle_records
     from lsq_export.threads import using_threads
 
     opened = open_bundle(bundle)
     if not no_write:
         _written(lambda: settle_records(opened))
+    cost = against_float_of(opened)  # a damaged one ends here, before all that takes time
     shape = input_shape_of(opened.manifest)
     spec = data_spec or (opened.manifest.get("source") or {}).get("data")
     with _the_manifests_fault(opened):
@@ -99,18 +101,22 @@ def command(
         parity = replace(_verify(opened, data, images, batch_size), data=spec, split="test")
     for line in parity.differences:
         say(f"other data: {line}", err=True)
-    if strange := strange_files(opened):
-        more = f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
-        say(f"not checked, since no sum lists it: {', '.join(strange[:_SHOWN])}{more}", err=True)
+    _say_strange(strange_files(opened))
     kept = None if no_write else _written(lambda: record_better(opened, parity, force=forced))
     if as_json:
-        print_json(parity.to_dict())
+        print_json({**parity.to_dict(), **({"against_float": cost.to_dict()} if cost is not None else {})})
     else:
-        _print(opened, parity, verbose=verbose)
+        _print(opened, parity, cost, verbose=verbose)
     if kept:
         say(kept, err=True)
     if not parity.ok:
         raise click.exceptions.Exit(FAILED)
+
+
+def _say_strange(strange: Sequence[str]) -> None:
+    if strange:
+        more = f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
+        say(f"not checked, since no sum lists it: {', '.join(strange[:_SHOWN])}{more}", err=True)
 
 
 def _stays_as_it_is(directory: Path, public_key: str | None, forced: bool, no_write: bool) -> bool:
@@ -175,17 +181,16 @@ def _verify(bundle: Bundle, data: Dataset, images: int | None, batch_size: int) 
     return replace(parity, differences=tuple(differences(bundle.manifest, data)))
 
 
-def _print(bundle: Bundle, parity: Parity, *, verbose: bool) -> None:
+def _print(bundle: Bundle, parity: Parity, cost: AgainstFloat | None, *, verbose: bool) -> None:
     from lsq_export.bundle.directory import REPORT
-    from lsq_export.report.recording import against_float_of
     from lsq_export.verification.against_float import LABEL
 
-    print_summary(bundle.manifest, parity)
-    if (cost := against_float_of(bundle)) is not None:
+    print_summary(bundle.manifest, parity, beside_float=cost is not None)
+    if cost is not None:
         print_line(LABEL, f"{cost.sentence} (calibrate measured it)")
     if not verbose:
         print_line("tables", f"{bundle.directory / REPORT}, or -v")
-    print_verdict(parity)
+    print_verdict(parity, cost)
     if verbose:
         say()
         print_parity(parity, layers=True)

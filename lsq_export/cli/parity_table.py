@@ -18,6 +18,7 @@ from lsq_export.verification.summary import float_accuracy
 from .output import print_entries, print_table, say
 
 if TYPE_CHECKING:
+    from lsq_export.verification.against_float import AgainstFloat
     from lsq_export.verification.format_parity import FormatParity
     from lsq_export.verification.layer_parity import IslandParity, LayerParity
     from lsq_export.verification.parity import Parity
@@ -177,8 +178,8 @@ ISLAND_COLUMNS: Mapping[str, Callable[[IslandParity], object]] = {
 }
 
 
-def print_verdict(parity: Parity) -> None:
-    """One line for each broken promise on stderr, or that all hold.
+def print_verdict(parity: Parity, cost: AgainstFloat | None = None) -> None:
+    """One line for each broken promise on stderr, or that all hold. cost: beside the float network, where it is known.
 
     Where all hold and the answers are others all the same, it says where to go on reading, or why that is no fault.
     """
@@ -187,4 +188,5 @@ def print_verdict(parity: Parity) -> None:
     if parity.ok:
         plain = parity.to_dict()
         see = f": see {'nearer' if could_be_nearer(plain) else 'fold'}" if answers_otherwise(plain) else ""
-        say(f"{parity.verdict}{see}")
+        loss = f"; {cost.loss}" if cost is not None and cost.loss else ""
+        say(f"{parity.verdict}{see}{loss}")

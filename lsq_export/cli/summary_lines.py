@@ -24,12 +24,17 @@ def verbose_option(command: Command) -> Command:
 
 
 def print_summary(
-    manifest: Mapping[str, Any], parity: Parity, *, speed: str | None = None, measured: str | None = None
+    manifest: Mapping[str, Any],
+    parity: Parity,
+    *,
+    speed: str | None = None,
+    measured: str | None = None,
+    beside_float: bool = False,
 ) -> None:
-    """At most ten lines on stdout. speed, measured: as in `summary`."""
+    """At most ten lines on stdout. speed, measured, beside_float: as in `summary`."""
     plain = parity.to_dict()
     say(title(manifest, plain))
-    for label, text in summary(manifest, plain, speed=speed, measured=measured):
+    for label, text in summary(manifest, plain, speed=speed, measured=measured, beside_float=beside_float):
         print_line(label, text)
 
 

@@ -26,6 +26,12 @@ def holds_tensors(path: Path) -> bool:
         return any(name.endswith("data.pkl") for name in archive.namelist())
 
 
+def is_ort(path: Path) -> bool:
+    """Whether a file begins as those in ONNX Runtime's own format do (.ort), a FlatBuffer with the identifier ORTM."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] == b"ORTM"
+
+
 def is_safetensors(head: bytes) -> bool:
     """head: the first bytes, 9 or more: the length of a header that is JSON."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32

@@ -8,7 +8,7 @@ Runtimes find the second file by its name, beside the first one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -58,6 +58,22 @@ def save(proto: onnx.ModelProto, path: Path) -> None:
 
         light = _light(proto, moved)
     path.write_bytes(light.SerializeToString())
+
+
+def other_files(proto: onnx.ModelProto) -> set[str]:
+    """Names of the files beside it that a model, read without them, has constants in."""
+    where = {
+        entry.value for tensor in _tensors(proto.graph) for entry in tensor.external_data if entry.key == "location"
+    }
+    return {name for name in where if not Path(name).is_absolute() and ".." not in Path(name).parts}
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for given in (attribute for node in graph.node for attribute in node.attribute):
+        yield from [given.t, *given.tensors]
+        for inner in [given.g, *given.graphs]:
+            yield from _tensors(inner)
 
 
 def split(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:

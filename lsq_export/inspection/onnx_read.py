@@ -131,7 +131,7 @@ def operands(node: onnx.NodeProto) -> Iterator[Operand]:
         yield Operand(name(tensor), name(scale), name(zero_point), axis)
     if bias is not None and name(bias):
         yield Operand(name(bias), "", "", is_bias=True)
-    if output is not None:
+    if output is not None and (name(output[0]) or node.op_type != "QGemm"):  # without a scale it makes floats
         yield Operand(node.output[0], name(output[0]), name(output[1]), axis, is_output=True)
 
 

@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 import numpy as np
 
+from lsq_export.inspection.onnx_read import attribute
+
 from .grids import ROLES, GridUse, grids
 from .onnx_file import OnnxFile
 from .predicates import Place, predicate
-from .scope import input_name, label
+from .scope import input_name, label, type_name
 
 HALF = "FLOAT16"
 INTEGERS = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2", "INT16", "UINT16"})
@@ -49,21 +51,38 @@ def zero_points(
 
 
 @predicate
-def scale_types(file: OnnxFile, half_from: int) -> Iterator[Place]:
-    """Scales are float32; of QuantizeLinear and DequantizeLinear they may be float16 from that operator set on."""
+def scale_types(file: OnnxFile, half_from: int, mixed_from: int) -> Iterator[Place]:
+    """Scales are float32; of QuantizeLinear and DequantizeLinear they may be float16 from that operator set on.
+
+    mixed_from: the operator set from which on QuantizeLinear takes them for values of float32.
+    """
     for use in _uses(file, ROLES):
-        pair = use.node.op_type in ("QuantizeLinear", "DequantizeLinear")
-        if use.scope.type(use.scale) == HALF and not (pair and file.opset >= half_from):
-            yield label(use.node), f"has a scale of the type {HALF} ({use.role} {use.tensor})"
+        kind = use.node.op_type
+        pair = kind in ("QuantizeLinear", "DequantizeLinear") and file.opset >= half_from
+        mixed = kind == "QuantizeLinear" and use.scope.type(input_name(use.node, 0)) == "FLOAT"
+        if use.scope.type(use.scale) == HALF and not (pair and (not mixed or file.opset >= mixed_from)):
+            beside = " beside values of the type FLOAT" if pair else ""
+            yield label(use.node), f"has a scale of the type {HALF}{beside} ({use.role} {use.tensor})"
+
+
+def _casts(use: GridUse) -> Iterator[str | None]:
+    """The types that its scale has, and had before Casts."""
+    name, seen = use.scale, set[str]()
+    while name and name not in seen:
+        seen.add(name)
+        maker = use.scope.producer(name)
+        if maker is None or maker.op_type != "Cast":
+            yield use.scope.type(name)
+            return
+        yield type_name(attribute(maker, "to"))
+        name = input_name(maker, 0)
 
 
 @predicate
 def float16_scales(file: OnnxFile) -> Iterator[Place]:
     """No scale was rounded to float16, also where a Cast makes float32 of it."""
     for use in _uses(file, ROLES):
-        maker = use.scope.producer(use.scale)
-        name = input_name(maker, 0) if maker is not None and maker.op_type == "Cast" else use.scale
-        if use.scope.type(name) == HALF:
+        if HALF in _casts(use):
             yield label(use.node), f"has a scale that was rounded to {HALF} ({use.role} {use.tensor})"
 
 

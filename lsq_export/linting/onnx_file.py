@@ -18,6 +18,7 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from calib.errors import QuantizationError, one_line, shown
+from lsq_export.files.kinds import is_ort
 
 from .scope import Scope
 
@@ -91,6 +92,8 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
             f"{shown(path)} has {path.stat().st_size:,} bytes, and no ONNX file can have more than 2 GB: save it with "
             "external data"
         )
+    if is_ort(path):
+        raise QuantizationError(f"{shown(path)} is in ONNX Runtime's own format: give the ONNX file it was made of")
     try:
         proto = onnx.load_model(path, format="protobuf", load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, OSError

@@ -108,7 +108,8 @@ class Scope:
             if node.op_type == "QuantizeLinear":
                 return _quantized(self, node)
             if node.op_type == "DequantizeLinear":
-                return "FLOAT"
+                scale = self.constant(input_name(node, 1))
+                return type_name(scale.data_type) if scale is not None else "FLOAT"
             if name in self.types:
                 return self.types[name]
             if node.op_type not in KEEPS_TYPE or not node.input:

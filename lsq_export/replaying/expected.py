@@ -62,6 +62,12 @@ class Reference:
         self._proto: onnx.ModelProto | None = None
         self.target = str(bundle.manifest["target"])
 
+    def is_right_unoptimized_alone(self, name: str) -> bool:
+        """Whether the manifest wants ONNX Runtime without optimization for a file, by its format or its path."""
+        formats = self._bundle.manifest["formats"]
+        known = [formats[name]] if name in formats else formats.values()
+        return any(entry.get("optimization") == "disabled" for entry in known)
+
     def file(self, name: str) -> onnx.ModelProto:
         """The file of a format. Errors (DamagedError): it is not what was exported."""
         return self._files.onnx(f"{name}/{MODEL}")
@@ -99,12 +105,13 @@ class Reference:
         """
         task = self.task(next(iter(self._bundle.models)), inputs)
         file = load_model(path)
-        if (names := inputs_of(file)) != [*task.feeds]:
+        names = inputs_of(file)
+        if {*names} != {*task.feeds}:
             raise QuantizationError(
                 f"{path} takes {', '.join(names) or 'nothing'}, the bundle's files take {', '.join(task.feeds)}: "
                 "give a file that was made of one of them, with its inputs"
             )
-        return replace(task, name=path, file=file)
+        return replace(task, name=path, file=file, feeds={name: task.feeds[name] for name in names})
 
     def proto(self) -> onnx.ModelProto:
         """The qoperator file of the bundle, with values as outputs, or what the folded model prescribes.

@@ -48,9 +48,10 @@ def given_inputs(path: Path, manifest: Mapping[str, Any], most: int | None = Non
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise QuantizationError(f"{path} is one array: give a .npz with x")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise QuantizationError(f"{path} is one array: give a .npz with x")
+        with file:
             return dict(file)
     except OSError as error:
         raise QuantizationError(f"{path} cannot be read ({error.strerror or error}): give a .npz file") from error

@@ -17,6 +17,8 @@ from .probing import Probe
 from .processes import Place
 from .runtime import Runtime
 
+NO_CODES = "no tensor of codes there has the name of one of the bundle's, so that outputs alone were compared"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inside:
@@ -61,7 +63,7 @@ def inside_of(place: Place, runtime: Runtime, task: Task, reference: Reference, 
         return Inside(images=few.images, why=str(error))
     ran, codes = probe.seen()
     if not codes:
-        why = ran.why if ran is not None and ran.how != "ran" else "it shows no tensor of codes"
+        why = ran.why if ran is not None and ran.how != "ran" else NO_CODES
         return Inside(images=few.images, why=why)
     alone = _alone(reference, few, codes)
     return Inside(

@@ -49,6 +49,11 @@ class Probe:
         self._expected = reference.tensors(task.feeds, list(self._shown)) if self._shown else {}
         self._read = readable_codes(task.file)
 
+    @property
+    def sees_codes(self) -> bool:
+        """Whether a tensor of codes there has the name of one of the bundle's."""
+        return bool(self._shown)
+
     def first(self, plain: Mapping[str, np.ndarray]) -> First | None:
         """plain: the outputs without further ones, which differ. None: nothing inside can be seen that differs."""
         if not self._shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,11 +54,24 @@ class Place:
     seconds: float = 300.0
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, runtime: Runtime, model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], batch: int) -> Ran:
-        """Run a model on {input: [N, …]}, so many at a time. Whatever happens is in what comes back."""
+    def run(
+        self,
+        runtime: Runtime,
+        model: onnx.ModelProto,
+        feeds: Mapping[str, np.ndarray],
+        batch: int,
+        file: Path | None = None,
+    ) -> Ran:
+        """Run a model on {input: [N, …]}, so many at a time. Whatever happens is in what comes back.
+
+        file: it is this one, and run byte for byte as it lies there.
+        """
         with TemporaryDirectory(prefix="lsq-export-replay.", ignore_cleanup_errors=True) as directory:
             folder = Path(directory)
-            large_onnx.save(model, folder / "model.onnx")
+            if file is None:
+                large_onnx.save(model, folder / "model.onnx")
+            else:
+                _copy(file, folder / "model.onnx")
             np.savez(folder / "feeds.npz", allow_pickle=False, **feeds)
             request: dict[str, Any] = {"model": str(folder / "model.onnx"), "feeds": "feeds.npz", "batch": batch}
             request["names"] = [value.name for value in model.graph.output]
@@ -91,6 +105,14 @@ class Place:
             errors.seek(0)
             lines = output.decode("utf-8", "replace").strip().splitlines()
             return code, lines[-1] if lines else "", errors.read().decode("utf-8", "replace")
+
+
+def _copy(file: Path, to: Path) -> None:
+    """A model and the files that it has constants in; runtimes may write into theirs."""
+    shutil.copyfile(file, to)
+    for name in large_onnx.other_files(onnx.load_model(file, load_external_data=False)):
+        (to.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file.parent / name, to.parent / name)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ from lsq_export.targets import get as get_target
 
 from .difference import Difference, joined, output_difference
 from .expected import Reference, Task
-from .inside import inside_of
+from .inside import NO_CODES, inside_of
 from .probing import First, Probe
 from .processes import Place, Ran
 from .result import DIFFERS, MISSING, SAME, Replay, Replayed
@@ -84,12 +84,14 @@ def _formats(bundle: Bundle, formats: str | Iterable[str] | None) -> list[str]:
 
 
 def _replayed(place: Place, runtime: Runtime, task: Task, reference: Reference, inside: bool | int) -> Replayed:
-    ran = place.run(runtime, task.file, task.feeds, task.batch)
+    file = Path(task.name) if task.name.endswith(ONNX) else None
+    ran = place.run(runtime, task.file, task.feeds, task.batch, file)
     found, why = (None, ran.why) if ran.how != "ran" else outputs_of(task, ran, reference)
-    verdict = ran.how if ran.how != "ran" else SAME if found and not found.differing else DIFFERS
     first = whole = None
     if found and not isinstance(inside, bool):
         whole = inside_of(place, runtime, task, reference, inside)
+    is_same = found and not found.differing and not (whole and whole.difference and whole.difference.differing)
+    verdict = ran.how if ran.how != "ran" else SAME if is_same else DIFFERS
     if inside and found and found.differing and not (whole and whole.differing):
         first, why = _first(place, runtime, task, reference, ran)
     return Replayed(
@@ -103,7 +105,7 @@ def _replayed(place: Place, runtime: Runtime, task: Task, reference: Reference, 
         first=first,
         inside=whole,
         why=f"{why}: {runtime.install}" if verdict == MISSING else why,
-        instead="" if verdict in (SAME, MISSING) else _instead(runtime, task, reference.target),
+        instead="" if verdict in (SAME, MISSING) else _instead(runtime, task, reference),
         seconds=ran.seconds,
     )
 
@@ -122,14 +124,20 @@ def outputs_of(task: Task, ran: Ran, reference: Reference) -> tuple[Difference |
 def _first(place: Place, runtime: Runtime, task: Task, reference: Reference, ran: Ran) -> tuple[First | None, str]:
     """(first tensor inside that differs, "") or (None, why none can be named)."""
     try:
-        first = Probe(place, runtime, task, reference).first(ran.outputs)
+        probe = Probe(place, runtime, task, reference)
+        if not probe.sees_codes:
+            return None, NO_CODES
+        first = probe.first(ran.outputs)
     except QuantizationError as error:
         return None, str(error)
     return first, "" if first else "all tensors inside that it shows are equal, where they are asked for"
 
 
-def _instead(runtime: Runtime, task: Task, target: str) -> str:
+def _instead(runtime: Runtime, task: Task, reference: Reference) -> str:
     """What the rules of the runtime's target say of the file, or which target is for it."""
+    target = reference.target
+    if runtime.name == "onnxruntime" and reference.is_right_unoptimized_alone(task.name):
+        return "optimization disabled (ORT_DISABLE_ALL), as the manifest says, or the file of export --target ort-cpu"
     if task.name.endswith(ONNX):
         return "the file of the bundle that it was made of"
     wanted = get_target(runtime.target)

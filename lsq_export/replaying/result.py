@@ -21,10 +21,10 @@ SAME, DIFFERS, MISSING, REFUSED = "same", "differs", "missing", "refused"
 class Replayed:
     """One file in one runtime.
 
-    verdict: "same" (all integers are those of the reference), "differs", "refused", "crashed", "out of time", or
-    "missing": the runtime is not installed. difference: of all outputs, where it ran; first: the first tensor inside
-    that differs, where it was found; inside: all tensors, where that was asked for. why: what the runtime says, or what
-    installs it. instead: what to do.
+    verdict: "same" (all integers that were compared are those of the reference), "differs", "refused", "crashed", "out
+    of time", or "missing": the runtime is not installed. difference: of all outputs, where it ran; first: the first
+    tensor inside that differs, where it was found; inside: all tensors, where that was asked for. why: what the runtime
+    says, or what installs it. instead: what to do.
     """
 
     runtime: str
@@ -69,8 +69,7 @@ class Replay(Tabular):
 
     def _same_without(self, *verdicts: str) -> bool:
         ran = [run for run in self.runs if run.verdict not in verdicts]
-        inside = [run.inside.difference for run in ran if run.inside and run.inside.difference]
-        return bool(ran) and all(run.verdict == SAME for run in ran) and not any(one.differing for one in inside)
+        return bool(ran) and all(run.verdict == SAME for run in ran)
 
     @property
     def table(self) -> Table:

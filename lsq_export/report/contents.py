@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from calib.words import counted
 from lsq_export.bundle.faces import all_inputs
 from lsq_export.qat.origins import grids_called, origin_of
 from lsq_export.verification.against_float import LABEL, AgainstFloat
@@ -36,15 +37,16 @@ def contents(
     manifest: Values, parity: Values, bench: Values | None, replay: Values | None, against_float: Values | None
 ) -> dict[str, Any]:
     """The variables of the template. Errors (KeyError, TypeError, AttributeError): something is missing."""
-    origin = origin_of(parity)
+    origin, is_known = origin_of(parity), against_float is not None
+    lines = summary(manifest, parity, speed=_speed(parity, bench), beside_float=is_known)
     return {
         "origin": origin,
         "quantizers": f"{grids_called(origin)} quantizers",
         "network": network(manifest),
         "title": title(manifest, parity),
-        "lines": [*summary(manifest, parity, speed=_speed(parity, bench)), *_against_float(against_float)],
+        "lines": [*lines, *_against_float(against_float)],
         "model_columns": MODEL_COLUMNS,
-        "models": list(_models(manifest, parity, bench)),
+        "models": list(_models(manifest, parity, bench, against_float)),
         "output_columns": ("output", nudged_row(origin), "folded (float64)", *parity["formats"]),
         "outputs": list(_outputs(parity)),
         "worst": [_worst(layer, origin) for layer in worst_layers(parity)],
@@ -91,9 +93,13 @@ def example(manifest: Values, name: str) -> str:
     )
 
 
-def _models(manifest: Values, parity: Values, bench: Values | None) -> Iterator[tuple[str, ...]]:
+def _models(
+    manifest: Values, parity: Values, bench: Values | None, against_float: Values | None
+) -> Iterator[tuple[str, ...]]:
     """The cells of MODEL_COLUMNS, from the float network to the files."""
     value, where = float_accuracy(parity)
+    if value is None and against_float is not None and against_float["float_accuracy"] is not None:
+        value, where = against_float["float_accuracy"], f" ({counted(against_float['images'], 'test image')})"
     base = manifest.get("float_parameter_bytes")
     size = megabytes(base) if base else ""
     accuracy = percent(value) if value is not None else "not measured"

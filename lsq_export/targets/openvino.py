@@ -66,7 +66,8 @@ TARGET = Target(
             "no-saturation",
             "OpenVINO, Saturation Issue Workaround: https://docs.openvino.ai/latest/pot_saturation_issue.html; "
             + measured("8-bit weights of other tools are 12 to 57 dB off without VNNI", RUNTIME, "2026-11-28"),
-            "it is right with VNNI; on older processors export --target openvino-float, or train weights of 7 bits",
+            "it is right with VNNI; on older processors export --target openvino-float, or train weights of 7 bits, "
+            "those of the first and the last layer too",
             {"types": ("UINT8", "INT8")},
             is_note=True,
         ),

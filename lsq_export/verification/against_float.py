@@ -8,10 +8,13 @@ from typing import Any
 
 from calib.words import counted
 
+from .answers import SAME, otherwise
 from .numbers import by_output, decibel, percent
 from .parity import finite
 
 LABEL = "against float"
+LITTLE = 20.0  # dB: an error that is not further below the outputs makes other numbers of them
+LESS_LOSS = "more bits, calibrate --method reconstruction or --keep LAYER=8 lose less"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,15 @@ class AgainstFloat:
         return f"{both} ({counted(self.images, 'test image')})"
 
     @property
+    def loss(self) -> str:
+        """What is said of it after the promises, which hold; "" where the answers are those of the float network."""
+        if said := otherwise(self.same_class, "float"):
+            return f"{said}: {LESS_LOSS}"
+        if self.same_class is None and self.sqnr_db is not None and self.sqnr_db < LITTLE:
+            return f"but the error is only {decibel(self.sqnr_db)} below the float network's outputs: {LESS_LOSS}"
+        return ""
+
+    @property
     def sentence(self) -> str:
         """same class 99.72% of 359 test images of digits, error 31.0 dB below the outputs; right: …"""
         right = (
@@ -54,7 +66,8 @@ class AgainstFloat:
             else ""
         )
         where = f" (output {self.of})" if self.of else ""
-        same = f"same class{where} {percent(self.same_class)} of " if self.same_class is not None else ""
+        only = "ONLY " if self.same_class is not None and self.same_class < SAME else ""
+        same = f"same class{where} {only}{percent(self.same_class)} of " if self.same_class is not None else ""
         images = counted(self.images, "test image") + (f" of {self.data}" if self.data else "")
         return f"{same}{images}, error {decibel(self.sqnr_db)} below the outputs{by_output(self.outputs)}{right}"
 

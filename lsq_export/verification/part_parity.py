@@ -30,8 +30,8 @@ class PartParity:
 
     @property
     def lost(self) -> bool:
-        """Its error is as large as what varies in it, and the fold made it so."""
-        return self.sqnr_db < LOST and self.nudged_sqnr_db > STEADY
+        """Its error is as large as what varies in it, and the fold made it so. Of one number nothing varies."""
+        return self.elements > 1 and self.sqnr_db < LOST and self.nudged_sqnr_db > STEADY
 
 
 def lost_parts(parts: Sequence[PartParity], origin: str = TRAINED) -> Iterator[str]:

@@ -28,12 +28,20 @@ Lines = list[tuple[str, str]]
 WORST = 5
 
 
-def summary(manifest: Values, parity: Values, *, speed: str | None = None, measured: str | None = None) -> Lines:
+def summary(
+    manifest: Values,
+    parity: Values,
+    *,
+    speed: str | None = None,
+    measured: str | None = None,
+    beside_float: bool = False,
+) -> Lines:
     """(label, text) of each line. manifest, parity: as their files have them. speed: of the integer file, in words.
 
-    measured: accuracies that are known otherwise, in words; "" where there are no classes.
+    measured: accuracies that are known otherwise, in words; "" where there are no classes. beside_float: another line
+    says what the float network makes of data.
     """
-    known = accuracy(parity) if measured is None else measured
+    known = accuracy(parity, beside_float) if measured is None else measured
     found = [
         ("integers", _integers(manifest)),
         ("accuracy", "; ".join(filter(None, (known, _agreement(manifest, parity)))) + _guessing(manifest, parity)),
@@ -84,9 +92,14 @@ def float_accuracy(parity: Values) -> tuple[float | None, str]:
     return value, elsewhere if value is not None else ""
 
 
-def accuracy(parity: Values) -> str:
-    """float -> trained -> integer; in an export, whose images are calibration images, what is known of these."""
+def accuracy(parity: Values, beside_float: bool = False) -> str:
+    """float -> trained -> integer; in an export, whose images are calibration images, what is known of these.
+
+    beside_float: nothing is said of a float network that was not measured here.
+    """
     value, elsewhere = float_accuracy(parity)
+    if value is None and beside_float:
+        return _without_float(parity)
     first = f"float {percent(value)}" if value is not None else "float not measured"
     trained, integer = parity["trained_accuracy"], parity["formats"][main_format(parity)]["accuracy"]
     if trained is not None:
@@ -99,6 +112,11 @@ def accuracy(parity: Values) -> str:
     return (
         f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)}; verify measures the integer network's"
     )
+
+
+def _without_float(parity: Values) -> str:
+    trained, integer = parity["trained_accuracy"], parity["formats"][main_format(parity)]["accuracy"]
+    return f"{origin_of(parity)} {percent(trained)} -> integer {percent(integer)}" if trained is not None else ""
 
 
 def fold(parity: Values) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import UserDict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -30,6 +31,20 @@ def test_pairs(batch: Any) -> None:
 @pytest.mark.parametrize("batch", [X, (X,), [X]])
 def test_inputs_alone(batch: Any) -> None:
     assert one(batch) == (X, None)
+
+
+@pytest.mark.parametrize("kind", [">f4", np.float64, np.longdouble])
+def test_arrays_of_other_types_and_byte_orders(kind: Any) -> None:
+    array = X.numpy().astype(kind)
+    array.flags.writeable = False  # as those of a file in memory
+    (x, _) = one(np.ma.masked_array(array))
+    assert torch.equal(x.float(), X)
+
+
+def test_what_is_masked_has_to_be_filled() -> None:
+    masked = np.ma.masked_array(X.numpy(), mask=X.numpy() == X.numpy().max())
+    with pytest.raises(QuantizationError, match=r"a masked array without 1 of [0-9,]+ values: fill them"):
+        one(masked)
 
 
 @pytest.mark.parametrize("batch", [X.numpy(), (X.numpy(), Y.numpy()), {"x": X.numpy()[:, ::-1], "labels": Y.numpy()}])
@@ -88,7 +103,7 @@ NO_MAPPING = "is Tensor, so it has no 'x': leave input_key='x' out"
 @pytest.mark.parametrize(
     ("batches", "says"),
     [
-        (None, "batches is NoneType: give an iterable of tensors or (input, target) pairs"),
+        (None, "batches is NoneType: give an iterable of tensors, arrays or (input, target) pairs"),
         (X, "batches is a tensor: give an iterable of batches, [tensor] for a single one"),
         (X.numpy(), "batches is a numpy array: give an iterable of batches"),
         (DICT, "batches is a dict: give an iterable of batches, [batch] for a single one"),

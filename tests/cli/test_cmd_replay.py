@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from lsq_export.bundle.sums import changed_files, strange_files
@@ -73,6 +75,39 @@ def test_a_file_of_another_tool(exported: Exported, tmp_path: Path) -> None:
     assert result.exit_code == 0 and run["file"] == str(path) and run["difference"]["differing"] == 0
 
 
+def test_what_golden_outputs_do_not_show_is_found_inside(exported: Exported, tmp_path: Path) -> None:
+    """Other weights can leave a few outputs as they were; codes inside are compared without being asked for."""
+    path = tmp_path / "model.onnx"
+    file = onnx.load(exported.bundle.models["qdq"])
+    for stored in file.graph.initializer:
+        if len(stored.dims) == 4:
+            codes = onnx.numpy_helper.to_array(stored).copy()
+            codes.reshape(-1)[0] ^= 1
+            stored.CopyFrom(onnx.numpy_helper.from_array(codes, stored.name))
+    onnx.save(file, path)
+    arguments = ("replay", exported.bundle.directory, "--runtime", "onnxruntime", "--file", path)
+    result = invoke(*arguments, "--json")
+    (run,) = json.loads(result.stdout)["runs"]
+    assert result.exit_code == 1 and run["verdict"] == "differs" and run["inside"]["difference"]["differing"] > 0
+
+
+def test_a_comparison_that_was_asked_for_and_cannot_be_made_fails(exported: Exported, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    file = onnx.load(exported.bundle.models["qdq"])
+    kept = {value.name for value in (*file.graph.input, *file.graph.output)} | {s.name for s in file.graph.initializer}
+    for node in file.graph.node:  # a tool may give all tensors other names
+        for names in (node.input, node.output):
+            names[:] = [name if name in kept or not name else f"n{name}" for name in names]
+    del file.graph.value_info[:]
+    onnx.save(file, path)
+    arguments = ("replay", exported.bundle.directory, "--runtime", "onnxruntime", "--file", path)
+    outputs = invoke(*arguments, "--json")
+    (run,) = json.loads(outputs.stdout)["runs"]
+    assert outputs.exit_code == 0 and "outputs alone were compared" in run["inside"]["why"]
+    result = invoke(*arguments, "--tensors", 2)
+    assert result.exit_code == 1 and "--tensors was asked for; inside: no tensor of codes" in result.stderr
+
+
 def test_a_damaged_bundle_fails(exported: Exported, tmp_path: Path) -> None:
     bundle = exported.copy(tmp_path)
     bundle.models["qdq"].write_bytes(b"")
@@ -95,6 +130,13 @@ def test_a_damaged_bundle_fails(exported: Exported, tmp_path: Path) -> None:
 def test_bad_input(exported: Exported, arguments: tuple[str, ...], said: str) -> None:
     result = invoke("replay", exported.bundle.directory, *arguments)
     assert result.exit_code == 2 and said in result.stderr
+
+
+def test_one_array_is_no_npz(exported: Exported, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    data = ("--data", f"npz:{tmp_path / 'x.npy'}")
+    result = invoke("replay", exported.bundle.directory, "--runtime", "onnxruntime", *data)
+    assert result.exit_code == 2 and "x.npy is one array: give a .npz with x" in result.stderr
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from lsq_export.replaying import runtime
@@ -169,7 +170,7 @@ def said_of(entry: Entry) -> tuple[str, str]:
     if first:
         made = first["made_by"].split()[0]
         return (in_words(first["difference"]) if entry.get("data") else made), first["tensor"]
-    return entry["why"].replace("|", "\\|")[:200], ""
+    return shorten(entry["why"].replace("|", "\\|").replace("<", "&lt;"), 200, placeholder=" …"), ""
 
 
 def in_words(difference: Entry) -> str:

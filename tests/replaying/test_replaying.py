@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 import lsq_export
 from calib.errors import DamagedError, QuantizationError
-from lsq_export.replaying import runtime
+from lsq_export.replaying import replaying, runtime
+from lsq_export.replaying.difference import Difference
 from lsq_export.replaying.result import COLUMNS, rows
 from support.bundles import export
 from support.exported import Exported, prepared
@@ -116,7 +117,7 @@ def with_constant_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_a_file_that_a_tool_made_of_one_of_the_bundle(exported: Exported, tmp_path: Path, name: str) -> None:
     """The same integers where it wrote the file in another way, another verdict where it changed the scales."""
     paths = [str(tmp_path / f"{what}.onnx") for what in ("apart", "nodes", "half")]
-    onnx.save(exported.file(name), paths[0], save_as_external_data=True, size_threshold=0, location="weights.bin")
+    onnx.save(exported.file(name), paths[0], save_as_external_data=True, size_threshold=64, location="weights.bin")
     onnx.save(with_constant_nodes(exported.file(name)), paths[1])
     onnx.save(as_float16(exported.file(name)), paths[2])
     found = lsq_export.replay(exported.bundle, "onnxruntime", formats=paths, inputs=exported.inputs, inside=4)
@@ -126,6 +127,30 @@ def test_a_file_that_a_tool_made_of_one_of_the_bundle(exported: Exported, tmp_pa
         assert run.verdict == "same" and run.inside is not None and run.inside.difference is not None, run.line
         assert run.inside.difference.differing == 0 < run.inside.tensors and not run.instead
     assert half.verdict in ("differs", "refused") and half.instead == "the file of the bundle that it was made of"
+
+
+def test_a_file_is_run_as_it_lies_there(exported: Exported, tmp_path: Path) -> None:
+    """ONNX Runtime does not load a shape from a second file, and does where everything was read into one."""
+    file = exported.file("qdq")
+    (output,) = file.graph.output
+    for node in file.graph.node:
+        node.output[:] = ["flat" if name == output.name else name for name in node.output]
+    classes = output.type.tensor_type.shape.dim[1].dim_value
+    file.graph.initializer.append(numpy_helper.from_array(np.array([-1, classes]), "shape"))
+    file.graph.node.append(onnx.helper.make_node("Reshape", ["flat", "shape"], [output.name]))
+    paths = [str(tmp_path / f"{what}.onnx") for what in ("whole", "apart")]
+    onnx.save(file, paths[0])
+    onnx.save(file, paths[1], save_as_external_data=True, size_threshold=0, location="apart.bin")
+    whole, apart = lsq_export.replay(exported.bundle, "onnxruntime", formats=paths).runs
+    assert whole.verdict == "same" and apart.verdict == "refused", apart.line
+
+
+def test_what_wants_no_optimization_is_said_to(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the tool that wrote a file it comes, that the default session gives other integers."""
+    monkeypatch.setitem(exported.bundle.manifest["formats"]["qdq"], "optimization", "disabled")
+    monkeypatch.setattr(replaying, "output_difference", lambda *_: Difference(elements=1, differing=1, largest=1.0))
+    (run,) = lsq_export.replay(exported.bundle, "onnxruntime", formats="qdq", inside=False).runs
+    assert run.verdict == "differs" and run.instead.startswith("optimization disabled (ORT_DISABLE_ALL)")
 
 
 def test_a_file_with_other_inputs_is_none_of_the_bundle(exported: Exported, tmp_path: Path) -> None:

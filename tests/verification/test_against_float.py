@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,17 @@ def test_in_words() -> None:
     assert CLASSES.accuracies == "float 98.33% -> integer 98.05% (359 test images)"
     assert OUTPUTS.sentence == "1 test image, error 20.0 dB below the outputs (boxes 20.0 dB, scores 40.0 dB)"
     assert OUTPUTS.accuracies == ""
+
+
+def test_a_large_loss_is_said_after_the_promises() -> None:
+    assert CLASSES.loss == OUTPUTS.loss == ""
+    other = replace(CLASSES, same_class=0.0385)
+    assert other.loss.startswith(
+        "but 96.15% of the integer network's classes are others than the float one's: more bits"
+    )
+    assert other.sentence.startswith("same class ONLY 3.85% of 359 test images")
+    assert replace(OUTPUTS, sqnr_db=12.6).loss.startswith("but the error is only 12.6 dB below the float network's")
+    assert replace(OUTPUTS, sqnr_db=None).loss == "", "no error at all"
 
 
 @pytest.mark.parametrize("found", [CLASSES, OUTPUTS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,3 +94,9 @@ def test_batches_are_summed(batches: int) -> None:
     for part in np.array_split(np.arange(8), batches):
         parts.add(inputs(8, 1)[part], *([y[part] for y in side] for side in (changed, expected, expected, expected)))
     assert [round(p.sqnr_db, 6) for p in parts.result()] == [round(p.sqnr_db, 6) for p in judged(changed)]
+
+
+def test_of_one_number_nothing_is_lost() -> None:
+    """One image has one number in each channel of a classifier's output, which varies nowhere."""
+    part = PartParity(output="y", part="fc", channel=0, elements=1, sqnr_db=float("-inf"), nudged_sqnr_db=float("inf"))
+    assert not part.lost and replace(part, elements=2).lost

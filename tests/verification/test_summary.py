@@ -75,6 +75,14 @@ def test_accuracy(changes: dict[str, Any], expected: str) -> None:
     assert lines(parity_with(**changes))["accuracy"].split("; same class")[0] == expected
 
 
+def test_nothing_is_said_of_a_float_network_that_another_line_has() -> None:
+    parity = parity_with(grids="calibrated").to_dict()
+    found = dict(summary(MANIFEST, parity, beside_float=True))["accuracy"]
+    assert found.startswith("calibrated 100.00% -> integer 75.00%") and "float not measured" not in found
+    without = {**parity, "trained_accuracy": None}
+    assert dict(summary(MANIFEST, without, beside_float=True))["accuracy"].startswith("same class as calibrated")
+
+
 @pytest.mark.parametrize(("trained", "said"), [(0.2, True), (0.9, False), (None, False)])
 def test_an_accuracy_near_chance_is_said(trained: float | None, said: bool) -> None:
     parity = replace(parity_with(**TEST), images=1000, trained_accuracy=trained)
