@@ -87,6 +87,21 @@ def float16_scales(file: OnnxFile) -> Iterator[Place]:
 
 
 @predicate
+def one_dequantize(file: OnnxFile) -> Iterator[Place]:
+    """DequantizeLinear gives the same computed codes the same scale everywhere."""
+    for scope in file.scopes:
+        first: dict[str, GridUse] = {}
+        for use in grids(scope):
+            if use.node.op_type != "DequantizeLinear" or scope.constant(use.tensor) is not None:
+                continue
+            if first.setdefault(use.tensor, use) is use:
+                continue
+            known, found = first[use.tensor].scales(), use.scales()
+            if known is not None and found is not None and not np.array_equal(known, found):
+                yield label(use.node), f"has another scale than {label(first[use.tensor].node)} for {use.tensor}"
+
+
+@predicate
 def power_of_two_scales(file: OnnxFile, roles: Collection[str] = ROLES) -> Iterator[Place]:
     """Scales are powers of two."""
     for use in _uses(file, roles):

@@ -18,7 +18,7 @@ TARGET = Target(
     optimization="disabled",
     versions=RUNTIME,
     advice=NOT_FOR_ORT,
-    dialect=("int8-weights", "float-clips", "exact-sums"),
+    dialect=("int8-weights", "float-clips", "exact-sums", "one-dequantize"),
     batch=1,
     rules=(
         Rule(
@@ -43,6 +43,13 @@ TARGET = Target(
             measured("the file is written, and the interpreter refuses it", RUNTIME),
             USE_QDQ,
             {"forbidden": INTEGER_OPERATORS},
+        ),
+        Rule(
+            "one-dequantize",
+            measured(
+                "of two scales for the same codes one is taken for the other: silently wrong", RUNTIME, "2026-11-30"
+            ),
+            "export --target litert, where a Mul makes the second of the first",
         ),
         Rule("domains", measured("operators of other domains are not converted", RUNTIME), USE_QDQ, {"allowed": ()}),
         Rule("fixed-inputs", measured("files with a fixed batch were converted", RUNTIME), FIX_BATCH, is_note=True),

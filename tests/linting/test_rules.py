@@ -304,6 +304,20 @@ CASES = [
         "scale that was rounded to FLOAT16",
     ),
     Case(
+        "one-dequantize",
+        lambda: model([*qdq("v", "x"), node("DequantizeLinear", "v.codes s2 z", "y", name="again")]),
+        lambda: model(
+            [
+                *qdq("v", "x"),
+                node("DequantizeLinear", "v.codes s z", "y", name="again"),
+                node("DequantizeLinear", "w ws wz", "stored"),
+                node("DequantizeLinear", "w s2 wz", "too"),
+            ]
+        ),
+        "DequantizeLinear again",
+        "another scale than DequantizeLinear v.dq for v.codes",
+    ),
+    Case(
         "power-of-two-scales",
         lambda: model(qdq("y", "x"), s=F32(0.3)),
         lambda: model(qdq("y", "x")),

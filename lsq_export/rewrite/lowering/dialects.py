@@ -16,6 +16,7 @@ from .int8_codes import int8_codes
 from .int8_weights import int8_weights
 from .keep_branches import keep_branches
 from .keep_pairs_apart import keep_pairs_apart
+from .one_dequantize import one_dequantize
 from .round_first import round_first
 from .saturating_pairs import saturating_pairs
 from .split_strides import split_strides
@@ -36,6 +37,7 @@ REWRITES: Mapping[str, Callable[[ir.Model], None]] = {
     "bias-zero-points": bias_zero_points,
     "exact-sums": exact_sums,
     "round-first": round_first,
+    "one-dequantize": one_dequantize,
 }
 
 
