@@ -113,7 +113,7 @@ def command(
         names or None,
         formats=(*formats, *files) or None,
         inputs=_inputs(bundle, data, images),
-        inside=tensors or (INSIDE if files and not no_inside else not no_inside),
+        inside=tensors or (not no_inside and (INSIDE if files else True)),
         timeout=timeout,
         python=python,
         on_run=lambda run: None if as_json else say(_progress(run), err=True),

@@ -98,12 +98,13 @@ def accuracy(parity: Values, beside_float: bool = False) -> str:
     beside_float: nothing is said of a float network that was not measured here.
     """
     value, elsewhere = float_accuracy(parity)
-    if value is None and beside_float:
-        return _without_float(parity)
-    first = f"float {percent(value)}" if value is not None else "float not measured"
+    first = f"float {percent(value)}" if value is not None else "" if beside_float else "float not measured"
     trained, integer = parity["trained_accuracy"], parity["formats"][main_format(parity)]["accuracy"]
     if trained is not None:
-        return f"{first}{elsewhere} -> {origin_of(parity)} {percent(trained)} -> integer {percent(integer)}"
+        parts = (f"{first}{elsewhere}", f"{origin_of(parity)} {percent(trained)}", f"integer {percent(integer)}")
+        return " -> ".join(filter(None, parts))
+    if not first:
+        return ""
     known = parity.get("in_training") or {}
     if known.get("trained_accuracy") is None:
         if parity.get("split") == "calibration":
@@ -112,11 +113,6 @@ def accuracy(parity: Values, beside_float: bool = False) -> str:
     return (
         f"{first} -> trained {percent(known['trained_accuracy'])}{_where(known)}; verify measures the integer network's"
     )
-
-
-def _without_float(parity: Values) -> str:
-    trained, integer = parity["trained_accuracy"], parity["formats"][main_format(parity)]["accuracy"]
-    return f"{origin_of(parity)} {percent(trained)} -> integer {percent(integer)}" if trained is not None else ""
 
 
 def fold(parity: Values) -> str:
